@@ -1,0 +1,53 @@
+"""The rig that every test runs under.
+
+For all tests, warnings are errors (``pyproject.toml``), and no thread, socket or child process may be left behind.
+Coroutine tests run on asyncio in debug mode, without a mark (``anyio_mode = "auto"``), where no task may be left behind
+either, nothing may reach the loop's exception handler, and no code of the package may block the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    return "asyncio", {"debug": True}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_blocks_the_loop() -> Iterator[None]:
+    """A call that blocks raises, if the package made it on a running loop.
+
+    What a test does on its own loop holds up nobody but itself, so only stacks with a frame of the package count.
+    """
+    with blockbuster_ctx("hailuo_async"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Looks when the loop is closed and every other fixture of the test is done."""
+    watches = [Watch(threads), Watch(sockets), Watch(children)]
+    yield
+    for watch in watches:
+        watch.check()
+
+
+@pytest.fixture(autouse=True)
+def clean_loop(nothing_left_behind: None, request: pytest.FixtureRequest) -> None:
+    """Puts ``watched_loop`` under every coroutine test, below all its other fixtures."""
+    if "anyio_backend" in request.fixturenames:
+        request.getfixturevalue("watched_loop")
+
+
+@pytest.fixture
+async def watched_loop(anyio_backend: object) -> AsyncIterator[None]:
+    async with watching_the_loop():
+        yield

@@ -1,0 +1,169 @@
+"""What can go wrong on purpose, how often, and for which request.
+
+A fault is drawn twice for each request: before it is worked on (one of those that keep it from having any effect) and
+after it has succeeded (one of those that spoil its answer). So a spoiled answer always hides a success: ``cut_after=1``
+cuts every accepted submit, and lets a refusal through. Faults asked for by name are served before any is drawn.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from collections.abc import Collection
+
+import attrs
+
+
+class Kind(enum.StrEnum):
+    """What a request is for. ``OTHER`` requests meet no faults."""
+
+    SUBMIT = "submit"
+    QUERY = "query"
+    DOWNLOAD = "download"
+    OTHER = "other"
+
+
+class Fault(enum.StrEnum):
+    """The ways to go wrong. The first group has no effect on the task; the second hides a success."""
+
+    REFUSE = "refuse"
+    """400, although nothing is wrong with the request."""
+    RATE_429 = "rate_429"
+    """429 as for too many requests."""
+    ERROR_500 = "error_500"
+    CUT_BEFORE = "cut_before"
+    """The connection is closed without an answer."""
+    HANG_BEFORE = "hang_before"
+    """No answer, and the connection stays open."""
+    CUT = "cut"
+    """What ``CUT_BEFORE`` is, for downloads."""
+
+    ERROR_500_AFTER = "error_500_after"
+    CUT_AFTER = "cut_after"
+    HANG = "hang"
+    GARBAGE = "garbage"
+    """200 with a body that is not JSON."""
+    TRUNCATED = "truncated"
+    """Content-Length says more than is sent."""
+    UNKNOWN_STATUS = "unknown_status"
+    """A state that nobody knows."""
+    MISSING_FIELDS = "missing_fields"
+    EXTRA_FIELDS = "extra_fields"
+    """Fields that nobody knows beside the good ones: the answer is whole."""
+    WRONG_TASK_ID = "wrong_task_id"
+    """The answer is about another task."""
+
+
+_EFFECTLESS = (Fault.REFUSE, Fault.RATE_429, Fault.ERROR_500, Fault.CUT_BEFORE, Fault.HANG_BEFORE)
+_SPOILING = (
+    Fault.ERROR_500_AFTER,
+    Fault.CUT_AFTER,
+    Fault.HANG,
+    Fault.GARBAGE,
+    Fault.TRUNCATED,
+    Fault.UNKNOWN_STATUS,
+    Fault.MISSING_FIELDS,
+    Fault.EXTRA_FIELDS,
+)
+BEFORE: frozenset[Fault] = frozenset({*_EFFECTLESS, Fault.CUT})
+AFTER: frozenset[Fault] = frozenset({*_SPOILING, Fault.WRONG_TASK_ID})
+
+#: The faults that each kind of request can meet.
+FAULTS_OF: dict[Kind, frozenset[Fault]] = {
+    Kind.SUBMIT: frozenset({*_EFFECTLESS, *_SPOILING}),
+    Kind.QUERY: frozenset({*_EFFECTLESS, *_SPOILING, Fault.WRONG_TASK_ID}),
+    Kind.DOWNLOAD: frozenset({Fault.ERROR_500, Fault.CUT, Fault.TRUNCATED}),
+    Kind.OTHER: frozenset(),
+}
+
+
+def _check_rate(_: object, attribute: attrs.Attribute[float], value: float) -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{attribute.name} is a probability, from 0 to 1; got {value!r}")
+
+
+def _rate() -> float:
+    return attrs.field(default=0.0, validator=_check_rate)
+
+
+@attrs.frozen(kw_only=True)
+class FaultRates:
+    """How likely each fault is, from 0 to 1. Their sum is at most 1, for a request meets one fault."""
+
+    refuse: float = _rate()
+    rate_429: float = _rate()
+    error_500: float = _rate()
+    cut_before: float = _rate()
+    hang_before: float = _rate()
+    cut: float = _rate()
+    error_500_after: float = _rate()
+    cut_after: float = _rate()
+    hang: float = _rate()
+    garbage: float = _rate()
+    truncated: float = _rate()
+    unknown_status: float = _rate()
+    missing_fields: float = _rate()
+    extra_fields: float = _rate()
+    wrong_task_id: float = _rate()
+
+    def __attrs_post_init__(self) -> None:
+        total = sum(attrs.astuple(self))
+        if total > 1 + 1e-9:
+            raise ValueError(f"the probabilities of one kind of request must not sum to more than 1; got {total:g}")
+
+    def rate(self, fault: Fault) -> float:
+        """The probability of one fault."""
+        return float(getattr(self, fault.value))
+
+
+_NEVER = FaultRates()
+
+
+def _check_kind(_: object, attribute: attrs.Attribute[FaultRates], rates: FaultRates) -> None:
+    for fault in Fault:
+        if rates.rate(fault) and fault not in FAULTS_OF[Kind(attribute.name)]:
+            raise ValueError(f"a {attribute.name} cannot meet the fault {fault.value!r}")
+
+
+@attrs.frozen(kw_only=True)
+class Faults:
+    """How likely each kind of request is to meet each fault. Raises ``ValueError`` for one that it cannot meet."""
+
+    submit: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
+    query: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
+    download: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
+
+    def of(self, kind: Kind) -> FaultRates:
+        """The rates for one kind of request."""
+        return {Kind.SUBMIT: self.submit, Kind.QUERY: self.query, Kind.DOWNLOAD: self.download}.get(kind, _NEVER)
+
+
+@attrs.define
+class FaultDealer:
+    """Decides which request meets which fault."""
+
+    _dice: random.Random
+    _script: dict[Kind, deque[Fault]] = attrs.field(factory=lambda: {kind: deque() for kind in Kind}, init=False)
+
+    def plan(self, kind: Kind, fault: Fault) -> None:
+        """Puts ``fault`` last in the queue for the requests of this kind. Raises ``ValueError`` if it cannot be met."""
+        if fault not in FAULTS_OF[kind]:
+            raise ValueError(f"a request of kind {kind.value!r} cannot meet the fault {fault.value!r}")
+        self._script[kind].append(fault)
+
+    def draw(self, kind: Kind, group: Collection[Fault], rates: FaultRates) -> Fault | None:
+        """The fault of ``group`` that a request of this kind meets now, or ``None``.
+
+        A planned one waits for its group, and none is drawn meanwhile.
+        """
+        script = self._script[kind]
+        if script:
+            return script.popleft() if script[0] in group else None
+        throw = self._dice.random()
+        for fault in Fault:
+            if fault in group:
+                throw -= rates.rate(fault)
+                if throw < 0:
+                    return fault
+        return None

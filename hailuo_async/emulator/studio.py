@@ -1,0 +1,82 @@
+"""Where films are rendered: each once, off the loop, and kept in a temporary directory until the server closes.
+
+Whoever asks for a film first starts its rendering; whoever asks meanwhile waits for the same one. A caller that goes
+away takes nothing with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from .films import FilmOrder
+
+_RENDERS_AT_ONCE = 2
+
+
+@attrs.frozen
+class FilmFile:
+    """A rendered film on disk. ``read`` blocks."""
+
+    path: Path
+    size: int
+    etag: str
+
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes from ``start`` up to ``stop``."""
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(stop - start)
+
+
+@attrs.define
+class Studio:
+    """Renders films into ``directory`` and remembers them. Lives on one loop until ``aclose``."""
+
+    directory: Path
+    render: Callable[[FilmOrder, Path, Callable[[], bool]], None]
+    """Blocks until the film is written, or until its last argument says to stop."""
+    _films: dict[str, asyncio.Task[FilmFile]] = attrs.field(factory=dict, init=False)
+    _closing: threading.Event = attrs.field(factory=threading.Event, init=False)
+    _places: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(_RENDERS_AT_ONCE), init=False)
+
+    @classmethod
+    async def open(cls) -> Studio:
+        """A studio with a temporary directory of its own. Raises ``ImportError`` without the extra ``emulator``."""
+        return await anyio.to_thread.run_sync(cls._open_in_thread)
+
+    @classmethod
+    def _open_in_thread(cls) -> Studio:
+        from .film import render  # here, for only rendering needs PyAV and Pillow
+
+        return cls(Path(tempfile.mkdtemp(prefix="hailuo-emulator-")), render)
+
+    async def film(self, order: FilmOrder) -> FilmFile:
+        """The film, rendered now or before. Cancelling a caller leaves the rendering to the others."""
+        task = self._films.get(order.task_id)
+        if task is None:
+            task = asyncio.create_task(self._render(order), name=f"render {order.task_id}")
+            self._films[order.task_id] = task
+        return await asyncio.shield(task)
+
+    async def _render(self, order: FilmOrder) -> FilmFile:
+        return await anyio.to_thread.run_sync(self._render_in_thread, order, limiter=self._places)
+
+    def _render_in_thread(self, order: FilmOrder) -> FilmFile:
+        path = self.directory / f"{order.task_id}.mp4"
+        self.render(order, path, self._closing.is_set)
+        return FilmFile(path, path.stat().st_size, f'"{order.task_id}"')
+
+    async def aclose(self) -> None:
+        """Stops what is being rendered, and removes every film."""
+        self._closing.set()
+        await asyncio.gather(*self._films.values(), return_exceptions=True)
+        await anyio.to_thread.run_sync(shutil.rmtree, self.directory)

@@ -26,12 +26,14 @@ from typing import NoReturn
 import attrs
 
 from hailuo_async._contents import Reader
+from hailuo_async.errors import ImageError
 
 #: Segments or chunks before the pixels. A JPEG of 20 MB that is all metadata has 306 of full length.
 _MAX_STEPS = 1000
 
-_WHOLE = "must be whole"
-_WELL_FORMED = "must be a well-formed picture"
+#: What a picture that is cut short breaks, and one that is damaged.
+WHOLE = "must be whole"
+WELL_FORMED = "must be a well-formed picture"
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
@@ -80,7 +82,12 @@ def read_header(reader: Reader) -> Header:
         return _png(reader)
     if start.startswith(b"RIFF") and start[8:12] == b"WEBP":
         return _webp(reader)
-    raise reader.label.error(_other(start), "must be a JPEG, PNG or WebP, by its content")
+    raise format_error(reader)
+
+
+def format_error(reader: Reader) -> ImageError:
+    """The error for a picture of a format that is not one of the three, with the format's name."""
+    return reader.label.error(_other(reader.read_at(0, 16)), "must be a JPEG, PNG or WebP, by its content")
 
 
 def _other(start: bytes) -> str:
@@ -90,24 +97,24 @@ def _other(start: bytes) -> str:
 
 
 def _refuse(reader: Reader, what: str) -> NoReturn:
-    raise reader.label.error(what, _WELL_FORMED)
+    raise reader.label.error(what, WELL_FORMED)
 
 
 def _jpeg(reader: Reader) -> Header:
     size: tuple[int, int] | None = None
     orientation: int | None = None
-    for code, body, length in _jpeg_segments(reader):
+    for code, body, length in jpeg_segments(reader):
         if code in _JPEG_FRAMES and length >= 6:
             height, width = struct.unpack(">xHH", reader.exactly(body, 5))
             size = width, height
         elif code == 0xE1 and orientation is None:
-            orientation = _orientation(reader.exactly(body, length))
+            orientation = exif_orientation(reader.exactly(body, length))
         elif code == 0xDA:
             return _jpeg_header(reader, size, orientation, body + length)
     _refuse(reader, f"a JPEG with no picture in its first {_MAX_STEPS} segments")
 
 
-def _jpeg_segments(reader: Reader) -> Iterator[tuple[int, int, int]]:
+def jpeg_segments(reader: Reader) -> Iterator[tuple[int, int, int]]:
     """The marker of each segment, and where its body stands: offset and length."""
     offset = 2
     for _ in range(_MAX_STEPS):
@@ -130,12 +137,12 @@ def _jpeg_header(reader: Reader, size: tuple[int, int] | None, orientation: int 
     if size is None:
         _refuse(reader, "a JPEG with a scan before its frame header")
     if not reader.has_after(scan, _JPEG_END):
-        raise reader.label.error("a JPEG without its end", _WHOLE)
+        raise reader.label.error("a JPEG without its end", WHOLE)
     width, height = reversed(size) if (orientation or 1) >= 5 else size
     return Header("image/jpeg", width, height)
 
 
-def _orientation(segment: bytes) -> int | None:
+def exif_orientation(segment: bytes) -> int | None:
     """The EXIF orientation in an APP1 segment, 1 to 8; 5 and more swap the sides. ``None`` if it says nothing sound."""
     if not segment.startswith(b"Exif\x00\x00"):
         return None
@@ -176,7 +183,7 @@ def _png(reader: Reader) -> Header:
 
 def _png_header(reader: Reader, width: int, height: int, pixels: int) -> Header:
     if not reader.has_after(pixels, _PNG_END):
-        raise reader.label.error("a PNG without its end", _WHOLE)
+        raise reader.label.error("a PNG without its end", WHOLE)
     return Header("image/png", width, height)
 
 
@@ -184,7 +191,7 @@ def _webp(reader: Reader) -> Header:
     (announced,) = struct.unpack("<I", reader.exactly(4, 4))
     end = 8 + announced
     if reader.size < end:
-        raise reader.label.error(f"a WebP of {reader.size} bytes that announces {end}", _WHOLE)
+        raise reader.label.error(f"a WebP of {reader.size} bytes that announces {end}", WHOLE)
     canvas: tuple[int, int] | None = None
     offset = 12
     for _ in range(_MAX_STEPS):

@@ -6,6 +6,7 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from hailuo_async._contents import Label
+from hailuo_async._image_rules import MAX_PROFILE_BYTES
 from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _CONVERSIONS = {
 }
 
 
-class _FullError(Exception):
+class FullError(Exception):
     """More was written than fits."""
 
 
@@ -43,7 +44,7 @@ class _Bounded(io.BytesIO):
 
     def write(self, data: Any) -> int:
         if self.tell() + len(data) >= self._limit:
-            raise _FullError
+            raise FullError
         return super().write(data)
 
 
@@ -53,28 +54,33 @@ def encoded(label: Label, image: Image, limit: int) -> bytes:
     Raises `ImageError` if the JPEG is too large as well, or Pillow cannot read or write the picture.
     """
     try:
-        lossless = _for_png(_upright(image))
+        lossless = for_png(upright(image))
         try:
-            return _saved(lossless, limit, "PNG")
-        except _FullError:
-            return _saved(opaque(lossless), limit, "JPEG", quality=_JPEG_QUALITY)
-    except _FullError as error:
+            return saved(lossless, limit, "PNG")
+        except FullError:
+            return saved(opaque(lossless), limit, "JPEG", quality=_JPEG_QUALITY)
+    except FullError as error:
         raise label.error(f"{limit} bytes or more, even as a JPEG", f"must be under {limit} bytes") from error
     except Exception as error:  # Pillow raises whatever its decoders do: OSError, SyntaxError, struct.error, …
-        raise _unusable(label, error) from error
+        raise unusable(label, error) from error
 
 
-def _unusable(label: Label, error: Exception) -> ImageError:
+def unusable(label: Label, error: Exception) -> ImageError:
+    """What Pillow made of a picture, in our words."""
     return label.error(f"{type(error).__name__}: {error}", "must be a picture that Pillow can read and write")
 
 
-def _saved(image: Image, limit: int, format_name: str, **options: Any) -> bytes:
+def saved(image: Image, limit: int, format_name: str, **options: Any) -> bytes:
+    """``image`` as a file, with its colour profile and no other words. `FullError` at ``limit`` bytes."""
     buffer = _Bounded(limit)
-    image.save(buffer, format_name, icc_profile=image.info.get("icc_profile"), **options)
+    profile = image.info.get("icc_profile")
+    if profile and len(profile) > MAX_PROFILE_BYTES:
+        profile = None
+    image.save(buffer, format_name, icc_profile=profile, **options)
     return buffer.getvalue()
 
 
-def _upright(image: Image) -> Image:
+def upright(image: Image) -> Image:
     """``image`` as its EXIF orientation means it; itself, not a copy, where that is as it lies."""
     from PIL import ImageOps
 
@@ -83,7 +89,8 @@ def _upright(image: Image) -> Image:
     return ImageOps.exif_transpose(image)
 
 
-def _for_png(image: Image) -> Image:
+def for_png(image: Image) -> Image:
+    """``image`` in a mode that PNG has; itself where its own is one."""
     if image.mode in _PNG_MODES:
         return image
     for mode in _CONVERSIONS.get(image.mode, ("RGB",)):
@@ -92,13 +99,30 @@ def _for_png(image: Image) -> Image:
     return image
 
 
+def eight_bit(image: Image) -> Image:
+    """``image``, of a mode that PNG has, as L, LA, RGB or RGBA, which can be scaled; itself where it is one."""
+    if image.mode == "I;16":
+        return _without_low_bytes(image)
+    if image.has_transparency_data and image.mode != "LA":
+        return image if image.mode == "RGBA" else image.convert("RGBA")
+    mode = {"1": "L", "P": "RGB"}.get(image.mode, image.mode)
+    return image if mode == image.mode else image.convert(mode)
+
+
 def opaque(image: Image) -> Image:
     """``image`` without alpha, which JPEG does not have: laid on white."""
     from PIL import Image as images
 
-    if image.mode == "I;16":  # Pillow clips where it should scale
-        return image.convert("I").point(lambda value: value / 256).convert("L")
+    if image.mode == "I;16":
+        return _without_low_bytes(image)
     if not image.has_transparency_data:
         return image if image.mode in ("L", "RGB") else image.convert("RGB")
     white = images.new("RGBA", image.size, "white")
     return images.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+
+
+def _without_low_bytes(image: Image) -> Image:
+    """16 bits as 8. Pillow's own conversion clips where it should scale."""
+    image = image.convert("I").point(lambda value: value / 256).convert("L")
+    image.info.pop("transparency", None)  # it names a value of 16 bits
+    return image

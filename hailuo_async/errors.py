@@ -38,7 +38,10 @@ _SHOWN_CHARACTERS = 80
 
 def shown(value: object) -> str:
     """``repr(value)``, short enough for one line of a log."""
-    text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, str | bytes) else value)
+    try:
+        text = repr(value[:_SHOWN_CHARACTERS] if isinstance(value, str | bytes) else value)
+    except Exception:  # of a stranger's object, or of a number with too many digits: an error needs its words
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 

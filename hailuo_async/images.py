@@ -17,6 +17,7 @@ What that leaves open was decided so:
 - Bytes after a picture's end pass; a picture whose end is missing does not. ``_formats`` tells how that is known.
 - A PIL image is sent as a PNG, without loss, if that stays under 20 MB, and otherwise as a JPEG of quality 95, its
   alpha laid on white. Its EXIF orientation is applied, as it is when the same photo is given as a file.
+- Fitting is for JPEG, PNG, WebP, GIF and BMP of at most 100 MB and 2**26 pixels (8192 x 8192); ``_fitting`` tells how.
 """
 
 from __future__ import annotations
@@ -34,8 +35,11 @@ from urllib.parse import urlsplit
 import attrs
 
 from hailuo_async._contents import Base64Content, BytesContent, Content, FileContent, Label
-from hailuo_async._formats import read_header
+from hailuo_async._fitting import Fitted, fit_file, fit_image
+from hailuo_async._formats import Header, read_header
+from hailuo_async._image_rules import MAX_BYTES, MAX_FIT_BYTES, check_shape, check_size
 from hailuo_async._pillow import encoded
+from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -43,12 +47,6 @@ if TYPE_CHECKING:
 #: An http(s) or data URL, a file, the bytes of a picture, or a picture of Pillow's. A ``str`` is never a file's name.
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | PIL.Image.Image"
 
-#: "<20MB" in both seeds: this many bytes are one too many.
-MAX_BYTES = 20_000_000
-#: "short side >300px" in both seeds.
-MIN_SHORT_SIDE = 300
-#: Ours, see above.
-MAX_PIXELS = 2**28
 #: Ours: no server takes longer ones, and a stranger's may not cost more than a look.
 MAX_URL_CHARACTERS = 8192
 
@@ -64,9 +62,9 @@ _STRING = "must be an http(s) URL or a data:image/...;base64, URL; for a file us
 class Frame:
     """An image that was looked at and found good, and the way to send it.
 
-    Of a file it holds the path, of ``bytes`` and a data URL the caller's own object, and never a copy; only a PIL
-    image has to be held encoded. Of a URL nothing is known here: ``mime`` is ``None``, and ``width``, ``height`` and
-    ``size`` are 0.
+    Of a file it holds the path, of ``bytes`` and a data URL the caller's own object, and never a copy; only what was
+    made here, from a PIL image or by fitting, is held itself. Of a URL nothing is known here: ``mime`` is ``None``, and
+    ``width``, ``height`` and ``size`` are 0.
     """
 
     name: str
@@ -81,9 +79,12 @@ class Frame:
     size: int
     """Bytes of the image itself; as many as `raw_pieces` gives."""
     fingerprint: str | None
-    """SHA-256 of the content, or of the URL, in hexadecimal; ``None`` if it was not asked for."""
+    """SHA-256 of what the caller gave, in hexadecimal: the content before it was fitted, so that it is the same with
+    another version of Pillow; or the URL. Of a PIL image, of what is sent. ``None`` if it was not asked for."""
     encoded_length: int
     """Bytes that `pieces` gives."""
+    changes: tuple[str, ...]
+    """What was done to make it obey, in words and in order; empty where it is sent as it is."""
     _content: Content | None = attrs.field(repr=False, alias="content")
 
     @property
@@ -130,22 +131,54 @@ def check_source(field: str, source: object) -> None:
         raise Label(field, "image").error(type(source).__name__, _SOURCES)
 
 
-def look_at(field: str, source: ImageSource, *, fingerprint: bool = False) -> Frame:
+def look_at(field: str, source: ImageSource, *, fingerprint: bool = False, fit: bool = False) -> Frame:
     """Looks inside the image of ``field`` and gives what is sent for it. Blocks: call it in a worker thread.
 
     Reads the headers and the end of the picture; all of it only for a fingerprint and to check a data URL's base64.
-    A PIL image is encoded here, once, and must be left alone meanwhile. Raises `ImageError`.
+    A PIL image is encoded here, once, and must be left alone meanwhile. With ``fit``, a picture that breaks a rule is
+    read whole and made to obey, which takes seconds and hundreds of megabytes for a large one, and needs Pillow;
+    ``_fitting`` tells how, and `Frame.changes` what was done. Raises `ImageError`.
     """
     check_source(field, source)
     if isinstance(source, str) and not _is_data_url(source):
         return _look_at_url(source, fingerprint=fingerprint)
-    content = _find(field, source)
-    _check_size(content)
+    try:
+        content = _find(field, source)
+        return _frame(content, _look_inside(content), given=content if fingerprint else None)
+    except ImageError:
+        if not fit:
+            raise
+    given, fitted = _fit(field, source)
+    content = BytesContent(given.label, fitted.data)
+    return _frame(content, _look_inside(content), given=given if fingerprint else None, changes=fitted.changes)
+
+
+def _look_inside(content: Content) -> Header:
+    check_size(content.label, content.size)
     if isinstance(content, Base64Content):
         content.check()
     with content.reading() as reader:
         header = read_header(reader)
-    _check_shape(content.label, header.width, header.height)
+    check_shape(content.label, header.width, header.height)
+    return header
+
+
+def _fit(field: str, source: ImageSource) -> tuple[Content, Fitted]:
+    """What was given, and what is made of it. A PIL image has no bytes of its own: it is given as it was made."""
+    if _is_pil_image(source):
+        label = Label(field, "PIL image")
+        fitted = fit_image(label, source)
+        return BytesContent(label, fitted.data), fitted
+    content = _find(field, source)
+    if content.size > MAX_FIT_BYTES:
+        raise content.label.error(f"{content.size} bytes", f"must have at most {MAX_FIT_BYTES} bytes to be fitted")
+    data = content.data if isinstance(content, BytesContent) else b"".join(content.raw_pieces())
+    given = BytesContent(content.label, data)
+    return given, fit_file(given.label, data)
+
+
+def _frame(content: Content, header: Header, *, given: Content | None, changes: tuple[str, ...] = ()) -> Frame:
+    """``given`` is what the fingerprint is of, where one was asked for."""
     return Frame(
         name=content.label.name,
         url=None,
@@ -153,8 +186,9 @@ def look_at(field: str, source: ImageSource, *, fingerprint: bool = False) -> Fr
         width=header.width,
         height=header.height,
         size=content.size,
-        fingerprint=_fingerprint(content.raw_pieces()) if fingerprint else None,
+        fingerprint=_fingerprint(given.raw_pieces()) if given is not None else None,
         encoded_length=len(_data_url_head(header.mime)) + -(-content.size // 3) * 4,
+        changes=changes,
         content=content,
     )
 
@@ -169,6 +203,7 @@ def _look_at_url(url: str, *, fingerprint: bool) -> Frame:
         size=0,
         fingerprint=_fingerprint([url.encode()]) if fingerprint else None,
         encoded_length=len(_json_text(url)),
+        changes=(),
         content=None,
     )
 
@@ -183,7 +218,7 @@ def _find(field: str, source: ImageSource) -> Content:
         path = os.fspath(source)
         return FileContent.at(path, Label(field, _file_name(path)))
     label = Label(field, "PIL image")
-    _check_shape(label, *source.size)  # before its pixels are decoded
+    check_shape(label, *source.size)  # before its pixels are decoded
     return BytesContent(label, encoded(label, source, MAX_BYTES))
 
 
@@ -240,26 +275,6 @@ def _file_name(path: str | bytes) -> str:
     """The file's name, safe for one line of a log whatever is in it."""
     name = os.fsdecode(os.path.basename(path) or path)
     return name if name.isprintable() else ascii(name)[1:-1]
-
-
-# --- the service's rules ----------------------------------------------------------------------------------------------
-
-
-def _check_size(content: Content) -> None:
-    if content.size == 0:
-        raise content.label.error("0 bytes", "must not be empty")
-    if content.size >= MAX_BYTES:
-        raise content.label.error(f"{content.size} bytes", f"must be under 20 MB ({MAX_BYTES} bytes)")
-
-
-def _check_shape(label: Label, width: int, height: int) -> None:
-    found = f"{width} x {height} px"
-    if min(width, height) <= MIN_SHORT_SIDE:
-        raise label.error(found, f"short side must be over {MIN_SHORT_SIDE} px")
-    if 2 * height > 5 * width or 2 * width > 5 * height:
-        raise label.error(found, "aspect ratio must be between 2:5 and 5:2")
-    if width * height > MAX_PIXELS:
-        raise label.error(found, f"must have at most {MAX_PIXELS} pixels")
 
 
 # --- what is sent -----------------------------------------------------------------------------------------------------

@@ -178,6 +178,7 @@ def test_a_file_is_told_by_its_content_and_not_by_its_name(tmp_path: Path) -> No
         "size": size,
         "fingerprint": None,
         "encoded_length": len("data:image/png;base64,") + (size + 2) // 3 * 4,
+        "changes": (),
     }
 
 

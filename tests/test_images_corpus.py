@@ -17,9 +17,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from PIL import Image
 
-from hailuo_async import images
 from hailuo_async._contents import Label, Reader
 from hailuo_async._formats import read_header
+from hailuo_async._image_rules import MAX_BYTES
 from hailuo_async.errors import ImageError
 from hailuo_async.images import look_at
 
@@ -292,7 +292,7 @@ def test_an_unknown_file_is_refused_without_quoting_it() -> None:
 
 @pytest.mark.parametrize(
     ("size", "accepted"),
-    [(images.MAX_BYTES - 1, True), (images.MAX_BYTES, False), (images.MAX_BYTES + 1, False), (2**40, False)],
+    [(MAX_BYTES - 1, True), (MAX_BYTES, False), (MAX_BYTES + 1, False), (2**40, False)],
 )
 def test_an_image_must_be_under_20_mb_by_one_byte(size: int, accepted: bool, tmp_path: Path) -> None:
     path = tmp_path / "padded.jpg"

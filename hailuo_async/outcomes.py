@@ -1,0 +1,138 @@
+"""What comes back: frozen values with no I/O on them. They can be pickled, compared and kept."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import attrs
+
+from hailuo_async.errors import HailuoError
+from hailuo_async.jobs import Job
+
+
+class Status(enum.StrEnum):
+    """Where a job stands. It only ever moves forward, except that a job refused for want of room waits again."""
+
+    QUEUED = "queued"
+    """Waits here for a slot. Nothing was sent."""
+    SENDING = "sending"
+    """Its POST is under way: from here on it may be paid for."""
+    PENDING = "pending"
+    """The service has accepted it."""
+    PROCESSING = "processing"
+    """The service works on it."""
+    SUCCESS = "success"
+    """The video is there."""
+    FAILED = "failed"
+    """The service gave it up, or no longer knows it."""
+    REFUSED = "refused"
+    """The service did not accept it. It is not paid for."""
+    UNKNOWN = "unknown"
+    """Sent, and no readable answer came: it may have been accepted and paid for."""
+    ABANDONED = "abandoned"
+    """Nobody here waits for it any more: its deadline passed, it was withdrawn, or the session closed."""
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing follows it."""
+        return self not in _MOVING
+
+
+_MOVING = frozenset({Status.QUEUED, Status.SENDING, Status.PENDING, Status.PROCESSING})
+
+
+def without_query(url: str) -> str:
+    """``url`` as it may stand in a log: the query of a signed URL is a secret of a kind."""
+    bare, mark, _ = url.partition("?")
+    return f"{bare}?…" if mark else bare
+
+
+@attrs.frozen
+class Resource:
+    """One file of a result. ``width`` and ``height`` are pixels; what the service did not say is ``None``."""
+
+    url: str = attrs.field(repr=without_query)
+    type: str | None = None
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    role: str | None = None
+
+
+@attrs.frozen
+class Video:
+    """A finished video: where it lies, and what is known of it.
+
+    ``seconds_taken`` is how long the service worked. ``created_at`` and ``expires_at`` are by the service's own clock,
+    ``None`` where it did not say; results last 24 hours (docs). ``raw`` is the service's answer as it came.
+    """
+
+    task_id: str
+    model: str | None
+    resources: tuple[Resource, ...]
+    seconds_taken: float | None = None
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    raw: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+
+    @property
+    def url(self) -> str:
+        """The signed URL of the first video among its resources, or of the first resource if none says its type."""
+        videos = (resource for resource in self.resources if resource.type == "video")
+        return next(videos, self.resources[0]).url
+
+
+@attrs.frozen
+class Success:
+    """A job that ended in a video. ``index`` is its place in the stream, from 0."""
+
+    job: Job | None
+    key: str | None
+    index: int
+    video: Video
+
+
+@attrs.frozen
+class Failure:
+    """A job that ended in an error. ``index`` is its place in the stream, from 0."""
+
+    job: Job | None
+    key: str | None
+    index: int
+    error: HailuoError
+
+
+Outcome: TypeAlias = Success | Failure
+"""How a job of a stream ended."""
+
+
+@attrs.frozen
+class Account:
+    """What the service says of the key. ``balance`` is in USD, ``None`` where it did not say."""
+
+    is_valid: bool
+    balance: float | None
+
+
+@attrs.frozen(kw_only=True)
+class Stats:
+    """A session at a glance, at the moment of asking."""
+
+    queued: int
+    """Jobs that are looked at, or wait for a slot."""
+    running: int
+    """Tasks of ours that take a slot at the service, POSTs on their way included."""
+    limit: int
+    """How many may run at once, as far as is known now."""
+    requests_left: int | None
+    """Requests that this window still allows; ``None`` while the service has named no limit."""
+    refusals: int
+    """Requests refused for being too many, since the start. They cost nothing."""
+    succeeded: int
+    failed: int
+    refused: int
+    unknown: int
+    abandoned: int

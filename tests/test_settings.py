@@ -1,0 +1,316 @@
+"""What can be set: everything that cannot work is refused with its field, value and rule, before anything is sent."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import attrs
+import pytest
+
+from hailuo_async import AsyncSession, ConfigError
+from hailuo_async.settings import (
+    API_KEY_VARIABLE,
+    BASE_URL_VARIABLE,
+    Settings,
+    check_settings,
+    is_this_machine,
+    optional_seconds,
+)
+
+KEY = "sk-0123456789abcdef"
+
+ALL: dict[str, Any] = {
+    "api_key": KEY,
+    "base_url": "https://api.modellix.ai",
+    "max_running": None,
+    "max_queued": 10,
+    "max_jobs": None,
+    "timeout": None,
+    "poll_interval": (0.5, 30.0),
+    "journal": None,
+    "journal_prompts": False,
+    "on_unknown": "raise",
+    "allow_private_network": False,
+}
+
+
+@pytest.fixture(autouse=True)
+def empty_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(API_KEY_VARIABLE, raising=False)
+    monkeypatch.delenv(BASE_URL_VARIABLE, raising=False)
+
+
+def check(**changes: Any) -> Settings:
+    return check_settings(**{**ALL, **changes})
+
+
+def problem(make: Callable[[], object]) -> tuple[str, object, str]:
+    """The field, value and rule of the error that ``make`` meets."""
+    with pytest.raises(ConfigError) as caught:
+        make()
+    return caught.value.field, caught.value.value, caught.value.rule
+
+
+def refused(field: str, value: object) -> str:
+    """The rule that this setting breaks; that the error names field and value is checked here."""
+    named, shown, rule = problem(lambda: check(**{field: value}))
+    assert named == field
+    assert shown is value
+    return rule
+
+
+# --- The key --------------------------------------------------------------------------------------------------------
+
+KEY_RULE = "is a key of printable ASCII without spaces; give api_key= or set MODELLIX_API_KEY"
+
+
+def test_the_key_is_given_or_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert check().api_key == KEY
+    monkeypatch.setenv(API_KEY_VARIABLE, "from-the-environment")
+    assert check(api_key=None).api_key == "from-the-environment"
+    assert check().api_key == KEY
+
+
+def test_without_a_key_nothing_begins() -> None:
+    assert problem(lambda: check(api_key=None)) == ("api_key", None, KEY_RULE)
+    assert problem(AsyncSession) == ("api_key", None, KEY_RULE)
+
+
+@pytest.mark.parametrize(
+    "key", ["", " ", "a b", " key", "key ", "key\n", "a\tb", "a\x00b", "a\x7fb", "schlüssel", 5, b"k"]
+)
+def test_a_key_that_cannot_be_one_is_refused_and_not_shown(key: object) -> None:
+    assert problem(lambda: check(api_key=key)) == ("api_key", "(hidden)", KEY_RULE)
+
+
+def test_a_bad_key_in_the_environment_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(API_KEY_VARIABLE, f"{KEY}\n")
+    with pytest.raises(ConfigError) as caught:
+        check(api_key=None)
+    assert KEY not in str(caught.value)
+    assert KEY not in repr(vars(caught.value))
+
+
+def test_the_key_is_in_no_repr() -> None:
+    assert KEY not in repr(check())
+    assert KEY not in repr(AsyncSession(api_key=KEY))
+
+
+# --- The origin -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "origin"),
+    [
+        (None, "https://api.modellix.ai"),
+        ("https://api.modellix.ai", "https://api.modellix.ai"),
+        ("https://api.modellix.ai/", "https://api.modellix.ai"),
+        ("HTTPS://Api.Modellix.AI", "https://api.modellix.ai"),
+        ("https://example.com:8443", "https://example.com:8443"),
+        ("https://example.com:", "https://example.com"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("https://10.0.0.1", "https://10.0.0.1"),
+        ("https://[2001:db8::1]:8443", "https://[2001:db8::1]:8443"),
+        ("http://localhost:8000", "http://localhost:8000"),
+        ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ("http://127.9.9.9", "http://127.9.9.9"),
+        ("http://[::1]:8000", "http://[::1]:8000"),
+        ("http://emulator.localhost", "http://emulator.localhost"),
+    ],
+)
+def test_the_base_url_is_an_origin(given: str | None, origin: str) -> None:
+    assert check(base_url=given).base_url == origin
+
+
+def test_the_base_url_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(BASE_URL_VARIABLE, "http://localhost:8000/")
+    assert check(base_url=None).base_url == "http://localhost:8000"
+    assert check(base_url="https://example.com").base_url == "https://example.com"
+    monkeypatch.setenv(BASE_URL_VARIABLE, "")
+    assert check(base_url=None).base_url == "https://api.modellix.ai"
+    monkeypatch.setenv(BASE_URL_VARIABLE, "http://example.com")
+    assert problem(lambda: check(base_url=None))[:2] == ("base_url", "http://example.com")
+
+
+HTTPS = "is https; plain http only for localhost"
+ORIGIN = "is an origin: scheme and host, no path, no query"
+PARTS = "is an https origin with a valid host and port"
+A_STR = "is an https origin, a str"
+
+
+@pytest.mark.parametrize(
+    ("base_url", "rule"),
+    [
+        ("http://api.modellix.ai", HTTPS),
+        ("http://10.0.0.1", HTTPS),
+        ("http://localhost.example.com", HTTPS),
+        ("http://128.0.0.1", HTTPS),
+        ("ftp://api.modellix.ai", HTTPS),
+        ("//api.modellix.ai", HTTPS),
+        ("https://api.modellix.ai/api/v1", ORIGIN),
+        ("https://api.modellix.ai//", ORIGIN),
+        ("https://api.modellix.ai?", ORIGIN),
+        ("https://api.modellix.ai?team=1", ORIGIN),
+        ("https://api.modellix.ai#a", ORIGIN),
+        ("https://", ORIGIN),
+        ("https:///", ORIGIN),
+        ("https://:8443", ORIGIN),
+        ("https://.", ORIGIN),
+        ("https://api..modellix.ai", ORIGIN),
+        ("https://bücher.example", ORIGIN),
+        ("https://api.modellix.ai\\.evil.example", ORIGIN),
+        ("https://api.modellix.ai%2eevil.example", ORIGIN),
+        ("https://a,b", ORIGIN),
+        ("https://[v1.evil]", ORIGIN),
+        ("api.modellix.ai", ORIGIN),
+        ("", ORIGIN),
+        ("https://api.modellix.ai:99999", PARTS),
+        ("https://api.modellix.ai:http", PARTS),
+        ("https://[::1", PARTS),
+        ("https://api.modellix.ai ", A_STR),
+        (" https://api.modellix.ai", A_STR),
+        ("https://api.modellix.ai\n", A_STR),
+        (b"https://api.modellix.ai", A_STR),
+        (5, A_STR),
+    ],
+)
+def test_a_base_url_that_is_more_or_less_than_an_https_origin_is_refused(base_url: object, rule: str) -> None:
+    assert refused("base_url", base_url) == rule
+
+
+@pytest.mark.parametrize("base_url", ["https://user:secret@api.modellix.ai", "https://secret@api.modellix.ai"])
+def test_credentials_in_a_base_url_are_refused_and_not_shown(base_url: str) -> None:
+    found = problem(lambda: check(base_url=base_url))
+    assert found == ("base_url", "(hidden)", "holds no user name and no password")
+
+
+@pytest.mark.parametrize(
+    ("host", "is_here"),
+    [
+        *[(host, True) for host in ("localhost", "a.localhost", "127.0.0.1", "127.1.2.3", "::1")],
+        *[(host, False) for host in ("localhost.example", "10.0.0.1", "::2", "example.com", "")],
+    ],
+)
+def test_this_machine_is_known_by_its_names(host: str, is_here: bool) -> None:
+    assert is_this_machine(host) is is_here
+
+
+@pytest.mark.parametrize(("base_url", "is_local"), [("http://localhost:1", True), ("https://api.modellix.ai", False)])
+def test_a_service_is_local_if_its_host_is_this_machine(base_url: str, is_local: bool) -> None:
+    assert check(base_url=base_url).is_local is is_local
+
+
+# --- Numbers --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["max_running", "max_jobs", "max_queued"])
+def test_a_count_is_a_whole_number_of_at_least_one(field: str) -> None:
+    for count in (1, 3, 10**12):
+        assert getattr(check(**{field: count}), field) == count
+    for bad in (0, -1, 1.0, 3.5, "3", True, math.inf, math.nan, [3]):
+        assert refused(field, bad) == "is a whole number of at least 1"
+
+
+@pytest.mark.parametrize("field", ["max_running", "max_jobs", "timeout", "journal"])
+def test_what_need_not_be_set_may_be_none(field: str) -> None:
+    assert getattr(check(**{field: None}), field) is None
+
+
+@pytest.mark.parametrize("field", ["max_queued", "poll_interval", "on_unknown", "journal_prompts"])
+def test_what_has_a_value_is_never_none(field: str) -> None:
+    refused(field, None)
+
+
+SECONDS = "is a finite number of seconds over 0"
+
+
+def test_a_timeout_is_a_finite_number_of_seconds() -> None:
+    for timeout in (0.001, 1, 90.5, 1e9):
+        found = check(timeout=timeout).timeout
+        assert (found, type(found)) == (timeout, float)
+    for bad in (0, -1, 0.0, math.inf, -math.inf, math.nan, 10**400, "90", True, [1]):
+        assert refused("timeout", bad) == SECONDS
+
+
+def test_seconds_that_belong_to_one_call_are_checked_as_well() -> None:
+    assert optional_seconds("timeout", None) is None
+    assert optional_seconds("timeout", 3) == 3.0
+    assert problem(lambda: optional_seconds("timeout", -3)) == ("timeout", -3, SECONDS)
+
+
+def test_the_poll_interval_is_a_pair_in_order() -> None:
+    for interval in ((0.5, 30.0), (1, 1), [2, 3.5]):
+        assert check(poll_interval=interval).poll_interval == tuple(interval)
+    for interval in ((30.0, 0.5), (2, 1)):
+        assert refused("poll_interval", interval) == "has its shortest before its longest"
+    for shape in (5, 5.0, "ab", (1,), (1, 2, 3), {1: 2, 3: 4}):
+        assert refused("poll_interval", shape) == "is a pair of seconds, the shortest and the longest"
+    found = problem(lambda: check(poll_interval=(1, math.nan)))
+    assert (found[0], found[2]) == ("poll_interval", SECONDS)
+
+
+@pytest.mark.parametrize(
+    ("interval", "bad"),
+    [((0, 1), 0), ((-1, 1), -1), ((1, math.inf), math.inf), (("1", 2), "1"), ((1, None), None), ((1, True), True)],
+)
+def test_both_ends_of_the_poll_interval_are_seconds(interval: tuple[object, object], bad: object) -> None:
+    assert problem(lambda: check(poll_interval=interval)) == ("poll_interval", bad, SECONDS)
+
+
+# --- The others -----------------------------------------------------------------------------------------------------
+
+
+def test_a_journal_is_the_path_of_a_file() -> None:
+    assert check(journal="batch.db").journal == Path("batch.db")
+    assert check(journal=Path("a") / "batch.db").journal == Path("a/batch.db")
+    assert check(journal=os.fsencode("a").decode()).journal == Path("a")
+    for journal in ("", 5, b"batch.db", True):
+        assert refused("journal", journal) == "is the path of a file, or None"
+
+
+def test_a_path_may_be_in_bytes_inside() -> None:
+    class Odd:
+        def __fspath__(self) -> bytes:
+            return b"batch.db"
+
+    assert check(journal=Odd()).journal == Path("batch.db")
+
+
+@pytest.mark.parametrize("field", ["journal_prompts", "allow_private_network"])
+def test_a_flag_is_true_or_false(field: str) -> None:
+    for flag in (True, False):
+        assert getattr(check(**{field: flag}), field) is flag
+    for other in (0, 1, "yes", None):
+        assert refused(field, other) == "is True or False"
+
+
+def test_what_happens_after_a_doubt_is_one_of_two_words() -> None:
+    assert [check(on_unknown=word).on_unknown for word in ("raise", "resubmit")] == ["raise", "resubmit"]
+    for other in ("RAISE", "retry", "", True):
+        assert refused("on_unknown", other) == 'is "raise" or "resubmit"'
+
+
+def test_settings_are_a_value_that_cannot_change() -> None:
+    assert check() == check()
+    with pytest.raises(attrs.exceptions.FrozenInstanceError):
+        check().max_queued = 5  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_running", 0), ("timeout", -1), ("poll_interval", (2, 1)), ("base_url", "x"), ("journal", 5)],
+)
+def test_a_session_checks_all_of_it_when_it_is_made(field: str, value: Any) -> None:
+    made: dict[str, Any] = {"api_key": KEY, field: value}
+    assert problem(lambda: AsyncSession(**made))[:2] == (field, value)
+
+
+def test_a_client_session_is_aiohttps() -> None:
+    not_one = aiohttp.ClientTimeout()
+    found = problem(lambda: AsyncSession(api_key=KEY, client_session=not_one))  # type: ignore[arg-type]
+    assert found == ("client_session", not_one, "is an aiohttp.ClientSession")

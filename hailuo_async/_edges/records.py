@@ -1,0 +1,192 @@
+"""What a journal holds of one job, as values, and how those become columns and come back.
+
+Nothing here opens a file. Kept apart from the rest of a record are the signed URLs of its result: they go into a place
+of their own, so that they can be wiped. Never kept are the API key, images, and the service's answer as it came.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+from cattrs.preconf.json import make_converter
+
+from hailuo_async import errors
+from hailuo_async.errors import HailuoError, JournalError, shown
+from hailuo_async.outcomes import Video
+
+
+class JournalState(enum.StrEnum):
+    """Where a job stands on disk."""
+
+    INTENDED = "intended"
+    """Asked for, not sent."""
+    SENDING = "sending"
+    """Its POST may have left: from here on it may be paid for."""
+    ACCEPTED = "accepted"
+    """The service has it, and its task id is known."""
+    SUCCESS = "success"
+    """The video is there."""
+    FAILED = "failed"
+    """The service gave it up, or no longer knows it."""
+    REFUSED = "refused"
+    """The service did not take it. Not paid for; it is sent when it is asked for again."""
+    UNKNOWN = "unknown"
+    """Sent, and nobody knows what came of it. It waits for its owner's word."""
+
+
+@attrs.frozen(kw_only=True)
+class Intent:
+    """A job about to be asked for.
+
+    ``identity`` is what the journal knows it by: its ``key`` or, without one, its ``fingerprint`` and how many such
+    came before. ``facts`` are its options, as JSON can say them. ``prompt`` is ``None`` unless it is to be kept.
+    """
+
+    identity: str
+    key: str | None
+    fingerprint: str
+    kind: str
+    model: str
+    facts: Mapping[str, Any]
+    prompt: str | None = None
+
+
+def _told(error: HailuoError | None) -> tuple[str, str] | None:
+    return None if error is None else (type(error).__name__, str(error))
+
+
+@attrs.frozen(kw_only=True)
+class Record:
+    """What the journal knows of one job. Times are Unix seconds by this machine's clock.
+
+    ``kind`` and ``fingerprint`` are ``None`` for a task that was submitted elsewhere and attached to. The URLs of
+    ``video`` are empty once they have been wiped, see ``is_wiped``. ``holder`` is the session that works the job, until
+    ``lease_until`` unless it renews that.
+    """
+
+    identity: str
+    key: str | None
+    fingerprint: str | None
+    kind: str | None
+    model: str | None
+    facts: Mapping[str, Any]
+    prompt: str | None
+    state: JournalState
+    task_id: str | None = None
+    sent_at: float | None = None
+    accepted_at: float | None = None
+    ended_at: float | None = None
+    video: Video | None = None
+    error: HailuoError | None = attrs.field(default=None, eq=_told)
+    saved_to: str | None = None
+    holder: str | None = None
+    lease_until: float | None = None
+
+    @property
+    def is_wiped(self) -> bool:
+        """Whether there was a video and its URLs are gone from here: it was saved, or its result has expired."""
+        return self.video is not None and not any(resource.url for resource in self.video.resources)
+
+
+@attrs.frozen
+class Claim:
+    """The journal's answer to "may I work on this?". ``ours``: yes, and nobody else will for as long as we live.
+
+    Not ours and unfinished: another session works on it, so ask again in a while. Not ours and ended: it says all.
+    """
+
+    record: Record
+    ours: bool
+
+
+#: The columns of a record, in the order of its fields: whatever is stored under the field's own name.
+COLUMNS = tuple(field.name for field in attrs.fields(Record))
+#: What a job is made of that never stands in ``facts``, whoever puts it there: images may be signed URLs or data URLs,
+#: and a prompt is kept only where it was asked for.
+_NEVER_KEPT = frozenset({"prompt", "first_frame_image", "last_frame_image"})
+#: A longer text among an error's facts is shortened: it may be a data URL of 20 MB.
+_LONGEST_FACT = 2000
+_ERRORS = {
+    name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HailuoError)
+}
+
+_converter = make_converter()
+_converter.register_unstructure_hook(Video, make_dict_unstructure_fn(Video, _converter, raw=override(omit=True)))
+_converter.register_structure_hook(Video, make_dict_structure_fn(Video, _converter, raw=override(omit=True)))
+
+
+def facts_text(facts: Mapping[str, Any]) -> str:
+    """``facts`` as JSON, without what is never kept. Raises ``TypeError`` for what JSON cannot say."""
+    return json.dumps({name: fact for name, fact in facts.items() if name not in _NEVER_KEPT})
+
+
+def video_text(video: Video) -> tuple[str, str]:
+    """``video`` as JSON in two parts: all but its URLs, and its URLs."""
+    told = _converter.unstructure(video)
+    urls = [resource.pop("url") for resource in told["resources"]]
+    return json.dumps(told), json.dumps(urls)
+
+
+def video_from(text: str, urls_text: str | bytes | None) -> Video:
+    """The video that ``video_text`` told; with empty URLs if those have been wiped."""
+    told = json.loads(text)
+    resources = told["resources"]
+    urls = [""] * len(resources) if urls_text is None else json.loads(urls_text)
+    for resource, url in zip(resources, urls, strict=True):
+        resource["url"] = url
+    return _converter.structure(told, Video)
+
+
+def error_text(error: HailuoError) -> str:
+    """``error`` as JSON: the name of its class, and its facts."""
+    told = {field.name: _plain(getattr(error, field.name)) for field in attrs.fields(type(error))}
+    return json.dumps({"error": type(error).__name__, **told})
+
+
+def _plain(fact: object) -> object:
+    is_plain = fact is None or isinstance(fact, int | float | str)
+    return fact if is_plain and not (isinstance(fact, str) and len(fact) > _LONGEST_FACT) else shown(fact)
+
+
+def error_from(text: str, path: str) -> HailuoError:
+    """The error that ``error_text`` told, of the same class; a ``JournalError`` in its stead if that class is gone."""
+    told = json.loads(text)
+    name = told.pop("error")
+    try:
+        return _ERRORS[name](**told)
+    except (KeyError, TypeError):
+        reason = f"holds an error that this version does not know, {name}: {shown(text)}"
+        return JournalError(path=path, reason=reason, task_id=told.get("task_id"))
+
+
+def record_from(row: sqlite3.Row, path: str) -> Record:
+    """One row, joined with where its result lies, as a value. ``path`` is the journal's, for the words of errors."""
+    columns = {name: row[name] for name in COLUMNS}
+    columns["state"] = JournalState(row["state"])
+    columns["facts"] = json.loads(row["facts"])
+    if row["video"] is not None:
+        columns["video"] = video_from(row["video"], row["urls"])
+    if row["error"] is not None:
+        columns["error"] = error_from(row["error"], path)
+    return Record(**columns)
+
+
+def export_text(record: Record) -> str:
+    """``record`` as one line of JSON, with no URL of its result in it."""
+    told = attrs.asdict(record, recurse=False)
+    if record.video is not None:
+        told["video"] = json.loads(video_text(record.video)[0])
+    if record.error is not None:
+        told["error"] = {**json.loads(error_text(record.error)), "words": str(record.error)}
+    return json.dumps(told, ensure_ascii=False)
+
+
+def expiry_of(video: Video, ended_at: float, longest_life_s: float) -> float:
+    """Until when the URLs of ``video`` may be of use, in Unix seconds."""
+    return ended_at + longest_life_s if video.expires_at is None else video.expires_at.timestamp()

@@ -1,0 +1,325 @@
+"""The states of a job on disk, by two holders of one file, on a clock that the test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import attrs
+import pytest
+
+from hailuo_async._edges.ledger import Ledger, open_ledger
+from hailuo_async._edges.records import (
+    Claim,
+    Intent,
+    JournalState,
+    Record,
+)
+from hailuo_async.errors import (
+    JobError,
+    RequestRejectedError,
+    SubmissionUnknownError,
+    TaskFailedError,
+)
+from hailuo_async.outcomes import Resource, Video
+
+SECRET = "Signature=5ECRET"
+DAY_S = 86400.0
+LEASE_S = 30.0
+
+T = TypeVar("T")
+Opener: TypeAlias = Callable[[str], Ledger]
+
+
+@attrs.define
+class Clock:
+    """A wall clock that stands where it was put."""
+
+    time: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+@pytest.fixture
+def opened(path: Path, clock: Clock) -> Iterator[Opener]:
+    ledgers: list[Ledger] = []
+
+    def open_as(holder: str) -> Ledger:
+        ledgers.append(open_ledger(path, "https://api.modellix.ai", clock, holder, LEASE_S, 0.2))
+        return ledgers[-1]
+
+    yield open_as
+    for ledger in ledgers:
+        ledger._connection.close()
+
+
+@pytest.fixture
+def ours(opened: Opener) -> Ledger:
+    return opened("ours")
+
+
+@pytest.fixture
+def theirs(opened: Opener) -> Ledger:
+    return opened("theirs")
+
+
+def intent(key: str = "cat", fingerprint: str = "f1", prompt: str | None = None, **facts: object) -> Intent:
+    return Intent(
+        identity=key, key=key, fingerprint=fingerprint, kind="ImageToVideo", model="m", facts=facts, prompt=prompt
+    )
+
+
+def video(task_id: str = "t1", expires_at: datetime | None = None) -> Video:
+    places = (Resource(url=f"https://cdn.example/{task_id}.mp4?{SECRET}-{task_id}", type="video", width=1366),)
+    return Video(
+        task_id=task_id, model="m", resources=places, seconds_taken=93.5, expires_at=expires_at, raw={"url": SECRET}
+    )
+
+
+def did(ledger: Ledger, work: Callable[[Ledger], T]) -> T:
+    with ledger.transaction():
+        return work(ledger)
+
+
+def record_of(ledger: Ledger, identity: str = "cat") -> Record:
+    record = did(ledger, lambda it: it.find(identity))
+    assert record is not None
+    return record
+
+
+def sent(ledger: Ledger, key: str = "cat") -> None:
+    assert did(ledger, lambda it: it.intend(intent(key))).ours
+    assert did(ledger, lambda it: it.sending(key, 999.0))
+
+
+def accepted(ledger: Ledger, key: str = "cat", task_id: str = "t1") -> None:
+    sent(ledger, key)
+    did(ledger, lambda it: it.accepted(key, task_id, 1001.0))
+
+
+def in_doubt(ledger: Ledger, key: str = "cat") -> None:
+    sent(ledger, key)
+    did(ledger, lambda it: it.unknown(key, SubmissionUnknownError(reason="cut", key=key, sent_at=999.0)))
+
+
+def files_of(path: Path) -> bytes:
+    return b"".join(part.read_bytes() for part in path.parent.iterdir())
+
+
+def test_a_new_job_is_intended_and_ours_with_all_that_was_said_of_it(ours: Ledger, clock: Clock) -> None:
+    claim = did(ours, lambda it: it.intend(intent(prompt="[Push in] a cat", duration=6)))
+    assert claim == Claim(
+        Record(
+            identity="cat",
+            key="cat",
+            fingerprint="f1",
+            kind="ImageToVideo",
+            model="m",
+            facts={"duration": 6},
+            prompt="[Push in] a cat",
+            state=JournalState.INTENDED,
+            holder="ours",
+            lease_until=clock.time + LEASE_S,
+        ),
+        ours=True,
+    )
+
+
+def test_images_and_prompts_among_the_facts_are_not_kept(ours: Ledger, path: Path) -> None:
+    facts = {"prompt": SECRET, "first_frame_image": SECRET, "last_frame_image": SECRET, "duration": 10}
+    told = attrs.evolve(intent(), facts=facts)
+    assert did(ours, lambda it: it.intend(told)).record.facts == {"duration": 10}
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_a_job_goes_through_its_life_and_each_step_is_on_record(ours: Ledger, clock: Clock) -> None:
+    first = did(ours, lambda it: it.intend(intent())).record
+    assert did(ours, lambda it: it.sending("cat", 999.0))
+    assert record_of(ours) == attrs.evolve(first, state=JournalState.SENDING, sent_at=999.0)
+    clock.time += 1
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    there = attrs.evolve(first, state=JournalState.ACCEPTED, sent_at=999.0, task_id="t1", accepted_at=1001.0)
+    assert record_of(ours) == attrs.evolve(there, lease_until=clock.time + LEASE_S)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    assert record_of(ours) == attrs.evolve(
+        there, state=JournalState.SUCCESS, video=video(), ended_at=clock.time, holder=None, lease_until=None
+    )
+
+
+@pytest.mark.parametrize("state", ["intended", "sending", "accepted"])
+def test_a_job_that_a_living_session_works_on_is_not_ours(ours: Ledger, theirs: Ledger, state: str) -> None:
+    did(theirs, lambda it: it.intend(intent()))
+    if state != "intended":
+        did(theirs, lambda it: it.sending("cat", 999.0))
+    if state == "accepted":
+        did(theirs, lambda it: it.accepted("cat", "t1", 1001.0))
+    claim = did(ours, lambda it: it.intend(intent()))
+    assert (claim.ours, claim.record.state, claim.record.holder) == (False, state, "theirs")
+
+
+def test_only_one_of_two_holders_may_send(ours: Ledger, theirs: Ledger, clock: Clock) -> None:
+    did(ours, lambda it: it.intend(intent()))
+    clock.time += LEASE_S
+    assert did(theirs, lambda it: it.intend(intent())).ours
+    assert not did(ours, lambda it: it.sending("cat", 999.0))
+    assert did(theirs, lambda it: it.sending("cat", 1000.0))
+    assert not did(theirs, lambda it: it.sending("cat", 1001.0))
+
+
+def test_the_same_session_is_told_to_wait_for_its_own_post(ours: Ledger) -> None:
+    sent(ours)
+    assert not did(ours, lambda it: it.intend(intent())).ours
+
+
+@pytest.mark.parametrize("jump_s", [LEASE_S, -3 * LEASE_S, 400 * DAY_S])
+def test_a_jump_of_the_clock_causes_a_takeover_and_never_a_second_post(
+    ours: Ledger, theirs: Ledger, clock: Clock, jump_s: float
+) -> None:
+    accepted(ours)
+    clock.time += jump_s
+    claim = did(theirs, lambda it: it.intend(intent()))
+    assert (claim.ours, claim.record.state, claim.record.task_id) == (True, JournalState.ACCEPTED, "t1")
+    assert not did(theirs, lambda it: it.sending("cat", 999.0))
+
+
+def test_a_renewed_lease_outlasts_its_first_length(ours: Ledger, theirs: Ledger, clock: Clock) -> None:
+    accepted(ours)
+    clock.time += LEASE_S - 1
+    did(ours, Ledger.renew)
+    clock.time += LEASE_S - 1
+    assert not did(theirs, lambda it: it.intend(intent())).ours
+
+
+def test_a_post_whose_sender_died_is_in_doubt(ours: Ledger, theirs: Ledger, clock: Clock) -> None:
+    sent(theirs)
+    clock.time += LEASE_S
+    claim = did(ours, lambda it: it.intend(intent()))
+    assert (claim.ours, claim.record.state, claim.record.ended_at) == (False, JournalState.UNKNOWN, clock.time)
+    assert claim.record.holder is None
+    doubt = claim.record.error
+    assert isinstance(doubt, SubmissionUnknownError)
+    assert (doubt.key, doubt.sent_at) == ("cat", 999.0)
+
+
+def test_an_acceptance_is_recorded_though_the_job_was_taken_for_doubtful(
+    ours: Ledger, theirs: Ledger, clock: Clock
+) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.intend(intent()))
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    record = record_of(ours)
+    assert (record.state, record.task_id, record.error, record.ended_at) == (JournalState.ACCEPTED, "t1", None, None)
+
+
+def test_an_acceptance_that_comes_late_stops_a_second_post(ours: Ledger, theirs: Ledger, clock: Clock) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    assert did(theirs, lambda it: it.intend(intent())).ours
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    assert not did(theirs, lambda it: it.sending("cat", 1002.0))
+
+
+def test_a_second_task_of_one_job_gets_a_row_of_its_own(ours: Ledger, theirs: Ledger, clock: Clock) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    accepted(theirs, task_id="t2")
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    did(ours, lambda it: it.succeeded("cat", video("t1")))
+    did(theirs, lambda it: it.failed("cat", TaskFailedError(reason="dark", task_id="t2")))
+    assert (record_of(ours).task_id, record_of(ours).state) == ("t2", JournalState.FAILED)
+    second = record_of(ours, "task:t1")
+    assert (second.task_id, second.state, second.video, second.model) == ("t1", JournalState.SUCCESS, video("t1"), "m")
+
+
+def test_what_was_certainly_not_accepted_may_be_sent_again(ours: Ledger) -> None:
+    sent(ours)
+    did(ours, lambda it: it.unsent("cat"))
+    assert (record_of(ours).state, record_of(ours).sent_at) == (JournalState.INTENDED, None)
+    assert did(ours, lambda it: it.sending("cat", 1000.0))
+
+
+def test_a_refused_job_is_tried_again_when_it_is_asked_for_again(ours: Ledger, theirs: Ledger) -> None:
+    first = did(ours, lambda it: it.intend(intent())).record
+    did(ours, lambda it: it.sending("cat", 999.0))
+    did(ours, lambda it: it.refused("cat", RequestRejectedError(message="too dark", status=422)))
+    assert (record_of(ours).state, str(record_of(ours).error)) == (JournalState.REFUSED, "422 too dark")
+    again = did(theirs, lambda it: it.intend(intent()))
+    assert again == Claim(attrs.evolve(first, holder="theirs"), ours=True)
+
+
+def test_ended_jobs_are_told_and_not_worked_again(ours: Ledger, theirs: Ledger) -> None:
+    accepted(ours, "won", "t1")
+    did(ours, lambda it: it.succeeded("won", video("t1")))
+    accepted(ours, "lost", "t2")
+    did(ours, lambda it: it.failed("lost", TaskFailedError(reason="dark", task_id="t2")))
+    in_doubt(ours, "doubtful")
+    with theirs.transaction():
+        claims = [theirs.intend(intent(key)) for key in ("won", "lost", "doubtful")]
+    assert [(claim.record.state, claim.ours) for claim in claims] == [
+        (JournalState.SUCCESS, False),
+        (JournalState.FAILED, False),
+        (JournalState.UNKNOWN, False),
+    ]
+
+
+def test_another_job_under_a_known_key_is_an_error_and_changes_nothing(ours: Ledger) -> None:
+    did(ours, lambda it: it.intend(intent()))
+    before = record_of(ours)
+    with pytest.raises(JobError, match="key: names another job in this journal"):
+        did(ours, lambda it: it.intend(intent(fingerprint="f2")))
+    assert record_of(ours) == before
+
+
+def test_a_released_job_is_free_for_others_at_once_unless_its_post_is_under_way(ours: Ledger, theirs: Ledger) -> None:
+    did(ours, lambda it: it.intend(intent("queued")))
+    sent(ours, "sent")
+    with ours.transaction():
+        ours.release("queued")
+        ours.release("sent")
+    assert did(theirs, lambda it: it.intend(intent("queued"))).ours
+    assert record_of(theirs, "sent").holder == "ours"
+
+
+def test_closing_frees_every_job_at_once(opened: Opener, theirs: Ledger) -> None:
+    ours = opened("ours")
+    accepted(ours, "waiting")
+    sent(ours, "sent")
+    ours.close()
+    assert did(theirs, lambda it: it.intend(intent("waiting"))).ours
+    assert did(theirs, lambda it: it.intend(intent("sent"))).record.state is JournalState.UNKNOWN
+
+
+def test_an_end_reaches_a_row_that_missed_the_acceptance(ours: Ledger) -> None:
+    sent(ours)
+    did(ours, lambda it: it.succeeded("cat", video("t1")))
+    assert (record_of(ours).state, record_of(ours).task_id) == (JournalState.SUCCESS, "t1")
+
+
+def test_a_failure_without_a_task_belongs_to_the_job(ours: Ledger) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.failed("cat", TaskFailedError(reason="dark")))
+    assert (record_of(ours).state, record_of(ours).task_id) == (JournalState.FAILED, "t1")
+
+
+def test_a_video_on_record_stays_when_its_task_is_later_unknown(ours: Ledger) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    did(ours, lambda it: it.failed("cat", TaskFailedError(reason="gone", task_id="t1")))
+    did(ours, lambda it: it.accepted("cat", "t1", 1002.0))
+    assert (record_of(ours).state, record_of(ours).video) == (JournalState.SUCCESS, video())

@@ -1,0 +1,284 @@
+"""What a ledger says of tasks that nobody here submitted, or that nobody knows the end of; and its owner's word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import attrs
+import pytest
+
+from hailuo_async._edges.ledger import Ledger, open_ledger
+from hailuo_async._edges.records import (
+    Claim,
+    Intent,
+    JournalState,
+    Record,
+)
+from hailuo_async.errors import (
+    JobError,
+    RequestRejectedError,
+    SubmissionUnknownError,
+    TaskFailedError,
+)
+from hailuo_async.outcomes import Resource, Video
+
+SECRET = "Signature=5ECRET"
+LEASE_S = 30.0
+
+T = TypeVar("T")
+Opener: TypeAlias = Callable[[str], Ledger]
+
+
+@attrs.define
+class Clock:
+    """A wall clock that stands where it was put."""
+
+    time: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+@pytest.fixture
+def opened(path: Path, clock: Clock) -> Iterator[Opener]:
+    ledgers: list[Ledger] = []
+
+    def open_as(holder: str) -> Ledger:
+        ledgers.append(open_ledger(path, "https://api.modellix.ai", clock, holder, LEASE_S, 0.2))
+        return ledgers[-1]
+
+    yield open_as
+    for ledger in ledgers:
+        ledger._connection.close()
+
+
+@pytest.fixture
+def ours(opened: Opener) -> Ledger:
+    return opened("ours")
+
+
+@pytest.fixture
+def theirs(opened: Opener) -> Ledger:
+    return opened("theirs")
+
+
+def intent(key: str = "cat", fingerprint: str = "f1", prompt: str | None = None, **facts: object) -> Intent:
+    return Intent(
+        identity=key, key=key, fingerprint=fingerprint, kind="ImageToVideo", model="m", facts=facts, prompt=prompt
+    )
+
+
+def video(task_id: str = "t1", expires_at: datetime | None = None) -> Video:
+    places = (Resource(url=f"https://cdn.example/{task_id}.mp4?{SECRET}-{task_id}", type="video", width=1366),)
+    return Video(
+        task_id=task_id, model="m", resources=places, seconds_taken=93.5, expires_at=expires_at, raw={"url": SECRET}
+    )
+
+
+def did(ledger: Ledger, work: Callable[[Ledger], T]) -> T:
+    with ledger.transaction():
+        return work(ledger)
+
+
+def record_of(ledger: Ledger, identity: str = "cat") -> Record:
+    record = did(ledger, lambda it: it.find(identity))
+    assert record is not None
+    return record
+
+
+def sent(ledger: Ledger, key: str = "cat") -> None:
+    assert did(ledger, lambda it: it.intend(intent(key))).ours
+    assert did(ledger, lambda it: it.sending(key, 999.0))
+
+
+def accepted(ledger: Ledger, key: str = "cat", task_id: str = "t1") -> None:
+    sent(ledger, key)
+    did(ledger, lambda it: it.accepted(key, task_id, 1001.0))
+
+
+def in_doubt(ledger: Ledger, key: str = "cat") -> None:
+    sent(ledger, key)
+    did(ledger, lambda it: it.unknown(key, SubmissionUnknownError(reason="cut", key=key, sent_at=999.0)))
+
+
+def files_of(path: Path) -> bytes:
+    return b"".join(part.read_bytes() for part in path.parent.iterdir())
+
+
+def test_a_task_submitted_elsewhere_is_adopted_under_its_own_name(ours: Ledger, theirs: Ledger, clock: Clock) -> None:
+    claim = did(ours, lambda it: it.adopt("t9", None))
+    assert claim == Claim(
+        Record(
+            identity="task:t9",
+            key=None,
+            fingerprint=None,
+            kind=None,
+            model=None,
+            facts={},
+            prompt=None,
+            state=JournalState.ACCEPTED,
+            task_id="t9",
+            accepted_at=clock.time,
+            holder="ours",
+            lease_until=clock.time + LEASE_S,
+        ),
+        ours=True,
+    )
+    assert not did(theirs, lambda it: it.adopt("t9", None)).ours
+
+
+def test_a_key_that_looks_like_a_task_is_not_in_the_way_of_that_task(ours: Ledger) -> None:
+    sent(ours, "task:t9")
+    assert did(ours, lambda it: it.adopt("t9", None)).record.identity == "task:task:t9"
+    assert record_of(ours, "task:t9").task_id is None
+    with pytest.raises(JobError, match="names another job in this journal"):
+        did(ours, lambda it: it.intend(intent("task:task:t9")))
+
+
+def test_adopting_the_task_of_a_job_here_finds_the_job(ours: Ledger) -> None:
+    accepted(ours)
+    claim = did(ours, lambda it: it.adopt("t1", None))
+    assert (claim.record.identity, claim.ours) == ("cat", True)
+
+
+def test_unfinished_jobs_come_oldest_first_and_free_tasks_become_ours(
+    ours: Ledger, opened: Opener, theirs: Ledger
+) -> None:
+    gone = opened("gone")
+    did(gone, lambda it: it.intend(intent("queued")))
+    sent(gone, "left")
+    accepted(gone, "waiting", "t1")
+    in_doubt(gone, "doubtful")
+    accepted(gone, "done", "t2")
+    did(gone, lambda it: it.succeeded("done", video("t2")))
+    gone.close()
+    accepted(theirs, "elsewhere", "t3")
+    unfinished = did(ours, Ledger.unfinished)
+    assert [(record.identity, record.state.value, record.holder) for record in unfinished] == [
+        ("queued", "intended", None),
+        ("left", "unknown", None),
+        ("waiting", "accepted", "ours"),
+        ("doubtful", "unknown", None),
+        ("elsewhere", "accepted", "theirs"),
+    ]
+
+
+def resolved(ledger: Ledger, identity: str = "cat", **word: Any) -> Record | None:
+    return did(ledger, lambda it: it.resolve(identity, **{"resubmit": False, "task_id": None, "forget": False, **word}))
+
+
+def test_a_doubtful_job_may_be_sent_again_on_its_owners_word(ours: Ledger, theirs: Ledger) -> None:
+    in_doubt(ours)
+    freed = resolved(ours, resubmit=True)
+    assert freed is not None
+    assert (freed.state, freed.error, freed.sent_at, freed.holder) == (JournalState.INTENDED, None, None, None)
+    assert did(theirs, lambda it: it.intend(intent())).ours
+
+
+def test_a_doubtful_job_may_turn_out_to_be_a_task(ours: Ledger, theirs: Ledger) -> None:
+    in_doubt(ours)
+    found = resolved(ours, task_id="t1")
+    assert found is not None
+    assert (found.state, found.task_id, found.error, found.ended_at) == (JournalState.ACCEPTED, "t1", None, None)
+    assert did(theirs, lambda it: it.intend(intent())).ours
+
+
+def test_a_doubtful_job_takes_over_what_is_known_of_a_task_that_was_attached_to(ours: Ledger) -> None:
+    in_doubt(ours)
+    did(ours, lambda it: it.adopt("t1", None))
+    did(ours, lambda it: it.succeeded("task:t1", video("t1")))
+    merged = resolved(ours, task_id="t1")
+    assert merged is not None
+    assert (merged.identity, merged.state, merged.video, merged.error) == ("cat", "success", video("t1"), None)
+    assert did(ours, lambda it: it.find("task:t1")) is None
+
+
+def test_a_doubtful_job_is_not_the_task_of_another(ours: Ledger) -> None:
+    in_doubt(ours)
+    accepted(ours, "dog", "t1")
+    with pytest.raises(JobError, match="task_id: is not that of job 'dog'"):
+        resolved(ours, task_id="t1")
+    assert record_of(ours).state is JournalState.UNKNOWN
+
+
+@pytest.mark.parametrize("end", ["unknown", "refused", "failed", "success", "intended"])
+def test_a_job_that_nobody_works_on_can_be_forgotten_with_its_urls(ours: Ledger, path: Path, end: str) -> None:
+    sent(ours)
+    if end == "unknown":
+        did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
+    elif end == "refused":
+        did(ours, lambda it: it.refused("cat", RequestRejectedError(message="no")))
+    elif end == "failed":
+        did(ours, lambda it: it.failed("cat", TaskFailedError(reason="no", task_id="t1")))
+    elif end == "success":
+        did(ours, lambda it: it.succeeded("cat", video()))
+    else:
+        did(ours, lambda it: it.unsent("cat"))
+        did(ours, lambda it: it.release("cat"))
+    assert record_of(ours).state == end
+    assert resolved(ours, forget=True) is None
+    assert did(ours, lambda it: it.find("cat")) is None
+    assert SECRET.encode() not in files_of(path)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "word"),
+    [
+        (sent, {"resubmit": True}),
+        (accepted, {"resubmit": True}),
+        (accepted, {"task_id": "t2"}),
+        (accepted, {"forget": True}),
+        (lambda it: did(it, lambda ledger: ledger.intend(intent())), {"forget": True}),
+        (lambda it: did(it, lambda ledger: ledger.intend(intent())), {"resubmit": True}),
+    ],
+)
+def test_a_job_at_work_cannot_be_resolved(
+    ours: Ledger, theirs: Ledger, prepare: Callable[[Ledger], object], word: dict[str, Any]
+) -> None:
+    prepare(ours)
+    before = record_of(ours)
+    for ledger in (ours, theirs):
+        with pytest.raises(JobError, match="names a job that"):
+            resolved(ledger, **word)
+    assert record_of(ours) == before
+
+
+def test_a_key_that_names_nothing_cannot_be_resolved(ours: Ledger) -> None:
+    with pytest.raises(JobError, match="names a job in this journal; got 'dog'"):
+        resolved(ours, "dog", forget=True)
+
+
+def test_a_job_is_followed_to_its_end_and_taken_up_when_its_session_has_gone(
+    ours: Ledger, theirs: Ledger, clock: Clock
+) -> None:
+    did(theirs, lambda it: it.intend(intent("queued")))
+    sent(theirs, "sent")
+    accepted(theirs, "waiting")
+    claims = []
+    for _ in range(2):
+        with ours.transaction():
+            claims += [ours.follow(key) for key in ("queued", "sent", "waiting", "nobody")]
+        clock.time += LEASE_S
+    assert [claim and (claim.record.state.value, claim.ours) for claim in claims] == [
+        ("intended", False),
+        ("sending", False),
+        ("accepted", False),
+        None,
+        ("intended", False),
+        ("unknown", False),
+        ("accepted", True),
+        None,
+    ]

@@ -1,0 +1,180 @@
+"""No file of a journal holds a signed URL that is of no more use."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeAlias, TypeVar
+
+import attrs
+import pytest
+
+from hailuo_async._edges.ledger import Ledger, open_ledger
+from hailuo_async._edges.records import (
+    Intent,
+    Record,
+)
+from hailuo_async.outcomes import Resource, Video
+
+SECRET = "Signature=5ECRET"
+DAY_S = 86400.0
+LEASE_S = 30.0
+
+T = TypeVar("T")
+Opener: TypeAlias = Callable[[str], Ledger]
+
+
+@attrs.define
+class Clock:
+    """A wall clock that stands where it was put."""
+
+    time: float = 1_000_000.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+@pytest.fixture
+def opened(path: Path, clock: Clock) -> Iterator[Opener]:
+    ledgers: list[Ledger] = []
+
+    def open_as(holder: str) -> Ledger:
+        ledgers.append(open_ledger(path, "https://api.modellix.ai", clock, holder, LEASE_S, 0.2))
+        return ledgers[-1]
+
+    yield open_as
+    for ledger in ledgers:
+        ledger._connection.close()
+
+
+@pytest.fixture
+def ours(opened: Opener) -> Ledger:
+    return opened("ours")
+
+
+@pytest.fixture
+def theirs(opened: Opener) -> Ledger:
+    return opened("theirs")
+
+
+def intent(key: str = "cat", fingerprint: str = "f1", prompt: str | None = None, **facts: object) -> Intent:
+    return Intent(
+        identity=key, key=key, fingerprint=fingerprint, kind="ImageToVideo", model="m", facts=facts, prompt=prompt
+    )
+
+
+def video(task_id: str = "t1", expires_at: datetime | None = None) -> Video:
+    places = (Resource(url=f"https://cdn.example/{task_id}.mp4?{SECRET}-{task_id}", type="video", width=1366),)
+    return Video(
+        task_id=task_id, model="m", resources=places, seconds_taken=93.5, expires_at=expires_at, raw={"url": SECRET}
+    )
+
+
+def wiped(value: Video) -> Video:
+    return attrs.evolve(value, resources=tuple(attrs.evolve(place, url="") for place in value.resources))
+
+
+def did(ledger: Ledger, work: Callable[[Ledger], T]) -> T:
+    with ledger.transaction():
+        return work(ledger)
+
+
+def record_of(ledger: Ledger, identity: str = "cat") -> Record:
+    record = did(ledger, lambda it: it.find(identity))
+    assert record is not None
+    return record
+
+
+def sent(ledger: Ledger, key: str = "cat") -> None:
+    assert did(ledger, lambda it: it.intend(intent(key))).ours
+    assert did(ledger, lambda it: it.sending(key, 999.0))
+
+
+def accepted(ledger: Ledger, key: str = "cat", task_id: str = "t1") -> None:
+    sent(ledger, key)
+    did(ledger, lambda it: it.accepted(key, task_id, 1001.0))
+
+
+def files_of(path: Path) -> bytes:
+    return b"".join(part.read_bytes() for part in path.parent.iterdir())
+
+
+def test_a_saved_video_is_on_record_and_its_urls_are_in_no_file(ours: Ledger, path: Path) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    assert not record_of(ours).is_wiped
+    assert SECRET.encode() in files_of(path)
+    did(ours, lambda it: it.saved("t1", "/films/cat.mp4"))
+    record = record_of(ours)
+    assert (record.saved_to, record.video, record.is_wiped) == ("/films/cat.mp4", wiped(video()), True)
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_a_reader_that_holds_an_old_version_delays_the_wiping_and_does_not_prevent_it(ours: Ledger, path: Path) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM job").fetchall()
+    did(ours, lambda it: it.saved("t1", "/films/cat.mp4"))
+    assert SECRET.encode() in files_of(path)
+    reader.close()
+    did(ours, Ledger.renew)
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_among_many_rows_that_grow_and_move_no_wiped_url_is_left(ours: Ledger, path: Path) -> None:
+    keys = [f"job-{number}" for number in range(300)]
+    with ours.transaction():
+        for number, key in enumerate(keys):
+            ours.intend(intent(key, prompt="p" * (number * 7 % 200)))
+    for number, key in enumerate(sorted(keys, key=lambda key: key[::-1])):
+        with ours.transaction():
+            ours.succeeded(key, video(key))
+            if number % 3:
+                ours.saved(key, "/films/" + "x" * (number % 90))
+    with ours.transaction():
+        for key in keys:
+            ours.saved(key, "/films/of/all")
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_expired_urls_go_when_a_session_opens_renews_or_closes(
+    ours: Ledger, opened: Opener, clock: Clock, path: Path
+) -> None:
+    expiry = datetime.fromtimestamp(clock.time + DAY_S, UTC)
+    did(ours, lambda it: it.succeeded("said", video("t1", expiry)))
+    did(ours, lambda it: it.succeeded("unsaid", video("t2")))
+    clock.time += DAY_S
+    opened("theirs")
+    assert record_of(ours, "task:t1").is_wiped
+    assert not record_of(ours, "task:t2").is_wiped
+    clock.time += 6 * DAY_S
+    did(ours, Ledger.renew)
+    assert record_of(ours, "task:t2").is_wiped
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_a_second_result_replaces_the_first_ones_urls(ours: Ledger, path: Path) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    newer = attrs.evolve(video(), resources=(Resource(url="https://cdn.example/new"),))
+    did(ours, lambda it: it.succeeded("cat", newer))
+    assert record_of(ours).video == newer
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_a_job_without_a_video_is_not_wiped(ours: Ledger) -> None:
+    assert not did(ours, lambda it: it.intend(intent())).record.is_wiped

@@ -1,0 +1,177 @@
+"""Where a download may go: which URLs, which addresses, and along which redirects.
+
+The URL of a result comes from outside, and so does every redirect after it. Followed blindly, it could make this
+machine ask things of its own network: a router, a database, the metadata service of a cloud. So, unless the caller
+allows it, a download goes to public addresses over https and nowhere else, and that is checked where it counts:
+
+- every URL before it is asked for, the first as well as each that a redirect names (``Reach.check_url``);
+- every address that a name resolves to, by the very resolver that the connection uses (``CheckingResolver``), so
+  that a name which is public when looked at and private when connected to (DNS rebinding) gains nothing. An address
+  written as such in the URL never meets a resolver, so it is checked with the URL.
+
+Through a proxy it is the proxy that resolves and connects: then only what stands in the URL can be checked here.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import aiohttp
+import attrs
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from hailuo_async.errors import DownloadError
+
+Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+#: What a connection may hold unread, twice over. The default of aiohttp is four times as much, for each of fifty.
+_READ_BUFFER_BYTES = 2**16
+_CONNECT_S = 30.0
+
+#: Not public although ``is_global`` calls them so, in some versions of Python or in all: protocol assignments (the
+#: gateway's own anycast is among them), the 6to4 relays, IPv6 protocol assignments with Teredo, 6to4, the old 6bone,
+#: and the documentation's newer block.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(block)
+    for block in ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2002::/16", "3ffe::/16", "3fff::/20")
+)
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: Address) -> bool:
+    """Whether ``address`` is one of the open internet, and of no special purpose.
+
+    An IPv6 address that is only a way of writing an IPv4 one (mapped, or NAT64, as DNS64 makes them in networks
+    without IPv4) is as public as that one. Teredo and 6to4 carry one too, and nobody serves videos there: refused.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        if address.ipv4_mapped is not None:
+            return is_public(address.ipv4_mapped)
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+        if address not in _GLOBAL_UNICAST:
+            return False
+    return address.is_global and not address.is_multicast and not any(address in block for block in _NOT_PUBLIC)
+
+
+@attrs.frozen
+class Reach:
+    """Which schemes and which addresses a download may use."""
+
+    schemes: frozenset[str]
+    allows: Callable[[Address], bool]
+
+    def check_url(self, url: URL) -> None:
+        """Raises ``DownloadError`` if ``url`` breaks a rule that can be seen without connecting."""
+        if url.scheme not in self.schemes:
+            allowed = " or ".join(sorted(self.schemes))
+            raise DownloadError(reason=f"the URL's scheme is {url.scheme!r}; only {allowed} is allowed")
+        if not url.raw_host:
+            raise DownloadError(reason="the URL names no host")
+        if url.raw_user is not None or url.raw_password is not None:
+            raise DownloadError(reason=f"the URL holds a user name or a password for {url.raw_host}")
+        if ":" in url.raw_host or url.raw_host.replace(".", "").isdigit():
+            self.check_address(url.raw_host, url.raw_host)
+
+    def check_address(self, text: str, host: str) -> None:
+        """Raises ``DownloadError`` if the address ``text``, which ``host`` stands for, may not be connected to.
+
+        Other spellings of an IPv4 address (``127.1``, ``2130706433``) are refused: the system would read them as one.
+        """
+        try:
+            address = ipaddress.ip_address(text)
+        except ValueError:
+            raise DownloadError(reason=f"{text} is not an IP address") from None
+        if not self.allows(address):
+            place = text if text == host else f"{host} is at {text}, which"
+            raise DownloadError(reason=f"{place} is not a public address (see allow_private_network)")
+
+
+#: What holds unless the caller says otherwise.
+PUBLIC = Reach(frozenset({"https"}), is_public)
+#: With ``allow_private_network=True``: for the emulator, and for services of one's own.
+ANYWHERE = Reach(frozenset({"http", "https"}), lambda address: True)
+
+
+@attrs.define(eq=False)
+class CheckingResolver(AbstractResolver):
+    """Resolves by ``inner`` and lets an answer pass only if all of its addresses are within ``reach``."""
+
+    inner: AbstractResolver
+    reach: Reach
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """The addresses of ``host``. Raises ``DownloadError`` if one of them may not be connected to."""
+        found = await self.inner.resolve(host, port, family)
+        for result in found:
+            self.reach.check_address(result["host"], host)
+        return found
+
+    async def close(self) -> None:
+        """Closes ``inner``."""
+        await self.inner.close()
+
+
+def make_client(
+    reach: Reach, resolver: AbstractResolver, *, proxy: str | None, stall_s: float
+) -> aiohttp.ClientSession:
+    """A client for result hosts: no key, no cookies, nothing from the environment, no lookup used twice.
+
+    ``stall_s`` is how long a connection may bring nothing. The caller closes it.
+    """
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            resolver=resolver if proxy else CheckingResolver(resolver, reach), use_dns_cache=False
+        ),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=stall_s),
+        proxy=proxy,
+        trust_env=False,
+        auto_decompress=False,
+        read_bufsize=_READ_BUFFER_BYTES,
+    )
+
+
+def parse_url(text: str) -> URL:
+    """``text`` as a URL, to the letter: a signature covers how it is spelled. Raises ``DownloadError``, without it.
+
+    What could not stand in a request as it is (spaces, control characters, letters beyond ASCII) is quoted.
+    """
+    try:
+        url = URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
+        _ = url.port  # yarl looks at it only now
+        return url
+    except ValueError:
+        raise DownloadError(reason="what should be the video's URL is none") from None
+
+
+@asynccontextmanager
+async def travel(
+    client: aiohttp.ClientSession, url: str, headers: Mapping[str, str], reach: Reach
+) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    """The answer at the end of at most five redirects from ``url``, each step within ``reach``.
+
+    Raises ``DownloadError`` if a step is not; connection errors are aiohttp's. Leaving it closes the connection
+    unless the body was read to its end.
+    """
+    place = parse_url(url)
+    for _ in range(_MAX_REDIRECTS + 1):
+        reach.check_url(place)
+        async with client.get(place, headers=headers, allow_redirects=False) as response:
+            target = response.headers.get("Location") if response.status in _REDIRECTS else None
+            if target is None:
+                yield response
+                return
+        place = place.join(parse_url(target))
+    raise DownloadError(reason=f"more than {_MAX_REDIRECTS} redirects")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import attrs
@@ -87,12 +88,13 @@ class Video:
 
 @attrs.frozen
 class Success:
-    """A job that ended in a video. ``index`` is its place in the stream, from 0."""
+    """A job that ended in a video. ``index`` is its place in the stream, from 0; ``path`` is where it was saved."""
 
     job: Job | None
     key: str | None
     index: int
     video: Video
+    path: Path | None = None
 
 
 @attrs.frozen

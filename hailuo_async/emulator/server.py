@@ -73,7 +73,7 @@ class Emulator:
         clock_offset_s: float = 0.0,
         **settings: Unpack[ServiceSettings],
     ) -> None:
-        self.service = Service(**settings)
+        self.service: Service = Service(**settings)
         self.clock_offset_s = clock_offset_s
         self._clock = clock
         self._host = host
@@ -145,7 +145,7 @@ class Emulator:
         if reply.delivery in (Delivery.HANG, Delivery.CUT):
             return _cut(incoming)
         if reply.film is not None:
-            return await self._show(incoming, request, reply, reply.film)
+            return await self._show_or_cut(incoming, request, reply, reply.film)
         if reply.delivery is Delivery.TRUNCATED:
             return await _send(incoming, reply, _reader(reply.body), 0, len(reply.body))
         return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
@@ -165,6 +165,19 @@ class Emulator:
         if len(body) < _READ_OFF_LOOP_BYTES:
             return request, read(request)
         return request, await anyio.to_thread.run_sync(read, request, limiter=self._readers)
+
+    async def _show_or_cut(
+        self, incoming: web.Request, request: Request, reply: Reply, order: FilmOrder
+    ) -> web.StreamResponse:
+        """``_show``, but for a client that left, or a server that closes, while the film was made or sent."""
+        try:
+            return await self._show(incoming, request, reply, order)
+        except ConnectionError:
+            return _cut(incoming)
+        except Exception:
+            if not self._closing.is_set():
+                raise
+            return _cut(incoming)
 
     async def _show(
         self, incoming: web.Request, request: Request, reply: Reply, order: FilmOrder

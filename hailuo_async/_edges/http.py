@@ -1,0 +1,241 @@
+"""The line to the service: one request in, one ``Answer`` out. No retries, no redirects, no opinions.
+
+Money hangs on two things here.
+
+*A POST goes out on a connection of its own.* A kept-alive connection may have been dropped by the server a moment ago,
+and a request lost on it leaves a doubt that a fresh connection would not have. Queries may reuse one: asking twice is
+free. aiohttp pools connections by a key that has the TLS server name in it (from 3.14.1 on), so naming it for POSTs
+alone keeps them apart from the queries' pool, on a session of the caller's too; and a POST's connection is marked so
+that it never returns to a pool, even where a server keeps it open after all.
+
+*What was never begun was never accepted.* aiohttp calls ``_Body.write`` when a connection stands and the head of the
+request is out. A failure before that call (DNS, refused, TLS, a proxy's CONNECT, a closed session) is certainly unsent;
+any failure after it is a doubt, whatever its type. So no list of aiohttp's exceptions decides who pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Protocol
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+import anyio.to_thread
+import attrs
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
+from aiohttp.http import StreamWriter
+from anyio import CapacityLimiter
+from yarl import URL
+
+from hailuo_async._rules.wire import Answer, Part, Request, decipher, unknown, unsent
+from hailuo_async.errors import ImageError
+from hailuo_async.settings import Settings, is_this_machine
+
+if "server_hostname" not in ConnectionKey._fields:
+    # Better not to start than to send what is paid for over a connection that may be gone.
+    raise ImportError("hailuo-async needs an aiohttp that tells connections apart by TLS server name: 3.14.1 or later")
+
+#: A connection that takes longer than this to stand is not going to.
+CONNECT_TIMEOUT_S = 15.0
+#: Threads that read images as they are sent. More than disks and cores help nobody.
+READING_THREADS = 4
+#: The service's answers are a few hundred bytes. One that is larger than this is not an answer.
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+#: An answer longer than this takes long enough to parse that it is not parsed on the loop.
+_LONG_ANSWER_BYTES = 256 * 1024
+
+
+class Transport(Protocol):
+    """What carries a request. Tests and simulations hand in another."""
+
+    async def send(self, request: Request, timeout_s: float) -> Answer:
+        """Sends ``request`` once. Never raises, but for cancellation."""
+
+    async def aclose(self) -> None:
+        """Lets go of whatever it holds."""
+
+
+class _Body(aiohttp.payload.Payload):
+    """A request's body, read in pieces as the socket takes it, with its exact length known before."""
+
+    def __init__(self, request: Request, limiter: CapacityLimiter) -> None:
+        super().__init__(request.body, content_type=request.content_type)
+        self._size = request.length
+        self._limiter = limiter
+        self._opened: list[tuple[bytes, Iterator[bytes]]] = []
+        self._is_let_go = False
+        self.begun = False
+        self.problem: ImageError | None = None
+
+    async def open(self) -> None:
+        """Opens every image and reads its first piece, so that one that is gone is noticed before anything is sent."""
+        for part in self._value:
+            if isinstance(part, Part):
+                pieces = part.pieces()
+                self._opened.append((await self._next_piece(pieces), pieces))
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Called by aiohttp once the connection stands and the head of the request is out."""
+        self.begun = True
+        if isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler):
+            writer.protocol.force_close()  # "Connection: close" asks the server; this is certain
+        try:
+            async for piece in self._flow():
+                await writer.write(piece)
+        except ImageError as error:
+            self.problem = error
+            raise
+
+    async def _flow(self) -> AsyncIterator[bytes]:
+        opened = iter(self._opened)
+        for part in self._value:
+            if isinstance(part, bytes):
+                yield part
+                continue
+            piece, pieces = next(opened)
+            while piece:
+                yield piece
+                piece = await self._next_piece(pieces)
+
+    async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:
+        return await anyio.to_thread.run_sync(self._read, pieces, limiter=self._limiter)
+
+    def _read(self, pieces: Iterator[bytes]) -> bytes:
+        piece = next(pieces, b"")
+        if self._is_let_go:
+            _close(pieces)
+        return piece
+
+    def let_go(self) -> None:
+        """Closes the images. One that a thread still reads, as aiohttp gave the body up, is closed by that thread."""
+        self._is_let_go = True
+        for _, pieces in self._opened:
+            _close(pieces)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Not for a body like this one: it is never held whole."""
+        raise TypeError("a body is sent in pieces, and never held whole")
+
+
+def _close(pieces: Iterator[bytes]) -> None:
+    if isinstance(pieces, Generator):
+        with contextlib.suppress(ValueError):  # "generator already executing", in the other thread
+            pieces.close()
+
+
+@attrs.define(eq=False)
+class Http:
+    """``Transport`` over aiohttp. The key stands in the head of each request to the one origin, and nowhere else."""
+
+    _origin: str
+    _api_key: str = attrs.field(repr=False)
+    _session: aiohttp.ClientSession
+    _owns_session: bool
+    _proxy: str | None = attrs.field(repr=False)
+    _limiter: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(READING_THREADS), init=False)
+
+    @classmethod
+    def open(cls, settings: Settings, session: aiohttp.ClientSession | None) -> Http:
+        """A line to the service of ``settings``, over the caller's ``session`` or over one of its own."""
+        if session is not None:
+            return cls(settings.base_url, settings.api_key, session, False, None)
+        own = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0),  # the gate bounds what is under way
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,  # would look for a proxy in a thread, for every request, and read .netrc
+        )
+        return cls(settings.base_url, settings.api_key, own, True, proxy_for(settings.base_url))
+
+    async def send(self, request: Request, timeout_s: float) -> Answer:
+        """Sends ``request`` once, on this service's origin. A POST can be charged for. Cancelling it tears it."""
+        body = _Body(request, self._limiter)
+        try:
+            await body.open()
+            return await self._exchange(request, body, timeout_s)
+        except ImageError as error:
+            return unsent(str(error), error)
+        except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
+            if body.problem is not None:  # cut short by us: half a body cannot be accepted
+                return unsent(str(body.problem), body.problem)
+            return unknown(_describe(error)) if body.begun else unsent(_describe(error))
+        finally:
+            body.let_go()
+
+    async def _exchange(self, request: Request, body: _Body, timeout_s: float) -> Answer:
+        url = URL(self._origin + request.path, encoded=True)
+        is_post = request.method == "POST"
+        async with self._session.request(
+            request.method,
+            url,
+            data=body if is_post else None,
+            headers=self._headers(request.content_type if is_post else None),
+            allow_redirects=False,
+            raise_for_status=False,
+            middlewares=(),
+            proxy=self._proxy,
+            server_hostname=url.host if is_post else None,
+            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+        ) as response:
+            content = await _read(response)
+        if len(content) > MAX_ANSWER_BYTES:
+            return unknown(f"an answer of more than {MAX_ANSWER_BYTES} bytes", response.status)
+        if len(content) > _LONG_ANSWER_BYTES:
+            answer = await anyio.to_thread.run_sync(decipher, response.status, response.headers, content)
+        else:
+            answer = decipher(response.status, response.headers, content)
+        if self._api_key in answer.message:
+            return attrs.evolve(answer, message=answer.message.replace(self._api_key, "(hidden)"))
+        return answer
+
+    def _headers(self, body_type: str | None) -> dict[str, str]:
+        headers = {
+            "Authorization": f"Bearer {self._api_key}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
+        return headers if body_type is None else {**headers, "Connection": "close", "Content-Type": body_type}
+
+    async def aclose(self) -> None:
+        """Closes the aiohttp session if it was made here."""
+        if self._owns_session:
+            await self._session.close()
+
+
+def proxy_for(origin: str) -> str | None:
+    """The proxy that the environment names for ``origin`` (``HTTPS_PROXY``, ``NO_PROXY`` and their like)."""
+    parts = urlsplit(origin)
+    if is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc):
+        return None
+    return getproxies().get(parts.scheme)
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    """The body, or some more than an answer may have; nothing where it is cut and the status alone tells enough."""
+    answer = bytearray()
+    try:
+        async for chunk in response.content.iter_any():
+            answer += chunk
+            if len(answer) > MAX_ANSWER_BYTES:
+                response.close()
+                break
+    except (aiohttp.ClientError, OSError):
+        if response.ok:
+            raise
+        return b""
+    return bytes(answer)
+
+
+def _describe(error: Exception) -> str:
+    """What went wrong, in words that hold no credentials: aiohttp's own may name a proxy with its password."""
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return type(error).__name__

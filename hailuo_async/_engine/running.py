@@ -1,0 +1,176 @@
+"""What a session holds while it is open: the engine's task, and the edges that it works over."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import attrs
+
+from hailuo_async._edges.download import Downloads
+from hailuo_async._edges.http import Http, Transport, proxy_for
+from hailuo_async._edges.journal import JournalWriter
+from hailuo_async._engine.engine import Engine, build_engine
+from hailuo_async._rules.refusals import build_error
+from hailuo_async._rules.wire import Answer, Request, Verdict, build_upload, unknown
+from hailuo_async.errors import ConfigError, HailuoError, JournalError, ProtocolError
+from hailuo_async.images import Frame
+from hailuo_async.outcomes import Stats, Status, Video
+from hailuo_async.settings import Settings
+
+logger = logging.getLogger("hailuo_async")
+
+#: What each edge gets to close in, when the engine has ended.
+CLOSING_S = 10.0
+#: For a request that is no job's: answered in this time, or not at all.
+REQUEST_TIMEOUT_S = 60.0
+
+
+@attrs.define(eq=False)
+class Running:
+    """What a session holds while it is open: the engine's task, and the edges that it works over."""
+
+    loop: asyncio.AbstractEventLoop
+    engine: Engine
+    downloads: Downloads
+    _transport: Transport
+    _journal: JournalWriter | None
+    _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
+
+    @classmethod
+    async def start(
+        cls, settings: Settings, transport: Transport | None, client_session: aiohttp.ClientSession | None, rng: Random
+    ) -> Running:
+        """Everything open and the engine running, or nothing left behind."""
+        journal = None
+        if settings.journal is not None:
+            journal = await JournalWriter.open(settings.journal, base_url=settings.base_url, now=_wall_clock)
+        try:
+            here = cls._assembled(settings, transport or Http.open(settings, client_session), journal, rng)
+        except BaseException:
+            if journal is not None:
+                with anyio.CancelScope(shield=True):
+                    await journal.aclose()
+            raise
+        started = anyio.Event()
+        here._task = here.loop.create_task(here._run(started), name="hailuo-async engine")
+        try:
+            with anyio.CancelScope(shield=True):
+                await started.wait()
+        except BaseException:  # asyncio's own cancellation knows no shield
+            await here.close(0.0)
+            raise
+        return here
+
+    @classmethod
+    def _assembled(cls, settings: Settings, line: Transport, journal: JournalWriter | None, rng: Random) -> Running:
+        engine = build_engine(settings, line, journal, _wall_clock, rng)
+        is_private = settings.allow_private_network or settings.is_local
+        proxy = proxy_for("https://results.invalid")
+        downloads = Downloads(allow_private_network=is_private, proxy=None if settings.is_local else proxy)
+        return cls(asyncio.get_running_loop(), engine, downloads, line, journal)
+
+    async def _run(self, started: anyio.Event) -> None:
+        try:
+            await self.engine.run(started)
+        finally:
+            for close in (self.engine.books.aclose, self.downloads.aclose, self._transport.aclose):
+                with anyio.move_on_after(CLOSING_S, shield=True):
+                    await close()
+
+    async def close(self, grace_s: float) -> None:
+        """Returns when nothing runs any more. The engine bounds its own end, so this needs no other deadline."""
+        self.engine.close_nowait(grace_s)
+        if self._task is not None:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._task])
+
+    async def send(self, request: Request) -> Answer:
+        """One request that is no job's, when the budget allows it. Cancelling it tears it, and costs nothing."""
+        gate = self.engine.gate
+        await gate.wait_for_query()
+        sent_at = gate.take_query()
+        answer = unknown("cancelled")
+        try:
+            answer = await self._transport.send(request, REQUEST_TIMEOUT_S)
+        finally:
+            gate.request_answered(answer, sent_at)
+        return answer
+
+    async def ask(self, request: Request) -> Answer:
+        """``send``, for an answer that has to be an acceptance. Raises a ``ServiceError`` otherwise."""
+        return accepted(await self.send(request))
+
+    async def upload(self, frame: Frame) -> str:
+        """Puts an image on the service and returns its URL. Raises ``ServiceError`` unless it is known to be there."""
+        answer = await self.ask(build_upload(frame, secrets.token_hex(16)))
+        url = answer.data.get("url")
+        if not isinstance(url, str):
+            raise ProtocolError(message="required field missing @ $.data.url", status=answer.status)
+        return url
+
+    def journal_or_raise(self) -> JournalWriter:
+        """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
+        self.engine.life.check()
+        if self._journal is None:
+            raise ConfigError(field="journal", value=None, rule="names the file to go on from")
+        return self._journal
+
+    async def saved_before(self, video: Video) -> Path | None:
+        """Where the journal says that the video was saved, if it is still there."""
+        if self._journal is None:
+            return None
+        self.engine.life.check()
+        try:
+            record = await self._journal.look_for_task(video.task_id)
+        except JournalError as error:
+            logger.warning("%s; task %s is fetched as if it had never been saved", error, video.task_id)
+            return None
+        if record is None or record.saved_to is None:
+            return None
+        path = Path(record.saved_to)
+        return path if await anyio.to_thread.run_sync(path.is_file) else None
+
+    async def note_saved(self, video: Video, target: Path) -> None:
+        """Tells the journal, if there is one, where the video lies. If that fails, it lies there all the same."""
+        if self._journal is None:
+            return
+        try:
+            await self._journal.saved(video.task_id, await anyio.to_thread.run_sync(target.absolute))
+        except JournalError as error:
+            logger.error("%s; that task %s is saved as %s is not in it", error, video.task_id, target)
+
+    def stats(self) -> Stats:
+        """The engine at a glance."""
+        gate, ended = self.engine.gate, self.engine.intake.ended
+        return Stats(
+            queued=self.engine.intake.queued,
+            running=gate.slots.running,
+            limit=gate.slots.limit,
+            requests_left=gate.budget.remaining(self.loop.time()),
+            refusals=gate.refusals,
+            succeeded=ended[Status.SUCCESS],
+            failed=ended[Status.FAILED],
+            refused=ended[Status.REFUSED],
+            unknown=ended[Status.UNKNOWN],
+            abandoned=ended[Status.ABANDONED],
+        )
+
+
+def _wall_clock() -> float:
+    """Unix seconds by this machine's clock: for records that people read, never for deciding."""
+    return datetime.now(UTC).timestamp()
+
+
+def accepted(answer: Answer) -> Answer:
+    """``answer``, if it is an acceptance. Raises a ``ServiceError`` otherwise."""
+    if answer.verdict is not Verdict.ACCEPTED:
+        raise answer.problem if isinstance(answer.problem, HailuoError) else build_error(answer)
+    return answer

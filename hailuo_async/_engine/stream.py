@@ -1,0 +1,246 @@
+"""Many jobs through one session: pulled as there is room, told as they end.
+
+Three things are bounded, each by the same small number: jobs of the stream that are looked at or wait for a slot, and
+outcomes that nobody has read yet. What runs at the service is bounded by its slots. So a stream over a million jobs
+holds a handful, and a reader that is slow holds everything back.
+
+The feeder runs in the engine; the reader is an async generator that holds no scope and awaits nothing when it is left,
+so it may be left in any way, from any task: ``break``, an exception, cancellation, or by being forgotten. From that
+moment nothing more is pulled or sent. What was sent goes on, as it may be paid for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from hailuo_async._engine.intake import Intake
+from hailuo_async._engine.work import Work
+from hailuo_async._rules.refusals import stops_everything
+from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
+from hailuo_async.outcomes import Failure, Outcome, Status, Success
+
+#: Jobs pulled ahead of their slots, and outcomes ahead of their reader. Enough that a freed slot finds a job ready,
+#: and that one group commit of the journal holds several.
+LOOKAHEAD = 16
+#: Videos saved at once, and videos that may wait to be: a slow disk idles no slot, but holds no endless list either.
+SAVERS, MAX_UNSAVED = 4, 256
+
+_END = object()
+
+
+@attrs.define(eq=False)
+class Stream:
+    """One stream: a feeder that pulls items and has each taken, and a reader that yields how they ended."""
+
+    _items: Iterable[Any] | AsyncIterable[Any]
+    _take: Callable[[Any], Awaitable[Work]]
+    _intake: Intake
+    _start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+    _save: Callable[[Success], Awaitable[Outcome]] | None = None
+    """Saves a video before its outcome is told; what it raises ends the stream."""
+    _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
+    _saving: int = attrs.field(default=0, init=False)
+    _preparing: int = attrs.field(default=0, init=False)
+    _waiting: set[Work] = attrs.field(factory=set, init=False)
+    """Taken, and not sent."""
+    _running: set[Work] = attrs.field(factory=set, init=False)
+    """Sent, and not ended."""
+    _unread: deque[Outcome] = attrs.field(factory=deque, init=False)
+    _is_fed: bool = attrs.field(default=False, init=False)
+    _is_stopped: bool = attrs.field(default=False, init=False)
+    _error: BaseException | None = attrs.field(default=None, init=False)
+    """What ends the stream, once what runs has ended and was read."""
+    _scope: anyio.CancelScope | None = attrs.field(default=None, init=False)
+    _changed: anyio.Event | None = attrs.field(default=None, init=False)
+
+    async def outcomes(self) -> AsyncGenerator[Outcome]:
+        """Yields each job's outcome as it ends. Raises what would meet every job, after what runs has been told."""
+        self._start(self._feed)
+        try:
+            while True:
+                while self._unread:
+                    yield self._read_nowait()
+                if self._is_fed and not (self._preparing or self._waiting or self._running or self._saving):
+                    break
+                await self._wait()
+            if self._error is not None:
+                raise self._error
+        finally:
+            self._stop_nowait()
+            for work in list(self._running):
+                self._intake.withdraw(work)
+
+    def _read_nowait(self) -> Outcome:
+        outcome = self._unread.popleft()
+        self._wake()
+        return outcome
+
+    def _stop_nowait(self) -> None:
+        """Pulls nothing more, and takes back what was not sent."""
+        self._stop_pulling_nowait()
+        for work in [*self._waiting, *self._running]:
+            if work.task_id is None:
+                self._intake.withdraw(work)
+
+    def _stop_pulling_nowait(self) -> None:
+        self._is_stopped = True
+        if self._scope is not None:
+            self._scope.cancel()
+
+    # --- Feeding ---
+
+    async def _feed(self) -> None:
+        try:
+            with anyio.CancelScope() as self._scope:
+                async with anyio.create_task_group() as tasks:
+                    await self._pull(tasks)
+        except Exception as error:
+            self._stop_with(_unwrapped(error))
+        except asyncio.CancelledError:
+            self._stop_with(SessionClosedError(reason="the stream was cut short: not every job was taken"))
+            raise
+        finally:
+            self._is_fed = True
+            self._wake()
+
+    async def _pull(self, tasks: TaskGroup) -> None:
+        async with contextlib.aclosing(_as_async(self._items)) as items:
+            await self._room()
+            index = 0
+            while not self._is_stopped and (item := await anext(items, _END)) is not _END:
+                self._preparing += 1
+                tasks.start_soon(self._prepare, index, item)
+                index += 1
+                await self._room()
+
+    async def _room(self) -> None:
+        while (
+            self._preparing + len(self._waiting) >= LOOKAHEAD
+            or len(self._unread) >= LOOKAHEAD
+            or self._saving >= MAX_UNSAVED
+        ):
+            await self._wait()
+
+    async def _prepare(self, index: int, item: Any) -> None:
+        try:
+            if self._is_stopped:  # a cancelled task still runs up to its first await, and taking may need none
+                return
+            work = await self._take(item)
+        except HailuoError as error:
+            if stops_everything(error):
+                self._stop_with(error)
+            else:
+                self._tell(Failure(item, getattr(item, "key", None), index, error))
+        else:
+            self._watch(index, item, work)
+        finally:
+            self._preparing -= 1
+            self._wake()
+
+    def _watch(self, index: int, item: Any, work: Work) -> None:
+        def look(work: Work) -> None:
+            self._waiting.discard(work)
+            self._running.discard(work)
+            if work.status is Status.QUEUED:
+                self._waiting.add(work)
+            elif not work.status.is_final:
+                self._running.add(work)
+            else:
+                self._end(index, work)
+            self._wake()
+
+        work.listeners.append(look)
+        look(work)
+        if self._is_stopped:  # while it was taken: its cancellation came too late
+            self._intake.withdraw(work)
+
+    def _end(self, index: int, work: Work) -> None:
+        error = work.error
+        if error is not None and stops_everything(error) and not _is_left_behind(work):
+            self._stop_with(error)
+            if work.task_id is None:
+                return  # never sent: it is as if it had not been pulled
+        if work.video is not None:
+            self._succeed(Success(work.job, work.key, index, work.video))
+        elif error is not None:
+            self._tell(Failure(work.job, work.key, index, error))
+
+    def _succeed(self, success: Success) -> None:
+        if self._save is None:
+            self._tell(success)
+            return
+        self._saving += 1
+        try:
+            self._start(functools.partial(self._save_and_tell, success, self._save))
+        except SessionClosedError:
+            self._saving -= 1
+            self._tell(success)
+
+    async def _save_and_tell(self, success: Success, save: Callable[[Success], Awaitable[Outcome]]) -> None:
+        outcome: Outcome = success  # told as it is, should the session be closed before it is saved
+        try:
+            async with self._savers:
+                outcome = await save(success)
+        except Exception as error:
+            self._stop_with(error)
+        finally:
+            self._saving -= 1
+            self._tell(outcome)
+
+    def _tell(self, outcome: Outcome) -> None:
+        self._unread.append(outcome)
+        self._wake()
+
+    def _stop_with(self, error: BaseException) -> None:
+        """Ends the stream with ``error`` when what runs has been told. The first error stands."""
+        self._error = self._error or error
+        if isinstance(error, SpendingLimitError):
+            self._stop_pulling_nowait()  # what was taken before it may be paid for
+        else:
+            self._stop_nowait()
+
+    async def _wait(self) -> None:
+        self._changed = changed = self._changed or anyio.Event()
+        await changed.wait()
+
+    def _wake(self) -> None:
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
+
+
+async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
+    if not isinstance(items, AsyncIterable):
+        for item in items:
+            yield item
+        return
+    try:
+        async for item in items:
+            yield item
+    finally:
+        if isinstance(items, AsyncGenerator):
+            await items.aclose()
+
+
+def _is_left_behind(work: Work) -> bool:
+    """Whether what the journal says of it ends this job alone: it was left there unsent, or taken out meanwhile.
+
+    A journal that fails ends a job by refusing its POST, or before there is a work.
+    """
+    return isinstance(work.error, JournalError) and work.status is Status.ABANDONED
+
+
+def _unwrapped(error: Exception) -> BaseException:
+    """The error itself, where a task group has wrapped it: the reader gets what the source raised."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,229 @@
+"""Sends jobs, each at most once unless it certainly was not accepted.
+
+One queue, first come first served; one loop that draws from it when the gate opens; one task for each POST under way.
+Nobody who waits for a job owns its POST, so nobody's cancellation can tear one.
+
+What an answer means was decided by ``decipher``; what follows from it is this table:
+
+    accepted        the task id is kept, recorded, and handed to the poller
+    refused         429: back to the head of the queue, the gate knows when to go on. 401, 402: this job and all that
+                    wait end unsent. Anything else: this job ends
+    unsent          back to the head of the queue, while there is time
+    unknown         the job ends as ``SubmissionUnknownError``; sent again only if the session was told to
+
+A POST that is torn, because the session is closed and its grace is over, is unknown too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import heapq
+import logging
+import operator
+from collections.abc import Callable
+
+import anyio
+import attrs
+from anyio.abc import TaskGroup
+
+from hailuo_async._edges.http import Transport
+from hailuo_async._engine.books import Books
+from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.work import Work
+from hailuo_async._rules.lifecycle import Event
+from hailuo_async._rules.refusals import build_error, stops_everything
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_task_id, unknown, unsent
+from hailuo_async.errors import (
+    HailuoError,
+    JournalError,
+    ServiceUnavailableError,
+    SessionClosedError,
+    SubmissionUnknownError,
+)
+
+logger = logging.getLogger("hailuo_async")
+
+#: How long an answer to a POST is waited for, beside the time that its body needs.
+ANSWER_TIMEOUT_S = 60.0
+#: An upload slower than this has stalled: 26 MB of base64 get seven minutes.
+SLOWEST_UPLOAD_BYTES_PER_S = 64 * 1024
+#: A job's deadline shortens the wait for its POST's answer, but not below this: giving up early leaves a doubt.
+SHORTEST_ANSWER_TIMEOUT_S = 10.0
+#: Without a deadline of its own, a job is given up when the service could not be reached for so long.
+UNREACHABLE_FOR_S = 300.0
+#: How often one job is sent again after a doubt, where the session was told to. Each time may be paid for.
+MOST_RESUBMITS = 3
+
+_NOT_SENT = unsent("the session was closed before it was sent")
+_TORN = unknown("the session was closed before the answer came")
+_TAKEN = unsent("another session works on it", RuntimeError("taken over"))
+
+
+def _nobody(work: Work) -> None:
+    """Until the intake listens."""
+
+
+@attrs.define(eq=False)
+class Submitter:
+    """Owns the queue, and the POSTs under way."""
+
+    _gate: Gate
+    _transport: Transport
+    _books: Books
+    _origin: str
+    _resubmits: bool
+    _wall_clock: Callable[[], float]
+    on_landed: Callable[[Work], None] = attrs.field(default=_nobody, init=False)
+    """Told of each job whose POST was accepted, or has to be made again."""
+    on_taken: Callable[[Work], None] = attrs.field(default=_nobody, init=False)
+    """Told of each job that another session took over before its POST."""
+    _queue: list[tuple[int, Work]] = attrs.field(factory=list, init=False)
+    """A heap by ticket: a job that was refused for want of room goes back to its own place."""
+    _filled: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _under_way: int = attrs.field(default=0, init=False)
+    _all_landed: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+
+    @property
+    def queued(self) -> int:
+        """Jobs that wait for a slot."""
+        return len(self._queue)
+
+    def put_nowait(self, work: Work) -> None:
+        """Puts a job into the queue, at the place of its ticket."""
+        heapq.heappush(self._queue, (work.ticket, work))
+        self._filled.set()
+
+    def drop_nowait(self, work: Work) -> None:
+        """Takes a job out of the queue, if it is in it. It was not sent, and costs nothing."""
+        if (work.ticket, work) in self._queue:
+            self._queue.remove((work.ticket, work))
+            heapq.heapify(self._queue)
+
+    def drop_all_nowait(self, event: Event, build: Callable[[], HailuoError]) -> None:
+        """Ends every job that has not been sent, each with an error of its own. In a journal they stay intended."""
+        queue, self._queue = self._queue, []
+        for _, work in sorted(queue, key=operator.itemgetter(0)):
+            if not work.status.is_final:  # a stream that ends with one of them takes back the others itself
+                work.fail(event, build())
+
+    async def run(self, tasks: TaskGroup) -> None:
+        """Draws from the queue until the gate is closed for good, and sends each job in a task of its own."""
+        with contextlib.suppress(SessionClosedError):
+            while True:
+                while not self._queue:
+                    self._filled = anyio.Event()
+                    await self._filled.wait()
+                is_heavy = self._queue[0][1].is_heavy
+                await self._gate.wait_for_submit(is_heavy)
+                if self._queue and self._queue[0][1].is_heavy == is_heavy:
+                    _, work = heapq.heappop(self._queue)
+                    self._send_nowait(work, tasks)
+
+    async def landed(self) -> None:
+        """Returns when no POST is under way."""
+        while self._under_way:
+            self._all_landed = anyio.Event()
+            await self._all_landed.wait()
+
+    def _send_nowait(self, work: Work, tasks: TaskGroup) -> None:
+        sent_at = self._gate.take_submit(work.is_heavy)
+        self._under_way += 1
+        work.move(Event.SEND)
+        tasks.start_soon(self._send, work, sent_at)
+
+    async def _send(self, work: Work, sent_at: float) -> None:
+        answer, posted_at = _NOT_SENT, self._wall_clock()
+        try:
+            if not await self._books.sending(work, posted_at):
+                answer = _TAKEN
+            elif work.request is not None:
+                answer = _TORN
+                answer = await self._transport.send(work.request, _answer_timeout_s(work, work.request))
+        except JournalError as error:
+            answer = unsent(str(error), error)
+        finally:
+            # Every await in here is shielded and bounded by the books: a cancelled POST is settled like any other.
+            await self._settle(work, answer, sent_at, posted_at)
+            self._under_way -= 1
+            if not self._under_way:
+                self._all_landed.set()
+
+    async def _settle(self, work: Work, answer: Answer, sent_at: float, posted_at: float) -> None:
+        task_id = read_task_id(answer.data)
+        if answer.verdict is Verdict.ACCEPTED and task_id is None:
+            answer = unknown("it was accepted without a task id", answer.status)
+        self._gate.submit_answered(answer, sent_at, work.is_heavy)
+        match answer.verdict:
+            case Verdict.ACCEPTED:
+                await self._accept(work, task_id, answer)
+            case Verdict.REFUSED:
+                await self._refuse(work, answer)
+            case Verdict.UNSENT if answer is _TAKEN:
+                work.move(Event.WAIT_AGAIN)
+                self.on_taken(work)
+            case Verdict.UNSENT:
+                await self._retry(work, answer)
+            case Verdict.UNKNOWN:
+                await self._doubt(work, answer, posted_at)
+
+    async def _accept(self, work: Work, task_id: str | None, answer: Answer) -> None:
+        work.task_id = task_id
+        work.query_path = read_query_path(answer.data, self._origin)
+        work.created_at = answer.hints.date
+        await self._books.accepted(work, self._wall_clock())
+        work.accepted_at = anyio.current_time()
+        work.move(Event.ACCEPT)
+        logger.debug("job %s is task %s", work.name, task_id)
+        self.on_landed(work)
+
+    async def _refuse(self, work: Work, answer: Answer) -> None:
+        work.unsent_since = None
+        if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
+            await self._wait_again(work)
+        else:
+            await self._give_up(work, build_error(answer))
+
+    async def _retry(self, work: Work, answer: Answer) -> None:
+        now = anyio.current_time()
+        work.unsent_since = now if work.unsent_since is None else work.unsent_since
+        if isinstance(answer.problem, HailuoError):
+            await self._give_up(work, answer.problem)
+        elif work.timeout_s is None and now - work.unsent_since >= UNREACHABLE_FOR_S:
+            await self._give_up(work, ServiceUnavailableError(message=answer.message))
+        else:
+            await self._wait_again(work)
+
+    async def _doubt(self, work: Work, answer: Answer, posted_at: float) -> None:
+        error = SubmissionUnknownError(reason=answer.message, key=work.key or work.identity, sent_at=posted_at)
+        if self._resubmits and work.resubmits < MOST_RESUBMITS:
+            work.resubmits += 1
+            work.doubt = error
+            logger.warning("job %s is sent again, and may be paid for twice: %s", work.name, answer.message)
+            await self._wait_again(work)
+            return
+        logger.warning("%s", error)
+        await self._books.unknown(work, error)
+        work.fail(Event.DOUBT, error)
+
+    async def _wait_again(self, work: Work) -> None:
+        await self._books.unsent(work)
+        work.move(Event.WAIT_AGAIN)
+        self.put_nowait(work)
+        self.on_landed(work)
+
+    async def _give_up(self, work: Work, error: HailuoError) -> None:
+        if work.doubt is None:
+            await self._books.refused(work, error)
+        else:
+            await self._books.unknown(work, work.doubt)
+        work.fail(Event.REFUSE, error)
+        if stops_everything(error) and self._queue:
+            logger.warning("nothing more is sent: %s; %d queued jobs end unsent", error, self.queued)
+            self.drop_all_nowait(Event.REFUSE, lambda: copy.copy(error))
+
+
+def _answer_timeout_s(work: Work, request: Request) -> float:
+    """Seconds for the whole exchange: as long as the upload may take, and the job's deadline if that comes sooner."""
+    longest = ANSWER_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
+    return min(longest, max(work.seconds_left(anyio.current_time()), SHORTEST_ANSWER_TIMEOUT_S))

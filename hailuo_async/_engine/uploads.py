@@ -1,0 +1,70 @@
+"""Images that several jobs of a stream share: put on the service once, and named by URL from then on.
+
+Whether an image will be shared is not known when it first comes: a stream is pulled lazily. So its first job carries
+it, and the second puts it on the service for itself and for all that follow. An upload is not charged for; one that
+fails costs nothing but the saving, and its job carries the image itself.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+
+import anyio
+import attrs
+
+from hailuo_async.errors import ServiceError
+from hailuo_async.images import Frame, look_at
+
+logger = logging.getLogger("hailuo_async")
+
+#: "at most 16 MiB" (a published client of the service's).
+MAX_UPLOAD_BYTES = 16 * 1024 * 1024
+#: Images remembered; of a stream over more, the one seen longest ago is forgotten.
+MAX_REMEMBERED = 4096
+
+
+@attrs.define(eq=False)
+class _Seen:
+    """An image that has come before, and its URL once it has one. The lock is held by whoever uploads it."""
+
+    lock: anyio.Lock = attrs.field(factory=anyio.Lock)
+    url: str | None = None
+
+
+@attrs.define(eq=False)
+class SharedUploads:
+    """The images of one stream."""
+
+    _upload: Callable[[Frame], Awaitable[str]]
+    _seen: OrderedDict[tuple[str, int], _Seen] = attrs.field(factory=OrderedDict, init=False)
+
+    async def share(self, frames: Mapping[str, Frame]) -> dict[str, Frame]:
+        """``frames``, with a URL for each image that has come before. They were looked at with their fingerprints."""
+        return {field: await self._shared(field, frame) for field, frame in frames.items()}
+
+    async def _shared(self, field: str, frame: Frame) -> Frame:
+        if frame.is_url or frame.fingerprint is None or frame.size > MAX_UPLOAD_BYTES:
+            return frame
+        seen = self._recall(frame.fingerprint, frame.size)
+        if seen is None:
+            return frame
+        async with seen.lock:
+            try:
+                seen.url = seen.url or await self._upload(frame)
+            except ServiceError as error:
+                logger.warning("%s (%s) goes with its job, as its upload failed: %s", field, frame.name, error)
+                return frame
+        return attrs.evolve(look_at(field, seen.url), fingerprint=frame.fingerprint)
+
+    def _recall(self, fingerprint: str, size: int) -> _Seen | None:
+        """What is known of an image that has come before; ``None`` the first time."""
+        image = (fingerprint, size)
+        if image in self._seen:
+            self._seen.move_to_end(image)
+            return self._seen[image]
+        self._seen[image] = _Seen()
+        if len(self._seen) > MAX_REMEMBERED:
+            self._seen.popitem(last=False)
+        return None

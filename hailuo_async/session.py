@@ -1,0 +1,377 @@
+"""The session: the face of the library. It wires the rooms together, owns the one engine task, and holds no rules."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import attrs
+
+from hailuo_async._edges.http import Transport
+from hailuo_async._edges.names import is_directory, suffix_for, target_for
+from hailuo_async._engine.engine import Engine
+from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.running import Running, accepted
+from hailuo_async._engine.spending import Allowance
+from hailuo_async._engine.stream import Stream
+from hailuo_async._engine.uploads import MAX_UPLOAD_BYTES, SharedUploads
+from hailuo_async._engine.work import Work
+from hailuo_async._rules.identity import Occurrences
+from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id
+from hailuo_async.errors import ConfigError, DownloadError, HailuoError, ImageError, JobError, SessionClosedError
+from hailuo_async.images import ImageSource, check_source, look_at
+from hailuo_async.jobs import Job, check_job
+from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
+from hailuo_async.settings import OnUnknown, check_settings, optional_count, optional_seconds
+
+#: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
+DEFAULT_MAX_QUEUED = 10_000
+#: Seconds that a close gives the POSTs under way, so that no task id is lost.
+DEFAULT_GRACE_S = 30.0
+
+
+class AsyncSession:
+    """Makes videos from images through the Modellix API: submits jobs, waits for them, and loses none that is paid for.
+
+    ::
+
+        async with AsyncSession() as session:
+            video = await session.generate(ImageToVideo(Path("cat.jpg"), prompt="[Push in] the cat looks up"))
+            await session.download(video, "cat.mp4")
+
+    One session serves a whole program: any number of tasks may call it at once, and each of them may be cancelled at
+    any moment. It may be made before a loop runs, and be entered and left by different tasks; from its entering on it
+    belongs to that task's loop. Used before, after, or on another loop, it raises ``SessionClosedError`` and sends
+    nothing. It cannot be entered twice.
+
+    ``api_key``, ``base_url``
+        Else from ``MODELLIX_API_KEY`` and ``MODELLIX_BASE_URL``. The base is an https origin; http for localhost alone.
+    ``max_running``
+        At most so many tasks at the service at once. Without it the team's limit is found from the service's refusals.
+    ``timeout``
+        Seconds from a job's submit to its video, for jobs that are given none of their own. Without it a job waits as
+        long as it takes to be sent, and its task for 24 hours: results are kept no longer (docs).
+    ``journal``
+        A file (SQLite) that remembers every job, so that a batch that was killed can be run again and pays only for
+        what is missing. ``journal_prompts`` keeps the prompts there too; images and the key never are.
+    ``max_queued``
+        At most so many jobs waiting for a slot; ``submit`` raises ``QueueFullError`` beyond it.
+    ``max_jobs``
+        At most so many jobs sent in the session's life; ``SpendingLimitError`` beyond it, before anything is sent.
+    ``poll_interval``
+        The shortest and the longest time between two questions about one task, in seconds. Between them the session
+        learns when asking is worth a request.
+    ``on_unknown``
+        ``"raise"``: a POST whose answer was lost is never sent again by itself. ``"resubmit"`` sends it again, up to
+        three times, and **each of them may be paid for**.
+    ``allow_private_network``
+        Lets results be downloaded over http and from private addresses; always so where the service is on this machine.
+    ``client_session``
+        An aiohttp session to use, for its proxy, TLS or tracing. It stays yours to close. Its retries, middlewares
+        and redirects are not used for requests that cost money. Without it, proxies are taken from the
+        environment.
+    ``transport``
+        What carries the requests instead of HTTP, for tests and simulations: see ``hailuo_async.testing``.
+    ``rng``
+        The dice behind every jitter; seeded ones let a simulation take the same course each time.
+
+    Raises ``ConfigError`` naming the field, the value and the rule.
+    """
+
+    def __init__(
+        self,
+        *,
+        api_key: str | None = None,
+        base_url: str | None = None,
+        max_running: int | None = None,
+        journal: str | os.PathLike[str] | None = None,
+        timeout: float | None = None,
+        max_queued: int = DEFAULT_MAX_QUEUED,
+        max_jobs: int | None = None,
+        poll_interval: tuple[float, float] = (0.5, 30.0),
+        on_unknown: OnUnknown = "raise",
+        journal_prompts: bool = False,
+        allow_private_network: bool = False,
+        client_session: aiohttp.ClientSession | None = None,
+        transport: Transport | None = None,
+        rng: Random | None = None,
+    ) -> None:
+        self._settings = check_settings(
+            api_key=api_key,
+            base_url=base_url,
+            max_running=max_running,
+            journal=journal,
+            timeout=timeout,
+            max_queued=max_queued,
+            max_jobs=max_jobs,
+            poll_interval=poll_interval,
+            on_unknown=on_unknown,
+            journal_prompts=journal_prompts,
+            allow_private_network=allow_private_network,
+        )
+        _check_client_session(client_session)
+        self._client_session = client_session
+        self._transport = transport
+        self._rng = rng or Random()
+        self._allowance = Allowance(self._settings.max_jobs)
+        self._open: Running | None = None
+        self._is_used = False
+
+    def __repr__(self) -> str:
+        is_open = self._open is not None and self._open.engine.life.tasks is not None
+        state = "open" if is_open else "closed" if self._is_used else "not entered"
+        return f"<AsyncSession at {self._settings.base_url}, {state}>"
+
+    # --- Its life ---
+
+    async def __aenter__(self) -> Self:
+        """Opens the journal and starts the engine. Raises ``JournalError`` if the journal cannot be used."""
+        if self._is_used:
+            raise SessionClosedError(reason="a session can be entered once: make a new one")
+        self._is_used = True
+        self._open = await Running.start(self._settings, self._transport, self._client_session, self._rng)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self, grace: float = DEFAULT_GRACE_S) -> None:
+        """Takes no more jobs, lets the POSTs under way end for at most ``grace`` seconds, and ends.
+
+        Jobs that were not sent end with ``SessionClosedError`` and cost nothing. Tasks that run go on at the service:
+        whoever waits for one gets a ``SessionClosedError`` with its ``task_id``, for ``attach`` in another session;
+        with a journal, ``resume`` has them all. May be called more than once, from any task of its loop; a caller
+        that is cancelled stops nothing.
+        """
+        self._is_used = True
+        if self._open is not None:
+            self._here()
+            await self._open.close(grace)
+
+    def _here(self) -> Running:
+        """What is open, if the session is used where and while it may be. Raises ``SessionClosedError`` otherwise."""
+        if self._open is None:
+            reason = "the session is closed" if self._is_used else "the session is not open: use it inside 'async with'"
+            raise SessionClosedError(reason=f"{reason}; nothing was sent")
+        if asyncio.get_running_loop() is not self._open.loop:
+            raise SessionClosedError(reason="the session belongs to another event loop; nothing was sent")
+        return self._open
+
+    # --- Jobs ---
+
+    async def submit(self, job: Job, *, timeout: float | None = None) -> Generation:
+        """Takes a job and returns its handle, without waiting for a slot. The job will be sent once, and is paid for.
+
+        Its images are looked at first, in a thread, and with a journal the intent is on disk when this returns.
+        ``timeout`` is the job's deadline in seconds from now, whatever becomes of single requests. Raises ``JobError``
+        or ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
+        ``SessionClosedError``: none of them costs anything. Cancelled before it returns, the job is not taken.
+        """
+        return Generation(await self._take(job, timeout), self._here().loop)
+
+    async def _take(self, job: Job, timeout: float | None) -> Work:
+        intake = self._here().engine.intake
+        intake.check_queue()
+        timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
+        return await intake.take(check_job(job), timeout_s, (self._allowance,))
+
+    async def generate(self, job: Job, *, timeout: float | None = None) -> Video:
+        """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
+
+        Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
+        service has no cancel, and its task id is logged; to keep hold of it use ``submit``, or a journal and a key.
+        """
+        here, work = self._here(), await self._take(job, timeout)
+        try:
+            return await Generation(work, here.loop)
+        except asyncio.CancelledError:
+            here.engine.intake.withdraw(work)
+            raise
+
+    def stream(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        *,
+        timeout: float | None = None,
+        max_jobs: int | None = None,
+        save_to: str | os.PathLike[str] | None = None,
+        share_uploads: bool = False,
+    ) -> AsyncGenerator[Success | Failure]:
+        """Submits many jobs and yields their outcomes as they end, in that order. Each job is paid for once.
+
+        Jobs are pulled only as there is room, so ``jobs`` may be endless, and a slow reader holds everything back.
+        One job's error is a ``Failure``. What every job would meet (401, 402, a spent ``max_jobs``, a journal that
+        cannot be written), and what ``jobs`` itself raises, is raised here after the tasks that run were yielded.
+        ``timeout`` is each job's, ``max_jobs`` this stream's; both mean what they mean for the session.
+
+        ``save_to`` is a directory, made if there is none, in which each video is saved before its ``Success`` is
+        yielded, with its ``path``; saving is bounded by itself and takes no slot. A video that cannot be saved is a
+        ``Failure`` with ``DownloadError`` and its ``task_id``. ``share_uploads`` puts an image that several jobs have
+        in common on the service once, from its second job on, instead of sending it with each.
+
+        Leaving it in any way stops it at once: nothing more is pulled or sent, and what was queued is withdrawn. Tasks
+        that run go on. To be certain of the moment, leave it under ``contextlib.aclosing``.
+        """
+        timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
+        allowances = (self._allowance, Allowance(optional_count("max_jobs", max_jobs)))
+        here = self._here()
+        uploads = SharedUploads(here.upload) if share_uploads else None
+        take = functools.partial(_take, here.engine, timeout_s, allowances, Occurrences(), uploads)
+        save = None if save_to is None else functools.partial(self._save, Path(save_to))
+        return Stream(jobs, take, here.engine.intake, here.engine.life.start_soon, save).outcomes()
+
+    async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
+        """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
+
+        ``timeout`` is in seconds from now. Raises ``JobError`` for what cannot be a task id. A task that the service
+        does not know, or no longer, ends in ``TaskExpiredError``.
+        """
+        here = self._here()
+        _check_task_id(task_id)
+        timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
+        return Generation(await here.engine.intake.attach(task_id, timeout_s), here.loop)
+
+    async def resume(self) -> AsyncGenerator[Success | Failure]:
+        """Yields everything in the journal that is not finished, as it ends, without paying again.
+
+        Tasks that run are waited for. A job whose outcome is unknown is a ``Failure`` with ``SubmissionUnknownError``,
+        until ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself
+        again to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
+        """
+        here = self._here()
+        records = await here.journal_or_raise().unfinished()
+        stream = Stream(records, here.engine.intake.recall, here.engine.intake, here.engine.life.start_soon)
+        async with contextlib.aclosing(stream.outcomes()) as outcomes:
+            async for outcome in outcomes:
+                yield outcome
+
+    async def resolve(
+        self, key: str, *, resubmit: bool = False, task_id: str | None = None, forget: bool = False
+    ) -> None:
+        """Decides what becomes of a job in the journal whose outcome is unknown. Give exactly one of the three.
+
+        ``resubmit``: it may be sent when it is given again, **and may be paid for a second time**. ``task_id``: the
+        service did accept it, under this id. ``forget``: it is taken out of the journal. ``key`` is the job's, or the
+        error's ``key`` for a job without one. Raises ``JobError`` for a key that is not there, and ``JournalError``.
+        """
+        if task_id is not None:
+            _check_task_id(task_id)
+        journal = self._here().journal_or_raise()
+        await journal.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
+
+    # --- Results ---
+
+    async def download(
+        self, video: Video, path: str | os.PathLike[str], *, overwrite: bool = False, key: str | None = None
+    ) -> Path:
+        """Saves a video as the file ``path``, or in the directory ``path`` by a name made from ``key`` or the task id.
+
+        It is written beside its target and renamed when it is whole and on the disk; one that was cut short is gone
+        on with. An existing file is left alone unless ``overwrite``. The API key is not sent to where the video lies.
+        An expired URL is asked for anew, once. With a journal, a video that was saved before and is still there is
+        not fetched again. Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``.
+        Cancelled, it leaves only what a later download can go on with.
+        """
+        here = self._here()
+        saved = await here.saved_before(video)
+        if saved is not None and not overwrite:
+            return saved
+        in_directory = await anyio.to_thread.run_sync(is_directory, path)
+        suffix = suffix_for(next((each.format for each in video.resources if each.url == video.url), None), video.url)
+        target = target_for(path, is_directory=in_directory, key=key, task_id=video.task_id, suffix=suffix)
+        refresh = functools.partial(self._fresh_url, video.task_id)
+        url = video.url or await refresh()
+        note = functools.partial(here.note_saved, video, target)
+        return await here.downloads.fetch(
+            url, target, overwrite=overwrite, refresh=refresh, task_id=video.task_id, on_whole=note
+        )
+
+    async def _save(self, directory: Path, success: Success) -> Success | Failure:
+        """Its outcome with the video saved in ``directory``, or why it could not be."""
+        try:
+            await anyio.to_thread.run_sync(functools.partial(directory.mkdir, parents=True, exist_ok=True))
+            return attrs.evolve(success, path=await self.download(success.video, directory, key=success.key))
+        except HailuoError as error:
+            return Failure(success.job, success.key, success.index, error)
+        except OSError as error:
+            reason, task_id = f"cannot be made a directory: {error.strerror}", success.video.task_id
+            problem = DownloadError(reason=reason, path=str(directory), task_id=task_id)
+            return Failure(success.job, success.key, success.index, problem)
+
+    async def _fresh_url(self, task_id: str) -> str:
+        """Where a result lies now, by the service's own word. Never charged for."""
+        here = self._here()
+        return (await Generation(await here.engine.intake.attach(task_id, None, is_asked=True), here.loop)).url
+
+    async def upload(self, image: ImageSource) -> str:
+        """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.
+
+        The image is checked as for a job, and may have at most 16 MiB. Raises ``ImageError``, and a ``ServiceError`` if
+        it was refused or cannot be known to have arrived; uploading again is safe.
+        """
+        here = self._here()
+        check_source("image", image)
+        frame = await anyio.to_thread.run_sync(look_at, "image", image)
+        if frame.is_url:
+            raise ImageError(field="image", image=frame.name, value="a URL", rule="is not on the web already")
+        if frame.size > MAX_UPLOAD_BYTES:
+            rule = f"is at most {MAX_UPLOAD_BYTES} bytes for an upload"
+            raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
+        return await here.upload(frame)
+
+    # --- The account, and a look inside ---
+
+    async def account(self) -> Account:
+        """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
+        here = self._here()
+        answer = await here.send(Request("GET", VALIDATE_PATH))
+        if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
+            return Account(is_valid=False, balance=None)
+        if accepted(answer).data.get("is_valid") is not True:
+            return Account(is_valid=False, balance=None)
+        balance = (await here.ask(Request("GET", BALANCE_PATH))).data.get("balance")
+        if isinstance(balance, bool) or not isinstance(balance, int | float):
+            balance = None
+        return Account(is_valid=True, balance=balance)
+
+    def stats(self) -> Stats:
+        """The session at a glance: what waits, what runs, what the limits are, and how jobs have ended."""
+        return self._here().stats()
+
+
+async def _take(
+    engine: Engine,
+    timeout_s: float | None,
+    allowances: tuple[Allowance, ...],
+    asked: Occurrences,
+    uploads: SharedUploads | None,
+    item: Job,
+) -> Work:
+    return await engine.intake.take(check_job(item), timeout_s, allowances, asked, uploads)
+
+
+def _check_client_session(session: object) -> None:
+    if session is None:
+        return
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ConfigError(field="client_session", value=session, rule="is an aiohttp.ClientSession")
+    if session.auth is not None:
+        rule = "has no auth of its own: the key goes into that header"
+        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
+
+
+def _check_task_id(task_id: object) -> None:
+    if not is_task_id(task_id):
+        raise JobError(field="task_id", value=task_id, rule="is a short printable str without spaces")

@@ -1,0 +1,1 @@
+"""What the commands do, one file each; ``hailuo_async.cli`` is their face."""

@@ -1,0 +1,133 @@
+"""From a folder of pictures to jobs, and to the files that their videos go to. Looks at the disk, so it blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import attrs
+
+from hailuo_async.errors import ImageError
+from hailuo_async.images import ImageSource, look_at
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
+
+#: A file whose name ends like a picture's was meant to be one: if it is none, that is worth a line.
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+_HEAD_BYTES = 12
+#: Two such names and a number make a key of at most 200 characters, and a file name of at most 255 bytes.
+_NAME_BYTES = 90
+
+_ONE_PICTURE = "[Push in] The scene slowly comes to life"
+_TWO_PICTURES = "The first scene turns into the second"
+
+
+@attrs.frozen
+class _Scene:
+    """What one video shows: the picture that it starts from and, if there is one, the picture that it ends on."""
+
+    name: str
+    first: ImageSource
+    last: ImageSource | None = None
+
+    def job(self, key: str) -> Job:
+        if self.last is None:
+            return ImageToVideo(self.first, prompt=_ONE_PICTURE, key=key)
+        return FirstLastFrameToVideo(self.last, self.first, prompt=_TWO_PICTURES, key=key)
+
+
+@attrs.frozen
+class Unusable:
+    """A picture that no job was made of, and why."""
+
+    name: str
+    error: ImageError
+
+
+@attrs.frozen
+class Plan:
+    """What to send, and what cannot be."""
+
+    jobs: Mapping[str, Job]
+    """By their keys."""
+    unusable: tuple[Unusable, ...]
+
+    @property
+    def seconds(self) -> int:
+        """Seconds of video that the jobs make, which is what is paid for."""
+        return sum(job.duration for job in self.jobs.values())
+
+
+def find_pictures(folder: Path) -> dict[str, ImageSource]:
+    """The pictures in ``folder`` by file name, in order of their names: by their content, or their names' endings.
+
+    Hidden files and folders are left out. Raises ``OSError`` if the folder cannot be read.
+    """
+    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    return {path.name: path for path in files if path.suffix.lower() in _SUFFIXES or _begins_like_a_picture(path)}
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    is_webp = head.startswith(b"RIFF") and head.endswith(b"WEBP")
+    return is_webp or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) -> Plan:
+    """A video for each picture and, of two or more, one from the first to the second; ``count`` jobs if that is given.
+
+    The pictures are looked at here, so that a bad one costs neither a job nor a question. More jobs than there are
+    pictures for use them again.
+    """
+    good: dict[str, ImageSource] = {}
+    unusable = []
+    for name, source in pictures.items():
+        try:
+            look_at("first_frame_image", source)
+        except ImageError as error:
+            unusable.append(Unusable(name, error))
+        else:
+            good[name] = source
+    return Plan(_jobs(_scenes(good), count), tuple(unusable))
+
+
+def _scenes(pictures: Mapping[str, ImageSource]) -> list[_Scene]:
+    names = [_short(Path(name).stem) for name in pictures]
+    sources = list(pictures.values())
+    scenes = [_Scene(name, source) for name, source in zip(names, sources, strict=True)]
+    return [*scenes, _Scene("-to-".join(names[:2]), sources[0], sources[1])] if len(sources) > 1 else scenes
+
+
+def _jobs(scenes: Sequence[_Scene], count: int | None) -> dict[str, Job]:
+    jobs: dict[str, Job] = {}
+    for scene in itertools.islice(itertools.cycle(scenes), len(scenes) if count is None else count):
+        key = free_name(scene.name, jobs)
+        jobs[key] = scene.job(key)
+    return jobs
+
+
+def _short(name: str) -> str:
+    """``name`` as a part of a key and of a file's name: printable, and never too long for them."""
+    printable = "".join(character if character.isprintable() else "_" for character in name)
+    return printable.encode()[:_NAME_BYTES].decode(errors="ignore")
+
+
+def free_name(name: str, taken: Collection[str], suffix: str = "") -> str:
+    """``name`` with ``suffix``, or the first of ``name-2``, ``name-3``, … with it that is not ``taken``."""
+    numbered = (f"{name}-{number}{suffix}" for number in itertools.count(2))
+    return next(free for free in itertools.chain([name + suffix], numbered) if free not in taken)
+
+
+def choose_targets(keys: Iterable[str], folder: Path) -> dict[str, Path]:
+    """For each key a file in ``folder`` that does not exist yet. Raises ``OSError`` if the folder cannot be read."""
+    taken = {path.name for path in folder.iterdir()}
+    targets = {}
+    for key in keys:
+        name = free_name(key, taken, ".mp4")
+        taken.add(name)
+        targets[key] = folder / name
+    return targets

@@ -1,0 +1,1 @@
+"""Figures that a stranger can make again: ``python -m benchmarks``."""

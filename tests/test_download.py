@@ -194,7 +194,9 @@ async def test_where_nothing_can_be_written_nothing_is_asked_for(
 
 
 async def test_a_name_that_no_system_takes_is_a_download_error(downloads: Downloads, tmp_path: Path) -> None:
-    assert await refused(downloads, "https://x/", tmp_path / "a\0b") == "cannot be written: embedded null byte"
+    reason = await refused(downloads, "https://x/", tmp_path / "a\0b")
+    assert reason.startswith("cannot be written: ")
+    assert "embedded null" in reason  # the rest of the words is each Python's own
 
 
 @contextlib.contextmanager
@@ -383,7 +385,8 @@ async def test_where_nobody_listens_the_error_says_so(downloads: Downloads, tmp_
 
 
 async def test_a_host_name_that_cannot_be_is_not_asked_for_twice(downloads: Downloads, tmp_path: Path) -> None:
-    assert await refused(downloads, f"http://{'a' * 64}.example/{SECRET}", tmp_path / "a") == "UnicodeError"
+    reason = await refused(downloads, f"http://{'a' * 64}.example/{SECRET}", tmp_path / "a")
+    assert reason in ("UnicodeError", "UnicodeEncodeError")  # from Python 3.13 on
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410])

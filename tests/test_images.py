@@ -282,7 +282,6 @@ def place(kind: str, directory: Path) -> Path:
         ("device", "a character device", "must be a regular file"),
         ("loop", "Too many levels of symbolic links: {path}", "must be a file that can be read"),
         ("below a file", "Not a directory: {path}", "must be a file that can be read"),
-        ("NUL", "embedded null byte: {path}", "must be a file that can be read"),
         ("empty", "0 bytes", "must not be empty"),
     ],
 )
@@ -292,6 +291,12 @@ def test_what_is_no_file_with_something_in_it_is_refused_at_once(
     path = place(kind, tmp_path)
     error = refusal(path)
     assert (error.value, error.rule) == (value.format(path=path), rule)
+
+
+def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
+    error = refusal(place("NUL", tmp_path))
+    assert "embedded null" in str(error.value)  # the rest of the words is each Python's own
+    assert error.rule == "must be a file that can be read"
 
 
 def test_a_name_that_no_file_can_have_is_refused_and_its_error_can_be_printed(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ class SpendingLimitError(HailuoError):
     max_jobs: int
 
     def _words(self) -> str:
-        return f"the session may pay for {self.max_jobs} jobs and has sent as many"
+        return f"{self.max_jobs} jobs may be paid for here, and as many were sent"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)

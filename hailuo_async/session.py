@@ -17,8 +17,9 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async._edges.http import Transport
-from hailuo_async._edges.names import is_directory, suffix_for, target_for
+from hailuo_async._edges.download import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._edges.http import Transport, check_client_session
+from hailuo_async._edges.names import is_directory, make_directory, suffix_for, target_for
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.running import Running, accepted
@@ -28,11 +29,11 @@ from hailuo_async._engine.uploads import MAX_UPLOAD_BYTES, SharedUploads
 from hailuo_async._engine.work import Work
 from hailuo_async._rules.identity import Occurrences
 from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id
-from hailuo_async.errors import ConfigError, DownloadError, HailuoError, ImageError, JobError, SessionClosedError
+from hailuo_async.errors import HailuoError, ImageError, JobError, SessionClosedError
 from hailuo_async.images import ImageSource, check_source, look_at
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
-from hailuo_async.settings import OnUnknown, check_settings, optional_count, optional_seconds
+from hailuo_async.settings import OnUnknown, check_settings, count, optional_count, optional_seconds, seconds
 
 #: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
 DEFAULT_MAX_QUEUED = 10_000
@@ -119,7 +120,7 @@ class AsyncSession:
             journal_prompts=journal_prompts,
             allow_private_network=allow_private_network,
         )
-        _check_client_session(client_session)
+        check_client_session(client_session)
         self._client_session = client_session
         self._transport = transport
         self._rng = rng or Random()
@@ -218,19 +219,23 @@ class AsyncSession:
 
         ``save_to`` is a directory, made if there is none, in which each video is saved before its ``Success`` is
         yielded, with its ``path``; saving is bounded by itself and takes no slot. A video that cannot be saved is a
-        ``Failure`` with ``DownloadError`` and its ``task_id``. ``share_uploads`` puts an image that several jobs have
-        in common on the service once, from its second job on, instead of sending it with each.
+        ``Failure`` with ``DownloadError`` and its ``task_id``; if the directory can hold none, that is raised here
+        before any job is pulled. ``share_uploads`` puts an image that several jobs have in common on the service once,
+        from its second job on, instead of sending it with each.
 
-        Leaving it in any way stops it at once: nothing more is pulled or sent, and what was queued is withdrawn. Tasks
-        that run go on. To be certain of the moment, leave it under ``contextlib.aclosing``.
+        Leaving it in any way stops it at once: nothing more is pulled, sent or saved, and what was queued is withdrawn.
+        Tasks that run go on. To be certain of the moment, leave it under ``contextlib.aclosing``.
         """
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
         allowances = (self._allowance, Allowance(optional_count("max_jobs", max_jobs)))
         here = self._here()
         uploads = SharedUploads(here.upload) if share_uploads else None
         take = functools.partial(_take, here.engine, timeout_s, allowances, Occurrences(), uploads)
-        save = None if save_to is None else functools.partial(self._save, Path(save_to))
-        return Stream(jobs, take, here.engine.intake, here.engine.life.start_soon, save).outcomes()
+        stream = Stream(jobs, take, here.engine.intake, here.engine.life.start_soon)
+        if save_to is not None:
+            stream.begin = functools.partial(anyio.to_thread.run_sync, make_directory, Path(save_to))
+            stream.save = functools.partial(self._save, Path(save_to))
+        return stream.outcomes()
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
@@ -274,41 +279,53 @@ class AsyncSession:
     # --- Results ---
 
     async def download(
-        self, video: Video, path: str | os.PathLike[str], *, overwrite: bool = False, key: str | None = None
+        self,
+        video: Video,
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        key: str | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        timeout: float = DEFAULT_TIMEOUT_S,
     ) -> Path:
         """Saves a video as the file ``path``, or in the directory ``path`` by a name made from ``key`` or the task id.
 
         It is written beside its target and renamed when it is whole and on the disk; one that was cut short is gone
         on with. An existing file is left alone unless ``overwrite``. The API key is not sent to where the video lies.
         An expired URL is asked for anew, once. With a journal, a video that was saved before and is still there is
-        not fetched again. Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``.
-        Cancelled, it leaves only what a later download can go on with.
+        not fetched again. ``max_bytes`` and ``timeout``, in seconds, bound it: 2 GiB and an hour unless told otherwise.
+        Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``. Cancelled, it leaves
+        only what a later download can go on with.
         """
         here = self._here()
-        saved = await here.saved_before(video)
-        if saved is not None and not overwrite:
-            return saved
-        in_directory = await anyio.to_thread.run_sync(is_directory, path)
-        suffix = suffix_for(next((each.format for each in video.resources if each.url == video.url), None), video.url)
-        target = target_for(path, is_directory=in_directory, key=key, task_id=video.task_id, suffix=suffix)
-        refresh = functools.partial(self._fresh_url, video.task_id)
-        url = video.url or await refresh()
-        note = functools.partial(here.note_saved, video, target)
-        return await here.downloads.fetch(
-            url, target, overwrite=overwrite, refresh=refresh, task_id=video.task_id, on_whole=note
-        )
+        timeout_s, most = seconds("timeout", timeout), count("max_bytes", max_bytes)
+        async with here.saving(video):
+            saved = await here.saved_before(video)
+            if saved is not None and not overwrite:
+                return saved
+            refresh = functools.partial(self._fresh_url, video.task_id)
+            target = await _target(video, path, key)
+            return await here.downloads.fetch(
+                video.url or await refresh(),
+                target,
+                overwrite=overwrite,
+                refresh=refresh,
+                max_bytes=most,
+                timeout_s=timeout_s,
+                task_id=video.task_id,
+                on_whole=functools.partial(here.note_saved, video, target),
+            )
 
     async def _save(self, directory: Path, success: Success) -> Success | Failure:
-        """Its outcome with the video saved in ``directory``, or why it could not be."""
+        """Its outcome with the video saved in ``directory``, or why it could not be; as it is if the session ends."""
         try:
-            await anyio.to_thread.run_sync(functools.partial(directory.mkdir, parents=True, exist_ok=True))
+            await anyio.to_thread.run_sync(make_directory, directory)
             return attrs.evolve(success, path=await self.download(success.video, directory, key=success.key))
+        except SessionClosedError:
+            return success
         except HailuoError as error:
+            error.task_id = error.task_id or success.video.task_id
             return Failure(success.job, success.key, success.index, error)
-        except OSError as error:
-            reason, task_id = f"cannot be made a directory: {error.strerror}", success.video.task_id
-            problem = DownloadError(reason=reason, path=str(directory), task_id=task_id)
-            return Failure(success.job, success.key, success.index, problem)
 
     async def _fresh_url(self, task_id: str) -> str:
         """Where a result lies now, by the service's own word. Never charged for."""
@@ -362,14 +379,11 @@ async def _take(
     return await engine.intake.take(check_job(item), timeout_s, allowances, asked, uploads)
 
 
-def _check_client_session(session: object) -> None:
-    if session is None:
-        return
-    if not isinstance(session, aiohttp.ClientSession):
-        raise ConfigError(field="client_session", value=session, rule="is an aiohttp.ClientSession")
-    if session.auth is not None:
-        rule = "has no auth of its own: the key goes into that header"
-        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
+async def _target(video: Video, path: str | os.PathLike[str], key: str | None) -> Path:
+    """The file to save a video as."""
+    in_directory = await anyio.to_thread.run_sync(is_directory, path)
+    suffix = suffix_for(next((each.format for each in video.resources if each.url == video.url), None), video.url)
+    return target_for(path, is_directory=in_directory, key=key, task_id=video.task_id, suffix=suffix)
 
 
 def _check_task_id(task_id: object) -> None:

@@ -80,11 +80,12 @@ def optional_seconds(field: str, value: object) -> float | None:
 
 
 def optional_count(field: str, value: object) -> int | None:
-    """``None``, or a whole number of at least 1. Raises ``ConfigError`` for anything else."""
-    return None if value is None else _count(field, value)
+    """``None``, or ``count``."""
+    return None if value is None else count(field, value)
 
 
-def _count(field: str, value: object) -> int:
+def count(field: str, value: object) -> int:
+    """A whole number of at least 1. Raises ``ConfigError`` for anything else."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(field=field, value=value, rule="is a whole number of at least 1")
     return value
@@ -108,9 +109,10 @@ def _on_unknown(field: str, value: object) -> OnUnknown:
 def _optional_path(field: str, value: object) -> Path | None:
     if value is None:
         return None
-    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+    path = os.fsdecode(value) if isinstance(value, str | os.PathLike) else ""
+    if not path or "\0" in path:
         raise ConfigError(field=field, value=value, rule="is the path of a file, or None")
-    return Path(os.fsdecode(value))
+    return Path(path)
 
 
 def _flag(field: str, value: object) -> bool:
@@ -138,7 +140,7 @@ class Settings:
     api_key: str = _checked(_api_key, repr=False)
     base_url: str = _checked(_base_url)
     max_running: int | None = _checked(optional_count)
-    max_queued: int = _checked(_count)
+    max_queued: int = _checked(count)
     max_jobs: int | None = _checked(optional_count)
     timeout: float | None = _checked(optional_seconds)
     poll_interval: tuple[float, float] = _checked(_interval)

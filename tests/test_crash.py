@@ -22,7 +22,7 @@ from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Fault, Kind
 from .support.crash_children import Child, Stage, run, running, staged
 from .support.crash_journal import count_in, locked, records_in, states_in, wait_for
 from .support.rawserver import Exchange
-from .support.service import job, picture
+from .support.service import job, picture, until
 
 pytestmark = pytest.mark.anyio
 
@@ -141,12 +141,13 @@ async def test_a_job_killed_between_its_record_and_its_connection_is_named(path:
 
 async def test_a_job_killed_in_the_middle_of_its_download_is_gone_on_with(path: Path, tmp_path: Path) -> None:
     ranges = list[str | None]()
+    stamp = tmp_path / "job-0.mp4.part.json"
     killer = Killer("half")
 
     async def hook(step: str, exchange: Exchange) -> None:
         if step == "half":
             ranges.append(exchange.headers.get("range"))
-            await anyio.sleep(0.3)  # the first 16 MiB are written, and noted as such
+            await until(lambda: stamp.exists() and stamp.stat().st_size)  # the first 16 MiB are written and noted
         await killer(step, exchange)
 
     async with staged(hook, video_size=40_000_000) as stage:

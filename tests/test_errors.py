@@ -69,7 +69,7 @@ ONE_OF_EACH: list[tuple[HailuoError, str]] = [
     (DownloadError(reason="it is cut short", path="a/b.mp4"), "a/b.mp4: it is cut short"),
     (JournalError(path="a.db", reason="the disk is full"), "journal a.db: the disk is full"),
     (QueueFullError(max_queued=10), "10 jobs wait already"),
-    (SpendingLimitError(max_jobs=5), "the session may pay for 5 jobs and has sent as many"),
+    (SpendingLimitError(max_jobs=5), "5 jobs may be paid for here, and as many were sent"),
     (SessionClosedError(reason="the session is closed"), "the session is closed"),
 ]
 

@@ -125,6 +125,15 @@ def test_what_is_no_aiohttp_session_is_refused() -> None:
         AsyncSession(api_key="k", client_session=object())  # type: ignore[arg-type]
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp will take none any more from 4.0 on
+async def test_an_aiohttp_session_with_a_password_of_its_own_is_refused_and_the_password_not_shown() -> None:
+    """aiohttp refuses a request that has both its own ``auth`` and our header."""
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("me", "hunter2")) as theirs:
+        with pytest.raises(ConfigError, match="client_session") as caught:
+            AsyncSession(api_key="k", client_session=theirs)
+    assert "hunter2" not in f"{caught.value!s} {caught.value!r}"
+
+
 # --- Opened and closed ------------------------------------------------------------------------------------------------
 
 
@@ -167,7 +176,7 @@ async def test_a_caller_of_close_that_is_cancelled_stops_nothing() -> None:
         generation = await session.submit(job())
         await until(lambda: line.posts)
         closing = asyncio.ensure_future(session.aclose(grace=0.1))
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0)
         closing.cancel()
         await asyncio.wait([closing])
         assert closing.cancelled()

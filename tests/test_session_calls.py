@@ -16,6 +16,7 @@ import pytest
 from hailuo_async import (
     Account,
     AsyncSession,
+    ConfigError,
     DownloadError,
     Failure,
     HailuoError,
@@ -171,6 +172,19 @@ async def test_a_download_that_is_cut_is_tried_again_and_arrives_whole(tmp_path:
         video = await session.generate(job())
         path = await session.download(video, tmp_path / "cat.mp4")
     assert path.stat().st_size == 300_000
+
+
+async def test_a_download_is_bounded_as_the_caller_says(tmp_path: Path) -> None:
+    async with emulated(video_size=300_000) as (_, session):
+        video = await session.generate(job())
+        with pytest.raises(DownloadError) as caught:
+            await session.download(video, tmp_path / "cat.mp4", max_bytes=299_999)
+        assert caught.value.task_id == video.task_id
+        with pytest.raises(ConfigError):
+            await session.download(video, tmp_path / "cat.mp4", timeout=0)
+        assert names_in(tmp_path) == []
+        await session.download(video, tmp_path / "cat.mp4", max_bytes=300_000, timeout=60)
+    assert names_in(tmp_path) == ["cat.mp4"]
 
 
 # --- Figures ----------------------------------------------------------------------------------------------------------

@@ -269,7 +269,7 @@ def test_a_journal_is_the_path_of_a_file() -> None:
     assert check(journal="batch.db").journal == Path("batch.db")
     assert check(journal=Path("a") / "batch.db").journal == Path("a/batch.db")
     assert check(journal=os.fsencode("a").decode()).journal == Path("a")
-    for journal in ("", 5, b"batch.db", True):
+    for journal in ("", 5, b"batch.db", True, "a\0b"):
         assert refused("journal", journal) == "is the path of a file, or None"
 
 

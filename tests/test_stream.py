@@ -165,7 +165,7 @@ async def test_a_slow_reader_holds_everything_back() -> None:
     source, line = Source(), Line()
     async with line.session(max_running=2) as session, contextlib.aclosing(session.stream(source)) as stream:
         await anext(stream)
-        await anyio.sleep(0.2)
+        await until(lambda: session.stats().succeeded > LOOKAHEAD and not session.stats().queued)
         held_back_at = source.pulled
         await anyio.sleep(0.2)
         assert source.pulled == held_back_at <= 3 * LOOKAHEAD + 2

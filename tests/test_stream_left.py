@@ -12,7 +12,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from hailuo_async import ImageToVideo
+from hailuo_async import ImageToVideo, Stats
 from hailuo_async._engine.stream import LOOKAHEAD
 from hailuo_async._rules.wire import Answer, Request
 
@@ -138,9 +138,13 @@ async def test_jobs_whose_images_are_looked_at_when_it_is_left_are_not_sent() ->
     async with line.session(max_running=1) as session:
         await leave_by_break(session.stream(mixed()))
         posts = len(line.posts)
-        await anyio.sleep(0.2)
+        await until(lambda: (session.stats().queued, session.stats().running) == (0, 0))
         assert len(line.posts) <= posts + 1  # one whose turn had come may still have begun
-        assert (session.stats().queued, session.stats().running) == (0, 0)
+
+
+def _is_held_back(stats: Stats) -> bool:
+    """All that was pulled has ended, and more of it is unread than makes the feeder pull."""
+    return (stats.queued, stats.running) == (0, 0) and stats.succeeded > LOOKAHEAD + 8
 
 
 async def test_room_that_its_last_reading_made_is_not_used_any_more() -> None:
@@ -148,7 +152,7 @@ async def test_room_that_its_last_reading_made_is_not_used_any_more() -> None:
     async with line.session(max_running=2) as session:
         stream = session.stream(source)
         await anext(stream)
-        await anyio.sleep(0.3)  # long enough for everything to be held back
+        await until(lambda: _is_held_back(session.stats()))
         held_back_at = source.pulled
         for _ in range(LOOKAHEAD + 8):  # more are there: none of these reads lets the feeder run
             await anext(stream)

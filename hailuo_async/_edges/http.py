@@ -33,7 +33,7 @@ from anyio import CapacityLimiter
 from yarl import URL
 
 from hailuo_async._rules.wire import Answer, Part, Request, decipher, unknown, unsent
-from hailuo_async.errors import ImageError
+from hailuo_async.errors import ConfigError, ImageError
 from hailuo_async.settings import Settings, is_this_machine
 
 if "server_hostname" not in ConnectionKey._fields:
@@ -204,6 +204,17 @@ class Http:
         """Closes the aiohttp session if it was made here."""
         if self._owns_session:
             await self._session.close()
+
+
+def check_client_session(session: object) -> None:
+    """Raises ``ConfigError`` if ``session`` is neither ``None`` nor an aiohttp session that can carry the key."""
+    if session is None:
+        return
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ConfigError(field="client_session", value=session, rule="is an aiohttp.ClientSession")
+    if session.auth is not None:
+        rule = "has no auth of its own: the key goes into that header"
+        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
 
 
 def proxy_for(origin: str) -> str | None:

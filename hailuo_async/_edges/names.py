@@ -7,12 +7,15 @@ no letters that some systems compose anew. Any other key is made harmless and ma
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import unicodedata
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
+
+from hailuo_async.errors import DownloadError
 
 #: Of the whole name, in UTF-8. Most systems stop at 255; what is left is for the neighbours' endings.
 MAX_NAME_BYTES = 200
@@ -59,6 +62,16 @@ def is_directory(target: str | os.PathLike[str]) -> bool:
     """Whether ``target`` means a directory: it is one, or is written as one. Looks at the disk, so off the loop."""
     path = os.fspath(target)
     return path.endswith(tuple(filter(None, (os.sep, os.altsep)))) or os.path.isdir(path)
+
+
+def make_directory(directory: Path) -> None:
+    """Makes ``directory`` if there is none. Blocks. Raises ``DownloadError`` if there can be no files in it."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise DownloadError(reason=f"cannot hold videos: {error.strerror}", path=str(directory)) from error
 
 
 def target_for(

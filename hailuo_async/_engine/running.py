@@ -8,6 +8,7 @@ import secrets
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from weakref import WeakValueDictionary
 
 import aiohttp
 import anyio
@@ -18,10 +19,11 @@ from hailuo_async._edges.download import Downloads
 from hailuo_async._edges.http import Http, Transport, proxy_for
 from hailuo_async._edges.journal import JournalWriter
 from hailuo_async._engine.engine import Engine, build_engine
+from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Request, Verdict, build_upload, unknown
-from hailuo_async.errors import ConfigError, HailuoError, JournalError, ProtocolError
-from hailuo_async.images import Frame
+from hailuo_async.errors import ConfigError, HailuoError, ImageError, JournalError, ProtocolError
+from hailuo_async.images import Frame, check_source
 from hailuo_async.outcomes import Stats, Status, Video
 from hailuo_async.settings import Settings
 
@@ -29,7 +31,7 @@ logger = logging.getLogger("hailuo_async")
 
 #: What each edge gets to close in, when the engine has ended.
 CLOSING_S = 10.0
-#: For a request that is no job's: answered in this time, or not at all.
+#: For a request that is no job's: answered in this time beside that for its body, or not at all.
 REQUEST_TIMEOUT_S = 60.0
 
 
@@ -43,6 +45,7 @@ class Running:
     _transport: Transport
     _journal: JournalWriter | None
     _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
+    _saving: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
 
     @classmethod
     async def start(
@@ -99,7 +102,8 @@ class Running:
         sent_at = gate.take_query()
         answer = unknown("cancelled")
         try:
-            answer = await self._transport.send(request, REQUEST_TIMEOUT_S)
+            timeout_s = REQUEST_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
+            answer = await self._transport.send(request, timeout_s)
         finally:
             gate.request_answered(answer, sent_at)
         return answer
@@ -112,8 +116,8 @@ class Running:
         """Puts an image on the service and returns its URL. Raises ``ServiceError`` unless it is known to be there."""
         answer = await self.ask(build_upload(frame, secrets.token_hex(16)))
         url = answer.data.get("url")
-        if not isinstance(url, str):
-            raise ProtocolError(message="required field missing @ $.data.url", status=answer.status)
+        if not isinstance(url, str) or not _is_on_the_web(url):
+            raise ProtocolError(message="no http(s) URL @ $.data.url", status=answer.status)
         return url
 
     def journal_or_raise(self) -> JournalWriter:
@@ -122,6 +126,10 @@ class Running:
         if self._journal is None:
             raise ConfigError(field="journal", value=None, rule="names the file to go on from")
         return self._journal
+
+    def saving(self, video: Video) -> anyio.Lock:
+        """Held by whoever saves the video, so that who comes next finds it saved."""
+        return self._saving.setdefault(video.task_id, anyio.Lock())
 
     async def saved_before(self, video: Video) -> Path | None:
         """Where the journal says that the video was saved, if it is still there."""
@@ -162,6 +170,15 @@ class Running:
             unknown=ended[Status.UNKNOWN],
             abandoned=ended[Status.ABANDONED],
         )
+
+
+def _is_on_the_web(url: str) -> bool:
+    """Whether a job may name its image by ``url``."""
+    try:
+        check_source("url", url)
+    except ImageError:
+        return False
+    return url[:4].lower() == "http"
 
 
 def _wall_clock() -> float:

@@ -6,7 +6,7 @@ holds a handful, and a reader that is slow holds everything back.
 
 The feeder runs in the engine; the reader is an async generator that holds no scope and awaits nothing when it is left,
 so it may be left in any way, from any task: ``break``, an exception, cancellation, or by being forgotten. From that
-moment nothing more is pulled or sent. What was sent goes on, as it may be paid for.
+moment nothing more is pulled, sent or saved. What was sent goes on, as it may be paid for.
 """
 
 from __future__ import annotations
@@ -45,10 +45,13 @@ class Stream:
     _take: Callable[[Any], Awaitable[Work]]
     _intake: Intake
     _start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-    _save: Callable[[Success], Awaitable[Outcome]] | None = None
-    """Saves a video before its outcome is told; what it raises ends the stream."""
+    begin: Callable[[], Awaitable[object]] | None = attrs.field(default=None, init=False)
+    """Awaited before the first is pulled; what it raises ends the stream."""
+    save: Callable[[Success], Awaitable[Outcome]] | None = attrs.field(default=None, init=False)
+    """Saves a video before its outcome is told; what it raises ends the stream. ``None`` also once nobody reads."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
-    _saving: int = attrs.field(default=0, init=False)
+    _saves: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
+    """Of the videos that are being saved, or wait to be."""
     _preparing: int = attrs.field(default=0, init=False)
     _waiting: set[Work] = attrs.field(factory=set, init=False)
     """Taken, and not sent."""
@@ -69,13 +72,14 @@ class Stream:
             while True:
                 while self._unread:
                     yield self._read_nowait()
-                if self._is_fed and not (self._preparing or self._waiting or self._running or self._saving):
+                if self._is_fed and not (self._preparing or self._waiting or self._running or self._saves):
                     break
                 await self._wait()
             if self._error is not None:
                 raise self._error
         finally:
             self._stop_nowait()
+            self._stop_saving_nowait()
             for work in list(self._running):
                 self._intake.withdraw(work)
 
@@ -96,11 +100,19 @@ class Stream:
         if self._scope is not None:
             self._scope.cancel()
 
+    def _stop_saving_nowait(self) -> None:
+        """What is on the disk of a video by now stays there, for a later download to go on with."""
+        self.save = None
+        for scope in self._saves:
+            scope.cancel()
+
     # --- Feeding ---
 
     async def _feed(self) -> None:
         try:
             with anyio.CancelScope() as self._scope:
+                if self.begin is not None:
+                    await self.begin()
                 async with anyio.create_task_group() as tasks:
                     await self._pull(tasks)
         except Exception as error:
@@ -126,7 +138,7 @@ class Stream:
         while (
             self._preparing + len(self._waiting) >= LOOKAHEAD
             or len(self._unread) >= LOOKAHEAD
-            or self._saving >= MAX_UNSAVED
+            or len(self._saves) >= MAX_UNSAVED
         ):
             await self._wait()
 
@@ -175,25 +187,29 @@ class Stream:
             self._tell(Failure(work.job, work.key, index, error))
 
     def _succeed(self, success: Success) -> None:
-        if self._save is None:
+        if self.save is None:
             self._tell(success)
             return
-        self._saving += 1
+        scope = anyio.CancelScope()
+        self._saves.add(scope)
         try:
-            self._start(functools.partial(self._save_and_tell, success, self._save))
+            self._start(functools.partial(self._save_and_tell, success, self.save, scope))
         except SessionClosedError:
-            self._saving -= 1
+            self._saves.discard(scope)
             self._tell(success)
 
-    async def _save_and_tell(self, success: Success, save: Callable[[Success], Awaitable[Outcome]]) -> None:
+    async def _save_and_tell(
+        self, success: Success, save: Callable[[Success], Awaitable[Outcome]], scope: anyio.CancelScope
+    ) -> None:
         outcome: Outcome = success  # told as it is, should the session be closed before it is saved
         try:
-            async with self._savers:
-                outcome = await save(success)
+            with scope:
+                async with self._savers:
+                    outcome = await save(success)
         except Exception as error:
             self._stop_with(error)
         finally:
-            self._saving -= 1
+            self._saves.discard(scope)
             self._tell(outcome)
 
     def _tell(self, outcome: Outcome) -> None:

@@ -2,7 +2,8 @@
 
 Whether an image will be shared is not known when it first comes: a stream is pulled lazily. So its first job carries
 it, and the second puts it on the service for itself and for all that follow. An upload is not charged for; one that
-fails costs nothing but the saving, and its job carries the image itself.
+fails costs nothing but the saving, and its job carries the image itself. After a few of them it is not tried again, as
+whoever needs the image waits for it.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 
 import anyio
+import anyio.lowlevel
 import attrs
 
 from hailuo_async.errors import ServiceError
@@ -23,6 +25,8 @@ logger = logging.getLogger("hailuo_async")
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 #: Images remembered; of a stream over more, the one seen longest ago is forgotten.
 MAX_REMEMBERED = 4096
+#: Uploads of one image that may fail.
+MOST_FAILURES = 3
 
 
 @attrs.define(eq=False)
@@ -31,6 +35,7 @@ class _Seen:
 
     lock: anyio.Lock = attrs.field(factory=anyio.Lock)
     url: str | None = None
+    failures: int = 0
 
 
 @attrs.define(eq=False)
@@ -51,12 +56,17 @@ class SharedUploads:
         if seen is None:
             return frame
         async with seen.lock:
-            try:
-                seen.url = seen.url or await self._upload(frame)
-            except ServiceError as error:
-                logger.warning("%s (%s) goes with its job, as its upload failed: %s", field, frame.name, error)
-                return frame
-        return attrs.evolve(look_at(field, seen.url), fingerprint=frame.fingerprint)
+            if seen.url is None and seen.failures < MOST_FAILURES:
+                await self._put(seen, field, frame)
+        return frame if seen.url is None else attrs.evolve(look_at(field, seen.url), fingerprint=frame.fingerprint)
+
+    async def _put(self, seen: _Seen, field: str, frame: Frame) -> None:
+        await anyio.lowlevel.checkpoint_if_cancelled()  # as whoever held the lock before may have been
+        try:
+            seen.url = await self._upload(frame)
+        except ServiceError as error:
+            seen.failures += 1
+            logger.warning("%s (%s) goes with its job, as its upload failed: %s", field, frame.name, error)
 
     def _recall(self, fingerprint: str, size: int) -> _Seen | None:
         """What is known of an image that has come before; ``None`` the first time."""

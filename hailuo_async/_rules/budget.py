@@ -13,7 +13,9 @@ and the service's last word less what it cannot have counted yet.
 - **Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
   stands empty because polling spent the window.
 - **Closed.** A 429 closes the gate for everyone until the reset, once: refusals of requests that had left before do
-  not extend it. However absurd the headers, it is never closed for more than five minutes.
+  not extend it. One while the service itself tells of requests left is not about the window: it closes for a second,
+  or as advised, and for twice as long each time that nothing but a refusal came between. However absurd the headers,
+  the gate is never closed for more than five minutes.
 
 Invariants: in a window no more is granted than its limit; a time that is returned is either not after ``now`` or
 ahead of it by at least a tick, and never more than five minutes.
@@ -51,8 +53,8 @@ _COUNTS_BELOW, _UNIX_BELOW = 1e9, 1e10
 #: However many submits are expected, this share of the budget is left to queries, and at least so many a second.
 _LEAST_SHARE, _LEAST_RATE = 0.02, 0.001
 
-#: Seconds to close after a 429 that says nothing.
-_CLOSE_S = 15.0
+#: Seconds to close after a 429 that says nothing, and after a first one that the service's own count denies.
+_CLOSE_S, _PAUSE_S = 15.0, 1.0
 
 
 class Use(enum.Enum):
@@ -153,6 +155,10 @@ class Budget:
     """The name of the window before."""
     _closed_at: float = attrs.field(default=-math.inf, init=False)
     _closed_until: float = attrs.field(default=-math.inf, init=False)
+    _pause_s: float = attrs.field(default=_PAUSE_S, init=False)
+    """How long the last pause was."""
+    _heard: int = attrs.field(default=0, init=False)
+    """Answers to requests that left since the gate was last closed."""
 
     @property
     def limit(self) -> int | None:
@@ -189,6 +195,7 @@ class Budget:
     def learn(self, now: float, hints: Hints, sent_at: float) -> None:
         """The request of ``sent_at`` was answered, or failed (``Hints()``). Answers may come in any order."""
         self._inflight = max(0, self._inflight - 1)
+        self._heard += sent_at >= self._closed_at
         self._roll(now)
         if hints.limit is not None:
             self._limit = hints.limit
@@ -203,15 +210,21 @@ class Budget:
         """429 for requests: closes the gate, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
             return
-        until = now if hints.retry_after_s is None else now + hints.retry_after_s
-        if self._reset_at is not None:
-            until = max(until, self._end)
-        if until <= now:
-            until = now + _CLOSE_S
+        advised = now if hints.retry_after_s is None else now + hints.retry_after_s
+        if self._told is not None and self._left():
+            until = max(advised, min(self._end, now + self._next_pause_s()))
+        else:
+            until = advised if self._reset_at is None else max(advised, self._end)
+            until = self._end = min(until if until > now else now + _CLOSE_S, now + _LONGEST_S)
         if self._limit is None:
             self._limit = max(_DOCUMENTED_LIMIT, self._sent)
-        self._closed_at = now
-        self._closed_until = self._end = min(until, now + _LONGEST_S)
+        self._closed_at, self._heard = now, 0
+        self._closed_until = min(until, now + _LONGEST_S)
+
+    def _next_pause_s(self) -> float:
+        """A second; twice the last pause where the first answer after it is the refusal that asks for this one."""
+        self._pause_s = _PAUSE_S if self._heard > 1 else 2 * self._pause_s
+        return self._pause_s
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
         """Queries per second that this window and the next can bear besides ``submit_rate``; ``None``: any number."""

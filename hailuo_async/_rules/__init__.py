@@ -1,1 +1,1 @@
-"""Decisions: no await, no I/O, no clock. The time is an argument."""
+"""Decisions: nothing here waits, does I/O or reads a clock. The time is an argument."""

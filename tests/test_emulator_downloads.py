@@ -2,56 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import struct
-from typing import Any
-
 import pytest
 
-from hailuo_async.emulator import DEFAULT_API_KEY, Reply, Request, Service
+from hailuo_async.emulator import Request, Service
 
-NOW = 1_800_000_000.0
+from .support.emulated import NOW, accepted, ask, png, refusal, told
+
 WHOLE = (200, None, 0, 1000)
-START = "https://example.com/start-frame.jpg"
-I2V = "/api/v1/minimax/hailuo-2.3-i2v/async"
-
-
-def ask(method: str, url: str, body: bytes = b"", **headers: str) -> Request:
-    key = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
-    return Request.to(method, url, key | {name.replace("_", "-"): text for name, text in headers.items()}, body)
-
-
-def submit(content: object, path: str = I2V) -> Request:
-    return ask("POST", path, json.dumps(content).encode(), Content_Type="application/json")
-
-
-def job(**fields: object) -> Request:
-    return submit({"first_frame_image": START, **fields})
-
-
-def accepted(service: Service, now: float = NOW, **fields: object) -> str:
-    reply = service.handle(job(**fields), now)
-    assert reply.status == 200, reply.body
-    return str(reply.json()["data"]["task_id"])
-
-
-def told(service: Service, task_id: str, now: float) -> dict[str, Any]:
-    reply = service.handle(ask("GET", f"/api/v1/tasks/{task_id}"), now)
-    assert reply.status == 200, reply.body
-    data: dict[str, Any] = reply.json()["data"]
-    return data
-
-
-def refusal(reply: Reply) -> tuple[int, str]:
-    envelope = reply.json()
-    assert envelope.keys() == {"code", "message"}
-    assert envelope["code"] == reply.status
-    return reply.status, envelope["message"].partition(":")[0]
-
-
-def png(width: int, height: int, size: int = 100) -> bytes:
-    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return head + bytes(size - len(head))
 
 
 def result_url(service: Service, now: float = NOW) -> str:

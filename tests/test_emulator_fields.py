@@ -3,53 +3,15 @@
 from __future__ import annotations
 
 import base64
-import json
-import struct
 
 import pytest
 
-from hailuo_async.emulator import DEFAULT_API_KEY, Reply, Request, Service
+from hailuo_async.emulator import Service
 
-NOW = 1_800_000_000.0
+from .support.emulated import I2V, IMAGES, MODELS, NOW, START, ask, data_url, png, refusal, submit
+
 INVALID, MISSING = "Invalid parameters", "Missing required parameter"
 FORMAT, RANGE = "Invalid format", "Value out of range"
-START = "https://example.com/start-frame.jpg"
-I2V = "/api/v1/minimax/hailuo-2.3-i2v/async"
-IMAGES = {"hailuo-02-fl2v": "last_frame_image"}
-MODELS = (
-    "hailuo-2.3-i2v",
-    "hailuo-2.3-fast-i2v",
-    "hailuo-02-i2v",
-    "hailuo-02-fl2v",
-    "minimax-i2v-01",
-    "minimax-i2v-01-live",
-    "minimax-i2v-01-director",
-)
-
-
-def ask(method: str, url: str, body: bytes = b"", **headers: str) -> Request:
-    key = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
-    return Request.to(method, url, key | {name.replace("_", "-"): text for name, text in headers.items()}, body)
-
-
-def submit(content: object, path: str = I2V) -> Request:
-    return ask("POST", path, json.dumps(content).encode(), Content_Type="application/json")
-
-
-def refusal(reply: Reply) -> tuple[int, str]:
-    envelope = reply.json()
-    assert envelope.keys() == {"code", "message"}
-    assert envelope["code"] == reply.status
-    return reply.status, envelope["message"].partition(":")[0]
-
-
-def png(width: int, height: int, size: int = 100) -> bytes:
-    head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return head + bytes(size - len(head))
-
-
-def data_url(data: bytes, kind: str = "image/png") -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
 @pytest.mark.parametrize(

@@ -3,50 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import attrs
-import pytest
 
-from hailuo_async._edges.ledger import Ledger, open_ledger
+from hailuo_async._edges.ledger import Ledger
 from hailuo_async.outcomes import Resource, Video
 
-from .support.ledgers import DAY_S, LEASE_S, SECRET, Clock, Opener, accepted, did, files_of, intent, record_of, video
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
-@pytest.fixture
-def opened(path: Path, clock: Clock) -> Iterator[Opener]:
-    ledgers: list[Ledger] = []
-
-    def open_as(holder: str) -> Ledger:
-        ledgers.append(open_ledger(path, "https://api.modellix.ai", clock, holder, LEASE_S, 0.2))
-        return ledgers[-1]
-
-    yield open_as
-    for ledger in ledgers:
-        ledger._connection.close()
-
-
-@pytest.fixture
-def ours(opened: Opener) -> Ledger:
-    return opened("ours")
-
-
-@pytest.fixture
-def theirs(opened: Opener) -> Ledger:
-    return opened("theirs")
+from ..support.ledgers import DAY_S, SECRET, Clock, Opener, accepted, did, files_of, intent, record_of, video
 
 
 def wiped(value: Video) -> Video:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
 import pytest
 
-from hailuo_async._edges.ledger import Ledger, open_ledger
+from hailuo_async._edges.ledger import Ledger
 from hailuo_async._edges.records import (
     Claim,
     JournalState,
@@ -21,7 +20,7 @@ from hailuo_async.errors import (
     TaskFailedError,
 )
 
-from .support.ledgers import (
+from ..support.ledgers import (
     DAY_S,
     LEASE_S,
     SECRET,
@@ -36,39 +35,6 @@ from .support.ledgers import (
     sent,
     video,
 )
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
-@pytest.fixture
-def opened(path: Path, clock: Clock) -> Iterator[Opener]:
-    ledgers: list[Ledger] = []
-
-    def open_as(holder: str) -> Ledger:
-        ledgers.append(open_ledger(path, "https://api.modellix.ai", clock, holder, LEASE_S, 0.2))
-        return ledgers[-1]
-
-    yield open_as
-    for ledger in ledgers:
-        ledger._connection.close()
-
-
-@pytest.fixture
-def ours(opened: Opener) -> Ledger:
-    return opened("ours")
-
-
-@pytest.fixture
-def theirs(opened: Opener) -> Ledger:
-    return opened("theirs")
 
 
 def test_a_new_job_is_intended_and_ours_with_all_that_was_said_of_it(ours: Ledger, clock: Clock) -> None:

@@ -1,0 +1,1 @@
+"""The journal's ledger: what stands on disk of each job."""

@@ -6,7 +6,8 @@ import asyncio
 import contextlib
 import functools
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from random import Random
 from types import TracebackType
@@ -15,11 +16,10 @@ from typing import Self
 import aiohttp
 import anyio
 import anyio.to_thread
-import attrs
 
 from hailuo_async._edges.download import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._edges.http import Transport, check_client_session
-from hailuo_async._edges.names import is_directory, make_directory, suffix_for, target_for
+from hailuo_async._edges.names import make_directory
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.running import Running, accepted
@@ -29,7 +29,8 @@ from hailuo_async._engine.uploads import MAX_UPLOAD_BYTES, SharedUploads
 from hailuo_async._engine.work import Work
 from hailuo_async._rules.identity import Occurrences
 from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id
-from hailuo_async.errors import HailuoError, ImageError, JobError, SessionClosedError
+from hailuo_async.errors import ImageError, JobError, SessionClosedError
+from hailuo_async.hooks import Hooks
 from hailuo_async.images import ImageSource, check_source, look_at
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
@@ -125,6 +126,7 @@ class AsyncSession:
         self._transport = transport
         self._rng = rng or Random()
         self._allowance = Allowance(self._settings.max_jobs)
+        self._hooks = Hooks()
         self._open: Running | None = None
         self._is_used = False
 
@@ -140,7 +142,7 @@ class AsyncSession:
         if self._is_used:
             raise SessionClosedError(reason="a session can be entered once: make a new one")
         self._is_used = True
-        self._open = await Running.start(self._settings, self._transport, self._client_session, self._rng)
+        self._open = await Running.start(self._settings, self._transport, self._client_session, self._rng, self._hooks)
         return self
 
     async def __aexit__(
@@ -234,7 +236,7 @@ class AsyncSession:
         stream = Stream(jobs, take, here.engine.intake, here.engine.life.start_soon)
         if save_to is not None:
             stream.begin = functools.partial(anyio.to_thread.run_sync, make_directory, Path(save_to))
-            stream.save = functools.partial(self._save, Path(save_to))
+            stream.save = functools.partial(here.results.save_outcome, Path(save_to))
         return stream.outcomes()
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
@@ -299,38 +301,24 @@ class AsyncSession:
         """
         here = self._here()
         timeout_s, most = seconds("timeout", timeout), count("max_bytes", max_bytes)
-        async with here.saving(video):
-            saved = await here.saved_before(video)
-            if saved is not None and not overwrite:
-                return saved
-            refresh = functools.partial(self._fresh_url, video.task_id)
-            target = await _target(video, path, key)
-            return await here.downloads.fetch(
-                video.url or await refresh(),
-                target,
-                overwrite=overwrite,
-                refresh=refresh,
-                max_bytes=most,
-                timeout_s=timeout_s,
-                task_id=video.task_id,
-                on_whole=functools.partial(here.note_saved, video, target),
-            )
+        return await here.results.save(video, path, key=key, overwrite=overwrite, max_bytes=most, timeout_s=timeout_s)
 
-    async def _save(self, directory: Path, success: Success) -> Success | Failure:
-        """Its outcome with the video saved in ``directory``, or why it could not be; as it is if the session ends."""
-        try:
-            await anyio.to_thread.run_sync(make_directory, directory)
-            return attrs.evolve(success, path=await self.download(success.video, directory, key=success.key))
-        except SessionClosedError:
-            return success
-        except HailuoError as error:
-            error.task_id = error.task_id or success.video.task_id
-            return Failure(success.job, success.key, success.index, error)
+    def open_video(
+        self, video: Video, *, max_bytes: int = DEFAULT_MAX_BYTES
+    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The video in pieces of some 256 KiB, without a file: for passing it on, as a web handler does.
 
-    async def _fresh_url(self, task_id: str) -> str:
-        """Where a result lies now, by the service's own word. Never charged for."""
-        here = self._here()
-        return (await Generation(await here.engine.intake.attach(task_id, None, is_asked=True), here.loop)).url
+        ::
+
+            async with session.open_video(video) as pieces:
+                async for piece in pieces:
+                    await response.write(piece)
+
+        Entering it brings the first piece, so that an error is known before anything is promised. A ``DownloadError``
+        may come as late as behind the last piece: what was passed on then is no whole video. One piece is held at a
+        time, and an expired URL is asked for anew. Not charged for. Raises what ``download`` raises.
+        """
+        return self._here().results.open(video, max_bytes=count("max_bytes", max_bytes))
 
     async def upload(self, image: ImageSource) -> str:
         """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.
@@ -363,6 +351,15 @@ class AsyncSession:
             balance = None
         return Account(is_valid=True, balance=balance)
 
+    @property
+    def hooks(self) -> Hooks:
+        """Callables that are given each event as it happens: ``session.hooks.append(hook)``, before it runs or while.
+
+        Each fact of each job is told once: ``Queued``, ``Sent``, ``Refused``, ``Accepted``, ``StatusSeen``, ``Ended``,
+        and beside the jobs ``Downloaded`` and ``GateClosed``. ``Hooks`` says what a hook may do, and what if it fails.
+        """
+        return self._hooks
+
     def stats(self) -> Stats:
         """The session at a glance: what waits, what runs, what the limits are, and how jobs have ended."""
         return self._here().stats()
@@ -377,13 +374,6 @@ async def _take(
     item: Job,
 ) -> Work:
     return await engine.intake.take(check_job(item), timeout_s, allowances, asked, uploads)
-
-
-async def _target(video: Video, path: str | os.PathLike[str], key: str | None) -> Path:
-    """The file to save a video as."""
-    in_directory = await anyio.to_thread.run_sync(is_directory, path)
-    suffix = suffix_for(next((each.format for each in video.resources if each.url == video.url), None), video.url)
-    return target_for(path, is_directory=in_directory, key=key, task_id=video.task_id, suffix=suffix)
 
 
 def _check_task_id(task_id: object) -> None:

@@ -188,6 +188,15 @@ def test_a_task_that_began_before_we_knew_of_it_teaches_nothing() -> None:
     assert cadence.turnover(1) == 0.0
 
 
+@pytest.mark.parametrize("told_s", [None, 0.3])
+def test_a_task_that_is_not_watched_from_its_beginning_teaches_nothing_of_others(told_s: float | None) -> None:
+    cadence = make_cadence()
+    cadence.ended(Watched.new("t", "kind", 100.0, is_whole=False), 100.01, told_s)
+    assert cadence.turnover(30) == 0.0  # 30 as short as that would leave no request for queries
+    task = Watched.new("u", "kind", 200.0)
+    assert cadence.worth(task, 300.0) == make_cadence().worth(task, 300.0)
+
+
 def test_work_begins_when_the_task_was_last_seen_pending() -> None:
     cadence, task = make_cadence(), Watched.new("t", "kind", 0.0)
     cadence.asked(task, 40.0, True)

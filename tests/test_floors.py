@@ -11,16 +11,17 @@ from .support.source import MODULES, Module
 
 #: The floors, from the ground up. A name stands for a module, or a package with everything in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("emulator", "testing"),
+    ("emulator", "_pytest_plugin", "_virtual_clock"),
     ("errors",),
     ("images", "_contents", "_fitting", "_formats", "_image_rules", "_pillow", "_stripped", "settings"),
     ("jobs", "models"),
     ("outcomes",),
+    ("hooks",),
     ("_rules",),
     ("_edges",),
     ("_engine",),
-    ("", "session"),
-    ("cli", "_cli", "__main__"),
+    ("", "session", "testing"),
+    ("cli", "_cli", "__main__", "otel"),
 )
 
 #: What rules are made of. Nothing here waits, looks at a clock, or touches a file, a socket or another process.

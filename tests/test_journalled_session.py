@@ -16,6 +16,7 @@ from hailuo_async import (
     AsyncSession,
     ConfigError,
     Failure,
+    Hooks,
     ImageToVideo,
     JobError,
     JournalError,
@@ -389,7 +390,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) ->
 async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:
     line = Line()
     settings = make_settings("http://localhost", journal=path)
-    starting = asyncio.ensure_future(Running.start(settings, line, None, Random(1)))
+    starting = asyncio.ensure_future(Running.start(settings, line, None, Random(1), Hooks()))
     await until(lambda: starting.done() or "hailuo-async engine" in map(asyncio.Task.get_name, asyncio.all_tasks()))
     starting.cancel()
     await asyncio.wait([starting])

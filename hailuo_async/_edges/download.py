@@ -68,6 +68,8 @@ class Downloads:
     make_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
     _client: aiohttp.ClientSession | None = attrs.field(default=None, init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
+    _reading: set[aiohttp.StreamReader] = attrs.field(factory=set, init=False, repr=False)
+    """The bodies that are being read. aiohttp would let a closed one wait for ever."""
     _threads: anyio.CapacityLimiter = attrs.field(
         factory=lambda: anyio.CapacityLimiter(_THREADS), init=False, repr=False
     )
@@ -127,8 +129,10 @@ class Downloads:
             yield _Peeked(first, pieces)
 
     async def aclose(self) -> None:
-        """Closes the connections. Downloads under way fail, and later ones raise ``SessionClosedError``."""
+        """Closes the connections. Downloads under way, and later ones, raise ``SessionClosedError``."""
         self._closed = True
+        for content in self._reading:
+            content.set_exception(SessionClosedError(reason="the session is closed"))
         if self._client is not None:
             await self._client.close()
 
@@ -194,7 +198,11 @@ class Downloads:
         try:
             async with travel(self._connections(), transfer.url, transfer.headers(), self.reach) as response:
                 transfer.begin(response.status, response.headers)
-                yield response.content
+                self._reading.add(response.content)
+                try:
+                    yield response.content
+                finally:
+                    self._reading.discard(response.content)
         except ValueError as error:  # no host of that name can be, or its certificate is another's
             raise DownloadError(reason=_told(error)) from None
         except (aiohttp.ClientError, TimeoutError) as error:

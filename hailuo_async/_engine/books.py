@@ -142,7 +142,7 @@ class Books:
             self._owed.pop(work.identity, None)
         except JournalError as error:
             self._owed[work.identity] = write
-            logger.error("%s; job %s, task %s, goes on without it", error, work.name, work.task_id)
+            logger.error("%s; job %s, task %s, goes on without it: check its disk", error, work.name, work.task_id)
 
     # --- Beside all jobs ---
 
@@ -154,7 +154,7 @@ class Books:
                 await self._journal.renew()
                 await self._pay_all(self._journal)
             except JournalError as error:
-                logger.warning("%s; another session may take its jobs over", error)
+                logger.warning("%s; another session may take its jobs over: check its disk", error)
 
     async def aclose(self) -> None:
         """Makes up for what is owed, as far as that can be done, and closes the journal."""
@@ -163,11 +163,12 @@ class Books:
         try:
             await self._pay_all(self._journal)
         except JournalError as error:
-            logger.error("%s; what became of %d jobs is not in it", error, len(self._owed))
+            words = "%s; what became of %d jobs is not in it: the service's dashboard has them"
+            logger.error(words, error, len(self._owed))
         try:
             await self._journal.aclose()
         except JournalError as error:
-            logger.warning("%s; its jobs are free for others in %g s", error, LEASE_S)
+            logger.warning("%s; its jobs are free for others in %g s: go on with them then", error, LEASE_S)
 
     async def _pay_all(self, journal: JournalWriter) -> None:
         for identity in list(self._owed):

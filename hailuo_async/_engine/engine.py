@@ -19,6 +19,7 @@ from hailuo_async._engine.books import Books
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.intake import Intake
 from hailuo_async._engine.life import Life
+from hailuo_async._engine.news import News
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._rules.budget import Budget
@@ -92,14 +93,16 @@ def build_engine(
     journal: JournalWriter | None,
     wall_clock: Callable[[], float],
     rng: Random,
+    news: News,
 ) -> Engine:
     """An engine for ``settings``, wired and not yet running."""
     life = Life()
-    gate = Gate(Slots(settings.max_running, rng), Budget(), rng)
+    gate = Gate(Slots(settings.max_running, rng), Budget(), rng, news)
     books = Books(journal, str(settings.journal), settings.journal_prompts)
     cadence = Cadence(*settings.poll_interval, rng)
     poller = Poller(gate, transport, books, cadence, settings.poll_interval)
-    submitter = Submitter(gate, transport, books, settings.base_url, settings.on_unknown == "resubmit", wall_clock)
-    intake = Intake(submitter, poller, gate, books, settings.max_queued, life, wall_clock)
+    resubmits = settings.on_unknown == "resubmit"
+    submitter = Submitter(gate, transport, books, settings.base_url, resubmits, wall_clock, news)
+    intake = Intake(submitter, poller, gate, books, settings.max_queued, life, wall_clock, news)
     submitter.on_landed, submitter.on_taken = intake.landed, intake.taken
     return Engine(life, gate, intake, submitter, poller, books)

@@ -20,6 +20,7 @@ from typing import TypeAlias
 import anyio
 import attrs
 
+from hailuo_async._engine.news import News
 from hailuo_async._rules.budget import Budget, Use
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
@@ -42,6 +43,7 @@ class Gate:
     slots: Slots
     budget: Budget
     _rng: Random
+    _news: News = attrs.field(factory=News)
     refusals: int = attrs.field(default=0, init=False)
     """Requests that the service refused for being too many, of either kind."""
     _is_closed: bool = attrs.field(default=False, init=False)
@@ -128,10 +130,10 @@ class Gate:
             self.refusals += 1
             self.budget.refused(now, answer.hints, sent_at)
         if answer.verdict is Verdict.UNSENT and answer.problem is None:
-            self._hold_back(now)
+            self._hold_back(now, answer.message)
         elif answer.verdict is not Verdict.UNSENT:
             self._unreachable_s = _UNREACHABLE_S
-        self._log(now, answer)
+        self._tell(now, answer)
         self._wake()
 
     def task_ended(self, ended_at: float | None) -> None:
@@ -144,10 +146,15 @@ class Gate:
         """A task that was submitted elsewhere is waited for here."""
         self.slots.adopted(anyio.current_time())
 
-    def _hold_back(self, now: float) -> None:
-        if now >= self._unreachable_until:
-            self._unreachable_until = now + self._unreachable_s * self._rng.uniform(0.5, 1.0)
-            self._unreachable_s = min(_UNREACHABLE_LONGEST_S, 2 * self._unreachable_s)
+    def _hold_back(self, now: float, reason: str) -> None:
+        if now < self._unreachable_until:
+            return
+        if self._unreachable_s == 2 * _UNREACHABLE_S:  # the second time in a row: once is nothing to tell
+            words = "the service cannot be reached: %s; it is tried again and again: check the network and base_url"
+            logger.warning(words, reason)
+        self._unreachable_until = now + self._unreachable_s * self._rng.uniform(0.5, 1.0)
+        self._unreachable_s = min(_UNREACHABLE_LONGEST_S, 2 * self._unreachable_s)
+        self._news.gate_closed("unreachable", self._unreachable_until - now)
 
     def _wake(self) -> None:
         """Lets everyone who waits ask the rules again."""
@@ -155,7 +162,7 @@ class Gate:
             self._happened.set()
             self._happened = None
 
-    def _log(self, now: float, answer: Answer) -> None:
+    def _tell(self, now: float, answer: Answer) -> None:
         if self.slots.is_settled and self.slots.limit != self._told_limit:
             self._told_limit = self.slots.limit
             logger.info("up to %d tasks run at once", self._told_limit)
@@ -163,8 +170,8 @@ class Gate:
         if closed_until is not None and closed_until > max(now, self._told_closed_until):
             self._told_closed_until = closed_until
             logger.info("the request budget is spent: nothing is sent for %.1f s", closed_until - now)
+            self._news.gate_closed("request_rate", closed_until - now)
         if answer.hints.ignored and not self._told_ignored:
             self._told_ignored = True
-            logger.warning(
-                "rate-limit headers that cannot be believed are ignored: %s", ", ".join(answer.hints.ignored)
-            )
+            words = "headers that cannot be believed are ignored: %s; see whether a proxy changes them"
+            logger.warning(words, ", ".join(answer.hints.ignored))

@@ -24,6 +24,7 @@ from hailuo_async._edges.records import Claim, Intent, JournalState, Record
 from hailuo_async._engine.books import Books, is_left_unsent
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.life import Life
+from hailuo_async._engine.news import News
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.spending import Allowance, give_back, spend
 from hailuo_async._engine.submitter import Submitter
@@ -69,6 +70,7 @@ class Intake:
     _max_queued: int
     _life: Life
     _wall_clock: Callable[[], float]
+    _news: News
     _threads: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(LOOKING_THREADS), init=False)
     _fitting: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(FITTING_THREADS), init=False)
     live: dict[Work, None] = attrs.field(factory=dict, init=False)
@@ -118,12 +120,10 @@ class Intake:
         if known is not None:
             known.job = known.job or job
             return self._joined(known)
-        work = self._new_work(job=job, key=job.key, kind=_kind(job), timeout_s=timeout_s, **_names(intent))
+        work = self._new_work(asked_at, timeout_s, job=job, key=job.key, kind=_kind(job), **_names(intent))
         work.request, work.allowances = build_submit(job, frames), allowances
         work.look = functools.partial(self._books.intend, intent)
         work.is_counted = intent is not None and job.key is None and asked is None
-        if timeout_s is not None:
-            work.set_deadline(asked_at + timeout_s, self._expire)
         self._place(work, claim)
         if isinstance(work.error, SpendingLimitError):
             raise work.error
@@ -164,7 +164,7 @@ class Intake:
         if known is not None:
             return self._joined(known)
         if claim is None or (is_asked and claim.record.state is JournalState.SUCCESS):
-            work = self._new_work(timeout_s=timeout_s, identity=identity or None)
+            work = self._new_work(anyio.current_time(), timeout_s, identity=identity or None)
             work.task_id = task_id
             self._wait_for_task(work, None)
             return work
@@ -185,7 +185,8 @@ class Intake:
     def _take_up(self, claim: Claim, timeout_s: float | None) -> Work:
         """A work for what is in the journal, and whose job is not at hand."""
         record = claim.record
-        work = self._new_work(key=record.key, identity=record.identity, kind=_kind(record), timeout_s=timeout_s)
+        now, names = anyio.current_time(), {"key": record.key, "identity": record.identity}
+        work = self._new_work(now, timeout_s, kind=_kind(record), **names)
         work.look = functools.partial(self._books.look, record.identity)
         if is_left_unsent(record):
             work.fail(Event.ABANDON, self._books.not_sent(record.identity))
@@ -240,15 +241,15 @@ class Intake:
                 logger.info("%s (%s) was made to fit: %s", field, frame.name, "; ".join(frame.changes))
         return frames
 
-    def _new_work(self, **facts: Any) -> Work:
+    def _new_work(self, taken_at: float, timeout_s: float | None, **facts: Any) -> Work:
         self._life.check()
-        work = Work(next(self._tickets), **facts)
+        work = Work(next(self._tickets), taken_at, timeout_s=timeout_s, **facts)
         self.live[work] = None
-        work.listeners.append(self._forget_if_ended)
+        work.listeners += (self._forget_if_ended, self._news.changed)
         if work.identity is not None:
             self._by_identity[work.identity] = work
-        if work.timeout_s is not None:
-            work.set_deadline(anyio.current_time() + work.timeout_s, self._expire)
+        if timeout_s is not None:
+            work.set_deadline(taken_at + timeout_s, self._expire)
         return work
 
     def _forget_if_ended(self, work: Work) -> None:
@@ -302,6 +303,7 @@ class Intake:
         else:
             work.is_paid_from = True
             self._submitter.put_nowait(work)
+            self._news.queued(work)
 
     def _wait_for_task(self, work: Work, accepted_at: float | None) -> None:
         """It was accepted before, here or elsewhere: it takes a slot at the service, and may have ended long ago.

@@ -78,9 +78,7 @@ class Poller:
         if work.task_id is None:
             raise ValueError("a job without a task id cannot be asked about")
         now = anyio.current_time()
-        # What ran before it was watched here would teach wrong lengths: such tasks are a kind of their own.
-        kind = ("attached", work.kind) if work.is_attached else work.kind
-        work.watched = Watched.new(work.task_id, kind, now)
+        work.watched = Watched.new(work.task_id, work.kind, now, is_whole=not work.is_attached)
         self._tasks[work.task_id] = work
         self._push(work, now if ask_now else self._next_due(work.watched, now))
 
@@ -180,7 +178,8 @@ class Poller:
         now = anyio.current_time()
         if status is None and word not in self._told_words:
             self._told_words.add(word)
-            logger.warning("nobody knows what the status %r means; task %s is waited for", word, watched.task_id)
+            words = "nobody knows what the status %r means; task %s is waited for: please report this word"
+            logger.warning(words, word, watched.task_id)
         work.failed_queries = 0
         if status is not None:
             work.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
@@ -206,7 +205,8 @@ class Poller:
     # --- Ends ---
 
     async def _succeed(self, work: Work, watched: Watched, video: Video) -> None:
-        self._unwatch(work, self._cadence.ended(watched, anyio.current_time(), video.seconds_taken))
+        work.ended_at = self._cadence.ended(watched, anyio.current_time(), video.seconds_taken)
+        self._unwatch(work, work.ended_at)
         await self._books.succeeded(work, video)
         work.succeed(video)
 

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import secrets
 from datetime import UTC, datetime
-from pathlib import Path
 from random import Random
-from weakref import WeakValueDictionary
 
 import aiohttp
 import anyio
-import anyio.to_thread
 import attrs
 
 from hailuo_async._edges.download import Downloads
 from hailuo_async._edges.http import Http, Transport, proxy_for
 from hailuo_async._edges.journal import JournalWriter
 from hailuo_async._engine.engine import Engine, build_engine
+from hailuo_async._engine.news import News
+from hailuo_async._engine.results import Results
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Request, Verdict, build_upload, unknown
-from hailuo_async.errors import ConfigError, HailuoError, ImageError, JournalError, ProtocolError
+from hailuo_async.errors import ConfigError, HailuoError, ImageError, ProtocolError
+from hailuo_async.hooks import Hooks
 from hailuo_async.images import Frame, check_source
-from hailuo_async.outcomes import Stats, Status, Video
+from hailuo_async.outcomes import Stats, Status
 from hailuo_async.settings import Settings
-
-logger = logging.getLogger("hailuo_async")
 
 #: What each edge gets to close in, when the engine has ended.
 CLOSING_S = 10.0
@@ -41,22 +38,28 @@ class Running:
 
     loop: asyncio.AbstractEventLoop
     engine: Engine
-    downloads: Downloads
+    results: Results
+    _downloads: Downloads
     _transport: Transport
     _journal: JournalWriter | None
     _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
-    _saving: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
 
     @classmethod
     async def start(
-        cls, settings: Settings, transport: Transport | None, client_session: aiohttp.ClientSession | None, rng: Random
+        cls,
+        settings: Settings,
+        transport: Transport | None,
+        client_session: aiohttp.ClientSession | None,
+        rng: Random,
+        hooks: Hooks,
     ) -> Running:
         """Everything open and the engine running, or nothing left behind."""
         journal = None
         if settings.journal is not None:
             journal = await JournalWriter.open(settings.journal, base_url=settings.base_url, now=_wall_clock)
         try:
-            here = cls._assembled(settings, transport or Http.open(settings, client_session), journal, rng)
+            line = transport or Http.open(settings, client_session)
+            here = cls._assembled(settings, line, journal, rng, News(hooks))
         except BaseException:
             if journal is not None:
                 with anyio.CancelScope(shield=True):
@@ -73,18 +76,22 @@ class Running:
         return here
 
     @classmethod
-    def _assembled(cls, settings: Settings, line: Transport, journal: JournalWriter | None, rng: Random) -> Running:
-        engine = build_engine(settings, line, journal, _wall_clock, rng)
+    def _assembled(
+        cls, settings: Settings, line: Transport, journal: JournalWriter | None, rng: Random, news: News
+    ) -> Running:
+        engine = build_engine(settings, line, journal, _wall_clock, rng, news)
         is_private = settings.allow_private_network or settings.is_local
         proxy = proxy_for("https://results.invalid")
         downloads = Downloads(allow_private_network=is_private, proxy=None if settings.is_local else proxy)
-        return cls(asyncio.get_running_loop(), engine, downloads, line, journal)
+        loop = asyncio.get_running_loop()
+        results = Results(downloads, journal, engine.intake, engine.life, loop, news)
+        return cls(loop, engine, results, downloads, line, journal)
 
     async def _run(self, started: anyio.Event) -> None:
         try:
             await self.engine.run(started)
         finally:
-            for close in (self.engine.books.aclose, self.downloads.aclose, self._transport.aclose):
+            for close in (self.engine.books.aclose, self._downloads.aclose, self._transport.aclose):
                 with anyio.move_on_after(CLOSING_S, shield=True):
                     await close()
 
@@ -126,34 +133,6 @@ class Running:
         if self._journal is None:
             raise ConfigError(field="journal", value=None, rule="names the file to go on from")
         return self._journal
-
-    def saving(self, video: Video) -> anyio.Lock:
-        """Held by whoever saves the video, so that who comes next finds it saved."""
-        return self._saving.setdefault(video.task_id, anyio.Lock())
-
-    async def saved_before(self, video: Video) -> Path | None:
-        """Where the journal says that the video was saved, if it is still there."""
-        if self._journal is None:
-            return None
-        self.engine.life.check()
-        try:
-            record = await self._journal.look_for_task(video.task_id)
-        except JournalError as error:
-            logger.warning("%s; task %s is fetched as if it had never been saved", error, video.task_id)
-            return None
-        if record is None or record.saved_to is None:
-            return None
-        path = Path(record.saved_to)
-        return path if await anyio.to_thread.run_sync(path.is_file) else None
-
-    async def note_saved(self, video: Video, target: Path) -> None:
-        """Tells the journal, if there is one, where the video lies. If that fails, it lies there all the same."""
-        if self._journal is None:
-            return
-        try:
-            await self._journal.saved(video.task_id, await anyio.to_thread.run_sync(target.absolute))
-        except JournalError as error:
-            logger.error("%s; that task %s is saved as %s is not in it", error, video.task_id, target)
 
     def stats(self) -> Stats:
         """The engine at a glance."""

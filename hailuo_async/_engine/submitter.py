@@ -30,6 +30,7 @@ from anyio.abc import TaskGroup
 from hailuo_async._edges.http import Transport
 from hailuo_async._engine.books import Books
 from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.news import News
 from hailuo_async._engine.work import Work
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
@@ -74,6 +75,7 @@ class Submitter:
     _origin: str
     _resubmits: bool
     _wall_clock: Callable[[], float]
+    _news: News
     on_landed: Callable[[Work], None] = attrs.field(default=_nobody, init=False)
     """Told of each job whose POST was accepted, or has to be made again."""
     on_taken: Callable[[Work], None] = attrs.field(default=_nobody, init=False)
@@ -127,12 +129,13 @@ class Submitter:
             await self._all_landed.wait()
 
     def _send_nowait(self, work: Work, tasks: TaskGroup) -> None:
-        sent_at = self._gate.take_submit(work.is_heavy)
+        work.sent_at = self._gate.take_submit(work.is_heavy)
+        work.attempts += 1
         self._under_way += 1
         work.move(Event.SEND)
-        tasks.start_soon(self._send, work, sent_at)
+        tasks.start_soon(self._send, work)
 
-    async def _send(self, work: Work, sent_at: float) -> None:
+    async def _send(self, work: Work) -> None:
         answer, posted_at = _NOT_SENT, self._wall_clock()
         try:
             if not await self._books.sending(work, posted_at):
@@ -144,16 +147,18 @@ class Submitter:
             answer = unsent(str(error), error)
         finally:
             # Every await in here is shielded and bounded by the books: a cancelled POST is settled like any other.
-            await self._settle(work, answer, sent_at, posted_at)
+            await self._settle(work, answer, posted_at)
             self._under_way -= 1
             if not self._under_way:
                 self._all_landed.set()
 
-    async def _settle(self, work: Work, answer: Answer, sent_at: float, posted_at: float) -> None:
+    async def _settle(self, work: Work, answer: Answer, posted_at: float) -> None:
         task_id = read_task_id(answer.data)
         if answer.verdict is Verdict.ACCEPTED and task_id is None:
             answer = unknown("it was accepted without a task id", answer.status)
-        self._gate.submit_answered(answer, sent_at, work.is_heavy)
+        self._gate.submit_answered(answer, work.sent_at, work.is_heavy)
+        if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
+            self._news.refused(work, answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
                 await self._accept(work, task_id, answer)
@@ -174,7 +179,6 @@ class Submitter:
         await self._books.accepted(work, self._wall_clock())
         work.accepted_at = anyio.current_time()
         work.move(Event.ACCEPT)
-        logger.debug("job %s is task %s", work.name, task_id)
         self.on_landed(work)
 
     async def _refuse(self, work: Work, answer: Answer) -> None:
@@ -199,10 +203,11 @@ class Submitter:
         if self._resubmits and work.resubmits < MOST_RESUBMITS:
             work.resubmits += 1
             work.doubt = error
-            logger.warning("job %s is sent again, and may be paid for twice: %s", work.name, answer.message)
+            words = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"
+            logger.warning(words, work.name, answer.message)
             await self._wait_again(work)
             return
-        logger.warning("%s", error)
+        logger.warning("%s: look on the service's dashboard before you send it again", error)
         await self._books.unknown(work, error)
         work.fail(Event.DOUBT, error)
 
@@ -219,7 +224,8 @@ class Submitter:
             await self._books.unknown(work, work.doubt)
         work.fail(Event.REFUSE, error)
         if stops_everything(error) and self._queue:
-            logger.warning("nothing more is sent: %s; %d queued jobs end unsent", error, self.queued)
+            words = "nothing more is sent: %s; %d queued jobs end unsent: put that right, and give them again"
+            logger.warning(words, error, self.queued)
             self.drop_all_nowait(Event.REFUSE, lambda: copy.copy(error))
 
 

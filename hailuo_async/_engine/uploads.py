@@ -66,7 +66,8 @@ class SharedUploads:
             seen.url = await self._upload(frame)
         except ServiceError as error:
             seen.failures += 1
-            logger.warning("%s (%s) goes with its job, as its upload failed: %s", field, frame.name, error)
+            words = "%s (%s) goes with its job, as its upload failed: %s; share_uploads=False stops trying"
+            logger.warning(words, field, frame.name, error)
 
     def _recall(self, fingerprint: str, size: int) -> _Seen | None:
         """What is known of an image that has come before; ``None`` the first time."""

@@ -31,6 +31,8 @@ class Work:
 
     ticket: int
     """Its place in the queue: who came first is sent first."""
+    taken_at: float = 0.0
+    """When the session was given it, in loop time."""
     job: Job | None = None
     key: str | None = None
     identity: str | None = None
@@ -51,10 +53,16 @@ class Work:
     status: Status = attrs.field(default=Status.QUEUED, init=False)
     history: list[Status] = attrs.field(factory=lambda: [Status.QUEUED], init=False)
     task_id: str | None = attrs.field(default=None, init=False)
+    attempts: int = attrs.field(default=0, init=False)
+    """POSTs of it, the one under way included."""
+    sent_at: float = attrs.field(default=-math.inf, init=False)
+    """When the last of them began, in loop time."""
     is_attached: bool = attrs.field(default=False, init=False)
     """Whether it was submitted elsewhere or earlier, and is only waited for here."""
     accepted_at: float = attrs.field(default=-math.inf, init=False)
     """When the service took it, in loop time; if that is not known, long ago."""
+    ended_at: float | None = attrs.field(default=None, init=False)
+    """When its video probably was there, in loop time."""
     query_path: str | None = attrs.field(default=None, init=False)
     created_at: float | None = attrs.field(default=None, init=False)
     video: Video | None = attrs.field(default=None, init=False)

@@ -88,11 +88,17 @@ class Watched:
     """When it was last seen not to have ended; at first, when it was accepted."""
     began_at: float
     """When its work began at the earliest: it was accepted, or last seen pending."""
+    is_whole: bool
+    """Whether it is watched from its beginning on."""
 
     @classmethod
-    def new(cls, task_id: str, kind: Hashable, accepted_at: float) -> Watched:
-        """A task that was accepted at ``accepted_at`` and not asked about yet."""
-        return cls(task_id, kind, accepted_at, accepted_at, accepted_at)
+    def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> Watched:
+        """A task that was accepted at ``accepted_at``, or is watched since, and was not asked about yet.
+
+        One that is not whole would teach wrong lengths, so its like is a kind of its own.
+        """
+        own = kind if is_whole else ("not whole", kind)
+        return cls(task_id, own, accepted_at, accepted_at, accepted_at, is_whole)
 
 
 def _step(age: float) -> int:
@@ -122,7 +128,7 @@ class _Law:
 
     def refresh(self) -> None:
         """Make the tables anew, if enough has been learned since."""
-        if self.alive and self.news < min(_STALE_NEWS, self.seen / _STALE_SHARE):
+        if self.alive and self.news < max(1, min(_STALE_NEWS, self.seen / _STALE_SHARE)):
             return
         self.news = 0
         alive, lived, root = 1.0, 0.0, 0.0
@@ -235,7 +241,7 @@ class Cadence:
 
         ``query_rate``, in requests per second, is shared by the ``running`` tasks; ``None`` is as many as they like.
         """
-        law = self._law(task.kind)
+        law = self._up_to_date(task.kind)
         young = task.asked_at - task.began_at
         share_s = running / query_rate if query_rate else 0.0
         price = self._price(law, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
@@ -247,7 +253,7 @@ class Cadence:
     def worth(self, task: Watched, now: float) -> float:
         """Seconds for which ``task`` has probably been finished unnoticed: who has more is asked first."""
         young = task.asked_at - task.began_at
-        return self._law(task.kind).lost(young, max(young, now - task.began_at))
+        return self._up_to_date(task.kind).lost(young, max(young, now - task.began_at))
 
     def asked(self, task: Watched, now: float, pending: bool) -> None:
         """The service says that ``task`` has not ended; while it is ``pending`` its work has not even begun."""
@@ -262,12 +268,14 @@ class Cadence:
         young, old = task.asked_at - task.began_at, now - task.began_at
         if told_s is not None and told_s > old * 1.1 + _TOLD_SLACK_S:
             return task.asked_at  # It began before we knew of it, so its age teaches nothing.
-        law = self._law(task.kind)
-        is_told = told_s is not None and young - _TOLD_SLACK_S <= told_s
-        at = min(max(young, told_s), old) if told_s is not None and is_told else law.draw(young, old, self._rng)
-        law.end(young, at)
-        took = now - task.accepted_at
-        self._length_s = took if self._length_s == 0 else self._length_s + (took - self._length_s) / 8
+        if told_s is not None and young - _TOLD_SLACK_S <= told_s:
+            at = min(max(young, told_s), old)
+        else:
+            at = self._up_to_date(task.kind).draw(young, old, self._rng)
+        self._law(task.kind).end(young, at)
+        if task.is_whole:
+            took = now - task.accepted_at
+            self._length_s = took if self._length_s == 0 else self._length_s + (took - self._length_s) / 8
         return task.began_at + at
 
     def _law(self, kind: Hashable) -> _Law:
@@ -276,6 +284,11 @@ class Cadence:
             if len(self._laws) >= _KINDS:
                 del self._laws[next(iter(self._laws))]
             law = self._laws[kind] = _Law()
+        return law
+
+    def _up_to_date(self, kind: Hashable) -> _Law:
+        """The law to read from. Who only adds to it leaves its tables alone: many ends come at once."""
+        law = self._law(kind)
         law.refresh()
         return law
 

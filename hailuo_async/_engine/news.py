@@ -1,0 +1,125 @@
+"""What is told of the work while it is done: to the session's hooks, and to the log.
+
+Each fact is told once, where it becomes one. Every change of a job's status passes through ``changed``, which makes an
+event of it by its new status alone. While nobody listens nothing is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+from pathlib import Path
+from typing import Literal, TypedDict
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from hailuo_async._engine.work import Work
+from hailuo_async._rules.wire import Answer
+from hailuo_async.hooks import (
+    Accepted,
+    Downloaded,
+    Ended,
+    GateClosed,
+    Hooks,
+    Queued,
+    Refused,
+    Sent,
+    SessionEvent,
+    StatusSeen,
+)
+from hailuo_async.jobs import Job
+from hailuo_async.outcomes import Status, Video
+
+logger = logging.getLogger("hailuo_async")
+
+
+class _Told(TypedDict):
+    """What every event of a job tells."""
+
+    at: float
+    number: int
+    job: Job | None
+    key: str | None
+    task_id: str | None
+    waited_s: float
+
+
+@attrs.define(eq=False)
+class News:
+    """Tells the hooks, if there are any, and the log."""
+
+    _hooks: Hooks = attrs.field(factory=Hooks)
+
+    def queued(self, work: Work) -> None:
+        """It waits for a slot."""
+        if self._hooks:
+            self._hooks.tell(Queued(**_told(work)))
+
+    def changed(self, work: Work) -> None:
+        """Its status is another one."""
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("job %s, task %s: %s -> %s", work.name, work.task_id, *work.history[-2:])
+        if self._hooks and work.status is not Status.QUEUED:  # why it waits again was told as its refusal
+            self._hooks.tell(_build_event(work))
+
+    def refused(self, work: Work, answer: Answer) -> None:
+        """Its POST certainly was not accepted."""
+        if self._hooks:
+            told = _told(work)
+            reason = "not_sent" if answer.refusal is None else answer.refusal.name.lower()
+            answered_s = told["at"] - work.sent_at
+            attempt, message = work.attempts, answer.message
+            self._hooks.tell(Refused(**told, attempt=attempt, reason=reason, message=message, answered_s=answered_s))
+
+    def gate_closed(self, reason: Literal["request_rate", "unreachable"], seconds: float) -> None:
+        """Nothing is sent for so long."""
+        if self._hooks:
+            self._hooks.tell(GateClosed(at=_now(), reason=reason, seconds=seconds))
+
+    async def downloaded(self, video: Video, key: str | None, path: Path, began_at: float) -> None:
+        """It was fetched, and lies in the file ``path``."""
+        if not self._hooks:
+            return
+        with contextlib.suppress(OSError):  # somebody waited for the file, and has taken it away
+            size, now = (await anyio.to_thread.run_sync(path.stat)).st_size, _now()
+            took_s = now - began_at
+            self._hooks.tell(Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s))
+
+
+def _build_event(work: Work) -> SessionEvent:
+    """What it means that it has this status now."""
+    told = _told(work)
+    ran_s = None if work.accepted_at == -math.inf else told["at"] - work.accepted_at
+    match work.status:
+        case Status.SENDING:
+            return Sent(**told, attempt=work.attempts, doubts=work.resubmits)
+        case Status.PENDING if work.is_attached:
+            return Accepted(**told, attempt=0, answered_s=None)
+        case Status.PENDING:
+            return Accepted(**told, attempt=work.attempts, answered_s=told["at"] - work.sent_at)
+        case Status.PROCESSING:
+            return StatusSeen(**told, status=work.status, ran_s=ran_s)
+        case _:
+            late_s = None if work.ended_at is None else told["at"] - work.ended_at
+            return Ended(**told, status=work.status, video=work.video, error=work.error, ran_s=ran_s, late_s=late_s)
+
+
+def _told(work: Work) -> _Told:
+    now = _now()
+    return {
+        "at": now,
+        "number": work.ticket,
+        "job": work.job,
+        "key": work.key,
+        "task_id": work.task_id,
+        "waited_s": now - work.taken_at,
+    }
+
+
+def _now() -> float:
+    """The loop's time, also where a deadline's timer runs: outside any task, where anyio knows no loop."""
+    return asyncio.get_running_loop().time()

@@ -1,165 +1,55 @@
-"""The command line: what each command does, says and exits with."""
+"""The command line: the demo, and what all commands share."""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import av
+import click
 import pytest
-from anyio.from_thread import start_blocking_portal
-from click.testing import CliRunner, Result
 from PIL import Image
 
-from hailuo_async import Journal
-from hailuo_async._cli.bar import open_bar
-from hailuo_async._cli.batch import Line, table
-from hailuo_async._cli.drawings import draw_pictures
-from hailuo_async._cli.plan import build_plan, choose_targets, find_pictures
-from hailuo_async._cli.tally import Tally
+from hailuo_async._cli import ending
+from hailuo_async._cli.lines import Fate
+from hailuo_async._cli.output import speaking, tell
 from hailuo_async.cli import main
 from hailuo_async.emulator import Emulator
-from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
-from hailuo_async.outcomes import Stats
+from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
 
-ROOT = Path(__file__).parent.parent
+from .support.commands import (
+    ROOT,
+    child,
+    command,
+    credentials,
+    environment,
+    names_in,
+    run,
+    serving,
+    statuses,
+    write_pictures,
+)
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with two pictures, one of them named like none, and things that are no pictures."""
-    folder = tmp_path / "pictures"
-    (folder / "album.jpg").mkdir(parents=True)
-    Image.new("RGB", (320, 320), "navy").save(folder / "Cat.JPG", "JPEG")
-    Image.new("RGB", (320, 320), "olive").save(folder / "dog", "PNG")
-    (folder / "notes.txt").write_text("RIFF and so on")
-    (folder / ".hidden.jpg").write_bytes(b"")
-    return folder
+    return write_pictures(tmp_path / "pictures")
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A service that ``--real`` takes for the real one, in a thread of its own."""
-    emulator = Emulator(generation_s=0.2, spread=0)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
-        monkeypatch.setenv("MODELLIX_API_KEY", emulator.api_key)
-        monkeypatch.setenv("MODELLIX_BASE_URL", emulator.url)
+    """A service that ``--real`` takes for the real one."""
+    with serving(generation_s=0.2) as emulator:
+        for name, value in credentials(emulator).items():
+            monkeypatch.setenv(name, value)
         yield emulator
-
-
-def run(*arguments: str | Path, stdin: str | None = None) -> Result:
-    return CliRunner().invoke(main, [str(argument) for argument in arguments], input=stdin)
-
-
-def statuses(result: Result) -> dict[str, str]:
-    """The status of each line of stdout, by its key. Some versions of click echo an answer there, of one word."""
-    rows = (line.split() for line in result.stdout.splitlines())
-    return {row[0]: row[1] for row in rows if len(row) > 1}
-
-
-# --- Planning ---
-
-
-def test_pictures_are_found_by_their_content_or_their_ending_in_the_order_of_their_names(pictures: Path) -> None:
-    (pictures / "text.webp").write_text("no picture")
-    (pictures / "w").write_bytes(b"RIFF\x10\x00\x00\x00WEBPVP8 ")
-    names = ["Cat.JPG", "dog", "text.webp", "w"]
-    assert find_pictures(pictures) == {name: pictures / name for name in names}
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_cannot_be_read_and_is_not_named_like_a_picture_is_none(pictures: Path) -> None:
-    (pictures / "dog").chmod(0)
-    assert list(find_pictures(pictures)) == ["Cat.JPG"]
-
-
-def test_a_plan_has_a_video_for_each_picture_and_one_from_the_first_to_the_second(pictures: Path) -> None:
-    plan = build_plan(find_pictures(pictures))
-    cat, dog = pictures / "Cat.JPG", pictures / "dog"
-    push, turn = "[Push in] The scene slowly comes to life", "The first scene turns into the second"
-    assert plan.jobs == {
-        "Cat": ImageToVideo(cat, prompt=push, key="Cat"),
-        "dog": ImageToVideo(dog, prompt=push, key="dog"),
-        "Cat-to-dog": FirstLastFrameToVideo(dog, cat, prompt=turn, key="Cat-to-dog"),
-    }
-    assert (plan.unusable, plan.seconds) == ((), 18)
-
-
-def test_a_plan_of_one_picture_has_no_video_between_two(pictures: Path) -> None:
-    assert list(build_plan({"a.png": pictures / "dog"}).jobs) == ["a"]
-
-
-def test_a_plan_of_no_pictures_is_empty_however_many_jobs_are_asked_for() -> None:
-    assert build_plan({}, 5).jobs == {}
-
-
-def test_more_jobs_than_pictures_use_them_again_under_keys_of_their_own(pictures: Path) -> None:
-    plan = build_plan(find_pictures(pictures), 7)
-    assert list(plan.jobs) == ["Cat", "dog", "Cat-to-dog", "Cat-2", "dog-2", "Cat-to-dog-2", "Cat-3"]
-    assert [job.key for job in plan.jobs.values()] == list(plan.jobs)
-
-
-def test_fewer_jobs_than_pictures_are_the_first_of_them(pictures: Path) -> None:
-    assert list(build_plan(find_pictures(pictures), 1).jobs) == ["Cat"]
-
-
-def test_pictures_that_differ_only_in_their_ending_get_keys_of_their_own(pictures: Path) -> None:
-    dog = pictures / "dog"
-    assert list(build_plan({"a.jpg": dog, "a.png": dog}).jobs) == ["a", "a-2", "a-to-a"]
-
-
-def test_a_name_of_any_length_and_letters_makes_a_key_and_a_file_that_can_be(pictures: Path, tmp_path: Path) -> None:
-    dog = pictures / "dog"
-    jobs = build_plan({"画" * 84 + ".png": dog, "line\nend.png": dog}).jobs
-    assert list(jobs) == ["画" * 30, "line_end", "画" * 30 + "-to-line_end"]
-    longest = build_plan({"x" * 250 + ".png": dog, "y" * 250 + ".png": dog}).jobs
-    for target in choose_targets(longest, tmp_path).values():
-        target.with_name(target.name + ".part").touch()
-
-
-def test_a_target_is_never_a_file_that_exists_nor_another_jobs(tmp_path: Path) -> None:
-    for name in ("a.mp4", "a-2.mp4", "b"):
-        (tmp_path / name).touch()
-    keys = ["a", "b", "a-3"]
-    targets = {"a": tmp_path / "a-3.mp4", "b": tmp_path / "b.mp4", "a-3": tmp_path / "a-3-2.mp4"}
-    assert choose_targets(keys, tmp_path) == targets
-
-
-def test_the_pictures_that_are_drawn_are_always_the_same_and_good_for_the_service() -> None:
-    drawn = draw_pictures()
-    assert draw_pictures() == drawn
-    assert list(build_plan(drawn).jobs) == ["dawn", "sea", "night", "dunes", "dawn-to-sea"]
-
-
-# --- Words ---
-
-
-def test_a_tally_counts_every_job_once_and_leaves_out_what_there_is_none_of() -> None:
-    ended = dict.fromkeys(("succeeded", "failed", "refused", "unknown", "abandoned", "refusals"), 0)
-    stats = Stats(queued=2, running=3, limit=4, requests_left=None, **ended)
-    tally = Tally.of(stats, total=10, saving=1, saved=2, failed=1, elapsed_s=1.0)
-    assert tally.words == "3 waiting, 3 running (limit 4), 1 saving, 2 saved, 1 failed"
-    assert Tally.of(stats, total=3, saving=0, saved=0, failed=0, elapsed_s=0.0).words == (
-        "0 waiting, 3 running (limit 4), 0 saved"
-    )
-    assert Tally.of(stats, total=3, saving=0, saved=1, failed=0, elapsed_s=0.0).running == 2
-
-
-def test_the_table_has_a_line_a_job_with_its_columns_one_under_the_other() -> None:
-    lines = [Line("cat", "saved", "videos/cat.mp4", 4.25, 1_230_000), Line("longer", "unfinished", "")]
-    assert list(table(lines)) == [
-        "cat     saved       4.2 s  videos/cat.mp4  1.2 MB",
-        "longer  unfinished",
-    ]
-    assert list(table([])) == []
 
 
 # --- The demo, against a service that it takes for the real one ---
@@ -167,198 +57,110 @@ def test_the_table_has_a_line_a_job_with_its_columns_one_under_the_other() -> No
 
 def test_a_run_saves_every_video_and_pays_for_each_job_once(pictures: Path, service: Emulator, tmp_path: Path) -> None:
     output = tmp_path / "new" / "videos"
-    result = run("demo", pictures, "--real", "--yes", "--output", output)
-    assert (result.exit_code, statuses(result)) == (0, {"Cat": "saved", "dog": "saved", "Cat-to-dog": "saved"})
-    assert "Jobs to pay for: 3, which is 18 s of video.\n" in result.stderr
-    assert {path.name: path.stat().st_size for path in output.glob("*.mp4")} == {
-        "Cat.mp4": 4096,
-        "dog.mp4": 4096,
-        "Cat-to-dog.mp4": 4096,
-    }
+    result = run("demo", pictures, "--real", "--yes", "--output", output, "--json")
+    assert (result.exit_code, statuses(result.stdout)) == (0, dict.fromkeys(("Cat", "dog", "Cat-to-dog"), "saved"))
+    assert "Jobs: 3 to pay for, which is 18 s of video.\n" in result.stderr
+    assert names_in(output) == ["Cat-to-dog.mp4", "Cat.mp4", "dog.mp4"]
     assert (service.ledger.posts, service.ledger.submits_accepted) == (3, 3)
 
 
 def test_run_again_it_pays_only_for_what_is_missing(pictures: Path, service: Emulator, tmp_path: Path) -> None:
     output = tmp_path / "videos"
-    run("demo", pictures, "--real", "--yes", "--output", output, "--jobs", "1")
-    result = run("demo", pictures, "--real", "--output", output, "--jobs", "2", stdin="y\n")
-    assert (result.exit_code, statuses(result)) == (0, {"Cat": "saved", "dog": "saved"})
-    assert f"What {output / 'demo.db'} remembers as sent is not sent again." in result.stderr
-    assert sorted(path.name for path in output.glob("*.mp4")) == ["Cat.mp4", "dog.mp4"]
-    assert service.ledger.submits_accepted == 2
+    output.mkdir()
+    (output / "Cat.mp4").write_text("of the emulator's, perhaps")
+    for count in ("1", "2"):
+        result = run("demo", pictures, "--real", "--yes", "--output", output, "--jobs", count)
+        assert result.exit_code == 0
+    assert "Jobs: 1 there already, 1 to pay for, which is 6 s of video.\n" in result.stderr
+    assert (names_in(output), service.ledger.submits_accepted) == (["Cat-2.mp4", "Cat.mp4", "dog.mp4"], 2)
 
 
 def test_without_a_yes_nothing_is_sent_nor_made(pictures: Path, service: Emulator, tmp_path: Path) -> None:
-    result = run("demo", pictures, "--real", "--output", tmp_path / "videos", stdin="n\n")
-    assert (result.exit_code, statuses(result)) == (1, {})
-    assert result.stderr.endswith("hailuo-async: nothing was sent\n")
-    assert (service.ledger.posts, (tmp_path / "videos").exists()) == (0, False)
+    result = run("demo", pictures, "--real", "--output", tmp_path / "videos", stdin="y\n")
+    assert (result.exit_code, service.ledger.posts, (tmp_path / "videos").exists()) == (2, 0, False)
 
 
-def test_a_question_that_nobody_answers_counts_as_interrupted(pictures: Path, service: Emulator) -> None:
-    result = run("demo", pictures, "--real", stdin="")
-    assert (result.exit_code, service.ledger.posts) == (130, 0)
-    assert result.stderr.endswith("hailuo-async: interrupted\n")
-
-
-def test_without_a_key_it_says_so_in_a_line(pictures: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MODELLIX_API_KEY", raising=False)
-    result = run("demo", pictures, "--real", "--yes")
-    assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("hailuo-async: api_key: ")
-    assert len(result.stderr.splitlines()) == 1
-
-
-def test_what_every_job_would_meet_is_told_once_and_the_rest_is_not_sent(
-    pictures: Path, service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MODELLIX_API_KEY", "wrong")
-    result = run("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos")
-    assert (result.exit_code, service.ledger.submits_accepted) == (1, 0)
-    assert result.stdout.splitlines() == ["Cat         not sent", "dog         not sent", "Cat-to-dog  not sent"]
-    assert result.stderr.endswith("hailuo-async: 401 Authentication failed: the API key is not valid\n")
-
-
-def test_jobs_that_end_in_an_error_are_lines_and_make_the_exit_code_1(
+def test_bad_pictures_are_told_by_their_names_and_the_others_become_videos(
     pictures: Path, service: Emulator, tmp_path: Path
 ) -> None:
-    service.next_fault("submit", "refuse")
-    service.next_fault("submit", "cut_after")
-    result = run("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos", "--max-running", "1")
-    assert result.exit_code == 1
-    assert Counter(statuses(result).values()) == {"failed": 1, "unknown": 1, "saved": 1}
-    assert "it is not sent again by itself" in result.stdout
-    with Journal.open(tmp_path / "videos" / "demo.db") as journal:
-        assert Counter(record.state for record in journal.records()) == {"refused": 1, "unknown": 1, "success": 1}
-
-
-def test_a_video_that_cannot_be_saved_is_a_line_with_its_task(
-    pictures: Path, service: Emulator, tmp_path: Path
-) -> None:
-    (tmp_path / "videos" / "Cat.mp4.part").mkdir(parents=True)
-    result = run("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos", "--jobs", "1")
-    (task_id,) = service.ledger.accepted["[Push in] The scene slowly comes to life"]
-    assert result.exit_code == 1
-    assert result.stdout.startswith("Cat  not saved")
-    assert result.stdout.endswith(f"(task {task_id})\n")
-
-
-def test_bad_pictures_are_lines_and_the_others_become_videos(pictures: Path, service: Emulator, tmp_path: Path) -> None:
-    (pictures / "bad.png").write_text("no picture")
+    (pictures / os.fsdecode(b"\xff.png")).write_text("no picture")
     Image.new("RGB", (300, 300)).save(pictures / "small.png")
     result = run("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos", "--jobs", "1")
-    assert (result.exit_code, statuses(result)) == (
-        1,
-        {"bad.png": "unusable", "small.png": "unusable", "Cat": "saved"},
-    )
-    assert "short side must be over 300 px; got 300 x 300 px" in result.stdout
-
-
-def test_a_name_that_is_not_text_is_told_all_the_same(pictures: Path, service: Emulator, tmp_path: Path) -> None:
-    (pictures / os.fsdecode(b"\xff.png")).write_text("no picture")
-    result = run("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos", "--jobs", "1")
-    assert (result.exit_code, statuses(result)) == (1, {"\ufffd.png": "unusable", "Cat": "saved"})
+    assert result.exit_code == 1
+    small, unreadable, cat = result.stdout.splitlines()
+    assert small.startswith("small.png  unusable")
+    assert small.endswith("short side must be over 300 px; got '300 x 300 px'")
+    assert (unreadable[:13], cat[:11]) == ("\ufffd.png  unusab", "Cat  saved ")
 
 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["no-such-folder"], "Directory 'no-such-folder' does not exist."),
-        (["{pictures}/Cat.JPG"], "is a file."),
+        (["no-such-folder"], "Directory 'no-such-folder' does not exist"),
+        (["{pictures}/Cat.JPG"], "is a file"),
         (["{pictures}/album.jpg"], "there is no JPEG, PNG or WebP picture in"),
-        (["{pictures}", "--jobs", "0"], "0 is not in the range x>=1."),
-        (["{pictures}", "--max-running", "many"], "'many' is not a valid integer range."),
+        (["{pictures}", "--jobs", "0"], "0 is not in the range x>=1"),
+        (["{pictures}", "--max-running", "many"], "'many' is not a valid integer range"),
         (["{pictures}", "--output", "{pictures}/dog/videos"], "Not a directory"),
-        (["{pictures}", "--fast"], "No such option"),
     ],
 )
-def test_what_cannot_be_run_is_told_without_a_traceback(arguments: Sequence[str], words: str, pictures: Path) -> None:
+def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, pictures: Path) -> None:
     result = run("demo", *(argument.format(pictures=pictures) for argument in arguments))
     assert (result.exit_code, result.stdout) == (2, "")
-    assert words in result.stderr
-    assert isinstance(result.exception, SystemExit)
+    assert words in result.stderr.splitlines()[-1]
 
 
-# --- The demo with its own emulator, as a program ---
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-W", "error", "-m", "hailuo_async", *map(str, arguments)]
-
-
-def environment(*first: Path, **more: str) -> dict[str, str]:
-    """Ours as it is now, with the package, and what is in ``first`` before it, in reach."""
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (*first, ROOT))), **more}
+# --- The demo with its own emulator ---
 
 
 def test_without_a_key_and_a_network_a_picture_becomes_a_film_that_plays(pictures: Path, tmp_path: Path) -> None:
     output = tmp_path / "videos"
-    arguments = command("demo", pictures, "--output", output, "--jobs", "1")
-    done = subprocess.run(arguments, env=environment(), capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout.split()[:2]) == (0, ["Cat", "saved"])
-    assert done.stderr.startswith("An emulator of the service answers: nothing leaves this machine")
-    with av.open(str(output / "Cat.mp4")) as film:
+    output.mkdir()
+    (output / "Cat.mp4").write_text("of yesterday")
+    result = run("demo", pictures, "--output", output, "--jobs", "1", env={"MODELLIX_API_KEY": ""})
+    assert (result.exit_code, result.stdout.split()[:2]) == (0, ["Cat", "saved"])
+    assert result.stderr.startswith("An emulator of the service answers: nothing leaves this machine")
+    with av.open(str(output / "Cat-2.mp4")) as film:
         frames = sum(1 for _ in film.decode(video=0))
         assert (film.streams.video[0].codec_context.name, frames) == ("h264", 144)
 
 
-def test_interrupted_it_says_what_is_unfinished_and_exits_with_130(pictures: Path, tmp_path: Path) -> None:
-    arguments = command("demo", pictures, "--output", tmp_path / "videos")
-    with subprocess.Popen(
-        arguments, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as demo:
+def test_interrupted_twice_it_says_what_is_unfinished(pictures: Path, tmp_path: Path) -> None:
+    with child("demo", pictures, "--output", tmp_path / "videos", "--json", env=environment()) as demo:
         assert demo.stderr is not None
-        while "3 running" not in demo.stderr.readline():
-            assert demo.poll() is None
-        demo.send_signal(signal.SIGINT)
+        for words in ("3 running", "Once more"):
+            while words not in demo.stderr.readline():
+                assert demo.poll() is None
+            demo.send_signal(signal.SIGINT)
         output, errors = demo.communicate(timeout=30)
-    assert demo.returncode == 130
-    assert output.splitlines() == ["Cat         unfinished", "dog         unfinished", "Cat-to-dog  unfinished"]
-    assert errors.endswith("hailuo-async: interrupted\n")
-    assert "Traceback" not in errors
+    told = dict.fromkeys(("Cat", "dog", "Cat-to-dog"), "unfinished")
+    assert (demo.returncode, statuses(output)) == (130, told)
+    assert errors.endswith("3 unfinished: they go on at the service\n")
 
 
-def test_on_a_terminal_it_shows_a_bar_that_ends_full(pictures: Path, service: Emulator, tmp_path: Path) -> None:
-    arguments = command("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos")
-    ours, theirs = pty.openpty()
-    wide = environment(COLUMNS="100", TERM="xterm")
-    with subprocess.Popen(arguments, env=wide, stdout=subprocess.PIPE, stderr=theirs) as demo:
-        os.close(theirs)
-        shown = read_all(ours)
-        demo.communicate(timeout=30)
-    assert demo.returncode == 0
-    assert "\x1b[" in shown
-    assert "3/3" in shown
-    assert re.search(r"0 waiting, 0 running \(limit \d\), 3 saved", shown)
+def test_without_what_renders_films_the_demo_says_what_to_install(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
+    with child("demo", pictures, "--output", tmp_path / "videos", env=environment(tmp_path)) as demo:
+        _, errors = demo.communicate(timeout=30)
+    words = "hailuo-async: No module named av: the emulator needs an extra: pip install 'hailuo-async[emulator]'"
+    assert (demo.returncode, errors.splitlines()[-1]) == (2, words)
 
 
-def read_all(terminal: int) -> str:
-    """What is written to a terminal until its last writer has closed it, which Linux tells as an error."""
-    pieces = []
-    with contextlib.suppress(OSError):
-        while piece := os.read(terminal, 4096):
-            pieces.append(piece)
-    os.close(terminal)
-    return b"".join(pieces).decode()
-
-
-def test_the_bar_shows_what_is_done_and_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    tally = Tally(waiting=0, running=1, saving=0, saved=1, failed=1, limit=3, elapsed_s=1.0)
-    with open_bar(3) as bar:
-        bar.show(tally)
-    shown = capsys.readouterr().err
-    assert "2/3" in shown
-    assert "0 waiting, 1 running (limit 3), 1 saved, 1 failed" in shown
-
-
-# --- The rest ---
+# --- What all commands share ---
 
 
 def test_the_module_is_the_same_command_as_the_script() -> None:
     done = subprocess.run(command("--help"), env=environment(), capture_output=True, text=True, timeout=30)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: hailuo-async [OPTIONS] COMMAND")
-    assert {"demo", "emulator"} <= set(done.stdout.split())
+    names = {"batch", "completion", "demo", "doctor", "emulator", "generate", "resolve", "status"}
+    assert names <= set(done.stdout.split())
+
+
+def test_help_imports_no_more_than_the_library() -> None:
+    look = "import sys, hailuo_async.cli; print({'rich', 'PIL', 'av', 'hailuo_async.emulator'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", look], env=environment(), capture_output=True, text=True, timeout=30)
+    assert done.stdout == "set()\n"
 
 
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
@@ -368,17 +170,123 @@ def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
 
 
-def test_without_what_renders_films_the_demo_says_what_to_install(pictures: Path, tmp_path: Path) -> None:
-    (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
-    arguments = command("demo", pictures, "--output", tmp_path / "videos")
-    done = subprocess.run(arguments, env=environment(tmp_path), capture_output=True, text=True, timeout=30)
-    assert done.returncode == 2
-    assert done.stderr.endswith(
-        "hailuo-async: No module named av: the emulator needs an extra: pip install 'hailuo-async[emulator]'\n"
-    )
-
-
 def test_the_emulator_takes_its_own_options() -> None:
     result = run("emulator", "--spread", "2")
     assert (result.exit_code, "spread must be from 0 to 1; got 2.0" in result.stderr) == (2, True)
     assert "--generation-s" in run("emulator", "--help").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    result = run("completion", shell)
+    assert (result.exit_code, "_HAILUO_ASYNC_COMPLETE" in result.stdout) == (0, True)
+
+
+def test_what_a_shell_asks_is_answered() -> None:
+    asked = environment(_HAILUO_ASYNC_COMPLETE="bash_complete", COMP_WORDS="hailuo-async re", COMP_CWORD="1")
+    done = subprocess.run(command(), env=asked, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "plain,resolve\n")
+
+
+def test_a_command_that_there_is_none_of_is_one_line() -> None:
+    result = run("bath")
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith("hailuo-async: No such command 'bath'")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.Abort(), 130, "interrupted"),
+        (click.ClickException("no"), 1, "no"),
+        (TaskFailedError(reason="no", task_id="t"), 1, "the service gave the task up: no (task t)"),
+        (FileNotFoundError(2, "No such file", "a"), 2, "a: No such file"),
+        (OSError("no disk"), 2, "no disk"),
+        (
+            ZeroDivisionError("by\nzero"),
+            1,
+            r"unexpected ZeroDivisionError: by\nzero; --debug shows where: please report it",
+        ),
+        (ExceptionGroup("", [ExceptionGroup("", [OSError("no disk")])]), 2, "no disk"),
+    ],
+)
+def test_whatever_is_raised_ends_in_one_line(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, ending.errors_told(is_debug=False):
+        raise error
+    assert (caught.value.code, capsys.readouterr()) == (code, ("", f"hailuo-async: {words}\n"))
+
+
+def test_with_debug_there_is_a_traceback_too(tmp_path: Path) -> None:
+    plain, deep = (run(*flag, "status", tmp_path / "none.db") for flag in ((), ("--debug",)))
+    assert (plain.exit_code, deep.exit_code, len(plain.stderr.splitlines())) == (2, 2, 1)
+    assert deep.stderr.startswith("Traceback (most recent call last):\n")
+    assert deep.stderr.endswith(plain.stderr)
+
+
+@pytest.mark.parametrize(("flags", "is_told"), [([], False), (["-v"], True), (["--debug"], True)])
+def test_the_log_is_told_as_far_as_it_is_asked_for(
+    flags: list[str], is_told: bool, pictures: Path, service: Emulator, tmp_path: Path
+) -> None:
+    Image.new("RGB", (200, 200)).save(pictures / "small.png")
+    service.next_fault("submit", "refuse")
+    result = run(*flags, "generate", pictures / "small.png", "--fit", "-o", tmp_path / "a.mp4")
+    assert result.exit_code == 1
+    assert ("hailuo-async: first_frame_image (small.png) was made to fit: " in result.stderr) == is_told
+    assert ("queued -> sending" in result.stderr) == (flags == ["--debug"])
+
+
+def test_the_log_and_warnings_are_lines_and_a_doubt_is_left_to_its_outcome(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("hailuo_async")
+    for level in (logging.WARNING, logging.DEBUG):
+        with speaking(level):
+            logger.warning("%s", SubmissionUnknownError(reason="cut"))
+            logger.error("it is %s", "odd", exc_info=ValueError("why"))
+            warnings.simplefilter("always")
+            warnings.warn("look", UserWarning, stacklevel=1)
+    logger.warning("nobody hears this here")
+    odd = "hailuo-async: it is odd\n"
+    assert capsys.readouterr().err == f"{odd}hailuo-async: look\n{odd}ValueError: why\nhailuo-async: look\n"
+
+
+def test_what_is_said_to_a_reader_that_has_gone_is_dropped() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        for _ in range(2):
+            tell("a")
+
+
+def test_a_stream_that_cannot_be_written_for_another_reason_is_an_error() -> None:
+    with open("/dev/full", "w") as full, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(click.ClickException, match="the output cannot be written: No space left on device"):
+            tell("a")
+
+
+# --- What the README says of it ---
+
+
+def section() -> str:
+    """What stands under the heading, in the README."""
+    _, _, behind = (ROOT / "README.md").read_text("utf-8").partition("\n## Command line\n")
+    return behind.partition("\n## ")[0]
+
+
+def test_every_command_and_every_exit_code_has_a_row() -> None:
+    rows = re.findall(r"^\| `(\S+?)[ `]", section(), re.MULTILINE)
+    codes = {ending.DONE, ending.FAILED, ending.USAGE, ending.UNKNOWN, ending.INTERRUPTED}
+    assert sorted(rows) == sorted([*main.commands, *map(str, codes)])
+
+
+def test_every_option_that_is_named_exists() -> None:
+    commands = [main, *main.commands.values()]
+    known = {name for command in commands for option in command.params for name in option.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", section())) - {"--help"} <= known
+
+
+def test_every_status_that_a_batch_can_have_is_named() -> None:
+    assert {f"`{fate}`" for fate in Fate if fate is not Fate.UNUSABLE} <= set(re.findall(r"`[a-z ]+`", section()))

@@ -1,145 +1,199 @@
-"""Runs a batch through a session, saves each video as it comes, and tells what became of every job."""
+"""Runs a batch through a session, saves each video as it comes, and tells what became of every job.
+
+Three things go on at once, and none waits for another: jobs are fed to the stream, what comes out of it is saved and
+told, and the screen is drawn. What is written goes through a thread, as a pipe or a terminal may take it slowly.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterator, Mapping
+import math
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import attrs
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from hailuo_async._cli.interrupts import interruptible
+from hailuo_async._cli.lines import Fate, Line, failed
+from hailuo_async._cli.output import say
 from hailuo_async._cli.progress import Screen
 from hailuo_async._cli.tally import Tally
-from hailuo_async.errors import HailuoError, SubmissionUnknownError
+from hailuo_async.errors import HailuoError
 from hailuo_async.jobs import Job
-from hailuo_async.outcomes import Failure, Success
+from hailuo_async.outcomes import Outcome, Success
 from hailuo_async.session import AsyncSession
 
-#: Videos fetched at the same time.
-_DOWNLOADS = 4
+#: Videos fetched at the same time, and videos that may wait for it before no more jobs are given.
+_DOWNLOADS, _UNSAVED = 4, 256
+#: Jobs given to the stream ahead of their slots. It would take more, but then it would not ask for the next one at
+#: once, which is how it is told to stop.
+_AHEAD = 8
+#: How often it is looked whether a job has got its slot, which nobody tells.
+_LOOK_EVERY_S = 0.1
+#: What a quit gives the POSTs under way, so that their task ids are known.
+_QUIT_GRACE_S = 3.0
 
 
-@attrs.frozen
-class Line:
-    """What became of one job, for one line of text. ``detail`` is its file, or what went wrong."""
-
-    key: str
-    status: str
-    detail: str
-    seconds: float | None = None
-    """How long the service worked on it."""
-    size: int | None = None
-    """Bytes of the file."""
-
-    @property
-    def is_saved(self) -> bool:
-        """Whether its video is there."""
-        return self.status == "saved"
-
-    @property
-    def words(self) -> str:
-        """The line itself."""
-        seconds = "" if self.seconds is None else f"{self.seconds:.1f} s"
-        size = "" if self.size is None else f"  {self.size / 1e6:.1f} MB"
-        return f"{self.status:<9} {seconds:>7}  {self.detail}{size}"
+class _Stopped(Exception):
+    """Raised where jobs come from, so that the stream sends nothing more, and ends when what runs has ended."""
 
 
-def table(lines: Collection[Line]) -> Iterator[str]:
-    """The lines with their keys, one under the other."""
-    width = max((len(line.key) for line in lines), default=0)
-    return (f"{line.key:<{width}}  {line.words}".rstrip() for line in lines)
-
-
-@attrs.define
+@attrs.define(eq=False)
 class Batch:
-    """Jobs with keys of their own, the new files for their videos, and what has become of them so far.
+    """Jobs with keys of their own, the files for their videos, and what has become of them so far.
 
-    It can be asked at any moment, also when a run was broken off.
+    It can be asked at any moment, also when a run was broken off. ``told`` is given each line as it comes, on a thread.
     """
 
     jobs: Mapping[str, Job]
     targets: Mapping[str, Path]
+    told: Callable[[Line], None]
+    there: Mapping[str, Path] = attrs.field(factory=dict)
+    """The files of an earlier run, by the keys of their jobs. Jobs that are not among ``jobs`` have ended with that."""
+    max_jobs: int | None = None
+    lines: dict[str, Line] = attrs.field(factory=dict, init=False)
+    """By the keys of the jobs that have ended."""
     stopped_by: HailuoError | None = attrs.field(default=None, init=False)
     """What every further job would have met."""
-    _lines: dict[str, Line] = attrs.field(factory=dict, init=False)
+    is_interrupted: bool = attrs.field(default=False, init=False)
+    elapsed_s: float = attrs.field(default=0.0, init=False)
+    _fates: Counter[Fate] = attrs.field(factory=Counter, init=False)
+    _total: int = attrs.field(init=False)
+    _given: int = attrs.field(default=0, init=False)
+    _ended: int = attrs.field(default=0, init=False)
     _saving: int = attrs.field(default=0, init=False)
     _began_at: float = attrs.field(default=0.0, init=False)
     _downloads: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(_DOWNLOADS), init=False)
+    _woken: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    """Set when there may be room for the next job, or none is to come."""
 
-    @property
-    def lines(self) -> list[Line]:
-        """A line for each job, in their order."""
-        rest = "unfinished" if self.stopped_by is None else "not sent"
-        return [self._lines.get(key) or Line(key, rest, "") for key in self.jobs]
-
-    @property
-    def is_saved(self) -> bool:
-        """Whether every video is there."""
-        return all(line.is_saved for line in self.lines)
+    @_total.default
+    def _count(self) -> int:
+        return len(self.jobs.keys() | self.there.keys())
 
     async def run(self, session: AsyncSession, screen: Screen) -> None:
         """Sends the jobs and saves their videos. Each may be paid for.
 
-        Raises the ``HailuoError`` that every further job would have met, after what runs has ended. Cancelled, it sends
-        nothing more, and leaves what runs.
+        Returns when all is done, or it was interrupted, or stopped by what every further job would have met. After an
+        interrupt that did not wait, the session is closed.
         """
         self._began_at = anyio.current_time()
-        async with anyio.create_task_group() as showing:
-            showing.start_soon(self._show, session, screen)
-            await self._work(session)
-            showing.cancel_scope.cancel()
-        self._show_now(session, screen)
-        if self.stopped_by is not None:
-            raise self.stopped_by
+        with anyio.CancelScope() as scope, interruptible(lambda: self._stop(session), scope.cancel):
+            async with anyio.create_task_group() as showing:
+                showing.start_soon(self._show, session, screen)
+                await self._work(session)
+                showing.cancel_scope.cancel()
+            await self._show_now(session, screen)
+        if scope.cancel_called:
+            self.is_interrupted = True
+            say("hailuo-async: quitting; what runs goes on at the service")
+            await session.aclose(_QUIT_GRACE_S)
+
+    def _stop(self, session: AsyncSession) -> None:
+        self.is_interrupted = True
+        self._woken.set()
+        running = session.stats().running
+        say(f"hailuo-async: nothing more is sent; {running} running are waited for. Once more to quit at once")
+
+    # --- Jobs in, outcomes out ---
 
     async def _work(self, session: AsyncSession) -> None:
+        send, receive = anyio.create_memory_object_stream[Line](math.inf)
+        async with receive, anyio.create_task_group() as telling:
+            telling.start_soon(self._tell_all, receive)
+            async with send:
+                for key in self.there.keys() - self.jobs.keys():
+                    self._note(Line(key=key, fate=Fate.THERE, path=self.there[key]), send)
+                await self._stream(session, send)
+
+    async def _stream(self, session: AsyncSession, send: MemoryObjectSendStream[Line]) -> None:
         async with anyio.create_task_group() as saving:
             try:
-                async with contextlib.aclosing(session.stream(self.jobs.values())) as outcomes:
+                stream = session.stream(self._feed(session), max_jobs=self.max_jobs)
+                async with contextlib.aclosing(stream) as outcomes:
                     async for outcome in outcomes:
-                        if isinstance(outcome, Success):
-                            self._saving += 1
-                            saving.start_soon(self._save, session, outcome)
-                        else:
-                            self._note(_failed(outcome))
+                        self._ended += 1
+                        self._woken.set()
+                        saving.start_soon(self._finish, session, outcome, send)
+            except _Stopped:
+                pass
             except HailuoError as error:
                 self.stopped_by = error
 
-    async def _save(self, session: AsyncSession, success: Success) -> None:
-        key, video = success.key or "", success.video
+    async def _feed(self, session: AsyncSession) -> AsyncGenerator[Job]:
+        """The jobs, a few ahead of their slots. Lives as long as the stream, so that it can be stopped to the end."""
+        for job in self.jobs.values():
+            await self._until(lambda: self._has_room(session))
+            self._given += 1
+            yield job
+        await self._until(lambda: self._ended == len(self.jobs))
+
+    def _has_room(self, session: AsyncSession) -> bool:
+        return self._given - self._ended - session.stats().running < _AHEAD and self._saving < _UNSAVED
+
+    async def _until(self, holds: Callable[[], bool]) -> None:
+        """Returns when it holds. Raises ``_Stopped`` as soon as nothing more is to be sent."""
+        while not self.is_interrupted and not holds():
+            self._woken = anyio.Event()
+            with anyio.move_on_after(_LOOK_EVERY_S):
+                await self._woken.wait()
+        if self.is_interrupted:
+            raise _Stopped
+
+    async def _finish(self, session: AsyncSession, outcome: Outcome, send: MemoryObjectSendStream[Line]) -> None:
+        key = outcome.key or ""
+        if isinstance(outcome, Success):
+            self._note(await self._save(session, key, outcome), send)
+        else:
+            self._note(failed(key, outcome.error), send)
+
+    async def _save(self, session: AsyncSession, key: str, success: Success) -> Line:
+        video = success.video
+        self._saving += 1
         try:
             async with self._downloads:
                 path = await session.download(video, self.targets[key])
             size = (await anyio.Path(path).stat()).st_size
-        except (HailuoError, OSError) as error:
-            self._note(Line(key, "not saved", str(error), video.seconds_taken))
-        else:
-            self._note(Line(key, "saved", str(path), video.seconds_taken, size))
+        except HailuoError as error:
+            return failed(key, error)
         finally:
             self._saving -= 1
+            self._woken.set()
+        fate = Fate.THERE if key in self.there else Fate.SAVED
+        return Line(key=key, fate=fate, path=path, task_id=video.task_id, seconds_taken=video.seconds_taken, size=size)
 
-    def _note(self, line: Line) -> None:
-        self._lines[line.key] = line
+    # --- Telling ---
+
+    def _note(self, line: Line, send: MemoryObjectSendStream[Line]) -> None:
+        self.lines[line.key] = line
+        self._fates[line.fate] += 1
+        send.send_nowait(line)
+
+    async def _tell_all(self, receive: MemoryObjectReceiveStream[Line]) -> None:
+        async for line in receive:
+            await anyio.to_thread.run_sync(self.told, line)
 
     async def _show(self, session: AsyncSession, screen: Screen) -> None:
         while True:
-            self._show_now(session, screen)
+            await self._show_now(session, screen)
             await anyio.sleep(screen.every_s)
 
-    def _show_now(self, session: AsyncSession, screen: Screen) -> None:
-        saved = sum(line.is_saved for line in self._lines.values())
+    async def _show_now(self, session: AsyncSession, screen: Screen) -> None:
+        self.elapsed_s = anyio.current_time() - self._began_at
+        there, unknown = self._fates[Fate.THERE], self._fates[Fate.UNKNOWN]
+        saved = self._fates[Fate.SAVED] + there
         tally = Tally.of(
             session.stats(),
-            total=len(self.jobs),
+            total=self._total,
             saving=self._saving,
             saved=saved,
-            failed=len(self._lines) - saved,
-            elapsed_s=anyio.current_time() - self._began_at,
+            there=there,
+            failed=len(self.lines) - saved - unknown,
+            unknown=unknown,
+            elapsed_s=self.elapsed_s,
         )
-        screen.show(tally)
-
-
-def _failed(failure: Failure) -> Line:
-    status = "unknown" if isinstance(failure.error, SubmissionUnknownError) else "failed"
-    return Line(failure.key or "", status, str(failure.error))
+        await anyio.to_thread.run_sync(screen.show, tally)

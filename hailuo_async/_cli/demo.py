@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
-from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
-from hailuo_async._cli.batch import Batch
+import click
+
+from hailuo_async._cli.lines import Fate, Line
 from hailuo_async._cli.plan import Plan, build_plan, choose_targets, find_pictures
-from hailuo_async._cli.progress import Screen
+from hailuo_async._cli.run import Assignment
 from hailuo_async.emulator import Emulator
 from hailuo_async.session import AsyncSession
 
@@ -31,10 +32,19 @@ def read_plan(folder: Path | None, count: int | None) -> Plan:
     return build_plan({f"{name}.jpg": picture for name, picture in draw_pictures().items()}, count)
 
 
-def prepare(plan: Plan, output: Path) -> Batch:
-    """The batch for ``plan``, saving into ``output``, which is made if it is not there. Raises ``OSError``."""
-    output.mkdir(parents=True, exist_ok=True)
-    return Batch(plan.jobs, choose_targets(plan.jobs, output))
+def build_assignment(plan: Plan, output: Path, *, is_real: bool, is_json: bool) -> Assignment:
+    """The assignment for ``plan``, each video in a new file. Raises ``OSError`` if ``output`` cannot be read."""
+    is_new = not output.exists()
+    return Assignment(
+        jobs=plan.jobs,
+        targets={key: output / f"{key}.mp4" for key in plan.jobs} if is_new else choose_targets(plan.jobs, output),
+        output=output,
+        journal=output / JOURNAL_NAME if is_real else None,
+        unusable=tuple(
+            Line(key=click.format_filename(bad.name), fate=Fate.UNUSABLE, error=bad.error) for bad in plan.unusable
+        ),
+        is_json=is_json,
+    )
 
 
 @contextlib.asynccontextmanager
@@ -48,14 +58,3 @@ async def emulated_session(max_running: int | None) -> AsyncGenerator[AsyncSessi
         AsyncSession(api_key=emulator.api_key, base_url=emulator.url, max_running=max_running) as session,
     ):
         yield session
-
-
-def real_session(output: Path, max_running: int | None) -> AsyncSession:
-    """A session on the real service, by ``MODELLIX_API_KEY``, with a journal in ``output``. Raises ``ConfigError``."""
-    return AsyncSession(max_running=max_running, journal=output / JOURNAL_NAME)
-
-
-async def run(batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen) -> None:
-    """Runs the batch and shows how it gets on. Whatever ends it, ``batch`` knows how far it came."""
-    async with opening as session:
-        await batch.run(session, screen)

@@ -83,6 +83,12 @@ def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) ->
     The pictures are looked at here, so that a bad one costs neither a job nor a question. More jobs than there are
     pictures for use them again.
     """
+    good, unusable = sort_out(pictures)
+    return Plan(_jobs(_scenes(good), count), unusable)
+
+
+def sort_out(pictures: Mapping[str, ImageSource]) -> tuple[dict[str, ImageSource], tuple[Unusable, ...]]:
+    """The pictures that the service takes, and those that it would refuse. Looks at each."""
     good: dict[str, ImageSource] = {}
     unusable = []
     for name, source in pictures.items():
@@ -92,11 +98,11 @@ def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) ->
             unusable.append(Unusable(name, error))
         else:
             good[name] = source
-    return Plan(_jobs(_scenes(good), count), tuple(unusable))
+    return good, tuple(unusable)
 
 
 def _scenes(pictures: Mapping[str, ImageSource]) -> list[_Scene]:
-    names = [_short(Path(name).stem) for name in pictures]
+    names = [short_name(Path(name).stem) for name in pictures]
     sources = list(pictures.values())
     scenes = [_Scene(name, source) for name, source in zip(names, sources, strict=True)]
     return [*scenes, _Scene("-to-".join(names[:2]), sources[0], sources[1])] if len(sources) > 1 else scenes
@@ -110,10 +116,10 @@ def _jobs(scenes: Sequence[_Scene], count: int | None) -> dict[str, Job]:
     return jobs
 
 
-def _short(name: str) -> str:
+def short_name(name: str, most_bytes: int = _NAME_BYTES) -> str:
     """``name`` as a part of a key and of a file's name: printable, and never too long for them."""
     printable = "".join(character if character.isprintable() else "_" for character in name)
-    return printable.encode()[:_NAME_BYTES].decode(errors="ignore")
+    return printable.encode()[:most_bytes].decode(errors="ignore")
 
 
 def free_name(name: str, taken: Collection[str], suffix: str = "") -> str:

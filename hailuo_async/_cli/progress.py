@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from typing import Protocol
 
 import attrs
-import click
 
+from hailuo_async._cli.output import say
 from hailuo_async._cli.tally import Tally
+
+#: Between two plain lines: a tenth of what has passed, but at least and at most so many seconds. A night is some
+#: hundred lines, a minute ten.
+_SHORTEST_S, _LONGEST_S = 1.0, 300.0
 
 
 class Screen(Protocol):
-    """Where progress is shown."""
+    """Where progress is shown. It may block, so it belongs on a thread."""
 
     every_s: float
     """How often it wants to be told, in seconds."""
@@ -24,26 +29,29 @@ class Screen(Protocol):
 
 
 @attrs.define
-class _Lines:
-    """A line for each change, for logs and pipes."""
+class Lines:
+    """A line when something has changed, for logs and pipes: the longer it takes, the more seldom."""
 
-    every_s: float = 1.0
+    every_s: float = 0.5
     _last: Tally | None = attrs.field(default=None, init=False)
+    _next_s: float = attrs.field(default=0.0, init=False)
 
     def show(self, tally: Tally) -> None:
-        """Writes where the batch stands now, if that has changed."""
-        if tally != self._last:
-            self._last = tally
-            click.echo(f"{tally.elapsed_s:6.1f} s  {tally.words}", err=True)
+        """Writes where the batch stands now, if that is news and it is time; the end is always told."""
+        if tally == self._last or (tally.elapsed_s < self._next_s and tally.left):
+            return
+        self._last = tally
+        self._next_s = tally.elapsed_s + min(max(_SHORTEST_S, tally.elapsed_s / 10), _LONGEST_S)
+        say(f"{tally.elapsed_s:6.1f} s  {tally.words}")
 
 
 @contextlib.contextmanager
-def open_screen(total: int) -> Iterator[Screen]:
-    """A live bar if stderr is a terminal, and plain lines otherwise. Nothing of it is left open."""
-    if not sys.stderr.isatty():
-        yield _Lines()
+def open_screen() -> Iterator[Screen]:
+    """A live bar if stderr is a terminal that can show one, and plain lines otherwise. Nothing of it is left open."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        yield Lines()
         return
     from hailuo_async._cli.bar import open_bar  # here, for Rich takes a while to import
 
-    with open_bar(total) as bar:
+    with open_bar() as bar:
         yield bar

@@ -15,31 +15,86 @@ class Tally:
     running: int
     saving: int
     saved: int
+    there: int
+    """Of those, saved by an earlier run."""
     failed: int
+    unknown: int
     limit: int
     """How many may run at once, as far as the session knows."""
     elapsed_s: float = attrs.field(eq=False)
     """Since the start."""
 
     @classmethod
-    def of(cls, stats: Stats, *, total: int, saving: int, saved: int, failed: int, elapsed_s: float) -> Tally:
+    def of(
+        cls,
+        stats: Stats,
+        *,
+        total: int,
+        saving: int,
+        saved: int,
+        there: int,
+        failed: int,
+        unknown: int,
+        elapsed_s: float,
+    ) -> Tally:
         """What the session says of the jobs that it has, and the counts of those that it is done with."""
-        ended = saving + saved + failed
-        running = min(stats.running, total - ended)
+        left = total - saving - saved - failed - unknown
+        running = min(stats.running, left)
         return cls(
-            waiting=total - ended - running,
+            waiting=left - running,
             running=running,
             saving=saving,
             saved=saved,
+            there=there,
             failed=failed,
+            unknown=unknown,
             limit=stats.limit,
             elapsed_s=elapsed_s,
         )
 
     @property
+    def total(self) -> int:
+        """All jobs."""
+        return self.done + self.left
+
+    @property
+    def done(self) -> int:
+        """Jobs that have ended."""
+        return self.saved + self.failed + self.unknown
+
+    @property
+    def left(self) -> int:
+        """Jobs that have not."""
+        return self.waiting + self.running + self.saving
+
+    @property
     def words(self) -> str:
-        """The counts in one line."""
-        saving = f", {self.saving} saving" if self.saving else ""
-        failed = f", {self.failed} failed" if self.failed else ""
-        running = f"{self.running} running (limit {self.limit})"
-        return f"{self.waiting} waiting, {running}{saving}, {self.saved} saved{failed}"
+        """The counts in one line, without those that are none, and how fast it goes."""
+        there = f" ({self.there} by an earlier run)" if self.there else ""
+        counts = [
+            f"{self.waiting} waiting",
+            f"{self.running} running (limit {self.limit})",
+            f"{self.saving} saving" if self.saving else "",
+            f"{self.saved} saved{there}",
+            f"{self.failed} failed" if self.failed else "",
+            f"{self.unknown} unknown" if self.unknown else "",
+            self._speed,
+        ]
+        return ", ".join(filter(None, counts))
+
+    @property
+    def _speed(self) -> str:
+        """The mean of this run so far, and what is left at that speed."""
+        ended = self.done - self.there
+        if not ended or self.elapsed_s <= 0:
+            return ""
+        rate = ended / self.elapsed_s
+        left = f", {span(self.left / rate)} left" if self.left else ""
+        return f"{60 * rate:.1f} a minute{left}"
+
+
+def span(seconds: float) -> str:
+    """A time for people, to two digits or so."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

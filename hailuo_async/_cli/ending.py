@@ -1,0 +1,76 @@
+"""How a command ends: its exit code, and one line for whatever went wrong.
+
+The codes mean the same for every command. Where several would do, the highest stands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Iterator
+from typing import NoReturn
+
+import click
+
+from hailuo_async._cli.output import say
+from hailuo_async._cli.problems import one_line
+from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
+
+DONE = 0
+FAILED = 1
+"""Some of it failed, or was not done."""
+USAGE = 2
+"""It cannot be run as it was given: nothing was sent."""
+UNKNOWN = 3
+"""Nobody knows of some job whether it was accepted, and is paid for."""
+INTERRUPTED = 130
+
+
+def leave(code: int, words: str) -> NoReturn:
+    """Ends the command with one line on stderr."""
+    say(f"hailuo-async: {one_line(words)}")
+    raise SystemExit(code)
+
+
+@contextlib.contextmanager
+def errors_told(*, is_debug: bool) -> Iterator[None]:
+    """Leaves with one line and the right code, whatever is raised inside; with its traceback before it if asked for."""
+    try:
+        yield
+    except (SystemExit, click.exceptions.Exit):
+        raise
+    except BaseException as caught:
+        error = _unwrapped(caught)
+        if is_debug:
+            say("".join(traceback.format_exception(error)).rstrip())
+        leave(*_told(error))
+
+
+def _unwrapped(error: BaseException) -> BaseException:
+    """What a task group has wrapped, if it is one error."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _told(error: BaseException) -> tuple[int, str]:
+    """The exit code and the words for ``error``."""
+    match error:
+        case KeyboardInterrupt() | click.Abort():
+            return INTERRUPTED, "interrupted"
+        case click.UsageError(ctx=click.Context(command_path=path)):
+            return USAGE, f"{error.format_message().rstrip('.')} (see '{path} --help')"
+        case click.ClickException():
+            return error.exit_code, error.format_message()
+        case ImportError():
+            return USAGE, f"{error}: the emulator needs an extra: pip install 'hailuo-async[emulator]'"
+        case JobError() | ConfigError() | JournalError():
+            return USAGE, str(error)
+        case HailuoError():
+            return FAILED, str(error)
+        case OSError(filename=name, strerror=reason) if name is not None:
+            return USAGE, f"{click.format_filename(name)}: {reason}"
+        case OSError():
+            return USAGE, str(error)
+        case _:
+            return FAILED, f"unexpected {type(error).__name__}: {error}; --debug shows where: please report it"

@@ -1,0 +1,49 @@
+"""What signals do while a session runs: they end it in good order, so that nothing that is paid for is lost.
+
+    Ctrl-C             stops: nothing more is sent, and what runs is waited for
+    Ctrl-C again       quits: nothing is waited for any longer
+    SIGTERM, SIGHUP    quit at once: whoever sends them does not wait for minutes, and the terminal has gone
+
+From then on signals do what they do without us, so one more ends the process.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
+
+@contextlib.contextmanager
+def interruptible(stop: Callable[[], None], quit: Callable[[], None]) -> Iterator[None]:
+    """Calls ``stop`` at the first Ctrl-C and ``quit`` at whatever signal comes after it, or is no Ctrl-C.
+
+    For the loop that runs, until the context ends. A signal that this process was told to ignore stays ignored (nohup).
+    """
+    loop = asyncio.get_running_loop()
+    numbers = [number for name in _SIGNALS if (number := getattr(signal, name, None)) is not None]
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+
+    def remove() -> None:
+        for number in heard:
+            loop.remove_signal_handler(number)
+
+    def quit_now() -> None:
+        remove()
+        quit()
+
+    def interrupted() -> None:
+        loop.add_signal_handler(signal.SIGINT, quit_now)
+        stop()
+
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the run there, which is to quit
+        for number in heard:
+            loop.add_signal_handler(number, interrupted if number == signal.SIGINT else quit_now)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(NotImplementedError):
+            remove()

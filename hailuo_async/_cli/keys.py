@@ -1,0 +1,52 @@
+"""Where the API key comes from: a file, the environment or a prompt, never the command line, which others can read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import attrs
+import click
+
+from hailuo_async._cli.output import can_ask
+from hailuo_async.session import AsyncSession
+from hailuo_async.settings import API_KEY_VARIABLE
+
+#: More than any key has, and little enough to be read of a file that is none.
+_MOST_BYTES = 4096
+
+
+@attrs.frozen
+class Key:
+    """A key, and where it came from, for people."""
+
+    value: str = attrs.field(repr=False)
+    origin: str
+
+
+def find_key(file: Path | None) -> Key | None:
+    """The key: of ``file`` if that is given, else of the environment, else what is typed at the terminal, unseen.
+
+    Raises ``OSError`` if the file cannot be read.
+    """
+    if file is not None:
+        with file.open("rb") as opened:
+            text = opened.read(_MOST_BYTES).decode("utf-8", "replace")
+        return Key(text.strip(), f"the file {click.format_filename(file)}")
+    if value := os.environ.get(API_KEY_VARIABLE):
+        return Key(value, API_KEY_VARIABLE)
+    if can_ask():
+        return Key(click.prompt("The API key of Modellix", hide_input=True, err=True).strip(), "the prompt")
+    return None
+
+
+def open_session(key_file: Path | None, **settings: Any) -> AsyncSession:
+    """A session with the key that is found, not yet entered.
+
+    Raises ``click.UsageError`` if there is none, ``ConfigError`` for what cannot be one, ``OSError`` for the file.
+    """
+    key = find_key(key_file)
+    if key is None:
+        raise click.UsageError(f"there is no API key: set {API_KEY_VARIABLE}, or give --key-file FILE")
+    return AsyncSession(api_key=key.value, **settings)

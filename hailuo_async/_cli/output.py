@@ -1,0 +1,88 @@
+"""What the commands say: results to stdout, everything else to stderr, a line at a time.
+
+A reader that has gone, the other end of a pipe or a terminal that was closed, is no error: what would be said to it is
+dropped and the work goes on, for it is paid for whether anyone listens or not. A disk that is full is one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import TextIO
+
+import click
+
+from hailuo_async.errors import SubmissionUnknownError
+
+#: What a write meets when the other end of a pipe, or the terminal, has gone.
+_GONE = (errno.EPIPE, errno.EIO)
+
+
+def tell(words: str) -> None:
+    """A line of what came out."""
+    _write(sys.stdout, words)
+
+
+def say(words: str) -> None:
+    """A line beside what came out."""
+    _write(sys.stderr, words)
+
+
+def json_line(facts: Mapping[str, object]) -> str:
+    """One object for machines. Plain ASCII, so that it can be written whatever the encoding."""
+    return json.dumps(facts)
+
+
+def can_ask() -> bool:
+    """Whether there is somebody at a terminal."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+@contextlib.contextmanager
+def speaking(level: int) -> Iterator[None]:
+    """Lets the library's log be heard from ``level`` on, and its warnings as one line each, until the context ends."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+    logger, handler = logging.getLogger("hailuo_async"), _Handler(level)
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(level)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: say(f"hailuo-async: {message}")
+            yield
+    finally:
+        logger.setLevel(before)
+        logger.removeHandler(handler)
+
+
+class _Handler(logging.Handler):
+    """Writes to whatever is stderr at that moment: while a bar is drawn, that is above the bar."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Leaves out the doubt about a job, which every command tells itself as what became of it."""
+        facts = record.args if isinstance(record.args, tuple) else ()
+        return not any(isinstance(fact, SubmissionUnknownError) for fact in facts)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Says the record; where it was logged with a traceback, that too, for those who asked for DEBUG."""
+        say(f"hailuo-async: {self.format(record) if self.level == logging.DEBUG else record.getMessage()}")
+
+
+def _write(stream: TextIO, words: str) -> None:
+    try:
+        stream.write(f"{words}\n")
+        stream.flush()
+    except OSError as error:
+        with open(os.devnull, "wb") as nobody:  # what is left in the buffer goes there, too
+            os.dup2(nobody.fileno(), stream.fileno())
+        if error.errno not in _GONE:
+            raise click.ClickException(f"the output cannot be written: {error.strerror}") from error

@@ -1,0 +1,47 @@
+"""One thing that is wrong with what was given, in a line that fits any terminal."""
+
+from __future__ import annotations
+
+import attrs
+
+from hailuo_async.errors import ImageError, JobError, shown
+
+#: More than a screen's line or two is no clear line; and a value may be an image of 27 MB.
+_MOST_CHARACTERS = 500
+
+
+def one_line(text: str) -> str:
+    """``text`` without what would break a line or an encoder, control characters and lone surrogates, and not long."""
+    head = text[:_MOST_CHARACTERS]
+    if not head.isprintable():
+        head = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in head)
+    return head if len(text) <= _MOST_CHARACTERS else head + "…"
+
+
+@attrs.frozen
+class Problem:
+    """One thing that is wrong, or worth knowing. ``str`` of it is the whole line."""
+
+    where: str = attrs.field(converter=one_line)
+    """The file, and in it the line and, where that is known, the column: ``jobs.jsonl, line 12, column 40``."""
+    field: str | None = attrs.field(converter=attrs.converters.optional(one_line))
+    """The field's name as it was given."""
+    words: str = attrs.field(converter=one_line)
+    """The rule, and what breaks it."""
+
+    def __str__(self) -> str:
+        if self.field is None or self.where.endswith(f", column {self.field}"):
+            return f"{self.where}: {self.words}"
+        return f"{self.where}: {self.field}: {self.words}"
+
+
+def words_of(error: JobError) -> str:
+    """What ``error`` says beside its field's name. What was found in an image is in words already."""
+    if isinstance(error, ImageError):
+        return f"({error.image}) {error.rule}; got {error.value}"
+    return f"{error.rule}; got {shown(error.value)}"
+
+
+def kind_of(value: object) -> str:
+    """What ``value`` is, without a look inside: it may be long, and it may be a signed URL."""
+    return "nothing" if value is None else type(value).__name__

@@ -1,0 +1,24 @@
+"""The files that the videos of a batch go to: the same for the same jobs at every run, and safe on every platform."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection
+from pathlib import Path
+
+from hailuo_async._edges.names import DEFAULT_SUFFIX, file_name
+
+
+def choose_names(keys: Collection[str], folder: Path) -> dict[str, Path]:
+    """For each key a file in ``folder``: by the library's rule, but with its capitals if no other key has them.
+
+    The rule makes ``Cat`` into ``Cat-…`` and a piece of its hash, as there may be a ``cat`` some day. Here all keys of
+    the batch are known.
+    """
+    lowered = Counter(key.lower() for key in keys)
+    return {key: folder / (_with_capitals(key) if lowered[key.lower()] == 1 else file_name(key)) for key in keys}
+
+
+def _with_capitals(key: str) -> str:
+    lower = key.lower()
+    return key + DEFAULT_SUFFIX if file_name(lower) == lower + DEFAULT_SUFFIX else file_name(key)

@@ -223,6 +223,29 @@ def test_a_setting_is_checked_when_it_is_set_while_it_runs() -> None:
         service.others_running = -1
 
 
+def test_faults_that_are_none_are_refused() -> None:
+    with pytest.raises(TypeError, match="'faults' must be"):
+        Service(faults="refuse")  # type: ignore[arg-type]
+
+
+def test_the_ledger_is_read_while_it_is_written() -> None:
+    ledger = Service().ledger
+    entry = Entry(at=NOW, kind=Kind.QUERY, method="GET", path="/", status=200)
+
+    class Writer:
+        """Writes an entry whenever it is compared with the kind of one."""
+
+        def __eq__(self, other: object) -> bool:
+            ledger.note(entry)
+            return True
+
+        __hash__ = None  # type: ignore[assignment]
+
+    ledger.note(entry)
+    assert ledger.of(Writer()) == [entry]  # type: ignore[arg-type]
+    assert list(ledger.entries) == [entry, entry]
+
+
 def test_the_ledger_tells_what_came_and_what_became_of_it() -> None:
     service = Service(max_running=1)
     image = data_url(png(400, 400))

@@ -1,9 +1,11 @@
-"""``VirtualClockLoop``: hours pass at once, in order, and what would wait for ever is told so."""
+"""``hailuo_async.testing``: hours pass at once, in order, and what would wait for ever is told so."""
 
 from __future__ import annotations
 
 import asyncio
 import math
+import subprocess
+import sys
 
 import anyio
 import pytest
@@ -111,3 +113,9 @@ def test_what_is_called_from_outside_is_heard_before_any_time_passes() -> None:
         return anyio.current_time()
 
     assert run_virtual(main) == 0
+
+
+def test_programs_have_all_of_it_without_pytest() -> None:
+    program = "import sys; from hailuo_async.testing import *; print(InMemory, run_virtual, 'pytest' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split()[-1] == "False"

@@ -82,8 +82,8 @@ class Ledger:
         return self.requests[Kind.SUBMIT]
 
     def of(self, kind: Kind | str) -> list[Entry]:
-        """The entries of one kind, oldest first."""
-        return [entry for entry in self.entries if entry.kind == kind]
+        """The entries of one kind, oldest first. May be asked from another thread than the one that serves."""
+        return [entry for entry in list(self.entries) if entry.kind == kind]
 
     def note(self, entry: Entry) -> None:
         """Writes down one request."""

@@ -59,7 +59,7 @@ def _from(lowest: int, highest: float = math.inf) -> Callable[[object, attrs.Att
 class Service:
     """The emulated service. Its arguments may also be set while it runs, but for ``render``, ``seed`` and the ledger's.
 
-    Raises ``ValueError`` for a setting out of its range.
+    Raises ``ValueError`` for a setting out of its range, ``TypeError`` for faults that are none.
     """
 
     api_key: str = attrs.field(default=DEFAULT_API_KEY, repr=False)
@@ -84,7 +84,7 @@ class Service:
     """USD."""
     price_per_s: float = attrs.field(default=0.05, validator=_from(0))
     """USD for a second of video."""
-    faults: Faults = attrs.field(factory=Faults)
+    faults: Faults = attrs.field(factory=Faults, validator=attrs.validators.instance_of(Faults))
     render: bool = attrs.field(default=False, on_setattr=attrs.setters.frozen)
     """Whether the pictures of tasks are kept, to make films of."""
     video_size: int = attrs.field(default=4096, validator=_from(1))

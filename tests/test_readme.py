@@ -3,47 +3,51 @@
 from __future__ import annotations
 
 import inspect
-import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tomllib
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-from urllib.error import HTTPError
+from typing import get_args
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 import hailuo_async
-from hailuo_async import AsyncSession, HailuoError, Journal
+from hailuo_async import AsyncSession, HailuoError, Journal, SessionEvent
 from hailuo_async.emulator import Emulator
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-FASTAPI = [sys.executable, "-m", "uvicorn", "app:app", "--port", "0", "--timeout-graceful-shutdown", "10"]
-#: ``web.run_app`` as in the block, but on a port that is free.
-AIOHTTP = [
-    sys.executable,
-    "-c",
-    "import app, socket; from aiohttp import web; line = socket.create_server(('127.0.0.1', 0));"
-    "print(f'http://127.0.0.1:{line.getsockname()[1]} ', flush=True); web.run_app(app.app, sock=line, print=None)",
-]
 
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 
 
-#: Every Python block, in the order of the README. One that is added needs a name here, and a test.
-_NAMES = ("one", "handle", "many", "fastapi", "aiohttp", "errors", "limits", "batch", "resolve", "testing")
+#: Every Python block, in the order of the README. One that is added needs a name here, and a test; for those of the
+#: web handlers that is ``test_web.py``.
+_NAMES = (
+    "one",
+    "handle",
+    "many",
+    "studio",
+    "fastapi",
+    "aiohttp",
+    "errors",
+    "limits",
+    "batch",
+    "resolve",
+    "progress",
+    "hooks",
+    "otel",
+    "testing",
+    "night",
+)
 BLOCKS = dict(zip(_NAMES, blocks("python"), strict=True))
 
 
@@ -145,91 +149,36 @@ def test_a_batch_goes_on_where_it_was_and_sends_an_unknown_job_again_only_when_t
     assert service.ledger.posts == 3
 
 
+def test_a_progress_bar(folder: Path, service: Emulator) -> None:
+    assert run("progress", folder, service)[-1].startswith("2 done, 0 of ")
+    assert sorted(path.name for path in (folder / "videos").iterdir()) == ["a.mp4", "b.mp4"]
+
+
+def test_a_hook_is_told_what_happens(folder: Path, service: Emulator) -> None:
+    accepted, ended = run("hooks", folder, service)
+    ((task_id,),) = service.ledger.accepted.values()
+    assert (accepted, ended) == (f"cat is {task_id}", "cat ended: success")
+
+
+def test_an_instrumented_session_works_without_an_sdk(folder: Path, service: Emulator) -> None:
+    assert run("otel", folder, service) == []
+    assert service.ledger.submits_accepted == 1
+
+
 def test_the_tests_pass(folder: Path, service: Emulator) -> None:
     (folder / "test_example.py").write_text(BLOCKS["testing"], encoding="utf-8")
-    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_example.py"]
+    others = ("asyncio", "aiohttp", "cacheprovider")  # the first warns of its own defaults
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", *(f"-pno:{name}" for name in others)]
     done = subprocess.run(
         command, cwd=folder, env=environment(service), capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.returncode, "3 passed" in done.stdout) == (0, True), done.stdout
+    assert service.ledger.requests.total() == 0  # they had an emulator of their own
 
 
-# --- In a web handler ---
-
-
-@contextmanager
-def serving(name: str, command: list[str], folder: Path, service: Emulator) -> Iterator[str]:
-    """The block as a server, which says where it serves: its URL. It must end soon when it is told to."""
-    (folder / "app.py").write_text(BLOCKS[name], encoding="utf-8")
-    with subprocess.Popen(
-        command, cwd=folder, env=environment(service), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as server:
-        assert server.stdout is not None
-        try:
-            found = (re.search(r"http://127\.0\.0\.1:[0-9]+", line) for line in server.stdout)
-            yield next(match.group() for match in found if match)
-        finally:
-            server.send_signal(signal.SIGTERM)
-            said, _ = server.communicate(timeout=20)
-    assert "Traceback" not in said, said
-
-
-def ask(url: str, body: bytes | None = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-    """The status and the JSON of an answer."""
-    try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers or {}), timeout=20) as answer:
-            return answer.status, json.load(answer)
-    except HTTPError as error:
-        with error:
-            return error.code, json.loads(error.read() or b"null") if error.code != 404 else None
-
-
-def form(picture: bytes) -> dict[str, Any]:
-    """A form with a picture and a prompt, as a browser sends it."""
-    head = b'--edge\r\nContent-Disposition: form-data; name="image"; filename="cat.jpg"\r\n\r\n'
-    foot = b'\r\n--edge\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na cat\r\n--edge--\r\n'
-    return {"body": head + picture + foot, "headers": {"Content-Type": "multipart/form-data; boundary=edge"}}
-
-
-def watch(url: str) -> list[str]:
-    """Every status that the events tell, to the end of their stream."""
-    with urllib.request.urlopen(url, timeout=20) as events:
-        text = events.read().decode()
-    return [event.removeprefix("data: ") for event in text.split("\n\n") if event]
-
-
-def check_handlers(videos: str, service: Emulator, good: dict[str, Any], bad: dict[str, Any]) -> None:
-    status, created = ask(**good)
-    assert status == 202
-    here = f"{videos}/{created['id']}"
-    statuses = watch(f"{here}/events")
-    assert statuses[-1] == "success"
-    assert statuses == sorted(statuses, key=["queued", "sending", "pending", "processing", "success"].index)
-    status, told = ask(here)
-    assert (status, told["status"]) == (200, "success")
-    assert told["url"].startswith(service.url)
-
-    status, told = ask(**bad)
-    assert (status, "must be a JPEG, PNG or WebP" in told["error"]) == (422, True)
-    assert ask(f"{videos}/nobody")[0] == 404
-    assert service.ledger.accepted.keys() == {"a cat"}
-    assert service.ledger.posts == 1
-
-
-def test_in_fastapi(folder: Path, service: Emulator) -> None:
-    picture = (folder / "cat.jpg").read_bytes()
-    with serving("fastapi", FASTAPI, folder, service) as url:
-        videos = f"{url}/videos"
-        good, bad = {"url": videos, **form(picture)}, {"url": videos, **form(b"no picture")}
-        check_handlers(videos, service, good, bad)
-
-
-def test_in_aiohttp_web(folder: Path, service: Emulator) -> None:
-    picture = (folder / "cat.jpg").read_bytes()
-    with serving("aiohttp", AIOHTTP, folder, service) as url:
-        videos = f"{url}/videos"
-        post = f"{videos}?prompt=a+cat"
-        check_handlers(videos, service, {"url": post, "body": picture}, {"url": post, "body": b"no picture"})
+def test_a_night_passes_in_seconds(folder: Path, service: Emulator) -> None:
+    assert run("night", folder, service) == ["200 videos in 1.7 hours"]
+    assert service.ledger.requests.total() == 0
 
 
 # --- What it says about the project ---
@@ -260,6 +209,10 @@ def test_every_error_has_a_row() -> None:
         name for name, kind in vars(hailuo_async).items() if isinstance(kind, type) and issubclass(kind, HailuoError)
     }
     assert first_columns("Errors") == errors - {"HailuoError", "ServiceError"}
+
+
+def test_every_event_has_a_row() -> None:
+    assert first_columns("Watching it") == {event.__name__ for event in get_args(SessionEvent)}
 
 
 def test_every_setting_has_a_row() -> None:

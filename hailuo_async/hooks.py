@@ -1,8 +1,8 @@
 """Events: what a session tells the program around it while it works, and the callables that are given them.
 
 An event is a frozen value that states one fact, once. Its ``repr`` may go into a log: the job is not in it, as its
-prompt is nobody else's business, nor is the query of a signed URL. It holds its job all the same, images included: who
-keeps events keeps those.
+prompt is nobody else's business, nor is the query of a signed URL. (The service's own words are, and may quote a
+prompt.) It holds its job all the same, images included: who keeps events keeps those.
 """
 
 from __future__ import annotations

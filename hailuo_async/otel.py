@@ -72,7 +72,8 @@ def instrument(
 
     A job's span lasts from its first event to its end. It is a child of the span that was current where the job was
     given, or, for a stream, where its reading began. Its events are ``queued``, ``sent``, ``refused``, ``accepted`` and
-    ``status_seen``; a job that ends in an error has that status, and ``error.type``. Its prompt is nowhere in it.
+    ``status_seen``; a job that ends in an error has that status, and ``error.type``. Its prompt is not in it, unless
+    the service's words for a refusal or an error quote it.
 
     Gauges are as they were at the last event. Counters are told apart by ``hailuo.reason``, histograms by
     ``gen_ai.request.model``, and how long jobs took also by ``hailuo.status`` and ``error.type``.

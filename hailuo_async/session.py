@@ -129,6 +129,7 @@ class AsyncSession:
         self._hooks = Hooks()
         self._open: Running | None = None
         self._is_used = False
+        self._is_closed = False
 
     def __repr__(self) -> str:
         is_open = self._open is not None and self._open.engine.life.tasks is not None
@@ -142,7 +143,11 @@ class AsyncSession:
         if self._is_used:
             raise SessionClosedError(reason="a session can be entered once: make a new one")
         self._is_used = True
-        self._open = await Running.start(self._settings, self._transport, self._client_session, self._rng, self._hooks)
+        here = await Running.start(self._settings, self._transport, self._client_session, self._rng, self._hooks)
+        if self._is_closed:
+            await here.close(0.0)
+            raise SessionClosedError(reason="the session was closed while it opened")
+        self._open = here
         return self
 
     async def __aexit__(
@@ -155,10 +160,10 @@ class AsyncSession:
 
         Jobs that were not sent end with ``SessionClosedError`` and cost nothing. Tasks that run go on at the service:
         whoever waits for one gets a ``SessionClosedError`` with its ``task_id``, for ``attach`` in another session;
-        with a journal, ``resume`` has them all. May be called more than once, from any task of its loop; a caller
-        that is cancelled stops nothing.
+        with a journal, ``resume`` has them all. May be called more than once, from any task of its loop: the shortest
+        grace counts, and a caller that is cancelled stops nothing.
         """
-        self._is_used = True
+        self._is_used = self._is_closed = True
         if self._open is not None:
             self._here()
             await self._open.close(grace)
@@ -166,7 +171,8 @@ class AsyncSession:
     def _here(self) -> Running:
         """What is open, if the session is used where and while it may be. Raises ``SessionClosedError`` otherwise."""
         if self._open is None:
-            reason = "the session is closed" if self._is_used else "the session is not open: use it inside 'async with'"
+            not_open = "the session is not open: use it inside 'async with'"
+            reason = "the session is closed" if self._is_closed else not_open
             raise SessionClosedError(reason=f"{reason}; nothing was sent")
         if asyncio.get_running_loop() is not self._open.loop:
             raise SessionClosedError(reason="the session belongs to another event loop; nothing was sent")

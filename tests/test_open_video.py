@@ -212,8 +212,9 @@ async def test_a_session_that_closes_ends_what_is_passed_on_with_an_error(is_wai
             tasks.start_soon(session.aclose)
         else:
             await session.aclose()
-        with anyio.fail_after(1), pytest.raises(SessionClosedError):
+        with anyio.fail_after(1), pytest.raises(SessionClosedError) as caught:
             await anext(pieces)
+        assert caught.value.task_id == "task-1"
 
 
 def test_a_session_that_is_not_open_or_belongs_to_another_loop_opens_nothing() -> None:
@@ -230,3 +231,14 @@ def test_a_session_that_is_not_open_or_belongs_to_another_loop_opens_nothing() -
         first.run(session.__aenter__())
         assert "another event loop" in second.run(fails())
         first.run(session.aclose())
+
+
+async def test_a_hundred_slow_readers_do_not_hold_up_the_next() -> None:
+    async def stall(exchange: Exchange) -> None:
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(2**18))
+        await anyio.sleep_forever()
+
+    async with serving(stall) as server, Line().session() as session, contextlib.AsyncExitStack() as stack:
+        for _ in range(101):
+            with anyio.fail_after(2):
+                await stack.enter_async_context(session.open_video(at(server.url)))

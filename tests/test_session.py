@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import aiohttp
 import anyio
@@ -168,6 +169,28 @@ async def test_it_may_be_closed_many_times_and_by_many_at_once() -> None:
     with pytest.raises(SessionClosedError) as caught:
         await generation
     assert caught.value.task_id == "task-1"
+
+
+async def test_of_many_who_close_it_the_least_patient_has_his_way() -> None:
+    line = Line(on_post=hang)
+    async with line.session() as session:
+        generation = await session.submit(job())
+        await until(lambda: line.posts)
+        with anyio.fail_after(5):
+            await asyncio.gather(*(session.aclose(grace=grace) for grace in (0.05, 60.0)))
+        with pytest.raises(SubmissionUnknownError):
+            await generation
+
+
+async def test_one_that_is_closed_while_it_opens_does_not_open(tmp_path: Path) -> None:
+    session = Line().session(journal=tmp_path / "batch.db")
+    opening = asyncio.ensure_future(session.__aenter__())
+    await asyncio.sleep(0)
+    await session.aclose()
+    with pytest.raises(SessionClosedError, match="while it opened"):
+        await opening
+    with pytest.raises(SessionClosedError):
+        await session.submit(job())
 
 
 async def test_a_caller_of_close_that_is_cancelled_stops_nothing() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import io
 import re
 import signal
 import sys
@@ -27,6 +28,7 @@ from .support.crash_journal import states_in
 from .support.service import until
 from .support.web import (
     AIOHTTP,
+    PICTURE,
     ROOT,
     SERVERS,
     STUDIO,
@@ -120,6 +122,13 @@ async def watched(client: aiohttp.ClientSession, job: str) -> list[str]:
         return [status async for status in told_by(answer)]
 
 
+def words_in_a_file() -> aiohttp.FormData:
+    data = aiohttp.FormData()
+    for field in ("image", "prompt"):
+        data.add_field(field, io.BytesIO(PICTURE), filename="cat.png", content_type="image/png")
+    return data
+
+
 async def begun(client: aiohttp.ClientSession, url: str, prompt: str = "a cat") -> str:
     """The URL of a job that the service works on."""
     job = f"{url}/videos/{await asked(client, url, prompt)}"
@@ -175,6 +184,7 @@ async def test_what_cannot_be_a_job_is_refused_and_nothing_is_kept_of_it(
         "too many words": (form("x" * 2001), 422),
         "too large": (form("a cat", bytes(22_000_000)), 413),
         "no image": (aiohttp.FormData({"prompt": "a cat"}), 422),
+        "words in a file": (words_in_a_file(), 422),
     }
     async with serving(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
@@ -182,6 +192,9 @@ async def test_what_cannot_be_a_job_is_refused_and_nothing_is_kept_of_it(
             async with client.post(f"{url}/videos", data=data) as answer:
                 assert answer.status == status
                 assert "inbox" not in await answer.text()
+        headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+        async with client.post(f"{url}/videos", data=b"no form", headers=headers) as answer:
+            assert answer.status == 400
         for nobody in ("0" * 32, "nobody", "..%2Finbox%2F" + "0" * 32, "%00", "é"):
             status, _ = await answer_to(client, f"{url}/videos/{nobody}")
             assert status == 404, nobody

@@ -128,11 +128,12 @@ def make_client(
 ) -> aiohttp.ClientSession:
     """A client for result hosts: no key, no cookies, nothing from the environment, no lookup used twice.
 
-    ``stall_s`` is how long a connection may bring nothing. The caller closes it.
+    ``stall_s`` is how long a connection may bring nothing. The caller closes it, and bounds what is under way: a limit
+    here would let a hundred slow readers hold up everyone else, and a close would cancel those who wait.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
-            resolver=resolver if proxy else CheckingResolver(resolver, reach), use_dns_cache=False
+            resolver=resolver if proxy else CheckingResolver(resolver, reach), use_dns_cache=False, limit=0
         ),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=stall_s),

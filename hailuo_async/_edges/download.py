@@ -254,11 +254,14 @@ class _Peeked:
 
 @contextlib.contextmanager
 def _telling(task_id: str | None, target: Path | None = None) -> Iterator[None]:
-    """Gives a ``DownloadError`` from below its path and its task."""
+    """Gives a ``DownloadError`` from below its path and its task, and a ``SessionClosedError`` its task."""
     try:
         yield
     except DownloadError as error:
         error.path, error.task_id = None if target is None else str(target), task_id
+        raise
+    except SessionClosedError as error:
+        error.task_id = task_id
         raise
 
 

@@ -16,6 +16,7 @@ import attrs
 from hailuo_async._edges.http import Transport
 from hailuo_async._edges.journal import JournalWriter
 from hailuo_async._engine.books import Books
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.intake import Intake
 from hailuo_async._engine.life import Life
@@ -44,7 +45,8 @@ class Engine:
     poller: Poller
     books: Books
     _closing: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _grace_s: float = attrs.field(default=0.0, init=False)
+    _grace: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
+    """Ends the wait for the POSTs under way."""
 
     async def run(self, started: anyio.Event) -> None:
         """Works until it is closed, cancelled, or broken by a bug. Whichever it is, every job has ended then."""
@@ -66,15 +68,18 @@ class Engine:
             self._end_all()
 
     def close_nowait(self, grace_s: float) -> None:
-        """Takes no more jobs, ends what is queued, and gives the POSTs under way ``grace_s`` seconds to end."""
+        """Takes no more jobs, ends what is queued, and gives the POSTs under way ``grace_s`` seconds to end.
+
+        Of several who close it, the least patient has his way.
+        """
         self.life.end("the session is closed")
-        self._grace_s = grace_s
+        self._grace.deadline = min(self._grace.deadline, loop_time() + grace_s)
         self._closing.set()
 
     async def _wind_down(self) -> None:
         self.gate.close()
         self.submitter.drop_all_nowait(Event.ABANDON, self.life.error)
-        with anyio.move_on_after(self._grace_s):
+        with self._grace:
             await self.submitter.landed()
 
     def _end_all(self) -> None:

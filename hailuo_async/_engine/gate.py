@@ -10,7 +10,6 @@ Three more things close it: images being uploaded (each holds memory), a service
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import TypeAlias
 import anyio
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.news import News
 from hailuo_async._rules.budget import Budget, Use
 from hailuo_async._rules.slots import Slots
@@ -68,7 +68,7 @@ class Gate:
 
     async def _wait_until(self, opens_at: _OpensAt) -> bool:
         waited = False
-        while not self._is_closed and (at := opens_at(now := anyio.current_time())) > now:
+        while not self._is_closed and (at := opens_at(now := loop_time())) > now:
             waited = True
             self._happened = happened = self._happened or anyio.Event()
             with anyio.move_on_after(at - now):
@@ -95,7 +95,7 @@ class Gate:
 
     def take_submit(self, is_heavy: bool) -> float:
         """A POST leaves. Returns the time, for what is learned from its answer."""
-        now = anyio.current_time()
+        now = loop_time()
         self._uploads += is_heavy
         self.slots.started(now)
         self.budget.sent(now, Use.SUBMIT)
@@ -103,7 +103,7 @@ class Gate:
 
     def take_query(self) -> float:
         """A query leaves, or any other request that is not a submit. Returns the time."""
-        now = anyio.current_time()
+        now = loop_time()
         self.budget.sent(now, Use.QUERY)
         return now
 
@@ -111,7 +111,7 @@ class Gate:
 
     def submit_answered(self, answer: Answer, sent_at: float, is_heavy: bool) -> None:
         """What became of the POST of ``sent_at``: its slot is kept, given back, or shown not to exist."""
-        now = anyio.current_time()
+        now = loop_time()
         self._uploads -= is_heavy
         if answer.verdict is Verdict.ACCEPTED:
             self.slots.accepted(now)
@@ -124,7 +124,7 @@ class Gate:
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """What the answer to any request of ``sent_at`` says of the budget."""
-        now = anyio.current_time()
+        now = loop_time()
         self.budget.learn(now, answer.hints, sent_at)
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1
@@ -138,13 +138,13 @@ class Gate:
 
     def task_ended(self, ended_at: float | None) -> None:
         """A task of ours ended at the service, at ``ended_at`` if that is known; or nobody waits for it any more."""
-        now = asyncio.get_running_loop().time()  # a deadline's timer runs outside any task, where anyio knows no loop
+        now = loop_time()
         self.slots.ended(now, ended_at)
         self._wake()
 
     def task_adopted(self) -> None:
         """A task that was submitted elsewhere is waited for here."""
-        self.slots.adopted(anyio.current_time())
+        self.slots.adopted(loop_time())
 
     def _hold_back(self, now: float, reason: str) -> None:
         if now < self._unreachable_until:

@@ -54,8 +54,7 @@ class Generation:
 
     async def _video(self) -> Video:
         work = self._here()
-        while not work.status.is_final:
-            await work.changed()
+        await work.ended()
         if work.video is None:
             raise _own_copy(work.error)
         return work.video

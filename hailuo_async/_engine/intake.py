@@ -22,6 +22,7 @@ import attrs
 
 from hailuo_async._edges.records import Claim, Intent, JournalState, Record
 from hailuo_async._engine.books import Books, is_left_unsent
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.life import Life
 from hailuo_async._engine.news import News
@@ -107,7 +108,7 @@ class Intake:
         that are to be shared there. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
         ``SpendingLimitError`` and ``SessionClosedError``. None of them is paid for.
         """
-        asked_at = anyio.current_time()
+        asked_at = loop_time()
         self._preparing += 1
         try:
             frames = await self._look_at(job, needs_fingerprints=uploads is not None or self._books.need_fingerprints)
@@ -146,7 +147,7 @@ class Intake:
 
     def _joined(self, work: Work) -> Work:
         """``work`` with one more caller: none of them alone can withdraw it."""
-        work.is_shared, work.is_withdrawn = True, False
+        work.is_shared, work.is_withdrawn, work.is_quiet = True, False, False
         return work
 
     async def attach(self, task_id: str, timeout_s: float | None, *, is_asked: bool = False) -> Work:
@@ -164,7 +165,7 @@ class Intake:
         if known is not None:
             return self._joined(known)
         if claim is None or (is_asked and claim.record.state is JournalState.SUCCESS):
-            work = self._new_work(anyio.current_time(), timeout_s, identity=identity or None)
+            work = self._new_work(loop_time(), timeout_s, identity=identity or None, is_quiet=is_asked)
             work.task_id = task_id
             self._wait_for_task(work, None)
             return work
@@ -185,7 +186,7 @@ class Intake:
     def _take_up(self, claim: Claim, timeout_s: float | None) -> Work:
         """A work for what is in the journal, and whose job is not at hand."""
         record = claim.record
-        now, names = anyio.current_time(), {"key": record.key, "identity": record.identity}
+        now, names = loop_time(), {"key": record.key, "identity": record.identity}
         work = self._new_work(now, timeout_s, kind=_kind(record), **names)
         work.look = functools.partial(self._books.look, record.identity)
         if is_left_unsent(record):
@@ -212,7 +213,7 @@ class Intake:
                 _log_goes_on(work)
         elif work.is_withdrawn:
             self._drop(work, _withdrawn())
-        if work.seconds_left(anyio.current_time()) <= 0:
+        if work.seconds_left(loop_time()) <= 0:
             self._expire(work)
 
     def follow(self, work: Work) -> None:
@@ -256,7 +257,7 @@ class Intake:
         if not work.status.is_final:
             return
         self.live.pop(work, None)
-        self.ended[work.status] += 1
+        self.ended[work.status] += not work.is_quiet
         if work.identity is not None:
             self._by_identity.pop(work.identity, None)
             self._let_go(work, work.identity)
@@ -312,14 +313,14 @@ class Intake:
         """
         work.is_attached = True
         age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
-        work.accepted_at = anyio.current_time() - age_s
+        work.accepted_at = loop_time() - age_s
         work.move(Event.ACCEPT)
         self._gate.task_adopted()
         self._watch(work, ask_now=True)
 
     def _watch(self, work: Work, *, ask_now: bool) -> None:
         if work.timeout_s is None:
-            work.set_deadline(anyio.current_time() + RESULT_KEPT_S, self._expire)
+            work.set_deadline(loop_time() + RESULT_KEPT_S, self._expire)
         self._poller.watch_nowait(work, ask_now=ask_now)
 
     def _deliver(self, work: Work, record: Record) -> None:

@@ -6,7 +6,6 @@ event of it by its new status alone. While nobody listens nothing is made.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import math
@@ -17,6 +16,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.work import Work
 from hailuo_async._rules.wire import Answer
 from hailuo_async.hooks import (
@@ -61,6 +61,8 @@ class News:
 
     def changed(self, work: Work) -> None:
         """Its status is another one."""
+        if work.is_quiet:
+            return
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("job %s, task %s: %s -> %s", work.name, work.task_id, *work.history[-2:])
         if self._hooks and work.status is not Status.QUEUED:  # why it waits again was told as its refusal
@@ -78,14 +80,14 @@ class News:
     def gate_closed(self, reason: Literal["request_rate", "unreachable"], seconds: float) -> None:
         """Nothing is sent for so long."""
         if self._hooks:
-            self._hooks.tell(GateClosed(at=_now(), reason=reason, seconds=seconds))
+            self._hooks.tell(GateClosed(at=loop_time(), reason=reason, seconds=seconds))
 
     async def downloaded(self, video: Video, key: str | None, path: Path, began_at: float) -> None:
         """It was fetched, and lies in the file ``path``."""
         if not self._hooks:
             return
         with contextlib.suppress(OSError):  # somebody waited for the file, and has taken it away
-            size, now = (await anyio.to_thread.run_sync(path.stat)).st_size, _now()
+            size, now = (await anyio.to_thread.run_sync(path.stat)).st_size, loop_time()
             took_s = now - began_at
             self._hooks.tell(Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s))
 
@@ -109,7 +111,7 @@ def _build_event(work: Work) -> SessionEvent:
 
 
 def _told(work: Work) -> _Told:
-    now = _now()
+    now = loop_time()
     return {
         "at": now,
         "number": work.ticket,
@@ -118,8 +120,3 @@ def _told(work: Work) -> _Told:
         "task_id": work.task_id,
         "waited_s": now - work.taken_at,
     }
-
-
-def _now() -> float:
-    """The loop's time, also where a deadline's timer runs: outside any task, where anyio knows no loop."""
-    return asyncio.get_running_loop().time()

@@ -23,6 +23,7 @@ from anyio.abc import TaskGroup
 
 from hailuo_async._edges.http import Transport
 from hailuo_async._engine.books import Books
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.work import Work
 from hailuo_async._rules.cadence import Cadence, Watched
@@ -61,7 +62,9 @@ class Poller:
     """A heap. What has ended meanwhile stays in it until it comes up."""
     _ticks: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _added: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _in_flight: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(MAX_QUERIES), init=False)
+    _in_flight: anyio.Semaphore = attrs.field(
+        factory=lambda: anyio.Semaphore(MAX_QUERIES, fast_acquire=True), init=False
+    )
     _told_words: set[str] = attrs.field(factory=set, init=False)
 
     @property
@@ -77,7 +80,7 @@ class Poller:
         """Waits for the task of ``work`` from now on; ``ask_now`` if it may have ended long ago."""
         if work.task_id is None:
             raise ValueError("a job without a task id cannot be asked about")
-        now = anyio.current_time()
+        now = loop_time()
         work.watched = Watched.new(work.task_id, work.kind, now, is_whole=not work.is_attached)
         self._tasks[work.task_id] = work
         self._push(work, now if ask_now else self._next_due(work.watched, now))
@@ -108,12 +111,13 @@ class Poller:
 
     def _push(self, work: Work, due: float) -> None:
         heapq.heappush(self._due, (due, next(self._ticks), work))
-        self._added.set()
+        if self._due[0][2] is work:  # what comes later than the first needs no look
+            self._added.set()
 
     async def _something_is_due(self) -> None:
-        while not self._due or self._due[0][0] > anyio.current_time():
+        while not self._due or self._due[0][0] > loop_time():
             self._added = anyio.Event()
-            delay = self._due[0][0] - anyio.current_time() if self._due else math.inf
+            delay = self._due[0][0] - loop_time() if self._due else math.inf
             with anyio.move_on_after(delay):
                 await self._added.wait()
 
@@ -126,7 +130,7 @@ class Poller:
 
         None, if even that one is not worth a request any more: while it waited, what others showed has moved the price.
         """
-        now = anyio.current_time()
+        now = loop_time()
         due: list[tuple[float, Watched, Work]] = []
         while self._due and self._due[0][0] <= now:
             at, _, work = heapq.heappop(self._due)
@@ -175,7 +179,7 @@ class Poller:
                 self._still_running(work, watched, status, word)
 
     def _still_running(self, work: Work, watched: Watched, status: Status | None, word: str) -> None:
-        now = anyio.current_time()
+        now = loop_time()
         if status is None and word not in self._told_words:
             self._told_words.add(word)
             words = "nobody knows what the status %r means; task %s is waited for: please report this word"
@@ -188,7 +192,7 @@ class Poller:
 
     def _ask_again(self, work: Work, watched: Watched, reason: str) -> None:
         """At growing intervals, from the shortest to the longest: what failed once may fail for a while."""
-        now = anyio.current_time()
+        now = loop_time()
         shortest, longest = self._interval_s
         delay = min(longest, shortest * 2 ** min(work.failed_queries, 16))
         work.failed_queries += 1
@@ -199,19 +203,19 @@ class Poller:
         if not answer.is_envelope:
             return False  # a proxy's page is not the service's word
         if answer.refusal is Refusal.NOT_FOUND:
-            return anyio.current_time() - work.accepted_at > NOT_FOUND_GRACE_S
+            return loop_time() - work.accepted_at > NOT_FOUND_GRACE_S
         return answer.refusal is Refusal.AUTHENTICATION
 
     # --- Ends ---
 
     async def _succeed(self, work: Work, watched: Watched, video: Video) -> None:
-        work.ended_at = self._cadence.ended(watched, anyio.current_time(), video.seconds_taken)
+        work.ended_at = self._cadence.ended(watched, loop_time(), video.seconds_taken)
         self._unwatch(work, work.ended_at)
         await self._books.succeeded(work, video)
         work.succeed(video)
 
     async def _fail(self, work: Work, watched: Watched, error: HailuoError) -> None:
-        self._unwatch(work, self._cadence.ended(watched, anyio.current_time(), None))
+        self._unwatch(work, self._cadence.ended(watched, loop_time(), None))
         await self._books.failed(work, error)
         work.fail(Event.FAIL, error)
 

@@ -22,6 +22,7 @@ import attrs
 from hailuo_async._edges.download import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Downloads
 from hailuo_async._edges.journal import JournalWriter
 from hailuo_async._edges.names import is_directory, make_directory, suffix_for, target_for
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.intake import Intake
 from hailuo_async._engine.life import Life
@@ -59,7 +60,7 @@ class Results:
             saved = await self._saved_before(video)
             if saved is not None and not overwrite:
                 return saved
-            target, began_at = await _target(video, path, key), anyio.current_time()
+            target, began_at = await _target(video, path, key), loop_time()
             await self._downloads.fetch(
                 video.url or await self._fresh_url(video.task_id),
                 target,

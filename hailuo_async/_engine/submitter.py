@@ -29,6 +29,7 @@ from anyio.abc import TaskGroup
 
 from hailuo_async._edges.http import Transport
 from hailuo_async._engine.books import Books
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.news import News
 from hailuo_async._engine.work import Work
@@ -177,7 +178,7 @@ class Submitter:
         work.query_path = read_query_path(answer.data, self._origin)
         work.created_at = answer.hints.date
         await self._books.accepted(work, self._wall_clock())
-        work.accepted_at = anyio.current_time()
+        work.accepted_at = loop_time()
         work.move(Event.ACCEPT)
         self.on_landed(work)
 
@@ -189,7 +190,7 @@ class Submitter:
             await self._give_up(work, build_error(answer))
 
     async def _retry(self, work: Work, answer: Answer) -> None:
-        now = anyio.current_time()
+        now = loop_time()
         work.unsent_since = now if work.unsent_since is None else work.unsent_since
         if isinstance(answer.problem, HailuoError):
             await self._give_up(work, answer.problem)
@@ -232,4 +233,4 @@ class Submitter:
 def _answer_timeout_s(work: Work, request: Request) -> float:
     """Seconds for the whole exchange: as long as the upload may take, and the job's deadline if that comes sooner."""
     longest = ANSWER_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
-    return min(longest, max(work.seconds_left(anyio.current_time()), SHORTEST_ANSWER_TIMEOUT_S))
+    return min(longest, max(work.seconds_left(loop_time()), SHORTEST_ANSWER_TIMEOUT_S))

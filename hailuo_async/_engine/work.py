@@ -12,7 +12,6 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Hashable
 
-import anyio
 import attrs
 
 from hailuo_async._edges.records import Claim
@@ -47,6 +46,8 @@ class Work:
     """Tasks of one kind take about as long: the same model, duration and resolution."""
     allowances: tuple[Allowance, ...] = ()
     """What it may be paid from."""
+    is_quiet: bool = False
+    """Whether only the URL of a finished video is asked for anew: that is no job, and no news."""
     listeners: list[Callable[[Work], None]] = attrs.field(factory=list, repr=False)
     """Called after each change, at once. They must not raise."""
 
@@ -84,7 +85,8 @@ class Work:
     """What became of an earlier POST of it: that one may be paid for, whatever becomes of the next."""
     unsent_since: float | None = attrs.field(default=None, init=False)
     _deadline: asyncio.TimerHandle | None = attrs.field(default=None, init=False, repr=False)
-    _changed: anyio.Event | None = attrs.field(default=None, init=False, repr=False)
+    _changed: asyncio.Event | None = attrs.field(default=None, init=False, repr=False)
+    _ended: asyncio.Event | None = attrs.field(default=None, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -141,12 +143,20 @@ class Work:
     async def changed(self) -> None:
         """Returns at the next change. Cancelling it cancels only this wait."""
         if self._changed is None:
-            self._changed = anyio.Event()
+            self._changed = asyncio.Event()
         await self._changed.wait()
+
+    async def ended(self) -> None:
+        """Returns when its status is final. Cancelling it cancels only this wait."""
+        if not self.status.is_final:
+            self._ended = self._ended or asyncio.Event()
+            await self._ended.wait()
 
     def _wake(self) -> None:
         if self._changed is not None:
             self._changed.set()
             self._changed = None
+        if self._ended is not None and self.status.is_final:
+            self._ended.set()
         for listener in self.listeners:
             listener(self)

@@ -40,6 +40,11 @@ Exit codes:
 class _Commands(click.Group):
     """The commands, whose errors all end in one line and the right code."""
 
+    def make_context(self, *given: Any, **more: Any) -> click.Context:
+        """Reads what stands before the command, and tells ``--help``."""
+        with errors_told(is_debug=False):
+            return super().make_context(*given, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command that was asked for."""
         is_debug = ctx.params["debug"]
@@ -240,7 +245,7 @@ def demo(
 
 
 @main.command()
-@click.argument("journal", default=_OUTPUT / _JOURNAL_NAME, type=_file())
+@click.argument("journal", default=_OUTPUT / _JOURNAL_NAME, type=_file(exists=True))
 @_json
 def status(journal: Path, is_json: bool) -> NoReturn:
     """Tell how the jobs of a journal stand.

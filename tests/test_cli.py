@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import re
@@ -19,7 +20,7 @@ from PIL import Image
 
 from hailuo_async._cli import ending
 from hailuo_async._cli.lines import Fate
-from hailuo_async._cli.output import speaking, tell
+from hailuo_async._cli.output import can_ask, speaking, tell
 from hailuo_async.cli import main
 from hailuo_async.emulator import Emulator
 from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
@@ -188,10 +189,45 @@ def test_what_a_shell_asks_is_answered() -> None:
     assert (done.returncode, done.stdout) == (0, "plain,resolve\n")
 
 
-def test_a_command_that_there_is_none_of_is_one_line() -> None:
-    result = run("bath")
+@pytest.mark.parametrize(
+    ("given", "words"), [("bath", "No such command 'bath'"), ("--fast", "No such option '--fast'")]
+)
+def test_what_there_is_none_of_is_one_line(given: str, words: str) -> None:
+    result = run(given)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
-    assert result.stderr.startswith("hailuo-async: No such command 'bath'")
+    assert result.stderr.startswith(f"hailuo-async: {words}")
+
+
+def test_given_nothing_it_shows_what_there_is() -> None:
+    result = run()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: hailuo-async [OPTIONS] COMMAND [ARGS]...\n")
+
+
+class Cannot(io.StringIO):
+    """A stream that cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [(BrokenPipeError(32, "gone"), 1, ""), (OSError(28, "full"), 2, "hailuo-async: [Errno 28] full\n")],
+)
+@pytest.mark.parametrize("given", [["--help"], ["batch", "--help"]])
+def test_help_that_cannot_be_told_is_no_traceback(
+    given: list[str], error: OSError, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Cannot(error))
+        with pytest.raises(SystemExit) as caught:
+            main(given)
+    assert (caught.value.code, capsys.readouterr().err) == (code, words)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +285,28 @@ def test_the_log_and_warnings_are_lines_and_a_doubt_is_left_to_its_outcome(capsy
     logger.warning("nobody hears this here")
     odd = "hailuo-async: it is odd\n"
     assert capsys.readouterr().err == f"{odd}hailuo-async: look\n{odd}ValueError: why\nhailuo-async: look\n"
+
+
+def test_a_stream_that_was_closed_before_it_came_is_nobody() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stdin", "stdout", "stderr"):
+            patch.setattr(sys, name, None)
+        with speaking(logging.WARNING), sys.stdin, sys.stdout, sys.stderr:
+            tell("a")
+            assert [stream.name for stream in (sys.stdin, sys.stdout, sys.stderr)] == [os.devnull] * 3
+            assert not can_ask()
+
+
+def test_an_interrupt_ends_the_line_that_a_terminal_is_in() -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", screen := Screen())
+        with pytest.raises(SystemExit), ending.errors_told(is_debug=False):
+            raise KeyboardInterrupt
+    assert screen.getvalue() == "\nhailuo-async: interrupted\n"
 
 
 def test_what_is_said_to_a_reader_that_has_gone_is_dropped() -> None:

@@ -58,6 +58,23 @@ def test_a_key_that_the_service_does_not_know_is_told_and_not_shown(service: Emu
     assert validity.startswith("problem  validity  the service does not know the key. Look at the dashboard")
 
 
+@pytest.mark.parametrize("written", ["{key}", "\n {key} \r\n\n", "\ufeff{key}\r\n"])
+def test_the_key_is_what_stands_in_its_file(written: str, service: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "key.txt"
+    file.write_text(written.format(key=service.api_key), "utf-8", newline="")
+    assert run("doctor", "--key-file", file).exit_code == 0
+
+
+@pytest.mark.parametrize("written", [b"", b"one\ntwo\n", b"o\0n\0e\0", b"\xff" * 9000])
+def test_a_file_that_holds_no_key_is_named_and_not_shown(written: bytes, service: Emulator, tmp_path: Path) -> None:
+    file = tmp_path / "key.txt"
+    file.write_bytes(written)
+    words = f"what the file {file} holds is no API key, which is printable ASCII without spaces"
+    result = run("doctor", "--key-file", file)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr == f"hailuo-async: {words} (see 'hailuo-async doctor --help')\n"
+
+
 def test_without_a_key_it_still_looks_for_the_service(service: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELLIX_API_KEY")
     result = run("doctor")
@@ -90,7 +107,10 @@ def test_too_many_requests_are_no_reason_to_look_elsewhere(service: Emulator) ->
 
 @pytest.mark.parametrize(
     ("name", "value", "words"),
-    [("MODELLIX_BASE_URL", "ftp://x", "base_url: is https"), ("MODELLIX_API_KEY", "a b", "api_key: is a key of")],
+    [
+        ("MODELLIX_BASE_URL", "ftp://x", "base_url: is https"),
+        ("MODELLIX_API_KEY", "a b", "what MODELLIX_API_KEY holds is"),
+    ],
 )
 def test_a_setting_that_cannot_work_is_one_line(
     name: str, value: str, words: str, service: Emulator, monkeypatch: pytest.MonkeyPatch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ from hailuo_async.emulator import Emulator
 from .support.commands import (
     INTERRUPT,
     child,
+    command,
     credentials,
     environment,
     facts,
@@ -161,6 +163,7 @@ def test_interrupted_once_it_sends_nothing_more_and_saves_what_runs_and_goes_on_
     assert errors.endswith("\n3 not sent\nRun the same command again to go on: nothing is paid for twice\n")
     assert paid(service) == {f"scene {key}": 1 for key in saved}
 
+    service.service.generation_s = 0.1
     assert finish(jobs, service) == (0, {key: "there" if key in saved else "saved" for key in "abcdef"})
     assert paid(service) == once("abcdef")
 
@@ -198,6 +201,14 @@ def test_a_reader_that_goes_takes_no_video_with_it(service: Emulator, tmp_path: 
     assert "\n4 of 4 saved in " in errors
     assert "Error" not in errors
     assert names_in(tmp_path) == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
+
+
+def test_with_every_stream_closed_it_saves_what_it_pays_for(service: Emulator, tmp_path: Path) -> None:
+    service.service.generation_s = 0.2
+    closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
+    arguments = command("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes")
+    done = subprocess.run([*closed, *arguments], env=environment(**credentials(service)), timeout=30)
+    assert (done.returncode, names_in(tmp_path), paid(service)) == (0, ["a.mp4", "b.mp4"], once("ab"))
 
 
 # --- A batch, at a terminal ---
@@ -248,7 +259,7 @@ def test_the_bar_fits_its_terminal_and_ends_full_under_what_was_told(
     assert "\n1 failed\n" in end
     assert max(len(line) for line in bar.splitlines()) <= columns
     assert " ".join(bar.split()).rpartition("3/3 ")[2].startswith("0:00:0")
-    assert re.search(r"0 waiting, 0 running \(limit \d\), 2 saved, 1 failed, ", " ".join(bar.split()))
+    assert re.search(r"0 waiting, 0 running \(limit \d\), 2 saved, 1 failed\b", " ".join(bar.split()))
     for key in "abc":
         assert len(re.findall(rf"^{key}  (?:saved|failed)", bar, re.MULTILINE)) == 1
 

@@ -230,6 +230,10 @@ NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
     [
         ("", [": holds no job"]),
         ("first_frame_image,prompt\n,\n", [": holds no job"]),
+        (
+            "key;first_frame_image\na;a.png\n",
+            [", line 1: is the header, its names with commas between them; got semicolons or tabs"],
+        ),
         ('first_frame_image,"prompt\n', [f", line 1: {NO_RECORD} unexpected end of data"]),
         (
             "a.png,promt\nb.png,x",

@@ -86,13 +86,14 @@ def test_the_exit_code_says_whether_all_is_done(journal: Path) -> None:
         run("resolve", journal, key, "--forget")
         codes.append(run("status", journal).exit_code)
     assert codes == [3, 1, 0]
+    assert run("status", journal).stdout.startswith(f"{journal}: 1 job\n")
 
 
 def test_without_a_name_it_is_the_journal_of_a_batch_here(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(journal.parent)
     result = run("status")
     assert (result.exit_code, result.stdout) == (2, "")
-    assert result.stderr.startswith("hailuo-async: journal videos/batch.db: ")
+    assert "File 'videos/batch.db' does not exist (see 'hailuo-async status --help')" in result.stderr
 
 
 def test_what_is_no_journal_is_told(journal: Path) -> None:

@@ -20,6 +20,8 @@ from hailuo_async.errors import (
     DownloadError,
     HailuoError,
     JobError,
+    RequestRejectedError,
+    ServiceUnavailableError,
     SubmissionUnknownError,
     TaskFailedError,
 )
@@ -51,6 +53,13 @@ def test_it_tells_how_fast_it_goes_without_what_an_earlier_run_did() -> None:
     )
     at_the_end = attrs.evolve(TALLY, waiting=0, running=0, saving=0)
     assert at_the_end.words.endswith("1 unknown, 4.0 a minute")
+
+
+def test_of_its_first_second_nothing_is_concluded_and_when_it_stops_nothing_is_to_come() -> None:
+    assert attrs.evolve(TALLY, elapsed_s=0.9).words.endswith(", 1 unknown")
+    assert attrs.evolve(TALLY, is_stopping=True).words == (
+        "3 not sent, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, 4.0 a minute"
+    )
 
 
 def test_a_time_is_told_as_people_tell_it() -> None:
@@ -94,6 +103,7 @@ def test_a_line_has_its_columns_one_under_the_other() -> None:
     path = Path("videos/cat.mp4")
     lines = [
         Line(fate=Fate.SAVED, path=path, seconds_taken=4.25, size=1_230_000, task_id="t1"),
+        Line(fate=Fate.SAVED, path=path, seconds_taken=61.0, size=4096, task_id="t1"),
         Line(fate=Fate.UNFINISHED, task_id="t1"),
         Line(fate=Fate.NOT_SENT),
         failed("", DOUBT),
@@ -101,6 +111,7 @@ def test_a_line_has_its_columns_one_under_the_other() -> None:
     ]
     assert [line.words for line in lines] == [
         "saved       4.2 s  videos/cat.mp4  1.2 MB",
+        "saved      61.0 s  videos/cat.mp4  4.1 kB",
         "unfinished          task t1",
         "not sent",
         "unknown            the answer was cut",
@@ -152,6 +163,21 @@ def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> Non
     ]
 
 
+def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
+    refused = RequestRejectedError(message="too dark", status=422)
+    taken = JobError(field="key", value="sea", rule="names another job in this journal")
+    resolve = "hailuo-async resolve j.db KEY --forget"
+    assert list(summary([failed("cat", refused), failed("sea", taken)], 3.0, None, Path("j.db")))[1:] == [
+        "2 failed",
+        "  422 too dark: cat",
+        "  key: names another job in this journal: sea",
+        f"To have a job take the place of the one that has its key in the journal: {resolve}",
+    ]
+    lost = failed("dog", ServiceUnavailableError(message="cannot connect"))
+    *_, last = summary([lost, failed("cat", refused)], 3.0, None, Path("j.db"))
+    assert last == "Run the same command again to go on: nothing is paid for twice"
+
+
 def test_where_nothing_is_remembered_or_all_is_well_there_is_no_advice() -> None:
     saved = Line(key="cat", fate=Fate.SAVED)
     assert list(summary([saved], 3.0, None, Path("j.db"))) == ["1 of 1 saved in 3 s"]
@@ -194,6 +220,7 @@ def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) ->
     there = {key: targets[key] for key in "abc"}
     assert bill == Bill(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
     assert bill.words == "Jobs: 3 there already, 2 sent before, 2 to pay for, which is 20 s of video."
+    assert attrs.evolve(bill, to_pay={}).words == "Jobs: 3 there already, 2 sent before, none to pay for."
 
 
 def test_a_journal_that_is_not_there_or_empty_knows_nothing(tmp_path: Path) -> None:

@@ -195,5 +195,6 @@ class Batch:
             failed=len(self.lines) - saved - unknown,
             unknown=unknown,
             elapsed_s=self.elapsed_s,
+            is_stopping=self.is_interrupted,
         )
         await anyio.to_thread.run_sync(screen.show, tally)

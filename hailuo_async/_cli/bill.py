@@ -30,10 +30,12 @@ class Bill:
     @property
     def words(self) -> str:
         """The bill in one line."""
-        seconds = sum(job.duration for job in self.to_pay.values())
         there = f"{len(self.there)} there already, " if self.there else ""
         sent = len(self.sent.keys() - self.there.keys())
         before = f"{sent} sent before, " if sent else ""
+        if not self.to_pay:
+            return f"Jobs: {there}{before}none to pay for."
+        seconds = sum(job.duration for job in self.to_pay.values())
         return f"Jobs: {there}{before}{len(self.to_pay)} to pay for, which is {seconds} s of video."
 
 

@@ -9,11 +9,10 @@ from collections.abc import AsyncGenerator, Iterator
 import anyio
 import attrs
 
-from hailuo_async._cli.keys import Key
+from hailuo_async._cli.keys import Key, session_with
 from hailuo_async._cli.output import json_line, tell
 from hailuo_async.errors import HailuoError, RateLimitedError
 from hailuo_async.outcomes import Account, Stats
-from hailuo_async.session import AsyncSession
 from hailuo_async.settings import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 
 #: A service that has not answered by then is as good as not reachable.
@@ -60,10 +59,11 @@ async def report(key: Key | None, *, is_json: bool) -> bool:
 async def examine(key: Key | None) -> AsyncGenerator[Finding]:
     """How things stand, one after the other, as far as one does not depend on another that failed.
 
-    A few requests; none of them is paid for. The key itself is not told. Raises ``ConfigError``.
+    A few requests; none of them is paid for. The key itself is not told. Raises ``ConfigError``, and
+    ``click.UsageError`` for what cannot be a key.
     """
     origin = os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
-    session = AsyncSession(api_key=_NO_KEY if key is None else key.value)
+    session = session_with(Key(_NO_KEY, "") if key is None else key)
     if key is None:
         yield Finding("key", "there is none", f"Set {API_KEY_VARIABLE}, or give --key-file")
     else:

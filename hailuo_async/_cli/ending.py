@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from hailuo_async._cli.output import say
+from hailuo_async._cli.output import end_line, say
 from hailuo_async._cli.problems import one_line
 from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
 
@@ -37,13 +37,16 @@ def errors_told(*, is_debug: bool) -> Iterator[None]:
     """Leaves with one line and the right code, whatever is raised inside; with its traceback before it if asked for."""
     try:
         yield
-    except (SystemExit, click.exceptions.Exit):
-        raise
+    except (SystemExit, click.exceptions.Exit, click.exceptions.NoArgsIsHelpError, BrokenPipeError):
+        raise  # for Click, which knows what to do: the last is of a reader that did not wait for all of the help
     except BaseException as caught:
         error = _unwrapped(caught)
         if is_debug:
             say("".join(traceback.format_exception(error)).rstrip())
-        leave(*_told(error))
+        code, words = _told(error)
+        if code == INTERRUPTED:
+            end_line()
+        leave(code, words)
 
 
 def _unwrapped(error: BaseException) -> BaseException:

@@ -17,8 +17,9 @@ from hailuo_async._cli import ending
 from hailuo_async._cli.bill import read_records
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.lines import Fate, Line, exit_code, failed
-from hailuo_async._cli.output import json_line, say, tell
+from hailuo_async._cli.output import end_line, json_line, say, tell
 from hailuo_async._cli.plan import free_name
+from hailuo_async._cli.targets import make_folder
 from hailuo_async._edges.names import file_name, is_directory
 from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFailedError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
@@ -56,14 +57,14 @@ def name_for(image: str) -> str:
 def choose_target(output: str | None, name: str, journal: Path | None) -> Path:
     """The file for the video: ``output``, or a new one in it if that is a directory, or here if it is ``None``.
 
-    Makes the directory. Raises ``click.UsageError`` for a file that is there, unless it is what ``journal`` has as
-    saved before, and ``OSError`` for a directory that cannot be made or read.
+    Makes the directory. Raises ``click.UsageError`` for one that cannot be written to and for a file that is there,
+    unless it is what ``journal`` has as saved before, and ``OSError`` for a directory that cannot be made or read.
     """
     path = Path(output or os.curdir)
     if is_directory(output or os.curdir):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         return path / free_name(name, {other.name for other in path.iterdir()}, ".mp4")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     saved_before = {record.saved_to for record in read_records(journal).values()} if path.exists() else set()
     if path.exists() and str(path.absolute()) not in saved_before:
         raise click.UsageError(
@@ -121,6 +122,8 @@ class Errand:
 
     def report(self, line: Line, *, is_json: bool) -> int:
         """Tells what became of it and how to go on with it, and returns the exit code."""
+        if self.is_interrupted:
+            end_line()
         if is_json:
             tell(json_line(line.facts))
         elif line.path is not None:

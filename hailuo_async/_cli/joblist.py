@@ -25,7 +25,7 @@ import attrs
 
 from hailuo_async._cli.jsonlines import read_json_lines
 from hailuo_async._cli.looks import Looks
-from hailuo_async._cli.plan import Unusable, find_pictures, short_name, sort_out
+from hailuo_async._cli.plan import Unusable, find_pictures, short_name, sort_out, title
 from hailuo_async._cli.problems import Problem, one_line
 from hailuo_async._cli.spreadsheet import read_csv
 from hailuo_async._cli.terms import Order, read_order
@@ -78,7 +78,7 @@ def _read_folder(folder: Path) -> JobList:
     jobs: dict[str, Job] = {}
     places: dict[str, str] = {}
     for name, picture in good.items():
-        place, key = one_line(str(folder / name)), short_name(Path(name).stem, MAX_KEY_CHARACTERS)
+        place, key = one_line(str(folder / name)), short_name(title(name), MAX_KEY_CHARACTERS)
         if key in jobs:
             problems.append(Problem(place, None, f"is named like {places[key]}: one of the two needs another name"))
         else:

@@ -61,7 +61,8 @@ def _facts(record: Record, state: JournalState) -> dict[str, object]:
 
 
 def _table(journal: Path, counts: Counter[JournalState], doubtful: Iterable[Record]) -> Iterator[str]:
-    yield f"{click.format_filename(journal)}: {counts.total()} jobs"
+    jobs = "job" if counts.total() == 1 else "jobs"
+    yield f"{click.format_filename(journal)}: {counts.total()} {jobs}"
     yield from (f"{counts[state]:7} {state}" for state in JournalState if counts[state])
     for record in doubtful:
         sent = "" if record.sent_at is None else f"sent {datetime.fromtimestamp(record.sent_at):%Y-%m-%d %H:%M:%S}, "

@@ -10,6 +10,7 @@ import attrs
 import click
 
 from hailuo_async._cli.output import can_ask
+from hailuo_async.errors import ConfigError
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import API_KEY_VARIABLE
 
@@ -32,7 +33,7 @@ def find_key(file: Path | None) -> Key | None:
     """
     if file is not None:
         with file.open("rb") as opened:
-            text = opened.read(_MOST_BYTES).decode("utf-8", "replace")
+            text = opened.read(_MOST_BYTES).decode("utf-8-sig", "replace")
         return Key(text.strip(), f"the file {click.format_filename(file)}")
     if value := os.environ.get(API_KEY_VARIABLE):
         return Key(value, API_KEY_VARIABLE)
@@ -44,9 +45,21 @@ def find_key(file: Path | None) -> Key | None:
 def open_session(key_file: Path | None, **settings: Any) -> AsyncSession:
     """A session with the key that is found, not yet entered.
 
-    Raises ``click.UsageError`` if there is none, ``ConfigError`` for what cannot be one, ``OSError`` for the file.
+    Raises ``click.UsageError`` if there is none or it cannot be one, ``ConfigError``, and ``OSError`` for the file.
     """
     key = find_key(key_file)
     if key is None:
         raise click.UsageError(f"there is no API key: set {API_KEY_VARIABLE}, or give --key-file FILE")
-    return AsyncSession(api_key=key.value, **settings)
+    return session_with(key, **settings)
+
+
+def session_with(key: Key, **settings: Any) -> AsyncSession:
+    """A session with ``key``, not yet entered. Raises ``click.UsageError`` for what cannot be one, ``ConfigError``."""
+    try:
+        return AsyncSession(api_key=key.value, **settings)
+    except ConfigError as error:
+        if error.field != "api_key":
+            raise
+        raise click.UsageError(
+            f"what {key.origin} holds is no API key, which is printable ASCII without spaces"
+        ) from None

@@ -52,7 +52,7 @@ class Line:
     def words(self) -> str:
         """The line for people, without its key."""
         seconds = "" if self.seconds_taken is None else f"{self.seconds_taken:.1f} s"
-        size = "" if self.size is None else f"  {self.size / 1e6:.1f} MB"
+        size = "" if self.size is None else f"  {_size(self.size)}"
         return f"{self.fate:<9} {seconds:>7}  {self._detail}{size}".rstrip()
 
     @property
@@ -77,6 +77,11 @@ class Line:
             "bytes": self.size,
             "error": error_facts(self.error),
         }
+
+
+def _size(count: int) -> str:
+    """So many bytes, for people."""
+    return f"{count / 1e3:.1f} kB" if count < 100_000 else f"{count / 1e6:.1f} MB"
 
 
 def error_facts(error: HailuoError | None) -> dict[str, str] | None:

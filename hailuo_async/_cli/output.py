@@ -35,6 +35,12 @@ def say(words: str) -> None:
     _write(sys.stderr, words)
 
 
+def end_line() -> None:
+    """Ends the line in which, at a terminal, a ``^C`` or a question stands."""
+    if sys.stderr.isatty():
+        say("")
+
+
 def json_line(facts: Mapping[str, object]) -> str:
     """One object for machines. Plain ASCII, so that it can be written whatever the encoding."""
     return json.dumps(facts)
@@ -48,6 +54,7 @@ def can_ask() -> bool:
 @contextlib.contextmanager
 def speaking(level: int) -> Iterator[None]:
     """Lets the library's log be heard from ``level`` on, and its warnings as one line each, until the context ends."""
+    _replace_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
             stream.reconfigure(errors="backslashreplace")
@@ -62,6 +69,13 @@ def speaking(level: int) -> Iterator[None]:
     finally:
         logger.setLevel(before)
         logger.removeHandler(handler)
+
+
+def _replace_what_is_closed() -> None:
+    """Puts nobody where a stream was closed before we came (``>&-``): else a file of ours would get its number."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
 
 
 class _Handler(logging.Handler):

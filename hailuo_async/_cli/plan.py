@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -102,7 +103,7 @@ def sort_out(pictures: Mapping[str, ImageSource]) -> tuple[dict[str, ImageSource
 
 
 def _scenes(pictures: Mapping[str, ImageSource]) -> list[_Scene]:
-    names = [short_name(Path(name).stem) for name in pictures]
+    names = [short_name(title(name)) for name in pictures]
     sources = list(pictures.values())
     scenes = [_Scene(name, source) for name, source in zip(names, sources, strict=True)]
     return [*scenes, _Scene("-to-".join(names[:2]), sources[0], sources[1])] if len(sources) > 1 else scenes
@@ -114,6 +115,11 @@ def _jobs(scenes: Sequence[_Scene], count: int | None) -> dict[str, Job]:
         key = free_name(scene.name, jobs)
         jobs[key] = scene.job(key)
     return jobs
+
+
+def title(file_name: str) -> str:
+    """The name of a file without its ending, the same in every locale: its bytes are taken for UTF-8."""
+    return os.fsencode(Path(file_name).stem).decode(errors="surrogateescape")
 
 
 def short_name(name: str, most_bytes: int = _NAME_BYTES) -> str:

@@ -19,6 +19,7 @@ from hailuo_async._cli.lines import Fate, Line, exit_code, failed
 from hailuo_async._cli.output import json_line, say, tell
 from hailuo_async._cli.progress import Screen, open_screen
 from hailuo_async._cli.summary import summary
+from hailuo_async._cli.targets import make_folder
 from hailuo_async.jobs import Job
 from hailuo_async.session import AsyncSession
 
@@ -74,7 +75,7 @@ def carry_out(given: Assignment, opening: AbstractAsyncContextManager[AsyncSessi
     bill = make_out(given.jobs, given.targets, read_records(given.journal))
     if given.journal is not None:
         agree(bill, is_agreed=is_agreed or given.max_jobs is not None)
-    given.output.mkdir(parents=True, exist_ok=True)
+    make_folder(given.output)
     teller = Teller.of(given.jobs, is_json=given.is_json)
     batch = Batch({**bill.sent, **bill.to_pay}, given.targets, teller.tell, bill.there, given.max_jobs)
     for line in given.unusable:

@@ -73,6 +73,9 @@ def _read_rows(records: Sequence[_Record | Problem]) -> Iterator[Row | Problem]:
         yield header
         return
     place, columns = header
+    if len(columns) == 1 and (";" in columns[0] or "\t" in columns[0]):
+        yield Problem(place, None, "is the header, its names with commas between them; got semicolons or tabs")
+        return
     yield from _header_problems(place, columns)
     if _IMAGES.isdisjoint(columns):
         yield Problem(place, None, f"is the header, with a column {' or '.join(sorted(_IMAGES))}; got neither")

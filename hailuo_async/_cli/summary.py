@@ -9,7 +9,14 @@ from pathlib import Path
 
 from hailuo_async._cli.lines import Fate, Line, reason
 from hailuo_async._cli.tally import span
-from hailuo_async.errors import HailuoError, SpendingLimitError
+from hailuo_async.errors import (
+    HailuoError,
+    JobError,
+    RequestRejectedError,
+    SpendingLimitError,
+    TaskExpiredError,
+    TaskFailedError,
+)
 
 #: Keys that are named for one reason; of the others their number is told.
 _NAMED = 8
@@ -23,6 +30,8 @@ _TROUBLES = {
     Fate.NOT_SENT: "not sent",
 }
 _MENDED_BY_RUNNING_AGAIN = (Fate.FAILED, Fate.NOT_SAVED, Fate.UNFINISHED, Fate.NOT_SENT)
+#: What the same job meets again.
+_STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
 
 def summary(
@@ -67,5 +76,7 @@ def _advice(lines: Collection[Line], resolve: str) -> Iterator[str]:
         yield f"Look for an unknown job on the dashboard, and then: {resolve} --task-id ID | --resubmit | --forget"
     if any(line.task_id is not None for line in _of(Fate.FAILED, lines)):
         yield f"To have one that the service gave up, or no longer has, made and paid for again: {resolve} --forget"
-    if any(line.fate in _MENDED_BY_RUNNING_AGAIN for line in lines):
+    if any(isinstance(line.error, JobError) and line.error.field == "key" for line in lines):
+        yield f"To have a job take the place of the one that has its key in the journal: {resolve} --forget"
+    if any(line.fate in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
         yield "Run the same command again to go on: nothing is paid for twice"

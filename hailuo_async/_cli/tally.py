@@ -23,6 +23,8 @@ class Tally:
     """How many may run at once, as far as the session knows."""
     elapsed_s: float = attrs.field(eq=False)
     """Since the start."""
+    is_stopping: bool = False
+    """Whether those that wait are not sent any more."""
 
     @classmethod
     def of(
@@ -36,6 +38,7 @@ class Tally:
         failed: int,
         unknown: int,
         elapsed_s: float,
+        is_stopping: bool = False,
     ) -> Tally:
         """What the session says of the jobs that it has, and the counts of those that it is done with."""
         left = total - saving - saved - failed - unknown
@@ -50,6 +53,7 @@ class Tally:
             unknown=unknown,
             limit=stats.limit,
             elapsed_s=elapsed_s,
+            is_stopping=is_stopping,
         )
 
     @property
@@ -72,7 +76,7 @@ class Tally:
         """The counts in one line, without those that are none, and how fast it goes."""
         there = f" ({self.there} by an earlier run)" if self.there else ""
         counts = [
-            f"{self.waiting} waiting",
+            f"{self.waiting} {'not sent' if self.is_stopping else 'waiting'}",
             f"{self.running} running (limit {self.limit})",
             f"{self.saving} saving" if self.saving else "",
             f"{self.saved} saved{there}",
@@ -84,12 +88,12 @@ class Tally:
 
     @property
     def _speed(self) -> str:
-        """The mean of this run so far, and what is left at that speed."""
+        """The mean of this run so far, which says nothing in its first second, and what is left at that speed."""
         ended = self.done - self.there
-        if not ended or self.elapsed_s <= 0:
+        if not ended or self.elapsed_s < 1:
             return ""
         rate = ended / self.elapsed_s
-        left = f", {span(self.left / rate)} left" if self.left else ""
+        left = f", {span(self.left / rate)} left" if self.left and not self.is_stopping else ""
         return f"{60 * rate:.1f} a minute{left}"
 
 

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from collections.abc import Collection
 from pathlib import Path
 
+import click
+
 from hailuo_async._edges.names import DEFAULT_SUFFIX, file_name
+
+
+def make_folder(folder: Path) -> None:
+    """Makes ``folder``, and tries whether a file can be written there, before its video is paid for.
+
+    Raises ``click.UsageError`` if not, and ``OSError`` if it cannot be made.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise click.UsageError(f"{click.format_filename(folder)} cannot be written to: {error.strerror}") from None
 
 
 def choose_names(keys: Collection[str], folder: Path) -> dict[str, Path]:

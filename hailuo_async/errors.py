@@ -117,17 +117,14 @@ class ServiceError(HailuoError):
         return self.message if self.status is None else f"{self.status} {self.message}"
 
 
-@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class AuthenticationError(ServiceError):
     """401 or 403: the key is not valid here. Every other job would meet the same, so a stream ends with it."""
 
 
-@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class InsufficientBalanceError(ServiceError):
     """402: the balance does not cover the job. Nothing more is sent; what is queued stays unsent and unpaid."""
 
 
-@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class RequestRejectedError(ServiceError):
     """400, 404, 413 or 422: the service refused this request. It was not accepted and is not paid for."""
 
@@ -139,12 +136,10 @@ class RateLimitedError(ServiceError):
     retry_after_s: float | None = None
 
 
-@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class ServiceUnavailableError(ServiceError):
     """The service could not be reached, or answered 5xx, on a request that does not ask again by itself."""
 
 
-@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class ProtocolError(ServiceError):
     """The service's answer is not in its own documented form."""
 
@@ -176,7 +171,6 @@ class TaskFailedError(HailuoError):
         return f"the service gave the task up: {self.reason}"
 
 
-@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class TaskExpiredError(HailuoError):
     """404 for a task: the service does not know it, or no longer. Results last 24 hours (docs)."""
 

@@ -35,7 +35,6 @@ from urllib.parse import urlsplit
 import attrs
 
 from hailuo_async._contents import Base64Content, BytesContent, Content, FileContent, Label
-from hailuo_async._fitting import Fitted, fit_file, fit_image
 from hailuo_async._formats import Header, read_header
 from hailuo_async._image_rules import MAX_BYTES, MAX_FIT_BYTES, check_shape, check_size
 from hailuo_async._pillow import encoded
@@ -43,6 +42,8 @@ from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
     import PIL.Image
+
+    from hailuo_async._fitting import Fitted
 
 #: An http(s) or data URL, a file, the bytes of a picture, or a picture of Pillow's. A ``str`` is never a file's name.
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | PIL.Image.Image"
@@ -165,6 +166,8 @@ def _look_inside(content: Content) -> Header:
 
 def _fit(field: str, source: ImageSource) -> tuple[Content, Fitted]:
     """What was given, and what is made of it. A PIL image has no bytes of its own: it is given as it was made."""
+    from hailuo_async._fitting import fit_file, fit_image  # most programs need none of it
+
     if _is_pil_image(source):
         label = Label(field, "PIL image")
         fitted = fit_image(label, source)

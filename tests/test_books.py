@@ -168,6 +168,7 @@ async def test_a_refusal_by_the_journal_is_not_one_by_the_service(books: Books, 
 async def test_what_was_let_go_is_anothers_at_once(books: Books, path: Path) -> None:
     await books.intend(intent())
     books.let_go_nowait(Work(0, key="cat", identity="cat"))
+    await books.intend(intent("dog"))  # what was asked for before it is written, too
     other = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
     assert (await other.intend(intent())).ours
     await other.aclose()

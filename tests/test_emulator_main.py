@@ -58,6 +58,13 @@ def test_an_argument_that_cannot_work_is_named_and_nothing_is_served(
     assert words in capsys.readouterr().err
 
 
+def test_a_port_that_no_machine_has_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(["--plain", "--port", "99999"])
+    assert exit_.value.code == 1
+    assert "cannot serve at 127.0.0.1, port 99999: " in capsys.readouterr().err
+
+
 def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -150,6 +150,11 @@ async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(cut: Behaviour, h
     assert len(server.seen) == 1
 
 
+async def test_a_cut_is_told_in_plain_words() -> None:
+    answer, _ = await answer_of(end_after_the_body)
+    assert answer.message == "the connection was cut"
+
+
 async def test_a_connection_closed_before_anything_is_read_is_a_doubt_too() -> None:
     """The head may have left by then: nobody here can tell."""
 

@@ -229,8 +229,8 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     """The body, or some more than an answer may have; nothing where it is cut and the status alone tells enough."""
     answer = bytearray()
     try:
-        async for chunk in response.content.iter_any():
-            answer += chunk
+        while not response.content.at_eof():
+            answer += await response.content.readany()
             if len(answer) > MAX_ANSWER_BYTES:
                 response.close()
                 break
@@ -247,6 +247,8 @@ def _describe(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, aiohttp.ServerDisconnectedError):
+        return "the connection was cut"
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"
     return type(error).__name__

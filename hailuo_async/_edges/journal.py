@@ -1,8 +1,8 @@
 """The journal: what was asked for and what became of it, on disk before it is told to anyone.
 
 ``JournalWriter`` is a session's own. SQLite is reached on one thread of its own, and writes are grouped: whatever is
-asked while a transaction is being committed goes into the next one, whole, in one hop to that thread. So a lone write
-costs one ``fsync``, and hundreds at once cost few. Four invariants:
+asked in one turn of the loop, or while a transaction is being committed, goes into the next one, whole, in one hop to
+that thread. So a lone write costs one ``fsync``, and hundreds at once cost few. Four invariants:
 
 - A method returns only when what it wrote is durable. If a commit fails, every write in it raises ``JournalError``, and
   the next commit is tried anew.
@@ -43,9 +43,10 @@ _Work: TypeAlias = Callable[[Ledger], Any]
 
 @attrs.frozen
 class _Asked:
-    """One write, and who waits for it."""
+    """One write, who waits for it, and what takes it back if nobody does any longer."""
 
     work: _Work
+    undo: _Work | None
     answer: asyncio.Future[Any]
 
 
@@ -233,58 +234,59 @@ class JournalWriter:
 
     def _close(self) -> Future[None]:
         """Hands the thread its last work. Whatever was cancelled, it comes behind every write that was asked for."""
-        if self._pending:
-            self._commit()
+        self._commit()
         self._is_closed = True
         closing = self._thread.submit(self._ledger.close)
         self._thread.shutdown(wait=False)
         return closing
 
-    def _ask(self, work: _Work) -> asyncio.Future[Any]:
+    def _ask(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
         if self._is_closing:
             raise JournalError(path=str(self._ledger.path), reason="it is closed: its session has ended")
-        return self._put(work)
+        return self._put(work, undo)
 
     async def _ask_or_undo(self, work: _Work, undo: _Work) -> Any:
         """What ``work`` answers. If its caller is cancelled, what it was granted is given back."""
-        answer = self._ask(work)
+        answer = self._ask(work, undo)
         try:
-            return await asyncio.shield(answer)
+            return await answer
         except asyncio.CancelledError:
-            if answer.done():
-                self._undo(undo, answer)
-            else:
-                answer.add_done_callback(functools.partial(self._undo, undo))
+            if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
+                self._undo(undo, answer.result())
             raise
 
-    def _undo(self, undo: _Work, answer: asyncio.Future[Any]) -> None:
-        if answer.exception() is None and answer.result() and not self._is_closed:
+    def _undo(self, undo: _Work | None, result: object) -> None:
+        was_granted = bool(result) and not isinstance(result, _Raised)
+        if undo is not None and was_granted and not self._is_closed:
             self._put(undo).cancel()  # nobody waits for it; if it fails, a lease runs out or a doubt is raised
 
-    def _put(self, work: _Work) -> asyncio.Future[Any]:
-        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._pending.append(_Asked(work, answer))
-        if self._committing is None:
-            self._commit()
+    def _put(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        if self._committing is None and not self._pending:
+            loop.call_soon(self._commit)  # not at once: what else this turn of the loop asks for goes with it
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._pending.append(_Asked(work, undo, answer))
         return answer
 
     def _commit(self) -> None:
         batch, self._pending = self._pending, []
+        if not batch:
+            return  # the close was quicker
         works = [asked.work for asked in batch]
         self._committing = asyncio.get_running_loop().run_in_executor(self._thread, _apply, self._ledger, works)
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 
     def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
-        self._committing = None
         fault = committed.exception()
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
         for asked, result in zip(batch, results, strict=True):
-            if asked.answer.done():
-                continue  # its caller was cancelled
-            if isinstance(result, _Raised):
+            if asked.answer.cancelled():
+                self._undo(asked.undo, result)
+            elif isinstance(result, _Raised):
                 asked.answer.set_exception(result.error)
             else:
                 asked.answer.set_result(result)
+        self._committing = None
         if self._pending:
             self._commit()
 

@@ -9,7 +9,7 @@ Two processes may work from one file, so no change trusts what was read earlier:
 - What the service said of a task is a fact, and is recorded whoever holds the row by then. If the row has another
   task by then, both were paid for, and the second gets a row of its own.
 
-The writes of many jobs share one transaction. What one of them can do wrong it does before its first statement, so it
+The writes of many jobs share one transaction. What one of them can do wrong it does before it changes anything, so it
 leaves nothing half done for the others; what SQLite refuses is undone for all of them.
 """
 
@@ -20,11 +20,13 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
 from hailuo_async._edges import holders, ledgerfile
 from hailuo_async._edges.records import (
+    COLUMNS,
     Claim,
     Intent,
     JournalState,
@@ -48,6 +50,10 @@ _UNFINISHED = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTE
 _SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
 _FORGETTABLE = (*_SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
+#: A row in which nothing was written yet.
+_NOTHING: dict[str, object] = dict.fromkeys((*COLUMNS, "urls"))
+#: Whether the job's own row is where a fact about a task belongs. It nearly always is, and then one statement does.
+_OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 _FREE: dict[str, object] = {"holder": None, "lease_until": None}
 _NO_END: dict[str, object] = {"ended_at": None, "error": None}
 _UNSENT: dict[str, object] = {"task_id": None, "sent_at": None, "accepted_at": None, **_NO_END}
@@ -90,24 +96,28 @@ class Ledger:
     # What a session does with a job, in the order of a job's life.
 
     def intend(self, intent: Intent) -> Claim:
-        """Takes the job up, or tells how it stands. Raises ``JobError`` if its key names another job here."""
-        record = self.find(intent.identity)
-        if record is None:
-            return self._insert(
-                identity=intent.identity,
-                key=intent.key,
-                fingerprint=intent.fingerprint,
-                kind=intent.kind,
-                model=intent.model,
-                facts=facts_text(intent.facts),
-                prompt=intent.prompt,
-                state=JournalState.INTENDED,
-            )
+        """Takes the job up, or tells how it stands. Raises ``JobError`` if its key names another job here.
+
+        One that the service refused cost nothing, so its key is free for it when it was corrected.
+        """
+        asked = {
+            "key": intent.key,
+            "fingerprint": intent.fingerprint,
+            "kind": intent.kind,
+            "model": intent.model,
+            "facts": facts_text(intent.facts),
+            "prompt": intent.prompt,
+            "state": JournalState.INTENDED,
+        }
+        claim = self._insert(identity=intent.identity, **asked)
+        if claim.ours:
+            return claim
+        record = self._reread(claim.record)
+        if record.state is JournalState.REFUSED:
+            return self._take(record, {**asked, **_UNSENT})
         if record.fingerprint != intent.fingerprint:
             rule = "names another job in this journal: give this one its own, or use another journal"
             raise JobError(field="key", value=intent.identity, rule=rule)
-        if record.state is JournalState.REFUSED:
-            return self._take(record, {"state": "intended", **_UNSENT})
         return self._claim(record)
 
     def sending(self, identity: str, sent_at: float) -> bool:
@@ -125,9 +135,10 @@ class Ledger:
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
         """The service has it: a fact, recorded whoever holds the row."""
-        row = self._row_of_task(identity, task_id)
         news = {"state": "accepted", "task_id": task_id, "accepted_at": at, **_NO_END, **self._held()}
-        self._change(row, news, "state NOT IN ('success', 'failed')")
+        still_open = "state NOT IN ('success', 'failed')"
+        if not self._change(identity, news, f"{_OF_THIS_TASK} AND {still_open}"):
+            self._change(self._row_of_task(identity, task_id), news, still_open)
 
     def refused(self, identity: str, error: HailuoError) -> None:
         """The service did not take it."""
@@ -150,13 +161,15 @@ class Ledger:
 
     def succeeded(self, identity: str, video: Video) -> None:
         """The video is there."""
-        row = self._row_of_task(identity, video.task_id)
         told, urls = video_text(video)
         place = self._connection.execute("INSERT INTO place (urls) VALUES (?)", (urls.encode(),)).lastrowid
         until = expiry_of(video, self._now(), _LONGEST_RESULT_S)
-        news = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
-        self._wipe("job.identity = ?", row)
-        self._end(row, {**news, "place": place, "useful_until": until})
+        news: dict[str, object] = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
+        news |= {"place": place, "useful_until": until}
+        if not self._end(identity, news, f"{_OF_THIS_TASK} AND place IS NULL"):
+            row = self._row_of_task(identity, video.task_id)
+            self._wipe("job.identity = ?", row)
+            self._end(row, news)
 
     def saved(self, task_id: str, path: str) -> None:
         """The video lies at ``path`` on this machine, so its URLs are of no more use."""
@@ -176,17 +189,11 @@ class Ledger:
         record = self.find_task(task_id)
         if record is not None:
             return self._claim(record)
+        columns = {"model": model, "facts": "{}", "task_id": task_id, "accepted_at": self._now()}
         identity = f"task:{task_id}"
-        while self.find(identity) is not None:  # somebody's key is just that
-            identity = f"task:{identity}"
-        return self._insert(
-            identity=identity,
-            model=model,
-            facts="{}",
-            state=JournalState.ACCEPTED,
-            task_id=task_id,
-            accepted_at=self._now(),
-        )
+        while not (claim := self._insert(identity=identity, state=JournalState.ACCEPTED, **columns)).ours:
+            identity = f"task:{identity}"  # somebody's key was just that
+        return claim
 
     def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first, each task taken up that nobody else waits for."""
@@ -235,7 +242,7 @@ class Ledger:
         row = self._connection.execute(sql, (value,)).fetchone()
         return None if row is None else self._record(row)
 
-    def _record(self, row: sqlite3.Row) -> Record:
+    def _record(self, row: sqlite3.Row | Mapping[str, Any]) -> Record:
         return record_from(row, str(self.path))
 
     # Leases.
@@ -278,20 +285,24 @@ class Ledger:
         return self.find(record.identity) or record
 
     def _insert(self, **columns: object) -> Claim:
+        """A new row, held by this session; not ours if there is one of that identity."""
         columns |= self._held()
         names, marks = ", ".join(columns), ", ".join(f":{name}" for name in columns)
-        cursor = self._connection.execute(f"INSERT INTO job ({names}) VALUES ({marks})", columns)
-        row = self._connection.execute(f"{ledgerfile.SELECT} WHERE job.seq = ?", (cursor.lastrowid,)).fetchone()
-        return Claim(self._record(row), ours=True)
+        sql = f"INSERT INTO job ({names}) VALUES ({marks}) ON CONFLICT (identity) DO NOTHING"
+        is_new = self._connection.execute(sql, columns).rowcount == 1
+        return Claim(self._record({**_NOTHING, **columns}), ours=is_new)
 
     def _change(self, identity: str, news: Mapping[str, object], condition: str = "TRUE") -> bool:
-        """Sets columns of one job if ``condition`` holds for it, in one statement. ``:us`` is this session."""
+        """Sets columns of one job if ``condition`` holds for it, in one statement: whether it did.
+
+        ``:us`` is this session; the other names are those of ``news``.
+        """
         changes = ", ".join(f"{name} = :{name}" for name in news)
         sql = f"UPDATE job SET {changes} WHERE identity = :identity AND {condition}"
         return self._connection.execute(sql, {**news, "identity": identity, "us": self.holder}).rowcount == 1
 
-    def _end(self, identity: str, news: Mapping[str, object], condition: str = "TRUE") -> None:
-        self._change(identity, {**news, "ended_at": self._now(), **_FREE}, condition)
+    def _end(self, identity: str, news: Mapping[str, object], condition: str = "TRUE") -> bool:
+        return self._change(identity, {**news, "ended_at": self._now(), **_FREE}, condition)
 
     def _row_of_task(self, identity: str, task_id: str) -> str:
         """The identity of the row that a fact about a task belongs to: the job's, unless that has another task."""

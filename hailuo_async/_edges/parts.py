@@ -25,7 +25,6 @@ from functools import partial
 from pathlib import Path
 
 import attrs
-import cattrs
 
 from hailuo_async.errors import DownloadError
 
@@ -48,9 +47,6 @@ class _Record:
 
     stamp: Stamp
     size: int
-
-
-_converter = cattrs.Converter()
 
 
 def new_hash(algorithm: str) -> hashlib._Hash:
@@ -219,8 +215,8 @@ class Part:
 
     def _read_stamp(self) -> _Record | None:
         try:
-            return _converter.structure(json.loads(Path(self.stamp_path).read_text("utf-8")), _Record)
-        except (OSError, ValueError, cattrs.BaseValidationError):
+            return _record_from(json.loads(Path(self.stamp_path).read_text("utf-8")))
+        except (OSError, ValueError):
             return None
 
     def _try_to_stamp(self) -> bool:
@@ -235,7 +231,7 @@ class Part:
         os.fsync(self._descriptor)
         self._remove_stamp()
         with open(self.stamp_path, "x", encoding="utf-8") as file:
-            json.dump(_converter.unstructure(_Record(self.stamp, self.size)), file)
+            json.dump(attrs.asdict(_Record(self.stamp, self.size)), file)
         self._stamped = self.size
         return True
 
@@ -251,6 +247,16 @@ class Part:
         if self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
+
+
+def _record_from(told: object) -> _Record:
+    """Raises ``ValueError`` if ``told`` is none."""
+    import cattrs  # takes milliseconds, and few programs ever come here
+
+    try:
+        return cattrs.Converter().structure(told, _Record)
+    except cattrs.BaseValidationError as error:
+        raise ValueError("not a record of a part") from error
 
 
 def _sync_directory(directory: Path) -> None:

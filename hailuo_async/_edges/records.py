@@ -7,18 +7,21 @@ of their own, so that they can be wiped. Never kept are the API key, images, and
 from __future__ import annotations
 
 import enum
+import functools
 import json
-import sqlite3
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
-from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
-from cattrs.preconf.json import make_converter
 
 from hailuo_async import errors
 from hailuo_async.errors import HailuoError, JournalError, shown
 from hailuo_async.outcomes import Video
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from cattrs import Converter
 
 
 class JournalState(enum.StrEnum):
@@ -116,9 +119,17 @@ _ERRORS = {
     name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, HailuoError)
 }
 
-_converter = make_converter()
-_converter.register_unstructure_hook(Video, make_dict_unstructure_fn(Video, _converter, raw=override(omit=True)))
-_converter.register_structure_hook(Video, make_dict_structure_fn(Video, _converter, raw=override(omit=True)))
+
+@functools.cache
+def _converter() -> Converter:
+    """Between videos and what JSON can say of them. Made, and cattrs imported, for the first video of a journal."""
+    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+    from cattrs.preconf.json import make_converter
+
+    converter = make_converter()
+    converter.register_unstructure_hook(Video, make_dict_unstructure_fn(Video, converter, raw=override(omit=True)))
+    converter.register_structure_hook(Video, make_dict_structure_fn(Video, converter, raw=override(omit=True)))
+    return converter
 
 
 def facts_text(facts: Mapping[str, Any]) -> str:
@@ -128,7 +139,7 @@ def facts_text(facts: Mapping[str, Any]) -> str:
 
 def video_text(video: Video) -> tuple[str, str]:
     """``video`` as JSON in two parts: all but its URLs, and its URLs."""
-    told = _converter.unstructure(video)
+    told = _converter().unstructure(video)
     urls = [resource.pop("url") for resource in told["resources"]]
     return json.dumps(told), json.dumps(urls)
 
@@ -140,7 +151,7 @@ def video_from(text: str, urls_text: str | bytes | None) -> Video:
     urls = [""] * len(resources) if urls_text is None else json.loads(urls_text)
     for resource, url in zip(resources, urls, strict=True):
         resource["url"] = url
-    return _converter.structure(told, Video)
+    return _converter().structure(told, Video)
 
 
 def error_text(error: HailuoError) -> str:
@@ -165,7 +176,7 @@ def error_from(text: str, path: str) -> HailuoError:
         return JournalError(path=path, reason=reason, task_id=told.get("task_id"))
 
 
-def record_from(row: sqlite3.Row, path: str) -> Record:
+def record_from(row: sqlite3.Row | Mapping[str, Any], path: str) -> Record:
     """One row, joined with where its result lies, as a value. ``path`` is the journal's, for the words of errors."""
     columns = {name: row[name] for name in COLUMNS}
     columns["state"] = JournalState(row["state"])

@@ -99,8 +99,10 @@ def read_hints(headers: Mapping[str, str]) -> Hints:
 
 
 def _number(text: str | None) -> float | None:
+    if text is None:
+        return None
     try:
-        value = float(text or "")
+        value = float(text)
     except ValueError:
         return None
     return value if math.isfinite(value) else None
@@ -112,8 +114,10 @@ def _count(text: str | None, least: int) -> int | None:
 
 
 def _unix(text: str | None) -> float | None:
+    if text is None:
+        return None
     try:
-        moment = parsedate_to_datetime(text or "")
+        moment = parsedate_to_datetime(text)
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -22,7 +22,7 @@ as often as the budget bears.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from itertools import pairwise
 from random import Random
 
@@ -147,20 +147,18 @@ class _Law:
     def ran(self, young: float, old: float) -> None:
         """A task that ran at the age of ``young`` still ran at ``old``."""
         self._observe()
-        for step in range(_step(young), _step(old)):
-            self._enter(step, 1.0)
+        self._enter(range(_step(young), _step(old)), 1.0)
 
     def end(self, young: float, at: float) -> None:
         """A task that ran at the age of ``young`` ended at ``at``."""
         self._observe()
         self.is_known = True
         last = min(_STEPS - 2, max(1, _step(at)))
-        for step in range(min(_step(young), last), last):
-            self._enter(step, 1.0)
+        self._enter(range(min(_step(young), last), last), 1.0)
         left = 1.0
         for step, share in zip(range(last - 1, last + 2), _SPREAD, strict=True):
             if step >= last:
-                self._enter(step, left)
+                self._enter((step,), left)
             self.ended[step] += share
             left -= share
 
@@ -168,9 +166,10 @@ class _Law:
         self.news += 1
         self.seen += 1
 
-    def _enter(self, step: int, weight: float) -> None:
-        self.entered[step] = self.entered[step] * _KEEP + weight
-        self.ended[step] *= _KEEP
+    def _enter(self, steps: Iterable[int], weight: float) -> None:
+        for step in steps:
+            self.entered[step] = self.entered[step] * _KEEP + weight
+            self.ended[step] *= _KEEP
 
     def at(self, age: float) -> tuple[float, float]:
         """The share that still runs at ``age``, and the mean time run up to it."""

@@ -9,12 +9,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import attrs
-import cattrs
-from cattrs.preconf.json import make_converter
 
 from hailuo_async._rules.wire import Answer, read_task_id, single_line
 from hailuo_async.outcomes import Resource, Status, Video
@@ -69,11 +67,11 @@ def _read_success(data: Mapping[str, Any], task_id: str, created_at: float | Non
     resources = _read_resources(data)
     if not resources:
         return Unreadable("success without a resource that has a URL @ $.data.result.resources")
-    model, taken_ms = data.get("model_id"), _sane(data.get("duration"))
+    taken_ms = _sane(data.get("duration"))
     created, expires = _read_times(created_at)
     video = Video(
         task_id=task_id,
-        model=model if isinstance(model, str) else None,
+        model=_text(data.get("model_id")),
         resources=resources,
         seconds_taken=None if taken_ms is None else taken_ms / 1000,
         created_at=created,
@@ -108,37 +106,32 @@ def _read_resources(data: Mapping[str, Any]) -> tuple[Resource, ...]:
 
 def _read_resource(item: object) -> Resource | None:
     """A resource without a usable URL is none; a field of another type than its own is as good as missing."""
-    try:
-        return _converter.structure(item, Resource)
-    except Exception:  # cattrs raises groups of whatever it met; none of it may lose a video
+    if not isinstance(item, dict) or not _is_url(url := item.get("url")):
         return None
+    return Resource(
+        url=url,
+        type=_text(item.get("type")),
+        width=_pixels(item.get("width")),
+        height=_pixels(item.get("height")),
+        format=_text(item.get("format")),
+        role=_text(item.get("role")),
+    )
 
 
-def _optional_text(value: object, _: object) -> str | None:
+def _is_url(value: object) -> TypeGuard[str]:
+    try:
+        return isinstance(value, str) and value.isprintable() and urlsplit(value).scheme in ("http", "https")
+    except ValueError:  # its host cannot be one
+        return False
+
+
+def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _optional_pixels(value: object, _: object) -> int | None:
+def _pixels(value: object) -> int | None:
     pixels = _sane(value)
     return int(pixels) if pixels else None
-
-
-def _url(value: object, _: object) -> str:
-    if not isinstance(value, str) or not value.isprintable() or urlsplit(value).scheme not in ("http", "https"):
-        raise ValueError("not an http(s) URL")
-    return value
-
-
-def _make_converter() -> cattrs.Converter:
-    """Reads a ``Resource`` from whatever the service sent: only its URL is required."""
-    converter = make_converter()
-    converter.register_structure_hook(str, _url)
-    converter.register_structure_hook(str | None, _optional_text)
-    converter.register_structure_hook(int | None, _optional_pixels)
-    return converter
-
-
-_converter = _make_converter()
 
 
 def _read_reason(answer: Answer) -> str:

@@ -216,7 +216,8 @@ def _read_envelope(body: bytes) -> _Envelope:
 
 def single_line(text: str) -> str:
     """``text`` fit for one line of a log: a service's words are a stranger's words."""
-    return "".join(character if character.isprintable() else " " for character in text[:500]).strip()
+    text = text[:500]
+    return (text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)).strip()
 
 
 # --- What a submit's answer says ------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         pass
     except ImportError as error:
         parser.exit(1, f"{error}: films need the extra 'emulator'; --plain does without\n")
-    except OSError as error:
+    except (OSError, OverflowError) as error:
         parser.exit(1, f"cannot serve at {chosen.host}, port {chosen.port}: {error}\n")
 
 

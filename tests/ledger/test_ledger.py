@@ -204,6 +204,28 @@ def test_another_job_under_a_known_key_is_an_error_and_changes_nothing(ours: Led
     assert record_of(ours) == before
 
 
+def test_a_job_that_was_refused_may_be_corrected_under_its_key(ours: Ledger, clock: Clock) -> None:
+    sent(ours)
+    did(ours, lambda it: it.refused("cat", RequestRejectedError(message="no such resolution", status=422)))
+    corrected = did(ours, lambda it: it.intend(intent(fingerprint="f2", resolution="768P")))
+    assert corrected == Claim(
+        Record(
+            identity="cat",
+            key="cat",
+            fingerprint="f2",
+            kind="ImageToVideo",
+            model="m",
+            facts={"resolution": "768P"},
+            prompt=None,
+            state=JournalState.INTENDED,
+            holder="ours",
+            lease_until=clock() + LEASE_S,
+        ),
+        ours=True,
+    )
+    assert record_of(ours) == corrected.record
+
+
 def test_a_released_job_is_free_for_others_at_once_unless_its_post_is_under_way(ours: Ledger, theirs: Ledger) -> None:
     did(ours, lambda it: it.intend(intent("queued")))
     sent(ours, "sent")

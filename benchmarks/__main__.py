@@ -1,26 +1,89 @@
-"""``python -m benchmarks``: every figure of the simulation, one table each; ``python -m benchmarks soak``: the soak."""
+"""``python -m benchmarks``: everything that is measured, as a table, as JSON and as plots, and whether it will do."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
+from benchmarks.machine import Machine
+from benchmarks.parts import PARTS
+from benchmarks.plots import PLOTS, draw
+from benchmarks.report import Report
 from benchmarks.soak import soak
-from benchmarks.tables import print_limits
+
+HERE = Path(__file__).parent
+#: Of each run; not in the repository.
+RESULTS = HERE / "results"
+#: Those that the README shows. Only a run that is not quick draws them anew.
+SHOWN, SHOWN_PLOTS = HERE / "plots", ("limits", "peers")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Does what the command line asks for. The exit code: 1 if a figure or a promise does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Figures that a stranger can make again.")
-    soaking = parser.add_subparsers(dest="what", title="instead of the tables").add_parser(
-        "soak", help="batches that are killed, against a service that errs"
+    """Does what the command line asks for. The exit code: 1 if a target is missed, or a promise of the soak broken."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["soak"]:
+        return _soak(arguments[1:])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Figures that a stranger can make again: a table, JSON, and plots. Takes some ten minutes.",
+        epilog="python -m benchmarks soak: batches that are killed, against a service that errs; see soak --help",
     )
-    soaking.add_argument("--minutes", type=float, default=10.0, help="how long, at most (default: %(default)s)")
-    soaking.add_argument("--kills", type=int, help="ends sooner, after the round with so many kills")
-    soaking.add_argument("--seed", type=int, default=0, help="when it kills, and what goes wrong, follow from it")
+    parser.add_argument("parts", nargs="*", type=_part, metavar="part", help=f"of {', '.join(PARTS)}; else all")
+    parser.add_argument("--quick", action="store_true", help="single runs of less: rough figures in a minute or two")
+    parser.add_argument(
+        "--results", type=Path, default=RESULTS, help="where JSON and plots go, but for those that the README shows"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="JSON", help="measure nothing; the tables of an earlier run")
     chosen = parser.parse_args(arguments)
-    return soak(chosen.minutes, chosen.kills, chosen.seed) if chosen.what == "soak" else print_limits()
+    if chosen.markdown is not None:
+        print(*Report.read(chosen.markdown).markdown(), sep="\n")
+        return 0
+    return _measure(chosen.parts or list(PARTS), chosen.quick, chosen.results)
+
+
+def _part(name: str) -> str:
+    if name not in PARTS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(PARTS)}, soak")
+    return name
+
+
+def _measure(parts: Sequence[str], is_quick: bool, results: Path) -> int:
+    machine, figures = Machine.here(), {}
+    for part in parts:
+        print(f"measuring {part} …", file=sys.stderr, flush=True)
+        figures[part] = PARTS[part].measure(is_quick)
+    report = Report(machine=machine, load_after=os.getloadavg()[0], is_quick=is_quick, figures=figures)
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{machine.at[:19].replace(':', '')}.json"
+    report.write(path)
+    print(*report.text(), sep="\n")
+    print(f"\nwritten: {path}")
+    _draw(report, results)
+    return int(not all(target.holds for target in report.targets()))
+
+
+def _draw(report: Report, results: Path) -> None:
+    for part in [part for part in PLOTS if part in report.figures]:
+        folder = SHOWN if part in SHOWN_PLOTS and not report.is_quick else results
+        folder.mkdir(exist_ok=True)
+        try:
+            draw(part, report.figures[part], folder / f"{part}.svg")
+        except ImportError as error:
+            print(f"no plots: {error}; Matplotlib is in the extra 'benchmarks'")
+            return
+        print(f"drawn: {folder / part}.svg")
+
+
+def _soak(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks soak", description=soak.__doc__)
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long, at most (default: %(default)s)")
+    parser.add_argument("--kills", type=int, help="ends sooner, after the round with so many kills")
+    parser.add_argument("--seed", type=int, default=0, help="when it kills, and what goes wrong, follow from it")
+    chosen = parser.parse_args(arguments)
+    return soak(chosen.minutes, chosen.kills, chosen.seed)
 
 
 if __name__ == "__main__":

@@ -32,3 +32,17 @@ def fixed_interval_queries(lengths_s: Sequence[float], mean_delay_s: float) -> f
     """Queries a task that asking at a fixed interval needs for the same mean delay: the interval is twice the delay."""
     interval_s = 2 * mean_delay_s
     return sum(math.ceil(length_s / interval_s) for length_s in lengths_s) / len(lengths_s)
+
+
+def fixed_interval_efficiency(
+    lengths_s: Sequence[float], interval_s: float, slots: int, requests_per_minute: float
+) -> float:
+    """The efficiency that asking about each task at a fixed interval can reach at best.
+
+    An end is noticed half an interval late, and the budget bears one submit and the queries of each job, no more. Who
+    reaches it knows the slots, never meets a refusal, and spreads its requests without a gap.
+    """
+    mean_s = sum(lengths_s) / len(lengths_s)
+    requests_a_job = 1 + fixed_interval_queries(lengths_s, interval_s / 2)
+    seconds_a_job = max((mean_s + interval_s / 2) / slots, requests_a_job * 60 / requests_per_minute)
+    return mean_s / slots / seconds_a_job

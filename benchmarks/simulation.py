@@ -8,7 +8,6 @@ scheduler that knows everything would need, over the time taken), and what that 
 from __future__ import annotations
 
 import resource
-import time
 from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
@@ -102,7 +101,6 @@ class Result:
     refused_for_room: int
     refused_for_budget: int
     mean_delay_s: float
-    cpu_ms_a_job: float
     grown_mb: float
     """By how much the process grew between a tenth of the jobs and the end."""
 
@@ -127,12 +125,10 @@ class Result:
 
 def simulate(scenario: Scenario) -> Result:
     """Runs one batch to its end. Takes milliseconds of real time a job."""
-    begun = time.process_time()
     facts = run_virtual(lambda: _batch(scenario))
-    cpu_ms = (time.process_time() - begun) * 1000 / scenario.jobs
     changes = [since for since, _ in scenario.slots]
     ideal_s = ideal_seconds(facts["lengths_s"], scenario.slots_at, changes)
-    return Result(scenario=scenario, ideal_s=ideal_s, cpu_ms_a_job=cpu_ms, **facts)
+    return Result(scenario=scenario, ideal_s=ideal_s, **facts)
 
 
 async def _batch(scenario: Scenario) -> dict[str, Any]:

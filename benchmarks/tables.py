@@ -1,79 +1,99 @@
-"""The tables: what each scenario must reach, and what it reached."""
+"""Figures as a table: for a terminal of 120 columns, or in Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import textwrap
+from collections.abc import Iterator, Sequence
 
 import attrs
 
-from benchmarks.simulation import Result, Scenario, simulate
+from benchmarks.columns import column
+from benchmarks.figures import Figure
 
-_NIGHT = Scenario(name="300 jobs, limit 3", slots=[(0.0, 3)])
-_TEN_THOUSAND = Scenario(
-    name="10,000 jobs, 50 slots, 1,000 requests a minute", jobs=10_000, slots=[(0.0, 50)], requests_per_minute=1000
-)
-_THREE_HUNDRED = attrs.evolve(_TEN_THOUSAND, name="300 jobs, 50 slots, 1,000 requests a minute", jobs=300)
+WIDTH = 120
+#: Headings of numbers are broken into lines of about so many characters.
+_HEADING = 7
+_GAP = "  "
 
 
 @attrs.frozen
-class Line:
-    """A scenario, and what it must reach in words and as a check."""
+class Row:
+    """A figure as it is written."""
 
-    scenario: Scenario
-    must: str
-    holds: Callable[[Result], bool]
-
-
-LINES = (
-    Line(_NIGHT, "eff >= 0.985, over budget 0", lambda r: r.efficiency >= 0.985 and r.refused_for_budget == 0),
-    Line(
-        attrs.evolve(_NIGHT, name="the same, limit 30", slots=[(0.0, 30)]),
-        "eff >= 0.95, refused <= 1 %",
-        lambda r: r.efficiency >= 0.95 and r.refused_share <= 0.01,
-    ),
-    Line(
-        Scenario(name="600 jobs, limit 60", jobs=600, slots=[(0.0, 60)]),
-        "eff >= 0.88, refused <= 1 %",
-        lambda r: r.efficiency >= 0.88 and r.refused_share <= 0.01,
-    ),
-    Line(
-        Scenario(name="limit 6, then 2, then 6", slots=[(0.0, 6), (1200.0, 2), (2400.0, 6)]),
-        "eff >= 0.95",
-        lambda r: r.efficiency >= 0.95,
-    ),
-    Line(_THREE_HUNDRED, "", lambda r: True),
-    Line(_TEN_THOUSAND, "flat memory, CPU as at 300", lambda r: r.grown_mb <= 8),
-    *(
-        Line(
-            Scenario(name=f"spread {spread:.0%}", slots=[(0.0, 10)], spread=spread, requests_per_minute=None),
-            f"<= {share:.2f} of fixed",
-            lambda r, share=share: r.share_of_fixed_interval <= share,  # type: ignore[misc]
-        )
-        for spread, share in ((0.1, 0.30), (0.2, 0.45), (0.3, 0.60))
-    ),
-)
-
-_HEAD = (
-    f"{'scenario':<48}{'eff':>7}{'req/job':>9}{'no room':>9}{'over':>6}{'delay s':>9}"
-    f"{'of fixed':>10}{'CPU ms':>8}{'grew MB':>9}  must"
-)
+    group: str
+    """What stands over it and its neighbours; empty where each stands for itself."""
+    name: str
+    cells: Sequence[str]
 
 
-def print_limits() -> int:
-    """Simulates every scenario and prints a line for each. Returns 1 if one does not reach what it must."""
-    print(_HEAD)
-    missed = 0
-    for line in LINES:
-        result = simulate(line.scenario)
-        holds = line.holds(result)
-        missed += not holds
-        print(_told(result), f" {line.must}{'' if holds else '   MISSED'}")
-    return int(missed > 0)
+@attrs.frozen
+class Table:
+    """Figures as they are written."""
+
+    headings: Sequence[str]
+    rows: Sequence[Row]
+    notes: Sequence[str]
+
+    @classmethod
+    def of(cls, figures: Sequence[Figure]) -> Table:
+        """A column for each value that any figure has, in the order in which they come; a value that is missing is –.
+
+        Where several were measured they stand in groups, a case each. Notes are numbered, each once.
+        """
+        names = [
+            name for name in dict.fromkeys(name for figure in figures for name in figure.values) if column(name).heading
+        ]
+        notes = list(dict.fromkeys(figure.note for figure in figures if figure.note))
+        is_grouped = len({figure.subject for figure in figures}) > 1
+
+        def row(figure: Figure) -> Row:
+            mark = f" [{notes.index(figure.note) + 1}]" if figure.note else ""
+            group, name = (figure.case, figure.subject) if is_grouped else ("", figure.case)
+            return Row(group, name + mark, [_written(figure, name) for name in names])
+
+        return cls([column(name).heading for name in names], [row(figure) for figure in figures], notes)
+
+    def text(self) -> Iterator[str]:
+        """Lines for a terminal."""
+        heads = [textwrap.wrap(heading, _HEADING, break_long_words=False) for heading in self.headings]
+        height = max(map(len, heads), default=0)
+        heads = [[""] * (height - len(head)) + head for head in heads]
+        cells = zip(*(row.cells for row in self.rows), strict=True)
+        widths = [max(map(len, [*head, *column])) for head, column in zip(heads, cells, strict=True)]
+        first = max(len(row.name) for row in self.rows)
+        yield from (_line("", first, line, widths) for line in zip(*heads, strict=True))
+        group = ""
+        for row in self.rows:
+            if row.group != group:
+                group = row.group
+                yield f"{group}:"
+            yield _line(row.name, first, row.cells, widths)
+        for number, note in enumerate(self.notes, 1):
+            yield from textwrap.wrap(f"[{number}] {note}", WIDTH, subsequent_indent="    ")
+
+    def markdown(self) -> Iterator[str]:
+        """The same for a README."""
+        yield _marked(["", *self.headings])
+        yield _marked(["---", *["---:"] * len(self.headings)])
+        group = ""
+        for row in self.rows:
+            if row.group != group:
+                group = row.group
+                yield _marked([f"**{group}**", *[""] * len(self.headings)])
+            yield _marked([row.name, *row.cells])
+        if self.notes:
+            yield ""
+            yield "; ".join(f"[{number}] {note}" for number, note in enumerate(self.notes, 1))
 
 
-def _told(result: Result) -> str:
-    return (
-        f"{result.scenario.name:<48}{result.efficiency:>7.3f}{result.requests_a_job:>9.2f}"
-        f"{result.refused_for_room:>9}{result.refused_for_budget:>6}{result.mean_delay_s:>9.2f}"
-        f"{result.share_of_fixed_interval:>10.2f}{result.cpu_ms_a_job:>8.2f}{result.grown_mb:>9.1f}"
-    )
+def _line(name: str, first: int, cells: Sequence[str], widths: Sequence[int]) -> str:
+    numbers = (cell.rjust(width) for cell, width in zip(cells, widths, strict=True))
+    return _GAP.join([name.ljust(first), *numbers]).rstrip()
+
+
+def _written(figure: Figure, name: str) -> str:
+    return format(figure.values[name], column(name).format) if name in figure.values else "–"
+
+
+def _marked(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,76 @@
+"""What can be measured, part by part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import attrs
+
+from benchmarks.faults import FAULTS, measure_faults
+from benchmarks.figures import Figure
+from benchmarks.growth import growth_targets, measure_growth
+from benchmarks.limits import limits_targets, measure_limits
+from benchmarks.peers.runner import measure_peers
+from benchmarks.start import measure_start, start_targets
+from benchmarks.targets import Target, faults_targets, peers_targets
+
+
+@attrs.frozen
+class Part:
+    """A table of its own."""
+
+    title: str
+    about: str
+    """What a reader of the figures must know."""
+    measure: Callable[[bool], list[Figure]]
+    """Whether quickly: then it takes seconds, and the figures are rough."""
+    targets: Callable[[Sequence[Figure]], Iterator[Target]]
+
+
+def _peers(is_quick: bool) -> list[Figure]:
+    return measure_peers((300,), repeats=1, images=False) if is_quick else measure_peers()
+
+
+def _faults(is_quick: bool) -> list[Figure]:
+    return measure_faults(FAULTS[::2] if is_quick else FAULTS)  # with every other one the patient peers wait long
+
+
+PARTS = {
+    "peers": Part(
+        "Side by side",
+        "All jobs at once, each client in a process of its own, against one small server that speaks their protocols "
+        "and takes 0.5 s for a job. CPU and memory are the client's alone. Medians of three runs, taking turns.",
+        _peers,
+        peers_targets,
+    ),
+    "growth": Part(
+        "How cost grows",
+        "One session in a process of its own, on real sockets, jobs of 0.5 s. Medians of five runs, taking turns; of "
+        "three where there are more than 1,000 jobs.",
+        measure_growth,
+        growth_targets,
+    ),
+    "limits": Part(
+        "Slots and requests",
+        "Whole batches on a virtual clock, jobs of 90 s (spread 20 %), 100 requests a minute unless it says otherwise. "
+        "Efficiency: the time that a scheduler that knows everything would need, over the time taken; beside it what "
+        "asking at a fixed interval could reach at best, by arithmetic. Queries over fixed: beside those of a fixed "
+        "interval with the same delay. No room: the share of requests that were refused for want of a slot.",
+        measure_limits,
+        limits_targets,
+    ),
+    "faults": Part(
+        "Faults",
+        "Three jobs each, every client taken as it comes. Lost: accepted, and the caller has no video, no task id and "
+        "no word of it. Leaked: accepted tasks that nobody knows of.",
+        _faults,
+        faults_targets,
+    ),
+    "start": Part(
+        "Start",
+        "Fresh processes that take turns, medians.",
+        measure_start,
+        start_targets,
+    ),
+}
+"""In the order in which they are measured and told."""

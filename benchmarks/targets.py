@@ -1,0 +1,68 @@
+"""What the figures must reach. A target is a ratio or a count of one run, so that it means the same on any machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from benchmarks.columns import column
+from benchmarks.figures import Figure
+
+LIBRARY, FLOOR = "hailuo-async", "bare aiohttp"
+#: The case that the floor is held against, and those in which the peers must be slower.
+BURST, BURSTS = "300 jobs at 0.5 s", ("300 jobs at 0.5 s", "1,000 jobs at 0.5 s")
+#: What may not happen to any job, whatever the service does.
+NEVER = ("jobs_lost", "jobs_paid_twice", "tasks_leaked")
+
+
+@attrs.frozen
+class Target:
+    """A value that must be at most ``bound``, or at least ``bound`` where ``is_least``."""
+
+    about: str
+    value: float
+    bound: float
+    is_least: bool = False
+
+    @property
+    def holds(self) -> bool:
+        return self.value >= self.bound if self.is_least else self.value <= self.bound
+
+    def __str__(self) -> str:
+        word, relation = "holds" if self.holds else "MISSED", "at least" if self.is_least else "at most"
+        return f"{word:<8}{self.value:>7.3g}, {relation} {self.bound:<7g}{self.about}"
+
+
+def ratios(
+    figures: Sequence[Figure], over: tuple[str, str], under: tuple[str, str], bounds: Mapping[str, float]
+) -> Iterator[Target]:
+    """Targets for one figure's values as multiples of another's, each figure named by its subject and case.
+
+    ``bounds`` has the most that each value may be. There is no target for what was not measured.
+    """
+    found = {(figure.subject, figure.case): figure.values for figure in figures}
+    ours, theirs = found.get(over, {}), found.get(under, {})
+    whose = under[1] if over[0] == under[0] else under[0]
+    for name, bound in bounds.items():
+        if name in ours and name in theirs:
+            yield Target(f"{over[1]}: {column(name).heading} over that of {whose}", ours[name] / theirs[name], bound)
+
+
+def peers_targets(figures: Sequence[Figure]) -> Iterator[Target]:
+    """The library beside the floor, and beside every peer that was there and did its work."""
+    yield from ratios(figures, (LIBRARY, BURST), (FLOOR, BURST), {"wall_s": 1.25, "cpu_s": 1.6})
+    for figure in figures:
+        case, is_peer = figure.case, figure.subject not in (LIBRARY, FLOOR)
+        if (figure.subject, case) == (LIBRARY, BURST):
+            yield Target(f"{case}: longest stall ms", figure.values["stall_ms"], 30.0)
+        elif is_peer and case in BURSTS and not figure.note.startswith("failed"):
+            yield from ratios(figures, (LIBRARY, case), (figure.subject, case), {"wall_s": 1.0, "cpu_s": 1.0})
+
+
+def faults_targets(figures: Sequence[Figure]) -> Iterator[Target]:
+    """Whatever goes wrong, a job is sent once, and its task is known to somebody."""
+    for figure in figures:
+        if figure.subject == LIBRARY:
+            yield Target(f"{figure.case}: POSTs a job", figure.values["posts_per_job"], 1.0)
+            yield Target(f"{figure.case}: lost, paid twice or leaked", sum(figure.values[name] for name in NEVER), 0.0)

@@ -20,7 +20,7 @@ from hailuo_async.errors import ConfigError, HailuoError, shown
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
 
-logger = logging.getLogger("hailuo_async")
+_logger = logging.getLogger("hailuo_async")
 
 
 # --- Of a job ---------------------------------------------------------------------------------------------------------
@@ -149,6 +149,8 @@ Hook: TypeAlias = Callable[[SessionEvent], object]
 
 @attrs.define(eq=False)
 class _Held:
+    """A hook, and whether it has ever raised."""
+
     hook: Hook
     has_failed: bool = False
 
@@ -196,7 +198,7 @@ class Hooks:
                 level = logging.DEBUG if held.has_failed else logging.WARNING
                 held.has_failed = True
                 advice = "correct it, or take it out of session.hooks; what it raises next is logged at DEBUG"
-                logger.log(level, "the hook %s raised: %s", shown(held.hook), advice, exc_info=True)
+                _logger.log(level, "the hook %s raised: %s", shown(held.hook), advice, exc_info=True)
 
 
 def _is_plain(hook: Hook) -> bool:

@@ -35,8 +35,8 @@ try:
     from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, get_meter
     from opentelemetry.metrics import _Gauge as Gauge  # public in all but its name
     from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider, get_tracer
-except ImportError as error:
-    raise ImportError("hailuo_async.otel needs the extra 'otel': pip install 'hailuo-async[otel]'") from error
+except ImportError as _missing:
+    raise ImportError("hailuo_async.otel needs the extra 'otel': pip install 'hailuo-async[otel]'") from _missing
 
 _Attributes: TypeAlias = dict[str, str | int]
 

@@ -17,11 +17,11 @@ import attrs
 
 from benchmarks.scheduling import fixed_interval_queries, ideal_seconds
 from hailuo_async import AsyncSession, ImageToVideo, Success
-from hailuo_async._edges.http import Transport
-from hailuo_async._edges.memory import InMemory
+from hailuo_async._io.http import Transport
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_task_id
 from hailuo_async.emulator import Service
 from hailuo_async.testing import run_virtual
+from hailuo_async.testing.in_memory import InMemory
 
 #: From the client to the service and back.
 LATENCY_S = 0.1

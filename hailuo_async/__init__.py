@@ -3,9 +3,10 @@
 Everything public is imported from here. Start at ``AsyncSession``.
 """
 
-from hailuo_async._edges.reader import Journal
-from hailuo_async._edges.records import JournalState, Record
 from hailuo_async._engine.generation import Generation
+from hailuo_async._images.frame import ImageSource
+from hailuo_async._io.journal.reader import Journal
+from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.errors import (
     AuthenticationError,
     ConfigError,
@@ -43,7 +44,6 @@ from hailuo_async.hooks import (
     SessionEvent,
     StatusSeen,
 )
-from hailuo_async.images import ImageSource
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS, Model
 from hailuo_async.outcomes import Account, Failure, Outcome, Resource, Stats, Status, Success, Video

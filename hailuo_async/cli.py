@@ -2,7 +2,7 @@
 
 Here is what can be given to each command; what they do stands in ``hailuo_async._cli``, and is imported when it is
 called for, so that ``--help`` is quick. What came out goes to stdout, and everything else to stderr. The exit codes are
-the same for every command: ``_cli.ending`` tells what they mean.
+the same for every command: ``_cli.exit_codes`` tells what they mean.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'")
 
-from hailuo_async._cli.ending import DONE, FAILED, USAGE, errors_told, leave
+from hailuo_async._cli.exit_codes import DONE, FAILED, USAGE, errors_told, leave
 from hailuo_async._cli.output import say, speaking, tell
 from hailuo_async.models import MODELS
 
@@ -130,17 +130,17 @@ def generate(
     The task's id is told as soon as there is one. Ctrl-C stops waiting; what was sent goes on at the service, and can
     be fetched with --task-id.
     """
-    from hailuo_async._cli.generate import Errand, build_job, choose_target, name_for
+    from hailuo_async._cli.generate import SingleVideo, build_job, choose_target, name_for
     from hailuo_async._cli.keys import open_session
 
     if task_id is None:
         if image is None:
             raise click.UsageError("give an IMAGE, or the --task-id of what was sent before")
-        errand = Errand(build_job(image, last, options), choose_target(output, name_for(image), journal), journal)
+        errand = SingleVideo(build_job(image, last, options), choose_target(output, name_for(image), journal), journal)
     elif image is not None or last is not None:
         raise click.UsageError("give an IMAGE or a --task-id, not both")
     else:
-        errand = Errand(task_id, choose_target(output, task_id, journal), journal)
+        errand = SingleVideo(task_id, choose_target(output, task_id, journal), journal)
     line = asyncio.run(errand.run(open_session(key_file, journal=journal)))
     sys.exit(errand.report(line, is_json=is_json))
 
@@ -174,9 +174,9 @@ def batch(
 
     Ctrl-C once: nothing more is sent, and what runs is waited for and saved. Twice: it quits at once.
     """
-    from hailuo_async._cli.joblist import read_jobs
+    from hailuo_async._cli.batch.run import Assignment, carry_out
+    from hailuo_async._cli.jobfile.joblist import read_jobs
     from hailuo_async._cli.keys import open_session
-    from hailuo_async._cli.run import Assignment, carry_out
     from hailuo_async._cli.targets import choose_names
 
     read = read_jobs(jobs)
@@ -227,8 +227,8 @@ def demo(
     round: the output folder remembers what was sent, and the second run pays only for what is missing.
     """
     from hailuo_async._cli import demo as work
+    from hailuo_async._cli.batch.run import carry_out
     from hailuo_async._cli.keys import open_session
-    from hailuo_async._cli.run import carry_out
 
     plan = work.read_plan(folder, jobs)
     if not plan.jobs and not plan.unusable:
@@ -252,7 +252,7 @@ def status(journal: Path, is_json: bool) -> NoReturn:
 
     Those that wait for your decision are named. Works beside a batch that runs. Without JOURNAL: videos/batch.db.
     """
-    from hailuo_async._cli.journals import show
+    from hailuo_async._cli.status import show
 
     sys.exit(show(journal, is_json=is_json))
 
@@ -273,7 +273,7 @@ def resolve(
     KEY names it in JOURNAL. Look at the service's dashboard first. Nothing is sent now: to go on, run the command again
     that sent it.
     """
-    from hailuo_async._cli.journals import agree_to_resubmit, decide
+    from hailuo_async._cli.status import agree_to_resubmit, decide
 
     if (task_id is not None) + resubmit + forget != 1:
         raise click.UsageError("give one of --task-id, --resubmit and --forget")

@@ -14,8 +14,8 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
+from hailuo_async._images.frame import ImageSource, check_source
 from hailuo_async.errors import JobError, UnknownCommandWarning, shown
-from hailuo_async.images import ImageSource, check_source
 from hailuo_async.models import CAMERA_COMMANDS, Model, find_model
 
 #: Both seeds: "Required string length: 1 - 2000".

@@ -17,21 +17,21 @@ import aiohttp
 import anyio
 import anyio.to_thread
 
-from hailuo_async._edges.download import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
-from hailuo_async._edges.http import Transport, check_client_session
-from hailuo_async._edges.names import make_directory
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.running import Running, accepted
-from hailuo_async._engine.spending import Allowance
+from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES, SharedUploads
 from hailuo_async._engine.stream import Stream
-from hailuo_async._engine.uploads import MAX_UPLOAD_BYTES, SharedUploads
-from hailuo_async._engine.work import Work
-from hailuo_async._rules.identity import Occurrences
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.frame import ImageSource, check_source, inspect_image
+from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.filenames import make_directory
+from hailuo_async._io.http import Transport, check_client_session
+from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id
 from hailuo_async.errors import ImageError, JobError, SessionClosedError
 from hailuo_async.hooks import Hooks
-from hailuo_async.images import ImageSource, check_source, look_at
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
 from hailuo_async.settings import OnUnknown, check_settings, count, optional_count, optional_seconds, seconds
@@ -125,14 +125,14 @@ class AsyncSession:
         self._client_session = client_session
         self._transport = transport
         self._rng = rng or Random()
-        self._allowance = Allowance(self._settings.max_jobs)
+        self._quota = Quota(self._settings.max_jobs)
         self._hooks = Hooks()
         self._open: Running | None = None
         self._is_used = False
         self._is_closed = False
 
     def __repr__(self) -> str:
-        is_open = self._open is not None and self._open.engine.life.tasks is not None
+        is_open = self._open is not None and self._open.engine.engine_state.tasks is not None
         state = "open" if is_open else "closed" if self._is_used else "not entered"
         return f"<AsyncSession at {self._settings.base_url}, {state}>"
 
@@ -190,11 +190,11 @@ class AsyncSession:
         """
         return Generation(await self._take(job, timeout), self._here().loop)
 
-    async def _take(self, job: Job, timeout: float | None) -> Work:
-        intake = self._here().engine.intake
-        intake.check_queue()
+    async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
+        admission = self._here().engine.admission
+        admission.check_queue()
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return await intake.take(check_job(job), timeout_s, (self._allowance,))
+        return await admission.take(check_job(job), timeout_s, (self._quota,))
 
     async def generate(self, job: Job, *, timeout: float | None = None) -> Video:
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
@@ -202,11 +202,11 @@ class AsyncSession:
         Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
         service has no cancel, and its task id is logged; to keep hold of it use ``submit``, or a journal and a key.
         """
-        here, work = self._here(), await self._take(job, timeout)
+        here, tracked = self._here(), await self._take(job, timeout)
         try:
-            return await Generation(work, here.loop)
+            return await Generation(tracked, here.loop)
         except asyncio.CancelledError:
-            here.engine.intake.withdraw(work)
+            here.engine.admission.withdraw(tracked)
             raise
 
     def stream(
@@ -235,11 +235,11 @@ class AsyncSession:
         Tasks that run go on. To be certain of the moment, leave it under ``contextlib.aclosing``.
         """
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        allowances = (self._allowance, Allowance(optional_count("max_jobs", max_jobs)))
+        quotas = (self._quota, Quota(optional_count("max_jobs", max_jobs)))
         here = self._here()
         uploads = SharedUploads(here.upload) if share_uploads else None
-        take = functools.partial(_take, here.engine, timeout_s, allowances, Occurrences(), uploads)
-        stream = Stream(jobs, take, here.engine.intake, here.engine.life.start_soon)
+        take = functools.partial(_take, here.engine, timeout_s, quotas, DuplicateNumbers(), uploads)
+        stream = Stream(jobs, take, here.engine.admission, here.engine.engine_state.start_soon)
         if save_to is not None:
             stream.begin = functools.partial(anyio.to_thread.run_sync, make_directory, Path(save_to))
             stream.save = functools.partial(here.results.save_outcome, Path(save_to))
@@ -254,7 +254,7 @@ class AsyncSession:
         here = self._here()
         _check_task_id(task_id)
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return Generation(await here.engine.intake.attach(task_id, timeout_s), here.loop)
+        return Generation(await here.engine.admission.attach(task_id, timeout_s), here.loop)
 
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.
@@ -265,7 +265,9 @@ class AsyncSession:
         """
         here = self._here()
         records = await here.journal_or_raise().unfinished()
-        stream = Stream(records, here.engine.intake.recall, here.engine.intake, here.engine.life.start_soon)
+        stream = Stream(
+            records, here.engine.admission.recall, here.engine.admission, here.engine.engine_state.start_soon
+        )
         async with contextlib.aclosing(stream.outcomes()) as outcomes:
             async for outcome in outcomes:
                 yield outcome
@@ -334,7 +336,7 @@ class AsyncSession:
         """
         here = self._here()
         check_source("image", image)
-        frame = await anyio.to_thread.run_sync(look_at, "image", image)
+        frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
         if frame.is_url:
             raise ImageError(field="image", image=frame.name, value="a URL", rule="is not on the web already")
         if frame.size > MAX_UPLOAD_BYTES:
@@ -374,12 +376,12 @@ class AsyncSession:
 async def _take(
     engine: Engine,
     timeout_s: float | None,
-    allowances: tuple[Allowance, ...],
-    asked: Occurrences,
+    quotas: tuple[Quota, ...],
+    asked: DuplicateNumbers,
     uploads: SharedUploads | None,
     item: Job,
-) -> Work:
-    return await engine.intake.take(check_job(item), timeout_s, allowances, asked, uploads)
+) -> TrackedJob:
+    return await engine.admission.take(check_job(item), timeout_s, quotas, asked, uploads)
 
 
 def _check_task_id(task_id: object) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockingError
 
-from hailuo_async.images import look_at
+from hailuo_async._images.frame import inspect_image
 
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
 
@@ -82,7 +82,7 @@ async def test_the_package_may_not_block_the_loop(tmp_path: Path) -> None:
     picture = tmp_path / "picture.jpg"
     picture.write_bytes(b"what the test itself does holds up nobody")
     with pytest.raises(BlockingError):
-        look_at("first_frame_image", picture)
+        inspect_image("first_frame_image", picture)
 
 
 async def test_the_loop_is_in_debug_mode() -> None:

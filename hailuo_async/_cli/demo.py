@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from hailuo_async._cli.lines import Fate, Line
+from hailuo_async._cli.batch.lines import JobResult, Line
+from hailuo_async._cli.batch.run import Assignment
 from hailuo_async._cli.plan import Plan, build_plan, choose_targets, find_pictures
-from hailuo_async._cli.run import Assignment
 from hailuo_async.emulator import Emulator
 from hailuo_async.session import AsyncSession
 
@@ -27,7 +27,7 @@ def read_plan(folder: Path | None, count: int | None) -> Plan:
     """
     if folder is not None:
         return build_plan(find_pictures(folder), count)
-    from hailuo_async._cli.drawings import draw_pictures  # here, for only drawing needs Pillow
+    from hailuo_async._cli.demo_pictures import draw_pictures  # here, for only drawing needs Pillow
 
     return build_plan({f"{name}.jpg": picture for name, picture in draw_pictures().items()}, count)
 
@@ -41,7 +41,7 @@ def build_assignment(plan: Plan, output: Path, *, is_real: bool, is_json: bool) 
         output=output,
         journal=output / JOURNAL_NAME if is_real else None,
         unusable=tuple(
-            Line(key=click.format_filename(bad.name), fate=Fate.UNUSABLE, error=bad.error) for bad in plan.unusable
+            Line(key=click.format_filename(bad.name), fate=JobResult.UNUSABLE, error=bad.error) for bad in plan.unusable
         ),
         is_json=is_json,
     )

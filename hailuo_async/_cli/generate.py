@@ -13,23 +13,23 @@ import attrs
 import click
 
 from hailuo_async import Generation
-from hailuo_async._cli import ending
-from hailuo_async._cli.bill import read_records
+from hailuo_async._cli import exit_codes
+from hailuo_async._cli.batch.bill import read_records
+from hailuo_async._cli.batch.lines import JobResult, Line, exit_code, failed
 from hailuo_async._cli.interrupts import interruptible
-from hailuo_async._cli.lines import Fate, Line, exit_code, failed
 from hailuo_async._cli.output import end_line, json_line, say, tell
 from hailuo_async._cli.plan import free_name
 from hailuo_async._cli.targets import make_folder
-from hailuo_async._edges.names import file_name, is_directory
+from hailuo_async._io.filenames import file_name, is_directory
 from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFailedError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.outcomes import Status
 from hailuo_async.session import AsyncSession
 
 _INTERRUPTED = {
-    Fate.NOT_SENT: "nothing was sent",
-    Fate.UNKNOWN: "it was sent, and perhaps accepted and paid for",
-    Fate.UNFINISHED: "it goes on at the service, and is paid for",
+    JobResult.NOT_SENT: "nothing was sent",
+    JobResult.UNKNOWN: "it was sent, and perhaps accepted and paid for",
+    JobResult.UNFINISHED: "it goes on at the service, and is paid for",
 }
 
 
@@ -74,7 +74,7 @@ def choose_target(output: str | None, name: str, journal: Path | None) -> Path:
 
 
 @attrs.define(eq=False)
-class Errand:
+class SingleVideo:
     """One video to fetch: for a job that is sent, or for a task that was sent before."""
 
     asked: Job | str
@@ -110,15 +110,17 @@ class Errand:
         except HailuoError as error:
             return failed("", error)
         size = (await anyio.Path(path).stat()).st_size
-        return Line(fate=Fate.SAVED, path=path, task_id=video.task_id, seconds_taken=video.seconds_taken, size=size)
+        return Line(
+            fate=JobResult.SAVED, path=path, task_id=video.task_id, seconds_taken=video.seconds_taken, size=size
+        )
 
     def _left(self) -> Line:
         """How it stood when the session was closed."""
         generation = self._generation
         if generation is not None and generation.task_id is not None:
-            return Line(fate=Fate.UNFINISHED, task_id=generation.task_id)
+            return Line(fate=JobResult.UNFINISHED, task_id=generation.task_id)
         is_in_doubt = generation is not None and generation.status is Status.UNKNOWN
-        return Line(fate=Fate.UNKNOWN if is_in_doubt else Fate.NOT_SENT)
+        return Line(fate=JobResult.UNKNOWN if is_in_doubt else JobResult.NOT_SENT)
 
     def report(self, line: Line, *, is_json: bool) -> int:
         """Tells what became of it and how to go on with it, and returns the exit code."""
@@ -134,15 +136,15 @@ class Errand:
             say(f"hailuo-async: interrupted; {_INTERRUPTED[line.fate]}")
         if advice := self._advice(line):
             say(advice)
-        return ending.INTERRUPTED if self.is_interrupted else exit_code([line.fate])
+        return exit_codes.INTERRUPTED if self.is_interrupted else exit_code([line.fate])
 
     def _advice(self, line: Line) -> str | None:
         journal = "" if self.journal is None else shlex.quote(str(self.journal))
-        if line.fate is Fate.UNKNOWN and journal:
+        if line.fate is JobResult.UNKNOWN and journal:
             return f"To decide: hailuo-async status {journal}"
         target, kept = shlex.quote(str(self.target)), f" --journal {journal}" if journal else ""
         fetch = f"hailuo-async generate --task-id {line.task_id or 'ID'} -o {target}{kept}"
-        if line.fate is Fate.UNKNOWN:
+        if line.fate is JobResult.UNKNOWN:
             return f"Look at the service's dashboard. If it has the task, this fetches the video: {fetch}"
         has_ended = isinstance(line.error, TaskFailedError | TaskExpiredError)
         return None if line.path is not None or line.task_id is None or has_ended else f"To have the video: {fetch}"

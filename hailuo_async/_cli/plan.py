@@ -9,8 +9,8 @@ from pathlib import Path
 
 import attrs
 
+from hailuo_async._images.frame import ImageSource, inspect_image
 from hailuo_async.errors import ImageError
-from hailuo_async.images import ImageSource, look_at
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 
 #: A file whose name ends like a picture's was meant to be one: if it is none, that is worth a line.
@@ -94,7 +94,7 @@ def sort_out(pictures: Mapping[str, ImageSource]) -> tuple[dict[str, ImageSource
     unusable = []
     for name, source in pictures.items():
         try:
-            look_at("first_frame_image", source)
+            inspect_image("first_frame_image", source)
         except ImageError as error:
             unusable.append(Unusable(name, error))
         else:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from hailuo_async._edges.names import DEFAULT_SUFFIX, file_name
+from hailuo_async._io.filenames import DEFAULT_SUFFIX, file_name
 
 
 def make_folder(folder: Path) -> None:

@@ -13,16 +13,16 @@ from random import Random
 import anyio
 import attrs
 
-from hailuo_async._edges.http import Transport
-from hailuo_async._edges.journal import JournalWriter
-from hailuo_async._engine.books import Books
+from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.intake import Intake
-from hailuo_async._engine.life import Life
-from hailuo_async._engine.news import News
+from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.poller import Poller
+from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
+from hailuo_async._io.http import Transport
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.lifecycle import Event
@@ -38,12 +38,12 @@ logger = logging.getLogger("hailuo_async")
 class Engine:
     """Runs the rooms of the engine together, and ends them in order."""
 
-    life: Life
+    engine_state: EngineState
     gate: Gate
-    intake: Intake
+    admission: Admission
     submitter: Submitter
     poller: Poller
-    books: Books
+    recorder: JournalRecorder
     _closing: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _grace: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
     """Ends the wait for the POSTs under way."""
@@ -52,19 +52,19 @@ class Engine:
         """Works until it is closed, cancelled, or broken by a bug. Whichever it is, every job has ended then."""
         try:
             async with anyio.create_task_group() as tasks:
-                self.life.tasks = tasks
+                self.engine_state.tasks = tasks
                 tasks.start_soon(self.submitter.run, tasks)
                 tasks.start_soon(self.poller.run, tasks)
-                tasks.start_soon(self.books.keep_up)
+                tasks.start_soon(self.recorder.keep_up)
                 started.set()
                 await self._closing.wait()
                 await self._wind_down()
                 tasks.cancel_scope.cancel()
         except Exception as failure:
             logger.exception("the engine failed")
-            self.life.end("the engine failed: please report this", failure)
+            self.engine_state.end("the engine failed: please report this", failure)
         finally:
-            self.life.end("the session's loop ended, or its task was cancelled")
+            self.engine_state.end("the session's loop ended, or its task was cancelled")
             self._end_all()
 
     def close_nowait(self, grace_s: float) -> None:
@@ -72,24 +72,27 @@ class Engine:
 
         Of several who close it, the least patient has his way.
         """
-        self.life.end("the session is closed")
+        self.engine_state.end("the session is closed")
         self._grace.deadline = min(self._grace.deadline, loop_time() + grace_s)
         self._closing.set()
 
     async def _wind_down(self) -> None:
         self.gate.close()
-        self.submitter.drop_all_nowait(Event.ABANDON, self.life.error)
+        self.submitter.drop_all_nowait(Event.ABANDON, self.engine_state.error)
         with self._grace:
             await self.submitter.landed()
 
     def _end_all(self) -> None:
         self.gate.close()
-        while self.intake.live:  # each end may bring others: those of a stream that ends with it
-            work = next(iter(self.intake.live))
-            if work.status is Status.SENDING:
-                work.fail(Event.DOUBT, SubmissionUnknownError(reason=self.life.reason, key=work.key or work.identity))
+        while self.admission.live:  # each end may bring others: those of a stream that ends with it
+            tracked = next(iter(self.admission.live))
+            if tracked.status is Status.SENDING:
+                tracked.fail(
+                    Event.DOUBT,
+                    SubmissionUnknownError(reason=self.engine_state.reason, key=tracked.key or tracked.identity),
+                )
             else:
-                work.fail(Event.ABANDON, self.life.error())
+                tracked.fail(Event.ABANDON, self.engine_state.error())
 
 
 def build_engine(
@@ -98,16 +101,16 @@ def build_engine(
     journal: JournalWriter | None,
     wall_clock: Callable[[], float],
     rng: Random,
-    news: News,
+    emitter: EventEmitter,
 ) -> Engine:
     """An engine for ``settings``, wired and not yet running."""
-    life = Life()
-    gate = Gate(Slots(settings.max_running, rng), Budget(), rng, news)
-    books = Books(journal, str(settings.journal), settings.journal_prompts)
+    engine_state = EngineState()
+    gate = Gate(Slots(settings.max_running, rng), Budget(), rng, emitter)
+    recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts)
     cadence = Cadence(*settings.poll_interval, rng)
-    poller = Poller(gate, transport, books, cadence, settings.poll_interval)
+    poller = Poller(gate, transport, recorder, cadence, settings.poll_interval)
     resubmits = settings.on_unknown == "resubmit"
-    submitter = Submitter(gate, transport, books, settings.base_url, resubmits, wall_clock, news)
-    intake = Intake(submitter, poller, gate, books, settings.max_queued, life, wall_clock, news)
-    submitter.on_landed, submitter.on_taken = intake.landed, intake.taken
-    return Engine(life, gate, intake, submitter, poller, books)
+    submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter)
+    admission = Admission(submitter, poller, gate, recorder, settings.max_queued, engine_state, wall_clock, emitter)
+    submitter.on_landed, submitter.on_taken = admission.landed, admission.taken
+    return Engine(engine_state, gate, admission, submitter, poller, recorder)

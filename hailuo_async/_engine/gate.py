@@ -20,7 +20,7 @@ import anyio
 import attrs
 
 from hailuo_async._engine.clock import loop_time
-from hailuo_async._engine.news import News
+from hailuo_async._engine.events import EventEmitter
 from hailuo_async._rules.budget import Budget, Use
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
@@ -43,7 +43,7 @@ class Gate:
     slots: Slots
     budget: Budget
     _rng: Random
-    _news: News = attrs.field(factory=News)
+    _emitter: EventEmitter = attrs.field(factory=EventEmitter)
     refusals: int = attrs.field(default=0, init=False)
     """Requests that the service refused for being too many, of either kind."""
     _is_closed: bool = attrs.field(default=False, init=False)
@@ -93,7 +93,7 @@ class Gate:
 
     # --- Going through ---
 
-    def take_submit(self, is_heavy: bool) -> float:
+    def acquire_submit(self, is_heavy: bool) -> float:
         """A POST leaves. Returns the time, for what is learned from its answer."""
         now = loop_time()
         self._uploads += is_heavy
@@ -101,7 +101,7 @@ class Gate:
         self.budget.sent(now, Use.SUBMIT)
         return now
 
-    def take_query(self) -> float:
+    def acquire_query(self) -> float:
         """A query leaves, or any other request that is not a submit. Returns the time."""
         now = loop_time()
         self.budget.sent(now, Use.QUERY)
@@ -154,7 +154,7 @@ class Gate:
             logger.warning(words, reason)
         self._unreachable_until = now + self._unreachable_s * self._rng.uniform(0.5, 1.0)
         self._unreachable_s = min(_UNREACHABLE_LONGEST_S, 2 * self._unreachable_s)
-        self._news.gate_closed("unreachable", self._unreachable_until - now)
+        self._emitter.gate_closed("unreachable", self._unreachable_until - now)
 
     def _wake(self) -> None:
         """Lets everyone who waits ask the rules again."""
@@ -170,7 +170,7 @@ class Gate:
         if closed_until is not None and closed_until > max(now, self._told_closed_until):
             self._told_closed_until = closed_until
             logger.info("the request budget is spent: nothing is sent for %.1f s", closed_until - now)
-            self._news.gate_closed("request_rate", closed_until - now)
+            self._emitter.gate_closed("request_rate", closed_until - now)
         if answer.hints.ignored and not self._told_ignored:
             self._told_ignored = True
             words = "headers that cannot be believed are ignored: %s; see whether a proxy changes them"

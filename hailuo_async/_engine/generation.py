@@ -6,7 +6,7 @@ import asyncio
 import copy
 from collections.abc import AsyncGenerator, Generator
 
-from hailuo_async._engine.work import Work
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async.errors import HailuoError, SessionClosedError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
@@ -21,8 +21,8 @@ class Generation:
 
     __slots__ = ("_loop", "_work")
 
-    def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
-        self._work = work
+    def __init__(self, tracked: TrackedJob, loop: asyncio.AbstractEventLoop) -> None:
+        self._work = tracked
         self._loop = loop
 
     def __repr__(self) -> str:
@@ -53,38 +53,38 @@ class Generation:
         return self._video().__await__()
 
     async def _video(self) -> Video:
-        work = self._here()
-        await work.ended()
-        if work.video is None:
-            raise _own_copy(work.error)
-        return work.video
+        tracked = self._here()
+        await tracked.ended()
+        if tracked.video is None:
+            raise _own_copy(tracked.error)
+        return tracked.video
 
     async def accepted(self) -> str:
         """The task id, as soon as the service has accepted the job. Raises what it ended in if it never was.
 
         Cancelling it cancels only this wait.
         """
-        work = self._here()
-        while work.status in (Status.QUEUED, Status.SENDING):
-            await work.changed()
-        if work.task_id is None:
-            raise _own_copy(work.error)
-        return work.task_id
+        tracked = self._here()
+        while tracked.status in (Status.QUEUED, Status.SENDING):
+            await tracked.changed()
+        if tracked.task_id is None:
+            raise _own_copy(tracked.error)
+        return tracked.task_id
 
     async def updates(self) -> AsyncGenerator[Status]:
         """Its status now, and then every change, up to the final one. A slow reader misses none."""
-        work = self._here()
-        seen = len(work.history) - 1
+        tracked = self._here()
+        seen = len(tracked.history) - 1
         while True:
-            while seen < len(work.history):
-                status = work.history[seen]
+            while seen < len(tracked.history):
+                status = tracked.history[seen]
                 seen += 1
                 yield status
                 if status.is_final:
                     return
-            await work.changed()
+            await tracked.changed()
 
-    def _here(self) -> Work:
+    def _here(self) -> TrackedJob:
         if asyncio.get_running_loop() is not self._loop:
             raise SessionClosedError(reason="this generation belongs to another event loop", task_id=self.task_id)
         return self._work

@@ -21,12 +21,12 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from hailuo_async._edges.http import Transport
-from hailuo_async._engine.books import Books
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.work import Work
-from hailuo_async._rules.cadence import Cadence, Watched
+from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._io.http import Transport
+from hailuo_async._rules.cadence import Cadence, PollState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.reports import Report, Unreadable, read_report
@@ -54,11 +54,11 @@ class Poller:
 
     _gate: Gate
     _transport: Transport
-    _books: Books
+    _recorder: JournalRecorder
     _cadence: Cadence
     _interval_s: tuple[float, float]
-    _tasks: dict[str, Work] = attrs.field(factory=dict, init=False)
-    _due: list[tuple[float, int, Work]] = attrs.field(factory=list, init=False)
+    _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
+    _due: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
     """A heap. What has ended meanwhile stays in it until it comes up."""
     _ticks: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _added: anyio.Event = attrs.field(factory=anyio.Event, init=False)
@@ -72,22 +72,22 @@ class Poller:
         """Tasks that are waited for."""
         return len(self._tasks)
 
-    def find(self, task_id: str) -> Work | None:
+    def find(self, task_id: str) -> TrackedJob | None:
         """The work that waits for ``task_id``, if there is one."""
         return self._tasks.get(task_id)
 
-    def watch_nowait(self, work: Work, *, ask_now: bool = False) -> None:
-        """Waits for the task of ``work`` from now on; ``ask_now`` if it may have ended long ago."""
-        if work.task_id is None:
+    def watch_nowait(self, tracked: TrackedJob, *, ask_now: bool = False) -> None:
+        """Waits for the task of ``tracked`` from now on; ``ask_now`` if it may have ended long ago."""
+        if tracked.task_id is None:
             raise ValueError("a job without a task id cannot be asked about")
         now = loop_time()
-        work.watched = Watched.new(work.task_id, work.kind, now, is_whole=not work.is_attached)
-        self._tasks[work.task_id] = work
-        self._push(work, now if ask_now else self._next_due(work.watched, now))
+        tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
+        self._tasks[tracked.task_id] = tracked
+        self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
 
-    def forget_nowait(self, work: Work) -> None:
+    def forget_nowait(self, tracked: TrackedJob) -> None:
         """Waits for it no longer. The task goes on at the service; its slot counts as free here."""
-        self._unwatch(work, None)
+        self._unwatch(tracked, None)
 
     async def run(self, tasks: TaskGroup) -> None:
         """Asks until the gate is closed for good, each query in a task of its own."""
@@ -96,22 +96,22 @@ class Poller:
                 await self._something_is_due()
                 await self._in_flight.acquire()
                 is_scarce = await self._gate.wait_for_query()
-                work = self._pop_worthiest() if is_scarce else self._pop_earliest()
-                if work is None:
+                tracked = self._pop_worthiest() if is_scarce else self._pop_earliest()
+                if tracked is None:
                     self._in_flight.release()
                 else:
-                    tasks.start_soon(self._ask, work, self._gate.take_query())
+                    tasks.start_soon(self._ask, tracked, self._gate.acquire_query())
 
     # --- What is due ---
 
-    def _next_due(self, watched: Watched, now: float) -> float:
+    def _next_due(self, poll_state: PollState, now: float) -> float:
         running = len(self._tasks)
         rate = self._gate.budget.query_rate(now, self._cadence.turnover(running))
-        return self._cadence.next_due(watched, now, rate, running)
+        return self._cadence.next_due(poll_state, now, rate, running)
 
-    def _push(self, work: Work, due: float) -> None:
-        heapq.heappush(self._due, (due, next(self._ticks), work))
-        if self._due[0][2] is work:  # what comes later than the first needs no look
+    def _push(self, tracked: TrackedJob, due: float) -> None:
+        heapq.heappush(self._due, (due, next(self._ticks), tracked))
+        if self._due[0][2] is tracked:  # what comes later than the first needs no look
             self._added.set()
 
     async def _something_is_due(self) -> None:
@@ -121,27 +121,27 @@ class Poller:
             with anyio.move_on_after(delay):
                 await self._added.wait()
 
-    def _pop_earliest(self) -> Work | None:
-        _, _, work = heapq.heappop(self._due)
-        return work if work.watched is not None else None
+    def _pop_earliest(self) -> TrackedJob | None:
+        _, _, tracked = heapq.heappop(self._due)
+        return tracked if tracked.poll_state is not None else None
 
-    def _pop_worthiest(self) -> Work | None:
+    def _pop_worthiest(self) -> TrackedJob | None:
         """Of all that are due, the one that has probably been finished longest. The others stay due.
 
         None, if even that one is not worth a request any more: while it waited, what others showed has moved the price.
         """
         now = loop_time()
-        due: list[tuple[float, Watched, Work]] = []
+        due: list[tuple[float, PollState, TrackedJob]] = []
         while self._due and self._due[0][0] <= now:
-            at, _, work = heapq.heappop(self._due)
-            if work.watched is not None:
-                due.append((at, work.watched, work))
+            at, _, tracked = heapq.heappop(self._due)
+            if tracked.poll_state is not None:
+                due.append((at, tracked.poll_state, tracked))
         if not due:
             return None
         best = max(due, key=lambda entry: self._cadence.worth(entry[1], now))
-        for at, _, work in due:
-            if work is not best[2]:
-                self._push(work, at)
+        for at, _, tracked in due:
+            if tracked is not best[2]:
+                self._push(tracked, at)
         due_at = self._next_due(best[1], now)
         if due_at <= now + RECONSIDER_S:
             return best[2]
@@ -150,80 +150,82 @@ class Poller:
 
     # --- Asking ---
 
-    async def _ask(self, work: Work, sent_at: float) -> None:
+    async def _ask(self, tracked: TrackedJob, sent_at: float) -> None:
         try:
-            answer = await self._transport.send(build_query(work.task_id or "", work.query_path), QUERY_TIMEOUT_S)
+            answer = await self._transport.send(build_query(tracked.task_id or "", tracked.query_path), QUERY_TIMEOUT_S)
         finally:
             self._in_flight.release()
         self._gate.request_answered(answer, sent_at)
-        watched = work.watched
-        if watched is None:
+        poll_state = tracked.poll_state
+        if poll_state is None:
             return  # its deadline passed meanwhile
         match answer.verdict:
             case Verdict.ACCEPTED:
-                await self._heed(work, watched, read_report(answer, watched.task_id, work.created_at))
-            case Verdict.REFUSED if self._is_final(work, answer):
-                await self._fail(work, watched, _final_error(answer, watched.task_id))
+                await self._handle_report(
+                    tracked, poll_state, read_report(answer, poll_state.task_id, tracked.created_at)
+                )
+            case Verdict.REFUSED if self._is_final(tracked, answer):
+                await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
             case _:
-                self._ask_again(work, watched, answer.message)
+                self._ask_again(tracked, poll_state, answer.message)
 
-    async def _heed(self, work: Work, watched: Watched, report: Report | Unreadable) -> None:
+    async def _handle_report(self, tracked: TrackedJob, poll_state: PollState, report: Report | Unreadable) -> None:
         match report:
             case Unreadable(reason):
-                self._ask_again(work, watched, reason)
+                self._ask_again(tracked, poll_state, reason)
             case Report(video=Video() as video):
-                await self._succeed(work, watched, video)
+                await self._succeed(tracked, poll_state, video)
             case Report(status=Status.FAILED, reason=reason):
-                await self._fail(work, watched, TaskFailedError(reason=reason, task_id=watched.task_id))
+                await self._fail(tracked, poll_state, TaskFailedError(reason=reason, task_id=poll_state.task_id))
             case Report(status=status, word=word):
-                self._still_running(work, watched, status, word)
+                self._still_running(tracked, poll_state, status, word)
 
-    def _still_running(self, work: Work, watched: Watched, status: Status | None, word: str) -> None:
+    def _still_running(self, tracked: TrackedJob, poll_state: PollState, status: Status | None, word: str) -> None:
         now = loop_time()
         if status is None and word not in self._told_words:
             self._told_words.add(word)
             words = "nobody knows what the status %r means; task %s is waited for: please report this word"
-            logger.warning(words, word, watched.task_id)
-        work.failed_queries = 0
+            logger.warning(words, word, poll_state.task_id)
+        tracked.failed_queries = 0
         if status is not None:
-            work.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
-        self._cadence.asked(watched, now, status is Status.PENDING)
-        self._push(work, self._next_due(watched, now))
+            tracked.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
+        self._cadence.asked(poll_state, now, status is Status.PENDING)
+        self._push(tracked, self._next_due(poll_state, now))
 
-    def _ask_again(self, work: Work, watched: Watched, reason: str) -> None:
+    def _ask_again(self, tracked: TrackedJob, poll_state: PollState, reason: str) -> None:
         """At growing intervals, from the shortest to the longest: what failed once may fail for a while."""
         now = loop_time()
         shortest, longest = self._interval_s
-        delay = min(longest, shortest * 2 ** min(work.failed_queries, 16))
-        work.failed_queries += 1
-        logger.debug("task %s is asked again in %.1f s: %s", watched.task_id, delay, reason)
-        self._push(work, now + delay)
+        delay = min(longest, shortest * 2 ** min(tracked.failed_queries, 16))
+        tracked.failed_queries += 1
+        logger.debug("task %s is asked again in %.1f s: %s", poll_state.task_id, delay, reason)
+        self._push(tracked, now + delay)
 
-    def _is_final(self, work: Work, answer: Answer) -> bool:
+    def _is_final(self, tracked: TrackedJob, answer: Answer) -> bool:
         if not answer.is_envelope:
             return False  # a proxy's page is not the service's word
         if answer.refusal is Refusal.NOT_FOUND:
-            return loop_time() - work.accepted_at > NOT_FOUND_GRACE_S
+            return loop_time() - tracked.accepted_at > NOT_FOUND_GRACE_S
         return answer.refusal is Refusal.AUTHENTICATION
 
     # --- Ends ---
 
-    async def _succeed(self, work: Work, watched: Watched, video: Video) -> None:
-        work.ended_at = self._cadence.ended(watched, loop_time(), video.seconds_taken)
-        self._unwatch(work, work.ended_at)
-        await self._books.succeeded(work, video)
-        work.succeed(video)
+    async def _succeed(self, tracked: TrackedJob, poll_state: PollState, video: Video) -> None:
+        tracked.ended_at = self._cadence.ended(poll_state, loop_time(), video.seconds_taken)
+        self._unwatch(tracked, tracked.ended_at)
+        await self._recorder.succeeded(tracked, video)
+        tracked.succeed(video)
 
-    async def _fail(self, work: Work, watched: Watched, error: HailuoError) -> None:
-        self._unwatch(work, self._cadence.ended(watched, loop_time(), None))
-        await self._books.failed(work, error)
-        work.fail(Event.FAIL, error)
+    async def _fail(self, tracked: TrackedJob, poll_state: PollState, error: HailuoError) -> None:
+        self._unwatch(tracked, self._cadence.ended(poll_state, loop_time(), None))
+        await self._recorder.failed(tracked, error)
+        tracked.fail(Event.FAIL, error)
 
-    def _unwatch(self, work: Work, ended_at: float | None) -> None:
+    def _unwatch(self, tracked: TrackedJob, ended_at: float | None) -> None:
         """From here on its end is certain: its slot is free, and no deadline can come between."""
-        work.watched = None
-        work.cancel_deadline()
-        self._tasks.pop(work.task_id or "", None)
+        tracked.poll_state = None
+        tracked.cancel_deadline()
+        self._tasks.pop(tracked.task_id or "", None)
         self._gate.task_ended(ended_at)
 
 

@@ -19,14 +19,14 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async._edges.download import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Downloads
-from hailuo_async._edges.journal import JournalWriter
-from hailuo_async._edges.names import is_directory, make_directory, suffix_for, target_for
+from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
-from hailuo_async._engine.intake import Intake
-from hailuo_async._engine.life import Life
-from hailuo_async._engine.news import News
+from hailuo_async._engine.state import EngineState
+from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Downloads
+from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Failure, Success, Video
 
@@ -39,10 +39,10 @@ class Results:
 
     _downloads: Downloads
     _journal: JournalWriter | None
-    _intake: Intake
-    _life: Life
+    _admission: Admission
+    _engine_state: EngineState
     _loop: asyncio.AbstractEventLoop
-    _news: News
+    _emitter: EventEmitter
     _saving: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
 
     async def save(
@@ -71,7 +71,7 @@ class Results:
                 task_id=video.task_id,
                 on_whole=functools.partial(self._note_saved, video, target),
             )
-            await self._news.downloaded(video, key, target, began_at)
+            await self._emitter.downloaded(video, key, target, began_at)
             return target
 
     async def save_outcome(self, directory: Path, success: Success) -> Success | Failure:
@@ -96,13 +96,13 @@ class Results:
 
     async def _fresh_url(self, task_id: str) -> str:
         """Where a result lies now, by the service's own word."""
-        return (await Generation(await self._intake.attach(task_id, None, is_asked=True), self._loop)).url
+        return (await Generation(await self._admission.attach(task_id, None, is_asked=True), self._loop)).url
 
     async def _saved_before(self, video: Video) -> Path | None:
         """Where the journal says that the video was saved, if it is still there."""
         if self._journal is None:
             return None
-        self._life.check()
+        self._engine_state.check()
         try:
             record = await self._journal.look_for_task(video.task_id)
         except JournalError as error:

@@ -11,18 +11,18 @@ import aiohttp
 import anyio
 import attrs
 
-from hailuo_async._edges.download import Downloads
-from hailuo_async._edges.http import Http, Transport, proxy_for
-from hailuo_async._edges.journal import JournalWriter
 from hailuo_async._engine.engine import Engine, build_engine
-from hailuo_async._engine.news import News
+from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
+from hailuo_async._images.frame import Frame, check_source
+from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.http import Http, Transport, proxy_for
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import ConfigError, HailuoError, ImageError, ProtocolError
 from hailuo_async.hooks import Hooks
-from hailuo_async.images import Frame, check_source
 from hailuo_async.outcomes import Stats, Status
 from hailuo_async.settings import Settings
 
@@ -59,7 +59,7 @@ class Running:
             journal = await JournalWriter.open(settings.journal, base_url=settings.base_url, now=_wall_clock)
         try:
             line = transport or Http.open(settings, client_session)
-            here = cls._assembled(settings, line, journal, rng, News(hooks))
+            here = cls._assembled(settings, line, journal, rng, EventEmitter(hooks))
         except BaseException:
             if journal is not None:
                 with anyio.CancelScope(shield=True):
@@ -77,21 +77,21 @@ class Running:
 
     @classmethod
     def _assembled(
-        cls, settings: Settings, line: Transport, journal: JournalWriter | None, rng: Random, news: News
+        cls, settings: Settings, line: Transport, journal: JournalWriter | None, rng: Random, emitter: EventEmitter
     ) -> Running:
-        engine = build_engine(settings, line, journal, _wall_clock, rng, news)
+        engine = build_engine(settings, line, journal, _wall_clock, rng, emitter)
         is_private = settings.allow_private_network or settings.is_local
         proxy = proxy_for("https://results.invalid")
         downloads = Downloads(allow_private_network=is_private, proxy=None if settings.is_local else proxy)
         loop = asyncio.get_running_loop()
-        results = Results(downloads, journal, engine.intake, engine.life, loop, news)
+        results = Results(downloads, journal, engine.admission, engine.engine_state, loop, emitter)
         return cls(loop, engine, results, downloads, line, journal)
 
     async def _run(self, started: anyio.Event) -> None:
         try:
             await self.engine.run(started)
         finally:
-            for close in (self.engine.books.aclose, self._downloads.aclose, self._transport.aclose):
+            for close in (self.engine.recorder.aclose, self._downloads.aclose, self._transport.aclose):
                 with anyio.move_on_after(CLOSING_S, shield=True):
                     await close()
 
@@ -106,7 +106,7 @@ class Running:
         """One request that is no job's, when the budget allows it. Cancelling it tears it, and costs nothing."""
         gate = self.engine.gate
         await gate.wait_for_query()
-        sent_at = gate.take_query()
+        sent_at = gate.acquire_query()
         answer = unknown("cancelled")
         try:
             timeout_s = REQUEST_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
@@ -129,16 +129,16 @@ class Running:
 
     def journal_or_raise(self) -> JournalWriter:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
-        self.engine.life.check()
+        self.engine.engine_state.check()
         if self._journal is None:
             raise ConfigError(field="journal", value=None, rule="names the file to go on from")
         return self._journal
 
     def stats(self) -> Stats:
         """The engine at a glance."""
-        gate, ended = self.engine.gate, self.engine.intake.ended
+        gate, ended = self.engine.gate, self.engine.admission.ended
         return Stats(
-            queued=self.engine.intake.queued,
+            queued=self.engine.admission.queued,
             running=gate.slots.running,
             limit=gate.slots.limit,
             requests_left=gate.budget.remaining(self.loop.time()),

@@ -22,8 +22,8 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from hailuo_async._engine.intake import Intake
-from hailuo_async._engine.work import Work
+from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
 from hailuo_async.outcomes import Failure, Outcome, Status, Success
@@ -42,8 +42,8 @@ class Stream:
     """One stream: a feeder that pulls items and has each taken, and a reader that yields how they ended."""
 
     _items: Iterable[Any] | AsyncIterable[Any]
-    _take: Callable[[Any], Awaitable[Work]]
-    _intake: Intake
+    _take: Callable[[Any], Awaitable[TrackedJob]]
+    _admission: Admission
     _start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
     begin: Callable[[], Awaitable[object]] | None = attrs.field(default=None, init=False)
     """Awaited before the first is pulled; what it raises ends the stream."""
@@ -53,9 +53,9 @@ class Stream:
     _saves: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
     """Of the videos that are being saved, or wait to be."""
     _preparing: int = attrs.field(default=0, init=False)
-    _waiting: set[Work] = attrs.field(factory=set, init=False)
+    _waiting: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Taken, and not sent."""
-    _running: set[Work] = attrs.field(factory=set, init=False)
+    _running: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Sent, and not ended."""
     _unread: deque[Outcome] = attrs.field(factory=deque, init=False)
     _is_fed: bool = attrs.field(default=False, init=False)
@@ -80,8 +80,8 @@ class Stream:
         finally:
             self._stop_nowait()
             self._stop_saving_nowait()
-            for work in list(self._running):
-                self._intake.withdraw(work)
+            for tracked in list(self._running):
+                self._admission.withdraw(tracked)
 
     def _read_nowait(self) -> Outcome:
         outcome = self._unread.popleft()
@@ -91,9 +91,9 @@ class Stream:
     def _stop_nowait(self) -> None:
         """Pulls nothing more, and takes back what was not sent."""
         self._stop_pulling_nowait()
-        for work in [*self._waiting, *self._running]:
-            if work.task_id is None:
-                self._intake.withdraw(work)
+        for tracked in [*self._waiting, *self._running]:
+            if tracked.task_id is None:
+                self._admission.withdraw(tracked)
 
     def _stop_pulling_nowait(self) -> None:
         self._is_stopped = True
@@ -146,45 +146,45 @@ class Stream:
         try:
             if self._is_stopped:  # a cancelled task still runs up to its first await, and taking may need none
                 return
-            work = await self._take(item)
+            tracked = await self._take(item)
         except HailuoError as error:
             if stops_everything(error):
                 self._stop_with(error)
             else:
                 self._tell(Failure(item, getattr(item, "key", None), index, error))
         else:
-            self._watch(index, item, work)
+            self._watch(index, item, tracked)
         finally:
             self._preparing -= 1
             self._wake()
 
-    def _watch(self, index: int, item: Any, work: Work) -> None:
-        def look(work: Work) -> None:
-            self._waiting.discard(work)
-            self._running.discard(work)
-            if work.status is Status.QUEUED:
-                self._waiting.add(work)
-            elif not work.status.is_final:
-                self._running.add(work)
+    def _watch(self, index: int, item: Any, tracked: TrackedJob) -> None:
+        def look(tracked: TrackedJob) -> None:
+            self._waiting.discard(tracked)
+            self._running.discard(tracked)
+            if tracked.status is Status.QUEUED:
+                self._waiting.add(tracked)
+            elif not tracked.status.is_final:
+                self._running.add(tracked)
             else:
-                self._end(index, work)
+                self._end(index, tracked)
             self._wake()
 
-        work.listeners.append(look)
-        look(work)
+        tracked.listeners.append(look)
+        look(tracked)
         if self._is_stopped:  # while it was taken: its cancellation came too late
-            self._intake.withdraw(work)
+            self._admission.withdraw(tracked)
 
-    def _end(self, index: int, work: Work) -> None:
-        error = work.error
-        if error is not None and stops_everything(error) and not _is_left_behind(work):
+    def _end(self, index: int, tracked: TrackedJob) -> None:
+        error = tracked.error
+        if error is not None and stops_everything(error) and not _is_left_behind(tracked):
             self._stop_with(error)
-            if work.task_id is None:
+            if tracked.task_id is None:
                 return  # never sent: it is as if it had not been pulled
-        if work.video is not None:
-            self._succeed(Success(work.job, work.key, index, work.video))
+        if tracked.video is not None:
+            self._succeed(Success(tracked.job, tracked.key, index, tracked.video))
         elif error is not None:
-            self._tell(Failure(work.job, work.key, index, error))
+            self._tell(Failure(tracked.job, tracked.key, index, error))
 
     def _succeed(self, success: Success) -> None:
         if self.save is None:
@@ -247,12 +247,12 @@ async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator
             await items.aclose()
 
 
-def _is_left_behind(work: Work) -> bool:
+def _is_left_behind(tracked: TrackedJob) -> bool:
     """Whether what the journal says of it ends this job alone: it was left there unsent, or taken out meanwhile.
 
     A journal that fails ends a job by refusing its POST, or before there is a work.
     """
-    return isinstance(work.error, JournalError) and work.status is Status.ABANDONED
+    return isinstance(tracked.error, JournalError) and tracked.status is Status.ABANDONED
 
 
 def _unwrapped(error: Exception) -> BaseException:

@@ -27,12 +27,12 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
-from hailuo_async._edges.http import Transport
-from hailuo_async._engine.books import Books
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.news import News
-from hailuo_async._engine.work import Work
+from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._io.http import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_task_id, unknown, unsent
@@ -62,7 +62,7 @@ _TORN = unknown("the session was closed before the answer came")
 _TAKEN = unsent("another session works on it", RuntimeError("taken over"))
 
 
-def _nobody(work: Work) -> None:
+def _nobody(tracked: TrackedJob) -> None:
     """Until the intake listens."""
 
 
@@ -72,16 +72,16 @@ class Submitter:
 
     _gate: Gate
     _transport: Transport
-    _books: Books
+    _recorder: JournalRecorder
     _origin: str
     _resubmits: bool
     _wall_clock: Callable[[], float]
-    _news: News
-    on_landed: Callable[[Work], None] = attrs.field(default=_nobody, init=False)
+    _emitter: EventEmitter
+    on_landed: Callable[[TrackedJob], None] = attrs.field(default=_nobody, init=False)
     """Told of each job whose POST was accepted, or has to be made again."""
-    on_taken: Callable[[Work], None] = attrs.field(default=_nobody, init=False)
+    on_taken: Callable[[TrackedJob], None] = attrs.field(default=_nobody, init=False)
     """Told of each job that another session took over before its POST."""
-    _queue: list[tuple[int, Work]] = attrs.field(factory=list, init=False)
+    _queue: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
     """A heap by ticket: a job that was refused for want of room goes back to its own place."""
     _filled: anyio.Event = attrs.field(factory=anyio.Event, init=False)
     _under_way: int = attrs.field(default=0, init=False)
@@ -92,23 +92,23 @@ class Submitter:
         """Jobs that wait for a slot."""
         return len(self._queue)
 
-    def put_nowait(self, work: Work) -> None:
+    def put_nowait(self, tracked: TrackedJob) -> None:
         """Puts a job into the queue, at the place of its ticket."""
-        heapq.heappush(self._queue, (work.ticket, work))
+        heapq.heappush(self._queue, (tracked.ticket, tracked))
         self._filled.set()
 
-    def drop_nowait(self, work: Work) -> None:
+    def drop_nowait(self, tracked: TrackedJob) -> None:
         """Takes a job out of the queue, if it is in it. It was not sent, and costs nothing."""
-        if (work.ticket, work) in self._queue:
-            self._queue.remove((work.ticket, work))
+        if (tracked.ticket, tracked) in self._queue:
+            self._queue.remove((tracked.ticket, tracked))
             heapq.heapify(self._queue)
 
     def drop_all_nowait(self, event: Event, build: Callable[[], HailuoError]) -> None:
         """Ends every job that has not been sent, each with an error of its own. In a journal they stay intended."""
         queue, self._queue = self._queue, []
-        for _, work in sorted(queue, key=operator.itemgetter(0)):
-            if not work.status.is_final:  # a stream that ends with one of them takes back the others itself
-                work.fail(event, build())
+        for _, tracked in sorted(queue, key=operator.itemgetter(0)):
+            if not tracked.status.is_final:  # a stream that ends with one of them takes back the others itself
+                tracked.fail(event, build())
 
     async def run(self, tasks: TaskGroup) -> None:
         """Draws from the queue until the gate is closed for good, and sends each job in a task of its own."""
@@ -120,8 +120,8 @@ class Submitter:
                 is_heavy = self._queue[0][1].is_heavy
                 await self._gate.wait_for_submit(is_heavy)
                 if self._queue and self._queue[0][1].is_heavy == is_heavy:
-                    _, work = heapq.heappop(self._queue)
-                    self._send_nowait(work, tasks)
+                    _, tracked = heapq.heappop(self._queue)
+                    self._send_nowait(tracked, tasks)
 
     async def landed(self) -> None:
         """Returns when no POST is under way."""
@@ -129,108 +129,108 @@ class Submitter:
             self._all_landed = anyio.Event()
             await self._all_landed.wait()
 
-    def _send_nowait(self, work: Work, tasks: TaskGroup) -> None:
-        work.sent_at = self._gate.take_submit(work.is_heavy)
-        work.attempts += 1
+    def _send_nowait(self, tracked: TrackedJob, tasks: TaskGroup) -> None:
+        tracked.sent_at = self._gate.acquire_submit(tracked.is_heavy)
+        tracked.attempts += 1
         self._under_way += 1
-        work.move(Event.SEND)
-        tasks.start_soon(self._send, work)
+        tracked.move(Event.SEND)
+        tasks.start_soon(self._send, tracked)
 
-    async def _send(self, work: Work) -> None:
+    async def _send(self, tracked: TrackedJob) -> None:
         answer, posted_at = _NOT_SENT, self._wall_clock()
         try:
-            if not await self._books.sending(work, posted_at):
+            if not await self._recorder.sending(tracked, posted_at):
                 answer = _TAKEN
-            elif work.request is not None:
+            elif tracked.request is not None:
                 answer = _TORN
-                answer = await self._transport.send(work.request, _answer_timeout_s(work, work.request))
+                answer = await self._transport.send(tracked.request, _answer_timeout_s(tracked, tracked.request))
         except JournalError as error:
             answer = unsent(str(error), error)
         finally:
             # Every await in here is shielded and bounded by the books: a cancelled POST is settled like any other.
-            await self._settle(work, answer, posted_at)
+            await self._settle(tracked, answer, posted_at)
             self._under_way -= 1
             if not self._under_way:
                 self._all_landed.set()
 
-    async def _settle(self, work: Work, answer: Answer, posted_at: float) -> None:
+    async def _settle(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
         task_id = read_task_id(answer.data)
         if answer.verdict is Verdict.ACCEPTED and task_id is None:
             answer = unknown("it was accepted without a task id", answer.status)
-        self._gate.submit_answered(answer, work.sent_at, work.is_heavy)
+        self._gate.submit_answered(answer, tracked.sent_at, tracked.is_heavy)
         if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
-            self._news.refused(work, answer)
+            self._emitter.refused(tracked, answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
-                await self._accept(work, task_id, answer)
+                await self._accept(tracked, task_id, answer)
             case Verdict.REFUSED:
-                await self._refuse(work, answer)
+                await self._refuse(tracked, answer)
             case Verdict.UNSENT if answer is _TAKEN:
-                work.move(Event.WAIT_AGAIN)
-                self.on_taken(work)
+                tracked.move(Event.WAIT_AGAIN)
+                self.on_taken(tracked)
             case Verdict.UNSENT:
-                await self._retry(work, answer)
+                await self._retry(tracked, answer)
             case Verdict.UNKNOWN:
-                await self._doubt(work, answer, posted_at)
+                await self._doubt(tracked, answer, posted_at)
 
-    async def _accept(self, work: Work, task_id: str | None, answer: Answer) -> None:
-        work.task_id = task_id
-        work.query_path = read_query_path(answer.data, self._origin)
-        work.created_at = answer.hints.date
-        await self._books.accepted(work, self._wall_clock())
-        work.accepted_at = loop_time()
-        work.move(Event.ACCEPT)
-        self.on_landed(work)
+    async def _accept(self, tracked: TrackedJob, task_id: str | None, answer: Answer) -> None:
+        tracked.task_id = task_id
+        tracked.query_path = read_query_path(answer.data, self._origin)
+        tracked.created_at = answer.hints.date
+        await self._recorder.accepted(tracked, self._wall_clock())
+        tracked.accepted_at = loop_time()
+        tracked.move(Event.ACCEPT)
+        self.on_landed(tracked)
 
-    async def _refuse(self, work: Work, answer: Answer) -> None:
-        work.unsent_since = None
+    async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
+        tracked.unsent_since = None
         if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
-            await self._wait_again(work)
+            await self._wait_again(tracked)
         else:
-            await self._give_up(work, build_error(answer))
+            await self._give_up(tracked, build_error(answer))
 
-    async def _retry(self, work: Work, answer: Answer) -> None:
+    async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
         now = loop_time()
-        work.unsent_since = now if work.unsent_since is None else work.unsent_since
+        tracked.unsent_since = now if tracked.unsent_since is None else tracked.unsent_since
         if isinstance(answer.problem, HailuoError):
-            await self._give_up(work, answer.problem)
-        elif work.timeout_s is None and now - work.unsent_since >= UNREACHABLE_FOR_S:
-            await self._give_up(work, ServiceUnavailableError(message=answer.message))
+            await self._give_up(tracked, answer.problem)
+        elif tracked.timeout_s is None and now - tracked.unsent_since >= UNREACHABLE_FOR_S:
+            await self._give_up(tracked, ServiceUnavailableError(message=answer.message))
         else:
-            await self._wait_again(work)
+            await self._wait_again(tracked)
 
-    async def _doubt(self, work: Work, answer: Answer, posted_at: float) -> None:
-        error = SubmissionUnknownError(reason=answer.message, key=work.key or work.identity, sent_at=posted_at)
-        if self._resubmits and work.resubmits < MOST_RESUBMITS:
-            work.resubmits += 1
-            work.doubt = error
+    async def _doubt(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
+        error = SubmissionUnknownError(reason=answer.message, key=tracked.key or tracked.identity, sent_at=posted_at)
+        if self._resubmits and tracked.resubmits < MOST_RESUBMITS:
+            tracked.resubmits += 1
+            tracked.doubt = error
             words = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"
-            logger.warning(words, work.name, answer.message)
-            await self._wait_again(work)
+            logger.warning(words, tracked.name, answer.message)
+            await self._wait_again(tracked)
             return
         logger.warning("%s: look on the service's dashboard before you send it again", error)
-        await self._books.unknown(work, error)
-        work.fail(Event.DOUBT, error)
+        await self._recorder.unknown(tracked, error)
+        tracked.fail(Event.DOUBT, error)
 
-    async def _wait_again(self, work: Work) -> None:
-        await self._books.unsent(work)
-        work.move(Event.WAIT_AGAIN)
-        self.put_nowait(work)
-        self.on_landed(work)
+    async def _wait_again(self, tracked: TrackedJob) -> None:
+        await self._recorder.unsent(tracked)
+        tracked.move(Event.WAIT_AGAIN)
+        self.put_nowait(tracked)
+        self.on_landed(tracked)
 
-    async def _give_up(self, work: Work, error: HailuoError) -> None:
-        if work.doubt is None:
-            await self._books.refused(work, error)
+    async def _give_up(self, tracked: TrackedJob, error: HailuoError) -> None:
+        if tracked.doubt is None:
+            await self._recorder.refused(tracked, error)
         else:
-            await self._books.unknown(work, work.doubt)
-        work.fail(Event.REFUSE, error)
+            await self._recorder.unknown(tracked, tracked.doubt)
+        tracked.fail(Event.REFUSE, error)
         if stops_everything(error) and self._queue:
             words = "nothing more is sent: %s; %d queued jobs end unsent: put that right, and give them again"
             logger.warning(words, error, self.queued)
             self.drop_all_nowait(Event.REFUSE, lambda: copy.copy(error))
 
 
-def _answer_timeout_s(work: Work, request: Request) -> float:
+def _answer_timeout_s(tracked: TrackedJob, request: Request) -> float:
     """Seconds for the whole exchange: as long as the upload may take, and the job's deadline if that comes sooner."""
     longest = ANSWER_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
-    return min(longest, max(work.seconds_left(loop_time()), SHORTEST_ANSWER_TIMEOUT_S))
+    return min(longest, max(tracked.seconds_left(loop_time()), SHORTEST_ANSWER_TIMEOUT_S))

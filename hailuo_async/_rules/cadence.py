@@ -78,7 +78,7 @@ _KINDS = 64
 
 
 @attrs.define
-class Watched:
+class PollState:
     """A running task, as the cadence sees it. Times are loop seconds."""
 
     task_id: str
@@ -92,7 +92,7 @@ class Watched:
     """Whether it is watched from its beginning on."""
 
     @classmethod
-    def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> Watched:
+    def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> PollState:
         """A task that was accepted at ``accepted_at``, or is watched since, and was not asked about yet.
 
         One that is not whole would teach wrong lengths, so its like is a kind of its own.
@@ -109,14 +109,14 @@ def _step(age: float) -> int:
 
 
 @attrs.define
-class _Law:
+class DurationModel:
     """How long tasks of one kind run: a life table, and what follows from it."""
 
     entered: list[float] = attrs.field(factory=lambda: [0.0] * _STEPS)
     ended: list[float] = attrs.field(factory=lambda: [0.0] * _STEPS)
     is_known: bool = False
     """Whether one of the kind has ended."""
-    news: int = 0
+    emitter: int = 0
     """Observations since the tables below were made."""
     seen: int = 0
     alive: list[float] = attrs.field(factory=list)
@@ -128,9 +128,9 @@ class _Law:
 
     def refresh(self) -> None:
         """Make the tables anew, if enough has been learned since."""
-        if self.alive and self.news < max(1, min(_STALE_NEWS, self.seen / _STALE_SHARE)):
+        if self.alive and self.emitter < max(1, min(_STALE_NEWS, self.seen / _STALE_SHARE)):
             return
-        self.news = 0
+        self.emitter = 0
         alive, lived, root = 1.0, 0.0, 0.0
         self.alive, self.lived = [alive], [lived]
         for entered, ended, width in zip(self.entered, self.ended, _WIDTHS, strict=True):
@@ -163,7 +163,7 @@ class _Law:
             left -= share
 
     def _observe(self) -> None:
-        self.news += 1
+        self.emitter += 1
         self.seen += 1
 
     def _enter(self, steps: Iterable[int], weight: float) -> None:
@@ -227,7 +227,7 @@ class Cadence:
     _min_interval_s: float
     _max_interval_s: float
     _rng: Random
-    _laws: dict[Hashable, _Law] = attrs.field(factory=dict, init=False)
+    _laws: dict[Hashable, DurationModel] = attrs.field(factory=dict, init=False)
     _length_s: float = attrs.field(default=0.0, init=False)
     """How long slots were held of late, for tasks of whatever kind; 0.0 until one has ended."""
 
@@ -235,7 +235,7 @@ class Cadence:
         """How many of ``running`` tasks end in a second, and so how many submits to expect; 0.0 while unknown."""
         return running / self._length_s if self._length_s > 0 else 0.0
 
-    def next_due(self, task: Watched, now: float, query_rate: float | None, running: int) -> float:
+    def next_due(self, task: PollState, now: float, query_rate: float | None, running: int) -> float:
         """When to ask about ``task``, not before ``now``.
 
         ``query_rate``, in requests per second, is shared by the ``running`` tasks; ``None`` is as many as they like.
@@ -249,12 +249,12 @@ class Cadence:
             gap *= self._rng.uniform(_SCOUT, 1)
         return max(now, task.asked_at + self._bounded(gap, task, law, share_s))
 
-    def worth(self, task: Watched, now: float) -> float:
+    def worth(self, task: PollState, now: float) -> float:
         """Seconds for which ``task`` has probably been finished unnoticed: who has more is asked first."""
         young = task.asked_at - task.began_at
         return self._up_to_date(task.kind).lost(young, max(young, now - task.began_at))
 
-    def asked(self, task: Watched, now: float, pending: bool) -> None:
+    def asked(self, task: PollState, now: float, pending: bool) -> None:
         """The service says that ``task`` has not ended; while it is ``pending`` its work has not even begun."""
         if pending:
             task.began_at = now
@@ -262,7 +262,7 @@ class Cadence:
             self._law(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)
         task.asked_at = now
 
-    def ended(self, task: Watched, now: float, told_s: float | None) -> float:
+    def ended(self, task: PollState, now: float, told_s: float | None) -> float:
         """The service says that ``task`` has ended, and perhaps how long it worked. Gives when it probably ended."""
         young, old = task.asked_at - task.began_at, now - task.began_at
         if told_s is not None and told_s > old * 1.1 + _TOLD_SLACK_S:
@@ -277,21 +277,21 @@ class Cadence:
             self._length_s = took if self._length_s == 0 else self._length_s + (took - self._length_s) / 8
         return task.began_at + at
 
-    def _law(self, kind: Hashable) -> _Law:
+    def _law(self, kind: Hashable) -> DurationModel:
         law = self._laws.get(kind)
         if law is None:
             if len(self._laws) >= _KINDS:
                 del self._laws[next(iter(self._laws))]
-            law = self._laws[kind] = _Law()
+            law = self._laws[kind] = DurationModel()
         return law
 
-    def _up_to_date(self, kind: Hashable) -> _Law:
+    def _up_to_date(self, kind: Hashable) -> DurationModel:
         """The law to read from. Who only adds to it leaves its tables alone: many ends come at once."""
         law = self._law(kind)
         law.refresh()
         return law
 
-    def _price(self, law: _Law, young: float, share_s: float) -> float:
+    def _price(self, law: DurationModel, young: float, share_s: float) -> float:
         """What a query must be worth, in seconds, if each task may be asked once in ``share_s``."""
         if not law.is_known:
             length = max(young + share_s, self._min_interval_s)
@@ -299,7 +299,7 @@ class Cadence:
         length = law.lived[-1]
         return max(_PRICE * length, law.breadth_s * min(1.0, share_s / length) ** 2)
 
-    def _bounded(self, gap: float, task: Watched, law: _Law, share_s: float) -> float:
+    def _bounded(self, gap: float, task: PollState, law: DurationModel, share_s: float) -> float:
         if law.is_known and law.at(task.asked_at - task.began_at)[0] > _OUTLIVED:
             return max(gap, _KNOWN_INTERVAL * self._min_interval_s)
         least = max(self._min_interval_s, _UNKNOWN_SHARE * (task.asked_at - task.accepted_at))

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from hailuo_async.images import Frame
+from hailuo_async._images.frame import Frame
 from hailuo_async.jobs import Job
 
 
@@ -45,7 +45,7 @@ _MARK_DIGITS = 16
 
 
 @attrs.define(eq=False)
-class Occurrences:
+class DuplicateNumbers:
     """Names jobs that have no key, by how many such were asked for before. A job takes some 80 bytes here."""
 
     _asked: Counter[int] = attrs.field(factory=Counter, init=False)

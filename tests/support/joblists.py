@@ -8,7 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from hailuo_async._cli.joblist import JobList, read_jobs
+from hailuo_async._cli.jobfile.joblist import JobList, read_jobs
 
 URL = "https://example.com/sea.jpg"
 

@@ -9,8 +9,8 @@ from typing import TypeAlias, TypeVar
 
 import attrs
 
-from hailuo_async._edges.ledger import Ledger
-from hailuo_async._edges.records import Intent, Record
+from hailuo_async._io.journal.records import Intent, Record
+from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import SubmissionUnknownError
 from hailuo_async.outcomes import Resource, Video
 
@@ -19,7 +19,7 @@ DAY_S = 86400.0
 LEASE_S = 30.0
 
 T = TypeVar("T")
-Opener: TypeAlias = Callable[[str], Ledger]
+Opener: TypeAlias = Callable[[str], JobTable]
 
 
 @attrs.define
@@ -45,30 +45,30 @@ def video(task_id: str = "t1", expires_at: datetime | None = None) -> Video:
     )
 
 
-def did(ledger: Ledger, work: Callable[[Ledger], T]) -> T:
-    with ledger.transaction():
-        return work(ledger)
+def did(table: JobTable, work: Callable[[JobTable], T]) -> T:
+    with table.transaction():
+        return work(table)
 
 
-def record_of(ledger: Ledger, identity: str = "cat") -> Record:
-    record = did(ledger, lambda it: it.find(identity))
+def record_of(table: JobTable, identity: str = "cat") -> Record:
+    record = did(table, lambda it: it.find(identity))
     assert record is not None
     return record
 
 
-def sent(ledger: Ledger, key: str = "cat") -> None:
-    assert did(ledger, lambda it: it.intend(intent(key))).ours
-    assert did(ledger, lambda it: it.sending(key, 999.0))
+def sent(table: JobTable, key: str = "cat") -> None:
+    assert did(table, lambda it: it.intend(intent(key))).ours
+    assert did(table, lambda it: it.sending(key, 999.0))
 
 
-def accepted(ledger: Ledger, key: str = "cat", task_id: str = "t1") -> None:
-    sent(ledger, key)
-    did(ledger, lambda it: it.accepted(key, task_id, 1001.0))
+def accepted(table: JobTable, key: str = "cat", task_id: str = "t1") -> None:
+    sent(table, key)
+    did(table, lambda it: it.accepted(key, task_id, 1001.0))
 
 
-def in_doubt(ledger: Ledger, key: str = "cat") -> None:
-    sent(ledger, key)
-    did(ledger, lambda it: it.unknown(key, SubmissionUnknownError(reason="cut", key=key, sent_at=999.0)))
+def in_doubt(table: JobTable, key: str = "cat") -> None:
+    sent(table, key)
+    did(table, lambda it: it.unknown(key, SubmissionUnknownError(reason="cut", key=key, sent_at=999.0)))
 
 
 def files_of(path: Path) -> bytes:

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from hailuo_async._contents import Label
+from hailuo_async._images.content import Label
+from hailuo_async._images.frame import Frame, ImageSource, inspect_image
 from hailuo_async.errors import ImageError
-from hailuo_async.images import Frame, ImageSource, look_at
 
 FIELD = "first_frame_image"
 LABEL = Label(FIELD, "bytes")
@@ -53,9 +53,9 @@ def content(frame: Frame) -> bytes:
 
 def fitted(source: ImageSource) -> tuple[Image.Image, tuple[str, ...]]:
     """What is sent and what was done: and it obeys by the strict look, and is not fitted twice."""
-    frame = look_at(FIELD, source, fit=True)
+    frame = inspect_image(FIELD, source, fit=True)
     data = content(frame)
-    strict = look_at(FIELD, data)
+    strict = inspect_image(FIELD, data)
     assert (strict.mime, strict.width, strict.height, strict.size, strict.encoded_length) == (
         frame.mime,
         frame.width,
@@ -63,7 +63,7 @@ def fitted(source: ImageSource) -> tuple[Image.Image, tuple[str, ...]]:
         frame.size,
         frame.encoded_length,
     )
-    assert look_at(FIELD, data, fit=True) == strict
+    assert inspect_image(FIELD, data, fit=True) == strict
     image = opened(data)
     assert image.size == (frame.width, frame.height)
     return image, frame.changes

@@ -16,10 +16,10 @@ import attrs
 import PIL.Image
 
 from hailuo_async import AsyncSession, ImageToVideo
-from hailuo_async._edges.http import Http
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._io.http import Http
 from hailuo_async._rules.wire import Answer, Request, build_submit, decipher
 from hailuo_async.emulator import Emulator
-from hailuo_async.images import look_at
 from hailuo_async.jobs import Job
 from hailuo_async.settings import Settings, check_settings
 
@@ -87,7 +87,7 @@ def picture(width: int = 320, height: int = 320, format: str = "PNG", seed: int 
 
 def request_for(asked: Job) -> Request:
     """The POST for a job, its images looked at. Blocks."""
-    return build_submit(asked, {field: look_at(field, source) for field, source in asked.frames.items()})
+    return build_submit(asked, {field: inspect_image(field, source) for field, source in asked.frames.items()})
 
 
 # --- Lines to the service ---------------------------------------------------------------------------------------------

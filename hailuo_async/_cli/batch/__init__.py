@@ -1,0 +1,1 @@
+"""The command ``batch``: what it costs, how it goes, and how it ended."""

@@ -1,0 +1,75 @@
+"""What a batch is about to cost, by what its journal and the disk have of it already. Looks at both, so it blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import attrs
+import click
+
+from hailuo_async import Journal, JournalState, Record
+from hailuo_async._cli import exit_codes
+from hailuo_async._cli.output import can_ask, say
+from hailuo_async.jobs import Job
+
+#: In these a job is sent when it is asked for again.
+SENT_AGAIN = (JournalState.INTENDED, JournalState.REFUSED)
+
+
+@attrs.frozen
+class CostEstimate:
+    """What a batch is about to cost."""
+
+    there: Mapping[str, Path]
+    """Files of an earlier run, by the keys of their jobs."""
+    sent: Mapping[str, Job]
+    """What the journal knows as sent: it is not paid for again, and may be there or not."""
+    to_pay: Mapping[str, Job]
+
+    @property
+    def words(self) -> str:
+        """The bill in one line."""
+        there = f"{len(self.there)} there already, " if self.there else ""
+        sent = len(self.sent.keys() - self.there.keys())
+        before = f"{sent} sent before, " if sent else ""
+        if not self.to_pay:
+            return f"Jobs: {there}{before}none to pay for."
+        seconds = sum(job.duration for job in self.to_pay.values())
+        return f"Jobs: {there}{before}{len(self.to_pay)} to pay for, which is {seconds} s of video."
+
+
+def read_records(journal: Path | None) -> dict[str, Record]:
+    """What the journal knows, by the keys of the jobs. Raises ``JournalError`` for a file that is none."""
+    if journal is None or not journal.exists() or not journal.stat().st_size:
+        return {}
+    with Journal.open(journal) as opened:
+        return {record.identity: record for record in opened.records()}
+
+
+def make_out(jobs: Mapping[str, Job], targets: Mapping[str, Path], records: Mapping[str, Record]) -> CostEstimate:
+    """The bill for ``jobs``. One that would be paid for and whose file is there is done with, whoever put it there."""
+    sent = {key: job for key, job in jobs.items() if key in records and records[key].state not in SENT_AGAIN}
+    saved = {key: path for key in sent if (path := _saved(records[key])) is not None}
+    found = {key: targets[key] for key in jobs.keys() - sent.keys() if targets[key].exists()}
+    there = saved | found
+    return CostEstimate(there, sent, {key: job for key, job in jobs.items() if key not in sent and key not in there})
+
+
+def _saved(record: Record) -> Path | None:
+    """Where its video was saved, if it is still there."""
+    path = None if record.saved_to is None else Path(record.saved_to)
+    return path if path is not None and path.is_file() else None
+
+
+def agree(bill: CostEstimate, *, is_agreed: bool) -> None:
+    """Says what is about to be paid for, and asks. Leaves if the answer is no, or if there is nobody to ask."""
+    say(bill.words)
+    if is_agreed or not bill.to_pay:
+        return
+    if not can_ask():
+        exit_codes.leave(
+            exit_codes.USAGE, "nobody can be asked here whether to pay: give --yes, or --max-jobs N to pay for N"
+        )
+    if not click.confirm("Go on?", err=True):
+        exit_codes.leave(exit_codes.FAILED, "nothing was sent")

@@ -1,0 +1,115 @@
+"""What became of a job, as a line for people and as an object for machines, and what that means for the exit code."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+import attrs
+import click
+
+from hailuo_async._cli import exit_codes
+from hailuo_async.errors import DownloadError, HailuoError, JobError, SubmissionUnknownError
+
+
+class JobResult(enum.StrEnum):
+    """What became of a job."""
+
+    SAVED = "saved"
+    THERE = "there"
+    """Its video is there from an earlier run."""
+    FAILED = "failed"
+    UNUSABLE = "unusable"
+    """No job could be made of it."""
+    NOT_SAVED = "not saved"
+    """There is a video, paid for, and it could not be fetched or written."""
+    UNKNOWN = "unknown"
+    """Sent, and perhaps accepted and paid for."""
+    NOT_SENT = "not sent"
+    UNFINISHED = "unfinished"
+    """Sent, and not waited for to its end."""
+
+
+_IS_THERE = (JobResult.SAVED, JobResult.THERE)
+
+
+@attrs.frozen(kw_only=True)
+class Line:
+    """What became of one job."""
+
+    fate: JobResult
+    key: str = ""
+    path: Path | None = None
+    task_id: str | None = None
+    seconds_taken: float | None = None
+    """How long the service worked on it."""
+    size: int | None = None
+    """Bytes of the file."""
+    error: HailuoError | None = None
+
+    @property
+    def words(self) -> str:
+        """The line for people, without its key."""
+        seconds = "" if self.seconds_taken is None else f"{self.seconds_taken:.1f} s"
+        size = "" if self.size is None else f"  {_size(self.size)}"
+        return f"{self.fate:<9} {seconds:>7}  {self._detail}{size}".rstrip()
+
+    @property
+    def _detail(self) -> str:
+        if self.path is not None:
+            return click.format_filename(self.path)
+        if isinstance(self.error, SubmissionUnknownError):
+            return self.error.reason
+        if self.error is not None:
+            return str(self.error)
+        return "" if self.task_id is None else f"task {self.task_id}"
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """The object for machines."""
+        return {
+            "key": self.key or None,
+            "status": self.fate,
+            "path": None if self.path is None else str(self.path.absolute()),
+            "task_id": self.task_id,
+            "seconds_taken": self.seconds_taken,
+            "bytes": self.size,
+            "error": error_facts(self.error),
+        }
+
+
+def _size(count: int) -> str:
+    """So many bytes, for people."""
+    return f"{count / 1e3:.1f} kB" if count < 100_000 else f"{count / 1e6:.1f} MB"
+
+
+def error_facts(error: HailuoError | None) -> dict[str, str] | None:
+    """An error as an object: the name of its class, and its words."""
+    return None if error is None else {"type": type(error).__name__, "message": str(error)}
+
+
+def failed(key: str, error: HailuoError) -> Line:
+    """The line for a job that ended in ``error``."""
+    if isinstance(error, SubmissionUnknownError):
+        fate = JobResult.UNKNOWN
+    else:
+        fate = JobResult.NOT_SAVED if isinstance(error, DownloadError) else JobResult.FAILED
+    return Line(key=key, fate=fate, task_id=error.task_id, error=error)
+
+
+def reason(error: HailuoError) -> str:
+    """Why, in words that are the same for every job with the same trouble."""
+    if isinstance(error, JobError):
+        return f"{error.field}: {error.rule}"
+    if isinstance(error, DownloadError | SubmissionUnknownError):
+        return error.reason
+    return str(error).removesuffix(f" (task {error.task_id})")
+
+
+def exit_code(fates: Iterable[JobResult]) -> int:
+    """The code that tells what became of all of them."""
+    seen: Collection[JobResult] = set(fates)
+    if JobResult.UNKNOWN in seen:
+        return exit_codes.UNKNOWN
+    return exit_codes.DONE if all(fate in _IS_THERE for fate in seen) else exit_codes.FAILED

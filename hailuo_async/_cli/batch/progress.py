@@ -1,0 +1,57 @@
+"""How a batch is getting on: a bar on a terminal, plain lines elsewhere. Both go to stderr; results go to stdout."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Protocol
+
+import attrs
+
+from hailuo_async._cli.batch.tally import Tally
+from hailuo_async._cli.output import say
+
+#: Between two plain lines: a tenth of what has passed, but at least and at most so many seconds. A night is some
+#: hundred lines, a minute ten.
+_SHORTEST_S, _LONGEST_S = 1.0, 300.0
+
+
+class Screen(Protocol):
+    """Where progress is shown. It may block, so it belongs on a thread."""
+
+    every_s: float
+    """How often it wants to be told, in seconds."""
+
+    def show(self, tally: Tally) -> None:
+        """Shows where the batch stands now."""
+
+
+@attrs.define
+class Lines:
+    """A line when something has changed, for logs and pipes: the longer it takes, the more seldom."""
+
+    every_s: float = 0.5
+    _last: Tally | None = attrs.field(default=None, init=False)
+    _next_s: float = attrs.field(default=0.0, init=False)
+
+    def show(self, tally: Tally) -> None:
+        """Writes where the batch stands now, if that is news and it is time; the end is always told."""
+        if tally == self._last or (tally.elapsed_s < self._next_s and tally.left):
+            return
+        self._last = tally
+        self._next_s = tally.elapsed_s + min(max(_SHORTEST_S, tally.elapsed_s / 10), _LONGEST_S)
+        say(f"{tally.elapsed_s:6.1f} s  {tally.words}")
+
+
+@contextlib.contextmanager
+def open_screen() -> Iterator[Screen]:
+    """A live bar if stderr is a terminal that can show one, and plain lines otherwise. Nothing of it is left open."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        yield Lines()
+        return
+    from hailuo_async._cli.batch.bar import open_bar  # here, for Rich takes a while to import
+
+    with open_bar() as bar:
+        yield bar

@@ -1,0 +1,82 @@
+"""What is said at the end of a batch: how many have their videos, what went wrong and why, and what to do about it."""
+
+from __future__ import annotations
+
+import shlex
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from hailuo_async._cli.batch.lines import JobResult, Line, reason
+from hailuo_async._cli.batch.tally import span
+from hailuo_async.errors import (
+    HailuoError,
+    JobError,
+    RequestRejectedError,
+    SpendingLimitError,
+    TaskExpiredError,
+    TaskFailedError,
+)
+
+#: Keys that are named for one reason; of the others their number is told.
+_NAMED = 8
+
+_TROUBLES = {
+    JobResult.UNUSABLE: "unusable",
+    JobResult.FAILED: "failed",
+    JobResult.NOT_SAVED: "not saved, though paid for",
+    JobResult.UNKNOWN: "unknown: perhaps accepted and paid for",
+    JobResult.UNFINISHED: "unfinished: they go on at the service",
+    JobResult.NOT_SENT: "not sent",
+}
+_MENDED_BY_RUNNING_AGAIN = (JobResult.FAILED, JobResult.NOT_SAVED, JobResult.UNFINISHED, JobResult.NOT_SENT)
+#: What the same job meets again.
+_STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
+
+
+def summary(
+    lines: Collection[Line], elapsed_s: float, stopped_by: HailuoError | None, journal: Path | None
+) -> Iterator[str]:
+    """The lines of it. ``journal`` is where the jobs are remembered, if they are."""
+    there = _of(JobResult.THERE, lines)
+    before = f", {len(there)} of them by an earlier run" if there else ""
+    yield f"{len(_of(JobResult.SAVED, lines)) + len(there)} of {len(lines)} saved in {span(elapsed_s)}{before}"
+    if stopped_by is not None:
+        yield f"stopped: {_why(stopped_by)}"
+    for fate, words in _TROUBLES.items():
+        if troubled := _of(fate, lines):
+            yield f"{len(troubled)} {words}"
+            yield from _by_reason(troubled)
+    if journal is not None:
+        yield from _advice(lines, f"hailuo-async resolve {shlex.quote(str(journal))} KEY")
+
+
+def _why(stopped_by: HailuoError) -> str:
+    if isinstance(stopped_by, SpendingLimitError):
+        return f"as many are sent as --max-jobs {stopped_by.max_jobs} allows"
+    return f"{stopped_by}; every other job would meet the same"
+
+
+def _of(fate: JobResult, lines: Collection[Line]) -> list[Line]:
+    return [line for line in lines if line.fate is fate]
+
+
+def _by_reason(lines: Collection[Line]) -> Iterator[str]:
+    keys: dict[str, list[str]] = defaultdict(list)
+    for line in lines:
+        if line.error is not None:
+            keys[reason(line.error)].append(line.key)
+    for why, names in keys.items():
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        yield f"  {why}: {', '.join(names[:_NAMED])}{more}"
+
+
+def _advice(lines: Collection[Line], resolve: str) -> Iterator[str]:
+    if _of(JobResult.UNKNOWN, lines):
+        yield f"Look for an unknown job on the dashboard, and then: {resolve} --task-id ID | --resubmit | --forget"
+    if any(line.task_id is not None for line in _of(JobResult.FAILED, lines)):
+        yield f"To have one that the service gave up, or no longer has, made and paid for again: {resolve} --forget"
+    if any(isinstance(line.error, JobError) and line.error.field == "key" for line in lines):
+        yield f"To have a job take the place of the one that has its key in the journal: {resolve} --forget"
+    if any(line.fate in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
+        yield "Run the same command again to go on: nothing is paid for twice"

@@ -1,0 +1,1 @@
+"""Files and folders of jobs: read, checked line by line, and turned into jobs."""

@@ -1,1 +1,0 @@
-"""The only places that touch the world: the network, the disk, the journal."""

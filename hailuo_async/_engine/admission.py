@@ -1,0 +1,382 @@
+"""Takes jobs, and puts each where it belongs: into the queue, to the poller, or straight to its end.
+
+A job passes here once, in its caller's task: its images are looked at in a thread, the journal is asked what it knows
+and told what is meant, and then, without an await in between, it is in the engine's hands. A caller that is cancelled
+before that has done nothing; after it, the job no longer depends on its caller.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.events import EventEmitter
+from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
+from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
+from hailuo_async._engine.quota import Quota, give_back, reserve
+from hailuo_async._engine.shared_uploads import SharedUploads
+from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.submitter import Submitter
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._rules.identity import DuplicateNumbers, build_facts
+from hailuo_async._rules.lifecycle import Event
+from hailuo_async._rules.wire import build_submit
+from hailuo_async.errors import (
+    HailuoError,
+    QueueFullError,
+    SessionClosedError,
+    SpendingLimitError,
+    SubmissionUnknownError,
+    TaskFailedError,
+    WaitTimeoutError,
+)
+from hailuo_async.jobs import Job
+from hailuo_async.outcomes import Status
+
+logger = logging.getLogger("hailuo_async")
+
+#: Images looked at at the same time. More threads than disks and cores help nobody.
+LOOKING_THREADS = 4
+#: Images made to fit at the same time: the largest takes a gigabyte while it is decoded.
+FITTING_THREADS = 1
+#: How often a job that another session works on is looked up, in seconds.
+FOLLOW_EVERY_S = 1.0
+
+#: What another session may be doing with a job.
+_AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)
+
+
+@attrs.define(eq=False)
+class Admission:
+    """Owns every job that has not ended, and the count of those that have."""
+
+    _submitter: Submitter
+    _poller: Poller
+    _gate: Gate
+    _recorder: JournalRecorder
+    _max_queued: int
+    _engine_state: EngineState
+    _wall_clock: Callable[[], float]
+    _emitter: EventEmitter
+    _threads: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(LOOKING_THREADS), init=False)
+    _fitting: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(FITTING_THREADS), init=False)
+    live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
+    """Every job that has not ended, in the order of taking."""
+    ended: Counter[Status] = attrs.field(factory=Counter, init=False)
+    """How many have ended, and how."""
+    _by_identity: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
+    _asked: DuplicateNumbers = attrs.field(factory=DuplicateNumbers, init=False)
+    """Of the jobs without a key that belong to no stream. One that came to nothing is the same job when asked again."""
+    _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    _preparing: int = attrs.field(default=0, init=False)
+
+    @property
+    def queued(self) -> int:
+        """Jobs that are looked at, or wait for a slot."""
+        return self._preparing + self._submitter.queued
+
+    def check_queue(self) -> None:
+        """Raises ``QueueFullError`` when as many jobs wait as may."""
+        if self.queued >= self._max_queued:
+            raise QueueFullError(max_queued=self._max_queued)
+
+    async def take(
+        self,
+        job: Job,
+        timeout_s: float | None,
+        quotas: tuple[Quota, ...],
+        asked: DuplicateNumbers | None = None,
+        uploads: SharedUploads | None = None,
+    ) -> TrackedJob:
+        """Takes a job: its images are looked at, it is on record, and queued. Cancelling it before that costs nothing.
+
+        ``asked`` counts the jobs without a key of its stream, where it belongs to one, and ``uploads`` knows the images
+        that are to be shared there. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
+        ``SpendingLimitError`` and ``SessionClosedError``. None of them is paid for.
+        """
+        asked_at = loop_time()
+        self._preparing += 1
+        try:
+            frames = await self._inspect_images(
+                job, needs_fingerprints=uploads is not None or self._recorder.need_fingerprints
+            )
+            self._engine_state.check()
+            frames = frames if uploads is None else await uploads.share(frames)
+            intent = self._recorder.build_intent(job, frames, asked or self._asked)
+            known, claim = await self._intend(intent, is_counted=asked is None)
+        finally:
+            self._preparing -= 1
+        if known is not None:
+            known.job = known.job or job
+            return self._joined(known)
+        tracked = self._new_tracked_job(asked_at, timeout_s, job=job, key=job.key, kind=_kind(job), **_names(intent))
+        tracked.request, tracked.quotas = build_submit(job, frames), quotas
+        tracked.look = functools.partial(self._recorder.intend, intent)
+        tracked.is_counted = intent is not None and job.key is None and asked is None
+        self._dispatch(tracked, claim)
+        if isinstance(tracked.error, SpendingLimitError):
+            raise tracked.error
+        return tracked
+
+    async def _intend(self, intent: Intent | None, *, is_counted: bool) -> tuple[TrackedJob | None, Claim | None]:
+        """The work that is on its way for this job already, or else what the journal says of it."""
+        if intent is None:
+            return None, None
+        known = self._by_identity.get(intent.identity)
+        if known is not None and known.fingerprint == intent.fingerprint:
+            return known, None  # not to be asked about: a caller that is cancelled in between would free it
+        try:
+            claim = await self._recorder.intend(intent)
+        except BaseException:
+            if is_counted and intent.key is None:
+                self._asked.give_back(intent.identity)
+            raise
+        return self._by_identity.get(intent.identity), claim
+
+    def _joined(self, tracked: TrackedJob) -> TrackedJob:
+        """``tracked`` with one more caller: none of them alone can withdraw it."""
+        tracked.is_shared, tracked.is_withdrawn, tracked.is_quiet = True, False, False
+        return tracked
+
+    async def attach(self, task_id: str, timeout_s: float | None, *, is_asked: bool = False) -> TrackedJob:
+        """Waits for a task that was submitted elsewhere or earlier. It is not paid for again.
+
+        ``is_asked``: the service is asked about it even if the journal has its video, as its URLs may be old.
+        """
+        known = self._poller.find(task_id)
+        if known is not None:
+            return self._joined(known)
+        self._engine_state.check()
+        claim = await self._recorder.adopt(task_id)
+        identity = "" if claim is None else claim.record.identity
+        known = self._poller.find(task_id) or self._by_identity.get(identity)
+        if known is not None:
+            return self._joined(known)
+        if claim is None or (is_asked and claim.record.state is JournalState.SUCCESS):
+            tracked = self._new_tracked_job(loop_time(), timeout_s, identity=identity or None, is_quiet=is_asked)
+            tracked.task_id = task_id
+            self._wait_for_task(tracked, None)
+            return tracked
+        return self._adopt(claim, timeout_s)
+
+    async def recall(self, record: Record) -> TrackedJob:
+        """Takes up what an earlier session left in the journal. It is not paid for again.
+
+        A job that was never sent ends in a ``JournalError``: without the job itself it cannot be.
+        """
+        known = self._by_identity.get(record.identity)
+        if known is not None:
+            return self._joined(known)
+        if record.task_id is not None:
+            return await self.attach(record.task_id, None)
+        return self._adopt(Claim(record, ours=False), None)
+
+    def _adopt(self, claim: Claim, timeout_s: float | None) -> TrackedJob:
+        """A work for what is in the journal, and whose job is not at hand."""
+        record = claim.record
+        now, names = loop_time(), {"key": record.key, "identity": record.identity}
+        tracked = self._new_tracked_job(now, timeout_s, kind=_kind(record), **names)
+        tracked.look = functools.partial(self._recorder.look, record.identity)
+        if is_left_unsent(record):
+            tracked.fail(Event.ABANDON, self._recorder.not_sent(record.identity))
+        else:
+            self._dispatch(tracked, claim)
+        return tracked
+
+    def withdraw(self, tracked: TrackedJob) -> None:
+        """Takes a job back, as long as it certainly was not accepted. One that may have been goes on."""
+        if tracked.is_shared or tracked.status.is_final:
+            return
+        tracked.is_withdrawn = True
+        if tracked.status is Status.QUEUED:
+            self._drop(tracked, _withdrawn())
+        elif tracked.task_id is not None:
+            _log_goes_on(tracked)
+
+    def landed(self, tracked: TrackedJob) -> None:
+        """The submitter is done with a POST: it was accepted, or waits again, unless nobody wants it any more."""
+        if tracked.task_id is not None:
+            self._watch(tracked, ask_now=False)
+            if tracked.is_withdrawn:
+                _log_goes_on(tracked)
+        elif tracked.is_withdrawn:
+            self._drop(tracked, _withdrawn())
+        if tracked.seconds_left(loop_time()) <= 0:
+            self._expire(tracked)
+
+    def follow(self, tracked: TrackedJob) -> None:
+        """Another session works on it: its outcome is waited for here, and it is not paid for by us."""
+        if tracked.quota_reserved:
+            tracked.quota_reserved = False
+            give_back(tracked.quotas)
+        with contextlib.suppress(SessionClosedError):  # then it ends with all the others
+            self._engine_state.start_soon(functools.partial(self._follow, tracked))
+
+    def taken(self, tracked: TrackedJob) -> None:
+        """Another session took it over before its POST, which was not made."""
+        self.follow(tracked)
+        self.landed(tracked)
+
+    # --- Preparing ---
+
+    async def _inspect_images(self, job: Job, *, needs_fingerprints: bool) -> dict[str, Frame]:
+        frames = {}
+        for field, source in job.frames.items():
+            look = functools.partial(inspect_image, field, source, fingerprint=needs_fingerprints, fit=job.fit)
+            is_short = isinstance(source, str) and source[:5].lower() != "data:"
+            threads = self._fitting if job.fit else self._threads
+            frames[field] = frame = look() if is_short else await anyio.to_thread.run_sync(look, limiter=threads)
+            if frame.changes:
+                logger.info("%s (%s) was made to fit: %s", field, frame.name, "; ".join(frame.changes))
+        return frames
+
+    def _new_tracked_job(self, taken_at: float, timeout_s: float | None, **facts: Any) -> TrackedJob:
+        self._engine_state.check()
+        tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, **facts)
+        self.live[tracked] = None
+        tracked.listeners += (self._forget_if_ended, self._emitter.changed)
+        if tracked.identity is not None:
+            self._by_identity[tracked.identity] = tracked
+        if timeout_s is not None:
+            tracked.set_deadline(taken_at + timeout_s, self._expire)
+        return tracked
+
+    def _forget_if_ended(self, tracked: TrackedJob) -> None:
+        if not tracked.status.is_final:
+            return
+        self.live.pop(tracked, None)
+        self.ended[tracked.status] += not tracked.is_quiet
+        if tracked.identity is not None:
+            self._by_identity.pop(tracked.identity, None)
+            self._release(tracked, tracked.identity)
+        if tracked.quota_reserved and tracked.task_id is None and tracked.status is not Status.UNKNOWN:
+            give_back(tracked.quotas)
+
+    def _release(self, tracked: TrackedJob, identity: str) -> None:
+        """What ended without an end on record is free for others; what came to nothing may be asked for again."""
+        if tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
+            self._recorder.release_nowait(tracked)
+        if tracked.is_counted and tracked.status not in (Status.SUCCESS, Status.FAILED):
+            self._asked.give_back(identity)
+
+    # --- Placing ---
+
+    def _dispatch(self, tracked: TrackedJob, claim: Claim | None) -> None:
+        """Puts a job where it belongs by what is on record of it."""
+        if claim is None:
+            self._enqueue(tracked)
+            return
+        record = claim.record
+        tracked.task_id = record.task_id
+        match record.state:
+            case JournalState.INTENDED if claim.ours:
+                self._enqueue(tracked)
+            case JournalState.ACCEPTED if claim.ours:
+                self._wait_for_task(tracked, record.accepted_at)
+            case state if state in _AT_WORK:
+                self.follow(tracked)
+            case JournalState.SUCCESS:
+                self._deliver(tracked, record)
+            case JournalState.UNKNOWN:
+                doubt = SubmissionUnknownError(reason="the journal says so", key=tracked.key or tracked.identity)
+                tracked.fail(Event.DOUBT, record.error or doubt)
+            case _:
+                tracked.fail(Event.FAIL, record.error or TaskFailedError(reason="the journal says so"))
+
+    def _enqueue(self, tracked: TrackedJob) -> None:
+        """Into the queue; a job of ours is paid for from its allowances."""
+        try:
+            reserve(tracked.quotas)
+        except SpendingLimitError as error:
+            tracked.fail(Event.ABANDON, error)
+        else:
+            tracked.quota_reserved = True
+            self._submitter.put_nowait(tracked)
+            self._emitter.queued(tracked)
+
+    def _wait_for_task(self, tracked: TrackedJob, accepted_at: float | None) -> None:
+        """It was accepted before, here or elsewhere: it takes a slot at the service, and may have ended long ago.
+
+        ``accepted_at`` is in Unix seconds, where it is known.
+        """
+        tracked.is_attached = True
+        age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
+        tracked.accepted_at = loop_time() - age_s
+        tracked.move(Event.ACCEPT)
+        self._gate.task_adopted()
+        self._watch(tracked, ask_now=True)
+
+    def _watch(self, tracked: TrackedJob, *, ask_now: bool) -> None:
+        if tracked.timeout_s is None:
+            tracked.set_deadline(loop_time() + RESULT_KEPT_S, self._expire)
+        self._poller.watch_nowait(tracked, ask_now=ask_now)
+
+    def _deliver(self, tracked: TrackedJob, record: Record) -> None:
+        """A video on record is given as it is while its URLs are good, or when it lies on the disk; else asked for."""
+        if record.video is not None and (record.saved_to is not None or not record.is_wiped):
+            tracked.succeed(record.video)
+        else:
+            self._wait_for_task(tracked, None)
+
+    async def _follow(self, tracked: TrackedJob) -> None:
+        """Looks at it until it has ended, or the other session has: then its place is taken here."""
+        while not tracked.status.is_final and tracked.look is not None:
+            await anyio.sleep(FOLLOW_EVERY_S)
+            try:
+                claim = await tracked.look()
+            except HailuoError as error:
+                tracked.fail(Event.ABANDON, error)
+                return
+            if claim is not None and (claim.ours or claim.record.state not in _AT_WORK) and not tracked.status.is_final:
+                self._dispatch(tracked, claim)
+                return
+
+    # --- Ends ---
+
+    def _expire(self, tracked: TrackedJob) -> None:
+        """Its deadline has passed. A POST under way is let finish, so that no task id is lost."""
+        if tracked.status is Status.SENDING or tracked.status.is_final:
+            return
+        timeout_s = RESULT_KEPT_S if tracked.timeout_s is None else tracked.timeout_s
+        self._drop(tracked, WaitTimeoutError(timeout_s=timeout_s, task_id=tracked.task_id))
+
+    def _drop(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """Nobody waits for it any longer."""
+        if tracked.poll_state is not None:
+            self._poller.forget_nowait(tracked)
+        else:
+            self._submitter.drop_nowait(tracked)
+        tracked.fail(Event.ABANDON, error)
+
+
+def _names(intent: Intent | None) -> dict[str, str]:
+    """By what the journal knows a job."""
+    return {} if intent is None else {"identity": intent.identity, "fingerprint": intent.fingerprint}
+
+
+def _log_goes_on(tracked: TrackedJob) -> None:
+    logger.info("nobody waits for job %s any more; it goes on as task %s", tracked.name, tracked.task_id)
+
+
+def _withdrawn() -> SessionClosedError:
+    return SessionClosedError(reason="its caller left before it was sent; it cost nothing")
+
+
+def _kind(asked: Job | Record) -> Hashable:
+    """Tasks of one kind take about as long: what makes one of a job, or of what the journal knows of it."""
+    facts = asked.facts if isinstance(asked, Record) else build_facts(asked)
+    return (asked.model, facts.get("duration"), facts.get("resolution"))

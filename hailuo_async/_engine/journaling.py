@@ -1,0 +1,189 @@
+"""What the journal is told of a job. Without a journal there is nothing to tell, and everything here returns at once.
+
+Before a POST, a journal that fails stops the job: nothing is sent that is not on record. After it, the journal stops
+nothing: the task may be paid for, so it is waited for all the same. What could not be written is logged, with the task
+id, and *owed*: it is written before anything else about that job, with each renewal of the leases, and at the close.
+No word is torn by a cancellation: what was begun is written.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+import anyio
+import attrs
+
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.frame import Frame
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint
+from hailuo_async.errors import AuthenticationError, HailuoError, JournalError
+from hailuo_async.jobs import Job
+from hailuo_async.outcomes import Video
+
+logger = logging.getLogger("hailuo_async")
+
+_Note: TypeAlias = Callable[[JournalWriter, str], Awaitable[object]]
+"""Writes something about the job of that identity."""
+
+
+@attrs.define(eq=False)
+class JournalRecorder:
+    """Tells the journal, if there is one. Each method returns when its record is durable."""
+
+    _journal: JournalWriter | None = None
+    path: str = ""
+    """Where the journal lies, for the words of errors."""
+    _keeps_prompts: bool = False
+    _pending_writes: dict[str, _Note] = attrs.field(factory=dict, init=False)
+    """The last word on each job that could not be written. It holds whatever was to be said before it."""
+
+    @property
+    def need_fingerprints(self) -> bool:
+        """Whether images have to be read whole before they are sent, to be known again."""
+        return self._journal is not None
+
+    def build_intent(self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers) -> Intent | None:
+        """What the journal is to know ``job`` by, counted in ``asked`` if it has no key; ``None`` without a journal."""
+        if self._journal is None:
+            return None
+        fingerprint = build_fingerprint(job, frames)
+        return Intent(
+            identity=job.key or asked.next_identity(fingerprint),
+            key=job.key,
+            fingerprint=fingerprint,
+            kind=type(job).__name__,
+            model=job.model,
+            facts=build_facts(job),
+            prompt=job.prompt if self._keeps_prompts else None,
+        )
+
+    async def intend(self, intent: Intent | None) -> Claim | None:
+        """What the journal knows of a job, which it holds from now on; ``None`` without a journal.
+
+        Raises ``JournalError`` if it cannot be written, and ``JobError`` if its key names another job there.
+        """
+        return None if self._journal is None or intent is None else await self._journal.intend(intent)
+
+    async def look(self, identity: str) -> Claim | None:
+        """How a job stands that another session works on; its task is taken up if that session has gone.
+
+        Raises ``JournalError`` if it was taken out of the journal, or left there unsent: to send it takes the job.
+        """
+        if self._journal is None:
+            return None
+        claim = await self._journal.follow(identity)
+        if claim is None:
+            raise JournalError(path=self.path, reason=f"job {identity!r} was taken out of it")
+        if is_left_unsent(claim.record):
+            raise self.not_sent(identity)
+        return claim
+
+    def not_sent(self, identity: str) -> JournalError:
+        """A job is in the journal, and nobody here could send it."""
+        reason = f"job {identity!r} was not sent: give the job itself again to send it"
+        return JournalError(path=self.path, reason=reason)
+
+    async def adopt(self, task_id: str) -> Claim | None:
+        """What the journal knows of a task that is attached to; ``None`` without a journal."""
+        return None if self._journal is None else await self._journal.adopt(task_id, None)
+
+    async def sending(self, tracked: TrackedJob, at: float) -> bool:
+        """The POST is about to leave, at ``at`` Unix seconds: whether it may. If not, another session took it over.
+
+        Raises ``JournalError`` if it cannot be written: then it must not leave either.
+        """
+        if self._journal is None or tracked.identity is None:
+            return True
+        await self._flush(self._journal, tracked.identity)
+        return await self._journal.sending(tracked.identity, at)
+
+    async def unsent(self, tracked: TrackedJob) -> None:
+        """It certainly was not accepted, and waits again."""
+        await self._note(tracked, lambda journal, identity: journal.unsent(identity))
+
+    async def accepted(self, tracked: TrackedJob, at: float) -> None:
+        """The service has it, since ``at`` Unix seconds."""
+        task_id = tracked.task_id or ""
+        await self._note(tracked, lambda journal, identity: journal.accepted(identity, task_id, at))
+
+    async def refused(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """It certainly was not accepted, and is not sent again."""
+        if not isinstance(error, JournalError):
+            await self._note(tracked, lambda journal, identity: journal.refused(identity, error))
+
+    async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """Nobody can tell whether it was accepted."""
+        await self._note(tracked, lambda journal, identity: journal.unknown(identity, error))
+
+    async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """The service's own word ended it. That the key is not valid says nothing of the task: it stays accepted."""
+        if not isinstance(error, AuthenticationError):
+            await self._note(tracked, lambda journal, identity: journal.failed(identity, error))
+
+    async def succeeded(self, tracked: TrackedJob, video: Video) -> None:
+        """Its video is there."""
+        await self._note(tracked, lambda journal, identity: journal.succeeded(identity, video))
+
+    def release_nowait(self, tracked: TrackedJob) -> None:
+        """Nobody here works on it any longer, and another session may."""
+        if self._journal is not None and tracked.identity is not None and tracked.identity not in self._pending_writes:
+            self._journal.release_nowait(tracked.identity)
+
+    async def _note(self, tracked: TrackedJob, write: _Note) -> None:
+        if self._journal is None or tracked.identity is None:
+            return
+        try:
+            with anyio.CancelScope(shield=True):
+                await write(self._journal, tracked.identity)
+            self._pending_writes.pop(tracked.identity, None)
+        except JournalError as error:
+            self._pending_writes[tracked.identity] = write
+            logger.error(
+                "%s; job %s, task %s, goes on without it: check its disk", error, tracked.name, tracked.task_id
+            )
+
+    # --- Beside all jobs ---
+
+    async def keep_up(self) -> None:
+        """Keeps our jobs ours, and makes up for what is owed, until it is cancelled."""
+        while self._journal is not None:
+            await anyio.sleep(LEASE_S / 3)
+            try:
+                await self._journal.renew()
+                await self._flush_all(self._journal)
+            except JournalError as error:
+                logger.warning("%s; another session may take its jobs over: check its disk", error)
+
+    async def aclose(self) -> None:
+        """Makes up for what is owed, as far as that can be done, and closes the journal."""
+        if self._journal is None:
+            return
+        try:
+            await self._flush_all(self._journal)
+        except JournalError as error:
+            words = "%s; what became of %d jobs is not in it: the service's dashboard has them"
+            logger.error(words, error, len(self._pending_writes))
+        try:
+            await self._journal.aclose()
+        except JournalError as error:
+            logger.warning("%s; its jobs are free for others in %g s: go on with them then", error, LEASE_S)
+
+    async def _flush_all(self, journal: JournalWriter) -> None:
+        for identity in list(self._pending_writes):
+            await self._flush(journal, identity)
+
+    async def _flush(self, journal: JournalWriter, identity: str) -> None:
+        write = self._pending_writes.get(identity)
+        if write is not None:
+            await write(journal, identity)
+            if self._pending_writes.get(identity) is write:  # meanwhile there may have been a later word
+                del self._pending_writes[identity]
+
+
+def is_left_unsent(record: Record) -> bool:
+    """Whether the job was never sent, and no session works on it."""
+    return record.state is JournalState.INTENDED and record.holder is None

@@ -1,0 +1,1 @@
+"""What a picture is, whether the service takes it, and how it is sent."""

@@ -1,0 +1,261 @@
+"""Where the bytes of an image are, and how they are had a piece at a time.
+
+Three places: a file, the caller's ``bytes``, the base64 text of the caller's data URL. None of them is ever copied
+whole: a piece is read, decoded or encoded when it is asked for, and forgotten when the next one is. So what is held
+for a job that waits is a path or a reference to what the caller holds anyway.
+
+Everything here may block, and belongs in a worker thread. The values are frozen and the functions keep no state, so
+any number of threads may use them at once; one *iterator* is for one thread at a time.
+
+This room knows nothing of pictures. What the bytes mean is for ``headers``.
+"""
+
+from __future__ import annotations
+
+import binascii
+import contextlib
+import os
+import stat
+from collections.abc import Callable, Generator, Iterator
+from typing import BinaryIO
+
+import attrs
+
+from hailuo_async.errors import ImageError
+
+#: Bytes of content in one piece: a multiple of 3, so that pieces of base64 join without padding between them, and
+#: 256 KiB once encoded. Larger gains nothing (measured), and each upload in flight holds a few of them.
+RAW_PIECE = 3 * 64 * 1024
+_TEXT_PIECE = RAW_PIECE // 3 * 4
+#: Bytes searched at once, from the end backwards.
+_TAIL = 16 * 1024
+
+_UNCHANGED = "must not change between the check and the sending"
+_BASE64 = "must be strict base64: standard alphabet, right padding, no whitespace"
+
+_KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a character device"),
+    (stat.S_ISBLK, "a block device"),
+)
+
+
+@attrs.frozen
+class Label:
+    """Which image of a job this is: the job's field, and a name for people."""
+
+    field: str
+    name: str
+
+    def error(self, value: object, rule: str) -> ImageError:
+        """The error that says that this image, in which ``value`` was found, breaks ``rule``."""
+        return ImageError(field=self.field, image=self.name, value=value, rule=rule)
+
+
+@attrs.frozen
+class Reader:
+    """Content of ``size`` bytes, open for looking into at any offset."""
+
+    label: Label
+    size: int
+    read_at: Callable[[int, int], bytes]
+    """``read_at(offset, length)`` gives at most ``length`` bytes, fewer only at the end."""
+
+    def exactly(self, offset: int, length: int) -> bytes:
+        """The ``length`` bytes at ``offset``; `ImageError` where the content ends before them."""
+        found = self.read_at(offset, length)
+        if len(found) < length:
+            raise self.label.error(f"the end, at byte {self.size}, inside its header", "must be whole")
+        return found
+
+    def has_after(self, start: int, mark: bytes) -> bool:
+        """Whether ``mark`` stands at or after ``start``; looked for from the end, where it nearly always is."""
+        end = self.size
+        while end > start:
+            begin = max(start, end - _TAIL)
+            if mark in self.read_at(begin, end - begin + len(mark) - 1):
+                return True
+            end = begin
+        return False
+
+
+@attrs.frozen
+class BytesContent:
+    """The caller's own ``bytes``."""
+
+    label: Label
+    data: bytes = attrs.field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image."""
+        return len(self.data)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Looks into the bytes."""
+        yield Reader(self.label, self.size, lambda offset, length: self.data[offset : offset + length])
+
+    def raw_pieces(self) -> Generator[bytes]:
+        """The bytes, `RAW_PIECE` at a time."""
+        for start in range(0, self.size, RAW_PIECE):
+            yield self.data[start : start + RAW_PIECE]
+
+    def base64_pieces(self) -> Generator[bytes]:
+        """The bytes as base64."""
+        return _encoded(self.raw_pieces())
+
+
+@attrs.frozen
+class Base64Content:
+    """The base64 in the caller's data URL: ``text`` from ``start`` on. Decoded only a piece at a time.
+
+    Nothing is known of the text until `raw_pieces` has gone through all of it once.
+    """
+
+    label: Label
+    text: str = attrs.field(repr=False)
+    start: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of the image, as the length of the text and its padding say."""
+        padding = len(self.text[-2:]) - len(self.text[-2:].rstrip("="))
+        return (len(self.text) - self.start) // 4 * 3 - padding
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Looks into what the text decodes to."""
+        yield Reader(self.label, self.size, self._read_at)
+
+    def raw_pieces(self) -> Generator[bytes]:
+        """What the text decodes to; `ImageError` at the first piece that is not strict base64."""
+        for piece in self._slices():
+            yield self._decoded(piece)
+
+    def base64_pieces(self) -> Generator[bytes]:
+        """The text itself."""
+        for piece in self._slices():
+            yield piece.encode("ascii")
+
+    def check(self) -> None:
+        """Goes through the whole text; `ImageError` if it is not strict base64."""
+        if (len(self.text) - self.start) % 4:
+            raise self.label.error(f"{len(self.text) - self.start} characters, no multiple of 4", _BASE64)
+        found = sum(map(len, self.raw_pieces()))
+        if found != self.size:  # "=" inside: each piece may end with it, but only the last one should
+            raise self.label.error("padding before the end", _BASE64)
+
+    def _slices(self) -> Iterator[str]:
+        for start in range(self.start, len(self.text), _TEXT_PIECE):
+            yield self.text[start : start + _TEXT_PIECE]
+
+    def _read_at(self, offset: int, length: int) -> bytes:
+        first, last = offset // 3, -(-(offset + length) // 3)
+        quads = self.text[self.start + first * 4 : self.start + last * 4]
+        skip = offset - first * 3
+        return self._decoded(quads)[skip : skip + length]
+
+    def _decoded(self, quads: str) -> bytes:
+        try:
+            return binascii.a2b_base64(quads, strict_mode=True)
+        except ValueError as error:  # binascii.Error, and what a2b_base64 says to a character beyond ASCII
+            raise self.label.error(str(error), _BASE64) from error
+
+
+@attrs.frozen
+class FileContent:
+    """A file as it was when looked at. Every later reading finds the same file, or raises."""
+
+    label: Label
+    path: str | bytes
+    size: int
+    mtime_ns: int
+    place: tuple[int, int]
+    """Device and inode: another file renamed over this one is another file, whatever its size and time."""
+
+    @classmethod
+    def at(cls, path: str | bytes, label: Label) -> FileContent:
+        """What is at ``path`` now; `ImageError` unless it is a file. Opens nothing, so a FIFO cannot hold it."""
+        try:
+            found = os.stat(path)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in it, or what no file name can hold
+            raise _unreadable(label, path, error) from error
+        _check_regular(label, found)
+        return cls(label, path, found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino))
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Looks into the file."""
+        with self._opened() as file:
+
+            def read_at(offset: int, length: int) -> bytes:
+                file.seek(offset)
+                return file.read(length)
+
+            yield Reader(self.label, self.size, read_at)
+
+    def raw_pieces(self) -> Generator[bytes]:
+        """The file's bytes, `RAW_PIECE` at a time.
+
+        Raises `ImageError` in place of the first piece that was read after a change of the file, so a body made of
+        the pieces is never whole and wrong. The file is closed when the iterator is exhausted or closed.
+        """
+        with self._opened() as file:
+            for start in range(0, self.size, RAW_PIECE):
+                length = min(RAW_PIECE, self.size - start)
+                piece = file.read(length)
+                self._check_unchanged(file)
+                if len(piece) < length:
+                    raise self.label.error(f"{start + len(piece)} of {self.size} bytes", _UNCHANGED)
+                yield piece
+
+    def base64_pieces(self) -> Generator[bytes]:
+        """The file's bytes as base64; closing it closes the file."""
+        return _encoded(self.raw_pieces())
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[BinaryIO]:
+        try:
+            with open(self.path, "rb", opener=_open_without_waiting) as file:
+                self._check_unchanged(file)
+                yield file
+        except OSError as error:
+            raise _unreadable(self.label, self.path, error) from error
+
+    def _check_unchanged(self, file: BinaryIO) -> None:
+        now = os.fstat(file.fileno())
+        _check_regular(self.label, now)
+        if (now.st_dev, now.st_ino) != self.place:
+            raise self.label.error("another file in its place", _UNCHANGED)
+        if now.st_size != self.size:
+            raise self.label.error(f"{now.st_size} bytes where there were {self.size}", _UNCHANGED)
+        if now.st_mtime_ns != self.mtime_ns:
+            raise self.label.error("a later time of modification", _UNCHANGED)
+
+
+Content = BytesContent | Base64Content | FileContent
+
+
+def _encoded(pieces: Generator[bytes]) -> Generator[bytes]:
+    with contextlib.closing(pieces):
+        for piece in pieces:
+            yield binascii.b2a_base64(piece, newline=False)
+
+
+def _check_regular(label: Label, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = next((name for is_kind, name in _KINDS if is_kind(found.st_mode)), "something else")
+        raise label.error(kind, "must be a regular file")
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Opens, and does not wait for a writer if a FIFO has taken the path since it was looked at."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has neither the flag nor the FIFO
+
+
+def _unreadable(label: Label, path: str | bytes, error: OSError | ValueError) -> ImageError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return label.error(f"{reason}: {os.fsdecode(path)}", "must be a file that can be read")

@@ -1,0 +1,66 @@
+"""What the service says of an image, as numbers and as checks. `images` tells how they are to be read."""
+
+from __future__ import annotations
+
+from hailuo_async._images.content import Label
+
+#: "<20MB" in both seeds: this many bytes are one too many.
+MAX_BYTES = 20_000_000
+#: "short side >300px" in both seeds.
+MIN_SHORT_SIDE = 300
+#: Ours, see `images`.
+MAX_PIXELS = 2**28
+#: Ours, of a picture that has to be decoded to be fitted: any camera's up to 60 megapixels, and 256 MB once decoded.
+MAX_FIT_PIXELS = 2**26
+#: Ours, of a colour profile that is sent with a picture of Pillow's. Those of cameras and screens have 0.5 to 4 kB.
+MAX_PROFILE_BYTES = 2**20
+#: Ours, of a file that is read whole to be fitted.
+MAX_FIT_BYTES = 100_000_000
+
+
+def check_size(label: Label, size: int) -> None:
+    """Checks the bytes of an image. Raises `ImageError`."""
+    if size == 0:
+        raise label.error("0 bytes", "must not be empty")
+    if size >= MAX_BYTES:
+        raise label.error(f"{size} bytes", f"must be under 20 MB ({MAX_BYTES} bytes)")
+
+
+def check_shape(label: Label, width: int, height: int) -> None:
+    """Checks the pixels of an image. Raises `ImageError`."""
+    found = f"{width} x {height} px"
+    if min(width, height) <= MIN_SHORT_SIDE:
+        raise label.error(found, f"short side must be over {MIN_SHORT_SIDE} px")
+    if 2 * height > 5 * width or 2 * width > 5 * height:
+        raise label.error(found, "aspect ratio must be between 2:5 and 5:2")
+    if width * height > MAX_PIXELS:
+        raise label.error(found, f"must have at most {MAX_PIXELS} pixels")
+
+
+def check_decodable(label: Label, width: int, height: int) -> None:
+    """Checks that a picture is small enough to be decoded. Raises `ImageError`."""
+    if width * height > MAX_FIT_PIXELS:
+        raise label.error(f"{width} x {height} px", f"must have at most {MAX_FIT_PIXELS} pixels to be fitted")
+
+
+def cropped_size(width: int, height: int) -> tuple[int, int]:
+    """The largest size inside this one whose aspect ratio is allowed: itself, or one that loses of its long side."""
+    return min(width, height * 5 // 2), min(height, width * 5 // 2)
+
+
+def enlarged_size(width: int, height: int) -> tuple[int, int]:
+    """The smallest size in (nearly) these proportions whose short side is long enough; itself, if it is so."""
+    if min(width, height) > MIN_SHORT_SIDE:
+        return width, height
+    return _with_short_side(width, height, MIN_SHORT_SIDE + 1)
+
+
+def reduced_size(width: int, height: int) -> tuple[int, int]:
+    """About half the pixels, in (nearly) these proportions; never a short side that is too short."""
+    return _with_short_side(width, height, max(MIN_SHORT_SIDE + 1, min(width, height) * 7 // 10))
+
+
+def _with_short_side(width: int, height: int, short: int) -> tuple[int, int]:
+    """The long side is rounded up, but never past the aspect ratio that is allowed."""
+    long = min(-(-max(width, height) * short // min(width, height)), short * 5 // 2)
+    return (short, long) if width < height else (long, short)

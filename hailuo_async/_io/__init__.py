@@ -1,0 +1,1 @@
+"""The only place that touches the world: HTTP, file names, the journal, downloads."""

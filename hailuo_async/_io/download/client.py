@@ -1,0 +1,295 @@
+"""From a result's URL to a whole file, or to a stream of bytes; never to a part of one that looks whole.
+
+A file is written as ``NAME.part`` beside its target and gets its name only when every byte is on the disk and every
+check has passed. What a cut, a cancellation or a kill leaves of it, a later download goes on with, by ``Range`` and
+``If-Range``, if it is of the same resource in the same state. (``parts`` keeps what that takes, ``transfer`` knows
+what the answers mean, ``addresses`` where they may come from.)
+
+Invariants:
+
+- Checksums are checked over the whole, as it lies on the disk.
+- A thread that writes is waited for, however often its download is cancelled meanwhile.
+- At most one piece of a download is held in memory, and nothing is read while it is written.
+- No text of aiohttp's errors is passed on: some of them hold whole URLs, and the queries of these are secrets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TypeAlias, TypeVar, TypeVarTuple
+
+import aiohttp
+import anyio
+import anyio.to_thread
+import attrs
+from aiohttp.abc import AbstractResolver
+
+from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Reach, make_client, travel
+from hailuo_async._io.download.partial_file import Part, new_hash
+from hailuo_async._io.download.transfer import Again, Expired, Transfer
+from hailuo_async.errors import DownloadError, SessionClosedError
+
+DEFAULT_MAX_BYTES = 2 * 2**30
+DEFAULT_TIMEOUT_S = 3600.0
+#: Before each new try of a download that was cut, or told to come later.
+DEFAULT_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0)
+
+#: What is gathered before it is written. With fifty downloads of 20 MB at once, the process has 72 MB at most with
+#: these, 90 with pieces of 512 KiB and 126 with 1 MiB, and takes as long with each.
+_PIECE_BYTES = 2**18
+#: Threads for the disk, so that a slow one does not take all of the program's.
+_THREADS = 8
+
+#: Asks the service for a new URL of the same result.
+Refresh: TypeAlias = Callable[[], Awaitable[str]]
+
+_Arguments = TypeVarTuple("_Arguments")
+_Result = TypeVar("_Result")
+
+
+@attrs.define(kw_only=True, eq=False)
+class Downloads:
+    """Fetches results, over connections of its own that carry no key and no cookies and read no environment.
+
+    Belongs to one loop, from its first download on. ``stall_s`` is how long a connection may bring nothing,
+    ``waits_s`` the waits before each new try; ``reach`` and ``make_resolver`` are for tests.
+    """
+
+    allow_private_network: bool
+    proxy: str | None = attrs.field(default=None, repr=False)
+    stall_s: float = 60.0
+    waits_s: Sequence[float] = DEFAULT_WAITS_S
+    reach: Reach = attrs.field()
+    make_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
+    _client: aiohttp.ClientSession | None = attrs.field(default=None, init=False, repr=False)
+    _closed: bool = attrs.field(default=False, init=False)
+    _reading: set[aiohttp.StreamReader] = attrs.field(factory=set, init=False, repr=False)
+    """The bodies that are being read. aiohttp would let a closed one wait for ever."""
+    _threads: anyio.CapacityLimiter = attrs.field(
+        factory=lambda: anyio.CapacityLimiter(_THREADS), init=False, repr=False
+    )
+
+    @reach.default
+    def _by_the_setting(self) -> Reach:
+        return ANYWHERE if self.allow_private_network else PUBLIC
+
+    async def fetch(
+        self,
+        url: str,
+        target: Path,
+        *,
+        overwrite: bool = False,
+        refresh: Refresh | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        timeout_s: float | None = DEFAULT_TIMEOUT_S,
+        task_id: str | None = None,
+        on_whole: Callable[[], Awaitable[object]] | None = None,
+    ) -> Path:
+        """Saves the resource at ``url`` as the file ``target``, and returns that. Nothing here is charged for.
+
+        ``refresh`` gives a new URL if this one is refused as expired; it is called at most once, and what it raises is
+        raised. ``on_whole`` is awaited when every byte is there and before the file has its name: what it notes of the
+        file is then noted of every file that has one. Raises ``DownloadError``, with the path: the target exists
+        (before anything is asked for) or cannot be written, the URL or an address is not allowed, the server sent no
+        video or not all of it after several tries, a checksum or a limit (2 GiB and an hour, unless told otherwise)
+        does not hold. Then the target is as it was, and what can be gone on with lies beside it. So it is when
+        cancelled, unless all was there and the file had its name already; a cancellation is delivered when the disk has
+        finished with what is under way.
+        """
+        part = Part(target=target, overwrite=overwrite)
+        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes)
+        with _telling(task_id, target), anyio.move_on_after(timeout_s):
+            await self._save(transfer, part, refresh, on_whole)
+            return target
+        raise DownloadError(reason=f"not whole within {timeout_s:g} s", path=str(target), task_id=task_id)
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self,
+        url: str,
+        *,
+        refresh: Refresh | None = None,
+        max_bytes: int = DEFAULT_MAX_BYTES,
+        task_id: str | None = None,
+    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
+        """The bytes at ``url``, in pieces of some 256 KiB, without a file: for passing a video on.
+
+        Entering it brings the first piece, so that a web handler learns of an error before it has promised anything.
+        Checks, tries and limits are those of ``fetch``, but for time, which is the reader's. A ``DownloadError`` may
+        come as late as behind the last piece (cut for good, changed, wrong checksum): what was passed on is no video.
+        """
+        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes)
+        async with contextlib.aclosing(self._checked(transfer, refresh)) as pieces:
+            first = await anext(pieces)
+            yield _Peeked(first, pieces)
+
+    async def aclose(self) -> None:
+        """Closes the connections. Downloads under way, and later ones, raise ``SessionClosedError``."""
+        self._closed = True
+        for content in self._reading:
+            content.set_exception(SessionClosedError(reason="the session is closed"))
+        if self._client is not None:
+            await self._client.close()
+
+    async def _save(
+        self, transfer: Transfer, part: Part, refresh: Refresh | None, on_whole: Callable[[], Awaitable[object]] | None
+    ) -> None:
+        try:
+            await self._in_thread(part.open, transfer.stamp.of)
+            if part.stamp is not None:
+                transfer.held, transfer.stamp = part.size, part.stamp
+            async with contextlib.aclosing(self._pieces(transfer, refresh)) as pieces:
+                async for offset, piece in pieces:
+                    await self._in_thread(part.write, offset, piece, transfer.stamp)
+            if wrong := await self._in_thread(part.wrong_checksum):
+                raise transfer.useless(_wrong(wrong))
+            if on_whole is not None:
+                await on_whole()
+            await self._in_thread(part.publish)
+        finally:
+            await self._in_thread(partial(part.leave, useful=not transfer.spoilt))
+
+    async def _checked(self, transfer: Transfer, refresh: Refresh | None) -> AsyncGenerator[bytes, None]:
+        """The pieces for a reader who cannot take any back, their checksums checked behind the last one."""
+        hashes: dict[str, hashlib._Hash] = {}
+        sent = 0
+        with _telling(transfer.task_id):
+            async with contextlib.aclosing(self._pieces(transfer, refresh)) as pieces:
+                async for offset, piece in pieces:
+                    if offset != sent:
+                        raise DownloadError(reason="the server cannot go on where it was cut")
+                    hashes = hashes or {algorithm: new_hash(algorithm) for algorithm in transfer.stamp.checksums}
+                    for running in hashes.values():
+                        await self._in_thread(running.update, piece)
+                    sent += len(piece)
+                    yield bytes(piece)
+            for algorithm, running in hashes.items():
+                if running.hexdigest() != transfer.stamp.checksums[algorithm]:
+                    raise DownloadError(reason=_wrong(algorithm))
+
+    async def _pieces(self, transfer: Transfer, refresh: Refresh | None) -> AsyncGenerator[tuple[int, bytearray], None]:
+        """Each piece with its offset, until all are there. An offset of 0 begins anew."""
+        for wait_s in (0.0, *self.waits_s):
+            await anyio.sleep(wait_s)
+            try:
+                async with self._answer(transfer) as content:
+                    while piece := await _next_piece(content):
+                        yield transfer.take(piece), piece
+                transfer.end()
+                return
+            except Again as again:
+                problem = again.reason
+            except Expired as expired:
+                problem = f"the server answered {expired.status}"
+                if refresh is None:
+                    raise DownloadError(reason=f"{problem}: the URL is not valid, or no longer") from None
+                transfer.move(await refresh())
+                refresh = None
+        raise DownloadError(reason=f"{problem}, at the last of {len(self.waits_s) + 1} tries")
+
+    @contextlib.asynccontextmanager
+    async def _answer(self, transfer: Transfer) -> AsyncGenerator[aiohttp.StreamReader, None]:
+        """The body that answers the transfer's next request. What fails on the way there, or in it, is ``Again``."""
+        try:
+            async with travel(self._connections(), transfer.url, transfer.headers(), self.reach) as response:
+                transfer.begin(response.status, response.headers)
+                self._reading.add(response.content)
+                try:
+                    yield response.content
+                finally:
+                    self._reading.discard(response.content)
+        except ValueError as error:  # no host of that name can be, or its certificate is another's
+            raise DownloadError(reason=_told(error)) from None
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise Again(_told(error)) from None
+
+    def _connections(self) -> aiohttp.ClientSession:
+        if self._closed:
+            raise SessionClosedError(reason="the session is closed")
+        if self._client is None:
+            self._client = make_client(self.reach, self.make_resolver(), proxy=self.proxy, stall_s=self.stall_s)
+        return self._client
+
+    async def _in_thread(self, call: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
+        """Runs ``call`` in a thread and waits for its end, also when cancelled, by anyio or by asyncio, even twice.
+
+        Raises ``DownloadError`` for an ``OSError``: what runs here is work on the disk. A cancellation is delivered
+        afterwards. (Left alone, a task that asyncio cancels returns while its thread still writes.)
+        """
+        cancelled: asyncio.CancelledError | None = None
+        work = asyncio.ensure_future(anyio.to_thread.run_sync(call, *arguments, limiter=self._threads))
+        with anyio.CancelScope(shield=True):
+            while not work.done():
+                try:
+                    await asyncio.wait([work])
+                except asyncio.CancelledError as error:
+                    cancelled = error
+        failure = None if work.cancelled() else work.exception()
+        if cancelled is not None:
+            raise cancelled
+        if isinstance(failure, OSError | ValueError):
+            raise DownloadError(reason=f"cannot be written: {_strerror(failure) or failure}") from failure
+        return work.result()
+
+
+@attrs.define
+class _Peeked:
+    """An iterator whose first item was taken already."""
+
+    _first: bytes | None
+    _rest: AsyncIterator[bytes]
+
+    def __aiter__(self) -> _Peeked:
+        return self
+
+    async def __anext__(self) -> bytes:
+        first, self._first = self._first, None
+        return await anext(self._rest) if first is None else first
+
+
+@contextlib.contextmanager
+def _telling(task_id: str | None, target: Path | None = None) -> Iterator[None]:
+    """Gives a ``DownloadError`` from below its path and its task, and a ``SessionClosedError`` its task."""
+    try:
+        yield
+    except DownloadError as error:
+        error.path, error.task_id = None if target is None else str(target), task_id
+        raise
+    except SessionClosedError as error:
+        error.task_id = task_id
+        raise
+
+
+async def _next_piece(content: aiohttp.StreamReader) -> bytearray:
+    """The next piece: a full one, or what there was before the end or a cut. A cut is met again at the next call.
+
+    ``readany`` and no other way of reading: the rest of them let aiohttp hold as much again, and twice.
+    """
+    piece = bytearray()
+    try:
+        while len(piece) < _PIECE_BYTES and (chunk := await content.readany()):
+            piece += chunk
+            del chunk  # not to be held while the next is waited for
+    except (aiohttp.ClientError, TimeoutError):
+        if not piece:
+            raise
+    return piece
+
+
+def _told(error: BaseException) -> str:
+    """What ``error`` is, without its text: that may hold a URL."""
+    return ", ".join(filter(None, (type(error).__name__, _strerror(error))))
+
+
+def _strerror(error: BaseException) -> str | None:
+    """The system's words for ``error``, if it has any."""
+    return error.strerror if isinstance(error, OSError) else None
+
+
+def _wrong(algorithm: str) -> str:
+    return f"its {algorithm} is not the one that the server told"

@@ -1,0 +1,80 @@
+"""A journal as other tools read it."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self, TextIO
+
+import attrs
+
+from hailuo_async._io.journal import database
+from hailuo_async._io.journal.records import JournalState, Record, export_text, record_from
+
+#: Records read at a time: a reader that thinks between them holds no version of the file meanwhile.
+_PAGE = 256
+
+
+@attrs.define(eq=False)
+class Journal:
+    """A journal as other tools read it: what stands in it, without a say in it. Works beside a session that writes.
+
+    It blocks, so in an async program it belongs on a thread, the same one from ``open`` to ``close``::
+
+        with Journal.open("batch.db") as journal:
+            for record in journal.records(state=JournalState.UNKNOWN):
+                print(record.identity, record.error)
+    """
+
+    _path: Path
+    _connection: sqlite3.Connection
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Self:
+        """The journal at ``path``. Raises ``JournalError`` if there is none, or none that this version can read."""
+        return cls(Path(path), database.open_for_reading(Path(path)))
+
+    def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:
+        """Every job, in the order of their first asking; only those in that state, and of that key, if given.
+
+        Read in pages as it is iterated. Raises ``ValueError`` for a state that is none, ``JournalError`` while reading.
+        """
+        wanted = None if state is None else JournalState(state)
+        return self._pages(wanted, key)
+
+    def count(self) -> dict[JournalState, int]:
+        """How many jobs stand in each state."""
+        with database.told_in_words(self._path):
+            rows = self._connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
+        return dict.fromkeys(JournalState, 0) | {JournalState(state): number for state, number in rows}
+
+    def export(self, file: TextIO) -> None:
+        """Writes every job as a line of JSON, without the URLs of results."""
+        for record in self.records():
+            file.write(export_text(record) + "\n")
+
+    def close(self) -> None:
+        """Closes the file. Doing so again does nothing."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _pages(self, state: JournalState | None, key: str | None) -> Iterator[Record]:
+        sql = (
+            f"{database.SELECT} WHERE job.seq > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR key = ?3)"
+            f" ORDER BY job.seq LIMIT {_PAGE}"
+        )
+        last = 0
+        while True:
+            with database.told_in_words(self._path):
+                rows = self._connection.execute(sql, (last, state, key)).fetchall()
+            if not rows:
+                return
+            yield from (record_from(row, str(self._path)) for row in rows)
+            last = rows[-1]["seq"]

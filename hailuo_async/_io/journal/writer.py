@@ -1,0 +1,316 @@
+"""The journal: what was asked for and what became of it, on disk before it is told to anyone.
+
+``JournalWriter`` is a session's own. SQLite is reached on one thread of its own, and writes are grouped: whatever is
+asked in one turn of the loop, or while a transaction is being committed, goes into the next one, whole, in one hop to
+that thread. So a lone write costs one ``fsync``, and hundreds at once cost few. Four invariants:
+
+- A method returns only when what it wrote is durable. If a commit fails, every write in it raises ``JournalError``, and
+  the next commit is tried anew.
+- A write once asked for is made, in the order of asking. Cancelling its caller cancels only the wait: no commit belongs
+  to a caller, so none is torn, and nobody waits for one that was cancelled.
+- All state here is the loop's; the connection is the thread's. They share nothing but a batch.
+- Leases are by the wall clock. That may jump, which can only cause a takeover: what keeps money safe is the
+  compare-and-set before a POST and that an acceptance is always recorded (see ``table``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+
+import anyio.to_thread
+import attrs
+
+from hailuo_async._io.journal import database
+from hailuo_async._io.journal.records import Claim, Intent, Record
+from hailuo_async._io.journal.table import JobTable, open_table
+from hailuo_async.errors import HailuoError, JobError, JournalError
+from hailuo_async.outcomes import Video
+
+#: For how long a job stays with a session that has stopped renewing its leases.
+LEASE_S = 30.0
+#: For how long a write waits for another process to finish its own.
+BUSY_TIMEOUT_S = 5.0
+
+_Work: TypeAlias = Callable[[JobTable], Any]
+
+
+@attrs.frozen
+class _Asked:
+    """One write, who waits for it, and what takes it back if nobody does any longer."""
+
+    work: _Work
+    undo: _Work | None
+    answer: asyncio.Future[Any]
+
+
+@attrs.frozen
+class _Raised:
+    """A write that failed by itself, without harm to the others of its batch."""
+
+    error: Exception
+
+
+@attrs.define(eq=False)
+class JournalWriter:
+    """A session's journal. Made by ``open``; used on one loop; ended by ``aclose``.
+
+    Every method waits until what it says is on disk, and raises ``JournalError`` if it cannot be. A caller that is
+    cancelled stops waiting at once; its write is made all the same, except where the method says otherwise.
+    """
+
+    _table: JobTable
+    _thread: ThreadPoolExecutor
+    _pending: list[_Asked] = attrs.field(factory=list)
+    _committing: asyncio.Future[list[Any]] | None = None
+    _is_closing: bool = False
+    _is_closed: bool = False
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        base_url: str,
+        now: Callable[[], float],
+        holder: str | None = None,
+        lease_s: float = LEASE_S,
+        busy_timeout_s: float = BUSY_TIMEOUT_S,
+    ) -> JournalWriter:
+        """The journal at ``path``, made if there is none.
+
+        ``now`` tells Unix seconds and is called on another thread. ``holder`` names this session among those that share
+        the file, and is made up if it is ``None``. Raises ``JournalError``, which says what to do, when the file cannot
+        serve: then nothing may be sent. Cancelled, it leaves no thread and no open file.
+        """
+        thread = ThreadPoolExecutor(1, "hailuo-journal")
+        opening = thread.submit(open_table, Path(path), base_url, now, holder, lease_s, busy_timeout_s)
+        try:
+            table = await asyncio.wrap_future(opening)
+        except BaseException:
+            thread.submit(_close_if_opened, opening)
+            thread.shutdown(wait=False)
+            raise
+        return cls(table, thread)
+
+    @property
+    def holder(self) -> str:
+        """The name of this session in ``Record.holder``."""
+        return self._table.holder
+
+    async def intend(self, intent: Intent) -> Claim:
+        """Takes the job up, or tells how it stands. Ask again for one that another session works on.
+
+        Ours: it is new, was refused before, or was left by a session that ended; ``claim.record`` says whether it is
+        still to be sent (INTENDED) or to be waited for (ACCEPTED). Cancelled, the job is given up again. Raises
+        ``JobError`` if its key names another job here.
+        """
+        undo = functools.partial(JobTable.release, identity=intent.identity)
+        return cast(Claim, await self._ask_or_undo(lambda table: table.intend(intent), undo))
+
+    async def sending(self, identity: str, sent_at: float) -> bool:
+        """Whether this session, and no other, may POST the job now. If not, somebody else took it: do not send it.
+
+        ``sent_at`` is in Unix seconds. Cancelled, it is taken back: the caller does not send.
+        """
+        undo = functools.partial(JobTable.unsent, identity=identity)
+        return cast(bool, await self._ask_or_undo(lambda table: table.sending(identity, sent_at), undo))
+
+    async def unsent(self, identity: str) -> None:
+        """The POST certainly was not accepted, and is to be made again: no connection, or a 429."""
+        await self._ask(lambda table: table.unsent(identity))
+
+    def release_nowait(self, identity: str) -> None:
+        """This session works on the job no longer: it was withdrawn, or its deadline passed. Another may at once.
+
+        Made with the next commit. Nobody waits for it: if it fails, or the journal closes, the lease ends by itself.
+        """
+        if not self._is_closing:
+            self._put(lambda table: table.release(identity)).cancel()
+
+    async def accepted(self, identity: str, task_id: str, at: float) -> None:
+        """The service has the job. A fact: recorded whoever holds the job by now, and never over another task's id."""
+        await self._ask(lambda table: table.accepted(identity, task_id, at))
+
+    async def refused(self, identity: str, error: HailuoError) -> None:
+        """The service did not take the job. It is sent when it is asked for again."""
+        await self._ask(lambda table: table.refused(identity, error))
+
+    async def unknown(self, identity: str, error: HailuoError) -> None:
+        """Nobody knows whether the service took the job. It waits for ``resolve``."""
+        await self._ask(lambda table: table.unknown(identity, error))
+
+    async def failed(self, identity: str, error: HailuoError) -> None:
+        """The service gave the task up, or no longer knows it. A video that is on record stays there."""
+        await self._ask(lambda table: table.failed(identity, error))
+
+    async def succeeded(self, identity: str, video: Video) -> None:
+        """The video is there. Its URLs are kept until it is saved or has expired."""
+        await self._ask(lambda table: table.succeeded(identity, video))
+
+    async def saved(self, task_id: str, path: str | os.PathLike[str]) -> None:
+        """The video was downloaded to ``path``. No file of the journal holds its URLs from then on.
+
+        Only a reader that holds an older version just then delays that, until a later write or the close.
+        """
+        # A file name may hold bytes that are no text, and SQLite takes none of those.
+        text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8")
+        await self._ask(lambda table: table.saved(task_id, text))
+
+    async def adopt(self, task_id: str, model: str | None = None) -> Claim:
+        """Takes up a task by its id: that of a job here, or one submitted elsewhere, ``task:<id>`` from now on."""
+        return cast(Claim, await self._ask(lambda table: table.adopt(task_id, model)))
+
+    async def unfinished(self) -> list[Record]:
+        """Every job without an end, oldest first: INTENDED, SENDING, ACCEPTED or UNKNOWN.
+
+        Accepted ones that nobody waits for are ours now, as their ``holder`` says. Intended ones are as they are: to
+        send one takes the job itself, and ``intend``.
+        """
+        return cast(list[Record], await self._ask(lambda table: table.unfinished()))
+
+    async def resolve(
+        self, identity: str, *, resubmit: bool = False, task_id: str | None = None, forget: bool = False
+    ) -> Record | None:
+        """Its owner's word on a job, of exactly one kind. Returns the job as it stands then, ``None`` if forgotten.
+
+        ``resubmit``: sent when it is next asked for, even though it may have been paid for already (unknown, refused or
+        failed). ``task_id``: the service had accepted it under that name (unknown). ``forget``: the journal knows it no
+        longer (anything that no session works on, except an accepted task). Raises ``JobError`` for any other.
+        """
+        if [resubmit, task_id is not None, forget].count(True) != 1:
+            given = {"resubmit": resubmit, "task_id": task_id, "forget": forget}
+            raise JobError(field="resolve", value=given, rule="takes exactly one of resubmit, task_id and forget")
+        return cast(
+            Record | None,
+            await self._ask(lambda table: table.resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)),
+        )
+
+    async def follow(self, identity: str) -> Claim | None:
+        """How a job stands that another session works on. Ours if it is a task whose session has gone; never sent.
+
+        ``None`` if the journal does not know it. One left in the middle of its POST is UNKNOWN from here on.
+        """
+        return cast(Claim | None, await self._ask(lambda table: table.follow(identity)))
+
+    async def look(self, identity: str) -> Record | None:
+        """The job as it stands, without taking it up."""
+        return cast(Record | None, await self._ask(lambda table: table.find(identity)))
+
+    async def look_for_task(self, task_id: str) -> Record | None:
+        """The job that led to the task, as it stands: ``saved_to`` says where its video lies."""
+        return cast(Record | None, await self._ask(lambda table: table.find_task(task_id)))
+
+    async def renew(self) -> None:
+        """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""
+        await self._ask(lambda table: table.renew())
+
+    async def aclose(self) -> None:
+        """Makes what is still to be written, lets go of every job, and closes the file.
+
+        Bounded: it waits for another process three times as long as a write does, at most. Raises ``JournalError`` if
+        the last write could not be made: then the leases run out by themselves. Cancelled, it goes on by itself.
+        """
+        if self._is_closing:
+            return
+        self._is_closing = True
+        try:
+            while self._committing is not None:
+                await asyncio.wait([self._committing])
+        finally:
+            closing = self._close()
+        try:
+            await asyncio.shield(asyncio.wrap_future(closing))
+        except sqlite3.Error as error:
+            raise database.journal_error(self._table.path, error) from error
+        finally:
+            await anyio.to_thread.run_sync(self._thread.shutdown)
+
+    def _close(self) -> Future[None]:
+        """Hands the thread its last work. Whatever was cancelled, it comes behind every write that was asked for."""
+        self._commit()
+        self._is_closed = True
+        closing = self._thread.submit(self._table.close)
+        self._thread.shutdown(wait=False)
+        return closing
+
+    def _ask(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
+        if self._is_closing:
+            raise JournalError(path=str(self._table.path), reason="it is closed: its session has ended")
+        return self._put(work, undo)
+
+    async def _ask_or_undo(self, work: _Work, undo: _Work) -> Any:
+        """What ``work`` answers. If its caller is cancelled, what it was granted is given back."""
+        answer = self._ask(work, undo)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
+                self._undo(undo, answer.result())
+            raise
+
+    def _undo(self, undo: _Work | None, result: object) -> None:
+        was_granted = bool(result) and not isinstance(result, _Raised)
+        if undo is not None and was_granted and not self._is_closed:
+            self._put(undo).cancel()  # nobody waits for it; if it fails, a lease runs out or a doubt is raised
+
+    def _put(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
+        loop = asyncio.get_running_loop()
+        if self._committing is None and not self._pending:
+            loop.call_soon(self._commit)  # not at once: what else this turn of the loop asks for goes with it
+        answer: asyncio.Future[Any] = loop.create_future()
+        self._pending.append(_Asked(work, undo, answer))
+        return answer
+
+    def _commit(self) -> None:
+        batch, self._pending = self._pending, []
+        if not batch:
+            return  # the close was quicker
+        works = [asked.work for asked in batch]
+        self._committing = asyncio.get_running_loop().run_in_executor(self._thread, _apply, self._table, works)
+        self._committing.add_done_callback(functools.partial(self._deliver, batch))
+
+    def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
+        fault = committed.exception()
+        results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
+        for asked, result in zip(batch, results, strict=True):
+            if asked.answer.cancelled():
+                self._undo(asked.undo, result)
+            elif isinstance(result, _Raised):
+                asked.answer.set_exception(result.error)
+            else:
+                asked.answer.set_result(result)
+        self._committing = None
+        if self._pending:
+            self._commit()
+
+    def _failed_with(self, fault: BaseException) -> _Raised:
+        """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""
+        error = database.journal_error(self._table.path, fault)
+        error.__cause__ = fault
+        return _Raised(error)
+
+
+def _close_if_opened(opening: Future[JobTable]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
+
+
+def _apply(table: JobTable, works: Sequence[_Work]) -> list[Any]:
+    with table.transaction():
+        return [_attempt(table, work) for work in works]
+
+
+def _attempt(table: JobTable, work: _Work) -> Any:
+    try:
+        return work(table)
+    except sqlite3.Error:
+        raise
+    except Exception as error:
+        return _Raised(error)

@@ -1,0 +1,324 @@
+"""``hailuo-async batch``: what it checks and asks, sends, saves, tells and exits with."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hailuo_async import Journal
+from hailuo_async.emulator import Emulator
+
+from ..support.commands import (
+    child,
+    credentials,
+    environment,
+    facts,
+    names_in,
+    paid,
+    run,
+    serving,
+    statuses,
+    terminal,
+    write_jobs,
+)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A service that the command takes for the real one."""
+    with serving(generation_s=0.2) as emulator:
+        for name, value in credentials(emulator).items():
+            monkeypatch.setenv(name, value)
+        yield emulator
+
+
+def once(keys: str) -> dict[str | None, int]:
+    """What is paid for if each of the jobs was, once."""
+    return {f"scene {key}": 1 for key in keys}
+
+
+# --- A run, and another ---
+
+
+@pytest.mark.slow
+def test_every_video_is_saved_under_its_key_and_paid_for_once(service: Emulator, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "videos"
+    result = run("batch", write_jobs(tmp_path, 4, "picture.jpg"), "--output", output, "--yes")
+    assert (result.exit_code, names_in(output)) == (0, ["a.mp4", "b.mp4", "c.mp4", "d.mp4"])
+    assert sorted(" ".join(line.split()) for line in result.stdout.splitlines()) == [
+        f"{key} saved 0.2 s {output / key}.mp4 4.1 kB" for key in "abcd"
+    ]
+    assert result.stderr.startswith("Jobs: 4 to pay for, which is 24 s of video.\n")
+    assert re.search(r"^4 of 4 saved in \d+ s\n$", result.stderr, re.MULTILINE)
+    assert paid(service) == once("abcd")
+
+
+@pytest.mark.slow
+def test_run_again_it_pays_only_for_what_is_missing_and_asks_about_nothing_else(
+    service: Emulator, tmp_path: Path
+) -> None:
+    run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes")
+    again = run("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--max-jobs", "1", "--json")
+    assert (again.exit_code, statuses(again.stdout)) == (0, {"a": "there", "b": "there", "c": "saved"})
+    assert "Jobs: 2 there already, 1 to pay for, which is 6 s of video.\n" in again.stderr
+    assert "\n3 of 3 saved in " in again.stderr
+    whole = run("batch", tmp_path / "jobs.jsonl", "--output", tmp_path)
+    assert (whole.exit_code, whole.stdout) == (0, "")
+    assert paid(service) == once("abc")
+
+
+@pytest.mark.slow
+def test_an_object_tells_all_that_is_known_of_an_outcome(service: Emulator, tmp_path: Path) -> None:
+    service.next_fault("submit", "refuse")
+    result = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes", "--json", "--max-running", "1")
+    (task_id,) = service.ledger.accepted["scene b"]
+    refused = {"type": "RequestRejectedError", "message": "400 Invalid parameters: refused on purpose"}
+    nothing = {"path": None, "task_id": None, "seconds_taken": None, "bytes": None}
+    assert facts(result.stdout) == {
+        "a": {"key": "a", "status": "failed", **nothing, "error": refused},
+        "b": {
+            "key": "b",
+            "status": "saved",
+            "path": str(tmp_path / "b.mp4"),
+            "task_id": task_id,
+            "seconds_taken": 0.2,
+            "bytes": 4096,
+            "error": None,
+        },
+    }
+
+
+@pytest.mark.slow
+def test_a_video_that_was_deleted_is_fetched_again_and_not_paid_for_again(service: Emulator, tmp_path: Path) -> None:
+    run("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes")
+    (tmp_path / "a.mp4").unlink()
+    again = run("batch", tmp_path / "jobs.jsonl", "--output", tmp_path, "--json")
+    assert (again.exit_code, statuses(again.stdout)) == (0, {"a": "saved"})
+    assert "Jobs: 1 sent before, none to pay for.\n" in again.stderr
+    assert service.ledger.posts == 1
+
+
+@pytest.mark.slow
+def test_a_file_that_nobody_remembers_is_left_alone_and_its_job_not_paid_for(service: Emulator, tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_text("somebody's")
+    result = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes", "--json")
+    assert (result.exit_code, statuses(result.stdout)) == (0, {"a": "there", "b": "saved"})
+    assert (tmp_path / "a.mp4").read_text() == "somebody's"
+    assert paid(service) == once("b")
+
+
+@pytest.mark.slow
+def test_at_most_so_many_are_paid_for_as_are_allowed_and_the_rest_is_for_the_next_run(
+    service: Emulator, tmp_path: Path
+) -> None:
+    first = run("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--max-jobs", "2", "--json")
+    assert (first.exit_code, sorted(statuses(first.stdout).values())) == (1, ["not sent", "saved", "saved"])
+    assert "stopped: as many are sent as --max-jobs 2 allows\n1 not sent\nRun the same command again" in first.stderr
+    second = run("batch", tmp_path / "jobs.jsonl", "--output", tmp_path, "--max-jobs", "2")
+    assert (second.exit_code, paid(service)) == (0, once("abc"))
+
+
+@pytest.mark.slow
+def test_a_folder_of_pictures_is_a_batch_too(service: Emulator, tmp_path: Path) -> None:
+    write_jobs(tmp_path, 1)
+    result = run("batch", tmp_path, "--output", tmp_path / "out", "--yes", "--journal", tmp_path / "other.db")
+    assert (result.exit_code, names_in(tmp_path / "out")) == (0, ["picture.mp4"])
+    assert not (tmp_path / "out" / "batch.db").exists()
+    with Journal.open(tmp_path / "other.db") as journal:
+        assert [record.key for record in journal.records()] == ["picture"]
+
+
+# --- What goes wrong ---
+
+
+@pytest.mark.slow
+def test_failures_are_grouped_by_their_reasons_at_the_end(service: Emulator, tmp_path: Path) -> None:
+    for _ in range(2):
+        service.next_fault("submit", "refuse")
+    (tmp_path / "c.mp4.part").mkdir()
+    result = run("batch", write_jobs(tmp_path, 4), "--output", tmp_path, "--yes", "--max-running", "1")
+    assert result.exit_code == 1
+    _, _, end = result.stderr.partition("1 of 4 saved in")
+    assert end.splitlines()[1:] == [
+        "2 failed",
+        "  400 Invalid parameters: refused on purpose: a, b",
+        "1 not saved, though paid for",
+        f"  cannot be written: {os.strerror(21)}: c",
+        "Run the same command again to go on: nothing is paid for twice",
+    ]
+
+
+@pytest.mark.slow
+def test_a_task_that_the_service_gave_up_is_made_again_when_its_owner_says_so(
+    service: Emulator, tmp_path: Path
+) -> None:
+    service.service.fail_rate = 1.0
+    jobs, journal = write_jobs(tmp_path, 1), tmp_path / "batch.db"
+    for posts in (1, 1):
+        result = run("batch", jobs, "--output", tmp_path, "--yes")
+        assert (result.exit_code, service.ledger.posts) == (1, posts)
+    assert f"made and paid for again: hailuo-async resolve {journal} KEY --forget\n" in result.stderr
+    service.service.fail_rate = 0.0
+    assert run("resolve", journal, "a", "--forget").exit_code == 0
+    assert run("batch", jobs, "--output", tmp_path, "--yes").exit_code == 0
+    assert service.ledger.posts == 2
+
+
+def test_what_every_job_would_meet_is_told_once_and_the_rest_is_not_sent(service: Emulator, tmp_path: Path) -> None:
+    key = tmp_path / "key.txt"
+    key.write_text("wrong\n")
+    result = run("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--yes", "--json", "--key-file", key)
+    assert (result.exit_code, set(statuses(result.stdout).values())) == (1, {"not sent"})
+    words = "stopped: 401 Authentication failed: the API key is not valid; every other job would meet the same\n"
+    assert result.stderr.count(words) == 1
+    assert service.ledger.submits_accepted == 0
+
+
+@pytest.mark.slow
+def test_an_unknown_outcome_is_told_and_resolved_and_paid_for_once(service: Emulator, tmp_path: Path) -> None:
+    jobs, journal = write_jobs(tmp_path, 2), tmp_path / "batch.db"
+    service.next_fault("submit", "cut_after")
+    first = run("batch", jobs, "--output", tmp_path, "--yes", "--json", "--max-running", "1")
+    assert (first.exit_code, statuses(first.stdout)) == (3, {"a": "unknown", "b": "saved"})
+    assert f"hailuo-async resolve {journal} KEY --task-id ID | --resubmit | --forget\n" in first.stderr
+    assert run("batch", jobs, "--output", tmp_path).exit_code == 3
+
+    (task_id,) = service.ledger.accepted["scene a"]
+    assert run("resolve", journal, "a", "--task-id", task_id).exit_code == 0
+    last = run("batch", jobs, "--output", tmp_path, "--json")
+    assert (last.exit_code, statuses(last.stdout)) == (0, {"a": "saved", "b": "there"})
+    assert paid(service) == once("ab")
+
+
+# --- Bad input ---
+
+
+def test_everything_that_is_wrong_with_the_jobs_is_told_with_its_line_before_anything_is_sent(
+    service: Emulator, tmp_path: Path
+) -> None:
+    jobs = write_jobs(tmp_path, 2)
+    with jobs.open("a") as file:
+        file.write('{"first_frame_image": "none.jpg"}\n{"half": \n')
+    result = run("batch", jobs, "--output", tmp_path / "out", "--yes")
+    assert (result.exit_code, result.stdout, service.ledger.posts) == (2, "", 0)
+    *problems, end = result.stderr.splitlines()
+    assert [problem.startswith(f"{jobs}, line {line}") for problem, line in zip(problems, (3, 4), strict=True)]
+    assert end == f"hailuo-async: 2 to correct in {jobs}; nothing was sent"
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_may_not_be_meant_is_told_before_it_is_paid_for(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 1)
+    jobs.write_text(jobs.read_text().replace("scene a", "[Fly away] scene"))
+    note, bill, _ = run("batch", jobs, "--output", tmp_path).stderr.splitlines()
+    assert ("[Fly away]" in note, bill[:5], service.ledger.posts) == (True, "Jobs:", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["{here}/none.jsonl"], "'{here}/none.jsonl' does not exist (see"),
+        (["{here}/picture.jpg"], "whose name ends in .jsonl, .ndjson or .csv"),
+        (["{jobs}", "--max-jobs", "0"], "0 is not in the range x>=1 (see"),
+        (["{jobs}", "--output", "{jobs}"], "is a file (see"),
+        (["{jobs}", "--output", "{jobs}/videos"], "{jobs}/videos: Not a directory"),
+        (["{jobs}", "--output", "/proc", "--journal", "{here}/j.db"], "/proc cannot be written to: No such file"),
+        (["{jobs}", "--journal", "{here}/picture.jpg"], "it is not a SQLite file"),
+        (["{jobs}", "--journal", "{here}/none/batch.db"], "there is no directory"),
+        (["{jobs}", "--journal", "{here}"], "is a directory (see"),
+        (["{jobs}", "--key-file", "{here}/none"], "{here}/none: No such file or directory"),
+        (["{jobs}", "--key-file", "{here}/picture.jpg"], "what the file {here}/picture.jpg holds is no API key"),
+        (["{jobs}", "--fast"], "No such option"),
+        ([], "Missing argument 'JOBS' (see 'hailuo-async batch --help')"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, service: Emulator, tmp_path: Path) -> None:
+    places = {"here": tmp_path, "jobs": write_jobs(tmp_path, 1)}
+    output = [] if "--output" in arguments else ["--output", str(tmp_path / "out")]
+    result = run("batch", "--yes", *output, *(argument.format(**places) for argument in arguments))
+    *before, end = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout, service.ledger.posts) == (2, "", 0)
+    assert end.startswith("hailuo-async: ")
+    assert words.format(**places) in end
+    assert all(line.startswith("Jobs: 1 to pay for") for line in before)
+
+
+def test_a_journal_of_another_service_is_not_used(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 1)
+    service.next_fault("submit", "refuse")
+    run("batch", jobs, "--output", tmp_path, "--yes")
+    with serving() as other:
+        result = run("batch", jobs, "--output", tmp_path, "--yes", env=credentials(other))
+        assert (result.exit_code, result.stdout, other.ledger.posts) == (2, "", 0)
+    assert f"it belongs to {service.url}, and this session to {other.url}" in result.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_name_that_the_file_system_cannot_have_is_told_and_does_not_become_another(
+    is_folder: bool, service: Emulator, tmp_path: Path
+) -> None:
+    jobs = write_jobs(tmp_path, 1)
+    jobs.write_text(jobs.read_text().replace('"key": "a"', '"key": "é画"'))
+    if is_folder:
+        jobs = tmp_path / "pictures"
+        jobs.mkdir()
+        (tmp_path / "picture.jpg").rename(jobs / "é画.jpg")
+    ascii_only = environment(PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
+    with child("batch", jobs, "--output", tmp_path, "--yes", env=ascii_only) as process:
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, service.ledger.posts) == (2, "", 0)
+    words = (
+        r"'\xe9\u753b.mp4' cannot be the name of a file in ascii: set LC_ALL=C.UTF-8 (see 'hailuo-async batch --help')"
+    )
+    assert errors == f"hailuo-async: {words}\n"
+
+
+@pytest.mark.slow
+def test_keys_of_any_letters_are_told_in_any_locale(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 1)
+    jobs.write_text(jobs.read_text().replace('"key": "a"', '"key": "é画"'), "utf-8")
+    plain = environment(LC_ALL="C", PYTHONIOENCODING="latin-1")
+    with child("batch", jobs, "--output", tmp_path, "--yes", env=plain, encoding="latin-1") as process:
+        output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output.startswith(r"é\u753b  saved "), "Traceback" in errors) == (0, True, False)
+    assert names_in(tmp_path) == ["é画.mp4"]
+
+
+# --- Asking ---
+
+
+def test_without_a_terminal_nobody_is_asked_and_nothing_is_paid_for(service: Emulator, tmp_path: Path) -> None:
+    result = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path / "out", stdin="y\n")
+    assert (result.exit_code, service.ledger.posts, (tmp_path / "out").exists()) == (2, 0, False)
+    assert result.stderr.splitlines() == [
+        "Jobs: 2 to pay for, which is 12 s of video.",
+        "hailuo-async: nobody can be asked here whether to pay: give --yes, or --max-jobs N to pay for N",
+    ]
+
+
+def test_at_a_terminal_a_key_is_asked_for_unseen_and_then_whether_to_pay(service: Emulator, tmp_path: Path) -> None:
+    env = environment(MODELLIX_API_KEY="")
+    with terminal("batch", write_jobs(tmp_path, 1), "--output", tmp_path / "out", env=env) as here:
+        here.wait_for("The API key of Modellix: ")
+        here.type(f"{service.api_key}\n")
+        here.wait_for("Go on? [y/N]: ")
+        here.type("n\n")
+        assert here.end() == 1
+    assert here.shown.endswith("hailuo-async: nothing was sent\r\n")
+    assert service.api_key not in here.shown
+    assert (service.ledger.posts, (tmp_path / "out").exists()) == (0, False)
+
+
+def test_without_a_terminal_a_missing_key_is_one_line(
+    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELLIX_API_KEY")
+    result = run("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes")
+    words = "hailuo-async: there is no API key: set MODELLIX_API_KEY, or give --key-file FILE (see "
+    assert (result.exit_code, result.stdout, result.stderr.count("\n")) == (2, "", 1)
+    assert result.stderr.startswith(words)

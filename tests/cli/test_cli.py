@@ -1,0 +1,357 @@
+"""The command line: the demo, and what all commands share."""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import click
+import pytest
+from PIL import Image
+
+from hailuo_async._cli import exit_codes
+from hailuo_async._cli.batch.lines import JobResult
+from hailuo_async._cli.output import can_ask, speaking, tell
+from hailuo_async.cli import main
+from hailuo_async.emulator import Emulator
+from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
+
+from ..support.commands import (
+    ROOT,
+    child,
+    command,
+    credentials,
+    environment,
+    names_in,
+    run,
+    serving,
+    statuses,
+    write_pictures,
+)
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "pictures")
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A service that ``--real`` takes for the real one."""
+    with serving(generation_s=0.2) as emulator:
+        for name, value in credentials(emulator).items():
+            monkeypatch.setenv(name, value)
+        yield emulator
+
+
+# --- The demo, against a service that it takes for the real one ---
+
+
+@pytest.mark.slow
+def test_a_run_saves_every_video_and_pays_for_each_job_once(pictures: Path, service: Emulator, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "videos"
+    result = run("demo", pictures, "--real", "--yes", "--output", output, "--json")
+    assert (result.exit_code, statuses(result.stdout)) == (0, dict.fromkeys(("Cat", "dog", "Cat-to-dog"), "saved"))
+    assert "Jobs: 3 to pay for, which is 18 s of video.\n" in result.stderr
+    assert names_in(output) == ["Cat-to-dog.mp4", "Cat.mp4", "dog.mp4"]
+    assert (service.ledger.posts, service.ledger.submits_accepted) == (3, 3)
+
+
+@pytest.mark.slow
+def test_run_again_it_pays_only_for_what_is_missing(pictures: Path, service: Emulator, tmp_path: Path) -> None:
+    output = tmp_path / "videos"
+    output.mkdir()
+    (output / "Cat.mp4").write_text("of the emulator's, perhaps")
+    for count in ("1", "2"):
+        result = run("demo", pictures, "--real", "--yes", "--output", output, "--jobs", count)
+        assert result.exit_code == 0
+    assert "Jobs: 1 there already, 1 to pay for, which is 6 s of video.\n" in result.stderr
+    assert (names_in(output), service.ledger.submits_accepted) == (["Cat-2.mp4", "Cat.mp4", "dog.mp4"], 2)
+
+
+def test_without_a_yes_nothing_is_sent_nor_made(pictures: Path, service: Emulator, tmp_path: Path) -> None:
+    result = run("demo", pictures, "--real", "--output", tmp_path / "videos", stdin="y\n")
+    assert (result.exit_code, service.ledger.posts, (tmp_path / "videos").exists()) == (2, 0, False)
+
+
+@pytest.mark.slow
+def test_bad_pictures_are_told_by_their_names_and_the_others_become_videos(
+    pictures: Path, service: Emulator, tmp_path: Path
+) -> None:
+    (pictures / os.fsdecode(b"\xff.png")).write_text("no picture")
+    Image.new("RGB", (300, 300)).save(pictures / "small.png")
+    result = run("demo", pictures, "--real", "--yes", "--output", tmp_path / "videos", "--jobs", "1")
+    assert result.exit_code == 1
+    small, unreadable, cat = result.stdout.splitlines()
+    assert small.startswith("small.png  unusable")
+    assert small.endswith("short side must be over 300 px; got '300 x 300 px'")
+    assert (unreadable[:13], cat[:11]) == ("\ufffd.png  unusab", "Cat  saved ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["no-such-folder"], "Directory 'no-such-folder' does not exist"),
+        (["{pictures}/Cat.JPG"], "is a file"),
+        (["{pictures}/album.jpg"], "there is no JPEG, PNG or WebP picture in"),
+        (["{pictures}", "--jobs", "0"], "0 is not in the range x>=1"),
+        (["{pictures}", "--max-running", "many"], "'many' is not a valid integer range"),
+        (["{pictures}", "--output", "{pictures}/dog/videos"], "Not a directory"),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, pictures: Path) -> None:
+    result = run("demo", *(argument.format(pictures=pictures) for argument in arguments))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert words in result.stderr.splitlines()[-1]
+
+
+# --- The demo with its own emulator ---
+
+
+@pytest.mark.slow
+def test_without_a_key_and_a_network_a_picture_becomes_a_film_that_plays(pictures: Path, tmp_path: Path) -> None:
+    output = tmp_path / "videos"
+    output.mkdir()
+    (output / "Cat.mp4").write_text("of yesterday")
+    result = run("demo", pictures, "--output", output, "--jobs", "1", env={"MODELLIX_API_KEY": ""})
+    assert (result.exit_code, result.stdout.split()[:2]) == (0, ["Cat", "saved"])
+    assert result.stderr.startswith("An emulator of the service answers: nothing leaves this machine")
+    with av.open(str(output / "Cat-2.mp4")) as film:
+        frames = sum(1 for _ in film.decode(video=0))
+        assert (film.streams.video[0].codec_context.name, frames) == ("h264", 144)
+
+
+@pytest.mark.slow
+def test_interrupted_twice_it_says_what_is_unfinished(pictures: Path, tmp_path: Path) -> None:
+    with child("demo", pictures, "--output", tmp_path / "videos", "--json", env=environment()) as demo:
+        assert demo.stderr is not None
+        for words in ("3 running", "Once more"):
+            while words not in demo.stderr.readline():
+                assert demo.poll() is None
+            demo.send_signal(signal.SIGINT)
+        output, errors = demo.communicate(timeout=30)
+    told = dict.fromkeys(("Cat", "dog", "Cat-to-dog"), "unfinished")
+    assert (demo.returncode, statuses(output)) == (130, told)
+    assert errors.endswith("3 unfinished: they go on at the service\n")
+
+
+def test_without_what_renders_films_the_demo_says_what_to_install(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
+    with child("demo", pictures, "--output", tmp_path / "videos", env=environment(tmp_path)) as demo:
+        _, errors = demo.communicate(timeout=30)
+    words = "hailuo-async: No module named av: the emulator needs an extra: pip install 'hailuo-async[emulator]'"
+    assert (demo.returncode, errors.splitlines()[-1]) == (2, words)
+
+
+# --- What all commands share ---
+
+
+def test_the_module_is_the_same_command_as_the_script() -> None:
+    done = subprocess.run(command("--help"), env=environment(), capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("Usage: hailuo-async [OPTIONS] COMMAND")
+    names = {"batch", "completion", "demo", "doctor", "emulator", "generate", "resolve", "status"}
+    assert names <= set(done.stdout.split())
+
+
+def test_help_imports_no_more_than_the_library() -> None:
+    look = "import sys, hailuo_async.cli; print({'rich', 'PIL', 'av', 'hailuo_async.emulator'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", look], env=environment(), capture_output=True, text=True, timeout=30)
+    assert done.stdout == "set()\n"
+
+
+def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise ModuleNotFoundError('click')")
+    done = subprocess.run(command("demo"), env=environment(tmp_path), capture_output=True, text=True, timeout=30)
+    words = "hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+
+
+def test_the_emulator_takes_its_own_options() -> None:
+    result = run("emulator", "--spread", "2")
+    assert (result.exit_code, "spread must be from 0 to 1; got 2.0" in result.stderr) == (2, True)
+    assert "--generation-s" in run("emulator", "--help").stdout
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_is_told_how_to_complete(shell: str) -> None:
+    result = run("completion", shell)
+    assert (result.exit_code, "_HAILUO_ASYNC_COMPLETE" in result.stdout) == (0, True)
+
+
+def test_what_a_shell_asks_is_answered() -> None:
+    asked = environment(_HAILUO_ASYNC_COMPLETE="bash_complete", COMP_WORDS="hailuo-async re", COMP_CWORD="1")
+    done = subprocess.run(command(), env=asked, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "plain,resolve\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"), [("bath", "No such command 'bath'"), ("--fast", "No such option '--fast'")]
+)
+def test_what_there_is_none_of_is_one_line(given: str, words: str) -> None:
+    result = run(given)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert result.stderr.startswith(f"hailuo-async: {words}")
+
+
+def test_given_nothing_it_shows_what_there_is() -> None:
+    result = run()
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Usage: hailuo-async [OPTIONS] COMMAND [ARGS]...\n")
+
+
+class Cannot(io.StringIO):
+    """A stream that cannot be written."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__()
+        self.error = error
+
+    def flush(self) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [(BrokenPipeError(32, "gone"), 1, ""), (OSError(28, "full"), 2, "hailuo-async: [Errno 28] full\n")],
+)
+@pytest.mark.parametrize("given", [["--help"], ["batch", "--help"]])
+def test_help_that_cannot_be_told_is_no_traceback(
+    given: list[str], error: OSError, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", Cannot(error))
+        with pytest.raises(SystemExit) as caught:
+            main(given)
+    assert (caught.value.code, capsys.readouterr().err) == (code, words)
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.Abort(), 130, "interrupted"),
+        (click.ClickException("no"), 1, "no"),
+        (TaskFailedError(reason="no", task_id="t"), 1, "the service gave the task up: no (task t)"),
+        (FileNotFoundError(2, "No such file", "a"), 2, "a: No such file"),
+        (OSError("no disk"), 2, "no disk"),
+        (
+            ZeroDivisionError("by\nzero"),
+            1,
+            r"unexpected ZeroDivisionError: by\nzero; --debug shows where: please report it",
+        ),
+        (ExceptionGroup("", [ExceptionGroup("", [OSError("no disk")])]), 2, "no disk"),
+    ],
+)
+def test_whatever_is_raised_ends_in_one_line(
+    error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught, exit_codes.errors_told(is_debug=False):
+        raise error
+    assert (caught.value.code, capsys.readouterr()) == (code, ("", f"hailuo-async: {words}\n"))
+
+
+def test_with_debug_there_is_a_traceback_too(tmp_path: Path) -> None:
+    plain, deep = (run(*flag, "status", tmp_path / "none.db") for flag in ((), ("--debug",)))
+    assert (plain.exit_code, deep.exit_code, len(plain.stderr.splitlines())) == (2, 2, 1)
+    assert deep.stderr.startswith("Traceback (most recent call last):\n")
+    assert deep.stderr.endswith(plain.stderr)
+
+
+@pytest.mark.parametrize(("flags", "is_told"), [([], False), (["-v"], True), (["--debug"], True)])
+def test_the_log_is_told_as_far_as_it_is_asked_for(
+    flags: list[str], is_told: bool, pictures: Path, service: Emulator, tmp_path: Path
+) -> None:
+    Image.new("RGB", (200, 200)).save(pictures / "small.png")
+    service.next_fault("submit", "refuse")
+    result = run(*flags, "generate", pictures / "small.png", "--fit", "-o", tmp_path / "a.mp4")
+    assert result.exit_code == 1
+    assert ("hailuo-async: first_frame_image (small.png) was made to fit: " in result.stderr) == is_told
+    assert ("queued -> sending" in result.stderr) == (flags == ["--debug"])
+
+
+def test_the_log_and_warnings_are_lines_and_a_doubt_is_left_to_its_outcome(capsys: pytest.CaptureFixture[str]) -> None:
+    logger = logging.getLogger("hailuo_async")
+    for level in (logging.WARNING, logging.DEBUG):
+        with speaking(level):
+            logger.warning("%s", SubmissionUnknownError(reason="cut"))
+            logger.error("it is %s", "odd", exc_info=ValueError("why"))
+            warnings.simplefilter("always")
+            warnings.warn("look", UserWarning, stacklevel=1)
+    logger.warning("nobody hears this here")
+    odd = "hailuo-async: it is odd\n"
+    assert capsys.readouterr().err == f"{odd}hailuo-async: look\n{odd}ValueError: why\nhailuo-async: look\n"
+
+
+def test_a_stream_that_was_closed_before_it_came_is_nobody() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("stdin", "stdout", "stderr"):
+            patch.setattr(sys, name, None)
+        with speaking(logging.WARNING), sys.stdin, sys.stdout, sys.stderr:
+            tell("a")
+            assert [stream.name for stream in (sys.stdin, sys.stdout, sys.stderr)] == [os.devnull] * 3
+            assert not can_ask()
+
+
+def test_an_interrupt_ends_the_line_that_a_terminal_is_in() -> None:
+    class Screen(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", screen := Screen())
+        with pytest.raises(SystemExit), exit_codes.errors_told(is_debug=False):
+            raise KeyboardInterrupt
+    assert screen.getvalue() == "\nhailuo-async: interrupted\n"
+
+
+def test_what_is_said_to_a_reader_that_has_gone_is_dropped() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as pipe, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", pipe)
+        for _ in range(2):
+            tell("a")
+
+
+def test_a_stream_that_cannot_be_written_for_another_reason_is_an_error() -> None:
+    with open("/dev/full", "w") as full, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", full)
+        with pytest.raises(click.ClickException, match="the output cannot be written: No space left on device"):
+            tell("a")
+
+
+# --- What the README says of it ---
+
+
+def section() -> str:
+    """What stands under the heading, in the README."""
+    _, _, behind = (ROOT / "README.md").read_text("utf-8").partition("\n## Command line\n")
+    return behind.partition("\n## ")[0]
+
+
+def test_every_command_and_every_exit_code_has_a_row() -> None:
+    rows = re.findall(r"^\| `(\S+?)[ `]", section(), re.MULTILINE)
+    codes = {exit_codes.DONE, exit_codes.FAILED, exit_codes.USAGE, exit_codes.UNKNOWN, exit_codes.INTERRUPTED}
+    assert sorted(rows) == sorted([*main.commands, *map(str, codes)])
+
+
+def test_every_option_that_is_named_exists() -> None:
+    commands = [main, *main.commands.values()]
+    known = {name for command in commands for option in command.params for name in option.opts}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", section())) - {"--help"} <= known
+
+
+def test_every_status_that_a_batch_can_have_is_named() -> None:
+    assert {f"`{fate}`" for fate in JobResult if fate is not JobResult.UNUSABLE} <= set(
+        re.findall(r"`[a-z ]+`", section())
+    )

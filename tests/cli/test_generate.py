@@ -1,0 +1,194 @@
+"""``hailuo-async generate``: one video, whose task is named as soon as it is known."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hailuo_async import FirstLastFrameToVideo, ImageToVideo
+from hailuo_async._cli.generate import build_job, name_for
+from hailuo_async.emulator import Emulator
+from hailuo_async.errors import JobError
+
+from ..support.commands import (
+    INTERRUPT,
+    credentials,
+    environment,
+    facts,
+    names_in,
+    paid,
+    run,
+    serving,
+    terminal,
+)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    """A service that the command takes for the real one."""
+    with serving(generation_s=0.2) as emulator:
+        for name, value in credentials(emulator).items():
+            monkeypatch.setenv(name, value)
+        yield emulator
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the user stands, with a picture."""
+    Image.new("RGB", (320, 320), "teal").save(tmp_path / "Cat.jpg")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+# --- What is asked for ---
+
+
+def test_the_options_become_a_job_and_what_was_not_given_is_left_to_the_service() -> None:
+    given = {"prompt": "a", "duration": 10, "model": None, "prompt_optimizer": None}
+    job = build_job("cat.jpg", None, given)
+    assert job == ImageToVideo(Path("cat.jpg"), prompt="a", duration=10)
+    assert job.options == {"prompt": "a", "duration": 10}
+    url = "HTTPS://example.com/cat.jpg"
+    assert build_job(url, "b.png", {"prompt": None}) == FirstLastFrameToVideo(Path("b.png"), url)
+
+
+def test_what_a_video_with_a_last_frame_does_not_take_is_told() -> None:
+    with pytest.raises(JobError, match="fast_pretreatment: does not exist for a video with a last frame"):
+        build_job("a.jpg", "b.jpg", {"fast_pretreatment": True})
+
+
+def test_a_video_is_called_like_its_picture() -> None:
+    names = [name_for(image) for image in ("a/Cat.of.mine.jpg", "http://x.y/z/dog.png?a=b.c", "https://x.y")]
+    assert names == ["Cat.of.mine", "dog", "video"]
+
+
+# --- A run ---
+
+
+@pytest.mark.slow
+def test_it_tells_the_task_and_each_step_and_prints_where_the_video_is(service: Emulator, here: Path) -> None:
+    result = run("generate", "Cat.jpg", "--prompt", "a cat")
+    (task_id,) = service.ledger.accepted["a cat"]
+    assert (result.exit_code, result.stdout) == (0, "Cat.mp4\n")
+    assert (here / "Cat.mp4").stat().st_size == 4096
+    steps = [re.sub(r"^ *\d+\.\d s  ", "", line) for line in result.stderr.splitlines()]
+    assert steps[:3] == ["queued", "sending", f"pending, task {task_id}"]
+    assert steps[-1] == f"success, task {task_id}"
+
+
+@pytest.mark.slow
+def test_done_again_it_is_another_video_in_another_file(service: Emulator, here: Path) -> None:
+    for _ in range(2):
+        assert run("generate", "Cat.jpg", "--prompt", "a cat", "-o", "new/videos/").exit_code == 0
+    assert (names_in(here / "new" / "videos"), paid(service)) == (["Cat-2.mp4", "Cat.mp4"], {"a cat": 2})
+
+
+@pytest.mark.slow
+def test_with_a_journal_it_is_paid_for_once_however_often_it_is_run(service: Emulator, here: Path) -> None:
+    again = ["generate", "Cat.jpg", "--last", "Cat.jpg", "--journal", "j.db", "-o", "new/day.mp4", "--json"]
+    for _ in range(2):
+        result = run(*again)
+        (told,) = facts(result.stdout).values()
+        assert (result.exit_code, told["status"], told["path"]) == (0, "saved", str(here / "new" / "day.mp4"))
+    assert service.ledger.posts == 1
+
+
+@pytest.mark.slow
+def test_a_task_that_was_sent_before_is_fetched_and_not_paid_for(service: Emulator, here: Path) -> None:
+    run("generate", "Cat.jpg", "--prompt", "a cat")
+    (task_id,) = service.ledger.accepted["a cat"]
+    result = run("generate", "--task-id", task_id)
+    assert (result.exit_code, result.stdout, service.ledger.posts) == (0, f"{task_id}.mp4\n", 1)
+
+
+# --- What goes wrong ---
+
+
+def test_a_job_that_is_refused_is_told_and_leaves_nothing(service: Emulator, here: Path) -> None:
+    service.next_fault("submit", "refuse")
+    result = run("generate", "Cat.jpg", "--json")
+    (told,) = facts(result.stdout).values()
+    assert (result.exit_code, told["status"], told["error"]["type"]) == (1, "failed", "RequestRejectedError")
+    assert result.stderr.endswith("\nhailuo-async: 400 Invalid parameters: refused on purpose\n")
+    assert names_in(here) == []
+
+
+@pytest.mark.slow
+def test_a_task_that_failed_is_not_to_be_fetched(service: Emulator, here: Path) -> None:
+    service.service.fail_rate = 1.0
+    result = run("generate", "Cat.jpg")
+    assert (result.exit_code, "To have the video" in result.stderr) == (1, False)
+
+
+@pytest.mark.slow
+def test_an_unknown_outcome_says_how_to_fetch_what_the_dashboard_has(service: Emulator, here: Path) -> None:
+    service.next_fault("submit", "cut_after")
+    result = run("generate", "Cat.jpg", "--prompt", "a cat", "-o", "my cat.mp4")
+    assert (result.exit_code, result.stdout) == (3, "")
+    doubt, advice = result.stderr.splitlines()[-2:]
+    assert doubt.startswith("hailuo-async: a job may have been accepted and paid for: ")
+    assert advice.endswith(" this fetches the video: hailuo-async generate --task-id ID -o 'my cat.mp4'")
+    (task_id,) = service.ledger.accepted["a cat"]
+    assert run("generate", "--task-id", task_id, "-o", "my cat.mp4").exit_code == 0
+    assert service.ledger.posts == 1
+
+
+def test_with_a_journal_an_unknown_outcome_is_to_be_decided_there(service: Emulator, here: Path) -> None:
+    service.next_fault("submit", "cut_after")
+    result = run("generate", "Cat.jpg", "--journal", "my jobs.db")
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (3, "To decide: hailuo-async status 'my jobs.db'")
+
+
+@pytest.mark.slow
+def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: Path) -> None:
+    (here / "Cat.mp4.part").mkdir()
+    result = run("generate", "Cat.jpg", "--prompt", "a cat")
+    (task_id,) = service.ledger.accepted["a cat"]
+    assert result.exit_code == 1
+    assert result.stderr.endswith(f"\nTo have the video: hailuo-async generate --task-id {task_id} -o Cat.mp4\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give an IMAGE, or the --task-id of what was sent before"),
+        (["Cat.jpg", "--task-id", "1"], "give an IMAGE or a --task-id, not both"),
+        (["--task-id", "a b"], "task_id: is a short printable str without spaces"),
+        (["none.jpg"], "first_frame_image (none.jpg): "),
+        (["Cat.jpg", "--prompt", ""], "prompt: is a str of 1 to 2000 characters"),
+        (["Cat.jpg", "--duration", "7"], "duration: is 6 or 10 seconds for hailuo-2.3-i2v; got 7"),
+        (
+            ["Cat.jpg", "--duration", "six"],
+            "Invalid value for '--duration': 'six' is not a valid integer (see 'hailuo-async generate --help')",
+        ),
+        (["Cat.jpg", "--model", "sora"], "model: is one of hailuo-2.3-i2v, "),
+        (["Cat.jpg", "-o", "Cat.jpg"], "Cat.jpg exists already, and is left alone: give another --output"),
+        (["Cat.jpg", "-o", "Cat.jpg/a.mp4"], "Cat.jpg: File exists"),
+        (["Cat.jpg", "-o", "/proc/a.mp4"], "/proc cannot be written to: No such file or directory (see "),
+    ],
+)
+def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, service: Emulator, here: Path) -> None:
+    result = run("generate", *arguments)
+    (line,) = result.stderr.splitlines()
+    assert (result.exit_code, result.stdout, service.ledger.posts) == (2, "", 0)
+    assert line.startswith(f"hailuo-async: {words}")
+
+
+# --- Interrupted ---
+
+
+def test_interrupted_it_tells_how_to_go_on(service: Emulator, here: Path) -> None:
+    service.service.generation_s = 60.0
+    with terminal("generate", "Cat.jpg", "--prompt", "a cat", env=environment()) as screen:
+        screen.wait_for("pending, task ")
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
+    (task_id,) = service.ledger.accepted["a cat"]
+    assert screen.shown.endswith(
+        "^C\r\nhailuo-async: interrupted; it goes on at the service, and is paid for\r\n"
+        f"To have the video: hailuo-async generate --task-id {task_id} -o Cat.mp4\r\n"
+    )

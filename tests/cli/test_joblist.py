@@ -1,0 +1,369 @@
+"""What is to be made is read whole, and everything that is wrong with it is told with its place."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hailuo_async._cli.jobfile.joblist import Problem, read_jobs
+from hailuo_async._cli.jobfile.rows import LIBRARY_NAMES, MAX_FILE_BYTES
+from hailuo_async.errors import ConfigError
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
+from hailuo_async.models import MODELS
+
+from ..support.joblists import URL, draw_pictures, read, read_lines, told
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the files of jobs and the pictures are, and nobody works."""
+    monkeypatch.chdir(tmp_path)
+    Path("in").mkdir()
+    draw_pictures(Path("in"))
+    return Path("in")
+
+
+# --- Lines of JSON ---
+
+
+def test_a_line_in_the_librarys_terms_is_a_job(folder: Path) -> None:
+    found = read_lines(
+        folder,
+        {
+            "first_frame_image": "cat.png",
+            "key": "a",
+            "prompt": "[Pan left] A cat",
+            "duration": 10.0,
+            "resolution": None,
+        },
+        {"first_frame_image": URL, "key": "b", "model": "minimax-i2v-01", "prompt_optimizer": False},
+        {"first_frame_image": "../in/dog.png", "key": "c", "fast_pretreatment": True, "fit": True},
+        {"last_frame_image": "cat.png", "key": "d"},
+        {"last_frame_image": "cat.png", "first_frame_image": URL, "key": "e", "model": "hailuo-02-fl2v"},
+        {"first_frame_image": URL, "key": "f", "model": "/api/v1/minimax/hailuo-9/async", "duration": 8},
+    )
+    assert found.problems == ()
+    assert found.jobs == {
+        "a": ImageToVideo(folder / "cat.png", "[Pan left] A cat", duration=10, key="a"),
+        "b": ImageToVideo(URL, model="minimax-i2v-01", prompt_optimizer=False, key="b"),
+        "c": ImageToVideo(folder / "../in/dog.png", fast_pretreatment=True, fit=True, key="c"),
+        "d": FirstLastFrameToVideo(folder / "cat.png", key="d"),
+        "e": FirstLastFrameToVideo(folder / "cat.png", URL, key="e"),
+        "f": ImageToVideo(URL, model="/api/v1/minimax/hailuo-9/async", duration=8, key="f"),
+    }
+    assert found.places == {key: f"in/jobs.jsonl, line {number}" for number, key in enumerate("abcdef", 1)}
+    assert found.seconds == 10 + 6 + 6 + 6 + 6 + 8
+
+
+def test_a_line_of_the_services_client_is_a_job(folder: Path) -> None:
+    found = read_lines(
+        folder,
+        {"modelSlug": "minimax/hailuo-2.3-i2v", "body": {"first_frame_image": URL, "duration": 6}, "key": "a"},
+        {"modelSlug": "minimax/hailuo-02-fl2v", "body": {"last_frame_image": "cat.png"}, "key": "b", "fit": True},
+    )
+    assert found.problems == ()
+    assert found.jobs == {
+        "a": ImageToVideo(URL, duration=6, key="a"),
+        "b": FirstLastFrameToVideo(folder / "cat.png", fit=True, key="b"),
+    }
+
+
+def test_a_job_asks_for_what_its_line_says_and_no_more(folder: Path) -> None:
+    job = read_lines(folder, {"first_frame_image": URL, "duration": 6, "prompt": None, "fast_pretreatment": False}).jobs
+    assert [job.options for job in job.values()] == [{"duration": 6, "fast_pretreatment": False}]
+
+
+def test_every_model_takes_the_defaults_of_its_kind(folder: Path) -> None:
+    image = {True: "last_frame_image", False: "first_frame_image"}
+    found = read_lines(folder, *({image[row.takes_last_frame]: URL, "model": slug} for slug, row in MODELS.items()))
+    assert ([job.model for job in found.jobs.values()], found.problems) == (list(MODELS), ())
+
+
+def test_blank_lines_line_ends_and_a_byte_order_mark_do_not_count(folder: Path) -> None:
+    line = json.dumps({"first_frame_image": URL, "key": "画"}, ensure_ascii=False)
+    found = read(folder, "jobs.ndjson", f"\ufeff\r\n \t\r\n{line}\r\n\n".encode())
+    assert (found.places, found.problems) == ({"画": "in/jobs.ndjson, line 3"}, ())
+
+
+ONE = f'{{"first_frame_image":"{URL}"}}'
+NO_WHOLE_OBJECT = "is one whole JSON object; got"
+TOO_MUCH = "is one JSON object of plain values; got what is too long or too deep to be read"
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("", [": holds no job"]),
+        ("\n \n", [": holds no job"]),
+        ('{"prompt": "half', [f", line 1, column 12: {NO_WHOLE_OBJECT} the end of the line inside it"]),
+        (f'{ONE}\n{{"prompt": ', [f", line 2, column 11: {NO_WHOLE_OBJECT} the end of the line inside it"]),
+        ('{"fit": True}', [f", line 1, column 9: {NO_WHOLE_OBJECT} Expecting value"]),
+        (f"{ONE}{ONE}", [f", line 1, column 52: {NO_WHOLE_OBJECT} Extra data"]),
+        ("[1]\nnull", [", line 1: is one JSON object; got list", ", line 2: is one JSON object; got nothing"]),
+        ("[" * 100_000, [f", line 1: {TOO_MUCH}"]),
+        (f'{{"duration": {"9" * 5000}}}', [f", line 1: {TOO_MUCH}"]),
+        ('{"body": [], "modelSlug": "x"}', [", line 1: body: is an object with the fields of a request; got list"]),
+        ('{"modelSlug": "x"}', [", line 1: body: is an object with the fields of a request; got nothing"]),
+        ('{"body": {}}', [", line 1: modelSlug: is required beside a body"]),
+        (
+            f'{{"key": "a", "first_frame_image": "{URL}", "key": "b", "x": {{"y": 1, "y": 2}}}}',
+            [
+                ", line 1: y: stands in an object only once; it is there twice",
+                ", line 1: key: stands in an object only once; it is there twice",
+                f", line 1: x: is no field; the fields are {', '.join(LIBRARY_NAMES)}",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_a_line_that_is_no_job_is_told_with_its_place(text: str, problems: Sequence[str], folder: Path) -> None:
+    found = read(folder, "jobs.jsonl", text)
+    assert told(found) == [f"jobs.jsonl{problem}" for problem in problems]
+
+
+GOOD = {"first_frame_image": URL}
+LAST = {"last_frame_image": URL}
+NO_IMAGE = "is an http(s) URL, a data URL, or the path of a picture; got"
+NO_FILE = "must be a file that can be read; got No such file or directory"
+NO_HOST = "a URL must have a valid host and port"
+NO_KEY = "is 1 to 200 printable characters, or None"
+KNOWN = f"is one of {', '.join(MODELS)}, or a whole path that begins with /api/; got"
+SMALL = {"first_frame_image": "small.png"}
+SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
+
+
+@pytest.mark.parametrize(
+    ("row", "problems"),
+    [
+        ({}, ["first_frame_image: is required"]),
+        ({"model": "hailuo-02-fl2v", **GOOD}, ["last_frame_image: is required"]),
+        ({"model": "hailuo-2.3-i2v", **GOOD, **LAST}, ["last_frame_image: is not taken by hailuo-2.3-i2v"]),
+        ({**LAST, "fast_pretreatment": True}, ["fast_pretreatment: is not taken by hailuo-02-fl2v"]),
+        ({**LAST, "fast_pretreatment": False}, []),
+        ({**GOOD, "promt": "x"}, ["promt: is no field; did you mean prompt?"]),
+        ({**GOOD, "x" * 999: 1}, [f"{'x' * 500}…: is no field; the fields are {', '.join(LIBRARY_NAMES)}"]),
+        ({"first_frame_image": ["x?sig=1"]}, [f"first_frame_image: {NO_IMAGE} list"]),
+        ({"first_frame_image": " "}, [f"first_frame_image: {NO_IMAGE} ' '"]),
+        ({"first_frame_image": "s3://x/y?sig=1"}, [f"first_frame_image: {NO_IMAGE} 's3://x/y'"]),
+        ({"first_frame_image": "https://x:y?sig=1"}, [f"first_frame_image: (URL) {NO_HOST}; got https://x:y"]),
+        ({"first_frame_image": "a\n.png"}, [rf"first_frame_image: (a\n.png) {NO_FILE}: in/a\n.png"]),
+        ({"first_frame_image": "."}, ["first_frame_image: (in) must be a regular file; got a directory"]),
+        ({"first_frame_image": "~/cat.png"}, [f"first_frame_image: (cat.png) {NO_FILE}: in/~/cat.png"]),
+        ({**GOOD, "model": "hailuo", "key": [1]}, [f"model: {KNOWN} 'hailuo'", f"key: {NO_KEY}; got [1]"]),
+        ({**GOOD, "model": 2.3}, ["model: is a model's slug or its path, a str; got 2.3"]),
+        ({**GOOD, "prompt": float("nan")}, ["prompt: is a str of 1 to 2000 characters, or None; got nan"]),
+        (
+            {**SMALL, "prompt": "", "duration": True, "resolution": "4K", "prompt_optimizer": "no", "fit": 1, "kee": 1},
+            [
+                "kee: is no field; did you mean key?",
+                "prompt: is a str of 1 to 2000 characters, or None; got '0 characters'",
+                "duration: is a whole number of seconds; got True",
+                "resolution: is 768P or 1080P for 6 s of hailuo-2.3-i2v; got '4K'",
+                "prompt_optimizer: is True or False; got 'no'",
+                "fit: is True or False; got 1",
+                "first_frame_image: (small.png) short side must be over 300 px; got 300 x 300 px",
+            ],
+        ),
+        (
+            {**SLUG, "body": {"duration": 7, "promt": "x", "key": "a"}, "prompt": "x"},
+            [
+                "prompt: is no field; did you mean body.prompt?",
+                "body.promt: is no field; did you mean body.prompt?",
+                "body.key: is no field; the fields are modelSlug, body.first_frame_image, body.last_frame_image, "
+                "body.prompt, body.duration, body.resolution, body.prompt_optimizer, body.fast_pretreatment, key, fit",
+                "body.first_frame_image: is required",
+                "body.duration: is 6 or 10 seconds for hailuo-2.3-i2v; got 7",
+            ],
+        ),
+        ({"modelSlug": "openai/sora", "body": GOOD}, [f"modelSlug: {KNOWN} 'openai/sora'"]),
+    ],
+)  # fmt: skip
+def test_all_that_is_wrong_with_a_line_is_told_by_field(
+    row: dict[str, object], problems: Sequence[str], folder: Path
+) -> None:
+    found = read_lines(folder, {**GOOD, "key": "before"}, row)
+    assert told(found) == [f"jobs.jsonl, line 2: {problem}" for problem in problems]
+    assert len(found.jobs) == (1 if problems else 2)
+
+
+def test_a_path_that_no_file_can_have_is_told_like_one_that_none_has(folder: Path) -> None:
+    (problem,) = told(read_lines(folder, {"first_frame_image": "\0"}))
+    assert problem.startswith(r"jobs.jsonl, line 1: first_frame_image: (\x00) must be a file that can be read; got ")
+
+
+# --- CSV ---
+
+
+def test_a_row_of_csv_is_a_job_and_its_place_the_line_that_it_begins_on(folder: Path) -> None:
+    found = read(
+        folder,
+        "jobs.CSV",
+        "\ufeff first_frame_image,last_frame_image , prompt,duration,prompt_optimizer,fast_pretreatment,key,fit\r\n"
+        'cat.png,, "two\r\nlines, ""quoted""",10,yes,0,a,TRUE\r\n'
+        "\r\n"
+        ",,,,,,,\r\n"
+        f",{URL},,6.0,No,,b,false",
+    )
+    assert found.problems == ()
+    assert found.places == {"a": "in/jobs.CSV, line 2", "b": "in/jobs.CSV, line 6"}
+    assert found.jobs == {
+        "a": ImageToVideo(folder / "cat.png", 'two\r\nlines, "quoted"', duration=10, key="a", fit=True),
+        "b": FirstLastFrameToVideo(URL, duration=6, prompt_optimizer=False, key="b"),
+    }
+    assert found.jobs["b"].options == {"prompt_optimizer": False, "duration": 6}
+
+
+NO_NUMBER = "is a whole number of seconds"
+NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        ("", [": holds no job"]),
+        ("first_frame_image,prompt\n,\n", [": holds no job"]),
+        (
+            "key;first_frame_image\na;a.png\n",
+            [", line 1: is the header, its names with commas between them; got semicolons or tabs"],
+        ),
+        ('first_frame_image,"prompt\n', [f", line 1: {NO_RECORD} unexpected end of data"]),
+        (
+            "a.png,promt\nb.png,x",
+            [
+                f", line 1, column a.png: is no field; the fields are {', '.join(LIBRARY_NAMES)}",
+                ", line 1, column promt: is no field; did you mean prompt?",
+                ", line 1: is the header, with a column first_frame_image or last_frame_image; got neither",
+            ],
+        ),
+        (
+            "first_frame_image,,Prompt,key,key\na.png,,,,",
+            [
+                ", line 1: has a name for every column; got one without",
+                ", line 1, column Prompt: is no field; did you mean prompt?",
+                ", line 1, column key: stands in the header only once; it is there 2 times",
+                f", line 2, column first_frame_image: (a.png) {NO_FILE}: in/a.png",
+            ],
+        ),
+        (
+            'first_frame_image,prompt,duration,fit\n,"a\nb",7,maybe\n'
+            'cat.png,a, b,6,\ncat.png,"a"b,6,\ncat.png\ncat.png,"half',
+            [
+                ", line 2, column first_frame_image: is required",
+                ", line 2, column duration: is 6 or 10 seconds for hailuo-2.3-i2v; got 7",
+                ", line 2, column fit: is True or False; got 'maybe'",
+                ", line 4: has a cell for each of the 4 columns; got 5",
+                f", line 5: {NO_RECORD} ',' expected after '\"'",
+                ", line 6: has a cell for each of the 4 columns; got 1",
+                f", line 7: {NO_RECORD} unexpected end of data",
+            ],
+        ),
+        ("fit,first_frame_image\n-1,cat.png", [", line 2, column fit: is True or False; got '-1'"]),
+        ("duration,first_frame_image\n6s,cat.png", [f", line 2, column duration: {NO_NUMBER}; got '6s'"]),
+        ("last_frame_image,key\rcat.png,a", [f", line 1: {NO_RECORD} new-line character seen in unquoted field"]),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_csv_is_told_by_line_and_column(text: str, problems: Sequence[str], folder: Path) -> None:
+    assert told(read(folder, "jobs.csv", text)) == [f"jobs.csv{problem}" for problem in problems]
+
+
+def test_a_cell_may_hold_an_image_and_the_limit_of_the_process_stays_what_it_was(folder: Path) -> None:
+    image = "data:image/png;base64," + base64.b64encode((folder / "cat.png").read_bytes() + bytes(200_000)).decode()
+    limit = csv.field_size_limit()
+    found = read(folder, "jobs.csv", f'first_frame_image,key\n"{image}",a\n')
+    assert (found.jobs, found.problems) == ({"a": ImageToVideo(image, key="a")}, ())
+    assert csv.field_size_limit() == limit
+
+
+# --- Text ---
+
+
+@pytest.mark.parametrize(
+    ("content", "problems"),
+    [
+        (ONE.encode("utf-16"), [", line 1: is text in UTF-8; got the mark of UTF-16 or UTF-32"]),
+        (ONE.encode("utf-32"), [", line 1: is text in UTF-8; got the mark of UTF-16 or UTF-32"]),
+        (ONE.encode("utf-16-le"), [", line 1, column 2: is text in UTF-8; got a NUL, as there is in UTF-16"]),
+        (
+            f"é {ONE}\n".encode("latin-1") + b"\n\xe7\x94\xbb \xff\n",
+            [
+                ", line 1, column 1: is text in UTF-8; got the byte 0xe9",
+                ", line 3, column 3: is text in UTF-8; got the byte 0xff",
+            ],
+        ),
+    ],
+)
+@pytest.mark.parametrize("name", ["jobs.jsonl", "jobs.csv"])
+def test_what_is_no_text_is_told_with_its_place(
+    name: str, content: bytes, problems: Sequence[str], folder: Path
+) -> None:
+    assert told(read(folder, name, content)) == [f"{name}{problem}" for problem in problems]
+
+
+def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
+    with (folder / "jobs.jsonl").open("wb") as file:
+        file.truncate(MAX_FILE_BYTES + 1)
+    words = f"has at most {MAX_FILE_BYTES} bytes, so let it name its images as files; got {MAX_FILE_BYTES + 1} bytes"
+    assert read_jobs(folder / "jobs.jsonl").problems == (Problem("in/jobs.jsonl", None, words),)
+
+
+def test_what_cannot_be_read_at_all_raises(folder: Path) -> None:
+    with pytest.raises(ConfigError, match=re.escape("ends in .jsonl, .ndjson or .csv; got 'in/cat.png'")):
+        read_jobs(folder / "cat.png")
+    with pytest.raises(FileNotFoundError):
+        read_jobs(folder / "none.csv")
+    with pytest.raises(FileNotFoundError):
+        read_jobs(folder / "none.jsonl")
+
+
+def test_a_problem_is_one_short_line_whatever_is_in_it() -> None:
+    problem = Problem("a\x1b[2J\udcff.jsonl", "画\n", "x" * 1000)
+    assert str(problem) == rf"a\x1b[2J\udcff.jsonl: 画\n: {'x' * 500}…"
+
+
+# --- Whatever it is ---
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20) | st.sampled_from([URL, "cat.png"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+_ROW = st.dictionaries(st.sampled_from([*LIBRARY_NAMES, "modelSlug"]), _JSON)
+_SERVICE_ROW = st.fixed_dictionaries({"modelSlug": _JSON | st.sampled_from(list(MODELS)), "body": _ROW | _JSON})
+_CELLS = st.lists(st.sampled_from([*LIBRARY_NAMES, URL, "", "\n", "\r", '"', ",", "6", "no", "\0", "é"]), max_size=40)
+
+
+def survives(name: str, content: bytes) -> None:
+    """Every job has its key and its place, and every problem is one line that can be printed."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / name).write_bytes(content)
+        found = read_jobs(Path(folder) / name)
+    assert [job.key for job in found.jobs.values()] == list(found.jobs) == list(found.places)
+    assert all(str(problem).isprintable() and len(str(problem)) < 2000 for problem in found.problems)
+    assert found.jobs or found.problems
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.binary(max_size=200), st.sampled_from(["jobs.jsonl", "jobs.csv"]))
+def test_any_bytes_are_jobs_or_problems(content: bytes, name: str) -> None:
+    survives(name, content)
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(st.lists(_ROW | _SERVICE_ROW, max_size=3))
+def test_any_values_are_jobs_or_problems(rows: list[dict[str, object]]) -> None:
+    survives("jobs.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
+
+
+@settings(max_examples=150, deadline=None, derandomize=True)
+@given(_CELLS)
+def test_any_cells_are_jobs_or_problems(cells: list[str]) -> None:
+    survives("jobs.csv", ("first_frame_image,prompt,duration,key\n" + "".join(cells)).encode())

@@ -1,0 +1,178 @@
+"""``hailuo-async status`` and ``resolve``: what a journal says, and its owner's word."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from hailuo_async import Journal
+from hailuo_async._io.journal.table import open_table
+from hailuo_async.errors import RequestRejectedError
+from hailuo_async.settings import DEFAULT_BASE_URL
+
+from ..support.commands import (
+    child,
+    credentials,
+    environment,
+    facts,
+    run,
+    serving,
+    statuses,
+    terminal,
+    wait_until,
+    write_jobs,
+)
+from ..support.ledgers import LEASE_S, Clock, accepted, did, in_doubt, sent, video
+
+WHEN = r"sent \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
+
+
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A journal in which ``a`` is in doubt, ``b`` was refused, and ``c`` is saved."""
+    for name in ("MODELLIX_API_KEY", "MODELLIX_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "batch.db"
+    ledger = open_table(path, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+    in_doubt(ledger, "a")
+    sent(ledger, "b")
+    did(ledger, lambda it: it.refused("b", RequestRejectedError(message="no", status=400)))
+    accepted(ledger, "c", "t3")
+    did(ledger, lambda it: it.succeeded("c", video("t3")))
+    did(ledger, lambda it: it.saved("t3", str(tmp_path / "c.mp4")))
+    ledger.close()
+    return path
+
+
+def state_of(journal: Path, key: str) -> list[str]:
+    with Journal.open(journal) as opened:
+        return [record.state for record in opened.records(key=key)]
+
+
+# --- status ---
+
+
+def test_the_states_are_counted_and_what_is_in_doubt_is_named(journal: Path) -> None:
+    result = run("status", journal)
+    assert (result.exit_code, result.stderr) == (3, "")
+    head, *counts, doubt, advice = result.stdout.splitlines()
+    assert (head, counts) == (f"{journal}: 3 jobs", ["      1 success", "      1 refused", "      1 unknown"])
+    assert re.fullmatch(f"a may have been accepted and paid for: {WHEN}, cut", doubt)
+    assert advice == f"To decide: hailuo-async resolve {journal} KEY --task-id ID | --resubmit | --forget"
+
+
+def test_for_machines_every_job_is_an_object(journal: Path) -> None:
+    result = run("status", journal, "--json")
+    told = facts(result.stdout)
+    assert (result.exit_code, statuses(result.stdout)) == (3, {"a": "unknown", "b": "refused", "c": "success"})
+    assert told["b"]["error"] == {"type": "RequestRejectedError", "message": "400 no"}
+    assert told["c"] == {
+        "key": "c",
+        "status": "success",
+        "path": str(journal.parent / "c.mp4"),
+        "task_id": "t3",
+        "sent_at": 999.0,
+        "accepted_at": 1001.0,
+        "ended_at": 1_000_000.0,
+        "error": None,
+    }
+
+
+def test_the_exit_code_says_whether_all_is_done(journal: Path) -> None:
+    codes = [run("status", journal).exit_code]
+    for key in ("a", "b"):
+        run("resolve", journal, key, "--forget")
+        codes.append(run("status", journal).exit_code)
+    assert codes == [3, 1, 0]
+    assert run("status", journal).stdout.startswith(f"{journal}: 1 job\n")
+
+
+def test_without_a_name_it_is_the_journal_of_a_batch_here(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(journal.parent)
+    result = run("status")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "File 'videos/batch.db' does not exist (see 'hailuo-async status --help')" in result.stderr
+
+
+def test_what_is_no_journal_is_told(journal: Path) -> None:
+    letter = journal.with_name("letter.txt")
+    letter.write_text("Dear journal, " * 100)
+    result = run("status", letter)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"hailuo-async: journal {letter}: it is not a SQLite file")
+
+
+# --- resolve ---
+
+
+def test_forgotten_it_is_gone(journal: Path) -> None:
+    result = run("resolve", journal, "a", "--forget")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "a: forgotten\n", "")
+    assert state_of(journal, "a") == []
+
+
+def test_given_its_task_it_is_waited_for_from_now_on(journal: Path) -> None:
+    result = run("resolve", journal, "a", "--task-id", "t1", "--json")
+    assert (result.exit_code, facts(result.stdout)) == (0, {"a": {"key": "a", "status": "accepted"}})
+    assert facts(run("status", journal, "--json").stdout)["a"]["task_id"] == "t1"
+
+
+def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> None:
+    refused = run("resolve", journal, "a", "--resubmit")
+    words = "hailuo-async: nobody can be asked here whether to pay perhaps twice: give --yes\n"
+    assert (refused.exit_code, refused.stderr, state_of(journal, "a")) == (2, words, ["unknown"])
+    with terminal("resolve", journal, "a", "--resubmit", env=environment()) as screen:
+        screen.wait_for("If a was accepted after all, it is paid for twice. Send it again? [y/N]: ")
+        screen.type("n\n")
+        assert screen.end() == 1
+    assert state_of(journal, "a") == ["unknown"]
+    agreed = run("resolve", journal, "a", "--resubmit", "--yes")
+    assert (agreed.exit_code, agreed.stdout, state_of(journal, "a")) == (0, "a: intended\n", ["intended"])
+    assert agreed.stderr == "Run the command that sent it again to go on.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["a"], "give one of --task-id, --resubmit and --forget"),
+        (["a", "--forget", "--resubmit"], "give one of --task-id, --resubmit and --forget"),
+        (["nobody", "--forget"], "key: names a job in this journal; got 'nobody'"),
+        (["c", "--task-id", "x"], "key: names a job that is unknown; this one is success"),
+        (["a", "--task-id", "a b"], "task_id: is a short printable str without spaces"),
+    ],
+)
+def test_what_cannot_be_decided_is_one_line(arguments: list[str], words: str, journal: Path) -> None:
+    result = run("resolve", journal, *arguments)
+    assert (result.exit_code, result.stdout, len(result.stderr.splitlines())) == (2, "", 1)
+    assert result.stderr.startswith(f"hailuo-async: {words}")
+
+
+def test_the_journal_of_another_service_is_left_alone(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MODELLIX_BASE_URL", "http://localhost:1")
+    result = run("resolve", journal, "a", "--forget")
+    assert (result.exit_code, state_of(journal, "a")) == (2, ["unknown"])
+    assert "it belongs to https://api.modellix.ai, and this session to http://localhost:1" in result.stderr
+
+
+def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
+    result = run("resolve", tmp_path / "none.db", "a", "--forget")
+    assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+
+
+@pytest.mark.slow
+def test_a_job_that_was_killed_in_the_middle_of_its_post_is_in_doubt_until_it_is_decided(tmp_path: Path) -> None:
+    jobs, journal = write_jobs(tmp_path, 1), tmp_path / "batch.db"
+    with serving(generation_s=0.1) as service:
+        service.next_fault("submit", "hang_before")
+        env = environment(**credentials(service))
+        with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:
+            wait_until(lambda: service.ledger.posts == 1)
+            process.kill()
+            process.communicate(timeout=30)
+        assert (run("status", journal).exit_code, state_of(journal, "a")) == (3, ["sending"])
+        assert "the process that sent it has ended" in run("status", journal).stdout
+        assert run("resolve", journal, "a", "--resubmit", "--yes", env=credentials(service)).exit_code == 0
+        assert run("batch", jobs, "--output", tmp_path, "--yes", env=credentials(service)).exit_code == 0
+        assert service.ledger.submits_accepted == 1

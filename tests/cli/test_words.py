@@ -1,0 +1,239 @@
+"""What the commands say of a batch: where it stands, what became of each job, and what to do about it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from hailuo_async import JournalState, Record
+from hailuo_async._cli.batch.bar import open_bar
+from hailuo_async._cli.batch.bill import CostEstimate, make_out, read_records
+from hailuo_async._cli.batch.lines import JobResult, Line, exit_code, failed, reason
+from hailuo_async._cli.batch.progress import Lines
+from hailuo_async._cli.batch.summary import summary
+from hailuo_async._cli.batch.tally import Tally, span
+from hailuo_async._cli.targets import choose_names
+from hailuo_async.errors import (
+    AuthenticationError,
+    DownloadError,
+    HailuoError,
+    JobError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    SubmissionUnknownError,
+    TaskFailedError,
+)
+from hailuo_async.jobs import ImageToVideo
+from hailuo_async.outcomes import Stats
+
+DOUBT = SubmissionUnknownError(reason="the answer was cut", key="dog")
+GIVEN_UP = TaskFailedError(reason="too dark", task_id="t1")
+
+# --- Where it stands ---
+
+TALLY = Tally(waiting=3, running=2, saving=1, saved=8, there=2, failed=1, unknown=1, limit=4, elapsed_s=120.0)
+
+
+def test_a_tally_counts_every_job_once_and_leaves_out_what_there_is_none_of() -> None:
+    ended = dict.fromkeys(("succeeded", "failed", "refused", "unknown", "abandoned", "refusals"), 0)
+    stats = Stats(queued=2, running=3, limit=4, requests_left=None, **ended)
+    tally = Tally.of(stats, total=10, saving=1, saved=2, there=0, failed=1, unknown=0, elapsed_s=0.0)
+    assert tally.words == "3 waiting, 3 running (limit 4), 1 saving, 2 saved, 1 failed"
+    assert (tally.total, tally.done, tally.left) == (10, 3, 7)
+    few = Tally.of(stats, total=3, saving=0, saved=1, there=0, failed=0, unknown=0, elapsed_s=0.0)
+    assert (few.waiting, few.running) == (0, 2)
+
+
+def test_it_tells_how_fast_it_goes_without_what_an_earlier_run_did() -> None:
+    assert TALLY.words == (
+        "3 waiting, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, "
+        "4.0 a minute, 90 s left"
+    )
+    at_the_end = attrs.evolve(TALLY, waiting=0, running=0, saving=0)
+    assert at_the_end.words.endswith("1 unknown, 4.0 a minute")
+
+
+def test_of_its_first_second_nothing_is_concluded_and_when_it_stops_nothing_is_to_come() -> None:
+    assert attrs.evolve(TALLY, elapsed_s=0.9).words.endswith(", 1 unknown")
+    assert attrs.evolve(TALLY, is_stopping=True).words == (
+        "3 not sent, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, 4.0 a minute"
+    )
+
+
+def test_a_time_is_told_as_people_tell_it() -> None:
+    assert [span(seconds) for seconds in (0.2, 99, 150, 5999, 9000)] == ["0 s", "99 s", "2 min", "100 min", "2.5 h"]
+
+
+def test_plain_lines_come_when_there_is_news_and_the_longer_it_takes_the_more_seldom(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    lines = Lines()
+    told = []
+    for second in range(7200):
+        lines.show(attrs.evolve(TALLY, waiting=7200 - second, elapsed_s=float(second)))
+        told += [second for _ in capsys.readouterr().err.splitlines()]
+    assert told[:14] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 13, 15]
+    assert (told[-1] - told[-2], len(told)) == (300, 80)
+    lines.show(attrs.evolve(TALLY, waiting=1, elapsed_s=7200.0))
+    lines.show(attrs.evolve(TALLY, waiting=0, running=0, saving=0, elapsed_s=7200.0))
+    assert capsys.readouterr().err.startswith("7200.0 s  0 waiting, 0 running")
+
+
+def test_nothing_new_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = Lines()
+    for second in (0.0, 100.0):
+        lines.show(attrs.evolve(TALLY, elapsed_s=second))
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_the_bar_shows_what_is_done_the_time_and_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
+    with open_bar() as bar:
+        bar.show(TALLY)
+    shown = capsys.readouterr().err
+    assert "10/16 0:02:00" in shown
+    assert "3 waiting, 2 running (limit 4), 1 saving" in shown
+
+
+# --- What became of a job ---
+
+
+def test_a_line_has_its_columns_one_under_the_other() -> None:
+    path = Path("videos/cat.mp4")
+    lines = [
+        Line(fate=JobResult.SAVED, path=path, seconds_taken=4.25, size=1_230_000, task_id="t1"),
+        Line(fate=JobResult.SAVED, path=path, seconds_taken=61.0, size=4096, task_id="t1"),
+        Line(fate=JobResult.UNFINISHED, task_id="t1"),
+        Line(fate=JobResult.NOT_SENT),
+        failed("", DOUBT),
+        failed("", GIVEN_UP),
+    ]
+    assert [line.words for line in lines] == [
+        "saved       4.2 s  videos/cat.mp4  1.2 MB",
+        "saved      61.0 s  videos/cat.mp4  4.1 kB",
+        "unfinished          task t1",
+        "not sent",
+        "unknown            the answer was cut",
+        "failed             the service gave the task up: too dark (task t1)",
+    ]
+
+
+def test_an_error_decides_what_became_of_its_job_and_jobs_with_the_same_trouble_have_one_reason() -> None:
+    errors: dict[HailuoError, tuple[JobResult, str]] = {
+        DOUBT: (JobResult.UNKNOWN, "the answer was cut"),
+        GIVEN_UP: (JobResult.FAILED, "the service gave the task up: too dark"),
+        DownloadError(reason="cut", path="a.mp4", task_id="t2"): (JobResult.NOT_SAVED, "cut"),
+        JobError(field="prompt", value="x", rule="is short"): (JobResult.FAILED, "prompt: is short"),
+    }
+    assert {error: (failed("a", error).fate, reason(error)) for error in errors} == errors
+
+
+def test_the_exit_code_is_that_of_the_worst() -> None:
+    fates = [
+        [],
+        [JobResult.SAVED, JobResult.THERE],
+        [JobResult.SAVED, JobResult.NOT_SENT],
+        [JobResult.FAILED, JobResult.UNKNOWN, JobResult.SAVED],
+    ]
+    assert [exit_code(each) for each in fates] == [0, 0, 1, 3]
+
+
+# --- At the end ---
+
+
+def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> None:
+    lines = [
+        Line(key="cat", fate=JobResult.SAVED),
+        Line(key="sea", fate=JobResult.THERE),
+        *(failed(f"night-{number}", GIVEN_UP) for number in range(10)),
+        failed("dog", DOUBT),
+        Line(key="sun", fate=JobResult.NOT_SENT),
+    ]
+    key = AuthenticationError(message="Authentication failed", status=401)
+    assert list(summary(lines, 200.0, key, Path("my videos/batch.db"))) == [
+        "2 of 14 saved in 3 min, 1 of them by an earlier run",
+        "stopped: 401 Authentication failed; every other job would meet the same",
+        "10 failed",
+        "  the service gave the task up: too dark: "
+        "night-0, night-1, night-2, night-3, night-4, night-5, night-6, night-7 and 2 more",
+        "1 unknown: perhaps accepted and paid for",
+        "  the answer was cut: dog",
+        "1 not sent",
+        "Look for an unknown job on the dashboard, and then: "
+        "hailuo-async resolve 'my videos/batch.db' KEY --task-id ID | --resubmit | --forget",
+        "To have one that the service gave up, or no longer has, made and paid for again: "
+        "hailuo-async resolve 'my videos/batch.db' KEY --forget",
+        "Run the same command again to go on: nothing is paid for twice",
+    ]
+
+
+def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
+    refused = RequestRejectedError(message="too dark", status=422)
+    taken = JobError(field="key", value="sea", rule="names another job in this journal")
+    resolve = "hailuo-async resolve j.db KEY --forget"
+    assert list(summary([failed("cat", refused), failed("sea", taken)], 3.0, None, Path("j.db")))[1:] == [
+        "2 failed",
+        "  422 too dark: cat",
+        "  key: names another job in this journal: sea",
+        f"To have a job take the place of the one that has its key in the journal: {resolve}",
+    ]
+    lost = failed("dog", ServiceUnavailableError(message="cannot connect"))
+    *_, last = summary([lost, failed("cat", refused)], 3.0, None, Path("j.db"))
+    assert last == "Run the same command again to go on: nothing is paid for twice"
+
+
+def test_where_nothing_is_remembered_or_all_is_well_there_is_no_advice() -> None:
+    saved = Line(key="cat", fate=JobResult.SAVED)
+    assert list(summary([saved], 3.0, None, Path("j.db"))) == ["1 of 1 saved in 3 s"]
+    assert list(summary([Line(key="cat", fate=JobResult.UNFINISHED)], 3.0, None, None)) == [
+        "0 of 1 saved in 3 s",
+        "1 unfinished: they go on at the service",
+    ]
+
+
+# --- Before anything is sent ---
+
+
+def record(state: JournalState, saved_to: Path | None = None) -> Record:
+    return Record(
+        identity="",
+        key=None,
+        fingerprint=None,
+        kind=None,
+        model=None,
+        facts={},
+        prompt=None,
+        state=state,
+        saved_to=None if saved_to is None else str(saved_to),
+    )
+
+
+def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) -> None:
+    jobs = {key: ImageToVideo("https://x.y/z.jpg", key=key, duration=10) for key in "abcdefg"}
+    targets = {key: tmp_path / f"{key}.mp4" for key in jobs}
+    for path in (targets["a"], targets["b"], targets["c"]):
+        path.touch()
+    records = {
+        "b": record(JournalState.SUCCESS, targets["b"]),
+        "c": record(JournalState.REFUSED),
+        "d": record(JournalState.SUCCESS, tmp_path / "gone.mp4"),
+        "e": record(JournalState.UNKNOWN),
+        "f": record(JournalState.INTENDED),
+    }
+    bill = make_out(jobs, targets, records)
+    there = {key: targets[key] for key in "abc"}
+    assert bill == CostEstimate(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
+    assert bill.words == "Jobs: 3 there already, 2 sent before, 2 to pay for, which is 20 s of video."
+    assert attrs.evolve(bill, to_pay={}).words == "Jobs: 3 there already, 2 sent before, none to pay for."
+
+
+def test_a_journal_that_is_not_there_or_empty_knows_nothing(tmp_path: Path) -> None:
+    (tmp_path / "new.db").touch()
+    assert [read_records(path) for path in (None, tmp_path / "none.db", tmp_path / "new.db")] == [{}, {}, {}]
+
+
+def test_a_file_keeps_the_capitals_of_its_key_unless_another_differs_in_nothing_else() -> None:
+    names = {key: path.name for key, path in choose_names(["Cat", "Dog", "dog", "a/b", "CON"], Path("v")).items()}
+    assert (names["Cat"], names["dog"]) == ("Cat.mp4", "dog.mp4")
+    assert [name[:-17] for name in (names["Dog"], names["a/b"], names["CON"])] == ["Dog", "a_b", "_CON"]

@@ -1,0 +1,329 @@
+"""What the journal is told, what is made up for when it could not be told, and how jobs without a key are counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from hailuo_async import (
+    AuthenticationError,
+    JobError,
+    JournalError,
+    JournalState,
+    Record,
+    RequestRejectedError,
+    SubmissionUnknownError,
+    TaskFailedError,
+)
+from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._io.journal.records import Claim, Intent
+from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._rules.identity import DuplicateNumbers
+from hailuo_async.outcomes import Resource, Video
+
+from ..support.crash_journal import locked, records_in, states_in, wait_for
+from ..support.service import job
+
+BASE_URL = "http://localhost"
+FIRST, SECOND = "1" * 64, "2" * 64
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+@pytest.fixture
+async def journal(path: Path) -> AsyncIterator[JournalWriter]:
+    writer = await JournalWriter.open(path, base_url=BASE_URL, now=time.time, busy_timeout_s=0.02)
+    yield writer
+    await writer.aclose()
+
+
+@pytest.fixture
+async def recorder(path: Path, journal: JournalWriter) -> JournalRecorder:
+    return JournalRecorder(journal, str(path))
+
+
+def intent(key: str = "cat") -> Intent:
+    return Intent(identity=key, key=key, fingerprint=FIRST, kind="ImageToVideo", model="m", facts={})
+
+
+async def sent(recorder: JournalRecorder, key: str = "cat", task_id: str | None = None) -> TrackedJob:
+    """A job whose POST is under way; with a ``task_id``, one that was just accepted and is not on record as such."""
+    tracked = TrackedJob(0, key=key, identity=key)
+    await recorder.intend(intent(key))
+    assert await recorder.sending(tracked, 1.0)
+    tracked.task_id = task_id
+    return tracked
+
+
+def video(task_id: str = "t1") -> Video:
+    return Video(task_id, "m", (Resource("https://results.example/1.mp4?sig=x", "video"),))
+
+
+# --- Counting ---------------------------------------------------------------------------------------------------------
+
+
+def test_jobs_that_ask_for_the_same_are_told_apart_by_their_number() -> None:
+    asked = DuplicateNumbers()
+    names = [asked.next_identity(fingerprint) for fingerprint in (FIRST, FIRST, SECOND, FIRST)]
+    assert names == [f"{FIRST}#0", f"{FIRST}#1", f"{SECOND}#0", f"{FIRST}#2"]
+
+
+def test_numbers_given_back_are_used_again_the_lowest_first() -> None:
+    asked = DuplicateNumbers()
+    names = [asked.next_identity(FIRST) for _ in range(3)]
+    asked.give_back(names[2])
+    asked.give_back(names[0])
+    assert [asked.next_identity(FIRST) for _ in range(3)] == [names[0], names[2], f"{FIRST}#3"]
+
+
+async def test_a_key_is_a_name_and_counts_nothing(recorder: JournalRecorder) -> None:
+    asked = DuplicateNumbers()
+    keyed = recorder.build_intent(job(key="cat"), {}, asked)
+    assert keyed is not None
+    assert (keyed.identity, keyed.key) == ("cat", "cat")
+    assert asked.next_identity(keyed.fingerprint) == f"{keyed.fingerprint}#0"
+
+
+async def test_what_is_asked_makes_the_fingerprint_and_the_key_does_not(recorder: JournalRecorder) -> None:
+    frames = {
+        "first_frame_image": inspect_image("first_frame_image", "https://pictures.example/cat.jpg", fingerprint=True)
+    }
+    others = {
+        "first_frame_image": inspect_image("first_frame_image", "https://pictures.example/dog.jpg", fingerprint=True)
+    }
+    same = [recorder.build_intent(job("a cat", key=key), frames, DuplicateNumbers()) for key in ("cat", "kitten", None)]
+    different = [
+        recorder.build_intent(job("a dog"), frames, DuplicateNumbers()),
+        recorder.build_intent(job("a cat"), others, DuplicateNumbers()),
+    ]
+    assert len({found.fingerprint for found in same if found}) == 1
+    assert len({found.fingerprint for found in [same[0], *different] if found}) == 3
+
+
+@pytest.mark.parametrize(("keeps", "kept"), [(False, None), (True, "a cat")])
+async def test_a_prompt_is_kept_only_if_it_is_to_be(journal: JournalWriter, keeps: bool, kept: str | None) -> None:
+    found = JournalRecorder(journal, keeps_prompts=keeps).build_intent(job("a cat"), {}, DuplicateNumbers())
+    assert found is not None
+    assert found.prompt == kept
+
+
+# --- Without a journal ------------------------------------------------------------------------------------------------
+
+
+async def test_without_a_journal_there_is_nothing_to_tell() -> None:
+    recorder, tracked = JournalRecorder(), TrackedJob(0)
+    assert not recorder.need_fingerprints
+    assert recorder.build_intent(job(), {}, DuplicateNumbers()) is None
+    assert await recorder.intend(None) is None
+    assert await recorder.adopt("t1") is None
+    assert await recorder.look("cat") is None
+    assert await recorder.sending(tracked, 1.0)
+    await recorder.accepted(tracked, 1.0)
+    recorder.release_nowait(tracked)
+    await recorder.keep_up()
+    await recorder.aclose()
+
+
+# --- What is told -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_that_another_session_took_over_is_not_sent(recorder: JournalRecorder, path: Path) -> None:
+    tracked = TrackedJob(0, key="cat", identity="cat")
+    await recorder.intend(intent())
+    other = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: time.time() + 30)
+    assert (await other.intend(intent())).ours
+    assert not await recorder.sending(tracked, 1.0)
+    await other.aclose()
+
+
+async def test_a_journal_that_cannot_be_written_keeps_a_job_from_being_sent(
+    recorder: JournalRecorder, path: Path
+) -> None:
+    tracked = TrackedJob(0, key="cat", identity="cat")
+    await recorder.intend(intent())
+    async with locked(path):
+        with pytest.raises(JournalError, match="another program has locked it: end that program"):
+            await recorder.sending(tracked, 1.0)
+    assert await recorder.sending(tracked, 1.0)
+
+
+async def test_that_a_key_is_not_valid_says_nothing_of_a_task(recorder: JournalRecorder, path: Path) -> None:
+    tracked = await sent(recorder, task_id="t1")
+    await recorder.accepted(tracked, 2.0)
+    await recorder.failed(tracked, AuthenticationError(message="no", status=401, task_id="t1"))
+    assert await states_in(path) == {"cat": JournalState.ACCEPTED}
+
+
+async def test_a_refusal_by_the_journal_is_not_one_by_the_service(recorder: JournalRecorder, path: Path) -> None:
+    tracked = TrackedJob(0, key="cat", identity="cat")
+    await recorder.intend(intent())
+    await recorder.refused(tracked, JournalError(path="x", reason="full"))
+    assert await states_in(path) == {"cat": JournalState.INTENDED}
+
+
+async def test_what_was_let_go_is_anothers_at_once(recorder: JournalRecorder, path: Path) -> None:
+    await recorder.intend(intent())
+    recorder.release_nowait(TrackedJob(0, key="cat", identity="cat"))
+    await recorder.intend(intent("dog"))  # what was asked for before it is written, too
+    other = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
+    assert (await other.intend(intent())).ours
+    await other.aclose()
+
+
+# --- What another session works on ------------------------------------------------------------------------------------
+
+
+async def test_a_job_left_unsent_cannot_be_sent_without_the_job(recorder: JournalRecorder) -> None:
+    await recorder.intend(intent())
+    recorder.release_nowait(TrackedJob(0, identity="cat"))
+    with pytest.raises(JournalError, match="job 'cat' was not sent: give the job itself again to send it"):
+        await recorder.look("cat")
+
+
+async def test_a_job_that_is_worked_on_is_not_left_unsent(recorder: JournalRecorder) -> None:
+    claim = await recorder.intend(intent())
+    assert claim is not None
+    assert not is_left_unsent(claim.record)
+    assert await recorder.look("cat") == Claim(claim.record, ours=False)
+
+
+async def test_a_job_that_was_taken_out_of_the_journal_is_told_so(recorder: JournalRecorder) -> None:
+    with pytest.raises(JournalError, match="job 'cat' was taken out of it"):
+        await recorder.look("cat")
+
+
+# --- What is owed -----------------------------------------------------------------------------------------------------
+
+
+async def test_an_acceptance_that_could_not_be_written_is_logged_and_made_up_for_at_the_close(
+    recorder: JournalRecorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracked = await sent(recorder, task_id="t1")
+    async with locked(path):
+        await recorder.accepted(tracked, 2.0)
+    assert await states_in(path) == {"cat": JournalState.SENDING}
+    assert "another program has locked it" in caplog.text
+    assert "job 'cat', task t1, goes on without it" in caplog.text
+    await recorder.aclose()
+    record = (await records_in(path))["cat"]
+    assert (record.state, record.task_id, record.accepted_at) == (JournalState.ACCEPTED, "t1", 2.0)
+
+
+async def test_the_last_word_is_what_is_owed(recorder: JournalRecorder, path: Path) -> None:
+    tracked = await sent(recorder, task_id="t1")
+    async with locked(path):
+        await recorder.accepted(tracked, 2.0)
+        await recorder.succeeded(tracked, video())
+    await recorder.aclose()
+    record = (await records_in(path))["cat"]
+    assert (record.state, record.task_id, record.video) == (JournalState.SUCCESS, "t1", video())
+
+
+async def test_a_later_word_that_is_written_settles_what_was_owed(recorder: JournalRecorder, path: Path) -> None:
+    tracked = await sent(recorder, task_id="t1")
+    async with locked(path):
+        await recorder.accepted(tracked, 2.0)
+    await recorder.failed(tracked, TaskFailedError(reason="dark", task_id="t1"))
+    await recorder.aclose()
+    assert await states_in(path) == {"cat": JournalState.FAILED}
+
+
+async def test_what_is_owed_of_a_job_is_written_before_it_is_sent_again(recorder: JournalRecorder, path: Path) -> None:
+    tracked = await sent(recorder)
+    async with locked(path):
+        await recorder.unsent(tracked)
+        with pytest.raises(JournalError):
+            await recorder.sending(tracked, 2.0)
+    assert await recorder.sending(tracked, 3.0)
+    record = (await records_in(path))["cat"]
+    assert (record.state, record.sent_at) == (JournalState.SENDING, 3.0)
+
+
+async def test_each_end_of_a_submit_is_written(recorder: JournalRecorder, path: Path) -> None:
+    doubt = SubmissionUnknownError(reason="cut", key="doubt")
+    await recorder.unknown(await sent(recorder, "doubt"), doubt)
+    await recorder.refused(await sent(recorder, "refused"), RequestRejectedError(message="no", status=422))
+    assert await states_in(path) == {"doubt": JournalState.UNKNOWN, "refused": JournalState.REFUSED}
+
+
+async def test_a_close_that_cannot_write_says_what_is_lost(
+    recorder: JournalRecorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracked = await sent(recorder, task_id="t1")
+    async with locked(path):
+        await recorder.accepted(tracked, 2.0)
+        caplog.clear()
+        await recorder.aclose()
+    assert "what became of 1 jobs is not in it" in caplog.text
+    assert "its jobs are free for others in 30 s" in caplog.text
+
+
+async def test_a_lease_is_not_let_go_of_while_something_is_owed(recorder: JournalRecorder, path: Path) -> None:
+    tracked = await sent(recorder)
+    async with locked(path):
+        await recorder.unsent(tracked)
+    recorder.release_nowait(tracked)
+    other = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
+    assert not (await other.intend(intent())).ours
+    await other.aclose()
+
+
+async def test_a_key_that_names_another_job_is_refused(recorder: JournalRecorder) -> None:
+    await recorder.intend(intent())
+    with pytest.raises(JobError, match="names another job in this journal"):
+        await recorder.intend(Intent(identity="cat", key="cat", fingerprint=SECOND, kind="x", model="m", facts={}))
+
+
+# --- Leases -----------------------------------------------------------------------------------------------------------
+
+
+class LeapingLoop(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    ahead_s = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_s
+
+
+def _is_held_until(lease: float, records: dict[str, Record]) -> bool:
+    return records["cat"].lease_until == lease
+
+
+async def _keep_up(loop: LeapingLoop, path: Path) -> None:
+    begun = now = time.time()
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: now, busy_timeout_s=0.02)
+    recorder = JournalRecorder(journal, str(path))
+    tracked = await sent(recorder, task_id="t1")
+    keeping = loop.create_task(recorder.keep_up())
+    async with locked(path):
+        await recorder.accepted(tracked, 2.0)
+        loop.ahead_s += LEASE_S / 3
+        await asyncio.sleep(0.1)  # time for a renewal that fails, and is tried again
+    for now in (begun + 5, begun + 10):
+        loop.ahead_s += LEASE_S / 3
+        lease = now + LEASE_S
+        await wait_for(path, partial(_is_held_until, lease))
+    assert await states_in(path) == {"cat": JournalState.ACCEPTED}
+    keeping.cancel()
+    await recorder.aclose()
+
+
+def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
+        loop = runner.get_loop()
+        assert isinstance(loop, LeapingLoop)
+        runner.run(_keep_up(loop, path))
+    assert "another session may take its jobs over" in caplog.text

@@ -1,0 +1,403 @@
+"""A session with a journal: what is on disk at each moment, who works on a job, and what a journal in trouble does."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from functools import partial
+from pathlib import Path
+from random import Random
+
+import anyio
+import pytest
+
+from hailuo_async import (
+    AsyncSession,
+    ConfigError,
+    Failure,
+    Hooks,
+    ImageToVideo,
+    JobError,
+    JournalError,
+    JournalState,
+    Outcome,
+    RequestRejectedError,
+    SessionClosedError,
+    Status,
+    SubmissionUnknownError,
+    Success,
+    TaskFailedError,
+    WaitTimeoutError,
+)
+from hailuo_async._engine.running import Running
+from hailuo_async._io.journal.records import Intent
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.wire import Answer, Request, unknown
+
+from ..support.crash_journal import (
+    bytes_of,
+    in_short,
+    keyed,
+    locked,
+    never,
+    no_room,
+    read_into,
+    records_in,
+    run_batch,
+    states_in,
+    wait_for,
+)
+from ..support.service import (
+    CONCURRENT,
+    IMAGE_URL,
+    KEY,
+    Line,
+    asked_about,
+    failed,
+    finished,
+    job,
+    make_settings,
+    refusal,
+    told,
+    until,
+)
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+# --- What is on disk, and when ----------------------------------------------------------------------------------------
+
+
+async def test_each_step_is_on_disk_before_anything_follows_from_it(path: Path) -> None:
+    line, at_the_post, at_the_query = Line(), [], []
+
+    async def accept(request: Request) -> Answer:
+        at_the_post.append(await states_in(path))
+        return line.accept()
+
+    async def finish(request: Request) -> Answer:
+        at_the_query.append((await records_in(path))["cat"].task_id)
+        return told(200, finished(asked_about(request)))
+
+    line.on_post, line.on_query = accept, finish
+    async with line.session(journal=path) as session:
+        generation = await session.submit(job(key="cat"))
+        at_the_submit = await states_in(path)
+        task_id = await generation.accepted()
+        at_the_acceptance = (await records_in(path))["cat"]
+        video = await generation
+        at_the_end = (await records_in(path))["cat"]
+    assert list(at_the_submit) == ["cat"]
+    assert at_the_post == [{"cat": JournalState.SENDING}]
+    assert (at_the_acceptance.state, at_the_acceptance.task_id) == (JournalState.ACCEPTED, task_id)
+    assert at_the_query == [task_id]
+    assert (at_the_end.state, at_the_end.video) == (JournalState.SUCCESS, video)
+
+
+@pytest.mark.parametrize(
+    ("submit", "query", "state", "error"),
+    [
+        (told(422, refusal(422, "Value out of range: x")), None, JournalState.REFUSED, RequestRejectedError),
+        (unknown("cut"), None, JournalState.UNKNOWN, SubmissionUnknownError),
+        (None, told(200, failed()), JournalState.FAILED, TaskFailedError),
+    ],
+)
+async def test_each_bad_end_is_on_disk_before_it_is_told(
+    path: Path, submit: Answer | None, query: Answer | None, state: JournalState, error: type[Exception]
+) -> None:
+    line = Line()
+
+    async def answer(request: Request) -> Answer:
+        return submit or line.accept()
+
+    async def report(request: Request) -> Answer:
+        assert query is not None
+        return query
+
+    line.on_post, line.on_query = answer, report
+    async with line.session(journal=path) as session:
+        generation = await session.submit(job(key="cat"))
+        with pytest.raises(error) as caught:
+            await generation
+        record = (await records_in(path))["cat"]
+    assert (record.state, type(record.error), str(record.error)) == (state, error, str(caught.value))
+    assert record.holder is None
+
+
+async def test_a_job_refused_for_want_of_room_is_on_disk_as_unsent(path: Path) -> None:
+    line = Line()
+    refused = anyio.Event()
+
+    async def refuse(request: Request) -> Answer:
+        refused.set()
+        return told(429, CONCURRENT)
+
+    line.on_post = refuse
+    async with line.session(journal=path) as session:
+        await session.submit(job(key="cat"))
+        await refused.wait()
+        await wait_for(path, lambda records: records["cat"].state is JournalState.INTENDED)
+    assert (await records_in(path))["cat"].sent_at is None
+
+
+async def test_the_file_holds_no_key_no_image_and_no_prompt_unless_asked(path: Path, tmp_path: Path) -> None:
+    data_url = "data:image/png;base64,iVBORw0KGgo"
+    signed = "https://pictures.example/cat.jpg?signature=5ecret"
+    asked = ImageToVideo(signed, prompt="a very private cat", key="cat")
+    line = Line()
+    await run_batch(line, path, [asked])
+    await run_batch(line, tmp_path / "told.db", [asked], journal_prompts=True)
+    held, also_held = await bytes_of(path), await bytes_of(tmp_path / "told.db")
+    for secret in (KEY, "5ecret", data_url, "pictures.example"):
+        assert secret.encode() not in held + also_held
+    assert b"a very private cat" not in held
+    assert b"a very private cat" in also_held
+
+
+# --- One job, many callers --------------------------------------------------------------------------------------------
+
+
+async def test_two_submits_at_once_under_one_key_are_one_post_and_both_get_the_video(path: Path) -> None:
+    line = Line()
+    async with line.session(journal=path) as session:
+        videos = await asyncio.gather(*(session.generate(job(key="cat")) for _ in range(2)))
+        again = await session.generate(job(key="cat"))
+    assert {video.task_id for video in [*videos, again]} == {"task-1"}
+    assert len(line.posts) == 1
+
+
+async def test_a_key_in_a_stream_twice_is_one_post_and_two_outcomes(path: Path) -> None:
+    line = Line()
+    outcomes = await run_batch(line, path, keyed("cat", "dog", "cat"))
+    assert [(outcome.index, outcome.key) for outcome in outcomes] == [(0, "cat"), (1, "dog"), (2, "cat")]
+    assert outcomes[0] == Success(outcomes[0].job, "cat", 0, outcomes[2].video)  # type: ignore[union-attr]
+    assert sorted(map(str, line.prompts)) == ["cat", "dog"]
+
+
+async def test_a_caller_who_leaves_takes_nothing_from_another_of_the_same_job(path: Path) -> None:
+    line = Line(on_query=never)
+    async with line.session(journal=path, max_running=1) as session:
+        holding = await session.submit(job("holds the slot", key="first"))
+        await holding.accepted()
+        waiting = await session.submit(job(key="cat"))
+        joining = asyncio.create_task(session.generate(job(key="cat")))
+        await anyio.wait_all_tasks_blocked()
+        joining.cancel()
+        await asyncio.wait([joining])
+        line.on_query = None
+        assert (await waiting).task_id == "task-2"
+    assert line.prompts == ["holds the slot", "a cat"]
+
+
+async def test_another_job_under_a_key_is_refused_and_the_batch_goes_on(path: Path) -> None:
+    line = Line()
+    outcomes = await run_batch(line, path, [job("a cat", key="pet"), job("a dog", key="pet"), job("a cow", key="cow")])
+    assert in_short(outcomes) == ["task-1", "JobError", "task-2"]
+    assert isinstance(outcomes[1], Failure)
+    assert isinstance(outcomes[1].error, JobError)
+    assert (outcomes[1].error.field, outcomes[1].error.value) == ("key", "pet")
+    async with line.session(journal=path) as session:
+        with pytest.raises(JobError, match="names another job in this journal"):
+            await session.submit(job("a horse", key="pet"))
+    assert len(line.posts) == 2
+
+
+# --- A journal that fails ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_a_full_disk_in_the_middle_of_a_batch_loses_nothing_and_sends_nothing(path: Path) -> None:
+    line, seen = Line(), list[Outcome]()
+    names = [f"job-{number}" for number in range(40)]
+    full = contextlib.ExitStack()
+
+    async def fill_after_five(request: Request) -> Answer:
+        if len(line.posts) == 5:
+            await anyio.to_thread.run_sync(full.enter_context, no_room(path))
+        return line.accept()
+
+    line.on_post = fill_after_five
+    with full:
+        async with line.session(journal=path, max_running=2) as session:
+            with pytest.raises(JournalError, match="then run it again"):
+                await read_into(seen, session.stream(keyed(*names)))
+            full.close()
+    accepted = len(line.posts)
+    assert len(seen) == accepted
+    assert all(isinstance(outcome, Success) for outcome in seen)
+    again = await run_batch(line, path, keyed(*names))
+    assert all(isinstance(outcome, Success) for outcome in again)
+    assert len(line.posts) == 40
+
+
+@pytest.mark.slow
+async def test_what_was_accepted_while_the_journal_was_locked_is_delivered_and_on_record_later(path: Path) -> None:
+    line = Line()
+    async with contextlib.AsyncExitStack() as lock:
+
+        async def accept_under_lock(request: Request) -> Answer:
+            await lock.enter_async_context(locked(path))
+            return line.accept()
+
+        line.on_post = accept_under_lock
+        async with line.session(journal=path) as session:
+            generation = await session.submit(job(key="cat"))
+            await until(lambda: line.posts)
+            with anyio.fail_after(20):
+                assert await generation.accepted() == "task-1"
+            assert await states_in(path) == {"cat": JournalState.SENDING}
+            await lock.aclose()
+            assert (await generation).task_id == "task-1"
+    record = (await records_in(path))["cat"]
+    assert (record.state, record.task_id) == (JournalState.SUCCESS, "task-1")
+
+
+async def test_two_services_do_not_share_a_journal(path: Path) -> None:
+    await run_batch(Line(), path, keyed("cat"))
+    other = AsyncSession(api_key=KEY, base_url="http://localhost:81", journal=path, transport=Line())
+    with pytest.raises(JournalError, match="belongs to http://localhost, and this session to http://localhost:81"):
+        await other.__aenter__()
+    with pytest.raises(SessionClosedError):
+        await other.submit(job())
+
+
+@pytest.mark.parametrize("where", ["missing/batch.db", "."])
+async def test_a_journal_that_cannot_be_opened_opens_no_session(tmp_path: Path, where: str) -> None:
+    line = Line()
+    with pytest.raises(JournalError, match=r"make it first|give the path of a file in it"):
+        await line.session(journal=tmp_path / where).__aenter__()
+    assert line.posts == []
+
+
+async def test_a_session_without_a_journal_has_nothing_to_resume(path: Path) -> None:
+    async with Line().session() as session:
+        with pytest.raises(ConfigError, match="journal"):
+            await anext(session.resume())
+        with pytest.raises(ConfigError, match="journal"):
+            await session.resolve("cat", forget=True)
+
+
+async def test_a_closed_session_says_so_and_not_that_its_journal_is_closed(path: Path) -> None:
+    session = Line().session(journal=path)
+    async with session:
+        video = await session.generate(job())
+    with pytest.raises(SessionClosedError):
+        await session.submit(job())
+    with pytest.raises(SessionClosedError):
+        await session.attach("task-1")
+    with pytest.raises(SessionClosedError):
+        await anext(session.resume())
+    with pytest.raises(SessionClosedError):
+        await session.resolve("cat", forget=True)
+    with pytest.raises(SessionClosedError):
+        await session.download(video, path.parent / "cat.mp4")
+
+
+@pytest.mark.parametrize("key", ["", "k" * 201, "line\nbreak", "nul\0", 7])
+def test_a_key_that_could_not_stand_in_a_journal_is_refused(key: object) -> None:
+    with pytest.raises(JobError) as caught:
+        ImageToVideo(IMAGE_URL, key=key)  # type: ignore[arg-type]
+    assert (caught.value.field, caught.value.value) == ("key", key)
+
+
+# --- Letting go -------------------------------------------------------------------------------------------------------
+
+
+async def test_a_job_that_nobody_waits_for_any_more_is_free_for_another_session(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with line.session(journal=path, max_running=1) as session, other.session(journal=path) as second:
+        with pytest.raises(WaitTimeoutError):
+            await session.generate(job("timed out", key="accepted"), timeout=0.05)
+        holding = await session.submit(job("holds the slot", key="held"))
+        await holding.accepted()
+        with pytest.raises(WaitTimeoutError):
+            await session.generate(job("never sent", key="queued"), timeout=0.05)
+        with anyio.fail_after(0.9):  # sooner than another session's job is looked up a second time
+            assert (await second.generate(job("timed out", key="accepted"))).task_id == "task-1"
+            assert (await second.generate(job("never sent", key="queued"))).task_id == "task-1"
+    assert other.prompts == ["never sent"]
+
+
+async def test_leaving_a_stream_frees_what_was_not_sent(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with line.session(journal=path, max_running=1) as session, other.session(journal=path) as second:
+        stream = session.stream(keyed("a", "b", "c"))
+        leaving = asyncio.ensure_future(anext(stream))
+        await wait_for(path, lambda records: len(records) == 3)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await stream.aclose()
+        await wait_for(path, lambda records: records["c"].holder is None)
+        with anyio.fail_after(0.9):
+            await second.generate(job("c", key="c"))
+        assert other.prompts == ["c"]
+    assert (await states_in(path))["b"] is JournalState.INTENDED
+
+
+@pytest.mark.slow
+async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: Path) -> None:
+    line = Line(on_query=never)
+    async with line.session(journal=path, max_running=1, max_jobs=2) as session:
+        await (await session.submit(job("holds the slot", key="held"))).accepted()
+        followed = await session.submit(job(key="cat"))
+        ahead = partial(JournalWriter.open, path, base_url="http://localhost", now=lambda: time.time() + 30)
+        other = await ahead()
+        record = (await records_in(path))["cat"]
+        assert record.fingerprint is not None
+        mine = Intent(
+            identity="cat", key="cat", fingerprint=record.fingerprint, kind="ImageToVideo", model="m", facts={}
+        )
+        assert (await other.intend(mine)).ours
+        line.on_query = None
+        await other.sending("cat", time.time())
+        await other.accepted("cat", "task-77", time.time())
+        await other.aclose()
+        assert (await followed).task_id == "task-77"
+        assert line.prompts == ["holds the slot"]
+        await session.generate(job("what was not paid for may be", key="dog"))
+    assert len(line.posts) == 2
+
+
+@pytest.mark.slow
+async def test_a_job_whose_session_ended_before_sending_it_is_sent_by_the_one_that_waited(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with other.session(journal=path) as second:
+        async with line.session(journal=path, max_running=1) as session:
+            await (await session.submit(job("holds the slot", key="held"))).accepted()
+            queued = await session.submit(job(key="cat"))
+            followed = await second.submit(job(key="cat"))
+            assert followed.status is Status.QUEUED
+        with pytest.raises(SessionClosedError):
+            await queued
+        assert (await followed).task_id == "task-1"
+    assert (line.prompts, other.prompts) == (["holds the slot"], ["a cat"])
+
+
+async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) -> None:
+    for moments in range(12):
+        line = Line()
+        opening = asyncio.ensure_future(line.session(journal=path).__aenter__())
+        for _ in range(moments):
+            await asyncio.sleep(0)
+        opening.cancel()
+        done, _ = await asyncio.wait([opening])
+        with contextlib.suppress(asyncio.CancelledError):
+            await done.pop().result().aclose()
+
+
+async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:
+    line = Line()
+    settings = make_settings("http://localhost", journal=path)
+    starting = asyncio.ensure_future(Running.start(settings, line, None, Random(1), Hooks()))
+    await until(lambda: starting.done() or "hailuo-async engine" in map(asyncio.Task.get_name, asyncio.all_tasks()))
+    starting.cancel()
+    await asyncio.wait([starting])
+    if not starting.cancelled():
+        await starting.result().close(0)
+    assert line.is_closed

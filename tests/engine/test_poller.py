@@ -1,0 +1,389 @@
+"""Queries: they may fail in any way, any number of times, and no task is lost over it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from itertools import pairwise
+
+import anyio
+import pytest
+
+from hailuo_async import (
+    AsyncSession,
+    AuthenticationError,
+    HailuoError,
+    JobError,
+    Status,
+    TaskExpiredError,
+    TaskFailedError,
+    Video,
+    WaitTimeoutError,
+)
+from hailuo_async._engine.poller import MAX_QUERIES, NOT_FOUND_GRACE_S, RESULT_KEPT_S
+from hailuo_async._rules.wire import Answer, Request, unknown, unsent
+from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Fault, FaultRates, Faults, Kind, Service
+from hailuo_async.testing import run_virtual
+from hailuo_async.testing.in_memory import InMemory
+
+from ..support.service import Line, asked_about, envelope, failed, finished, job, jobs, refusal, running, told, until
+
+NOT_FOUND = refusal(404, "Resource not found")
+QUERY_FAULTS = [
+    Fault.ERROR_500,
+    Fault.REFUSE,
+    Fault.RATE_429,
+    Fault.CUT_BEFORE,
+    Fault.CUT_AFTER,
+    Fault.ERROR_500_AFTER,
+    Fault.GARBAGE,
+    Fault.TRUNCATED,
+    Fault.UNKNOWN_STATUS,
+    Fault.MISSING_FIELDS,
+    Fault.EXTRA_FIELDS,
+    Fault.WRONG_TASK_ID,
+]
+
+
+def over(service: Service, **settings: object) -> AsyncSession:
+    """A session on an emulated service, on the virtual clock."""
+    transport = InMemory(service)
+    return AsyncSession(api_key=DEFAULT_API_KEY, base_url="http://localhost", transport=transport, **settings)  # type: ignore[arg-type]
+
+
+# --- Failing ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [*QUERY_FAULTS, Fault.HANG, Fault.HANG_BEFORE])
+def test_queries_that_fail_forty_times_in_one_way_lose_nothing(fault: Fault) -> None:
+    service = Service(generation_s=20, requests_per_minute=None)
+
+    async def main() -> Video:
+        for _ in range(40):
+            service.next_fault(Kind.QUERY, fault)
+        async with over(service) as session:
+            return await session.generate(job())
+
+    video = run_virtual(main)
+    assert [video.task_id] == service.ledger.accepted["a cat"]
+    assert service.ledger.posts == 1
+    assert service.ledger.faults[Kind.QUERY, fault] > 5
+
+
+def test_hundreds_of_jobs_are_delivered_while_a_third_of_all_queries_fails_in_every_way() -> None:
+    rates = FaultRates(**{fault.value: 0.3 / len(QUERY_FAULTS) for fault in QUERY_FAULTS})
+    service = Service(generation_s=60, max_running=30, requests_per_minute=None, faults=Faults(query=rates), seed=3)
+
+    async def main() -> set[str]:
+        async with over(service) as session:
+            return {video.task_id for video in await asyncio.gather(*map(session.generate, jobs(300)))}
+
+    assert run_virtual(main) == {ids[0] for ids in service.ledger.accepted.values()}
+    assert service.ledger.posts == service.ledger.submits_accepted + service.ledger.statuses[Kind.SUBMIT, 429]
+
+
+@pytest.mark.slow
+async def test_on_a_socket_too_every_job_is_delivered_while_queries_fail() -> None:
+    rates = FaultRates(cut_before=0.1, cut_after=0.1, truncated=0.05, garbage=0.05, error_500=0.05, wrong_task_id=0.05)
+    async with (
+        Emulator(generation_s=0.1, max_running=None, requests_per_minute=None, faults=Faults(query=rates)) as there,
+        AsyncSession(api_key=there.api_key, base_url=there.url, poll_interval=(0.01, 0.1)) as session,
+    ):
+        videos = await asyncio.gather(*map(session.generate, jobs(30)))
+    assert len({video.task_id for video in videos}) == there.ledger.posts == 30
+
+
+@pytest.mark.parametrize(
+    "useless",
+    [
+        told(200, finished("another-task")),
+        told(200, envelope({"status": 7, "task_id": "task-1"})),
+        told(200, envelope({"task_id": "task-1"})),
+        told(200, envelope({"status": "success", "task_id": "task-1"})),
+        told(200, envelope({"status": "success", "task_id": "task-1", "result": {"resources": []}})),
+        told(
+            200, envelope({"status": "success", "task_id": "task-1", "result": {"resources": [{"url": "file:///x"}]}})
+        ),
+        told(401, []),
+        told(404, "a proxy's page"),
+        told(404, NOT_FOUND),
+        told(402, refusal(402, "insufficient balance")),
+        told(422, refusal(422, "Invalid format")),
+        told(500, finished()),
+        unknown("cut"),
+        unsent("cannot connect"),
+    ],
+    ids=str,
+)
+def test_an_answer_that_says_nothing_of_the_task_is_asked_for_again(useless: Answer) -> None:
+    async def main() -> tuple[str, int]:
+        async def answer(request: Request) -> Answer:
+            return useless if len(line.queries) <= 3 else told(200, finished(asked_about(request)))
+
+        line = Line(on_query=answer)
+        async with line.session() as session:
+            return (await session.generate(job())).task_id, len(line.queries)
+
+    assert run_virtual(main) == ("task-1", 4)
+
+
+def test_a_status_that_nobody_knows_is_waited_for_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async def answer(request: Request) -> Answer:
+            task_id = asked_about(request)
+            return told(200, running(task_id, "levitating") if len(line.queries) <= 9 else finished(task_id))
+
+        line = Line(on_query=answer)
+        async with line.session() as session:
+            await asyncio.gather(*map(session.generate, jobs(3)))
+
+    run_virtual(main)
+    assert [record.levelname for record in caplog.records if "levitating" in record.getMessage()] == ["WARNING"]
+
+
+def test_failing_queries_are_asked_again_at_growing_intervals() -> None:
+    async def main() -> list[float]:
+        times = []
+
+        async def fail(request: Request) -> Answer:
+            times.append(anyio.current_time())
+            return unknown("cut") if len(times) < 12 else told(200, finished())
+
+        async with Line(on_query=fail).session(poll_interval=(1, 30)) as session:
+            await session.generate(job())
+        return times
+
+    times = run_virtual(main)
+    gaps = [round(later - earlier, 3) for earlier, later in pairwise(times)]
+    assert gaps == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30]
+
+
+# --- The service's own word -------------------------------------------------------------------------------------------
+
+
+def test_a_task_that_failed_carries_the_services_reason() -> None:
+    async def main() -> HailuoError:
+        async def fail(request: Request) -> Answer:
+            return told(200, failed(asked_about(request), "unsafe\npicture"))
+
+        async with Line(on_query=fail).session() as session:
+            with pytest.raises(TaskFailedError) as caught:
+                await session.generate(job())
+            assert session.stats().failed == 1
+            return caught.value
+
+    assert str(run_virtual(main)) == "the service gave the task up: unsafe picture (task task-1)"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_key_that_is_no_longer_valid_ends_the_wait_with_the_task_id(status: int) -> None:
+    async def main() -> HailuoError:
+        async def refuse(request: Request) -> Answer:
+            return told(status, refusal(status, "Authentication failed"))
+
+        async with Line(on_query=refuse).session() as session:
+            with pytest.raises(AuthenticationError) as caught:
+                await session.generate(job())
+            return caught.value
+
+    assert run_virtual(main).task_id == "task-1"
+
+
+def test_a_404_ends_a_task_of_ours_only_after_a_grace() -> None:
+    async def main() -> tuple[str | None, float]:
+        async def refuse(request: Request) -> Answer:
+            return told(404, NOT_FOUND)
+
+        async with Line(on_query=refuse).session() as session:
+            with pytest.raises(TaskExpiredError) as caught:
+                await session.generate(job())
+            return caught.value.task_id, anyio.current_time()
+
+    task_id, at = run_virtual(main)
+    assert task_id == "task-1"
+    assert NOT_FOUND_GRACE_S < at < NOT_FOUND_GRACE_S + 5
+
+
+async def test_a_404_ends_an_attached_task_at_once() -> None:
+    async def refuse(request: Request) -> Answer:
+        return told(404, NOT_FOUND)
+
+    line = Line(on_query=refuse)
+    async with line.session() as session:
+        with pytest.raises(TaskExpiredError) as caught:
+            await (await session.attach("long-gone"))
+    assert (caught.value.task_id, len(line.queries)) == ("long-gone", 1)
+
+
+# --- Deadlines --------------------------------------------------------------------------------------------------------
+
+
+def test_at_its_deadline_a_job_ends_with_its_task_id_and_goes_on_at_the_service() -> None:
+    service = Service(generation_s=300, spread=0)
+
+    async def main() -> tuple[float, str, str]:
+        async with over(service) as session:
+            with pytest.raises(WaitTimeoutError) as caught:
+                await session.generate(job(), timeout=100)
+            at = anyio.current_time()
+            assert session.stats().running == 0
+        assert caught.value.task_id is not None
+        async with over(service) as another:
+            video = await (await another.attach(caught.value.task_id))
+        return at, caught.value.task_id, video.task_id
+
+    at, task_id, delivered = run_virtual(main)
+    assert (at, delivered) == (100, task_id)
+    assert service.ledger.posts == 1
+
+
+def test_a_sessions_timeout_is_every_jobs_unless_it_has_its_own() -> None:
+    async def main() -> list[float]:
+        async def stay(request: Request) -> Answer:
+            return told(200, running(asked_about(request)))
+
+        async def ended_at(session: AsyncSession, **options: float) -> float:
+            with contextlib.suppress(WaitTimeoutError):
+                await session.generate(job(), **options)
+            return anyio.current_time()
+
+        async with Line(on_query=stay).session(timeout=50) as session:
+            return list(await asyncio.gather(ended_at(session), ended_at(session, timeout=20)))
+
+    assert run_virtual(main) == [50, 20]
+
+
+def test_a_deadline_passes_while_the_query_is_under_way() -> None:
+    async def main() -> float:
+        async def hang(request: Request) -> Answer:
+            await anyio.sleep(20)
+            return told(200, finished())
+
+        async with Line(on_query=hang).session() as session:
+            with pytest.raises(WaitTimeoutError):
+                await session.generate(job(), timeout=10)
+            return anyio.current_time()
+
+    assert run_virtual(main) == 10
+
+
+def test_without_a_deadline_a_task_is_waited_for_as_long_as_its_result_is_kept() -> None:
+    async def main() -> tuple[float, int]:
+        async def stay(request: Request) -> Answer:
+            return told(200, running(asked_about(request)))
+
+        line = Line(on_query=stay)
+        async with line.session(poll_interval=(1, 600)) as session:
+            with pytest.raises(WaitTimeoutError) as caught:
+                await session.generate(job())
+            assert caught.value.task_id == "task-1"
+            return anyio.current_time(), len(line.queries)
+
+    at, queries = run_virtual(main)
+    assert at == RESULT_KEPT_S
+    assert queries < 1000
+
+
+# --- Attached ---------------------------------------------------------------------------------------------------------
+
+
+async def test_an_attached_task_is_delivered_and_not_paid_for() -> None:
+    line = Line()
+    async with line.session() as session:
+        generation = await session.attach("task-9")
+        assert (generation.job, generation.task_id, await generation.accepted()) == (None, "task-9", "task-9")
+        assert (await generation).task_id == "task-9"
+    assert line.posts == []
+
+
+async def test_attaching_to_a_task_that_is_waited_for_already_shares_the_wait() -> None:
+    may_finish = False
+
+    async def finish(request: Request) -> Answer:
+        return told(200, finished() if may_finish else running())
+
+    async with Line(on_query=finish).session() as session:
+        ours = await session.submit(job())
+        attached = await session.attach(await ours.accepted())
+        may_finish = True
+        assert await attached == await ours
+        assert (attached.job, session.stats().succeeded) == (job(), 1)
+
+
+@pytest.mark.parametrize("task_id", ["", "a b", "x" * 257, "a\nb", None, 7])
+async def test_what_cannot_be_a_task_id_is_not_asked_about(task_id: str) -> None:
+    line = Line()
+    async with line.session() as session:
+        with pytest.raises(JobError):
+            await session.attach(task_id)
+    assert line.queries == []
+
+
+async def test_a_url_to_ask_at_is_followed_on_the_jobs_own_origin_alone() -> None:
+    urls = iter(
+        [
+            "http://localhost/api/v2/tasks/task-1?x=1",
+            "http://localhost.evil.example/tasks/task-1",
+            "https://localhost/tasks/task-1",
+            "http://localhost@evil.example/tasks/task-1",
+            "//evil.example/x",
+            7,
+        ]
+    )
+
+    async def accept(request: Request) -> Answer:
+        data = {"status": "pending", "task_id": "task-1", "get_result": {"method": "GET", "url": next(urls)}}
+        return told(200, envelope(data))
+
+    async def finish(request: Request) -> Answer:
+        return told(200, finished())
+
+    line = Line(on_post=accept, on_query=finish)
+    async with line.session() as session:
+        for _ in range(6):
+            await session.generate(job())
+    assert [request.path for request in line.queries] == ["/api/v2/tasks/task-1?x=1"] + ["/api/v1/tasks/task-1"] * 5
+
+
+# --- Bounds -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_service_that_stalls_holds_a_bounded_number_of_queries() -> None:
+    under_way = most = 0
+    may_answer = anyio.Event()
+
+    async def stall(request: Request) -> Answer:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        await may_answer.wait()
+        under_way -= 1
+        return told(200, finished(asked_about(request)))
+
+    async with Line(on_query=stall).session() as session:
+        waiting = [asyncio.ensure_future(session.generate(each)) for each in jobs(60)]
+        await until(lambda: session.stats().running == 60)
+        await until(lambda: under_way == MAX_QUERIES)
+        may_answer.set()
+        await asyncio.gather(*waiting)
+    assert most == MAX_QUERIES
+
+
+async def test_status_runs_one_way_and_updates_miss_nothing() -> None:
+    words = iter(["pending", "queued", "processing", "pending", "RUNNING", "Succeeded"])
+
+    async def answer(request: Request) -> Answer:
+        word = next(words)
+        return told(200, finished() if word == "Succeeded" else running(status=word))
+
+    async def read(updates: AsyncIterator[Status]) -> list[Status]:
+        return [status async for status in updates]
+
+    async with Line(on_query=answer).session() as session:
+        generation = await session.submit(job())
+        seen = asyncio.ensure_future(read(generation.updates()))
+        await asyncio.sleep(0)
+        await generation
+        assert (await seen)[-4:] == [Status.SENDING, Status.PENDING, Status.PROCESSING, Status.SUCCESS]
+        assert await read(generation.updates()) == [Status.SUCCESS]

@@ -1,0 +1,396 @@
+"""Submits: one POST a job whatever happens to it, and three outcomes that are never mixed up."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from hailuo_async import (
+    AsyncSession,
+    AuthenticationError,
+    HailuoError,
+    ImageError,
+    ImageToVideo,
+    InsufficientBalanceError,
+    ProtocolError,
+    RequestRejectedError,
+    ServiceUnavailableError,
+    SessionClosedError,
+    Status,
+    SubmissionUnknownError,
+    WaitTimeoutError,
+)
+from hailuo_async._engine.submitter import MOST_RESUBMITS, UNREACHABLE_FOR_S
+from hailuo_async._rules.wire import Answer, Request, unknown, unsent
+from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
+from hailuo_async.testing import run_virtual
+
+from ..support.service import (
+    CONCURRENT,
+    TOO_MANY,
+    Line,
+    emulated,
+    job,
+    jobs,
+    picture,
+    prompt_of,
+    refusal,
+    taken,
+    told,
+    until,
+)
+
+CERTAIN = [Fault.REFUSE]
+DOUBTFUL = [
+    Fault.ERROR_500,
+    Fault.CUT_BEFORE,
+    Fault.ERROR_500_AFTER,
+    Fault.CUT_AFTER,
+    Fault.GARBAGE,
+    Fault.TRUNCATED,
+    Fault.MISSING_FIELDS,
+]
+
+
+async def error_of(session: AsyncSession, **options: float) -> HailuoError:
+    """What a job ends in that must not end in a video."""
+    with pytest.raises(HailuoError) as caught:
+        await session.generate(job(), **options)
+    return caught.value
+
+
+# --- One POST a job ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", DOUBTFUL)
+async def test_a_doubt_is_reported_and_never_sent_again(fault: Fault) -> None:
+    async with emulated() as (emulator, session):
+        emulator.next_fault(Kind.SUBMIT, fault)
+        with pytest.raises(SubmissionUnknownError) as caught:
+            await session.generate(job(key="mine"))
+        await session.generate(job("the next"))
+        assert emulator.ledger.posts == 2
+        assert (session.stats().unknown, session.stats().succeeded) == (1, 1)
+    error = caught.value
+    assert (error.key, error.task_id) == ("mine", None)
+    assert error.reason
+    assert error.sent_at is not None
+    assert abs(error.sent_at - emulator.ledger.of(Kind.SUBMIT)[0].at) < 5
+
+
+async def test_strange_fields_and_a_strange_status_of_an_acceptance_lose_no_task() -> None:
+    async with emulated() as (emulator, session):
+        for fault in (Fault.EXTRA_FIELDS, Fault.UNKNOWN_STATUS):
+            emulator.next_fault(Kind.SUBMIT, fault)
+            assert (await session.generate(job())).url
+        assert emulator.ledger.posts == 2
+
+
+@pytest.mark.slow
+async def test_a_service_that_fails_after_accepting_every_third_is_paid_once_for_each_job() -> None:
+    """What is accepted is delivered or named as unknown; nothing is paid for twice."""
+    rates = FaultRates(cut_after=0.2, error_500_after=0.15, cut_before=0.1, garbage=0.1, refuse=0.1)
+    async with emulated(faults=Faults(submit=rates), seed=7) as (emulator, session):
+        made = await asyncio.gather(*(session.generate(each) for each in jobs(60)), return_exceptions=True)
+        ledger = emulator.ledger
+    kinds = {
+        kind: sum(isinstance(each, kind) for each in made) for kind in (SubmissionUnknownError, RequestRejectedError)
+    }
+    assert ledger.posts == 60
+    assert max(len(ids) for ids in ledger.accepted.values()) == 1
+    delivered = {each.task_id for each in made if not isinstance(each, BaseException)}
+    accepted = {ids[0] for ids in ledger.accepted.values()}
+    assert delivered <= accepted
+    assert len(accepted - delivered) <= kinds[SubmissionUnknownError]
+    assert len(delivered) + sum(kinds.values()) == 60
+
+
+@pytest.mark.parametrize(("task_id", "known_as"), [(4711, "4711"), ("a/b?c", "a/b?c"), ("x" * 256, "x" * 256)])
+async def test_whatever_a_task_id_looks_like_it_is_asked_about(task_id: object, known_as: str) -> None:
+    async def accept(request: Request) -> Answer:
+        return told(200, taken(task_id))
+
+    async def finish(request: Request) -> Answer:
+        return told(200, {"data": {"status": "success", "result": {"resources": [{"url": "https://r.example/v"}]}}})
+
+    async with Line(on_post=accept, on_query=finish).session() as session:
+        assert (await session.generate(job())).task_id == known_as
+
+
+@pytest.mark.parametrize("task_id", [None, "", True, 1.5, [], "a b", "a\nb", "x" * 257])
+async def test_an_acceptance_without_a_task_id_is_a_doubt(task_id: object) -> None:
+    async def accept(request: Request) -> Answer:
+        return told(200, taken(task_id))
+
+    async with Line(on_post=accept).session() as session:
+        error = await error_of(session)
+    assert isinstance(error, SubmissionUnknownError)
+    assert error.reason == "it was accepted without a task id"
+
+
+# --- Refused ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, RequestRejectedError),
+        (404, RequestRejectedError),
+        (413, RequestRejectedError),
+        (422, RequestRejectedError),
+    ],
+)
+async def test_a_certain_refusal_is_that_jobs_own_error(status: int, kind: type[HailuoError]) -> None:
+    async def refuse(request: Request) -> Answer:
+        return told(status, refusal(status, "Invalid format: no")) if prompt_of(request) == "bad" else line.accept()
+
+    line = Line(on_post=refuse)
+    async with line.session() as session:
+        bad, good = await asyncio.gather(
+            session.generate(job("bad")), session.generate(job("good")), return_exceptions=True
+        )
+    assert type(bad) is kind
+    assert str(bad) == f"{status} Invalid format: no"
+    assert not isinstance(good, BaseException)
+    assert len(line.posts) == 2
+
+
+async def test_a_refusal_that_is_no_envelope_is_a_protocol_error() -> None:
+    async def refuse(request: Request) -> Answer:
+        return told(403, [])
+
+    async with Line(on_post=refuse).session() as session:
+        assert type(await error_of(session)) is ProtocolError
+
+
+@pytest.mark.parametrize("content", [CONCURRENT, TOO_MANY], ids=["running", "requests"])
+def test_a_429_of_either_kind_waits_and_goes_on(content: object) -> None:
+    async def main() -> tuple[int, list[str | None]]:
+        async def refuse_at_first(request: Request) -> Answer:
+            return told(429, content, {"Retry-After": "7"}) if len(line.posts) <= 4 else line.accept()
+
+        line = Line(on_post=refuse_at_first)
+        async with line.session() as session:
+            await asyncio.gather(*(session.generate(each) for each in jobs(3)))
+            return session.stats().refusals, line.prompts[-3:]
+
+    refusals, sent = run_virtual(main)
+    assert refusals == 4
+    assert sorted(sent, key=str) == ["job 0", "job 1", "job 2"]
+
+
+def test_a_job_refused_for_want_of_room_goes_back_to_its_own_place() -> None:
+    async def main() -> list[str | None]:
+        async def refuse_the_first_once(request: Request) -> Answer:
+            return told(429, CONCURRENT) if len(line.posts) == 1 else line.accept()
+
+        line = Line(on_post=refuse_the_first_once)
+        async with line.session(max_running=1) as session:
+            await asyncio.gather(*(session.generate(each) for each in jobs(4)))
+        return line.prompts
+
+    assert run_virtual(main) == ["job 0", "job 0", "job 1", "job 2", "job 3"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "kind"),
+    [(401, "Authentication failed", AuthenticationError), (402, "insufficient balance", InsufficientBalanceError)],
+)
+async def test_what_every_job_would_meet_ends_the_queued_unsent_and_leaves_the_session_usable(
+    status: int, message: str, kind: type[HailuoError]
+) -> None:
+    async def refuse(request: Request) -> Answer:
+        return told(status, refusal(status, message))
+
+    line = Line(on_post=refuse)
+    async with line.session(max_running=1) as session:
+        generations = [await session.submit(each) for each in jobs(5)]
+        errors = await asyncio.gather(*generations, return_exceptions=True)
+        assert [type(error) for error in errors] == [kind] * 5
+        assert len({id(error) for error in errors}) == 5
+        assert {generation.status for generation in generations} == {Status.REFUSED}
+        assert len(line.posts) == 1
+        line.on_post = None
+        assert await session.generate(job())
+
+
+async def test_402_lets_what_runs_finish() -> None:
+    async with emulated(balance=0.7, price_per_s=0.05, generation_s=0.2) as (_, session):
+        made = await asyncio.gather(*(session.generate(each) for each in jobs(4)), return_exceptions=True)
+    assert sum(isinstance(each, InsufficientBalanceError) for each in made) == 2
+    assert sum(not isinstance(each, BaseException) for each in made) == 2
+
+
+# --- Unsent -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_never_sent_is_sent_again_until_it_is() -> None:
+    async def main() -> tuple[int, float]:
+        async def fail_at_first(request: Request) -> Answer:
+            return unsent("cannot connect") if anyio.current_time() < 200 else line.accept()
+
+        line = Line(on_post=fail_at_first)
+        async with line.session() as session:
+            await session.generate(job())
+            return len(line.posts), anyio.current_time()
+
+    posts, took_s = run_virtual(main)
+    assert 10 <= posts <= 25
+    assert took_s < 240
+
+
+def test_a_service_that_cannot_be_reached_ends_the_job_at_its_deadline_without_a_task_id() -> None:
+    async def main() -> tuple[HailuoError, float]:
+        async def fail(request: Request) -> Answer:
+            return unsent("cannot connect")
+
+        async with Line(on_post=fail).session() as session:
+            return await error_of(session, timeout=100), anyio.current_time()
+
+    error, at = run_virtual(main)
+    assert (type(error), error.task_id, at) == (WaitTimeoutError, None, 100)
+    assert str(error) == "no video within 100 s; it was never sent"
+
+
+def test_without_a_deadline_it_is_given_up_after_a_while() -> None:
+    async def main() -> tuple[HailuoError, float]:
+        async def fail(request: Request) -> Answer:
+            return unsent("cannot connect")
+
+        async with Line(on_post=fail).session() as session:
+            return await error_of(session), anyio.current_time()
+
+    error, at = run_virtual(main)
+    assert (type(error), str(error)) == (ServiceUnavailableError, "cannot connect")
+    assert UNREACHABLE_FOR_S <= at < UNREACHABLE_FOR_S + 31
+
+
+async def test_a_refused_port_is_waited_for_and_nothing_leaks(unused_port: int) -> None:
+    async with AsyncSession(api_key="k", base_url=f"http://127.0.0.1:{unused_port}") as session:
+        error = await error_of(session, timeout=0.3)
+    assert (type(error), error.task_id) == (WaitTimeoutError, None)
+
+
+@pytest.fixture
+def unused_port() -> int:
+    from ..io.test_http import closed_port
+
+    return closed_port()
+
+
+@pytest.mark.slow
+async def test_an_image_that_has_gone_since_it_was_looked_at_ends_its_job_and_is_not_sent(tmp_path: Path) -> None:
+    path = tmp_path / "cat.png"
+    await anyio.Path(path).write_bytes(picture())
+    async with emulated(max_running=0) as (emulator, session):
+        generation = await session.submit(ImageToVideo(path))
+        await until(lambda: emulator.ledger.posts)
+        await anyio.Path(path).unlink()
+        emulator.service.max_running = 1
+        with pytest.raises(ImageError):
+            await generation
+        assert generation.status is Status.REFUSED
+        assert emulator.ledger.submits_accepted == 0
+
+
+# --- Sent again on demand ---------------------------------------------------------------------------------------------
+
+
+async def lose(request: Request) -> Answer:
+    return unknown("the connection was cut")
+
+
+async def test_resubmitting_is_bounded_and_ends_in_the_doubt() -> None:
+    line = Line(on_post=lose)
+    async with line.session(on_unknown="resubmit") as session:
+        error = await error_of(session)
+        assert session.stats().unknown == 1
+    assert isinstance(error, SubmissionUnknownError)
+    assert len(line.posts) == 1 + MOST_RESUBMITS
+
+
+async def test_resubmitting_ends_with_the_first_acceptance() -> None:
+    async def lose_one(request: Request) -> Answer:
+        return unknown("cut") if len(line.posts) == 1 else line.accept()
+
+    line = Line(on_post=lose_one)
+    async with line.session(on_unknown="resubmit") as session:
+        assert (await session.generate(job())).task_id == "task-1"
+    assert len(line.posts) == 2
+
+
+async def test_a_job_in_doubt_stays_in_doubt_whatever_becomes_of_the_next_post() -> None:
+    """The first POST may be paid for: to say that the job was refused would be a lie."""
+
+    async def lose_then_refuse(request: Request) -> Answer:
+        return unknown("cut") if len(line.posts) == 1 else told(422, refusal(422, "Value out of range: no"))
+
+    line = Line(on_post=lose_then_refuse)
+    async with line.session(on_unknown="resubmit", max_jobs=1) as session:
+        error = await error_of(session)
+        assert session.stats().unknown == 1
+        assert type(await error_of(session)).__name__ == "SpendingLimitError"
+    assert isinstance(error, SubmissionUnknownError)
+    assert (error.reason, type(error.__cause__)) == ("cut", RequestRejectedError)
+
+
+async def test_a_job_in_doubt_that_waits_to_be_sent_again_is_not_called_unsent_when_the_session_closes() -> None:
+    async def lose_then_refuse(request: Request) -> Answer:
+        return unknown("cut") if len(line.posts) == 1 else told(429, TOO_MANY, {"Retry-After": "60"})
+
+    line = Line(on_post=lose_then_refuse)
+    async with line.session(on_unknown="resubmit") as session:
+        generation = await session.submit(job())
+        await until(lambda: len(line.posts) == 2)
+    with pytest.raises(SubmissionUnknownError) as caught:
+        await generation
+    assert isinstance(caught.value.__cause__, SessionClosedError)
+    assert generation.status is Status.UNKNOWN
+
+
+# --- The session's end ------------------------------------------------------------------------------------------------
+
+
+async def test_a_post_that_the_grace_did_not_suffice_for_is_in_doubt() -> None:
+    async def hang(request: Request) -> Answer:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    for on_unknown in ("raise", "resubmit"):
+        line = Line(on_post=hang)
+        async with line.session(on_unknown=on_unknown) as session:
+            generation = await session.submit(job(key="torn"))
+            await until(lambda: line.posts)  # noqa: B023
+            await session.aclose(grace=0.05)
+            with pytest.raises(SubmissionUnknownError) as caught:
+                await generation
+        assert (caught.value.key, generation.status) == ("torn", Status.UNKNOWN)
+        assert len(line.posts) == 1
+
+
+async def test_a_post_that_ends_within_the_grace_keeps_its_task_id() -> None:
+    may_answer = anyio.Event()
+
+    async def answer_late(request: Request) -> Answer:
+        await may_answer.wait()
+        return line.accept()
+
+    line = Line(on_post=answer_late)
+    async with line.session(max_running=1) as session:
+        sent, queued = await session.submit(job("sent")), await session.submit(job("queued"))
+        await until(lambda: line.posts)
+        closing = asyncio.ensure_future(session.aclose())
+        await asyncio.sleep(0.02)
+        assert not closing.done()
+        may_answer.set()
+        await closing
+    ends = await asyncio.gather(sent, queued, return_exceptions=True)
+    assert [(type(end), getattr(end, "task_id", "?")) for end in ends] == [
+        (SessionClosedError, "task-1"),
+        (SessionClosedError, None),
+    ]
+    assert line.prompts == ["sent"]

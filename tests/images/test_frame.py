@@ -1,0 +1,326 @@
+"""What an image of a job may be, what is found in it, and what is sent for it."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import os
+import pickle
+import socket
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from PIL import Image, ImageOps
+
+from hailuo_async._images.content import RAW_PIECE
+from hailuo_async._images.frame import ImageSource, check_source, inspect_image
+from hailuo_async.errors import ImageError
+
+FIELD = "first_frame_image"
+
+
+def made(format_name: str = "JPEG", size: tuple[int, int] = (400, 500), mode: str = "RGB", **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    Image.new(mode, size).save(buffer, format_name, **options)
+    return buffer.getvalue()
+
+
+JPEG = made()
+
+
+def padded(size: int) -> bytes:
+    """A JPEG of just so many bytes."""
+    return JPEG + bytes(index % 251 for index in range(size - len(JPEG)))
+
+
+def data_url(content: bytes, mime: str = "image/jpeg") -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
+def refusal(source: object, look: Callable[[str, Any], object] = inspect_image) -> ImageError:
+    with pytest.raises(ImageError) as caught:
+        look(FIELD, source)
+    assert type(caught.value) is ImageError
+    assert caught.value.field == FIELD
+    return caught.value
+
+
+def peak_memory(call: Callable[[], object]) -> int:
+    tracemalloc.start()
+    try:
+        call()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(padded(2 * RAW_PIECE + 1000))
+    return path
+
+
+# --- the shape of a source --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "https://example.com/a.jpg",
+        "HTTP://example.com",
+        "https://example.com:8443/a%20b.jpg?sig=1#part",
+        "http://[::1]/a.png",
+        "https://exämple.com/ü.webp",
+        "data:image/jpeg;base64,/9j/",
+        "DATA:image/svg+xml;charset=utf-8;BASE64,AAAA",
+        Path("no such file, which nobody looks for here.jpg"),
+        b"anything",
+        Image.new("RGB", (1, 1)),
+    ],
+    ids=lambda source: repr(source).partition(" at 0x")[0],
+)
+def test_a_source_of_the_right_shape_passes_unread(source: object) -> None:
+    check_source(FIELD, source)
+
+
+@pytest.mark.parametrize(
+    ("source", "image", "rule"),
+    [
+        ("cat.jpg", "str", "use pathlib.Path"),
+        ("/etc/passwd", "str", "use pathlib.Path"),
+        ("file:///etc/passwd", "str", "use pathlib.Path"),
+        ("ftp://example.com/a.jpg", "str", "use pathlib.Path"),
+        (" https://example.com/a.jpg", "str", "use pathlib.Path"),
+        ("", "str", "use pathlib.Path"),
+        ("https://", "URL", "a URL must have a host"),
+        ("https:///a.jpg", "URL", "a URL must have a host"),
+        ("https://example.com/a b.jpg", "URL", "a URL must have no spaces or control characters"),
+        ("https://example.com/a\n.jpg", "URL", "a URL must have no spaces or control characters"),
+        ("https://example.com/\ud800", "URL", "a URL must have no spaces or control characters"),
+        ("https://example.com:port/", "URL", "a URL must have a valid host and port"),
+        ("https://[::1/a.jpg", "URL", "a URL must have a valid host and port"),
+        ("https://me@example.com/", "URL", "a URL must not carry a user name or password"),
+        ("https://example.com/" + "a" * 8192, "URL", "a URL must have at most 8192 characters"),
+        ("data:image/jpeg;base64,", "data URL", "must begin with data:image/<type>;base64, and go on with the image"),
+        ("data:image/jpeg,abc", "data URL", "must begin with data:image/<type>;base64, and go on with the image"),
+        (
+            "data:text/html;base64,AAAA",
+            "data URL",
+            "must begin with data:image/<type>;base64, and go on with the image",
+        ),
+        ("data:", "data URL", "must begin with data:image/<type>;base64, and go on with the image"),
+        (b"", "bytes", "must not be empty"),
+        (bytearray(b"x"), "image", "use bytes(...)"),
+        (memoryview(b"x"), "image", "use bytes(...)"),
+        (None, "image", "must be an http(s) URL, a data URL, a pathlib.Path, bytes or a PIL.Image.Image"),
+        (5, "image", "must be an http(s) URL"),
+        ([b"x"], "image", "must be an http(s) URL"),
+        (io.BytesIO(b"x"), "image", "must be an http(s) URL"),
+    ],
+)
+def test_a_source_of_a_wrong_shape_is_refused_with_its_rule(source: object, image: str, rule: str) -> None:
+    error = refusal(source, check_source)
+    assert error.image == image
+    assert rule in error.rule
+    assert str(refusal(source)) == str(error)
+
+
+def test_an_error_shows_neither_the_password_nor_the_query_of_a_url() -> None:
+    error = refusal("https://me:hunter2@example.com/a.jpg?sig=hunter2#hunter2")
+    assert error.value == "https://example.com/a.jpg"
+    assert refusal("ftp://me:hunter2@example.com/?sig=hunter2").value == "ftp://example.com/"
+
+
+def test_checking_the_shape_of_a_26_mb_data_url_copies_nothing_of_it() -> None:
+    url = "data:image/jpeg;base64," + "A" * 26_000_000
+    assert peak_memory(lambda: check_source(FIELD, url)) < 20_000
+    no_url = "x" * 26_000_000
+    assert peak_memory(lambda: refusal(no_url, check_source)) < 50_000
+
+
+@pytest.mark.slow
+def test_pillow_is_not_imported_before_the_caller_has() -> None:
+    code = (
+        "import sys; from hailuo_async._images.frame import check_source, inspect_image\n"
+        "inspect_image('f', 'https://example.com')\n"
+        "try: check_source('f', 5)\n"
+        "except ValueError: print('PIL' in sys.modules)"
+    )
+    root = Path(__file__).parents[2]
+    run = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert run.stdout == "False\n"
+
+
+# --- what is found ----------------------------------------------------------------------------------------------------
+
+
+def test_a_file_is_told_by_its_content_and_not_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "cat.jpg"
+    path.write_bytes(made("PNG"))
+    frame = inspect_image(FIELD, path)
+    found = attrs.asdict(frame, filter=lambda attribute, _: attribute.name != "_content")
+    size = path.stat().st_size
+    assert found == {
+        "name": "cat.jpg",
+        "url": None,
+        "mime": "image/png",
+        "width": 400,
+        "height": 500,
+        "size": size,
+        "fingerprint": None,
+        "encoded_length": len("data:image/png;base64,") + (size + 2) // 3 * 4,
+        "changes": (),
+    }
+
+
+def test_a_url_is_sent_as_it_is_and_nothing_is_known_of_it() -> None:
+    url = 'https://exämple.com/a"b\\c.jpg?sig=secret'
+    frame = inspect_image(FIELD, url, fingerprint=True)
+    pieces = list(frame.pieces())
+    assert frame.is_url
+    assert (frame.url, frame.mime, frame.width, frame.height, frame.size) == (url, None, 0, 0, 0)
+    assert (len(pieces), len(pieces[0])) == (1, frame.encoded_length)
+    assert json.loads(b'"' + pieces[0] + b'"') == url
+    assert list(frame.raw_pieces()) == []
+    assert frame.fingerprint == hashlib.sha256(url.encode()).hexdigest()
+    assert "secret" not in repr(frame)
+
+
+def test_the_fingerprint_is_of_the_content_wherever_it_is(photo: Path) -> None:
+    content = photo.read_bytes()
+    expected = hashlib.sha256(content).hexdigest()
+    sources: list[ImageSource] = [photo, content, data_url(content)]
+    assert [inspect_image(FIELD, source, fingerprint=True).fingerprint for source in sources] == [expected] * 3
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_the_sides_of_a_jpeg_are_those_that_are_shown(orientation: int, order: str) -> None:
+    exif = Image.Exif()
+    exif.endian = order
+    exif[0x010E] = "a description before it"
+    exif[0x0112] = orientation
+    data = made(exif=exif)
+    frame = inspect_image(FIELD, data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert (frame.width, frame.height) == ImageOps.exif_transpose(image).size
+
+
+@pytest.mark.parametrize(
+    "exif",
+    [
+        b"Exif\0\0",
+        b"Exif\0\0II*\0",
+        b"Exif\0\0XX*\0\x08\0\0\0",
+        b"Exif\0\0II*\0\xff\xff\xff\xff",
+        b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01",
+        b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x02\0\x01\0\0\0\x06\0\0\0",
+        b"http://ns.adobe.com/xap/1.0/\0",
+    ],
+)
+def test_an_exif_block_that_says_nothing_sound_leaves_the_sides_as_they_are(exif: bytes) -> None:
+    block = b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif
+    frame = inspect_image(FIELD, JPEG[:2] + block + JPEG[2:])
+    assert (frame.width, frame.height) == (400, 500)
+
+
+def test_many_threads_may_look_at_once(photo: Path) -> None:
+    sources: list[ImageSource] = [photo, photo.read_bytes(), data_url(photo.read_bytes()), Image.new("L", (400, 400))]
+    alone = [inspect_image(FIELD, source, fingerprint=True) for source in sources]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda source: inspect_image(FIELD, source, fingerprint=True), sources * 5))
+    assert together == alone * 5
+
+
+# --- what is no file --------------------------------------------------------------------------------------------------
+
+
+def place(kind: str, directory: Path) -> Path:
+    path = directory / "x.jpg"
+    match kind:
+        case "nothing":
+            pass
+        case "directory":
+            path.mkdir()
+        case "fifo":
+            os.mkfifo(path)
+        case "socket":
+            with socket.socket(socket.AF_UNIX) as server:
+                server.bind(str(path))
+        case "device":
+            path.symlink_to("/dev/zero")
+        case "loop":
+            path.symlink_to(path)
+        case "empty":
+            path.touch()
+        case "below a file":
+            path.touch()
+            return path / "y.jpg"
+        case "NUL":
+            return directory / "x\0.jpg"
+        case "surrogate":
+            return directory / "x\ud800.jpg"
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "rule"),
+    [
+        ("nothing", "No such file or directory: {path}", "must be a file that can be read"),
+        ("directory", "a directory", "must be a regular file"),
+        ("fifo", "a FIFO", "must be a regular file"),
+        ("socket", "a socket", "must be a regular file"),
+        ("device", "a character device", "must be a regular file"),
+        ("loop", "Too many levels of symbolic links: {path}", "must be a file that can be read"),
+        ("below a file", "Not a directory: {path}", "must be a file that can be read"),
+        ("empty", "0 bytes", "must not be empty"),
+    ],
+)
+def test_what_is_no_file_with_something_in_it_is_refused_at_once(
+    kind: str, value: str, rule: str, tmp_path: Path
+) -> None:
+    path = place(kind, tmp_path)
+    error = refusal(path)
+    assert (error.value, error.rule) == (value.format(path=path), rule)
+
+
+def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:
+    error = refusal(place("NUL", tmp_path))
+    assert "embedded null" in str(error.value)  # the rest of the words is each Python's own
+    assert error.rule == "must be a file that can be read"
+
+
+def test_a_name_that_no_file_can_have_is_refused_and_its_error_can_be_printed(tmp_path: Path) -> None:
+    error = refusal(place("surrogate", tmp_path))
+    assert error.image == "x\\ud800.jpg"
+    assert str(error).encode()
+
+
+def test_a_name_cannot_break_the_line_of_a_log(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "a\nb\x1b[31m.jpg")
+    assert error.image == "a\\nb\\x1b[31m.jpg"
+    assert str(error).isprintable()
+
+
+def test_a_path_may_be_bytes_behind_os_pathlike(photo: Path) -> None:
+    class Entry(os.PathLike[bytes]):
+        def __fspath__(self) -> bytes:
+            return os.fsencode(photo)
+
+    frame = inspect_image(FIELD, Entry())  # type: ignore[arg-type]
+    assert (frame.name, b"".join(frame.raw_pieces())) == ("photo.jpg", photo.read_bytes())
+
+
+def test_an_error_can_be_pickled(tmp_path: Path) -> None:
+    error = refusal(tmp_path / "none.jpg")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)

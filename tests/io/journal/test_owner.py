@@ -1,0 +1,31 @@
+"""A process that ended is told from one that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hailuo_async._io.journal.owner import is_gone, this_holder
+
+
+def test_a_running_process_is_not_gone_and_a_name_that_says_nothing_never_is() -> None:
+    holder = this_holder()
+    assert not is_gone(holder)
+    assert not any(is_gone(name) for name in ("", "ours", "/1/2/3", holder.replace("/", "/x", 1)))
+    assert this_holder() != holder
+
+
+def test_a_pid_that_was_given_out_again_does_not_keep_a_lease() -> None:
+    machine, pid, started, nonce = this_holder().rsplit("/", 3)
+    if not started:
+        pytest.skip("this system has no /proc to tell when a process began")
+    assert is_gone(f"{machine}/{pid}/{int(started) - 1}/{nonce}")
+    assert is_gone(f"{machine}/{2**22 + 1}/{started}/{nonce}")
+
+
+def test_without_proc_nobody_is_known_to_be_gone(tmp_path: Path) -> None:
+    holder = this_holder(tmp_path)
+    assert holder.startswith("/")
+    assert not is_gone(holder, tmp_path)
+    assert not is_gone(this_holder(), tmp_path)

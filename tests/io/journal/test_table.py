@@ -1,0 +1,267 @@
+"""The states of a job on disk, by two holders of one file, on a clock that the test sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import pytest
+
+from hailuo_async._io.journal.records import (
+    Claim,
+    JournalState,
+    Record,
+)
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async.errors import (
+    JobError,
+    RequestRejectedError,
+    SubmissionUnknownError,
+    TaskFailedError,
+)
+
+from ...support.ledgers import (
+    DAY_S,
+    LEASE_S,
+    SECRET,
+    Clock,
+    Opener,
+    accepted,
+    did,
+    files_of,
+    in_doubt,
+    intent,
+    record_of,
+    sent,
+    video,
+)
+
+
+def test_a_new_job_is_intended_and_ours_with_all_that_was_said_of_it(ours: JobTable, clock: Clock) -> None:
+    claim = did(ours, lambda it: it.intend(intent(prompt="[Push in] a cat", duration=6)))
+    assert claim == Claim(
+        Record(
+            identity="cat",
+            key="cat",
+            fingerprint="f1",
+            kind="ImageToVideo",
+            model="m",
+            facts={"duration": 6},
+            prompt="[Push in] a cat",
+            state=JournalState.INTENDED,
+            holder="ours",
+            lease_until=clock.time + LEASE_S,
+        ),
+        ours=True,
+    )
+
+
+def test_images_and_prompts_among_the_facts_are_not_kept(ours: JobTable, path: Path) -> None:
+    facts = {"prompt": SECRET, "first_frame_image": SECRET, "last_frame_image": SECRET, "duration": 10}
+    told = attrs.evolve(intent(), facts=facts)
+    assert did(ours, lambda it: it.intend(told)).record.facts == {"duration": 10}
+    assert SECRET.encode() not in files_of(path)
+
+
+def test_a_job_goes_through_its_life_and_each_step_is_on_record(ours: JobTable, clock: Clock) -> None:
+    first = did(ours, lambda it: it.intend(intent())).record
+    assert did(ours, lambda it: it.sending("cat", 999.0))
+    assert record_of(ours) == attrs.evolve(first, state=JournalState.SENDING, sent_at=999.0)
+    clock.time += 1
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    there = attrs.evolve(first, state=JournalState.ACCEPTED, sent_at=999.0, task_id="t1", accepted_at=1001.0)
+    assert record_of(ours) == attrs.evolve(there, lease_until=clock.time + LEASE_S)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    assert record_of(ours) == attrs.evolve(
+        there, state=JournalState.SUCCESS, video=video(), ended_at=clock.time, holder=None, lease_until=None
+    )
+
+
+@pytest.mark.parametrize("state", ["intended", "sending", "accepted"])
+def test_a_job_that_a_living_session_works_on_is_not_ours(ours: JobTable, theirs: JobTable, state: str) -> None:
+    did(theirs, lambda it: it.intend(intent()))
+    if state != "intended":
+        did(theirs, lambda it: it.sending("cat", 999.0))
+    if state == "accepted":
+        did(theirs, lambda it: it.accepted("cat", "t1", 1001.0))
+    claim = did(ours, lambda it: it.intend(intent()))
+    assert (claim.ours, claim.record.state, claim.record.holder) == (False, state, "theirs")
+
+
+def test_only_one_of_two_holders_may_send(ours: JobTable, theirs: JobTable, clock: Clock) -> None:
+    did(ours, lambda it: it.intend(intent()))
+    clock.time += LEASE_S
+    assert did(theirs, lambda it: it.intend(intent())).ours
+    assert not did(ours, lambda it: it.sending("cat", 999.0))
+    assert did(theirs, lambda it: it.sending("cat", 1000.0))
+    assert not did(theirs, lambda it: it.sending("cat", 1001.0))
+
+
+def test_the_same_session_is_told_to_wait_for_its_own_post(ours: JobTable) -> None:
+    sent(ours)
+    assert not did(ours, lambda it: it.intend(intent())).ours
+
+
+@pytest.mark.parametrize("jump_s", [LEASE_S, -3 * LEASE_S, 400 * DAY_S])
+def test_a_jump_of_the_clock_causes_a_takeover_and_never_a_second_post(
+    ours: JobTable, theirs: JobTable, clock: Clock, jump_s: float
+) -> None:
+    accepted(ours)
+    clock.time += jump_s
+    claim = did(theirs, lambda it: it.intend(intent()))
+    assert (claim.ours, claim.record.state, claim.record.task_id) == (True, JournalState.ACCEPTED, "t1")
+    assert not did(theirs, lambda it: it.sending("cat", 999.0))
+
+
+def test_a_renewed_lease_outlasts_its_first_length(ours: JobTable, theirs: JobTable, clock: Clock) -> None:
+    accepted(ours)
+    clock.time += LEASE_S - 1
+    did(ours, JobTable.renew)
+    clock.time += LEASE_S - 1
+    assert not did(theirs, lambda it: it.intend(intent())).ours
+
+
+def test_a_post_whose_sender_died_is_in_doubt(ours: JobTable, theirs: JobTable, clock: Clock) -> None:
+    sent(theirs)
+    clock.time += LEASE_S
+    claim = did(ours, lambda it: it.intend(intent()))
+    assert (claim.ours, claim.record.state, claim.record.ended_at) == (False, JournalState.UNKNOWN, clock.time)
+    assert claim.record.holder is None
+    doubt = claim.record.error
+    assert isinstance(doubt, SubmissionUnknownError)
+    assert (doubt.key, doubt.sent_at) == ("cat", 999.0)
+
+
+def test_an_acceptance_is_recorded_though_the_job_was_taken_for_doubtful(
+    ours: JobTable, theirs: JobTable, clock: Clock
+) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.intend(intent()))
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    record = record_of(ours)
+    assert (record.state, record.task_id, record.error, record.ended_at) == (JournalState.ACCEPTED, "t1", None, None)
+
+
+def test_an_acceptance_that_comes_late_stops_a_second_post(ours: JobTable, theirs: JobTable, clock: Clock) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    assert did(theirs, lambda it: it.intend(intent())).ours
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    assert not did(theirs, lambda it: it.sending("cat", 1002.0))
+
+
+def test_a_second_task_of_one_job_gets_a_row_of_its_own(ours: JobTable, theirs: JobTable, clock: Clock) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    accepted(theirs, task_id="t2")
+    did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    did(ours, lambda it: it.succeeded("cat", video("t1")))
+    did(theirs, lambda it: it.failed("cat", TaskFailedError(reason="dark", task_id="t2")))
+    assert (record_of(ours).task_id, record_of(ours).state) == ("t2", JournalState.FAILED)
+    second = record_of(ours, "task:t1")
+    assert (second.task_id, second.state, second.video, second.model) == ("t1", JournalState.SUCCESS, video("t1"), "m")
+
+
+def test_what_was_certainly_not_accepted_may_be_sent_again(ours: JobTable) -> None:
+    sent(ours)
+    did(ours, lambda it: it.unsent("cat"))
+    assert (record_of(ours).state, record_of(ours).sent_at) == (JournalState.INTENDED, None)
+    assert did(ours, lambda it: it.sending("cat", 1000.0))
+
+
+def test_a_refused_job_is_tried_again_when_it_is_asked_for_again(ours: JobTable, theirs: JobTable) -> None:
+    first = did(ours, lambda it: it.intend(intent())).record
+    did(ours, lambda it: it.sending("cat", 999.0))
+    did(ours, lambda it: it.refused("cat", RequestRejectedError(message="too dark", status=422)))
+    assert (record_of(ours).state, str(record_of(ours).error)) == (JournalState.REFUSED, "422 too dark")
+    again = did(theirs, lambda it: it.intend(intent()))
+    assert again == Claim(attrs.evolve(first, holder="theirs"), ours=True)
+
+
+def test_ended_jobs_are_told_and_not_worked_again(ours: JobTable, theirs: JobTable) -> None:
+    accepted(ours, "won", "t1")
+    did(ours, lambda it: it.succeeded("won", video("t1")))
+    accepted(ours, "lost", "t2")
+    did(ours, lambda it: it.failed("lost", TaskFailedError(reason="dark", task_id="t2")))
+    in_doubt(ours, "doubtful")
+    with theirs.transaction():
+        claims = [theirs.intend(intent(key)) for key in ("won", "lost", "doubtful")]
+    assert [(claim.record.state, claim.ours) for claim in claims] == [
+        (JournalState.SUCCESS, False),
+        (JournalState.FAILED, False),
+        (JournalState.UNKNOWN, False),
+    ]
+
+
+def test_another_job_under_a_known_key_is_an_error_and_changes_nothing(ours: JobTable) -> None:
+    did(ours, lambda it: it.intend(intent()))
+    before = record_of(ours)
+    with pytest.raises(JobError, match="key: names another job in this journal"):
+        did(ours, lambda it: it.intend(intent(fingerprint="f2")))
+    assert record_of(ours) == before
+
+
+def test_a_job_that_was_refused_may_be_corrected_under_its_key(ours: JobTable, clock: Clock) -> None:
+    sent(ours)
+    did(ours, lambda it: it.refused("cat", RequestRejectedError(message="no such resolution", status=422)))
+    corrected = did(ours, lambda it: it.intend(intent(fingerprint="f2", resolution="768P")))
+    assert corrected == Claim(
+        Record(
+            identity="cat",
+            key="cat",
+            fingerprint="f2",
+            kind="ImageToVideo",
+            model="m",
+            facts={"resolution": "768P"},
+            prompt=None,
+            state=JournalState.INTENDED,
+            holder="ours",
+            lease_until=clock() + LEASE_S,
+        ),
+        ours=True,
+    )
+    assert record_of(ours) == corrected.record
+
+
+def test_a_released_job_is_free_for_others_at_once_unless_its_post_is_under_way(
+    ours: JobTable, theirs: JobTable
+) -> None:
+    did(ours, lambda it: it.intend(intent("queued")))
+    sent(ours, "sent")
+    with ours.transaction():
+        ours.release("queued")
+        ours.release("sent")
+    assert did(theirs, lambda it: it.intend(intent("queued"))).ours
+    assert record_of(theirs, "sent").holder == "ours"
+
+
+def test_closing_frees_every_job_at_once(opened: Opener, theirs: JobTable) -> None:
+    ours = opened("ours")
+    accepted(ours, "waiting")
+    sent(ours, "sent")
+    ours.close()
+    assert did(theirs, lambda it: it.intend(intent("waiting"))).ours
+    assert did(theirs, lambda it: it.intend(intent("sent"))).record.state is JournalState.UNKNOWN
+
+
+def test_an_end_reaches_a_row_that_missed_the_acceptance(ours: JobTable) -> None:
+    sent(ours)
+    did(ours, lambda it: it.succeeded("cat", video("t1")))
+    assert (record_of(ours).state, record_of(ours).task_id) == (JournalState.SUCCESS, "t1")
+
+
+def test_a_failure_without_a_task_belongs_to_the_job(ours: JobTable) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.failed("cat", TaskFailedError(reason="dark")))
+    assert (record_of(ours).state, record_of(ours).task_id) == (JournalState.FAILED, "t1")
+
+
+def test_a_video_on_record_stays_when_its_task_is_later_unknown(ours: JobTable) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    did(ours, lambda it: it.failed("cat", TaskFailedError(reason="gone", task_id="t1")))
+    did(ours, lambda it: it.accepted("cat", "t1", 1002.0))
+    assert (record_of(ours).state, record_of(ours).video) == (JournalState.SUCCESS, video())

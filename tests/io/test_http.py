@@ -1,0 +1,349 @@
+"""One request in, one answer out: what the HTTP edge makes of servers that cut, stall, redirect and lie."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+
+import aiohttp
+import anyio
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from hailuo_async._io.http import MAX_ANSWER_BYTES
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
+
+from ..support.rawserver import Behaviour, Exchange, RawServer, response, serving
+from ..support.service import CONCURRENT, KEY, SUBMIT_PATH, TOO_MANY, finished, job, line_to, request_for, taken
+
+POST = request_for(job())
+GET = build_query("task-1")
+
+
+async def accept(exchange: Exchange) -> None:
+    """What a well-behaved service does."""
+    await exchange.read_body()
+    await exchange.reply(200, taken() if exchange.method == "POST" else finished())
+
+
+async def answer_of(behaviour: Behaviour, request: Request = POST, timeout_s: float = 5.0) -> tuple[Answer, RawServer]:
+    """What the edge makes of a server that behaves so, and what the server saw."""
+    async with serving(behaviour) as server, line_to(server.url) as line:
+        return await line.send(request, timeout_s), server
+
+
+# --- What is sent ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_post_says_what_the_seed_says_and_carries_the_key() -> None:
+    answer, server = await answer_of(accept)
+    (post,) = server.seen
+    assert (post.method, post.target) == ("POST", SUBMIT_PATH)
+    assert post.headers["authorization"] == f"Bearer {KEY}"
+    assert post.headers["content-type"] == "application/json"
+    assert post.headers["content-length"] == str(len(post.body))
+    assert json.loads(post.body) == {"first_frame_image": "https://pictures.example/cat.jpg", "prompt": "a cat"}
+    assert (answer.verdict, answer.data["task_id"]) == (Verdict.ACCEPTED, "task-1")
+
+
+async def test_a_get_has_no_body_and_no_type() -> None:
+    _, server = await answer_of(accept, GET)
+    (get,) = server.seen
+    assert (get.method, get.target, get.body) == ("GET", "/api/v1/tasks/task-1", b"")
+    assert "content-type" not in get.headers
+    assert get.headers["authorization"] == f"Bearer {KEY}"
+
+
+# --- A POST has a connection of its own -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_queries_share_a_connection_and_each_post_has_its_own(handed_in: bool) -> None:
+    async with (
+        serving(accept) as server,
+        aiohttp.ClientSession() as theirs,
+        line_to(server.url, theirs if handed_in else None) as line,
+    ):
+        for request in (GET, POST, GET, POST, POST, GET):
+            assert (await line.send(request, 5)).verdict is Verdict.ACCEPTED
+    connections = [(exchange.method, exchange.connection) for exchange in server.seen]
+    assert connections == [("GET", 1), ("POST", 2), ("GET", 1), ("POST", 3), ("POST", 4), ("GET", 1)]
+    assert {exchange.headers.get("connection") for exchange in server.posts} == {"close"}
+
+
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_a_server_that_drops_idle_connections_at_the_worst_moment_makes_no_doubt(handed_in: bool) -> None:
+    """It answers one request on each connection, keeps it alive, and drops it when the next request is written."""
+    used = set[int]()
+
+    async def drop_the_second(exchange: Exchange) -> None:
+        if exchange.connection in used:
+            exchange.cut()
+        else:
+            used.add(exchange.connection)
+            await accept(exchange)
+
+    async with (
+        serving(drop_the_second) as server,
+        aiohttp.ClientSession() as theirs,
+        line_to(server.url, theirs if handed_in else None) as line,
+    ):
+        verdicts = []
+        for _ in range(20):
+            await line.send(GET, 5)
+            verdicts.append((await line.send(POST, 5)).verdict)
+    assert verdicts == [Verdict.ACCEPTED] * 20
+    assert len(server.posts) == 20
+
+
+# --- Cut --------------------------------------------------------------------------------------------------------------
+
+
+async def cut_at_once(exchange: Exchange) -> None:
+    exchange.cut()
+
+
+async def cut_in_the_body(exchange: Exchange) -> None:
+    await exchange.reader.readexactly(10)
+    exchange.cut()
+
+
+async def cut_after_the_body(exchange: Exchange) -> None:
+    await exchange.read_body()
+    exchange.cut()
+
+
+async def end_after_the_body(exchange: Exchange) -> None:
+    await exchange.read_body()
+    exchange.writer.close()
+
+
+def half_an_answer(part: slice) -> Behaviour:
+    async def send_half(exchange: Exchange) -> None:
+        await exchange.read_body()
+        await exchange.send(response(200, taken())[part])
+        exchange.writer.close()
+
+    return send_half
+
+
+CUTS: dict[str, Behaviour] = {
+    "after the head": cut_at_once,
+    "in the body": cut_in_the_body,
+    "after the body": cut_after_the_body,
+    "politely, after the body": end_after_the_body,
+    "in the answer's head": half_an_answer(slice(9)),
+    "after the answer's head": half_an_answer(slice(response(200, taken()).index(b"{"))),
+    "in the answer's body": half_an_answer(slice(-5)),
+}
+
+
+@pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(cut: Behaviour, handed_in: bool) -> None:
+    async with serving(cut) as server, aiohttp.ClientSession() as theirs:
+        async with line_to(server.url, theirs if handed_in else None) as line:
+            answer = await line.send(POST, 5)
+        await asyncio.sleep(0)
+    assert answer.verdict is Verdict.UNKNOWN
+    assert len(server.seen) == 1
+
+
+async def test_a_cut_is_told_in_plain_words() -> None:
+    answer, _ = await answer_of(end_after_the_body)
+    assert answer.message == "the connection was cut"
+
+
+async def test_a_connection_closed_before_anything_is_read_is_a_doubt_too() -> None:
+    """The head may have left by then: nobody here can tell."""
+
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    async with server, line_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as line:
+        assert (await line.send(POST, 5)).verdict is Verdict.UNKNOWN
+
+
+async def drip(exchange: Exchange) -> None:
+    await exchange.read_body()
+    for byte in response(200, taken()):
+        await exchange.send(bytes([byte]))
+        await anyio.sleep(0.05)
+
+
+async def hang(exchange: Exchange) -> None:
+    await exchange.read_body()
+    await anyio.sleep_forever()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stall", [drip, hang])
+async def test_an_answer_that_takes_too_long_is_a_doubt(stall: Behaviour) -> None:
+    answer, server = await answer_of(stall, timeout_s=0.2)
+    assert (answer.verdict, answer.message) == (Verdict.UNKNOWN, "no answer in time")
+    assert len(server.seen) == 1
+
+
+# --- Redirects --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+@pytest.mark.parametrize("request_", [POST, GET], ids=["POST", "GET"])
+async def test_a_redirect_is_followed_by_nobody(status: int, request_: Request) -> None:
+    async with serving(accept) as elsewhere:
+
+        async def redirect(exchange: Exchange) -> None:
+            await exchange.read_body()
+            body = b"" if status == 304 else taken()
+            await exchange.reply(status, body, {"Location": elsewhere.url + SUBMIT_PATH})
+
+        answer, server = await answer_of(redirect, request_)
+        assert (answer.verdict, answer.status) == (Verdict.UNKNOWN, status)
+        assert len(server.seen) == 1
+        assert elsewhere.connections == 0
+
+
+# --- Never begun: certainly unsent ------------------------------------------------------------------------------------
+
+
+def closed_port() -> int:
+    """A port of this machine that refuses connections."""
+    with socket.socket() as taken_for_a_moment:
+        taken_for_a_moment.bind(("127.0.0.1", 0))
+        port: int = taken_for_a_moment.getsockname()[1]
+        return port
+
+
+async def test_a_refused_connection_is_certainly_unsent() -> None:
+    async with line_to(f"http://127.0.0.1:{closed_port()}") as line:
+        answer = await line.send(POST, 5)
+    assert answer.verdict is Verdict.UNSENT
+    assert answer.message.startswith("cannot connect to 127.0.0.1: ")
+
+
+class Nowhere(AbstractResolver):
+    """Knows no names."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise OSError(None, f"no address for {host}")
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+
+async def test_a_name_that_cannot_be_resolved_is_certainly_unsent() -> None:
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=Nowhere())) as theirs,
+        line_to("https://service.example", theirs) as line,
+    ):
+        answer = await line.send(POST, 5)
+    assert answer.verdict is Verdict.UNSENT
+    assert "service.example" in answer.message
+
+
+@pytest.mark.parametrize(("greeting", "message"), [(b"HTTP/1.1 400 No\r\n\r\n", None), (b"", "no answer in time")])
+async def test_a_tls_handshake_that_fails_or_hangs_is_certainly_unsent(greeting: bytes, message: str | None) -> None:
+    heard = []
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.read(2**16))
+        writer.write(greeting)
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server, line_to(f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}") as line:
+        answer = await line.send(POST, 0.2)
+    assert answer.verdict is Verdict.UNSENT
+    assert message in (None, answer.message)
+    assert KEY.encode() not in b"".join(heard)
+
+
+async def test_a_proxy_that_refuses_to_connect_is_certainly_unsent_and_sees_no_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(exchange: Exchange) -> None:
+        await exchange.reply(403, {})
+
+    async with serving(refuse) as proxy:
+        monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://", "http://user:pass@"))
+        async with line_to("https://service.example") as line:
+            answer = await line.send(POST, 5)
+    (connect,) = proxy.seen
+    assert answer.verdict is Verdict.UNSENT
+    assert (connect.method, connect.target) == ("CONNECT", "service.example:443")
+    assert KEY not in str(connect.headers)
+    assert "pass" not in answer.message
+
+
+# --- Answers ----------------------------------------------------------------------------------------------------------
+
+
+def saying(status: int, content: object) -> Behaviour:
+    async def say(exchange: Exchange) -> None:
+        await exchange.read_body()
+        await exchange.reply(status, content)
+
+    return say
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"<html>", b"\xff\xfe", b"[" * 100_000, [], "text", None, {}, {"data": None}, {"code": 0, "data": []}],
+    ids=str,
+)
+async def test_a_2xx_that_is_no_envelope_is_a_doubt(content: object) -> None:
+    answer, _ = await answer_of(saying(200, content))
+    assert (answer.verdict, answer.status) == (Verdict.UNKNOWN, 200)
+
+
+@pytest.mark.parametrize("status", [408, 409, 418, 425, 500, 502, 503, 504, 599])
+async def test_a_status_that_does_not_refuse_for_certain_is_a_doubt(status: int) -> None:
+    answer, _ = await answer_of(saying(status, taken()))
+    assert (answer.verdict, answer.status) == (Verdict.UNKNOWN, status)
+
+
+@pytest.mark.parametrize(
+    ("content", "refusal"), [(CONCURRENT, Refusal.RUNNING_LIMIT), (TOO_MANY, Refusal.REQUEST_RATE)]
+)
+async def test_a_429_is_certainly_refused_and_says_for_what(content: object, refusal: Refusal) -> None:
+    answer, _ = await answer_of(saying(429, content))
+    assert (answer.verdict, answer.refusal) == (Verdict.REFUSED, refusal)
+
+
+async def test_a_refusal_whose_body_was_cut_is_a_refusal_all_the_same() -> None:
+    """The status alone says that nothing was accepted."""
+
+    async def refuse_by_half(exchange: Exchange) -> None:
+        await exchange.read_body()
+        await exchange.send(response(402, {"code": 402, "message": "insufficient balance"})[:-7])
+        exchange.writer.close()
+
+    answer, _ = await answer_of(refuse_by_half)
+    assert (answer.verdict, answer.refusal, answer.is_envelope) == (Verdict.REFUSED, Refusal.BALANCE, False)
+
+
+async def test_an_answer_over_16_mib_is_not_read_to_its_end() -> None:
+    async def flood(exchange: Exchange) -> None:
+        await exchange.read_body()
+        await exchange.send(b"HTTP/1.1 200 Told\r\nContent-Length: 1000000000\r\n\r\n")
+        while True:
+            await exchange.send(b" " * 2**20)
+
+    answer, _ = await answer_of(flood)
+    assert answer.verdict is Verdict.UNKNOWN
+    assert answer.message == f"an answer of more than {MAX_ANSWER_BYTES} bytes"
+
+
+async def test_a_long_answer_within_the_bound_is_read() -> None:
+    answer, _ = await answer_of(saying(200, taken() | {"padding": "x" * 2**20}))
+    assert answer.verdict is Verdict.ACCEPTED
+
+
+async def test_the_services_words_never_repeat_the_key() -> None:
+    answer, _ = await answer_of(saying(401, {"code": 401, "message": f"Authentication failed: no such key {KEY}"}))
+    assert answer.message == "Authentication failed: no such key (hidden)"

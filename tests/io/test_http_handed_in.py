@@ -1,0 +1,88 @@
+"""Queries and submits over an aiohttp session of the caller's own, whatever that was set up to do."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import aiohttp
+
+from hailuo_async._io.http import Http
+from hailuo_async._rules.wire import Answer, Verdict
+
+from ..support.rawserver import RawServer, serving
+from ..support.service import KEY, SUBMIT_PATH, job, line_to, request_for
+from .test_http import accept, saying
+
+POST = request_for(job())
+
+
+async def over(make: Callable[[], aiohttp.ClientSession], use: Callable[[Http], Awaitable[Answer]]) -> RawServer:
+    """What a well-behaved server saw of a request over a caller's session."""
+    async with serving(accept) as server, make() as theirs, line_to(server.url, theirs) as line:
+        assert (await use(line)).verdict is Verdict.ACCEPTED
+    return server
+
+
+async def test_a_callers_own_headers_never_replace_ours() -> None:
+    theirs = {
+        "Authorization": "Bearer theirs",
+        "Content-Type": "text/plain",
+        "Connection": "keep-alive",
+        "X-Trace": "7",
+    }
+    server = await over(lambda: aiohttp.ClientSession(headers=theirs), lambda line: line.send(POST, 5))
+    sent = server.seen[0].headers
+    assert sent["authorization"] == f"Bearer {KEY}"
+    assert (sent["content-type"], sent["connection"], sent["x-trace"]) == ("application/json", "close", "7")
+
+
+async def test_a_callers_retries_are_not_used() -> None:
+    async def send_twice(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        (await handler(request)).close()
+        return await handler(request)
+
+    server = await over(lambda: aiohttp.ClientSession(middlewares=(send_twice,)), lambda line: line.send(POST, 5))
+    assert len(server.posts) == 1
+
+
+async def test_a_callers_base_url_is_not_used() -> None:
+    server = await over(lambda: aiohttp.ClientSession("http://127.0.0.1:1/x/"), lambda line: line.send(POST, 5))
+    assert server.seen[0].target == SUBMIT_PATH
+
+
+async def test_a_session_that_raises_for_statuses_raises_nothing_here() -> None:
+    async with (
+        serving(saying(500, {})) as server,
+        aiohttp.ClientSession(raise_for_status=True) as theirs,
+        line_to(server.url, theirs) as line,
+    ):
+        assert (await line.send(POST, 5)).status == 500
+
+
+async def test_a_callers_session_stays_open_and_a_closed_one_sends_nothing() -> None:
+    async with serving(accept) as server, aiohttp.ClientSession() as theirs:
+        async with line_to(server.url, theirs) as line:
+            await line.send(POST, 5)
+        assert not theirs.closed
+        await theirs.close()
+        async with line_to(server.url, theirs) as line:
+            assert (await line.send(POST, 5)).verdict is Verdict.UNSENT
+    assert len(server.seen) == 1
+
+
+async def test_tracing_that_fails_decides_nothing_about_money() -> None:
+    """Whatever a caller's own hooks raise: before the body has begun nothing was sent, after it there is a doubt."""
+
+    async def fail(*_: object) -> None:
+        raise LookupError("a bug in the caller's hook")
+
+    early, late = aiohttp.TraceConfig(), aiohttp.TraceConfig()
+    early.on_request_start.append(fail)
+    late.on_request_end.append(fail)
+    verdicts = []
+    async with serving(accept) as server:
+        for traces in (early, late):
+            async with aiohttp.ClientSession(trace_configs=[traces]) as theirs, line_to(server.url, theirs) as line:
+                verdicts.append((await line.send(POST, 5)).verdict)
+    assert verdicts == [Verdict.UNSENT, Verdict.UNKNOWN]
+    assert len(server.posts) == 1

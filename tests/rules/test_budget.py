@@ -1,0 +1,402 @@
+"""The request budget: what headers may be believed, what may be sent when, and what must hold whatever they say."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from hailuo_async._rules.budget import Budget, Hints, Use, read_hints
+
+#: The server's clock is ten minutes and something ahead of the loop's.
+SERVER_S = 1_700_000_000.0 + 600.25
+DATE = "Tue, 14 Nov 2023 22:13:20 GMT"
+DATE_S = 1_700_000_000.0
+
+
+def told(now: float, limit: int, remaining: int, reset: float) -> Hints:
+    """The hints of an honest answer at ``now``; ``reset`` is in loop seconds."""
+    return Hints(limit, remaining, float(math.floor(SERVER_S + reset)), float(math.floor(SERVER_S + now)))
+
+
+def make_budget(limit: int, remaining: int, reset: float = 60.0) -> Budget:
+    """A budget that has had one answer at 0.0."""
+    budget = Budget()
+    budget.sent(0.0, Use.QUERY)
+    budget.learn(0.0, told(0.0, limit, remaining, reset), 0.0)
+    return budget
+
+
+def send_all(budget: Budget, now: float, use: Use) -> int:
+    count = 0
+    while budget.may_send(now, use) <= now and count < 5000:
+        budget.sent(now, use)
+        count += 1
+    return count
+
+
+# --- Headers ---
+
+
+def test_hints_are_read_whatever_the_case_of_the_names() -> None:
+    headers = {"X-RATELIMIT-limit": "100", "x-RateLimit-Remaining": " 42 ", "X-RateLimit-Reset": "1700000030"}
+    assert read_hints({**headers, "Date": DATE, "Retry-After": "7"}) == Hints(100, 42, DATE_S + 30, DATE_S, 7.0)
+
+
+def test_no_headers_give_no_hints() -> None:
+    assert read_hints({}) == Hints()
+
+
+def test_retry_after_as_a_date_is_relative_to_the_answers_own_date() -> None:
+    until = format_datetime(datetime.fromtimestamp(DATE_S + 12, UTC), usegmt=True)
+    assert read_hints({"date": DATE, "retry-after": until}) == Hints(date=DATE_S, retry_after_s=12.0)
+    assert read_hints({"retry-after": until}) == Hints(ignored=("retry-after",))
+
+
+def test_a_date_without_a_zone_is_read_as_universal_time() -> None:
+    assert read_hints({"date": "Tue, 14 Nov 2023 22:13:20 -0000"}) == Hints(date=DATE_S)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x-ratelimit-limit", "0"),
+        ("x-ratelimit-limit", "-5"),
+        ("x-ratelimit-limit", "many"),
+        ("x-ratelimit-limit", ""),
+        ("x-ratelimit-limit", "1e99"),
+        ("x-ratelimit-limit", "inf"),
+        ("x-ratelimit-remaining", "-1"),
+        ("x-ratelimit-remaining", "nan"),
+        ("x-ratelimit-remaining", "9" * 400),
+        ("x-ratelimit-reset", "-1"),
+        ("x-ratelimit-reset", "1e300"),
+        ("x-ratelimit-reset", "1699999990"),
+        ("x-ratelimit-reset", "1700009999"),
+        ("x-ratelimit-reset", "soon"),
+        ("retry-after", "-3"),
+        ("retry-after", "99999"),
+        ("retry-after", "Mon, 13 Nov 2023 22:13:20 GMT"),
+        ("retry-after", "later"),
+    ],
+)
+def test_what_cannot_be_believed_is_ignored_and_named(name: str, value: str) -> None:
+    assert read_hints({name: value, "date": DATE}) == Hints(date=DATE_S, ignored=(name,))
+
+
+def test_a_date_that_is_none_is_ignored_and_named() -> None:
+    assert read_hints({"date": "yesterday"}) == Hints(ignored=("date",))
+
+
+@given(st.dictionaries(st.sampled_from(["X-RateLimit-Limit", "X-RateLimit-Reset", "Date", "Retry-After"]), st.text()))
+def test_no_header_whatever_makes_reading_fail(headers: dict[str, str]) -> None:
+    hints = read_hints(headers)
+    assert all(value is None or math.isfinite(value) for value in attrs.astuple(hints)[:5])
+
+
+# --- Sending ---
+
+
+def test_nothing_is_paced_while_no_limit_is_known() -> None:
+    budget = Budget()
+    assert send_all(budget, 0.0, Use.SUBMIT) == 5000
+    assert (budget.limit, budget.remaining(0.0), budget.closed_until) == (None, None, None)
+    assert budget.query_rate(0.0, 5.0) is None
+
+
+def test_a_handful_starts_at_once_and_the_rest_is_spread_over_the_window() -> None:
+    budget = make_budget(100, 99)
+    assert send_all(budget, 0.0, Use.QUERY) == 29
+    opens_at = budget.may_send(0.0, Use.QUERY)
+    assert 0.0 < opens_at < 5.0
+    assert send_all(budget, 30.0, Use.QUERY) == 34
+
+
+def test_a_roomy_limit_is_not_paced() -> None:
+    assert send_all(make_budget(100_000, 99_999), 0.0, Use.SUBMIT) == 5000
+
+
+def test_a_tiny_limit_serves_queries_too() -> None:
+    budget = make_budget(1, 0)
+    opens_at = budget.may_send(0.0, Use.QUERY)
+    assert 60.0 <= opens_at <= 62.0
+    assert budget.may_send(opens_at, Use.QUERY) <= opens_at
+
+
+def test_submits_go_before_queries_and_find_a_request_left_for_each() -> None:
+    budget = make_budget(100, 99)
+    send_all(budget, 60.9, Use.QUERY)
+    assert budget.remaining(60.9) == 25
+    assert send_all(budget, 60.9, Use.SUBMIT) >= 24
+
+
+def test_other_programs_requests_are_seen_in_the_headers_and_obeyed() -> None:
+    budget = make_budget(100, 99)
+    budget.sent(1.0, Use.QUERY)
+    budget.learn(1.1, told(1.1, 100, 3, 60.0), 1.0)
+    assert budget.remaining(1.1) == 3
+    assert send_all(budget, 1.1, Use.SUBMIT) == 3
+
+
+def test_an_answer_that_came_late_does_not_give_requests_back() -> None:
+    budget = make_budget(100, 99)
+    for remaining in (90, 95):
+        budget.sent(1.0, Use.QUERY)
+        budget.learn(2.0, told(2.0, 100, remaining, 60.0), 1.0)
+    assert budget.remaining(2.0) == 90
+
+
+def test_requests_in_flight_count_against_what_was_told() -> None:
+    budget = make_budget(100, 50)
+    budget.sent(1.0, Use.QUERY)
+    budget.sent(1.0, Use.QUERY)
+    assert budget.remaining(1.0) == 48
+
+
+def test_an_answer_without_headers_still_counts() -> None:
+    budget = make_budget(100, 50)
+    budget.sent(1.0, Use.QUERY)
+    budget.learn(2.0, Hints(), 1.0)
+    assert budget.remaining(2.0) == 49
+
+
+def test_the_window_ends_when_the_server_says_though_its_clock_is_ten_minutes_off() -> None:
+    budget = make_budget(100, 0, reset=20.0)
+    opens_at = budget.may_send(0.0, Use.SUBMIT)
+    assert 20.0 <= opens_at <= 22.0
+    assert budget.may_send(opens_at, Use.SUBMIT) <= opens_at
+    assert budget.remaining(opens_at) == 100
+
+
+def test_the_end_of_a_window_becomes_more_exact_with_every_answer() -> None:
+    budget = make_budget(100, 10, reset=20.0)
+    first = budget.may_send(0.0, Use.QUERY) if budget.remaining(0.0) == 0 else 22.0
+    budget.sent(0.7, Use.QUERY)
+    budget.learn(0.7, told(0.7, 100, 0, 20.0), 0.7)
+    assert 20.0 <= budget.may_send(0.7, Use.SUBMIT) <= first
+
+
+def test_a_stale_answer_says_nothing_of_the_new_window() -> None:
+    budget = make_budget(100, 5, reset=20.0)
+    budget.sent(19.0, Use.QUERY)
+    stale = told(19.5, 100, 0, 20.0)
+    assert budget.remaining(30.0) == 99
+    budget.learn(30.0, stale, 19.0)
+    assert budget.remaining(30.0) == 99
+    budget.sent(31.0, Use.QUERY)
+    budget.learn(31.0, told(31.0, 100, 70, 80.0), 31.0)
+    budget.learn(31.5, stale, 31.0)
+    assert budget.remaining(31.5) == 70
+
+
+def test_a_later_reset_opens_the_next_window_before_ours_has_ended() -> None:
+    budget = make_budget(100, 0, reset=60.0)
+    budget.learn(5.0, told(5.0, 100, 98, 65.0), 5.0)
+    assert budget.remaining(5.0) == 98
+    budget.learn(6.0, told(6.0, 100, 3, 60.0), 4.0)
+    assert budget.remaining(6.0) == 98
+
+
+def test_a_reset_without_a_date_is_no_time_but_names_the_window() -> None:
+    budget = Budget()
+    budget.sent(0.0, Use.QUERY)
+    budget.learn(0.0, Hints(limit=100, remaining=0, reset_at=DATE_S), 0.0)
+    assert budget.may_send(0.0, Use.SUBMIT) == 60.0
+
+
+def test_what_is_left_is_obeyed_without_a_limit() -> None:
+    budget = Budget()
+    budget.sent(0.0, Use.QUERY)
+    budget.learn(0.0, Hints(remaining=4), 0.0)
+    assert budget.remaining(0.0) == 4
+    assert budget.query_rate(0.0, 0.0) == pytest.approx(8 / 120)
+    assert send_all(budget, 0.0, Use.SUBMIT) == 4
+
+
+def test_queries_get_what_submits_leave_and_never_nothing() -> None:
+    budget = make_budget(100, 99)
+    assert budget.query_rate(0.0, 0.0) == pytest.approx(199 / 121, rel=0.02)
+    assert budget.query_rate(0.0, 1.0) == pytest.approx(78 / 121, rel=0.02)
+    assert budget.query_rate(0.0, 50.0) == pytest.approx(2 / 60)
+
+
+# --- Closed ---
+
+
+def test_a_429_closes_the_gate_for_everyone_until_the_reset_once() -> None:
+    budget = make_budget(100, 40, reset=20.0)
+    for _ in range(3):
+        budget.sent(1.0, Use.QUERY)
+    hints = told(1.5, 100, 0, 20.0)
+    budget.learn(1.5, hints, 1.0)
+    budget.refused(1.5, hints, 1.0)
+    closed_until = budget.closed_until
+    assert closed_until is not None
+    assert 20.0 <= closed_until <= 22.0
+    for now in (2.0, 19.0):
+        budget.learn(now, hints, 1.0)
+        budget.refused(now, attrs.evolve(hints, retry_after_s=90.0), 1.0)
+    assert budget.closed_until == closed_until
+    assert {budget.may_send(5.0, use) for use in Use} == {closed_until}
+    assert budget.may_send(closed_until, Use.SUBMIT) <= closed_until
+
+
+def test_retry_after_is_honoured_where_it_is_longer_and_bounded() -> None:
+    budget = make_budget(100, 40, reset=20.0)
+    budget.refused(1.0, Hints(retry_after_s=45.0), 0.5)
+    assert budget.closed_until == 46.0
+    budget.refused(50.0, Hints(retry_after_s=3000.0), 50.0)
+    assert budget.closed_until == 350.0
+
+
+def test_a_429_that_says_nothing_closes_for_a_while_and_assumes_the_documented_limit() -> None:
+    budget = Budget()
+    budget.sent(0.0, Use.QUERY)
+    budget.learn(0.1, Hints(), 0.0)
+    budget.refused(0.1, Hints(), 0.0)
+    assert (budget.closed_until, budget.limit) == (15.1, 100)
+    assert budget.may_send(15.1, Use.SUBMIT) <= 15.1
+
+
+# --- Whatever happens ---
+
+
+@attrs.define
+class Request:
+    sent_at: float
+    hints: Hints | None = None
+
+
+class HonestService(RuleBasedStateMachine):
+    """Fixed windows, whole seconds, a clock of its own, late answers in any order: nothing is ever refused."""
+
+    @initialize(limit=st.integers(1, 30), offset=st.floats(0, 59.9), rounds_up=st.booleans())
+    def begin(self, limit: int, offset: float, rounds_up: bool) -> None:
+        self.limit, self.offset, self.now = limit, offset, 0.0
+        self.round = math.ceil if rounds_up else math.floor
+        self.window, self.used = -1, 0
+        self.travelling: list[Request] = []
+        self.answers: list[Request] = []
+        self.budget = Budget()
+        self.budget.sent(0.0, Use.QUERY)
+        self.arrive(first := Request(0.0))
+        self.answer(first)
+
+    def arrive(self, request: Request) -> None:
+        window = math.floor((self.now + self.offset) / 60)
+        if window != self.window:
+            self.window, self.used = window, 0
+        self.used += 1
+        assert self.used <= self.limit, "refused"
+        reset = SERVER_S + (window + 1) * 60 - self.offset
+        date = float(math.floor(SERVER_S + self.now))
+        request.hints = Hints(self.limit, self.limit - self.used, float(self.round(reset)), date)
+
+    def answer(self, request: Request) -> None:
+        assert request.hints is not None
+        self.budget.learn(self.now, request.hints, request.sent_at)
+
+    @rule(seconds=st.floats(0.001, 100))
+    def wait(self, seconds: float) -> None:
+        while self.travelling and self.now + seconds - self.travelling[0].sent_at > 50:
+            self.arrive(request := self.travelling.pop(0))
+            self.answers.append(request)
+        self.now += seconds
+
+    @rule(use=st.sampled_from(Use), most=st.integers(1, 40))
+    def send(self, use: Use, most: int) -> None:
+        for _ in range(most):
+            if self.budget.may_send(self.now, use) > self.now:
+                break
+            assert self.budget.remaining(self.now) != 0
+            self.budget.sent(self.now, use)
+            self.travelling.append(Request(self.now))
+
+    @precondition(lambda self: self.travelling)
+    @rule(data=st.data())
+    def some_arrive(self, data: st.DataObject) -> None:
+        for _ in range(data.draw(st.integers(1, len(self.travelling)))):
+            request = self.travelling.pop(data.draw(st.integers(0, len(self.travelling) - 1)))
+            self.arrive(request)
+            self.answers.append(request)
+
+    @precondition(lambda self: self.answers)
+    @rule(data=st.data())
+    def some_are_answered(self, data: st.DataObject) -> None:
+        for _ in range(data.draw(st.integers(1, len(self.answers)))):
+            self.answer(self.answers.pop(data.draw(st.integers(0, len(self.answers) - 1))))
+
+    @invariant()
+    def it_never_waits_longer_than_a_window(self) -> None:
+        opens_at = self.budget.may_send(self.now, Use.SUBMIT)
+        assert opens_at <= self.now or self.now + 0.01 <= opens_at <= self.now + 62
+
+
+@st.composite
+def any_hints(draw: st.DrawFn) -> Hints:
+    """Whatever ``read_hints`` can give: a reset lies within five minutes of the date, where there is one."""
+    date = draw(st.none() | st.floats(1, 4e9))
+    reset_at = draw(st.none() | st.floats(-1, 300).map(lambda ahead_s: (date or DATE_S) + ahead_s))
+    counts = draw(st.tuples(st.none() | st.integers(1, 10**9), st.none() | st.integers(0, 10**9)))
+    return Hints(*counts, reset_at, date, draw(st.none() | st.floats(0, 3600)))
+
+
+class LyingService(RuleBasedStateMachine):
+    """Headers that say anything: nothing crashes, waits for ever or turns in circles."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.budget, self.now = Budget(), 0.0
+        self.flight: list[float] = []
+
+    @rule(seconds=st.floats(0, 400))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(use=st.sampled_from(Use))
+    def send(self, use: Use) -> None:
+        if self.budget.may_send(self.now, use) <= self.now:
+            self.budget.sent(self.now, use)
+            self.flight.append(self.now)
+
+    @rule(hints=any_hints(), is_refused=st.booleans())
+    def answer(self, hints: Hints, is_refused: bool) -> None:
+        sent_at = self.flight.pop() if self.flight else self.now
+        self.budget.learn(self.now, hints, sent_at)
+        if is_refused:
+            self.budget.refused(self.now, hints, sent_at)
+
+    @invariant()
+    def the_gate_opens_in_bounded_time_and_never_now_and_not_now(self) -> None:
+        for use in Use:
+            opens_at = self.budget.may_send(self.now, use)
+            assert opens_at <= self.now + 302
+            assert opens_at <= self.now or opens_at > self.now
+        assert (self.budget.remaining(self.now) or 0) >= 0
+        rate = self.budget.query_rate(self.now, 1.0)
+        assert rate is None or rate > 0
+
+    @rule(use=st.sampled_from(Use))
+    def wait_until_it_opens(self, use: Use) -> None:
+        """However the gate was left, a few waits as it asks for them lead through it."""
+        for _ in range(5):
+            opens_at = self.budget.may_send(self.now, use)
+            if opens_at <= self.now:
+                break
+            self.now = opens_at
+        else:
+            assert self.budget.may_send(self.now, use) <= self.now
+
+
+for machine in (HonestService, LyingService):
+    machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
+TestHonestService = HonestService.TestCase
+TestHonestService.pytestmark = pytest.mark.slow  # type: ignore[attr-defined]
+TestLyingService = LyingService.TestCase
+TestLyingService.pytestmark = pytest.mark.slow  # type: ignore[attr-defined]

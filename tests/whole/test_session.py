@@ -1,0 +1,393 @@
+"""The life of a session: opened, used and closed by whoever, in whatever order, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import aiohttp
+import anyio
+import pytest
+
+from hailuo_async import (
+    AsyncSession,
+    ConfigError,
+    HailuoError,
+    Resource,
+    SessionClosedError,
+    SubmissionUnknownError,
+    Video,
+)
+from hailuo_async._rules.wire import Answer, Request
+from hailuo_async.emulator import Emulator
+
+from ..support.rawserver import Exchange, serving
+from ..support.service import KEY, Line, asked_about, envelope, job, jobs, picture, running, taken, told, until
+
+FAST = {"generation_s": 0.02, "spread": 0.0, "max_running": None, "requests_per_minute": None}
+
+
+async def stay(request: Request) -> Answer:
+    return told(200, running(asked_about(request)))
+
+
+async def hang(request: Request) -> Answer:
+    await anyio.sleep_forever()
+    raise AssertionError
+
+
+# --- Used when it may not be ------------------------------------------------------------------------------------------
+
+
+async def uses_of(session: AsyncSession) -> list[BaseException | None]:
+    """How every use of a session ends, where none may succeed."""
+    video = Video("task-1", None, (Resource("http://localhost/v.mp4"),))
+    calls: list[Callable[[], object]] = [
+        lambda: session.submit(job()),
+        lambda: session.generate(job()),
+        lambda: anext(session.stream(jobs(1))),
+        lambda: session.attach("task-1"),
+        lambda: anext(session.resume()),
+        lambda: session.resolve("key", forget=True),
+        lambda: session.download(video, "x.mp4"),
+        lambda: session.upload(picture()),
+        session.account,
+    ]
+    ends: list[BaseException | None] = []
+    for call in calls:
+        try:
+            await call()  # type: ignore[misc]
+        except Exception as error:
+            ends.append(error)
+        else:
+            ends.append(None)
+    return ends
+
+
+async def test_not_entered_it_refuses_everything_and_sends_nothing() -> None:
+    line = Line()
+    session = line.session()
+    assert repr(session) == "<AsyncSession at http://localhost, not entered>"
+    ends = await uses_of(session)
+    assert {type(end) for end in ends} == {SessionClosedError}
+    assert {str(end) for end in ends} == {"the session is not open: use it inside 'async with'; nothing was sent"}
+    with pytest.raises(SessionClosedError):
+        session.stats()
+    assert (line.posts, line.queries) == ([], [])
+
+
+async def test_closed_it_refuses_everything_and_sends_nothing() -> None:
+    line = Line()
+    async with line.session() as session:
+        assert repr(session) == "<AsyncSession at http://localhost, open>"
+    assert repr(session) == "<AsyncSession at http://localhost, closed>"
+    ends = await uses_of(session)
+    assert [end for end in ends if not isinstance(end, SessionClosedError | ConfigError)] == []
+    assert (line.posts, line.queries, line.is_closed) == ([], [], True)
+    assert session.stats().running == 0
+
+
+def test_on_another_loop_it_refuses_everything_and_sends_nothing() -> None:
+    line = Line()
+    with asyncio.Runner() as first, asyncio.Runner() as second:
+        session = line.session()
+        first.run(session.__aenter__())
+        ends = second.run(uses_of(session))
+        with pytest.raises(SessionClosedError, match="another event loop"):
+            second.run(session.aclose())
+        first.run(session.aclose())
+    assert {str(end) for end in ends} == {"the session belongs to another event loop; nothing was sent"}
+    assert (line.posts, line.queries) == ([], [])
+
+
+async def test_it_can_be_entered_once() -> None:
+    session = Line().session()
+    async with session:
+        with pytest.raises(SessionClosedError, match="once"):
+            await session.__aenter__()
+    with pytest.raises(SessionClosedError, match="once"):
+        await session.__aenter__()
+
+
+async def test_closed_before_it_was_entered_it_stays_closed() -> None:
+    session = Line().session()
+    await session.aclose()
+    with pytest.raises(SessionClosedError):
+        await session.__aenter__()
+
+
+def test_what_is_no_aiohttp_session_is_refused() -> None:
+    with pytest.raises(ConfigError, match="client_session"):
+        AsyncSession(api_key="k", client_session=object())  # type: ignore[arg-type]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # aiohttp will take none any more from 4.0 on
+async def test_an_aiohttp_session_with_a_password_of_its_own_is_refused_and_the_password_not_shown() -> None:
+    """aiohttp refuses a request that has both its own ``auth`` and our header."""
+    async with aiohttp.ClientSession(auth=aiohttp.BasicAuth("me", "hunter2")) as theirs:
+        with pytest.raises(ConfigError, match="client_session") as caught:
+            AsyncSession(api_key="k", client_session=theirs)
+    assert "hunter2" not in f"{caught.value!s} {caught.value!r}"
+
+
+# --- Opened and closed ------------------------------------------------------------------------------------------------
+
+
+async def test_it_may_be_opened_and_closed_by_different_tasks() -> None:
+    line = Line()
+    session = line.session()
+    await asyncio.ensure_future(session.__aenter__())
+    await asyncio.ensure_future(session.generate(job()))
+    await asyncio.ensure_future(session.aclose())
+    assert line.is_closed
+
+
+@pytest.mark.parametrize("rounds", range(4))
+async def test_cancelled_while_it_is_entered_it_leaves_nothing_behind(rounds: int) -> None:
+    session = AsyncSession(api_key=KEY, base_url="http://localhost")
+    entering = asyncio.ensure_future(session.__aenter__())
+    for _ in range(rounds):
+        await asyncio.sleep(0)
+    entering.cancel()
+    await asyncio.wait([entering])
+    if not entering.cancelled():
+        await session.aclose()
+
+
+async def test_it_may_be_closed_many_times_and_by_many_at_once() -> None:
+    line = Line(on_query=stay)
+    async with line.session() as session:
+        generation = await session.submit(job())
+        await generation.accepted()
+        await asyncio.gather(*(session.aclose() for _ in range(5)))
+        await session.aclose()
+    with pytest.raises(SessionClosedError) as caught:
+        await generation
+    assert caught.value.task_id == "task-1"
+
+
+async def test_of_many_who_close_it_the_least_patient_has_his_way() -> None:
+    line = Line(on_post=hang)
+    async with line.session() as session:
+        generation = await session.submit(job())
+        await until(lambda: line.posts)
+        with anyio.fail_after(5):
+            await asyncio.gather(*(session.aclose(grace=grace) for grace in (0.05, 60.0)))
+        with pytest.raises(SubmissionUnknownError):
+            await generation
+
+
+async def test_one_that_is_closed_while_it_opens_does_not_open(tmp_path: Path) -> None:
+    session = Line().session(journal=tmp_path / "batch.db")
+    opening = asyncio.ensure_future(session.__aenter__())
+    await asyncio.sleep(0)
+    await session.aclose()
+    with pytest.raises(SessionClosedError, match="while it opened"):
+        await opening
+    with pytest.raises(SessionClosedError):
+        await session.submit(job())
+
+
+async def test_a_caller_of_close_that_is_cancelled_stops_nothing() -> None:
+    line = Line(on_post=hang)
+    async with line.session() as session:
+        generation = await session.submit(job())
+        await until(lambda: line.posts)
+        closing = asyncio.ensure_future(session.aclose(grace=0.1))
+        await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled()
+        with pytest.raises(SessionClosedError):
+            await session.submit(job())
+        with pytest.raises(SubmissionUnknownError):
+            await generation
+    assert line.is_closed
+
+
+async def test_everyone_who_waits_when_it_closes_is_answered() -> None:
+    line = Line(on_query=stay)
+    async with line.session(max_running=2) as session:
+        tasks = [asyncio.ensure_future(session.generate(each)) for each in jobs(5)]
+        await until(lambda: session.stats().queued == 3 and len(line.queries) > 2)
+    errors = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [(type(error), getattr(error, "task_id", "?")) for error in errors] == [
+        (SessionClosedError, "task-1"),
+        (SessionClosedError, "task-2"),
+        *[(SessionClosedError, None)] * 3,
+    ]
+    assert session.stats().abandoned == 5
+    assert len(line.posts) == 2
+
+
+async def test_a_body_that_raises_closes_it_and_raises_on() -> None:
+    line = Line()
+    with pytest.raises(LookupError):
+        async with line.session():
+            raise LookupError
+    assert line.is_closed
+
+
+# --- The end of a loop ------------------------------------------------------------------------------------------------
+
+
+def test_three_runs_make_three_posts_for_three_jobs() -> None:
+    async def one(url: str, key: str) -> str:
+        async with AsyncSession(api_key=key, base_url=url, poll_interval=(0.01, 0.05)) as session:
+            return (await session.generate(job())).task_id
+
+    with asyncio.Runner() as serving_loop:
+
+        async def three() -> tuple[set[str], int]:
+            async with Emulator(**FAST) as emulator:  # type: ignore[arg-type]
+                ids = {await asyncio.to_thread(asyncio.run, one(emulator.url, emulator.api_key)) for _ in range(3)}
+                return ids, emulator.ledger.posts
+
+        ids, posts = serving_loop.run(three())
+    assert (len(ids), posts) == (3, 3)
+
+
+def test_ctrl_c_closes_it_and_leaves_no_waiter(capfd: pytest.CaptureFixture[str]) -> None:
+    line = Line(on_query=stay)
+    ends: list[BaseException] = []
+
+    async def main() -> None:
+        async with line.session() as session:
+            generation = await session.submit(job())
+            try:
+                await until(lambda: line.queries)
+                os.kill(os.getpid(), signal.SIGINT)
+                await generation
+            except BaseException as error:
+                ends.append(error)
+                raise
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert [type(end) for end in ends] == [asyncio.CancelledError]
+    assert line.is_closed
+    assert "never retrieved" not in capfd.readouterr().err
+
+
+def test_a_loop_that_ends_under_it_answers_whoever_waits() -> None:
+    """The main task forgets to close it: ``asyncio.run`` cancels what is left."""
+    line = Line(on_query=stay)
+    session = line.session()
+
+    async def main() -> object:
+        await session.__aenter__()
+        generation = await session.submit(job())
+        await generation.accepted()
+        return generation
+
+    generation = asyncio.run(main())
+    assert getattr(generation, "status", None) == "abandoned"
+    assert line.is_closed
+
+
+def test_a_post_under_way_when_the_loop_ends_is_in_doubt() -> None:
+    line = Line(on_post=hang)
+    session = line.session()
+
+    async def main() -> object:
+        await session.__aenter__()
+        generation = await session.submit(job())
+        await until(lambda: line.posts)
+        return generation
+
+    assert getattr(asyncio.run(main()), "status", None) == "unknown"
+
+
+# --- A bug of ours ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["on_post", "on_query"])
+async def test_a_bug_in_the_engine_wakes_everyone_with_an_error(where: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def break_down(request: Request) -> Answer:
+        raise LookupError("a bug")
+
+    line = Line()
+    setattr(line, where, break_down)
+    async with line.session(max_running=1) as session:
+        tasks = [asyncio.ensure_future(session.generate(each)) for each in jobs(3)]
+        stream = asyncio.ensure_future(anext(session.stream(jobs(3))))
+        errors = await asyncio.gather(*tasks, stream, return_exceptions=True)
+        assert all(isinstance(error, HailuoError) for error in errors)
+        assert {type(error) for error in errors[2:]} == {SessionClosedError}
+        with pytest.raises(SessionClosedError, match="engine failed") as caught:
+            await session.submit(job())
+        assert isinstance(caught.value.__cause__, ExceptionGroup)
+    assert isinstance(errors[0], SubmissionUnknownError if where == "on_post" else SessionClosedError)
+    assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
+        "the engine failed"
+    ]
+    assert len(line.posts) == len(set(line.prompts))
+
+
+# --- Side by side -----------------------------------------------------------------------------------------------------
+
+
+async def test_many_sessions_live_side_by_side() -> None:
+    lines = [Line() for _ in range(10)]
+    async with contextlib.AsyncExitStack() as stack:
+        sessions = [await stack.enter_async_context(line.session(max_running=1)) for line in lines]
+        await asyncio.gather(*(session.generate(each) for session in sessions for each in jobs(5)))
+    assert [len(line.posts) for line in lines] == [5] * 10
+
+
+async def test_a_callers_aiohttp_session_is_used_and_left_open() -> None:
+    async with Emulator(**FAST) as emulator, aiohttp.ClientSession(headers={"X-Trace": "7"}) as theirs:  # type: ignore[arg-type]
+        for _ in range(2):
+            async with AsyncSession(
+                api_key=emulator.api_key, base_url=emulator.url, client_session=theirs, poll_interval=(0.01, 0.05)
+            ) as session:
+                await session.generate(job())
+            assert not theirs.closed
+        assert emulator.ledger.posts == 2
+
+
+# --- What a redirecting, slow or silent service costs -----------------------------------------------------------------
+
+
+async def test_a_redirected_submit_is_in_doubt_and_the_key_stays_home() -> None:
+    async def listen(exchange: Exchange) -> None:
+        await exchange.reply(200, taken())
+
+    async with serving(listen) as elsewhere:
+
+        async def redirect(exchange: Exchange) -> None:
+            await exchange.read_body()
+            await exchange.reply(307, {}, {"Location": elsewhere.url})
+
+        async with serving(redirect) as server, AsyncSession(api_key=KEY, base_url=server.url) as session:
+            with pytest.raises(SubmissionUnknownError):
+                await session.generate(job())
+        assert len(server.posts) == 1
+        assert elsewhere.seen == []
+
+
+async def test_a_query_url_elsewhere_is_not_asked_at() -> None:
+    async def listen(exchange: Exchange) -> None:
+        await exchange.reply(404, {})
+
+    async with serving(listen) as elsewhere:
+
+        async def serve(exchange: Exchange) -> None:
+            await exchange.read_body()
+            get_result = {"get_result": {"method": "GET", "url": elsewhere.url + "/api/v1/tasks/task-1"}}
+            ended = {"status": "success", "result": {"resources": [{"url": "https://r.example/v.mp4"}]}}
+            data = {"task_id": "task-1", "status": "pending", **get_result} if exchange.method == "POST" else ended
+            await exchange.reply(200, envelope(data))
+
+        async with (
+            serving(serve) as server,
+            AsyncSession(api_key=KEY, base_url=server.url, poll_interval=(0.01, 0.1)) as session,
+        ):
+            await session.generate(job())
+        assert [exchange.target for exchange in server.seen][1:] == ["/api/v1/tasks/task-1"]
+        assert elsewhere.seen == []

@@ -1,0 +1,413 @@
+"""The README's web handlers: on real servers, under load, left by their visitors, stopped and killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import io
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import aiohttp
+import anyio
+import pytest
+import uvicorn
+from aiohttp import web
+
+import hailuo_async
+from hailuo_async import HailuoError, JournalState
+from hailuo_async.emulator import Emulator, Fault, Kind
+
+from ..support.crash_journal import states_in
+from ..support.service import until
+from ..support.web import (
+    AIOHTTP,
+    PICTURE,
+    ROOT,
+    SERVERS,
+    STUDIO,
+    Crowd,
+    Server,
+    emulating,
+    environment,
+    form,
+    hang_up_in_the_body,
+    serving,
+    told_by,
+    visiting,
+)
+
+VISITORS = 189  # a third of them hang up
+CRLF = "a\r\ncat"  # as a browser sends the lines of a text
+
+on_both = pytest.mark.parametrize("name", SERVERS)
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with emulating() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) -> Iterator[ModuleType]:
+    """What both apps share, imported here."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for variable, value in environment(emulator).items():
+        monkeypatch.setenv(variable, value)
+    (tmp_path / "studio.py").write_text(STUDIO, "utf-8")
+    yield importlib.import_module("studio")
+    for module in ("studio", "app"):
+        sys.modules.pop(module, None)
+
+
+@contextlib.asynccontextmanager
+async def hosted(name: str, folder: Path) -> AsyncIterator[str]:
+    """The app on a server in this process, at that URL. ``studio`` must have been imported."""
+    await anyio.Path(folder / "app.py").write_text(SERVERS[name][0], "utf-8")
+    assert "handler_cancellation=True" in AIOHTTP  # as below
+    app = importlib.import_module("app").app
+    async with (under_uvicorn if name == "fastapi" else under_aiohttp)(app) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextlib.asynccontextmanager
+async def under_uvicorn(app: Any) -> AsyncIterator[int]:
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None))
+    serving = asyncio.create_task(server.serve())
+    await until(lambda: server.started)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+
+
+@contextlib.asynccontextmanager
+async def under_aiohttp(app: web.Application) -> AsyncIterator[int]:
+    runner = web.AppRunner(app, handler_cancellation=True)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+async def asked(client: aiohttp.ClientSession, url: str, prompt: str = "a cat") -> str:
+    """The id of a job that was accepted."""
+    async with client.post(f"{url}/videos", data=form(prompt)) as answer:
+        assert answer.status == 202, await answer.text()
+        return str((await answer.json())["id"])
+
+
+async def answer_to(client: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
+    """Status and content."""
+    async with client.get(url) as answer:
+        is_json = answer.content_type == "application/json"
+        return answer.status, await (answer.json() if is_json else answer.read())
+
+
+async def poll_state(client: aiohttp.ClientSession, job: str) -> list[str]:
+    """Every status of a job, up to its last."""
+    async with client.get(f"{job}/events") as answer:
+        assert (answer.status, answer.content_type) == (200, "text/event-stream")
+        return [status async for status in told_by(answer)]
+
+
+def words_in_a_file() -> aiohttp.FormData:
+    data = aiohttp.FormData()
+    for field in ("image", "prompt"):
+        data.add_field(field, io.BytesIO(PICTURE), filename="cat.png", content_type="image/png")
+    return data
+
+
+async def begun(client: aiohttp.ClientSession, url: str, prompt: str = "a cat") -> str:
+    """The URL of a job that the service works on."""
+    job = f"{url}/videos/{await asked(client, url, prompt)}"
+    async with client.get(f"{job}/events") as answer:
+        async for status in told_by(answer):
+            if status == "pending":
+                return job
+    raise AssertionError(job)
+
+
+async def files_in(folder: Path) -> list[str]:
+    return sorted([path.name async for path in anyio.Path(folder).iterdir()])
+
+
+# --- What they answer -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@on_both
+async def test_a_picture_becomes_a_video_that_is_passed_on(name: str, tmp_path: Path, emulator: Emulator) -> None:
+    emulator.service.video_size = 700_000
+    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+        url = await server.url()
+        assert await answer_to(client, f"{url}/health") == (200, {"status": "ok"})
+        job = f"{url}/videos/{await asked(client, url, CRLF)}"
+        assert await answer_to(client, f"{job}/file") == (409, {"error": "NotReadyError"})
+        statuses = await poll_state(client, job)
+        assert statuses[-1] == "success"
+        assert statuses == sorted(statuses, key=["queued", "sending", "pending", "processing", "success"].index)
+        assert await answer_to(client, job) == (200, {"status": "success"})
+        async with client.get(f"{job}/file") as answer:
+            assert (answer.status, answer.content_type) == (200, "video/mp4")
+            film = await answer.read()
+        assert (len(film), film[4:8]) == (700_000, b"ftyp")
+        another_name = f"{url}/videos/..%2Finbox%2F{job.rpartition('/')[2]}"
+        assert (await answer_to(client, another_name))[0] == 404
+
+        await server.end()
+        url = await server.start()
+        job = f"{url}/videos/{job.rpartition('/')[2]}"
+        assert await answer_to(client, job) == (200, {"status": "success"})
+        assert await answer_to(client, f"{job}/file") == (200, film)
+    assert list(emulator.ledger.accepted) == [CRLF]
+    assert emulator.ledger.posts == 1
+
+
+@pytest.mark.slow
+@on_both
+async def test_what_cannot_be_a_job_is_refused_and_nothing_is_kept_of_it(
+    name: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    bad = {
+        "no picture": (form("a cat", b"no picture"), 422),
+        "no words": (form(""), 422),
+        "too many words": (form("x" * 2001), 422),
+        "too large": (form("a cat", bytes(22_000_000)), 413),
+        "no image": (aiohttp.FormData({"prompt": "a cat"}), 422),
+        "words in a file": (words_in_a_file(), 422),
+    }
+    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+        url = await server.url()
+        for data, status in bad.values():
+            async with client.post(f"{url}/videos", data=data) as answer:
+                assert answer.status == status
+                assert "inbox" not in await answer.text()
+        headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+        async with client.post(f"{url}/videos", data=b"no form", headers=headers) as answer:
+            assert answer.status == 400
+        for nobody in ("0" * 32, "nobody", "..%2Finbox%2F" + "0" * 32, "%00", "é"):
+            status, _ = await answer_to(client, f"{url}/videos/{nobody}")
+            assert status == 404, nobody
+    assert await files_in(tmp_path / "inbox") == []
+    assert emulator.ledger.posts == 0
+
+
+@pytest.mark.slow
+@on_both
+async def test_a_video_that_cannot_be_had_has_the_status_of_its_error(
+    name: str, tmp_path: Path, emulator: Emulator
+) -> None:
+    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+        url = await server.url()
+
+        async def ends(prompt: str) -> tuple[str, int, Any]:
+            job = f"{url}/videos/{await asked(client, url, prompt)}"
+            *_, last = await poll_state(client, job)
+            return last, *await answer_to(client, f"{job}/file")
+
+        emulator.next_fault(Kind.SUBMIT, Fault.CUT_AFTER)
+        assert await ends("lost") == ("unknown", 502, {"error": "SubmissionUnknownError"})
+        emulator.next_fault(Kind.SUBMIT, Fault.REFUSE)
+        assert await ends("refused") == ("refused", 422, {"error": "RequestRejectedError"})
+        emulator.service.fail_rate = 1.0
+        assert await ends("failed") == ("failed", 502, {"error": "TaskFailedError"})
+        emulator.service.fail_rate = 0.0
+        job = f"{url}/videos/{await asked(client, url, 'gone')}"
+        assert (await poll_state(client, job))[-1] == "success"
+        emulator.clock_offset_s = 48 * 3600
+        assert await answer_to(client, f"{job}/file") == (410, {"error": "TaskExpiredError"})
+
+
+@pytest.mark.slow
+@on_both
+async def test_a_full_queue_is_busy_and_says_when_to_come_back(name: str, tmp_path: Path, emulator: Emulator) -> None:
+    emulator.service.max_running = 0
+    async with serving(name, tmp_path, emulator, max_queued="2") as server, visiting() as client:
+        url, accepted, status = await server.url(), -1, 202
+        while status == 202:
+            accepted += 1
+            async with client.post(f"{url}/videos", data=form(f"job {accepted}")) as answer:
+                status = answer.status
+        assert (status, answer.headers["Retry-After"]) == (503, "60")
+    assert len(await files_in(tmp_path / "inbox")) == 2 * accepted
+
+
+def test_every_error_has_the_status_that_the_readme_gives_it(studio: ModuleType) -> None:
+    rows = re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|.*\| (\d{3}) \|$", (ROOT / "README.md").read_text("utf-8"), re.M)
+    table = {name: int(status) for names, status in rows for name in re.findall(r"\w+", names)}
+    assert len(table) > 15
+    for name, status in table.items():
+        kind: type[HailuoError] = getattr(hailuo_async, name)
+        error = kind.__new__(kind)
+        error.__dict__.update(task_id="task-1", field="prompt", value="secret", rule="is short", message="secret")
+        error.__dict__.update(reason="secret", path="secret", timeout_s=1.0, max_queued=1, max_jobs=1, key="secret")
+        error.__dict__.update(status=None, image="secret")
+        words, told, headers = studio.told(error)
+        assert (name, told) == (name, status)
+        assert "secret" not in str(words)
+        assert headers == ({"Retry-After": "60"} if status == 503 else {})
+
+
+# --- Many processes, and many lives of one ----------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+async def test_what_one_process_accepted_another_finds_and_passes_on(tmp_path: Path, emulator: Emulator) -> None:
+    async with (
+        serving("aiohttp", tmp_path, emulator) as one,
+        serving("aiohttp", tmp_path, emulator) as other,
+        visiting() as client,
+    ):
+        jobs = [await asked(client, await one.url(), f"job {number}") for number in range(4)]
+        for job in jobs:
+            here = f"{await other.url()}/videos/{job}"
+            assert (await poll_state(client, here))[-1] == "success"
+            status, film = await answer_to(client, f"{here}/file")
+            assert (status, len(film)) == (200, 4096)
+    assert emulator.ledger.posts == 4
+
+
+@pytest.mark.slow
+async def test_what_waited_when_it_was_killed_is_sent_when_it_is_up_again_before_anyone_asks(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    emulator.service.max_running = 0
+    async with serving("aiohttp", tmp_path, emulator) as server, visiting() as client:
+        for number in range(40):  # more than a stream pulls ahead
+            await asked(client, await server.url(), f"job {number}")
+        await server.end(signal.SIGKILL)
+        assert emulator.ledger.submits_accepted == 0
+        emulator.service.max_running = 50
+        await server.start()
+        await until(lambda: emulator.ledger.submits_accepted == 40)
+    assert set(map(len, emulator.ledger.accepted.values())) == {1}
+
+
+@pytest.mark.slow
+@on_both
+async def test_every_video_that_was_accepted_is_delivered_through_a_stop_and_a_kill_and_paid_for_once(
+    name: str, tmp_path: Path
+) -> None:
+    with emulating(video_size=600_000) as emulator:
+        async with serving(name, tmp_path, emulator) as server, visiting() as client:
+            crowd = Crowd(server, client)
+            torn = await outlive_a_stop_and_a_kill(crowd, server, emulator, tmp_path / "videos.db", VISITORS)
+            check_what_came_of_it(crowd, emulator, torn)
+            assert len(crowd.accepted) == VISITORS - VISITORS // 9
+
+
+async def outlive_a_stop_and_a_kill(
+    crowd: Crowd, server: Server, emulator: Emulator, journal: Path, visitors: int
+) -> set[str]:
+    """Three waves of visitors, each met by a server that has just come up. Returns the ids whose POST the kill tore."""
+
+    async def come(wave: int) -> None:
+        for number in range(wave, visitors, 3):
+            tasks.start_soon(crowd.visit, number // 3)
+
+    enough = visitors // 12
+    async with anyio.create_task_group() as tasks:
+        await come(0)
+        await until(lambda: len(crowd.delivered) >= enough)
+        assert await server.end(signal.SIGTERM) in (0, -signal.SIGTERM)
+        await server.start()
+
+        emulator.next_fault(Kind.SUBMIT, Fault.HANG)  # of one POST at least it stays open whether it was accepted
+        await come(1)
+        await until(lambda: emulator.ledger.faults and len(crowd.delivered) >= 2 * enough)
+        assert await server.end(signal.SIGKILL) == -signal.SIGKILL
+        torn = {job for job, state in (await states_in(journal)).items() if state is JournalState.SENDING}
+        await server.start()
+        await come(2)
+    for job in crowd.accepted.keys() - crowd.delivered.keys():
+        await crowd.finish(job)
+    return torn
+
+
+def check_what_came_of_it(crowd: Crowd, emulator: Emulator, torn: set[str]) -> None:
+    assert torn
+    assert crowd.refused == dict.fromkeys(torn & crowd.accepted.keys(), (502, "SubmissionUnknownError"))
+    assert crowd.delivered.keys() == crowd.accepted.keys() - torn
+    assert len(set(crowd.delivered.values())) == len(crowd.delivered)
+    paid = emulator.ledger.accepted
+    assert {prompt: tasks for prompt, tasks in paid.items() if len(tasks) > 1} == {}
+    assert paid.keys() >= {crowd.accepted[job] for job in crowd.delivered}
+
+
+@pytest.mark.slow
+async def test_a_stop_ends_in_its_time_whoever_waits_and_a_post_that_hangs_is_in_doubt(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    emulator.next_fault(Kind.SUBMIT, Fault.HANG)
+    async with serving("fastapi", tmp_path, emulator, grace="1") as server, visiting() as client:
+        url = await server.url()
+        job = await asked(client, url)
+        async with client.get(f"{url}/videos/{job}/events"):
+            with anyio.fail_after(3 + 1 + 5):
+                await server.end()
+        await server.start()
+        job_url = f"{await server.url()}/videos/{job}"
+        assert await poll_state(client, job_url) == ["unknown"]
+        assert await answer_to(client, f"{job_url}/file") == (502, {"error": "SubmissionUnknownError"})
+    assert emulator.ledger.posts == 1
+
+
+# --- Visitors who hang up, and many who wait --------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Unclosed file <tempfile.SpooledTemporaryFile")  # Starlette, of half a body
+@on_both
+async def test_a_visitor_who_hangs_up_frees_his_waiter_and_nothing_else(
+    name: str, studio: ModuleType, tmp_path: Path, emulator: Emulator
+) -> None:
+    emulator.service.video_size = 20_000_000
+    async with hosted(name, tmp_path) as url:
+        async with visiting() as client:
+            job = f"{url}/videos/{await asked(client, url)}"
+            assert (await poll_state(client, job))[-1] == "success"
+            emulator.service.generation_s = 600
+            waiting = await begun(client, url, "slow")
+        before = len(asyncio.all_tasks())
+        async with visiting() as client:
+            watching = [await client.get(f"{waiting}/events") for _ in range(20)]
+            loading = [await client.get(f"{job}/file") for _ in range(5)]
+            assert [await answer.content.readany() for answer in watching] == [b"data: pending\n\n"] * 20
+            assert len(asyncio.all_tasks()) > before + 20
+            for answer in watching + loading:
+                answer.close()
+        for _ in range(5):
+            await hang_up_in_the_body(url)
+        await until(lambda: len(asyncio.all_tasks()) <= before)
+        async with visiting() as client:
+            assert await answer_to(client, waiting) == (200, {"status": "pending"})
+    assert len(await files_in(tmp_path / "inbox")) == 4
+    assert emulator.ledger.posts == 2
+
+
+@pytest.mark.slow
+@on_both
+async def test_while_many_wait_the_health_is_told_at_once(name: str, tmp_path: Path, emulator: Emulator) -> None:
+    emulator.service.generation_s = 600
+    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+        url = await server.url()
+        job = await begun(client, url)
+        watching = [await client.get(f"{job}/events") for _ in range(VISITORS)]
+        with anyio.fail_after(10):
+            for _ in range(100):
+                assert await answer_to(client, f"{url}/health") == (200, {"status": "ok"})
+        for answer in watching:
+            assert await answer.content.readany() == b"data: pending\n\n"
+            answer.close()

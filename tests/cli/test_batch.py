@@ -14,23 +14,22 @@ from hailuo_async.emulator import Emulator
 
 from ..support.commands import (
     child,
-    credentials,
     environment,
     facts,
     names_in,
     paid,
     run,
-    serving,
     statuses,
     terminal,
     write_jobs,
 )
+from ..support.running_emulator import credentials, emulator_in_thread
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A service that the command takes for the real one."""
-    with serving(generation_s=0.2) as emulator:
+    with emulator_in_thread(generation_s=0.2) as emulator:
         for name, value in credentials(emulator).items():
             monkeypatch.setenv(name, value)
         yield emulator
@@ -251,7 +250,7 @@ def test_a_journal_of_another_service_is_not_used(service: Emulator, tmp_path: P
     jobs = write_jobs(tmp_path, 1)
     service.next_fault("submit", "refuse")
     run("batch", jobs, "--output", tmp_path, "--yes")
-    with serving() as other:
+    with emulator_in_thread() as other:
         result = run("batch", jobs, "--output", tmp_path, "--yes", env=credentials(other))
         assert (result.exit_code, result.stdout, other.ledger.posts) == (2, "", 0)
     assert f"it belongs to {service.url}, and this session to {other.url}" in result.stderr.splitlines()[-1]

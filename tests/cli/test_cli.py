@@ -29,14 +29,13 @@ from ..support.commands import (
     ROOT,
     child,
     command,
-    credentials,
     environment,
     names_in,
     run,
-    serving,
     statuses,
     write_pictures,
 )
+from ..support.running_emulator import credentials, emulator_in_thread
 
 
 @pytest.fixture
@@ -47,7 +46,7 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A service that ``--real`` takes for the real one."""
-    with serving(generation_s=0.2) as emulator:
+    with emulator_in_thread(generation_s=0.2) as emulator:
         for name, value in credentials(emulator).items():
             monkeypatch.setenv(name, value)
         yield emulator

@@ -10,13 +10,14 @@ import pytest
 
 from hailuo_async.emulator import Emulator
 
-from ..support.commands import credentials, run, serving
+from ..support.commands import run
+from ..support.running_emulator import credentials, emulator_in_thread
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A service that the command takes for the real one."""
-    with serving() as emulator:
+    with emulator_in_thread() as emulator:
         for name, value in credentials(emulator).items():
             monkeypatch.setenv(name, value)
         yield emulator

@@ -16,21 +16,20 @@ from hailuo_async.errors import JobError
 
 from ..support.commands import (
     INTERRUPT,
-    credentials,
     environment,
     facts,
     names_in,
     paid,
     run,
-    serving,
     terminal,
 )
+from ..support.running_emulator import credentials, emulator_in_thread
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
     """A service that the command takes for the real one."""
-    with serving(generation_s=0.2) as emulator:
+    with emulator_in_thread(generation_s=0.2) as emulator:
         for name, value in credentials(emulator).items():
             monkeypatch.setenv(name, value)
         yield emulator

@@ -27,18 +27,17 @@ from ..support.commands import (
     INTERRUPT,
     child,
     command,
-    credentials,
     environment,
     facts,
     names_in,
     paid,
     run,
-    serving,
     statuses,
     terminal,
     wait_until,
     write_jobs,
 )
+from ..support.running_emulator import credentials, emulator_in_thread
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -48,7 +47,7 @@ COLOUR = re.compile(r"\x1b\[[39][0-9;]*m")
 @pytest.fixture
 def service() -> Iterator[Emulator]:
     """A service whose tasks take long enough to be interrupted, three at once."""
-    with serving(generation_s=1.0) as emulator:
+    with emulator_in_thread(generation_s=1.0) as emulator:
         yield emulator
 
 

@@ -14,17 +14,16 @@ from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ..support.commands import (
     child,
-    credentials,
     environment,
     facts,
     run,
-    serving,
     statuses,
     terminal,
     wait_until,
     write_jobs,
 )
 from ..support.ledgers import LEASE_S, Clock, accepted, did, in_doubt, sent, video
+from ..support.running_emulator import credentials, emulator_in_thread
 
 WHEN = r"sent \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -164,7 +163,7 @@ def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_job_that_was_killed_in_the_middle_of_its_post_is_in_doubt_until_it_is_decided(tmp_path: Path) -> None:
     jobs, journal = write_jobs(tmp_path, 1), tmp_path / "batch.db"
-    with serving(generation_s=0.1) as service:
+    with emulator_in_thread(generation_s=0.1) as service:
         service.next_fault("submit", "hang_before")
         env = environment(**credentials(service))
         with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:

@@ -17,7 +17,7 @@ from hailuo_async.emulator import Kind
 
 from ..support.crash_journal import records_in
 from ..support.films import FILM, films, in_short, names_in, read
-from ..support.rawserver import Exchange, serving
+from ..support.rawserver import Exchange, raw_server
 from ..support.service import Line, emulated, finished, job, jobs, refusal, told, until
 from .test_stream import Source, read_into
 
@@ -101,7 +101,7 @@ async def test_a_result_that_has_expired_is_said_so(tmp_path: Path) -> None:
     async def gone(exchange: Exchange) -> None:
         await exchange.reply(403, {})
 
-    async with serving(gone) as server:
+    async with raw_server(gone) as server:
         line = Line()
 
         async def finish_once(request: Request) -> Answer:

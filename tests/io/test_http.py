@@ -14,7 +14,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from hailuo_async._io.http import MAX_ANSWER_BYTES
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
 
-from ..support.rawserver import Behaviour, Exchange, RawServer, response, serving
+from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server, response
 from ..support.service import CONCURRENT, KEY, SUBMIT_PATH, TOO_MANY, finished, job, line_to, request_for, taken
 
 POST = request_for(job())
@@ -29,7 +29,7 @@ async def accept(exchange: Exchange) -> None:
 
 async def answer_of(behaviour: Behaviour, request: Request = POST, timeout_s: float = 5.0) -> tuple[Answer, RawServer]:
     """What the edge makes of a server that behaves so, and what the server saw."""
-    async with serving(behaviour) as server, line_to(server.url) as line:
+    async with raw_server(behaviour) as server, line_to(server.url) as line:
         return await line.send(request, timeout_s), server
 
 
@@ -61,7 +61,7 @@ async def test_a_get_has_no_body_and_no_type() -> None:
 @pytest.mark.parametrize("handed_in", [False, True])
 async def test_queries_share_a_connection_and_each_post_has_its_own(handed_in: bool) -> None:
     async with (
-        serving(accept) as server,
+        raw_server(accept) as server,
         aiohttp.ClientSession() as theirs,
         line_to(server.url, theirs if handed_in else None) as line,
     ):
@@ -85,7 +85,7 @@ async def test_a_server_that_drops_idle_connections_at_the_worst_moment_makes_no
             await accept(exchange)
 
     async with (
-        serving(drop_the_second) as server,
+        raw_server(drop_the_second) as server,
         aiohttp.ClientSession() as theirs,
         line_to(server.url, theirs if handed_in else None) as line,
     ):
@@ -142,7 +142,7 @@ CUTS: dict[str, Behaviour] = {
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
 @pytest.mark.parametrize("handed_in", [False, True])
 async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(cut: Behaviour, handed_in: bool) -> None:
-    async with serving(cut) as server, aiohttp.ClientSession() as theirs:
+    async with raw_server(cut) as server, aiohttp.ClientSession() as theirs:
         async with line_to(server.url, theirs if handed_in else None) as line:
             answer = await line.send(POST, 5)
         await asyncio.sleep(0)
@@ -192,7 +192,7 @@ async def test_an_answer_that_takes_too_long_is_a_doubt(stall: Behaviour) -> Non
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
 @pytest.mark.parametrize("request_", [POST, GET], ids=["POST", "GET"])
 async def test_a_redirect_is_followed_by_nobody(status: int, request_: Request) -> None:
-    async with serving(accept) as elsewhere:
+    async with raw_server(accept) as elsewhere:
 
         async def redirect(exchange: Exchange) -> None:
             await exchange.read_body()
@@ -269,7 +269,7 @@ async def test_a_proxy_that_refuses_to_connect_is_certainly_unsent_and_sees_no_k
     async def refuse(exchange: Exchange) -> None:
         await exchange.reply(403, {})
 
-    async with serving(refuse) as proxy:
+    async with raw_server(refuse) as proxy:
         monkeypatch.setenv("HTTPS_PROXY", proxy.url.replace("http://", "http://user:pass@"))
         async with line_to("https://service.example") as line:
             answer = await line.send(POST, 5)

@@ -23,7 +23,7 @@ from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.wire import Answer, Part, Refusal, Request, Verdict, build_upload
 from hailuo_async.jobs import Job
 
-from ..support.rawserver import Behaviour, Exchange, RawServer, serving
+from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server
 from ..support.service import envelope, job, line_to, picture, refusal, request_for, taken, until
 
 PNG = picture()
@@ -37,7 +37,7 @@ async def accept(exchange: Exchange) -> None:
 
 
 async def answer_of(request: Request, behaviour: Behaviour, timeout_s: float = 5.0) -> tuple[Answer, RawServer]:
-    async with serving(behaviour) as server, line_to(server.url) as line:
+    async with raw_server(behaviour) as server, line_to(server.url) as line:
         return await line.send(request, timeout_s), server
 
 
@@ -98,7 +98,7 @@ async def test_both_frames_arrive_each_in_its_own_field() -> None:
 
 async def test_many_large_bodies_at_once_arrive_whole() -> None:
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
-    async with serving(accept) as server, line_to(server.url) as line:
+    async with raw_server(accept) as server, line_to(server.url) as line:
         answers = await asyncio.gather(*(line.send(request, 20) for _ in range(12)))
     assert [answer.verdict for answer in answers] == [Verdict.ACCEPTED] * 12
     assert {len(post.body) for post in server.posts} == {request.length}
@@ -168,7 +168,7 @@ async def test_a_file_that_is_cut_while_it_is_sent_is_never_accepted_whole(tmp_p
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(path))
     slowly = [_Paused(part) if isinstance(part, Part) else part for part in request.body]
     paused = attrs.evolve(request, body=tuple(each.part() if isinstance(each, _Paused) else each for each in slowly))
-    async with serving(cut_the_file) as server, line_to(server.url) as line:
+    async with raw_server(cut_the_file) as server, line_to(server.url) as line:
         answer = await line.send(paused, 5)
     assert (answer.verdict, type(answer.problem)) == (Verdict.UNSENT, ImageError)
     assert len(server.seen) == 1
@@ -263,7 +263,7 @@ async def test_cancelled_while_an_image_is_read_it_ends_as_cancelled(natively: b
     async def say_nothing(exchange: Exchange) -> None:
         await exchange.reader.read()
 
-    async with slow_part() as slow, serving(say_nothing) as server, line_to(server.url) as line:
+    async with slow_part() as slow, raw_server(say_nothing) as server, line_to(server.url) as line:
         scope = anyio.CancelScope()
 
         async def send() -> None:

@@ -9,7 +9,7 @@ import aiohttp
 from hailuo_async._io.http import Http
 from hailuo_async._rules.wire import Answer, Verdict
 
-from ..support.rawserver import RawServer, serving
+from ..support.rawserver import RawServer, raw_server
 from ..support.service import KEY, SUBMIT_PATH, job, line_to, request_for
 from .test_http import accept, saying
 
@@ -18,7 +18,7 @@ POST = request_for(job())
 
 async def over(make: Callable[[], aiohttp.ClientSession], use: Callable[[Http], Awaitable[Answer]]) -> RawServer:
     """What a well-behaved server saw of a request over a caller's session."""
-    async with serving(accept) as server, make() as theirs, line_to(server.url, theirs) as line:
+    async with raw_server(accept) as server, make() as theirs, line_to(server.url, theirs) as line:
         assert (await use(line)).verdict is Verdict.ACCEPTED
     return server
 
@@ -52,7 +52,7 @@ async def test_a_callers_base_url_is_not_used() -> None:
 
 async def test_a_session_that_raises_for_statuses_raises_nothing_here() -> None:
     async with (
-        serving(saying(500, {})) as server,
+        raw_server(saying(500, {})) as server,
         aiohttp.ClientSession(raise_for_status=True) as theirs,
         line_to(server.url, theirs) as line,
     ):
@@ -60,7 +60,7 @@ async def test_a_session_that_raises_for_statuses_raises_nothing_here() -> None:
 
 
 async def test_a_callers_session_stays_open_and_a_closed_one_sends_nothing() -> None:
-    async with serving(accept) as server, aiohttp.ClientSession() as theirs:
+    async with raw_server(accept) as server, aiohttp.ClientSession() as theirs:
         async with line_to(server.url, theirs) as line:
             await line.send(POST, 5)
         assert not theirs.closed
@@ -80,7 +80,7 @@ async def test_tracing_that_fails_decides_nothing_about_money() -> None:
     early.on_request_start.append(fail)
     late.on_request_end.append(fail)
     verdicts = []
-    async with serving(accept) as server:
+    async with raw_server(accept) as server:
         for traces in (early, late):
             async with aiohttp.ClientSession(trace_configs=[traces]) as theirs, line_to(server.url, theirs) as line:
                 verdicts.append((await line.send(POST, 5)).verdict)

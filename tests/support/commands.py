@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from anyio.from_thread import start_blocking_portal
 from click.testing import CliRunner, Result
 from PIL import Image
 
@@ -28,18 +27,6 @@ ROOT = Path(__file__).parent.parent.parent
 #: A child that has not come so far by then hangs.
 PATIENCE_S = 30.0
 INTERRUPT = "\x03"
-
-
-@contextlib.contextmanager
-def serving(**settings: Any) -> Iterator[Emulator]:
-    """A service, in a thread of its own."""
-    emulator = Emulator(spread=0, **settings)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
-        yield emulator
-
-
-def credentials(service: Emulator) -> dict[str, str]:
-    return {"MODELLIX_API_KEY": service.api_key, "MODELLIX_BASE_URL": service.url}
 
 
 def write_jobs(folder: Path, count: int, image: str = "https://example.com/cat.jpg") -> Path:

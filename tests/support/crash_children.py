@@ -18,7 +18,7 @@ import attrs
 
 from hailuo_async import emulator
 
-from .rawserver import Exchange, RawServer, serving
+from .rawserver import Exchange, RawServer, raw_server
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,7 +146,7 @@ async def staged(hook: Hook, **settings: Any) -> AsyncIterator[Stage]:
     """A ``Stage`` on a free port of this machine."""
     chosen = {"requests_per_minute": None, "generation_s": 0.1, "video_size": 400_000, **settings}
     stage = Stage(emulator.Service(**chosen), hook)
-    async with serving(stage.answer) as server:
+    async with raw_server(stage.answer) as server:
         stage.server = server
         stage.service.origin = server.url
         yield stage

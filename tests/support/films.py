@@ -13,7 +13,7 @@ import attrs
 from hailuo_async import AsyncSession, ImageToVideo, Outcome, Success
 from hailuo_async._rules.wire import Answer, Request
 
-from .rawserver import Exchange, RawServer, serving
+from .rawserver import Exchange, RawServer, raw_server
 from .service import Line, asked_about, finished, told
 
 FILM = bytes(range(256)) * 40
@@ -56,7 +56,7 @@ async def films(*, slow: bool = False) -> AsyncIterator[Films]:
         await may_go_on.wait()
         await exchange.send(FILM[100:])
 
-    async with serving(show) as server:
+    async with raw_server(show) as server:
         here = Films(server, may_go_on)
         yield here
 

@@ -101,7 +101,7 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def serving(behaviour: Behaviour) -> AsyncIterator[RawServer]:
+async def raw_server(behaviour: Behaviour) -> AsyncIterator[RawServer]:
     """A ``RawServer`` on a free port of this machine."""
     raw = RawServer(behaviour)
     server = await asyncio.start_server(raw.hear, "127.0.0.1", 0, limit=2**20)

@@ -14,17 +14,17 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
 import attrs
-from anyio.from_thread import start_blocking_portal
 
 from hailuo_async import Status
 from hailuo_async.emulator import Emulator
 
+from .running_emulator import credentials
 from .service import picture
 
 ROOT = Path(__file__).parents[2]
@@ -49,15 +49,6 @@ SERVERS: dict[str, tuple[str, Sequence[str]]] = {
 PICTURE = picture()
 
 T = TypeVar("T")
-
-
-@contextlib.contextmanager
-def emulating(**settings: Any) -> Iterator[Emulator]:
-    """The emulator, in a thread of its own."""
-    given: dict[str, Any] = {"generation_s": 0.2, "spread": 0, "requests_per_minute": None, "max_running": 50}
-    emulator = Emulator(**(given | settings))
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
-        yield emulator
 
 
 # --- Servers ----------------------------------------------------------------------------------------------------------
@@ -114,7 +105,7 @@ class Server:
 
 
 @contextlib.asynccontextmanager
-async def serving(name: str, folder: Path, emulator: Emulator, **changes: str) -> AsyncIterator[Server]:
+async def app_running(name: str, folder: Path, emulator: Emulator, **changes: str) -> AsyncIterator[Server]:
     """The app of that name, serving from ``folder``, stopped at the end. ``changes`` are to settings of the blocks."""
     app, command = SERVERS[name]
     studio = STUDIO
@@ -123,17 +114,12 @@ async def serving(name: str, folder: Path, emulator: Emulator, **changes: str) -
         assert count == 1
     await anyio.Path(folder / "studio.py").write_text(studio, "utf-8")
     await anyio.Path(folder / "app.py").write_text(app, "utf-8")
-    server = Server(command, folder, {**os.environ, **environment(emulator), "PYTHONPATH": f"{folder}:{ROOT}"})
+    server = Server(command, folder, {**os.environ, **credentials(emulator), "PYTHONPATH": f"{folder}:{ROOT}"})
     await server.start()
     try:
         yield server
     finally:
         await server.end()
-
-
-def environment(emulator: Emulator) -> dict[str, str]:
-    """What leads a session to the emulator."""
-    return {"MODELLIX_API_KEY": emulator.api_key, "MODELLIX_BASE_URL": emulator.url}
 
 
 # --- Visitors ---------------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ FOREVER_S = 1000.0
 
 
 @asynccontextmanager
-async def serving(options: Options) -> AsyncIterator[tuple[Works, aiohttp.ClientSession]]:
+async def peer_server(options: Options) -> AsyncIterator[tuple[Works, aiohttp.ClientSession]]:
     works = Works(options)
     server = await asyncio.get_running_loop().create_server(lambda: Connection(works), "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
@@ -61,7 +61,7 @@ async def get(http: aiohttp.ClientSession, path: str) -> Any:
 )
 async def test_a_task_runs_until_its_time_is_over(submit: str, query: str, running: list[str], done: list[str]) -> None:
     for pending_s, (*keys, word) in ((FOREVER_S, running), (0.0, done)):
-        async with serving(Options(pending_s=pending_s)) as (_, http):
+        async with peer_server(Options(pending_s=pending_s)) as (_, http):
             assert "task-1" in json.dumps(await post(http, submit, "job 0"))
             found = await get(http, query)
         for key in keys:
@@ -70,7 +70,7 @@ async def test_a_task_runs_until_its_time_is_over(submit: str, query: str, runni
 
 
 async def test_the_ledger_counts_what_was_asked_for_and_knows_the_tasks_of_each_job() -> None:
-    async with serving(Options()) as (works, http):
+    async with peer_server(Options()) as (works, http):
         await post(http, MODELLIX, "job 7")
         await post(http, "/openai/videos", "job 8, a cat")
         await post(http, "/fal/a/model", "job 7")
@@ -88,7 +88,7 @@ async def test_the_ledger_counts_what_was_asked_for_and_knows_the_tasks_of_each_
 
 
 async def test_a_lost_answer_is_that_of_a_job_that_was_accepted() -> None:
-    async with serving(Options(lost_answers=1)) as (works, http):
+    async with peer_server(Options(lost_answers=1)) as (works, http):
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await post(http, MODELLIX, "job 0")
         assert (await post(http, MODELLIX, "job 0"))["data"]["task_id"] == "task-2"
@@ -96,7 +96,7 @@ async def test_a_lost_answer_is_that_of_a_job_that_was_accepted() -> None:
 
 
 async def test_a_query_of_each_task_fails_as_often_as_it_was_told_to() -> None:
-    async with serving(Options(pending_s=0.0, failed_queries=1)) as (_, http):
+    async with peer_server(Options(pending_s=0.0, failed_queries=1)) as (_, http):
         for task in ("task-1", "task-2"):
             await post(http, MODELLIX, "job 0")
             statuses = []
@@ -107,14 +107,14 @@ async def test_a_query_of_each_task_fails_as_often_as_it_was_told_to() -> None:
 
 
 async def test_a_post_that_prefers_to_wait_is_held_until_the_video_is_there() -> None:
-    async with serving(Options(pending_s=0.05)) as (_, http):
+    async with peer_server(Options(pending_s=0.05)) as (_, http):
         held = await post(http, REPLICATE, "job 0", Prefer="wait")
         assert (held["status"], held["output"]) == ("succeeded", "https://videos.invalid/task-1.mp4")
 
 
 @pytest.mark.parametrize(("path", "word"), [(REPLICATE, "starting"), ("/openai/videos", "queued")])
 async def test_a_post_is_not_held_for_longer_than_the_service_does_nor_where_it_does_not(path: str, word: str) -> None:
-    async with serving(Options(pending_s=FOREVER_S)) as (_, http):
+    async with peer_server(Options(pending_s=FOREVER_S)) as (_, http):
         assert (await post(http, path, "job 0", Prefer="wait"))["status"] == word
 
 

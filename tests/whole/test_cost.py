@@ -29,7 +29,7 @@ from hailuo_async import AsyncSession, Failure, HailuoError
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
 
-from ..support.rawserver import Exchange, serving
+from ..support.rawserver import Exchange, raw_server
 from ..support.service import finished, jobs, taken
 
 ROOM = 1.25
@@ -168,7 +168,7 @@ async def over_http(count: int) -> None:
         said = taken(f"task-{next(numbers)}") if is_post else finished(exchange.path.rpartition("/")[2])
         await exchange.reply(200, said)
 
-    async with serving(answer) as server:
+    async with raw_server(answer) as server:
         async with AsyncSession(api_key="key", base_url=server.url, poll_interval=(0.01, 0.01)) as session:
             await stream(session, count)
         assert len(server.seen) == 2 * count

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
-from anyio.from_thread import start_blocking_portal
 from PIL import Image
 
 import hailuo_async
 from hailuo_async import AsyncSession, HailuoError, Journal, SessionEvent
 from hailuo_async.emulator import Emulator
+
+from ..support.running_emulator import credentials, emulator_in_thread
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -54,8 +55,7 @@ BLOCKS = dict(zip(_NAMES, blocks("python"), strict=True))
 @pytest.fixture
 def service() -> Iterator[Emulator]:
     """The emulator, in a thread of its own."""
-    emulator = Emulator(generation_s=0.2, spread=0)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
+    with emulator_in_thread() as emulator:
         yield emulator
 
 
@@ -72,8 +72,7 @@ def environment(service: Emulator) -> dict[str, str]:
     return {
         **os.environ,
         "PYTHONPATH": str(ROOT),
-        "MODELLIX_API_KEY": service.api_key,
-        "MODELLIX_BASE_URL": service.url,
+        **credentials(service),
     }
 
 

@@ -26,7 +26,7 @@ from hailuo_async import (
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Emulator
 
-from ..support.rawserver import Exchange, serving
+from ..support.rawserver import Exchange, raw_server
 from ..support.service import KEY, Line, asked_about, envelope, job, jobs, picture, running, taken, told, until
 
 FAST = {"generation_s": 0.02, "spread": 0.0, "max_running": None, "requests_per_minute": None}
@@ -358,13 +358,13 @@ async def test_a_redirected_submit_is_in_doubt_and_the_key_stays_home() -> None:
     async def listen(exchange: Exchange) -> None:
         await exchange.reply(200, taken())
 
-    async with serving(listen) as elsewhere:
+    async with raw_server(listen) as elsewhere:
 
         async def redirect(exchange: Exchange) -> None:
             await exchange.read_body()
             await exchange.reply(307, {}, {"Location": elsewhere.url})
 
-        async with serving(redirect) as server, AsyncSession(api_key=KEY, base_url=server.url) as session:
+        async with raw_server(redirect) as server, AsyncSession(api_key=KEY, base_url=server.url) as session:
             with pytest.raises(SubmissionUnknownError):
                 await session.generate(job())
         assert len(server.posts) == 1
@@ -375,7 +375,7 @@ async def test_a_query_url_elsewhere_is_not_asked_at() -> None:
     async def listen(exchange: Exchange) -> None:
         await exchange.reply(404, {})
 
-    async with serving(listen) as elsewhere:
+    async with raw_server(listen) as elsewhere:
 
         async def serve(exchange: Exchange) -> None:
             await exchange.read_body()
@@ -385,7 +385,7 @@ async def test_a_query_url_elsewhere_is_not_asked_at() -> None:
             await exchange.reply(200, envelope(data))
 
         async with (
-            serving(serve) as server,
+            raw_server(serve) as server,
             AsyncSession(api_key=KEY, base_url=server.url, poll_interval=(0.01, 0.1)) as session,
         ):
             await session.generate(job())

@@ -267,13 +267,13 @@ async def test_no_log_and_no_repr_ever_holds_the_key_or_a_signed_url(
 
 
 async def test_a_key_that_the_service_repeats_is_not_passed_on(caplog: pytest.LogCaptureFixture) -> None:
-    from ..support.rawserver import Exchange, serving
+    from ..support.rawserver import Exchange, raw_server
 
     async def refuse(exchange: Exchange) -> None:
         await exchange.read_body()
         await exchange.reply(401, refusal(401, f"Authentication failed: {KEY}"))
 
-    async with serving(refuse) as server, AsyncSession(api_key=KEY, base_url=server.url) as session:
+    async with raw_server(refuse) as server, AsyncSession(api_key=KEY, base_url=server.url) as session:
         with pytest.raises(HailuoError) as caught:
             await session.generate(job())
     assert KEY not in str(caught.value) + caplog.text

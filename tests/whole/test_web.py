@@ -25,6 +25,7 @@ from hailuo_async import HailuoError, JournalState
 from hailuo_async.emulator import Emulator, Fault, Kind
 
 from ..support.crash_journal import states_in
+from ..support.running_emulator import credentials, emulator_in_thread
 from ..support.service import until
 from ..support.web import (
     AIOHTTP,
@@ -34,15 +35,15 @@ from ..support.web import (
     STUDIO,
     Crowd,
     Server,
-    emulating,
-    environment,
+    app_running,
     form,
     hang_up_in_the_body,
-    serving,
     told_by,
     visiting,
 )
 
+#: An emulator that never makes a visitor wait for a slot or for the next minute.
+ROOMY: dict[str, Any] = {"requests_per_minute": None, "max_running": 50}
 VISITORS = 189  # a third of them hang up
 CRLF = "a\r\ncat"  # as a browser sends the lines of a text
 
@@ -51,7 +52,7 @@ on_both = pytest.mark.parametrize("name", SERVERS)
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    with emulating() as emulator:
+    with emulator_in_thread(**ROOMY) as emulator:
         yield emulator
 
 
@@ -60,7 +61,7 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, emulator: Emulator) 
     """What both apps share, imported here."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    for variable, value in environment(emulator).items():
+    for variable, value in credentials(emulator).items():
         monkeypatch.setenv(variable, value)
     (tmp_path / "studio.py").write_text(STUDIO, "utf-8")
     yield importlib.import_module("studio")
@@ -150,7 +151,7 @@ async def files_in(folder: Path) -> list[str]:
 @on_both
 async def test_a_picture_becomes_a_video_that_is_passed_on(name: str, tmp_path: Path, emulator: Emulator) -> None:
     emulator.service.video_size = 700_000
-    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+    async with app_running(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
         assert await answer_to(client, f"{url}/health") == (200, {"status": "ok"})
         job = f"{url}/videos/{await asked(client, url, CRLF)}"
@@ -188,7 +189,7 @@ async def test_what_cannot_be_a_job_is_refused_and_nothing_is_kept_of_it(
         "no image": (aiohttp.FormData({"prompt": "a cat"}), 422),
         "words in a file": (words_in_a_file(), 422),
     }
-    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+    async with app_running(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
         for data, status in bad.values():
             async with client.post(f"{url}/videos", data=data) as answer:
@@ -209,7 +210,7 @@ async def test_what_cannot_be_a_job_is_refused_and_nothing_is_kept_of_it(
 async def test_a_video_that_cannot_be_had_has_the_status_of_its_error(
     name: str, tmp_path: Path, emulator: Emulator
 ) -> None:
-    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+    async with app_running(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
 
         async def ends(prompt: str) -> tuple[str, int, Any]:
@@ -234,7 +235,7 @@ async def test_a_video_that_cannot_be_had_has_the_status_of_its_error(
 @on_both
 async def test_a_full_queue_is_busy_and_says_when_to_come_back(name: str, tmp_path: Path, emulator: Emulator) -> None:
     emulator.service.max_running = 0
-    async with serving(name, tmp_path, emulator, max_queued="2") as server, visiting() as client:
+    async with app_running(name, tmp_path, emulator, max_queued="2") as server, visiting() as client:
         url, accepted, status = await server.url(), -1, 202
         while status == 202:
             accepted += 1
@@ -266,8 +267,8 @@ def test_every_error_has_the_status_that_the_readme_gives_it(studio: ModuleType)
 @pytest.mark.slow
 async def test_what_one_process_accepted_another_finds_and_passes_on(tmp_path: Path, emulator: Emulator) -> None:
     async with (
-        serving("aiohttp", tmp_path, emulator) as one,
-        serving("aiohttp", tmp_path, emulator) as other,
+        app_running("aiohttp", tmp_path, emulator) as one,
+        app_running("aiohttp", tmp_path, emulator) as other,
         visiting() as client,
     ):
         jobs = [await asked(client, await one.url(), f"job {number}") for number in range(4)]
@@ -284,7 +285,7 @@ async def test_what_waited_when_it_was_killed_is_sent_when_it_is_up_again_before
     tmp_path: Path, emulator: Emulator
 ) -> None:
     emulator.service.max_running = 0
-    async with serving("aiohttp", tmp_path, emulator) as server, visiting() as client:
+    async with app_running("aiohttp", tmp_path, emulator) as server, visiting() as client:
         for number in range(40):  # more than a stream pulls ahead
             await asked(client, await server.url(), f"job {number}")
         await server.end(signal.SIGKILL)
@@ -300,8 +301,8 @@ async def test_what_waited_when_it_was_killed_is_sent_when_it_is_up_again_before
 async def test_every_video_that_was_accepted_is_delivered_through_a_stop_and_a_kill_and_paid_for_once(
     name: str, tmp_path: Path
 ) -> None:
-    with emulating(video_size=600_000) as emulator:
-        async with serving(name, tmp_path, emulator) as server, visiting() as client:
+    with emulator_in_thread(**ROOMY, video_size=600_000) as emulator:
+        async with app_running(name, tmp_path, emulator) as server, visiting() as client:
             crowd = Crowd(server, client)
             torn = await outlive_a_stop_and_a_kill(crowd, server, emulator, tmp_path / "videos.db", VISITORS)
             check_what_came_of_it(crowd, emulator, torn)
@@ -351,7 +352,7 @@ async def test_a_stop_ends_in_its_time_whoever_waits_and_a_post_that_hangs_is_in
     tmp_path: Path, emulator: Emulator
 ) -> None:
     emulator.next_fault(Kind.SUBMIT, Fault.HANG)
-    async with serving("fastapi", tmp_path, emulator, grace="1") as server, visiting() as client:
+    async with app_running("fastapi", tmp_path, emulator, grace="1") as server, visiting() as client:
         url = await server.url()
         job = await asked(client, url)
         async with client.get(f"{url}/videos/{job}/events"):
@@ -401,7 +402,7 @@ async def test_a_visitor_who_hangs_up_frees_his_waiter_and_nothing_else(
 @on_both
 async def test_while_many_wait_the_health_is_told_at_once(name: str, tmp_path: Path, emulator: Emulator) -> None:
     emulator.service.generation_s = 600
-    async with serving(name, tmp_path, emulator) as server, visiting() as client:
+    async with app_running(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
         job = await begun(client, url)
         watching = [await client.get(f"{job}/events") for _ in range(VISITORS)]

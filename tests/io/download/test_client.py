@@ -80,7 +80,7 @@ class Shelf:
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncGenerator[str, None]:
+async def film_host(answer: Answer) -> AsyncGenerator[str, None]:
     """``answer`` on a socket of this machine; gives the URL of a film there, with a secret in its query."""
     runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
     await runner.setup()
@@ -134,7 +134,7 @@ async def refused(downloads: Downloads, url: str, target: Path, **options: Any) 
 
 
 async def test_a_video_arrives_byte_for_byte_and_leaves_nothing_beside_it(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(Shelf()) as url:
+    async with film_host(Shelf()) as url:
         assert await downloads.fetch(url, tmp_path / "cat.mp4") == tmp_path / "cat.mp4"
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
@@ -149,7 +149,7 @@ async def test_the_host_is_told_nothing_but_what_is_wanted(tmp_path: Path) -> No
         assert request.raw_path == "/films/b.mp4?sig=%2b"
         return web.Response(body=BODY)
 
-    async with contextlib.aclosing(Downloads(allow_private_network=True)) as downloads, serving(answer) as url:
+    async with contextlib.aclosing(Downloads(allow_private_network=True)) as downloads, film_host(answer) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert [set(headers) for headers in seen] == [{"Host", "Accept", "Accept-Encoding", "User-Agent"}] * 3
     assert {headers["Accept-Encoding"] for headers in seen} == {"identity"}
@@ -158,7 +158,7 @@ async def test_the_host_is_told_nothing_but_what_is_wanted(tmp_path: Path) -> No
 async def test_a_file_that_exists_is_refused_before_anything_is_asked_for(downloads: Downloads, tmp_path: Path) -> None:
     target = tmp_path / "cat.mp4"
     await anyio.Path(target).write_bytes(b"old")
-    async with serving(shelf := Shelf()) as url:
+    async with film_host(shelf := Shelf()) as url:
         assert await refused(downloads, url, target) == "cannot be written: File exists"
         assert shelf.asked == []
         assert await files(tmp_path) == {"cat.mp4": b"old"}
@@ -174,7 +174,7 @@ async def test_a_file_that_appears_meanwhile_is_not_overwritten(downloads: Downl
         await anyio.Path(target).write_bytes(b"new")
         return await shelf(request)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
         assert await refused(downloads, url, target) == "cannot be written: File exists"
     found = await files(tmp_path)
     assert (found["cat.mp4"], found["cat.mp4.part"]) == (b"new", BODY)
@@ -187,7 +187,7 @@ async def test_a_file_that_appears_meanwhile_is_not_overwritten(downloads: Downl
 async def test_where_nothing_can_be_written_nothing_is_asked_for(
     target: str, reason: str, downloads: Downloads, tmp_path: Path
 ) -> None:
-    async with serving(shelf := Shelf()) as url:
+    async with film_host(shelf := Shelf()) as url:
         assert await refused(downloads, url, tmp_path / target) == f"cannot be written: {reason}"
     assert shelf.asked == []
     assert await files(tmp_path) == {}
@@ -211,7 +211,7 @@ def files_end_at(size: int) -> Iterator[None]:
 
 
 async def test_what_fits_on_a_full_disk_is_kept_to_go_on_with(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(shelf := Shelf()) as url:
+    async with film_host(shelf := Shelf()) as url:
         with files_end_at(600_000):
             assert await refused(downloads, url, tmp_path / "cat.mp4") == "cannot be written: File too large"
         assert (await files(tmp_path))["cat.mp4.part"] == BODY[:600_000]
@@ -221,7 +221,7 @@ async def test_what_fits_on_a_full_disk_is_kept_to_go_on_with(downloads: Downloa
 
 
 async def test_a_cut_download_goes_on_where_it_was(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(shelf := Shelf(cuts=[900_000, 300_000])) as url:
+    async with film_host(shelf := Shelf(cuts=[900_000, 300_000])) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     first, second = shelf.resumed_at()
     assert 0 < first <= 900_000
@@ -234,14 +234,14 @@ async def test_a_cut_download_goes_on_where_it_was(downloads: Downloads, tmp_pat
 async def test_without_a_strong_validator_a_cut_download_begins_anew(
     etag: str | None, downloads: Downloads, tmp_path: Path
 ) -> None:
-    async with serving(shelf := Shelf(etag=etag, cuts=[900_000])) as url:
+    async with film_host(shelf := Shelf(etag=etag, cuts=[900_000])) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert shelf.asked == [(None, None), (None, None)]
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
 
 async def test_a_host_without_ranges_sends_all_of_it_again(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(shelf := Shelf(ranges=False, cuts=[900_000])) as url:
+    async with film_host(shelf := Shelf(ranges=False, cuts=[900_000])) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert shelf.resumed_at() != [0]
     assert await files(tmp_path) == {"cat.mp4": BODY}
@@ -258,7 +258,7 @@ async def test_a_film_that_changes_between_two_tries_is_never_mixed(
             shelf.body, shelf.etag = OTHER, '"v2"'
         return await shelf(request)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert await files(tmp_path) == {"cat.mp4": OTHER}
 
@@ -271,13 +271,13 @@ async def test_a_refused_range_begins_anew(downloads: Downloads, tmp_path: Path)
             return web.Response(status=416)
         return await shelf(request)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
 
 async def test_a_later_download_goes_on_with_what_an_earlier_one_left(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(shelf := Shelf(cuts=[700_000, 10, 10, 10])) as url:
+    async with film_host(shelf := Shelf(cuts=[700_000, 10, 10, 10])) as url:
         reason = await refused(downloads, url, tmp_path / "cat.mp4")
         assert re.fullmatch(r"ClientPayloadError, at the last of 4 tries", reason)
         left = await files(tmp_path)
@@ -289,7 +289,7 @@ async def test_a_later_download_goes_on_with_what_an_earlier_one_left(downloads:
 
 
 async def test_a_download_of_another_task_does_not_go_on_with_it(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(shelf := Shelf(cuts=[700_000, 10, 10, 10])) as url:
+    async with film_host(shelf := Shelf(cuts=[700_000, 10, 10, 10])) as url:
         await refused(downloads, url, tmp_path / "cat.mp4")
         await downloads.fetch(url, tmp_path / "cat.mp4", task_id="task-2")
     assert shelf.asked[-1] == (None, None)
@@ -351,7 +351,7 @@ async def test_a_chunked_body_is_whole_when_its_last_chunk_came(downloads: Downl
 async def test_an_answer_without_a_video_is_refused_and_leaves_nothing(
     answer: dict[str, Any], reason: str, downloads: Downloads, tmp_path: Path
 ) -> None:
-    async with serving(giving(**answer)) as url:
+    async with film_host(giving(**answer)) as url:
         assert await refused(downloads, url, tmp_path / "cat.mp4") == reason
     assert await files(tmp_path) == {}
 
@@ -362,7 +362,7 @@ async def test_a_page_in_place_of_the_rest_does_not_cost_what_was_there(download
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(text="log in", content_type="text/html") if shelf.asked else await shelf(request)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
         assert "a page" in await refused(downloads, url, tmp_path / "cat.mp4")
     assert sorted(await files(tmp_path)) == ["cat.mp4.part", "cat.mp4.part.json"]
 
@@ -373,13 +373,13 @@ async def test_a_host_that_is_busy_for_a_moment_is_asked_again(downloads: Downlo
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(status=statuses.pop()) if statuses else await shelf(request)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
 
 async def test_where_nobody_listens_the_error_says_so(downloads: Downloads, tmp_path: Path) -> None:
-    async with serving(Shelf()) as url:
+    async with film_host(Shelf()) as url:
         pass
     reason = await refused(downloads, url, tmp_path / "cat.mp4")
     assert re.fullmatch(r"ClientConnectorError, Connect call failed \(.*\), at the last of 4 tries", reason)
@@ -397,7 +397,7 @@ async def test_an_expired_url_is_asked_for_anew_once(status: int, downloads: Dow
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await shelf(request) if "fresh" in request.query_string else web.Response(status=status)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
 
         async def refresh() -> str:
             return f"{url}&fresh"
@@ -422,7 +422,7 @@ async def test_a_new_url_of_the_same_film_goes_on_and_one_of_another_begins_anew
             fresh = "fresh" in request.query_string or not shelf.asked
             return await shelf(request) if fresh else web.Response(status=403)
 
-        async with serving(answer) as url:
+        async with film_host(answer) as url:
 
             async def refresh(new: str = f"{url.replace('cat.mp4', place)}&fresh") -> str:
                 return new
@@ -436,7 +436,7 @@ async def test_what_asking_for_a_new_url_raises_is_raised(downloads: Downloads, 
     async def refresh() -> str:
         raise TaskExpiredError(task_id="task-1")
 
-    async with serving(giving(status=404)) as url:
+    async with film_host(giving(status=404)) as url:
         with pytest.raises(TaskExpiredError):
             await downloads.fetch(url, tmp_path / "cat.mp4", refresh=refresh)
     assert await files(tmp_path) == {}
@@ -459,10 +459,10 @@ def _b64(algorithm: str, body: bytes) -> str:
 async def test_a_checksum_that_is_given_is_checked_over_the_whole_file(
     header: str, form: str, algorithm: str, downloads: Downloads, tmp_path: Path
 ) -> None:
-    async with serving(Shelf(headers={header: form.format(_b64(algorithm, BODY))}, cuts=[700_000])) as url:
+    async with film_host(Shelf(headers={header: form.format(_b64(algorithm, BODY))}, cuts=[700_000])) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert await files(tmp_path) == {"cat.mp4": BODY}
-    async with serving(shelf := Shelf(headers={header: form.format(_b64(algorithm, OTHER))})) as url:
+    async with film_host(shelf := Shelf(headers={header: form.format(_b64(algorithm, OTHER))})) as url:
         reason = await refused(downloads, url, tmp_path / "dog.mp4")
     assert reason == f"its {algorithm} is not the one that the server told"
     assert len(shelf.asked) == 1
@@ -473,7 +473,7 @@ async def test_a_checksum_told_before_a_cut_is_checked_by_the_download_that_goes
     downloads: Downloads, tmp_path: Path
 ) -> None:
     shelf = Shelf(headers={"Content-MD5": _b64("md5", OTHER)}, cuts=[700_000, 10, 10, 10])
-    async with serving(shelf) as url:
+    async with film_host(shelf) as url:
         await refused(downloads, url, tmp_path / "cat.mp4")
         shelf.headers = {"Content-MD5": _b64("md5", b"of the rest")}
         assert "its md5 is not" in await refused(downloads, url, tmp_path / "cat.mp4")
@@ -483,7 +483,7 @@ async def test_a_checksum_told_before_a_cut_is_checked_by_the_download_that_goes
 async def test_more_than_max_bytes_is_refused_from_the_head_or_as_it_comes(
     downloads: Downloads, tmp_path: Path
 ) -> None:
-    async with serving(Shelf()) as url:
+    async with film_host(Shelf()) as url:
         reason = await refused(downloads, url, tmp_path / "cat.mp4", max_bytes=1_499_999)
         assert reason == "it has 1500000 bytes, more than 1499999"
         await downloads.fetch(url, tmp_path / "cat.mp4", max_bytes=1_500_000)
@@ -494,7 +494,7 @@ async def test_more_than_max_bytes_is_refused_from_the_head_or_as_it_comes(
         while True:
             await response.write(BODY)
 
-    async with serving(endless) as url:
+    async with film_host(endless) as url:
         reason = await refused(downloads, url, tmp_path / "dog.mp4", max_bytes=3_000_000)
     assert reason == "it is larger than 3000000 bytes"
     assert await files(tmp_path) == {"cat.mp4": BODY}
@@ -524,7 +524,7 @@ async def test_a_connection_that_brings_nothing_is_cut_and_gone_on_with(tmp_path
         return await (shelf if "Range" in request.headers else stalling)(request)
 
     downloads = Downloads(allow_private_network=True, waits_s=(0.0,) * 9, stall_s=0.1)
-    async with serving(answer) as url, contextlib.aclosing(downloads):
+    async with film_host(answer) as url, contextlib.aclosing(downloads):
         await downloads.fetch(url, tmp_path / "cat.mp4")
         stalling.go_on.set()
     assert await files(tmp_path) == {"cat.mp4": BODY}
@@ -534,7 +534,7 @@ async def test_a_download_that_takes_too_long_is_an_error_and_a_later_one_is_not
     downloads: Downloads, tmp_path: Path
 ) -> None:
     stalling = Stalling()
-    async with serving(stalling) as url:
+    async with film_host(stalling) as url:
         assert await refused(downloads, url, tmp_path / "cat.mp4", timeout_s=0.2) == "not whole within 0.2 s"
         stalling.go_on.set()
         await downloads.fetch(url, tmp_path / "cat.mp4", task_id="task-1")
@@ -549,7 +549,7 @@ async def test_a_cancelled_download_keeps_what_it_has_and_a_later_one_goes_on(
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await (shelf if "Range" in request.headers else stalling)(request)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
         task = asyncio.ensure_future(downloads.fetch(url, tmp_path / "cat.mp4"))
         await stalling.waits.wait()
         while not (await anyio.Path(tmp_path / "cat.mp4.part").stat()).st_size:
@@ -568,7 +568,7 @@ async def test_a_cancelled_download_keeps_what_it_has_and_a_later_one_goes_on(
 async def test_cancelling_a_download_that_has_hardly_begun_does_not_cost_what_was_there(
     downloads: Downloads, tmp_path: Path
 ) -> None:
-    async with serving(Shelf(cuts=[700_000, 10, 10, 10])) as url:
+    async with film_host(Shelf(cuts=[700_000, 10, 10, 10])) as url:
         await refused(downloads, url, tmp_path / "cat.mp4")
         left = await files(tmp_path)
         task = asyncio.ensure_future(downloads.fetch(url, tmp_path / "cat.mp4", task_id="task-1"))
@@ -605,7 +605,7 @@ async def test_a_thread_is_waited_for_however_often_its_download_is_cancelled(ti
 async def test_of_two_downloads_to_one_file_the_second_is_refused(downloads: Downloads, tmp_path: Path) -> None:
     stalling = Stalling()
     other = Downloads(allow_private_network=True)
-    async with serving(stalling) as url, contextlib.aclosing(other), anyio.create_task_group() as group:
+    async with film_host(stalling) as url, contextlib.aclosing(other), anyio.create_task_group() as group:
         group.start_soon(downloads.fetch, url, tmp_path / "cat.mp4")
         await stalling.waits.wait()
         assert await refused(downloads, url, tmp_path / "cat.mp4") == "another download writes it"
@@ -626,7 +626,7 @@ async def test_twenty_downloads_at_once_are_all_whole_though_a_fifth_is_cut(
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await shelves[request.path](request)
 
-    async with serving(answer) as url, anyio.create_task_group() as group:
+    async with film_host(answer) as url, anyio.create_task_group() as group:
         for path in bodies:
             group.start_soon(downloads.fetch, url.replace("/films/cat.mp4", path), tmp_path / path[1:])
     assert await files(tmp_path) == {path[1:]: body for path, body in bodies.items()}
@@ -687,14 +687,14 @@ async def test_a_redirect_to_a_private_address_is_refused(place: str, tmp_path: 
     downloads = Downloads(
         allow_private_network=False, reach=NEARLY_PUBLIC, make_resolver=lambda: Rebinding(["192.168.1.1"])
     )
-    async with serving(answer) as url, contextlib.aclosing(downloads):
+    async with film_host(answer) as url, contextlib.aclosing(downloads):
         assert "is not a public address" in await refused(downloads, url, tmp_path / "cat.mp4")
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
 
 async def test_a_name_that_is_public_at_first_and_private_when_connected_to_again_is_refused(tmp_path: Path) -> None:
-    async with serving(shelf := Shelf(cuts=[700_000])) as url:
+    async with film_host(shelf := Shelf(cuts=[700_000])) as url:
         downloads = Downloads(
             allow_private_network=False,
             reach=NEARLY_PUBLIC,
@@ -714,7 +714,7 @@ async def test_through_a_proxy_the_proxy_is_asked_and_the_url_is_still_checked(t
         asked.append(request.raw_path)
         return await shelf(request)
 
-    async with serving(proxy) as url:
+    async with film_host(proxy) as url:
         downloads = Downloads(allow_private_network=False, proxy=url.partition("/films")[0], reach=NEARLY_PUBLIC)
         async with contextlib.aclosing(downloads):
             await downloads.fetch("http://x.example/cat.mp4?sig=1", tmp_path / "cat.mp4")
@@ -730,13 +730,13 @@ async def read(stream: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> byt
 
 async def test_a_stream_passes_all_bytes_on_and_goes_on_after_a_cut(downloads: Downloads) -> None:
     shelf = Shelf(headers={"Content-MD5": _b64("md5", BODY)}, cuts=[900_000])
-    async with serving(shelf) as url:
+    async with film_host(shelf) as url:
         assert await read(downloads.stream(url)) == BODY
     assert shelf.resumed_at()[0] > 0
 
 
 async def test_a_stream_without_a_video_fails_before_its_reader_has_begun(downloads: Downloads) -> None:
-    async with serving(giving(status=403)) as url:
+    async with film_host(giving(status=403)) as url:
         with pytest.raises(DownloadError) as caught:
             async with downloads.stream(url, task_id="task-1"):
                 pytest.fail("there is nothing to read")
@@ -754,7 +754,7 @@ async def test_a_stream_without_a_video_fails_before_its_reader_has_begun(downlo
 async def test_a_stream_that_is_no_video_after_all_ends_with_an_error(
     shelf: Shelf, reason: str, downloads: Downloads
 ) -> None:
-    async with serving(shelf) as url:
+    async with film_host(shelf) as url:
         with pytest.raises(DownloadError) as caught:
             await read(downloads.stream(url))
     assert caught.value.reason == reason
@@ -762,7 +762,7 @@ async def test_a_stream_that_is_no_video_after_all_ends_with_an_error(
 
 async def test_a_stream_can_be_left_at_any_piece(downloads: Downloads) -> None:
     stalling = Stalling()
-    async with serving(stalling) as url:
+    async with film_host(stalling) as url:
         async with downloads.stream(url) as pieces:
             assert BODY.startswith(await anext(pieces))
         stalling.go_on.set()
@@ -774,7 +774,7 @@ async def test_a_stream_may_use_a_fresh_url_and_has_a_limit(downloads: Downloads
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await shelf(request) if "fresh" in request.query_string else web.Response(status=403)
 
-    async with serving(answer) as url:
+    async with film_host(answer) as url:
 
         async def refresh() -> str:
             return f"{url}&fresh"

@@ -26,7 +26,7 @@ from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Emulator, Fault, FaultRates, Faults, Kind
 
 from ...support.leftovers import sockets
-from ...support.rawserver import Exchange, serving
+from ...support.rawserver import Exchange, raw_server
 from ...support.service import Line, emulated, job, refusal, told, until
 
 SIZE = 1_000_000
@@ -159,7 +159,7 @@ async def test_what_breaks_off_for_good_is_an_error_behind_the_pieces_that_came(
         return told(404, refusal(404, "Resource not found: no such task"))
 
     async with (
-        serving(break_off) as server,
+        raw_server(break_off) as server,
         Line(on_query=forget).session() as session,
         session.open_video(at(f"{server.url}/x.mp4?sig=secret")) as pieces,
     ):
@@ -205,7 +205,7 @@ async def test_a_session_that_closes_ends_what_is_passed_on_with_an_error(is_wai
         await anyio.sleep_forever()
 
     async with (
-        serving(stall) as server,
+        raw_server(stall) as server,
         Line().session() as session,
         session.open_video(at(server.url)) as pieces,
         anyio.create_task_group() as tasks,
@@ -242,7 +242,7 @@ async def test_a_hundred_slow_readers_do_not_hold_up_the_next() -> None:
         await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + bytes(2**18))
         await anyio.sleep_forever()
 
-    async with serving(stall) as server, Line().session() as session, contextlib.AsyncExitStack() as stack:
+    async with raw_server(stall) as server, Line().session() as session, contextlib.AsyncExitStack() as stack:
         for _ in range(101):
             with anyio.fail_after(2):
                 await stack.enter_async_context(session.open_video(at(server.url)))

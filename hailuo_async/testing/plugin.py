@@ -1,54 +1,39 @@
-"""The pytest plugin: the fixture ``modellix``, the emulator for tests of programs that use this library.
+"""What the fixture ``modellix`` gives: the emulator for tests of programs that use this library.
 
 It serves on a socket, from a thread and a loop of its own, so it is there for any test, whatever loop the test runs on,
 and for child processes. While it serves, the test's thread may plan faults, replace the rates and settings, and read
-the sums of the ledger, ``ledger.of(kind)`` and ``list(ledger.entries)``. Each of these looks at what the server changes
+the sums of the ledger, ``ledger.of(kind)`` and ``list(ledger.entries)``. Each of these reads what the server changes
 in a single call in C or a single assignment, and so sees it whole or not at all. A request is in the ledger before its
 answer leaves.
-
-Every pytest run imports this module where the library is installed, whether a test needs it or not. So it imports
-nothing that the package itself does not: the server comes with the first test that asks for it.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from anyio.from_thread import start_blocking_portal
 
-if TYPE_CHECKING:
-    from hailuo_async.emulator import Emulator
+from hailuo_async.emulator import Emulator, Service
+from hailuo_async.emulator.server import ServiceSettings
 
 #: Tests are quick, and take the same course each time. No test sends a million requests: a limit that it reaches would
 #: hold it up to the end of the wall clock's minute, and without any limit the answers would not tell of one.
 DEFAULTS = {"generation_s": 0.1, "spread": 0.0, "requests_per_minute": 1_000_000}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Makes the marker known."""
-    words = "settings of the emulator that the fixture modellix gives, such as max_running=1"
-    config.addinivalue_line("markers", f"modellix(**settings): {words}")
-
-
-@pytest.fixture
-def modellix(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """The Modellix API, emulated on a free port. ``AsyncSession()`` and child processes find it by the environment.
-
-    Its settings are those of the marks ``modellix`` on the test, its class and its module; the nearest wins.
-    """
-    emulator = build_emulator(list(request.node.iter_markers("modellix")))
+@contextlib.contextmanager
+def serve(marks: list[pytest.Mark]) -> Iterator[Emulator]:
+    """An emulator with the settings of ``marks``, the nearest first, that serves from a thread of its own."""
+    emulator = build_emulator(marks)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
-        monkeypatch.setenv("MODELLIX_API_KEY", emulator.api_key)
-        monkeypatch.setenv("MODELLIX_BASE_URL", emulator.url)
         yield emulator
 
 
 def build_emulator(marks: list[pytest.Mark]) -> Emulator:
     """An emulator with the settings of ``marks``, the nearest first. Fails the test if there cannot be one."""
-    from hailuo_async.emulator import Emulator
-
     problems = [problem for mark in marks for problem in _problems(mark)]
     if problems:
         pytest.fail(f"@pytest.mark.modellix: {'; '.join(problems)}", pytrace=False)
@@ -60,9 +45,6 @@ def build_emulator(marks: list[pytest.Mark]) -> Emulator:
 
 def _problems(mark: pytest.Mark) -> Iterator[str]:
     """What is wrong with the settings of ``mark``, each looked at by itself so that it can be named."""
-    from hailuo_async.emulator import Service
-    from hailuo_async.emulator.server import ServiceSettings
-
     known = ServiceSettings.__annotations__
     for value in mark.args:
         yield f"a setting is given by its name, as in generation_s=0.5; got {value!r}"

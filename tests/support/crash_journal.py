@@ -36,7 +36,7 @@ async def states_in(path: Path) -> dict[str, JournalState]:
 
 async def wait_for(path: Path, holds: Callable[[dict[str, Record]], bool]) -> dict[str, Record]:
     """What stands in the journal as soon as it ``holds``."""
-    with anyio.fail_after(10):
+    with anyio.fail_after(60):
         while True:
             with contextlib.suppress(JournalError):  # it is not there yet
                 found = await records_in(path)

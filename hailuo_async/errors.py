@@ -7,7 +7,7 @@
     ├── ServiceError                    the service said no
     │   ├── AuthenticationError         401, 403: every other job would meet the same
     │   ├── InsufficientBalanceError    402: every other job would meet the same
-    │   ├── RequestRejectedError        400, 404, 413, 422: this request, not the others
+    │   ├── RequestRejectedError        400, 404, 405, 413, 415, 422: this request, not the others
     │   ├── RateLimitedError            429, for longer than the caller would wait
     │   ├── ServiceUnavailableError     it did not answer, or could not be reached
     │   └── ProtocolError               it answered with what nobody can read
@@ -17,18 +17,21 @@
     ├── WaitTimeoutError (TimeoutError) the job's own deadline; the task goes on
     ├── DownloadError                   the video did not arrive whole
     ├── JournalError                    the journal cannot be read or written
-    ├── QueueFullError                  more jobs wait than the session was told to hold
-    ├── SpendingLimitError              more jobs than the session was told to pay for
+    ├── JobNotFoundError (LookupError)  no such job in the journal
+    ├── QueueFullError                  more jobs wait than the session may hold
+    ├── SpendingLimitError              more jobs, or more money, than the caller agreed to pay for
     └── SessionClosedError              not entered, closed, or used on another loop
 
 Each carries its facts as attributes and makes its words from them. Every error has a ``task_id``: ``None`` until
-the service has accepted the job, and from then on the id to attach to. All of them can be pickled and copied. None
-of them ever holds the API key or the query of a signed URL.
+the service has accepted the job, and from then on the id to attach to. Every class has an ``http_status``: what a web
+handler answers when it meets the error. All of them can be pickled and copied. None of them ever holds the API key or
+the query of a signed URL.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, ClassVar
 
 import attrs
 
@@ -45,6 +48,10 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
+def _broken_rule(field: str, value: object, rule: str) -> str:
+    return f"no {field}: {rule}" if value is None else f"{field} {shown(value)}: {rule}"
+
+
 def _rebuild(kind: type[HailuoError], facts: dict[str, Any]) -> HailuoError:
     error = kind.__new__(kind)
     error.__dict__.update(facts)
@@ -55,8 +62,13 @@ def _rebuild(kind: type[HailuoError], facts: dict[str, Any]) -> HailuoError:
 class HailuoError(Exception):
     """The root of everything that this library raises."""
 
+    http_status: ClassVar[int] = 500
+    """What a web handler answers its own client with when it meets this error."""
+
     task_id: str | None = None
     """The service's name for the task, as soon as there is one. ``session.attach`` takes it."""
+    request_id: str | None = None
+    """The service's name for the answer that led here, where it had one: its support asks for it."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.__dict__.copy())
@@ -65,8 +77,8 @@ class HailuoError(Exception):
         return f"{type(self).__name__}({str(self)!r})"
 
     def __str__(self) -> str:
-        words = self._words()
-        return words if self.task_id is None else f"{words} (task {self.task_id})"
+        ids = [f"{name} {value}" for name, value in (("task", self.task_id), ("request", self.request_id)) if value]
+        return f"{self._words()} ({', '.join(ids)})" if ids else self._words()
 
     def _words(self) -> str:
         return type(self).__name__
@@ -76,12 +88,14 @@ class HailuoError(Exception):
 class JobError(HailuoError, ValueError):
     """A job breaks a rule of the service. Raised before anything is sent, so it costs nothing."""
 
+    http_status = 422
+
     field: str
     value: object
     rule: str
 
     def _words(self) -> str:
-        return f"{self.field}: {self.rule}; got {shown(self.value)}"
+        return _broken_rule(self.field, self.value, self.rule)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
@@ -91,7 +105,7 @@ class ImageError(JobError):
     image: str
 
     def _words(self) -> str:
-        return f"{self.field} ({self.image}): {self.rule}; got {shown(self.value)}"
+        return f"{self.field} ({self.image}): {self.rule}; found {shown(self.value)}"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
@@ -103,7 +117,7 @@ class ConfigError(HailuoError, ValueError):
     rule: str
 
     def _words(self) -> str:
-        return f"{self.field}: {self.rule}; got {shown(self.value)}"
+        return _broken_rule(self.field, self.value, self.rule)
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
@@ -124,14 +138,20 @@ class AuthenticationError(ServiceError):
 class InsufficientBalanceError(ServiceError):
     """402: the balance does not cover the job. Nothing more is sent; what is queued stays unsent and unpaid."""
 
+    http_status = 503
+
 
 class RequestRejectedError(ServiceError):
-    """400, 404, 413 or 422: the service refused this request. It was not accepted and is not paid for."""
+    """400, 404, 405, 413, 415 or 422: the service refused this request. It was not accepted and is not paid for."""
+
+    http_status = 422
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class RateLimitedError(ServiceError):
     """429 on a request that does not wait by itself. ``retry_after_s`` is the service's advice, if it gave any."""
+
+    http_status = 503
 
     retry_after_s: float | None = None
 
@@ -139,17 +159,24 @@ class RateLimitedError(ServiceError):
 class ServiceUnavailableError(ServiceError):
     """The service could not be reached, or answered 5xx, on a request that does not ask again by itself."""
 
+    http_status = 503
+
 
 class ProtocolError(ServiceError):
     """The service's answer is not in its own documented form."""
 
+    http_status = 502
+
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class SubmissionUnknownError(HailuoError):
-    """A POST left and no readable answer came: the task may exist and be paid for.
+    """A POST left and no readable answer came: the task may exist and be paid for. It is never sent again on its own.
 
-    It is never sent again on its own. Look at the service's dashboard; then send the job again, or give up.
+    With a ``task_id`` the service named a task in an answer that was no acceptance: ``attach`` tells what became of it.
+    Without one, look at the service's dashboard, then decide: send the job again, or give it up.
     """
+
+    http_status = 502
 
     reason: str
     key: str | None = None
@@ -161,18 +188,40 @@ class SubmissionUnknownError(HailuoError):
         return f"{name} may have been accepted and paid for: {self.reason}; it is not sent again by itself"
 
 
+#: What a caller can do about MiniMax's own codes.
+_HINTS = {
+    1026: "the input was found sensitive: change the prompt or the picture",
+    1027: "the video was found sensitive: change the prompt, as the same request may fail again",
+    2013: "the service found bad parameters: check the model and its options",
+}
+
+
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class TaskFailedError(HailuoError):
-    """The service accepted the task and says that it failed. ``reason`` is its own."""
+    """The service accepted the task, and it failed or was cancelled there. ``reason`` is the service's own.
+
+    ``code`` is the service's or MiniMax's own, where it named one: a number, or a word.
+    """
+
+    http_status = 502
 
     reason: str
+    code: int | str | None = None
+
+    @property
+    def hint(self) -> str | None:
+        """What to do about it, for a code that a caller can act on."""
+        return _HINTS.get(self.code) if isinstance(self.code, int) else None
 
     def _words(self) -> str:
-        return f"the service gave the task up: {self.reason}"
+        words = f"the service gave the task up: {self.reason}"
+        return words if self.hint is None else f"{words}; {self.hint}"
 
 
 class TaskExpiredError(HailuoError):
-    """404 for a task: the service does not know it, or no longer. Results last 24 hours (docs)."""
+    """404 for a task: the service does not know it, or no longer, as its result has expired."""
+
+    http_status = 410
 
     def _words(self) -> str:
         return "the service does not know this task, or its result has expired"
@@ -181,6 +230,8 @@ class TaskExpiredError(HailuoError):
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class WaitTimeoutError(HailuoError, TimeoutError):
     """The job's deadline passed. With a ``task_id`` the task goes on at the service: ``attach`` waits for it again."""
+
+    http_status = 504
 
     timeout_s: float
 
@@ -192,6 +243,8 @@ class WaitTimeoutError(HailuoError, TimeoutError):
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class DownloadError(HailuoError):
     """A video did not arrive whole. The target file was not touched; what came may be kept beside it to resume."""
+
+    http_status = 502
 
     reason: str
     path: str | None = None
@@ -212,28 +265,59 @@ class JournalError(HailuoError):
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
+class JobNotFoundError(HailuoError, LookupError):
+    """The journal knows no job of that ``key``."""
+
+    http_status = 404
+
+    key: str
+
+    def _words(self) -> str:
+        return f"no job {self.key!r} in the journal: check the key, and which journal the job was given to"
+
+
+@attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class QueueFullError(HailuoError):
     """``max_queued`` jobs wait already. Nothing was taken; try again when some of them have been sent."""
+
+    http_status = 503
 
     max_queued: int
 
     def _words(self) -> str:
-        return f"{self.max_queued} jobs wait already"
+        return f"{self.max_queued} jobs wait already: try again when some have been sent, or raise max_queued"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class SpendingLimitError(HailuoError):
-    """``max_jobs`` jobs were sent already. This one was not."""
+    """The job would pass ``max_jobs`` or ``max_cost``. It was not sent, and costs nothing.
 
-    max_jobs: int
+    Sums are in USD. ``cost`` is what the job may cost at most, ``None`` where no price of it is known.
+    """
+
+    http_status = 503
+
+    max_jobs: int | None = None
+    max_cost: Decimal | None = None
+    spent: Decimal | None = None
+    committed: Decimal | None = None
+    """What jobs that run or wait may cost at most."""
+    cost: Decimal | None = None
 
     def _words(self) -> str:
-        return f"{self.max_jobs} jobs may be paid for here, and as many were sent"
+        if self.max_cost is None:
+            return f"{self.max_jobs} jobs may be paid for here, and as many were sent: raise max_jobs to send more"
+        if self.cost is None:
+            return f"no price of this job is known, so max_cost ${self.max_cost} cannot bound it: set max_jobs as well"
+        sums = f"${self.spent} spent and ${self.committed} committed of ${self.max_cost}"
+        return f"a job of up to ${self.cost} would pass max_cost ({sums}): raise max_cost to send it"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class SessionClosedError(HailuoError):
     """The session was not entered, is closed, or belongs to another loop. ``reason`` says which."""
+
+    http_status = 503
 
     reason: str
 

@@ -173,7 +173,7 @@ class Hooks:
     def append(self, hook: Hook) -> None:
         """Tells ``hook`` of every event from now on. Raises ``ConfigError`` for what cannot be called so."""
         if not _is_plain(hook):
-            rule = "are plain callables that take an event; nobody would await a coroutine function"
+            rule = "must be plain callables that take an event: a coroutine function would not be awaited"
             raise ConfigError(field="hooks", value=hook, rule=rule)
         self._held.append(_Held(hook))
 

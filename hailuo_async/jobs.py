@@ -178,7 +178,7 @@ Job: TypeAlias = ImageToVideo | FirstLastFrameToVideo
 def check_job(job: object) -> Job:
     """``job``, if it is one. Raises ``JobError`` otherwise."""
     if not isinstance(job, ImageToVideo | FirstLastFrameToVideo):
-        raise JobError(field="job", value=job, rule="is an ImageToVideo or a FirstLastFrameToVideo")
+        raise JobError(field="job", value=job, rule="must be an ImageToVideo or a FirstLastFrameToVideo")
     return job
 
 
@@ -192,44 +192,46 @@ def _check_prompt(prompt: object) -> None:
     if not isinstance(prompt, str) or not 1 <= len(prompt) <= MAX_PROMPT_CHARACTERS:
         found = f"{len(prompt)} characters" if isinstance(prompt, str) else prompt
         raise JobError(
-            field="prompt", value=found, rule=f"is a str of 1 to {MAX_PROMPT_CHARACTERS} characters, or None"
+            field="prompt", value=found, rule=f"must be a str of 1 to {MAX_PROMPT_CHARACTERS} characters, or None"
         )
     if any("\ud800" <= character <= "\udfff" for character in prompt):
-        raise JobError(field="prompt", value=prompt, rule="holds no lone surrogates: they are not text")
+        raise JobError(field="prompt", value=prompt, rule="must hold no lone surrogates: they are not text")
 
 
 def _check_size(model: Model, duration: object, resolution: object) -> None:
     if not isinstance(duration, int) or isinstance(duration, bool) or duration < 1:
-        raise JobError(field="duration", value=duration, rule="is a whole number of seconds")
+        raise JobError(field="duration", value=duration, rule="must be a whole number of seconds")
     if resolution is not None and (not isinstance(resolution, str) or not resolution):
-        raise JobError(field="resolution", value=resolution, rule='is a str such as "768P", or None')
+        raise JobError(field="resolution", value=resolution, rule='must be a str such as "768P", or None')
     if not model.sizes:
         return
     if duration not in model.sizes:
         choices = " or ".join(str(known) for known in model.sizes)
-        raise JobError(field="duration", value=duration, rule=f"is {choices} seconds for {model.slug}")
+        raise JobError(field="duration", value=duration, rule=f"must be {choices} seconds for {model.slug}")
     if resolution is not None and resolution not in model.sizes[duration]:
         choices = " or ".join(model.sizes[duration])
-        raise JobError(field="resolution", value=resolution, rule=f"is {choices} for {duration} s of {model.slug}")
+        raise JobError(field="resolution", value=resolution, rule=f"must be {choices} for {duration} s of {model.slug}")
 
 
 def _check_flag(field: str, value: object) -> None:
     if not isinstance(value, bool):
-        raise JobError(field=field, value=value, rule="is True or False")
+        raise JobError(field=field, value=value, rule="must be True or False")
 
 
 def _check_fast_pretreatment(model: Model, prompt_optimizer: bool) -> None:
     if not model.fast_pretreatment:
-        raise JobError(field="fast_pretreatment", value=True, rule=f"does not exist for {model.slug}")
+        raise JobError(
+            field="fast_pretreatment", value=True, rule=f"must be left out for {model.slug}, which has no such option"
+        )
     if not prompt_optimizer:
-        raise JobError(field="fast_pretreatment", value=True, rule="works only with prompt_optimizer=True")
+        raise JobError(field="fast_pretreatment", value=True, rule="needs prompt_optimizer=True")
 
 
 def _check_key(key: object) -> None:
     if key is None:
         return
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
-        raise JobError(field="key", value=key, rule=f"is 1 to {MAX_KEY_CHARACTERS} printable characters, or None")
+        raise JobError(field="key", value=key, rule=f"must be 1 to {MAX_KEY_CHARACTERS} printable characters, or None")
 
 
 def _warn_of_unknown_commands(model: Model, prompt: str) -> None:

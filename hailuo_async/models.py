@@ -85,11 +85,13 @@ def find_model(name: object, *, takes_last_frame: bool) -> Model:
     any other are left to the service. Raises ``JobError`` for a name that is neither, or is of the other kind.
     """
     if not isinstance(name, str) or not name:
-        raise JobError(field="model", value=name, rule="is a model's slug or its path, a str")
+        raise JobError(field="model", value=name, rule="must be a model's slug or its path, a str")
     model = _at_path(name, takes_last_frame) if name.startswith("/") else MODELS.get(name.removeprefix("minimax/"))
     if model is None:
         known = ", ".join(MODELS)
-        raise JobError(field="model", value=name, rule=f"is one of {known}, or a whole path that begins with /api/")
+        raise JobError(
+            field="model", value=name, rule=f"must be one of {known}, or a whole path that begins with /api/"
+        )
     if model.takes_last_frame != takes_last_frame:
         job = "FirstLastFrameToVideo" if model.takes_last_frame else "ImageToVideo"
         raise JobError(field="model", value=name, rule=f"belongs to the other kind of job: use {job} for it")
@@ -98,7 +100,9 @@ def find_model(name: object, *, takes_last_frame: bool) -> Model:
 
 def _at_path(path: str, takes_last_frame: bool) -> Model:
     if not _PATH.fullmatch(path) or path.endswith("/async/async"):
-        raise JobError(field="model", value=path, rule="as a path is /api/v1/… of plain segments, without a query")
+        raise JobError(
+            field="model", value=path, rule="must be /api/v1/… of plain segments, without a query, where it is a path"
+        )
     slug = path.removesuffix("/async").rpartition("/")[2]
     known = MODELS.get(slug)
     if known is not None:

@@ -338,9 +338,14 @@ class AsyncSession:
         check_source("image", image)
         frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
         if frame.is_url:
-            raise ImageError(field="image", image=frame.name, value="a URL", rule="is not on the web already")
+            raise ImageError(
+                field="image",
+                image=frame.name,
+                value="a URL",
+                rule="must not be on the web already: give its URL to the job",
+            )
         if frame.size > MAX_UPLOAD_BYTES:
-            rule = f"is at most {MAX_UPLOAD_BYTES} bytes for an upload"
+            rule = f"must be at most {MAX_UPLOAD_BYTES} bytes for an upload"
             raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
         return await here.upload(frame)
 
@@ -386,4 +391,4 @@ async def _take(
 
 def _check_task_id(task_id: object) -> None:
     if not is_task_id(task_id):
-        raise JobError(field="task_id", value=task_id, rule="is a short printable str without spaces")
+        raise JobError(field="task_id", value=task_id, rule="must be a short printable str without spaces")

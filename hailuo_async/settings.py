@@ -28,12 +28,11 @@ _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]*:[0-9a-f:.]*\]
 
 
 def _api_key(field: str, given: object) -> str:
-    rule = f"is a key of printable ASCII without spaces; give api_key= or set {API_KEY_VARIABLE}"
     value = os.environ.get(API_KEY_VARIABLE) if given is None else given
-    if not isinstance(value, str) or not value:
-        raise ConfigError(field=field, value=None if value is None else _HIDDEN, rule=rule)
-    if not value.isascii() or not value.isprintable() or " " in value:
-        raise ConfigError(field=field, value=_HIDDEN, rule=rule)
+    if value is None or value == "":
+        raise ConfigError(field=field, value=None, rule=f"set {API_KEY_VARIABLE} or give api_key=")
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigError(field=field, value=_HIDDEN, rule="must be printable ASCII without spaces")
     return value
 
 
@@ -41,18 +40,18 @@ def _base_url(field: str, given: object) -> str:
     """The origin ``scheme://host[:port]``. Raises ``ConfigError`` for anything that is more, or less, than that."""
     value = (os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL) if given is None else given
     if not isinstance(value, str) or not value.isprintable() or " " in value:
-        raise ConfigError(field=field, value=value, rule="is an https origin, a str")
+        raise ConfigError(field=field, value=value, rule="must be an https origin, a str")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname or "", parts.port
     except ValueError:
-        raise ConfigError(field=field, value=value, rule="is an https origin with a valid host and port") from None
+        raise ConfigError(field=field, value=value, rule="must be an https origin with a valid host and port") from None
     if "@" in parts.netloc:
-        raise ConfigError(field=field, value=_HIDDEN, rule="holds no user name and no password")
+        raise ConfigError(field=field, value=_HIDDEN, rule="must hold no user name and no password")
     if not _HOST.fullmatch(parts.netloc) or parts.path not in ("", "/") or "?" in value or "#" in value:
-        raise ConfigError(field=field, value=value, rule="is an origin: scheme and host, no path, no query")
+        raise ConfigError(field=field, value=value, rule="must be an origin: scheme and host, no path, no query")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
-        raise ConfigError(field=field, value=value, rule="is https; plain http only for localhost")
+        raise ConfigError(field=field, value=value, rule="must be https; plain http is for localhost alone")
     name = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{name}" if port is None else f"{parts.scheme}://{name}:{port}"
 
@@ -70,7 +69,7 @@ def is_this_machine(host: str) -> bool:
 def seconds(field: str, value: object) -> float:
     """A finite, positive number of seconds. Raises ``ConfigError`` for anything else."""
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= sys.float_info.max:
-        raise ConfigError(field=field, value=value, rule="is a finite number of seconds over 0")
+        raise ConfigError(field=field, value=value, rule="must be a finite number of seconds over 0")
     return float(value)
 
 
@@ -87,23 +86,23 @@ def optional_count(field: str, value: object) -> int | None:
 def count(field: str, value: object) -> int:
     """A whole number of at least 1. Raises ``ConfigError`` for anything else."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(field=field, value=value, rule="is a whole number of at least 1")
+        raise ConfigError(field=field, value=value, rule="must be a whole number of at least 1")
     return value
 
 
 def _interval(field: str, value: object) -> tuple[float, float]:
     if not isinstance(value, tuple | list) or len(value) != 2:
-        raise ConfigError(field=field, value=value, rule="is a pair of seconds, the shortest and the longest")
+        raise ConfigError(field=field, value=value, rule="must be a pair of seconds, the shortest and the longest")
     shortest, longest = (seconds(field, bound) for bound in value)
     if shortest > longest:
-        raise ConfigError(field=field, value=value, rule="has its shortest before its longest")
+        raise ConfigError(field=field, value=value, rule="must have its shortest before its longest")
     return shortest, longest
 
 
 def _on_unknown(field: str, value: object) -> OnUnknown:
     if value == "raise" or value == "resubmit":
         return value
-    raise ConfigError(field=field, value=value, rule='is "raise" or "resubmit"')
+    raise ConfigError(field=field, value=value, rule='must be "raise" or "resubmit"')
 
 
 def _optional_path(field: str, value: object) -> Path | None:
@@ -111,13 +110,13 @@ def _optional_path(field: str, value: object) -> Path | None:
         return None
     path = os.fsdecode(value) if isinstance(value, str | os.PathLike) else ""
     if not path or "\0" in path:
-        raise ConfigError(field=field, value=value, rule="is the path of a file, or None")
+        raise ConfigError(field=field, value=value, rule="must be the path of a file, or None")
     return Path(path)
 
 
 def _flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
-        raise ConfigError(field=field, value=value, rule="is True or False")
+        raise ConfigError(field=field, value=value, rule="must be True or False")
     return value
 
 

@@ -7,6 +7,7 @@ import inspect
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from hailuo_async.errors import (
     ImageError,
     InsufficientBalanceError,
     JobError,
+    JobNotFoundError,
     JournalError,
     ProtocolError,
     QueueFullError,
@@ -41,12 +43,13 @@ from hailuo_async.errors import (
 #: One of each, and its words.
 ONE_OF_EACH: list[tuple[HailuoError, str]] = [
     (HailuoError(), "HailuoError"),
-    (JobError(field="duration", value=7, rule="is 6 or 10"), "duration: is 6 or 10; got 7"),
+    (JobError(field="duration", value=7, rule="must be 6 or 10"), "duration 7: must be 6 or 10"),
     (
         ImageError(field="first_frame_image", value="0 bytes", rule="must not be empty", image="cat.jpg"),
-        "first_frame_image (cat.jpg): must not be empty; got '0 bytes'",
+        "first_frame_image (cat.jpg): must not be empty; found '0 bytes'",
     ),
-    (ConfigError(field="max_running", value=0, rule="is at least 1"), "max_running: is at least 1; got 0"),
+    (ConfigError(field="max_running", value=0, rule="must be at least 1"), "max_running 0: must be at least 1"),
+    (ConfigError(field="api_key", value=None, rule="set X or give api_key="), "no api_key: set X or give api_key="),
     (ServiceError(message="no", status=418), "418 no"),
     (AuthenticationError(message="Authentication failed: x", status=401), "401 Authentication failed: x"),
     (InsufficientBalanceError(message="insufficient balance: x", status=402), "402 insufficient balance: x"),
@@ -63,13 +66,30 @@ ONE_OF_EACH: list[tuple[HailuoError, str]] = [
         "a job may have been accepted and paid for: no answer in time; it is not sent again by itself",
     ),
     (TaskFailedError(reason="too dark"), "the service gave the task up: too dark"),
+    (
+        TaskFailedError(reason="too bright", code=1026),
+        "the service gave the task up: too bright; the input was found sensitive: change the prompt or the picture",
+    ),
+    (TaskFailedError(reason="too bright", code="dark"), "the service gave the task up: too bright"),
     (TaskExpiredError(), "the service does not know this task, or its result has expired"),
     (WaitTimeoutError(timeout_s=90.0), "no video within 90 s; it was never sent"),
     (DownloadError(reason="it is cut short"), "it is cut short"),
     (DownloadError(reason="it is cut short", path="a/b.mp4"), "a/b.mp4: it is cut short"),
     (JournalError(path="a.db", reason="the disk is full"), "journal a.db: the disk is full"),
-    (QueueFullError(max_queued=10), "10 jobs wait already"),
-    (SpendingLimitError(max_jobs=5), "5 jobs may be paid for here, and as many were sent"),
+    (
+        JobNotFoundError(key="cat"),
+        "no job 'cat' in the journal: check the key, and which journal the job was given to",
+    ),
+    (QueueFullError(max_queued=10), "10 jobs wait already: try again when some have been sent, or raise max_queued"),
+    (SpendingLimitError(max_jobs=5), "5 jobs may be paid for here, and as many were sent: raise max_jobs to send more"),
+    (
+        SpendingLimitError(max_cost=Decimal(5), spent=Decimal("1.2"), committed=Decimal(3), cost=Decimal("0.9")),
+        "a job of up to $0.9 would pass max_cost ($1.2 spent and $3 committed of $5): raise max_cost to send it",
+    ),
+    (
+        SpendingLimitError(max_cost=Decimal(5), spent=Decimal(0), committed=Decimal(0)),
+        "no price of this job is known, so max_cost $5 cannot bound it: set max_jobs as well",
+    ),
     (SessionClosedError(reason="the session is closed"), "the session is closed"),
 ]
 
@@ -118,6 +138,27 @@ def test_an_error_has_a_task_id_and_names_it_once_there_is_one(error: HailuoErro
     assert error.task_id is None
 
 
+def test_an_error_names_the_request_that_its_answer_had() -> None:
+    error = TaskFailedError(reason="too dark", task_id="task-1", request_id="req-7")
+    assert str(error) == "the service gave the task up: too dark (task task-1, request req-7)"
+
+
+HTTP_STATUSES = {
+    **dict.fromkeys((HailuoError, ConfigError, ServiceError, AuthenticationError, JournalError), 500),
+    JobNotFoundError: 404,
+    TaskExpiredError: 410,
+    **dict.fromkeys((JobError, ImageError, RequestRejectedError), 422),
+    **dict.fromkeys((ProtocolError, SubmissionUnknownError, TaskFailedError, DownloadError), 502),
+    **dict.fromkeys((InsufficientBalanceError, RateLimitedError, ServiceUnavailableError), 503),
+    **dict.fromkeys((QueueFullError, SpendingLimitError, SessionClosedError), 503),
+    WaitTimeoutError: 504,
+}
+
+
+def test_every_class_says_what_a_web_handler_answers() -> None:
+    assert {type(error): error.http_status for error, _ in ONE_OF_EACH} == HTTP_STATUSES
+
+
 def test_a_deadline_says_whether_the_task_goes_on() -> None:
     error = WaitTimeoutError(timeout_s=0.5, task_id="task-abc123")
     assert str(error) == "no video within 0.5 s; it goes on at the service (task task-abc123)"
@@ -136,6 +177,7 @@ def test_a_deadline_says_whether_the_task_goes_on() -> None:
         (WaitTimeoutError, [HailuoError, TimeoutError]),
         *[(kind, [HailuoError]) for kind in (DownloadError, JournalError, QueueFullError)],
         *[(kind, [HailuoError]) for kind in (SpendingLimitError, SessionClosedError)],
+        (JobNotFoundError, [HailuoError, LookupError]),
         (UnknownCommandWarning, [UserWarning]),
     ],
 )
@@ -186,4 +228,4 @@ class Hostile:
 )
 def test_a_value_is_shown_short_and_in_one_line_whatever_it_is(value: Any, words: str) -> None:
     assert shown(value) == words
-    assert str(JobError(field="f", value=value, rule="r")) == f"f: r; got {words}"
+    assert str(JobError(field="f", value=value, rule="r")) == f"f {words}: r"

@@ -147,7 +147,7 @@ def test_a_repr_is_short_and_shows_no_signature() -> None:
 def test_either_kind_of_job_is_one_and_nothing_else_is() -> None:
     assert check_job(ImageToVideo(START)) == ImageToVideo(START)
     assert check_job(FirstLastFrameToVideo(LAST)) == FirstLastFrameToVideo(LAST)
-    rule = "is an ImageToVideo or a FirstLastFrameToVideo"
+    rule = "must be an ImageToVideo or a FirstLastFrameToVideo"
     assert problem(lambda: check_job({"first_frame_image": START})) == ("job", {"first_frame_image": START}, rule)
 
 
@@ -195,7 +195,7 @@ def test_a_str_is_never_a_files_name_and_says_how_to_give_one() -> None:
 
 @both
 def test_a_prompt_has_1_to_2000_characters(make: Make) -> None:
-    rule = "is a str of 1 to 2000 characters, or None"
+    rule = "must be a str of 1 to 2000 characters, or None"
     assert make(prompt="x").options == {"prompt": "x"}
     assert make(prompt="夕" * 2000).prompt == "夕" * 2000
     assert problem(lambda: make(prompt="")) == ("prompt", "0 characters", rule)
@@ -206,7 +206,11 @@ def test_a_prompt_has_1_to_2000_characters(make: Make) -> None:
 
 @both
 def test_a_prompt_is_text(make: Make) -> None:
-    assert problem(lambda: make(prompt="\ud800")) == ("prompt", "\ud800", "holds no lone surrogates: they are not text")
+    assert problem(lambda: make(prompt="\ud800")) == (
+        "prompt",
+        "\ud800",
+        "must hold no lone surrogates: they are not text",
+    )
     assert make(prompt="\U0001f600\n").prompt == "\U0001f600\n"
 
 
@@ -247,7 +251,7 @@ def test_each_model_makes_the_sizes_that_it_can_and_no_others(
     if sizes is None:
         choices = " or ".join(str(known) for known in CAN_MAKE[model])
         found = problem(lambda: make(model=model, duration=duration, resolution=resolution))
-        assert found == ("duration", duration, f"is {choices} seconds for {model}")
+        assert found == ("duration", duration, f"must be {choices} seconds for {model}")
     elif resolution is not None and resolution not in sizes:
         found = problem(lambda: make(model=model, duration=duration, resolution=resolution))
         assert found[:2] == ("resolution", resolution)
@@ -268,10 +272,10 @@ def test_what_a_model_that_nobody_knows_can_make_is_left_to_the_service() -> Non
 @both
 @pytest.mark.parametrize("flag", [None, 0, 1, "true"])
 def test_a_flag_is_true_or_false(make: Make, flag: Any) -> None:
-    assert problem(lambda: make(prompt_optimizer=flag)) == ("prompt_optimizer", flag, "is True or False")
-    assert problem(lambda: make(fit=flag)) == ("fit", flag, "is True or False")
+    assert problem(lambda: make(prompt_optimizer=flag)) == ("prompt_optimizer", flag, "must be True or False")
+    assert problem(lambda: make(fit=flag)) == ("fit", flag, "must be True or False")
     found = problem(lambda: ImageToVideo(START, fast_pretreatment=flag))
-    assert found == ("fast_pretreatment", flag, "is True or False")
+    assert found == ("fast_pretreatment", flag, "must be True or False")
 
 
 @pytest.mark.parametrize("model", [slug for slug in CAN_MAKE if slug != "hailuo-02-fl2v"])
@@ -280,20 +284,20 @@ def test_fast_pretreatment_is_for_the_models_that_have_it(model: str) -> None:
         assert ImageToVideo(START, model=model, fast_pretreatment=True).options == {"fast_pretreatment": True}
     else:
         found = problem(lambda: ImageToVideo(START, model=model, fast_pretreatment=True))
-        assert found == ("fast_pretreatment", True, f"does not exist for {model}")
+        assert found == ("fast_pretreatment", True, f"must be left out for {model}, which has no such option")
 
 
 def test_fast_pretreatment_works_only_with_the_prompt_optimizer() -> None:
     assert ImageToVideo(START, prompt_optimizer=True, fast_pretreatment=True).fast_pretreatment
     assert not ImageToVideo(START, prompt_optimizer=False, fast_pretreatment=False).fast_pretreatment
     found = problem(lambda: ImageToVideo(START, prompt_optimizer=False, fast_pretreatment=True))
-    assert found == ("fast_pretreatment", True, "works only with prompt_optimizer=True")
+    assert found == ("fast_pretreatment", True, "needs prompt_optimizer=True")
 
 
 @both
 @pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "a\x00", 5, b"a"])
 def test_a_key_is_short_and_printable(make: Make, key: object) -> None:
-    assert problem(lambda: make(key=key)) == ("key", key, "is 1 to 200 printable characters, or None")
+    assert problem(lambda: make(key=key)) == ("key", key, "must be 1 to 200 printable characters, or None")
 
 
 @both

@@ -70,7 +70,7 @@ def test_a_name_is_a_str(name: object) -> None:
     with pytest.raises(JobError) as caught:
         find_model(name, takes_last_frame=False)
     assert (caught.value.field, caught.value.value) == ("model", name)
-    assert caught.value.rule == "is a model's slug or its path, a str"
+    assert caught.value.rule == "must be a model's slug or its path, a str"
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_path_that_could_lead_elsewhere_is_refused(path: str) -> None:
     with pytest.raises(JobError) as caught:
         find_model(path, takes_last_frame=False)
     assert (caught.value.field, caught.value.value) == ("model", path)
-    assert caught.value.rule == "as a path is /api/v1/… of plain segments, without a query"
+    assert caught.value.rule == "must be /api/v1/… of plain segments, without a query, where it is a path"
 
 
 @pytest.mark.parametrize(

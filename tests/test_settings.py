@@ -66,7 +66,8 @@ def refused(field: str, value: object) -> str:
 
 # --- The key --------------------------------------------------------------------------------------------------------
 
-KEY_RULE = "is a key of printable ASCII without spaces; give api_key= or set MODELLIX_API_KEY"
+NO_KEY = "set MODELLIX_API_KEY or give api_key="
+KEY_RULE = "must be printable ASCII without spaces"
 
 
 def test_the_key_is_given_or_taken_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,13 +78,12 @@ def test_the_key_is_given_or_taken_from_the_environment(monkeypatch: pytest.Monk
 
 
 def test_without_a_key_nothing_begins() -> None:
-    assert problem(lambda: check(api_key=None)) == ("api_key", None, KEY_RULE)
-    assert problem(AsyncSession) == ("api_key", None, KEY_RULE)
+    assert problem(lambda: check(api_key=None)) == ("api_key", None, NO_KEY)
+    assert problem(lambda: check(api_key="")) == ("api_key", None, NO_KEY)
+    assert problem(AsyncSession) == ("api_key", None, NO_KEY)
 
 
-@pytest.mark.parametrize(
-    "key", ["", " ", "a b", " key", "key ", "key\n", "a\tb", "a\x00b", "a\x7fb", "schlüssel", 5, b"k"]
-)
+@pytest.mark.parametrize("key", [" ", "a b", " key", "key ", "key\n", "a\tb", "a\x00b", "a\x7fb", "schlüssel", 5, b"k"])
 def test_a_key_that_cannot_be_one_is_refused_and_not_shown(key: object) -> None:
     assert problem(lambda: check(api_key=key)) == ("api_key", "(hidden)", KEY_RULE)
 
@@ -137,10 +137,10 @@ def test_the_base_url_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert problem(lambda: check(base_url=None))[:2] == ("base_url", "http://example.com")
 
 
-HTTPS = "is https; plain http only for localhost"
-ORIGIN = "is an origin: scheme and host, no path, no query"
-PARTS = "is an https origin with a valid host and port"
-A_STR = "is an https origin, a str"
+HTTPS = "must be https; plain http is for localhost alone"
+ORIGIN = "must be an origin: scheme and host, no path, no query"
+PARTS = "must be an https origin with a valid host and port"
+A_STR = "must be an https origin, a str"
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_a_base_url_that_is_more_or_less_than_an_https_origin_is_refused(base_ur
 @pytest.mark.parametrize("base_url", ["https://user:secret@api.modellix.ai", "https://secret@api.modellix.ai"])
 def test_credentials_in_a_base_url_are_refused_and_not_shown(base_url: str) -> None:
     found = problem(lambda: check(base_url=base_url))
-    assert found == ("base_url", "(hidden)", "holds no user name and no password")
+    assert found == ("base_url", "(hidden)", "must hold no user name and no password")
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_a_count_is_a_whole_number_of_at_least_one(field: str) -> None:
     for count in (1, 3, 10**12):
         assert getattr(check(**{field: count}), field) == count
     for bad in (0, -1, 1.0, 3.5, "3", True, math.inf, math.nan, [3]):
-        assert refused(field, bad) == "is a whole number of at least 1"
+        assert refused(field, bad) == "must be a whole number of at least 1"
 
 
 @pytest.mark.parametrize("field", ["max_running", "max_jobs", "timeout", "journal"])
@@ -226,7 +226,7 @@ def test_what_has_a_value_is_never_none(field: str) -> None:
     refused(field, None)
 
 
-SECONDS = "is a finite number of seconds over 0"
+SECONDS = "must be a finite number of seconds over 0"
 
 
 def test_a_timeout_is_a_finite_number_of_seconds() -> None:
@@ -247,9 +247,9 @@ def test_the_poll_interval_is_a_pair_in_order() -> None:
     for interval in ((0.5, 30.0), (1, 1), [2, 3.5]):
         assert check(poll_interval=interval).poll_interval == tuple(interval)
     for interval in ((30.0, 0.5), (2, 1)):
-        assert refused("poll_interval", interval) == "has its shortest before its longest"
+        assert refused("poll_interval", interval) == "must have its shortest before its longest"
     for shape in (5, 5.0, "ab", (1,), (1, 2, 3), {1: 2, 3: 4}):
-        assert refused("poll_interval", shape) == "is a pair of seconds, the shortest and the longest"
+        assert refused("poll_interval", shape) == "must be a pair of seconds, the shortest and the longest"
     found = problem(lambda: check(poll_interval=(1, math.nan)))
     assert (found[0], found[2]) == ("poll_interval", SECONDS)
 
@@ -270,7 +270,7 @@ def test_a_journal_is_the_path_of_a_file() -> None:
     assert check(journal=Path("a") / "batch.db").journal == Path("a/batch.db")
     assert check(journal=os.fsencode("a").decode()).journal == Path("a")
     for journal in ("", 5, b"batch.db", True, "a\0b"):
-        assert refused("journal", journal) == "is the path of a file, or None"
+        assert refused("journal", journal) == "must be the path of a file, or None"
 
 
 def test_a_path_may_be_in_bytes_inside() -> None:
@@ -286,13 +286,13 @@ def test_a_flag_is_true_or_false(field: str) -> None:
     for flag in (True, False):
         assert getattr(check(**{field: flag}), field) is flag
     for other in (0, 1, "yes", None):
-        assert refused(field, other) == "is True or False"
+        assert refused(field, other) == "must be True or False"
 
 
 def test_what_happens_after_a_doubt_is_one_of_two_words() -> None:
     assert [check(on_unknown=word).on_unknown for word in ("raise", "resubmit")] == ["raise", "resubmit"]
     for other in ("RAISE", "retry", "", True):
-        assert refused("on_unknown", other) == 'is "raise" or "resubmit"'
+        assert refused("on_unknown", other) == 'must be "raise" or "resubmit"'
 
 
 def test_settings_are_a_value_that_cannot_change() -> None:
@@ -313,4 +313,4 @@ def test_a_session_checks_all_of_it_when_it_is_made(field: str, value: Any) -> N
 def test_a_client_session_is_aiohttps() -> None:
     not_one = aiohttp.ClientTimeout()
     found = problem(lambda: AsyncSession(api_key=KEY, client_session=not_one))  # type: ignore[arg-type]
-    assert found == ("client_session", not_one, "is an aiohttp.ClientSession")
+    assert found == ("client_session", not_one, "must be an aiohttp.ClientSession")

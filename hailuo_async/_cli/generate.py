@@ -39,7 +39,7 @@ def build_job(image: str, last: str | None, options: dict[str, Any]) -> Job:
     if last is None:
         return ImageToVideo(_source(image), **given)
     if "fast_pretreatment" in given:
-        raise JobError(field="fast_pretreatment", value=True, rule="does not exist for a video with a last frame")
+        raise JobError(field="fast_pretreatment", value=True, rule="must be left out for a video with a last frame")
     return FirstLastFrameToVideo(_source(last), _source(image), **given)
 
 

@@ -131,7 +131,7 @@ class Running:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
         self.engine.engine_state.check()
         if self._journal is None:
-            raise ConfigError(field="journal", value=None, rule="names the file to go on from")
+            raise ConfigError(field="journal", value=None, rule="give AsyncSession(journal=...) the file to go on from")
         return self._journal
 
     def stats(self) -> Stats:

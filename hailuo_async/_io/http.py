@@ -211,9 +211,9 @@ def check_client_session(session: object) -> None:
     if session is None:
         return
     if not isinstance(session, aiohttp.ClientSession):
-        raise ConfigError(field="client_session", value=session, rule="is an aiohttp.ClientSession")
+        raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
     if session.auth is not None:
-        rule = "has no auth of its own: the key goes into that header"
+        rule = "must have no auth of its own: the key goes into that header"
         raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
 
 

@@ -109,7 +109,7 @@ def test_too_many_requests_are_no_reason_to_look_elsewhere(service: Emulator) ->
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("MODELLIX_BASE_URL", "ftp://x", "base_url: is https"),
+        ("MODELLIX_BASE_URL", "ftp://x", "base_url 'ftp://x': must be https"),
         ("MODELLIX_API_KEY", "a b", "what MODELLIX_API_KEY holds is"),
     ],
 )

@@ -56,7 +56,7 @@ def test_the_options_become_a_job_and_what_was_not_given_is_left_to_the_service(
 
 
 def test_what_a_video_with_a_last_frame_does_not_take_is_told() -> None:
-    with pytest.raises(JobError, match="fast_pretreatment: does not exist for a video with a last frame"):
+    with pytest.raises(JobError, match="fast_pretreatment True: must be left out for a video with a last frame"):
         build_job("a.jpg", "b.jpg", {"fast_pretreatment": True})
 
 
@@ -156,15 +156,15 @@ def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: 
     [
         ([], "give an IMAGE, or the --task-id of what was sent before"),
         (["Cat.jpg", "--task-id", "1"], "give an IMAGE or a --task-id, not both"),
-        (["--task-id", "a b"], "task_id: is a short printable str without spaces"),
+        (["--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
         (["none.jpg"], "first_frame_image (none.jpg): "),
-        (["Cat.jpg", "--prompt", ""], "prompt: is a str of 1 to 2000 characters"),
-        (["Cat.jpg", "--duration", "7"], "duration: is 6 or 10 seconds for hailuo-2.3-i2v; got 7"),
+        (["Cat.jpg", "--prompt", ""], "prompt '0 characters': must be a str of 1 to 2000 characters"),
+        (["Cat.jpg", "--duration", "7"], "duration 7: must be 6 or 10 seconds for hailuo-2.3-i2v"),
         (
             ["Cat.jpg", "--duration", "six"],
             "Invalid value for '--duration': 'six' is not a valid integer (see 'hailuo-async generate --help')",
         ),
-        (["Cat.jpg", "--model", "sora"], "model: is one of hailuo-2.3-i2v, "),
+        (["Cat.jpg", "--model", "sora"], "model 'sora': must be one of hailuo-2.3-i2v, "),
         (["Cat.jpg", "-o", "Cat.jpg"], "Cat.jpg exists already, and is left alone: give another --output"),
         (["Cat.jpg", "-o", "Cat.jpg/a.mp4"], "Cat.jpg: File exists"),
         (["Cat.jpg", "-o", "/proc/a.mp4"], "/proc cannot be written to: No such file or directory (see "),

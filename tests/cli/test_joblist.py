@@ -134,8 +134,8 @@ LAST = {"last_frame_image": URL}
 NO_IMAGE = "is an http(s) URL, a data URL, or the path of a picture; got"
 NO_FILE = "must be a file that can be read; got No such file or directory"
 NO_HOST = "a URL must have a valid host and port"
-NO_KEY = "is 1 to 200 printable characters, or None"
-KNOWN = f"is one of {', '.join(MODELS)}, or a whole path that begins with /api/; got"
+NO_KEY = "must be 1 to 200 printable characters, or None"
+KNOWN = f"must be one of {', '.join(MODELS)}, or a whole path that begins with /api/; got"
 SMALL = {"first_frame_image": "small.png"}
 SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
 
@@ -158,17 +158,17 @@ SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
         ({"first_frame_image": "."}, ["first_frame_image: (in) must be a regular file; got a directory"]),
         ({"first_frame_image": "~/cat.png"}, [f"first_frame_image: (cat.png) {NO_FILE}: in/~/cat.png"]),
         ({**GOOD, "model": "hailuo", "key": [1]}, [f"model: {KNOWN} 'hailuo'", f"key: {NO_KEY}; got [1]"]),
-        ({**GOOD, "model": 2.3}, ["model: is a model's slug or its path, a str; got 2.3"]),
-        ({**GOOD, "prompt": float("nan")}, ["prompt: is a str of 1 to 2000 characters, or None; got nan"]),
+        ({**GOOD, "model": 2.3}, ["model: must be a model's slug or its path, a str; got 2.3"]),
+        ({**GOOD, "prompt": float("nan")}, ["prompt: must be a str of 1 to 2000 characters, or None; got nan"]),
         (
             {**SMALL, "prompt": "", "duration": True, "resolution": "4K", "prompt_optimizer": "no", "fit": 1, "kee": 1},
             [
                 "kee: is no field; did you mean key?",
-                "prompt: is a str of 1 to 2000 characters, or None; got '0 characters'",
-                "duration: is a whole number of seconds; got True",
-                "resolution: is 768P or 1080P for 6 s of hailuo-2.3-i2v; got '4K'",
-                "prompt_optimizer: is True or False; got 'no'",
-                "fit: is True or False; got 1",
+                "prompt: must be a str of 1 to 2000 characters, or None; got '0 characters'",
+                "duration: must be a whole number of seconds; got True",
+                "resolution: must be 768P or 1080P for 6 s of hailuo-2.3-i2v; got '4K'",
+                "prompt_optimizer: must be True or False; got 'no'",
+                "fit: must be True or False; got 1",
                 "first_frame_image: (small.png) short side must be over 300 px; got 300 x 300 px",
             ],
         ),
@@ -180,7 +180,7 @@ SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
                 "body.key: is no field; the fields are modelSlug, body.first_frame_image, body.last_frame_image, "
                 "body.prompt, body.duration, body.resolution, body.prompt_optimizer, body.fast_pretreatment, key, fit",
                 "body.first_frame_image: is required",
-                "body.duration: is 6 or 10 seconds for hailuo-2.3-i2v; got 7",
+                "body.duration: must be 6 or 10 seconds for hailuo-2.3-i2v; got 7",
             ],
         ),
         ({"modelSlug": "openai/sora", "body": GOOD}, [f"modelSlug: {KNOWN} 'openai/sora'"]),
@@ -221,7 +221,7 @@ def test_a_row_of_csv_is_a_job_and_its_place_the_line_that_it_begins_on(folder: 
     assert found.jobs["b"].options == {"prompt_optimizer": False, "duration": 6}
 
 
-NO_NUMBER = "is a whole number of seconds"
+NO_NUMBER = "must be a whole number of seconds"
 NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
 
 
@@ -257,15 +257,15 @@ NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
             'cat.png,a, b,6,\ncat.png,"a"b,6,\ncat.png\ncat.png,"half',
             [
                 ", line 2, column first_frame_image: is required",
-                ", line 2, column duration: is 6 or 10 seconds for hailuo-2.3-i2v; got 7",
-                ", line 2, column fit: is True or False; got 'maybe'",
+                ", line 2, column duration: must be 6 or 10 seconds for hailuo-2.3-i2v; got 7",
+                ", line 2, column fit: must be True or False; got 'maybe'",
                 ", line 4: has a cell for each of the 4 columns; got 5",
                 f", line 5: {NO_RECORD} ',' expected after '\"'",
                 ", line 6: has a cell for each of the 4 columns; got 1",
                 f", line 7: {NO_RECORD} unexpected end of data",
             ],
         ),
-        ("fit,first_frame_image\n-1,cat.png", [", line 2, column fit: is True or False; got '-1'"]),
+        ("fit,first_frame_image\n-1,cat.png", [", line 2, column fit: must be True or False; got '-1'"]),
         ("duration,first_frame_image\n6s,cat.png", [f", line 2, column duration: {NO_NUMBER}; got '6s'"]),
         ("last_frame_image,key\rcat.png,a", [f", line 1: {NO_RECORD} new-line character seen in unquoted field"]),
     ],
@@ -315,7 +315,7 @@ def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
 
 
 def test_what_cannot_be_read_at_all_raises(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("ends in .jsonl, .ndjson or .csv; got 'in/cat.png'")):
+    with pytest.raises(ConfigError, match=re.escape("ends in .jsonl, .ndjson or .csv")):
         read_jobs(folder / "cat.png")
     with pytest.raises(FileNotFoundError):
         read_jobs(folder / "none.csv")

@@ -137,9 +137,9 @@ def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> 
     [
         (["a"], "give one of --task-id, --resubmit and --forget"),
         (["a", "--forget", "--resubmit"], "give one of --task-id, --resubmit and --forget"),
-        (["nobody", "--forget"], "key: names a job in this journal; got 'nobody'"),
-        (["c", "--task-id", "x"], "key: names a job that is unknown; this one is success"),
-        (["a", "--task-id", "a b"], "task_id: is a short printable str without spaces"),
+        (["nobody", "--forget"], "key 'nobody': must name a job in this journal"),
+        (["c", "--task-id", "x"], "key 'c': must name a job that is unknown; this one is success"),
+        (["a", "--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
     ],
 )
 def test_what_cannot_be_decided_is_one_line(arguments: list[str], words: str, journal: Path) -> None:

@@ -305,4 +305,4 @@ def test_a_job_may_ask_for_it_and_the_service_hears_nothing_of_it() -> None:
 def test_fit_is_true_or_false(make: Callable[..., object]) -> None:
     with pytest.raises(JobError) as caught:
         make(b"picture", fit="yes")
-    assert (caught.value.field, caught.value.rule) == ("fit", "is True or False")
+    assert (caught.value.field, caught.value.rule) == ("fit", "must be True or False")

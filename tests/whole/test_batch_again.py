@@ -280,7 +280,7 @@ async def test_a_word_that_cannot_be_meant_is_refused(path: Path, word: dict[str
     async with Line().session(journal=path) as session:
         with pytest.raises(JobError):
             await session.resolve(key, **word)  # type: ignore[arg-type]
-        with pytest.raises(JobError, match="names a job in this journal"):
+        with pytest.raises(JobError, match="must name a job in this journal"):
             await session.resolve("dog", forget=True)
     assert await states_in(path) == {"cat": JournalState.UNKNOWN}
 

@@ -98,7 +98,7 @@ def _unusable(folder: Path, bad: Unusable) -> Problem:
 def _read_file(source: Path) -> JobList:
     read = _READERS.get(source.suffix.lower())
     if read is None:
-        rule = "are a folder of pictures, or a file whose name ends in .jsonl, .ndjson or .csv"
+        rule = "must be a folder of pictures, or a file whose name ends in .jsonl, .ndjson or .csv"
         raise ConfigError(field="jobs", value=str(source), rule=rule)
     reading = _Reading()
     for row in read(source):

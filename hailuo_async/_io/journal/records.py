@@ -156,7 +156,8 @@ def video_from(text: str, urls_text: str | bytes | None) -> Video:
 
 def error_text(error: HailuoError) -> str:
     """``error`` as JSON: the name of its class, and its facts."""
-    told = {field.name: _plain(getattr(error, field.name)) for field in attrs.fields(type(error))}
+    facts = ((field, getattr(error, field.name, None)) for field in attrs.fields(type(error)))
+    told = {field.name: _plain(fact) for field, fact in facts if fact is not None or field.default is attrs.NOTHING}
     return json.dumps({"error": type(error).__name__, **told})
 
 

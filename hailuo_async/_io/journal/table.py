@@ -210,7 +210,7 @@ class JobTable:
         """Its owner's word on a job that nobody works on. ``None`` when it was to be forgotten."""
         record = self.find(identity)
         if record is None:
-            raise JobError(field="key", value=identity, rule="names a job in this journal")
+            raise JobError(field="key", value=identity, rule="must name a job in this journal")
         record = self._claim(record).record if record.state is JournalState.SENDING else record
         if forget:
             self._forget(record)
@@ -320,7 +320,9 @@ class JobTable:
             return
         if other.kind is not None:
             raise JobError(
-                field="task_id", value=task_id, rule=f"is not that of job {other.identity!r} in this journal"
+                field="task_id",
+                value=task_id,
+                rule=f"is that of job {other.identity!r} in this journal: resolve that one",
             )
         columns = ", ".join(_OF_THE_TASK)
         sql = f"UPDATE job SET ({columns}) = (SELECT {columns} FROM job WHERE identity = ?) WHERE identity = ?"
@@ -329,7 +331,7 @@ class JobTable:
 
     def _forget(self, record: Record) -> None:
         if record.state is JournalState.INTENDED and (record.holder == self.holder or self._is_held_elsewhere(record)):
-            raise JobError(field="key", value=record.identity, rule="names a job that no session works on")
+            raise JobError(field="key", value=record.identity, rule="must name a job that no session works on")
         _check_state(record, _FORGETTABLE, "is forgotten")
         self._wipe("job.identity = ?", record.identity)
         self._connection.execute("DELETE FROM job WHERE identity = ?", (record.identity,))
@@ -361,5 +363,5 @@ def open_table(
 
 def _check_state(record: Record, allowed: tuple[JournalState, ...], what: str) -> None:
     if record.state not in allowed:
-        rule = f"names a job that is {' or '.join(allowed)}; this one is {record.state}, and only such a job {what}"
+        rule = f"must name a job that is {' or '.join(allowed)}; this one is {record.state}, and only such a job {what}"
         raise JobError(field="key", value=record.identity, rule=rule)

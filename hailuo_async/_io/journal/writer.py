@@ -186,7 +186,7 @@ class JournalWriter:
         """
         if [resubmit, task_id is not None, forget].count(True) != 1:
             given = {"resubmit": resubmit, "task_id": task_id, "forget": forget}
-            raise JobError(field="resolve", value=given, rule="takes exactly one of resubmit, task_id and forget")
+            raise JobError(field="resolve", value=given, rule="give exactly one of resubmit, task_id and forget")
         return cast(
             Record | None,
             await self._ask(lambda table: table.resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)),

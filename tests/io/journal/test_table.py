@@ -199,7 +199,7 @@ def test_ended_jobs_are_told_and_not_worked_again(ours: JobTable, theirs: JobTab
 def test_another_job_under_a_known_key_is_an_error_and_changes_nothing(ours: JobTable) -> None:
     did(ours, lambda it: it.intend(intent()))
     before = record_of(ours)
-    with pytest.raises(JobError, match="key: names another job in this journal"):
+    with pytest.raises(JobError, match="key 'cat': names another job in this journal"):
         did(ours, lambda it: it.intend(intent(fingerprint="f2")))
     assert record_of(ours) == before
 

@@ -130,7 +130,7 @@ def test_a_doubtful_job_takes_over_what_is_known_of_a_task_that_was_attached_to(
 def test_a_doubtful_job_is_not_the_task_of_another(ours: JobTable) -> None:
     in_doubt(ours)
     accepted(ours, "dog", "t1")
-    with pytest.raises(JobError, match="task_id: is not that of job 'dog'"):
+    with pytest.raises(JobError, match="task_id 't1': is that of job 'dog'"):
         resolved(ours, task_id="t1")
     assert record_of(ours).state is JournalState.UNKNOWN
 
@@ -172,13 +172,13 @@ def test_a_job_at_work_cannot_be_resolved(
     prepare(ours)
     before = record_of(ours)
     for table in (ours, theirs):
-        with pytest.raises(JobError, match="names a job that"):
+        with pytest.raises(JobError, match="must name a job that"):
             resolved(table, **word)
     assert record_of(ours) == before
 
 
 def test_a_key_that_names_nothing_cannot_be_resolved(ours: JobTable) -> None:
-    with pytest.raises(JobError, match="names a job in this journal; got 'dog'"):
+    with pytest.raises(JobError, match="key 'dog': must name a job in this journal"):
         resolved(ours, "dog", forget=True)
 
 

@@ -4,6 +4,7 @@ Everything public is imported from here. Start at ``AsyncSession``.
 """
 
 from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._images.frame import ImageSource
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import JournalState, Record
@@ -80,6 +81,7 @@ __all__ = [
     "JournalState",
     "Model",
     "Outcome",
+    "OutcomeStream",
     "ProtocolError",
     "QueueFullError",
     "Queued",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -17,18 +16,16 @@ import aiohttp
 import anyio
 import anyio.to_thread
 
-from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
 from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.running import Running, accepted
-from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES, SharedUploads
-from hailuo_async._engine.stream import Stream
+from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
+from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import ImageSource, check_source, inspect_image
 from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
-from hailuo_async._io.filenames import make_directory
 from hailuo_async._io.http import Transport, check_client_session
-from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id
 from hailuo_async.errors import ImageError, JobError, SessionClosedError
 from hailuo_async.hooks import Hooks
@@ -215,9 +212,10 @@ class AsyncSession:
         *,
         timeout: float | None = None,
         max_jobs: int | None = None,
-        save_to: str | os.PathLike[str] | None = None,
+        save_to: StrPath | None = None,
+        save_as: SaveAs | None = None,
         share_uploads: bool = False,
-    ) -> AsyncGenerator[Success | Failure]:
+    ) -> OutcomeStream:
         """Submits many jobs and yields their outcomes as they end, in that order. Each job is paid for once.
 
         Jobs are pulled only as there is room, so ``jobs`` may be endless, and a slow reader holds everything back.
@@ -228,22 +226,22 @@ class AsyncSession:
         ``save_to`` is a directory, made if there is none, in which each video is saved before its ``Success`` is
         yielded, with its ``path``; saving is bounded by itself and takes no slot. A video that cannot be saved is a
         ``Failure`` with ``DownloadError`` and its ``task_id``; if the directory can hold none, that is raised here
-        before any job is pulled. ``share_uploads`` puts an image that several jobs have in common on the service once,
-        from its second job on, instead of sending it with each.
+        before any job is pulled. ``save_as`` says instead where each video is saved: a mapping from keys to paths, or a
+        callable that takes a job and returns its path. With either, a file that is there already, or that cannot be
+        written, is a ``DownloadError`` before its job is paid for.
 
-        Leaving it in any way stops it at once: nothing more is pulled, sent or saved, and what was queued is withdrawn.
-        Tasks that run go on. To be certain of the moment, leave it under ``contextlib.aclosing``.
+        ``share_uploads`` puts an image that several jobs have in common on the service once, from its second job on,
+        instead of sending it with each.
+
+        ``stop()`` on what this returns sends nothing more and yields what runs. Leaving it in any way stops it at once:
+        nothing more is pulled, sent or saved, and what was queued is withdrawn. Tasks that run go on. To be certain of
+        the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
+        check_jobs(jobs)
+        check_save_as(save_to, save_as)
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
         quotas = (self._quota, Quota(optional_count("max_jobs", max_jobs)))
-        here = self._here()
-        uploads = SharedUploads(here.upload) if share_uploads else None
-        take = functools.partial(_take, here.engine, timeout_s, quotas, DuplicateNumbers(), uploads)
-        stream = Stream(jobs, take, here.engine.admission, here.engine.engine_state.start_soon)
-        if save_to is not None:
-            stream.begin = functools.partial(anyio.to_thread.run_sync, make_directory, Path(save_to))
-            stream.save = functools.partial(here.results.save_outcome, Path(save_to))
-        return stream.outcomes()
+        return self._here().stream(jobs, timeout_s, quotas, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
@@ -263,12 +261,7 @@ class AsyncSession:
         until ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself
         again to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
-        here = self._here()
-        records = await here.journal_or_raise().unfinished()
-        stream = Stream(
-            records, here.engine.admission.recall, here.engine.admission, here.engine.engine_state.start_soon
-        )
-        async with contextlib.aclosing(stream.outcomes()) as outcomes:
+        async with contextlib.aclosing(await self._here().resume()) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
@@ -376,17 +369,6 @@ class AsyncSession:
     def stats(self) -> Stats:
         """The session at a glance: what waits, what runs, what the limits are, and how jobs have ended."""
         return self._here().stats()
-
-
-async def _take(
-    engine: Engine,
-    timeout_s: float | None,
-    quotas: tuple[Quota, ...],
-    asked: DuplicateNumbers,
-    uploads: SharedUploads | None,
-    item: Job,
-) -> TrackedJob:
-    return await engine.admission.take(check_job(item), timeout_s, quotas, asked, uploads)
 
 
 def _check_task_id(task_id: object) -> None:

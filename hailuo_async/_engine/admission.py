@@ -13,8 +13,8 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from typing import Any
+from collections.abc import Awaitable, Callable, Hashable, Iterator
+from typing import Any, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -55,6 +55,8 @@ LOOKING_THREADS = 4
 FITTING_THREADS = 1
 #: How often a job that another session works on is looked up, in seconds.
 FOLLOW_EVERY_S = 1.0
+
+FindFault: TypeAlias = Callable[[], Awaitable[HailuoError | None]]
 
 #: What another session may be doing with a job.
 _AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)
@@ -101,12 +103,14 @@ class Admission:
         quotas: tuple[Quota, ...],
         asked: DuplicateNumbers | None = None,
         uploads: SharedUploads | None = None,
+        find_fault: FindFault | None = None,
     ) -> TrackedJob:
         """Takes a job: its images are looked at, it is on record, and queued. Cancelling it before that costs nothing.
 
         ``asked`` counts the jobs without a key of its stream, where it belongs to one, and ``uploads`` knows the images
-        that are to be shared there. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
-        ``SpendingLimitError`` and ``SessionClosedError``. None of them is paid for.
+        that are to be shared there. ``find_fault`` says why the job must not be paid for: then it ends with that,
+        unless it is paid for already. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another
+        job), ``SpendingLimitError`` and ``SessionClosedError``. None of them is paid for.
         """
         asked_at = loop_time()
         self._preparing += 1
@@ -116,6 +120,7 @@ class Admission:
             )
             self._engine_state.check()
             frames = frames if uploads is None else await uploads.share(frames)
+            fault = None if find_fault is None else await find_fault()
             intent = self._recorder.build_intent(job, frames, asked or self._asked)
             known, claim = await self._intend(intent, is_counted=asked is None)
         finally:
@@ -124,7 +129,7 @@ class Admission:
             known.job = known.job or job
             return self._joined(known)
         tracked = self._new_tracked_job(asked_at, timeout_s, job=job, key=job.key, kind=_kind(job), **_names(intent))
-        tracked.request, tracked.quotas = build_submit(job, frames), quotas
+        tracked.request, tracked.quotas, tracked.fault = build_submit(job, frames), quotas, fault
         tracked.look = functools.partial(self._recorder.intend, intent)
         tracked.is_counted = intent is not None and job.key is None and asked is None
         self._dispatch(tracked, claim)
@@ -149,7 +154,7 @@ class Admission:
 
     def _joined(self, tracked: TrackedJob) -> TrackedJob:
         """``tracked`` with one more caller: none of them alone can withdraw it."""
-        tracked.is_shared, tracked.is_withdrawn, tracked.is_quiet = True, False, False
+        tracked.is_shared, tracked.is_withheld, tracked.is_left, tracked.is_quiet = True, False, False, False
         return tracked
 
     async def attach(self, task_id: str, timeout_s: float | None, *, is_asked: bool = False) -> TrackedJob:
@@ -197,23 +202,28 @@ class Admission:
             self._dispatch(tracked, claim)
         return tracked
 
+    def withhold(self, tracked: TrackedJob) -> None:
+        """Sends a job no more, if it certainly was not accepted. One that may have been is still waited for."""
+        if not (tracked.is_shared or tracked.status.is_final):
+            tracked.is_withheld = True
+            if tracked.status is Status.QUEUED:
+                self._drop(tracked, _withdrawn())
+
     def withdraw(self, tracked: TrackedJob) -> None:
-        """Takes a job back, as long as it certainly was not accepted. One that may have been goes on."""
-        if tracked.is_shared or tracked.status.is_final:
-            return
-        tracked.is_withdrawn = True
-        if tracked.status is Status.QUEUED:
-            self._drop(tracked, _withdrawn())
-        elif tracked.task_id is not None:
-            _log_goes_on(tracked)
+        """Its caller leaves: it is withheld, and one that goes on is logged with its task id."""
+        if not (tracked.is_shared or tracked.status.is_final):
+            tracked.is_left = True
+            self.withhold(tracked)
+            if tracked.task_id is not None:
+                _log_goes_on(tracked)
 
     def landed(self, tracked: TrackedJob) -> None:
         """The submitter is done with a POST: it was accepted, or waits again, unless nobody wants it any more."""
         if tracked.task_id is not None:
             self._watch(tracked, ask_now=False)
-            if tracked.is_withdrawn:
+            if tracked.is_left:
                 _log_goes_on(tracked)
-        elif tracked.is_withdrawn:
+        elif tracked.is_withheld:
             self._drop(tracked, _withdrawn())
         if tracked.seconds_left(loop_time()) <= 0:
             self._expire(tracked)
@@ -299,6 +309,9 @@ class Admission:
 
     def _enqueue(self, tracked: TrackedJob) -> None:
         """Into the queue; a job of ours is paid for from its allowances."""
+        if tracked.fault is not None:
+            tracked.fail(Event.ABANDON, tracked.fault)
+            return
         try:
             reserve(tracked.quotas)
         except SpendingLimitError as error:

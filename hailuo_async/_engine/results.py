@@ -74,17 +74,20 @@ class Results:
             await self._emitter.downloaded(video, key, target, began_at)
             return target
 
-    async def save_outcome(self, directory: Path, success: Success) -> Success | Failure:
-        """``success`` with its video saved in ``directory``, or why it could not be; as it is if the session ends."""
+    async def save_outcome(self, path: Path, success: Success, directory: Path) -> Success | Failure:
+        """``success`` with its video saved as ``path``, or in it, or why it could not be; as it is if the session ends.
+
+        ``directory`` is made first, if there is none.
+        """
         try:
             await anyio.to_thread.run_sync(make_directory, directory)
-            path = await self.save(success.video, directory, key=success.key)
+            saved_to = await self.save(success.video, path, key=success.key)
         except SessionClosedError:
             return success
         except HailuoError as error:
             error.task_id = error.task_id or success.video.task_id
             return Failure(success.job, success.key, success.index, error)
-        return attrs.evolve(success, path=path)
+        return attrs.evolve(success, path=saved_to)
 
     @contextlib.asynccontextmanager
     async def open(self, video: Video, *, max_bytes: int) -> AsyncGenerator[AsyncIterator[bytes]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import AsyncIterable, Iterable
 from datetime import UTC, datetime
+from pathlib import Path
 from random import Random
 
 import aiohttp
@@ -13,16 +15,25 @@ import attrs
 
 from hailuo_async._engine.engine import Engine, build_engine
 from hailuo_async._engine.events import EventEmitter
+from hailuo_async._engine.outcome_stream import OutcomeStream
+from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.results import Results
+from hailuo_async._engine.saving import SaveAs, Saving, StrPath, Target
+from hailuo_async._engine.shared_uploads import SharedUploads
+from hailuo_async._engine.stream import Stream
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, check_source
 from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.http import Http, Transport, proxy_for
+from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import ConfigError, HailuoError, ImageError, ProtocolError
 from hailuo_async.hooks import Hooks
+from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Stats, Status
 from hailuo_async.settings import Settings
 
@@ -126,6 +137,40 @@ class Running:
         if not isinstance(url, str) or not _is_on_the_web(url):
             raise ProtocolError(message="no http(s) URL @ $.data.url", status=answer.status)
         return url
+
+    def stream(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        timeout_s: float | None,
+        quotas: tuple[Quota, ...],
+        save_to: StrPath | None,
+        save_as: SaveAs | None,
+        *,
+        share_uploads: bool,
+    ) -> OutcomeStream:
+        """Many jobs, as ``AsyncSession.stream`` says."""
+        admission, duplicates = self.engine.admission, DuplicateNumbers()
+        uploads = SharedUploads(self.upload) if share_uploads else None
+
+        async def take(item: Job, target: Target | None) -> TrackedJob:
+            find_fault = None if target is None else target.find_fault
+            return await admission.take(check_job(item), timeout_s, quotas, duplicates, uploads, find_fault)
+
+        saving = None
+        if save_to is not None or save_as is not None:
+            directory = None if save_to is None else Path(save_to)
+            saving = Saving(self.results, directory, save_as, has_journal=self._journal is not None)
+        return OutcomeStream(Stream(jobs, take, admission, self.engine.engine_state.start_soon, saving))
+
+    async def resume(self) -> OutcomeStream:
+        """What the journal holds without an end, as ``AsyncSession.resume`` says."""
+        admission = self.engine.admission
+
+        async def recall(record: Record, target: object) -> TrackedJob:
+            return await admission.recall(record)
+
+        records = await self.journal_or_raise().unfinished()
+        return OutcomeStream(Stream(records, recall, admission, self.engine.engine_state.start_soon))
 
     def journal_or_raise(self) -> JournalWriter:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""

@@ -23,6 +23,7 @@ import attrs
 from anyio.abc import TaskGroup
 
 from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
@@ -42,13 +43,13 @@ class Stream:
     """One stream: a feeder that pulls items and has each taken, and a reader that yields how they ended."""
 
     _items: Iterable[Any] | AsyncIterable[Any]
-    _take: Callable[[Any], Awaitable[TrackedJob]]
+    _take: Callable[[Any, Target | None], Awaitable[TrackedJob]]
     _admission: Admission
     _start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
-    begin: Callable[[], Awaitable[object]] | None = attrs.field(default=None, init=False)
-    """Awaited before the first is pulled; what it raises ends the stream."""
-    save: Callable[[Success], Awaitable[Outcome]] | None = attrs.field(default=None, init=False)
-    """Saves a video before its outcome is told; what it raises ends the stream. ``None`` also once nobody reads."""
+    _saving: Saving | None = None
+    """Saves each video before its outcome is told. What it raises ends the stream."""
+    _is_left: bool = attrs.field(default=False, init=False)
+    """Whether the reader has gone: nothing is saved any more."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _saves: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
     """Of the videos that are being saved, or wait to be."""
@@ -78,41 +79,41 @@ class Stream:
             if self._error is not None:
                 raise self._error
         finally:
-            self._stop_nowait()
-            self._stop_saving_nowait()
-            for tracked in list(self._running):
-                self._admission.withdraw(tracked)
+            self.stop_nowait()
+            self._leave_nowait()
+
+    def stop_nowait(self) -> None:
+        """Pulls nothing more, and takes back what was not sent."""
+        self._stop_pulling_nowait()
+        for tracked in [*self._waiting, *self._running]:
+            if tracked.task_id is None:
+                self._admission.withhold(tracked)
 
     def _read_nowait(self) -> Outcome:
         outcome = self._unread.popleft()
         self._wake()
         return outcome
 
-    def _stop_nowait(self) -> None:
-        """Pulls nothing more, and takes back what was not sent."""
-        self._stop_pulling_nowait()
-        for tracked in [*self._waiting, *self._running]:
-            if tracked.task_id is None:
-                self._admission.withdraw(tracked)
-
     def _stop_pulling_nowait(self) -> None:
         self._is_stopped = True
         if self._scope is not None:
             self._scope.cancel()
 
-    def _stop_saving_nowait(self) -> None:
-        """What is on the disk of a video by now stays there, for a later download to go on with."""
-        self.save = None
+    def _leave_nowait(self) -> None:
+        """Saves nothing more: a later download goes on with what is on the disk. The tasks that run go on."""
+        self._is_left = True
         for scope in self._saves:
             scope.cancel()
+        for tracked in list(self._running):
+            self._admission.withdraw(tracked)
 
     # --- Feeding ---
 
     async def _feed(self) -> None:
         try:
             with anyio.CancelScope() as self._scope:
-                if self.begin is not None:
-                    await self.begin()
+                if self._saving is not None:
+                    await self._saving.begin()
                 async with anyio.create_task_group() as tasks:
                     await self._pull(tasks)
         except Exception as error:
@@ -146,19 +147,20 @@ class Stream:
         try:
             if self._is_stopped:  # a cancelled task still runs up to its first await, and taking may need none
                 return
-            tracked = await self._take(item)
+            target = None if self._saving is None else self._saving.target(item)
+            tracked = await self._take(item, target)
         except HailuoError as error:
             if stops_everything(error):
                 self._stop_with(error)
             else:
                 self._tell(Failure(item, getattr(item, "key", None), index, error))
         else:
-            self._watch(index, item, tracked)
+            self._watch(index, tracked, target)
         finally:
             self._preparing -= 1
             self._wake()
 
-    def _watch(self, index: int, item: Any, tracked: TrackedJob) -> None:
+    def _watch(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         def look(tracked: TrackedJob) -> None:
             self._waiting.discard(tracked)
             self._running.discard(tracked)
@@ -167,45 +169,45 @@ class Stream:
             elif not tracked.status.is_final:
                 self._running.add(tracked)
             else:
-                self._end(index, tracked)
+                self._end(index, tracked, target)
             self._wake()
 
         tracked.listeners.append(look)
         look(tracked)
         if self._is_stopped:  # while it was taken: its cancellation came too late
-            self._admission.withdraw(tracked)
+            self._admission.withhold(tracked)
 
-    def _end(self, index: int, tracked: TrackedJob) -> None:
+    def _end(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         error = tracked.error
+        if tracked.is_withheld and tracked.status is Status.ABANDONED and tracked.task_id is None:
+            return  # taken back by ourselves: it is as if it had not been pulled
         if error is not None and stops_everything(error) and not _is_left_behind(tracked):
             self._stop_with(error)
             if tracked.task_id is None:
-                return  # never sent: it is as if it had not been pulled
+                return  # never sent, like those that were taken back
         if tracked.video is not None:
-            self._succeed(Success(tracked.job, tracked.key, index, tracked.video))
+            self._succeed(Success(tracked.job, tracked.key, index, tracked.video), target)
         elif error is not None:
             self._tell(Failure(tracked.job, tracked.key, index, error))
 
-    def _succeed(self, success: Success) -> None:
-        if self.save is None:
+    def _succeed(self, success: Success, target: Target | None) -> None:
+        if self._saving is None or target is None or self._is_left:
             self._tell(success)
             return
         scope = anyio.CancelScope()
         self._saves.add(scope)
         try:
-            self._start(functools.partial(self._save_and_tell, success, self.save, scope))
+            self._start(functools.partial(self._save_and_tell, self._saving, success, target, scope))
         except SessionClosedError:
             self._saves.discard(scope)
             self._tell(success)
 
-    async def _save_and_tell(
-        self, success: Success, save: Callable[[Success], Awaitable[Outcome]], scope: anyio.CancelScope
-    ) -> None:
+    async def _save_and_tell(self, saving: Saving, success: Success, target: Target, scope: anyio.CancelScope) -> None:
         outcome: Outcome = success  # told as it is, should the session be closed before it is saved
         try:
             with scope:
                 async with self._savers:
-                    outcome = await save(success)
+                    outcome = await saving.save(success, target)
         except Exception as error:
             self._stop_with(error)
         finally:
@@ -222,7 +224,7 @@ class Stream:
         if isinstance(error, SpendingLimitError):
             self._stop_pulling_nowait()  # what was taken before it may be paid for
         else:
-            self._stop_nowait()
+            self.stop_nowait()
 
     async def _wait(self) -> None:
         self._changed = changed = self._changed or anyio.Event()

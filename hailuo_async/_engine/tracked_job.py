@@ -76,8 +76,12 @@ class TrackedJob:
     """Whether its identity is a number of the session's own count, to be given back if it comes to nothing."""
     is_shared: bool = attrs.field(default=False, init=False)
     """Whether it was asked for again under its key, so that more than one caller waits for it."""
-    is_withdrawn: bool = attrs.field(default=False, init=False)
-    """Whether its caller has left: it is not sent again, should its POST turn out not to have been accepted."""
+    is_withheld: bool = attrs.field(default=False, init=False)
+    """Whether it is not sent again, should its POST turn out not to have been accepted."""
+    is_left: bool = attrs.field(default=False, init=False)
+    """Whether its caller no longer waits for it."""
+    fault: HailuoError | None = attrs.field(default=None, init=False)
+    """Why it must not be paid for: it ends with this instead of waiting for a slot."""
     failed_queries: int = attrs.field(default=0, init=False)
     """Queries in a row that said nothing."""
     resubmits: int = attrs.field(default=0, init=False)

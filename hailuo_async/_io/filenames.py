@@ -74,6 +74,17 @@ def make_directory(directory: Path) -> None:
         raise DownloadError(reason=f"cannot hold videos: {error.strerror}", path=str(directory)) from error
 
 
+def check_target(file: Path) -> None:
+    """Raises ``DownloadError`` if ``file`` cannot be made: it is there, or its name or directory cannot be. Blocks."""
+    try:
+        file.lstat()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise DownloadError(reason=f"cannot be written: {error.strerror}", path=str(file)) from error
+    raise DownloadError(reason="is there already: move it away, or save elsewhere", path=str(file))
+
+
 def target_for(
     target: str | os.PathLike[str], *, is_directory: bool, key: str | None, task_id: str, suffix: str = DEFAULT_SUFFIX
 ) -> Path:

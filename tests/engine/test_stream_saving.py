@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import os
 from pathlib import Path
 
@@ -11,9 +10,12 @@ import anyio
 import pytest
 
 from hailuo_async import AuthenticationError, DownloadError, Failure, Outcome, Success, TaskExpiredError
+from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.stream import LOOKAHEAD, MAX_UNSAVED, SAVERS, Stream
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Kind
+from hailuo_async.jobs import Job
 
 from ..support.crash_journal import records_in
 from ..support.films import FILM, films, in_short, names_in, read
@@ -25,14 +27,15 @@ from .test_stream import Source, read_into
 
 
 async def test_each_video_is_saved_before_it_is_told_by_its_key_or_its_task(tmp_path: Path) -> None:
-    directory = tmp_path / "of" / "tonight"
+    directory, task_ids = tmp_path / "of" / "tonight", {}
     async with films() as host, host.line().session(max_running=1) as session:
         async for outcome in session.stream([job("1", key="cat"), job("2"), job("3", key="a/b")], save_to=directory):
             assert isinstance(outcome, Success)
             assert outcome.path is not None
             assert await anyio.Path(outcome.path).read_bytes() == FILM
+            task_ids[outcome.key] = outcome.video.task_id
     names = names_in(directory)
-    assert names[1:] == ["cat.mp4", "task-2.mp4"]
+    assert names[1:] == ["cat.mp4", f"{task_ids[None]}.mp4"]
     assert names[0].startswith("a_b-")
 
 
@@ -43,12 +46,15 @@ async def test_without_save_to_nothing_is_fetched_and_no_path_is_told() -> None:
         assert host.asked == []
 
 
-async def test_a_file_that_exists_is_left_alone_and_the_rest_goes_on(tmp_path: Path) -> None:
+async def test_a_file_that_exists_is_left_alone_and_its_job_is_not_paid_for(tmp_path: Path) -> None:
     theirs = anyio.Path(tmp_path / "cat.mp4")
     await theirs.write_bytes(b"somebody's")
-    async with films() as host, host.line().session(max_running=1) as session:
-        outcomes = await read(session, [job("1", key="cat"), job("2", key="dog")], tmp_path)
-    assert in_short(outcomes, tmp_path) == ["DownloadError task-1", "dog.mp4"]
+    async with films() as host:
+        line = host.line()
+        async with line.session(max_running=1) as session:
+            outcomes = await read(session, [job("1", key="cat"), job("2", key="dog")], tmp_path)
+    assert in_short(outcomes, tmp_path) == ["DownloadError None", "dog.mp4"]
+    assert line.prompts == ["2"]
     assert await theirs.read_bytes() == b"somebody's"
     assert isinstance(outcomes[0], Failure)
     assert (outcomes[0].job, outcomes[0].key) == (job("1", key="cat"), "cat")
@@ -132,17 +138,20 @@ async def test_a_result_that_is_cut_short_is_gone_on_with(tmp_path: Path) -> Non
         assert emulator.ledger.keys_leaked == 0
 
 
-async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it() -> None:
-    async def break_down(success: Success) -> Outcome:
-        raise LookupError("a bug")
+async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it(tmp_path: Path) -> None:
+    class Broken(Saving):
+        async def save(self, success: Success, target: Target) -> Outcome:
+            raise LookupError("a bug")
 
     told_of: list[Outcome] = []
     async with Line().session() as session:
         assert session._open is not None
-        engine = session._open.engine
-        take = functools.partial(engine.admission.take, timeout_s=None, quotas=())
-        stream = Stream(jobs(2), take, engine.admission, engine.engine_state.start_soon)
-        stream.save = break_down
+        engine, saving = session._open.engine, Broken(session._open.results, tmp_path, None, False)
+
+        async def take(item: Job, target: Target | None) -> TrackedJob:
+            return await engine.admission.take(item, None, ())
+
+        stream = Stream(jobs(2), take, engine.admission, engine.engine_state.start_soon, saving)
         with pytest.raises(LookupError, match="a bug"):
             await read_into(told_of, stream.outcomes())
     assert {outcome.path for outcome in told_of if isinstance(outcome, Success)} == {None}

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self, TextIO
 
 import attrs
 
-from hailuo_async._io.journal import database
+from hailuo_async._io.journal import database, sqlite
+from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import JournalState, Record, export_text, record_from
 
 #: Records read at a time: a reader that thinks between them holds no version of the file meanwhile.
@@ -28,13 +28,12 @@ class Journal:
                 print(record.identity, record.error)
     """
 
-    _path: Path
-    _connection: sqlite3.Connection
+    _database: Database
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Self:
         """The journal at ``path``. Raises ``JournalError`` if there is none, or none that this version can read."""
-        return cls(Path(path), database.open_for_reading(Path(path)))
+        return cls(sqlite.open_for_reading(Path(path)))
 
     def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:
         """Every job, in the order of their first asking; only those in that state, and of that key, if given.
@@ -46,9 +45,10 @@ class Journal:
 
     def count(self) -> dict[JournalState, int]:
         """How many jobs stand in each state."""
-        with database.told_in_words(self._path):
-            rows = self._connection.execute("SELECT state, count(*) FROM job GROUP BY state").fetchall()
-        return dict.fromkeys(JournalState, 0) | {JournalState(state): number for state, number in rows}
+        sql = "SELECT state, count(*) AS jobs FROM job GROUP BY state"
+        with database.told_in_words(self._database):
+            rows = self._database.execute(sql).fetchall()
+        return dict.fromkeys(JournalState, 0) | {JournalState(row["state"]): row["jobs"] for row in rows}
 
     def export(self, file: TextIO) -> None:
         """Writes every job as a line of JSON, without the URLs of results."""
@@ -57,7 +57,7 @@ class Journal:
 
     def close(self) -> None:
         """Closes the file. Doing so again does nothing."""
-        self._connection.close()
+        self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -66,15 +66,14 @@ class Journal:
         self.close()
 
     def _pages(self, state: JournalState | None, key: str | None) -> Iterator[Record]:
-        sql = (
-            f"{database.SELECT} WHERE job.seq > ?1 AND (?2 IS NULL OR state = ?2) AND (?3 IS NULL OR key = ?3)"
-            f" ORDER BY job.seq LIMIT {_PAGE}"
-        )
+        given = {name: value for name, value in (("state", state), ("key", key)) if value is not None}
+        conditions = " AND ".join(["job.seq > :last", *(f"{name} = :{name}" for name in given)])
+        sql = f"{database.SELECT} WHERE {conditions} ORDER BY job.seq LIMIT {_PAGE}"
         last = 0
         while True:
-            with database.told_in_words(self._path):
-                rows = self._connection.execute(sql, (last, state, key)).fetchall()
+            with database.told_in_words(self._database):
+                rows = self._database.execute(sql, {**given, "last": last}).fetchall()
             if not rows:
                 return
-            yield from (record_from(row, str(self._path)) for row in rows)
+            yield from (record_from(row, self._database.name) for row in rows)
             last = rows[-1]["seq"]

@@ -19,8 +19,6 @@ from hailuo_async.errors import HailuoError, JournalError, shown
 from hailuo_async.outcomes import Video
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from cattrs import Converter
 
 
@@ -177,7 +175,7 @@ def error_from(text: str, path: str) -> HailuoError:
         return JournalError(path=path, reason=reason, task_id=told.get("task_id"))
 
 
-def record_from(row: sqlite3.Row | Mapping[str, Any], path: str) -> Record:
+def record_from(row: Mapping[str, Any], path: str) -> Record:
     """One row, joined with where its result lies, as a value. ``path`` is the journal's, for the words of errors."""
     columns = {name: row[name] for name in COLUMNS}
     columns["state"] = JournalState(row["state"])
@@ -197,8 +195,3 @@ def export_text(record: Record) -> str:
     if record.error is not None:
         told["error"] = {**json.loads(error_text(record.error)), "words": str(record.error)}
     return json.dumps(told, ensure_ascii=False)
-
-
-def expiry_of(video: Video, ended_at: float, longest_life_s: float) -> float:
-    """Until when the URLs of ``video`` may be of use, in Unix seconds."""
-    return ended_at + longest_life_s if video.expires_at is None else video.expires_at.timestamp()

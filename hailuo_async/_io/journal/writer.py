@@ -1,6 +1,6 @@
 """The journal: what was asked for and what became of it, on disk before it is told to anyone.
 
-``JournalWriter`` is a session's own. SQLite is reached on one thread of its own, and writes are grouped: whatever is
+``JournalWriter`` is a session's own. Its database is reached on one thread, and writes are grouped: whatever is
 asked in one turn of the loop, or while a transaction is being committed, goes into the next one, whole, in one hop to
 that thread. So a lone write costs one ``fsync``, and hundreds at once cost few. Four invariants:
 
@@ -18,7 +18,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -27,8 +26,8 @@ from typing import Any, TypeAlias, cast
 import anyio.to_thread
 import attrs
 
-from hailuo_async._io.journal import database
 from hailuo_async._io.journal.records import Claim, Intent, Record
+from hailuo_async._io.journal.rows import Changed
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.outcomes import Video
@@ -227,8 +226,8 @@ class JournalWriter:
             closing = self._close()
         try:
             await asyncio.shield(asyncio.wrap_future(closing))
-        except sqlite3.Error as error:
-            raise database.journal_error(self._table.path, error) from error
+        except self._table.database.FAULTS as fault:
+            raise self._table.database.explain(fault) from fault
         finally:
             await anyio.to_thread.run_sync(self._thread.shutdown)
 
@@ -242,7 +241,7 @@ class JournalWriter:
 
     def _ask(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
         if self._is_closing:
-            raise JournalError(path=str(self._table.path), reason="it is closed: its session has ended")
+            raise JournalError(path=self._table.database.name, reason="it is closed: its session has ended")
         return self._put(work, undo)
 
     async def _ask_or_undo(self, work: _Work, undo: _Work) -> Any:
@@ -292,7 +291,7 @@ class JournalWriter:
 
     def _failed_with(self, fault: BaseException) -> _Raised:
         """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""
-        error = database.journal_error(self._table.path, fault)
+        error = self._table.database.explain(fault)
         error.__cause__ = fault
         return _Raised(error)
 
@@ -304,13 +303,14 @@ def _close_if_opened(opening: Future[JobTable]) -> None:
 
 def _apply(table: JobTable, works: Sequence[_Work]) -> list[Any]:
     with table.transaction():
-        return [_attempt(table, work) for work in works]
+        results = [_attempt(table, work) for work in works]
+    return [bool(result) if isinstance(result, Changed) else result for result in results]
 
 
 def _attempt(table: JobTable, work: _Work) -> Any:
     try:
         return work(table)
-    except sqlite3.Error:
+    except table.database.FAULTS:
         raise
     except Exception as error:
         return _Raised(error)

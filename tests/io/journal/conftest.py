@@ -32,7 +32,7 @@ def opened(path: Path, clock: Clock) -> Iterator[Opener]:
 
     yield open_as
     for table in ledgers:
-        table._connection.close()
+        table.database.close()
 
 
 @pytest.fixture

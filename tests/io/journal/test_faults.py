@@ -18,7 +18,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from hailuo_async._io.journal import database
+from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.owner import is_gone
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Intent, JournalState, Record
@@ -349,26 +349,26 @@ def copied(path: Path, to: Path, torn: int) -> None:
 
 
 def recovered(path: Path) -> list[str]:
-    database.open_for_writing(path, BASE_URL, 0.0, 1.0).close()
+    sqlite.open_for_writing(path, BASE_URL, time.time, 1.0).close()
     return list(records_of(path))
 
 
 def test_a_journal_is_flushed_to_the_disk_with_every_commit(path: Path) -> None:
-    connection = database.open_for_writing(path, BASE_URL, 0.0, 1.0)
+    database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
     names = ("journal_mode", "synchronous", "secure_delete")
-    told = {name: connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
-    connection.close()
+    told = {name: database.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
+    database.close()
     assert told == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
 
 
 def test_a_log_that_cannot_be_folded_now_is_left_for_later(path: Path) -> None:
-    connection = database.open_for_writing(path, BASE_URL, 0.0, 1.0)
-    with database.transaction(connection):
-        connection.execute("UPDATE journal SET opened_at = 1")
-        assert not database.fold_log(connection)
-    assert database.fold_log(connection)
-    assert connection.execute("PRAGMA busy_timeout").fetchone()[0] == 1000
-    connection.close()
+    database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
+    with database.transaction():
+        database.execute("UPDATE journal SET opened_at = 1")
+        assert not database.drop_wiped()
+    assert database.drop_wiped()
+    assert database.execute("PRAGMA busy_timeout").fetchone()[0] == 1000
+    database.close()
 
 
 def test_a_reader_names_what_it_cannot_read(path: Path) -> None:
@@ -383,7 +383,7 @@ def test_a_reader_names_what_it_cannot_read(path: Path) -> None:
 
 
 def test_a_file_system_without_shared_memory_is_refused(path: Path) -> None:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
+    database = sqlite.SqliteDatabase(path, sqlite3.connect(":memory:", isolation_level=None), time.time)
     with pytest.raises(JournalError, match="give a path on a local disk"):
-        database._use_wal(connection, path)
-    connection.close()
+        sqlite._use_wal(database)
+    database.close()

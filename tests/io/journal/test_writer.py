@@ -17,6 +17,8 @@ from anyio import to_thread
 
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._io.journal.sqlite import SqliteDatabase
+from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import (
     JobError,
@@ -164,7 +166,12 @@ async def test_what_one_session_wrote_the_next_one_finds(path: Path, gate: Gate)
 
 async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter) -> None:
     statements: list[str] = []
-    await journal._put(lambda table: table._connection.set_trace_callback(statements.append))
+
+    def trace(table: JobTable) -> None:
+        assert isinstance(table.database, SqliteDatabase)
+        table.database._connection.set_trace_callback(statements.append)
+
+    await journal._put(trace)
     claims = await asyncio.gather(*(journal.intend(intent(f"job-{number}")) for number in range(300)))
     assert all(claim.ours for claim in claims)
     assert sum(statement.startswith("INSERT") for statement in statements) == 300
@@ -405,7 +412,7 @@ async def test_a_saved_video_is_found_again_by_its_task(journal: JournalWriter, 
 
 async def test_what_sqlite_refuses_undoes_the_whole_batch(journal: JournalWriter, gate: Gate) -> None:
     held = await gate.shut(journal)
-    writes = [journal.intend(intent()), journal._put(lambda table: table._connection.execute("no SQL"))]
+    writes = [journal.intend(intent()), journal._put(lambda table: table.database.execute("no SQL"))]
     batch = asyncio.gather(*writes, return_exceptions=True)
     await settled()
     gate.lift()

@@ -1,0 +1,146 @@
+"""The rows of a journal: how one is found, written, and changed only if it is as it was read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from hailuo_async._io.journal import database, owner
+from hailuo_async._io.journal.database import Database, Rows
+from hailuo_async._io.journal.records import Claim, Record, record_from
+
+#: A lease further ahead than this many of its own lengths was not given by this clock: it has jumped back.
+_LEASES_AHEAD = 2
+
+
+class Sql(str):
+    """The new value of a column as SQL says it. Every other value is a parameter."""
+
+
+NOW = Sql(":now")
+LEASE = Sql(":now + :lease_s")
+#: Whether the job's own row is where a fact about a task belongs. It nearly always is, and then one statement does.
+OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
+#: Whether a row is as it was read: nobody else has taken it up, or moved it on.
+UNCHANGED = "state = :was_state AND COALESCE(holder, '') = :was_holder AND COALESCE(lease_until, 0) = :was_leased"
+FREE: dict[str, object] = {"holder": None, "lease_until": None}
+#: A row that was just written, as ``database.SELECT`` has it. What is inserted or taken up has no result.
+RETURNING = "RETURNING *, NULL AS urls, :now AS read_at"
+
+
+@attrs.frozen
+class Changed:
+    """Whether a change was made: looked at when its transaction is over, so that it needs no round trip of its own."""
+
+    _rows: Rows
+
+    def __bool__(self) -> bool:
+        return self._rows.rowcount == 1
+
+
+@attrs.define(eq=False)
+class JobRows:
+    """The rows of a journal, for one session. Lives on the thread of its database."""
+
+    database: Database
+    holder: str
+    _lease_s: float
+    _read_at: float = attrs.field(default=0.0, init=False)
+    """When the last row was read, by the clock of the leases."""
+    _wiped: bool = attrs.field(default=False, init=False)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is durable when it ends, or none of it happened. Then wiped URLs leave the log, too."""
+        with self.database.transaction():
+            yield
+        if self._wiped:
+            self._wiped = not self.database.drop_wiped()
+
+    def find(self, identity: str) -> Record | None:
+        """The job of that name."""
+        return self._first("job.identity = :value", identity)
+
+    def find_task(self, task_id: str) -> Record | None:
+        """The job that led to that task."""
+        return self._first("job.task_id = :value", task_id)
+
+    def wipe_expired(self) -> None:
+        """The URLs of results that are no longer at the service go."""
+        self._wipe("job.useful_until <= :now", None)
+
+    def _first(self, condition: str, value: str) -> Record | None:
+        sql = f"{database.SELECT} WHERE {condition} ORDER BY job.seq LIMIT 1"
+        row = self.database.execute(sql, {"value": value}).fetchone()
+        return None if row is None else self._record(row)
+
+    def _record(self, row: Mapping[str, Any]) -> Record:
+        self._read_at = row["read_at"]
+        return record_from(row, self.database.name)
+
+    def _held(self) -> dict[str, object]:
+        return {"holder": self.holder, "lease_until": LEASE}
+
+    def _is_held_elsewhere(self, record: Record) -> bool:
+        if record.holder in (None, self.holder) or record.lease_until is None:
+            return False
+        left_s = record.lease_until - self._read_at
+        return 0 < left_s <= _LEASES_AHEAD * self._lease_s and not owner.is_gone(record.holder)
+
+    def _insert(self, **columns: object) -> Claim | None:
+        """A new row, held by this session; ``None`` if there is one of that identity."""
+        columns |= self._held()
+        names, values = ", ".join(columns), ", ".join(_value(name, columns[name]) for name in columns)
+        sql = f"INSERT INTO job ({names}) VALUES ({values}) ON CONFLICT (identity) DO NOTHING {RETURNING}"
+        row = self.database.execute(sql, {**_parameters(columns), "lease_s": self._lease_s}).fetchone()
+        return None if row is None else Claim(self._record(row), ours=True)
+
+    def _change(
+        self, identity: str, emitter: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
+    ) -> Changed:
+        """Sets columns of one job if ``condition`` holds for it, in one statement: whether it did."""
+        return Changed(self._update(identity, emitter, condition, was))
+
+    def _update(
+        self,
+        identity: str,
+        emitter: Mapping[str, object],
+        condition: str,
+        was: Record | None = None,
+        returning: str = "",
+    ) -> Rows:
+        """``:us`` is this session, ``:was_…`` is how the row was read; the other names are those of ``emitter``."""
+        changes = ", ".join(f"{name} = {_value(name, emitter[name])}" for name in emitter)
+        sql = f"UPDATE job SET {changes} WHERE identity = :identity AND {condition} {returning}"
+        ours = {"identity": identity, "us": self.holder, "lease_s": self._lease_s}
+        read = {} if was is None else as_read(was)
+        return self.database.execute(sql, {**_parameters(emitter), **ours, **read})
+
+    def _end(
+        self, identity: str, emitter: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
+    ) -> Changed:
+        return self._change(identity, {**emitter, "ended_at": NOW, **FREE}, condition, was)
+
+    def _wipe(self, condition: str, value: object) -> None:
+        """Wipes the URLs of every job for which ``condition`` holds, of ``:value``."""
+        which, given = f"{condition} AND job.place IS NOT NULL", {"value": value}
+        wiping = f"{self.database.WIPE} WHERE seq IN (SELECT place FROM job WHERE {which})"
+        if self.database.execute(wiping, given).rowcount:
+            self.database.execute(f"UPDATE job SET place = NULL, useful_until = NULL WHERE {which}", given)
+            self._wiped = True
+
+
+def _value(name: str, value: object) -> str:
+    return value if isinstance(value, Sql) else f":{name}"
+
+
+def _parameters(columns: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in columns.items() if not isinstance(value, Sql)}
+
+
+def as_read(record: Record) -> dict[str, object]:
+    """The parameters of ``UNCHANGED``."""
+    return {"was_state": record.state, "was_holder": record.holder or "", "was_leased": record.lease_until or 0.0}

@@ -1,0 +1,213 @@
+"""A journal in a file: how it is opened, how it is written, and what its faults are called.
+
+SQLite in WAL mode with ``synchronous=FULL``: a commit that has returned survives a loss of power, and others can read
+meanwhile. Before anything is sent, opening proves that the file is ours, whole, of a version that we know, for the
+same service, and can be written to.
+
+The signed URLs of results lie in ``place``, a table that only grows. Wiping one overwrites it with as many zeros, in
+place. A row that changed its length, or went, would make SQLite move its neighbours, and it leaves copies of what it
+moved in the gaps of pages even with ``secure_delete``: measured, 2 URLs of 2000 were found again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from hailuo_async._io.journal import database
+from hailuo_async._io.journal.database import ANYTHING, MIGRATIONS, Database, Parameters, Rows
+from hailuo_async.errors import JournalError
+
+#: "Hail" in ASCII: how SQLite's own ``file`` magic tells our journals from other programs' databases.
+APPLICATION_ID = 0x4861696C
+
+#: Several processes may open the same new journal at the same moment; each try lets one of them finish.
+_WAL_TRIES = 5
+
+_LOCKED = "another program has locked it: end that program, or give another path"
+_DAMAGED = "it is damaged or cut short: restore it from a copy, or keep it to look at and begin another"
+_ADVICE = {
+    "SQLITE_FULL": "the disk is full: free some room, then run it again",
+    "SQLITE_BUSY": _LOCKED,
+    "SQLITE_LOCKED": _LOCKED,
+    "SQLITE_READONLY": "it cannot be written: give a file in a directory that this user may write to",
+    "SQLITE_CANTOPEN": "it cannot be opened or made: give a file in a directory that this user may write to",
+    "SQLITE_PERM": "it cannot be opened: give a file that this user may read and write",
+    "SQLITE_NOTADB": "it is not a SQLite file: give the path of a journal, or of a file that does not exist yet",
+    "SQLITE_CORRUPT": _DAMAGED,
+    "SQLITE_IOERR": "the disk or the file system failed: look at both, then run it again",
+}
+_OUTAGES = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR")
+
+
+@attrs.define(eq=False)
+class SqliteDatabase(Database):
+    """A connection to a file. ``_now`` tells Unix seconds by this machine's clock."""
+
+    FAULTS = (sqlite3.Error,)
+    TYPES = MappingProxyType({"serial": "INTEGER PRIMARY KEY", "integer": "INTEGER", "real": "REAL", "bytes": "BLOB"})
+    WIPE = "UPDATE place SET urls = zeroblob(length(urls))"
+
+    path: Path
+    _connection: sqlite3.Connection
+    _now: Callable[[], float]
+    name: str = attrs.field(init=False)
+    _seen: int | None = attrs.field(default=None, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.name = str(self.path)
+
+    def execute(self, sql: str, parameters: Parameters | None = None) -> Rows:
+        given = dict(parameters or {})
+        if ":now" in sql:
+            given["now"] = self._now()
+        return self._connection.execute(sql, given)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside happens, durably, or nothing does. Waits for another writer as long as the busy timeout."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # A full disk or a failed write has rolled back already, and may fail to do so again.
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def notify(self, topic: str = ANYTHING) -> None:
+        """Every commit changes ``PRAGMA data_version`` for the other connections, so there is nothing to do."""
+
+    def news(self) -> frozenset[str]:
+        seen, self._seen = self._seen, self._connection.execute("PRAGMA data_version").fetchone()[0]
+        return frozenset() if seen in (None, self._seen) else frozenset({ANYTHING})
+
+    def fileno(self) -> int | None:
+        return None
+
+    def drop_wiped(self) -> bool:
+        """Moves what the log has into the file, and empties it: whether no reader was in the way."""
+        patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
+        self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            return bool(self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0)
+        except sqlite3.Error:
+            return False  # the commit before it is durable all the same
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {patience}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def explain(self, fault: BaseException) -> JournalError:
+        return _explained(self.path, fault)
+
+    def is_outage(self, fault: BaseException) -> bool:
+        return (getattr(fault, "sqlite_errorname", None) or "").startswith(_OUTAGES)
+
+
+def _explained(path: Path, fault: BaseException) -> JournalError:
+    code = getattr(fault, "sqlite_errorname", None) or ""
+    advice = next((words for name, words in _ADVICE.items() if code.startswith(name)), "SQLite cannot use it")
+    return JournalError(path=str(path), reason=f"{advice} ({fault})")
+
+
+def open_for_writing(path: Path, base_url: str, now: Callable[[], float], busy_timeout_s: float) -> SqliteDatabase:
+    """The journal at ``path``, made if there is none. Raises ``JournalError``."""
+    _check_path(path)
+    opened = _connected(path, str(path.absolute()), now, busy_timeout_s)
+    return _closed_if_it_fails(opened, lambda: _prepare(opened, base_url))
+
+
+def open_for_reading(path: Path) -> SqliteDatabase:
+    """A connection that can only read. Works beside a session that writes. Raises ``JournalError``."""
+    _check_path(path)
+    if not path.exists():
+        raise JournalError(path=str(path), reason="there is no such file")
+    opened = _connected(path, f"{path.absolute().as_uri()}?mode=ro", lambda: 0.0)  # readers judge no lease
+    return _closed_if_it_fails(opened, lambda: _check_is_used(opened))
+
+
+def _check_path(path: Path) -> None:
+    directory = path.absolute().parent
+    if path.is_dir():
+        raise JournalError(path=str(path), reason="it is a directory: give the path of a file in it")
+    if not directory.is_dir():
+        raise JournalError(path=str(path), reason=f"there is no directory {os.fspath(directory)}: make it first")
+
+
+def _connected(path: Path, name: str, now: Callable[[], float], timeout_s: float = 5.0) -> SqliteDatabase:
+    try:
+        connection = sqlite3.connect(name, timeout=timeout_s, isolation_level=None, uri=name.startswith("file:"))
+    except sqlite3.Error as fault:
+        raise _explained(path, fault) from fault
+    connection.row_factory = sqlite3.Row
+    return SqliteDatabase(path, connection, now)
+
+
+def _closed_if_it_fails(opened: SqliteDatabase, prepare: Callable[[], None]) -> SqliteDatabase:
+    try:
+        with database.told_in_words(opened):
+            prepare()
+    except BaseException:
+        opened.close()
+        raise
+    return opened
+
+
+def _check_is_used(opened: SqliteDatabase) -> None:
+    if _version_of_ours(opened) == 0:
+        raise JournalError(path=opened.name, reason="it is empty: no session has used it yet")
+
+
+def _prepare(opened: SqliteDatabase, base_url: str) -> None:
+    _version_of_ours(opened)
+    _use_wal(opened)
+    opened.execute("PRAGMA synchronous = FULL")
+    opened.execute("PRAGMA secure_delete = ON")
+    with opened.transaction():
+        database.migrate(opened, _version_of_ours(opened))
+        opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        opened.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+        database.check_service(opened, base_url)
+    problem = opened.execute("PRAGMA integrity_check(1)").fetchone()[0]
+    if problem != "ok":
+        raise JournalError(path=opened.name, reason=f"{_DAMAGED} ({problem})")
+
+
+def _version_of_ours(opened: SqliteDatabase) -> int:
+    """The schema version, 0 for an empty file. Raises ``JournalError`` if the file is someone else's, or newer."""
+    # Another process may make the journal meanwhile, and marks it as ours in the same commit: so that is read last.
+    tables = opened.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    version = int(opened.execute("PRAGMA user_version").fetchone()[0])
+    application = opened.execute("PRAGMA application_id").fetchone()[0]
+    if application != APPLICATION_ID and (application or version or tables):
+        raise JournalError(path=opened.name, reason="it is another program's SQLite file: give another path")
+    database.check_version(opened.name, version)
+    return version
+
+
+def _use_wal(opened: SqliteDatabase) -> None:
+    mode = _switch_to_wal(opened, _WAL_TRIES)
+    if mode != "wal":
+        reason = "its file system cannot hold a journal in WAL mode: give a path on a local disk"
+        raise JournalError(path=opened.name, reason=reason)
+
+
+def _switch_to_wal(opened: SqliteDatabase, tries: int) -> str:
+    """The mode that it is in then. SQLite gives up at once when another process opens a new journal at that moment."""
+    try:
+        return str(opened.execute("PRAGMA journal_mode = WAL").fetchone()[0])
+    except sqlite3.OperationalError:
+        if tries == 1:
+            raise
+    opened.execute("BEGIN IMMEDIATE")  # this waits for the other
+    opened.execute("ROLLBACK")
+    return _switch_to_wal(opened, tries - 1)

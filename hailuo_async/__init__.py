@@ -5,7 +5,7 @@ Everything public is imported from here. Start at ``AsyncSession``.
 
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.outcome_stream import OutcomeStream
-from hailuo_async._images.frame import ImageSource
+from hailuo_async._images.source import ImageSource
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.errors import (

@@ -1,20 +1,27 @@
-"""What can be asked for: two frozen values that check themselves when they are made.
+"""The two kinds of job: frozen values that check themselves when they are made.
 
-A job that breaks a rule of the service never exists, so nothing further down has to check again. What an image holds
-is looked at later, off the loop, when the job is submitted; here only its shape is checked.
+A job that breaks a rule of the service never exists, so nothing further down checks again. What an image holds is
+inspected later, off the loop, when the job is submitted; here only its shape is checked.
+
+A request says only what the caller said. An option that the caller did not set is left to the service, whose default
+may differ for a model that is not in ``MODELS``. So a job stores for it an `Unset`, which ``attrs.evolve``, ``copy``
+and ``pickle`` carry along like any value. The properties read the documented default in its place.
 """
 
 from __future__ import annotations
 
 import functools
+import inspect
 import re
+import sys
+import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 
 import attrs
 
-from hailuo_async._images.frame import ImageSource, check_source
+from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async.errors import JobError, UnknownCommandWarning, shown
 from hailuo_async.models import CAMERA_COMMANDS, Model, find_model
 
@@ -25,24 +32,55 @@ MAX_KEY_CHARACTERS = 200
 
 _COMMANDS = frozenset(command.casefold() for command in CAMERA_COMMANDS)
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
-#: Warnings name the line that made the job: past the check, ``__attrs_post_init__``, attrs' ``__init__`` and ours.
-_STACK_ABOVE_THE_CALLER = 6
+#: Unicode's categories of control characters, lone surrogates, and line and paragraph separators. Everything else is
+#: part of somebody's file names: a macOS screenshot has U+202F, an emoji or a Persian word a joiner (category Cf).
+_NOT_IN_A_KEY = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+#: Where code lies that makes a job and is not its caller's: this file, what attrs wrote for it, and ``attrs.evolve``.
+_OF_NO_CALLER = (__file__, "<attrs generated", inspect.getfile(attrs.evolve))
 
 T = TypeVar("T")
 
 
-def _remembers_what_was_given(cls: type[T]) -> type[T]:
-    """Makes ``cls`` keep the names of the options that its caller gave.
+class Unset(Generic[T]):
+    """Stands for an option that the caller did not set. Equals the service's default, and is not sent."""
 
-    A body says only what the caller said: ``duration=6`` is sent where it was asked for, and left to the service's own
-    default where it was not. The value alone cannot tell the two apart.
-    """
+    __slots__ = ("default",)
+
+    def __init__(self, default: T) -> None:
+        self.default = default
+
+    def __eq__(self, other: object) -> bool:
+        return self.default == (other.default if isinstance(other, Unset) else other)
+
+    def __hash__(self) -> int:
+        return hash(self.default)
+
+    def __repr__(self) -> str:
+        return repr(self.default)  # what the signature shows in help() and in editors
+
+
+def _default(default: T) -> T:
+    """An `Unset`, typed as what its property reads, so that ``__init__`` has the types that callers see."""
+    return cast(T, Unset(default))
+
+
+def _in_force(value: T | Unset[T]) -> T:
+    return value.default if isinstance(value, Unset) else value
+
+
+def _warns_of_positions(cls: type[T]) -> type[T]:
+    """Makes ``cls`` warn where more than its first argument is given by position; old code does so."""
     make: Callable[..., None] = cls.__init__
+    names = list(inspect.signature(make).parameters)[2:]
 
     @functools.wraps(make)
-    def __init__(self: T, *args: Any, **options: Any) -> None:
-        object.__setattr__(self, "_given", frozenset(options))
-        make(self, *args, **options)
+    def __init__(self: T, /, *positional: Any, **named: Any) -> None:
+        if len(positional) > 1:
+            given = " and ".join(f"{name}=" for name in names[: len(positional) - 1])
+            words = f"{cls.__name__} takes {given} by name: two images by position are easily swapped, and paid for"
+            _warn(words, DeprecationWarning)
+        make(self, *positional, **named)
 
     cls.__init__ = __init__  # type: ignore[assignment]
     return cls
@@ -53,16 +91,33 @@ def _shown(image: object) -> str:
     return shown(image.partition("?")[0] if isinstance(image, str) else image)
 
 
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, repr=False)
 class _Job:
     """What both kinds of job have in common."""
 
-    duration: int = 6
-    resolution: str | None = None
-    prompt_optimizer: bool = True
+    _duration: Literal[6, 10] = attrs.field(default=_default(6), alias="duration")
+    resolution: Literal["512P", "720P", "768P", "1080P"] | None = None
+    _prompt_optimizer: bool = attrs.field(default=_default(True), alias="prompt_optimizer")
     key: str | None = None
     fit: bool = False
-    _given: frozenset[str] = attrs.field(init=False, repr=False, eq=False)
+
+    @property
+    def duration(self) -> int:
+        """Seconds of video: what the caller set, or 6."""
+        return _in_force(self._duration)
+
+    @property
+    def prompt_optimizer(self) -> bool:
+        """Whether the service may rewrite the prompt: what the caller set, or true."""
+        return _in_force(self._prompt_optimizer)
+
+    def __repr__(self) -> str:
+        said = (
+            f"{field.alias}={_shown(value)}"
+            for field in attrs.fields(type(self))
+            if (value := getattr(self, field.name)) is not field.default and not isinstance(value, Unset)
+        )
+        return f"{type(self).__name__}({', '.join(said)})"
 
     def _check(self, model: Model, prompt: object) -> None:
         _check_prompt(prompt)
@@ -73,39 +128,43 @@ class _Job:
         if isinstance(prompt, str):
             _warn_of_unknown_commands(model, prompt)
 
-    def _options(self, prompt: str | None, *flags: str) -> dict[str, object]:
-        """The fields beside the images, in the seeds' order: those that the caller set."""
-        names = ("prompt_optimizer", *flags, "duration")
+    def _options(self, prompt: str | None, **flags: object) -> dict[str, object]:
+        """The fields beside the images that the caller set, in the order of the service's documentation."""
+        said = {"prompt_optimizer": self._prompt_optimizer, **flags, "duration": self._duration}
         options: dict[str, object] = {} if prompt is None else {"prompt": prompt}
-        options |= {name: getattr(self, name) for name in names if name in self._given}
+        options |= {name: value for name, value in said.items() if not isinstance(value, Unset)}
         return options if self.resolution is None else {**options, "resolution": self.resolution}
 
 
-@_remembers_what_was_given
-@attrs.frozen
+@attrs.frozen(repr=False)
 class ImageToVideo(_Job):
     """A video that starts from one picture. Making the value costs nothing; submitting it is paid for.
 
-    ``first_frame_image`` is an http(s) URL or a data URL (``str``), a file (``pathlib.Path``), ``bytes`` or a PIL
-    image: JPEG, PNG or WebP, under 20 MB, short side over 300 px, aspect ratio between 2:5 and 5:2. A ``str`` is never
-    opened as a file. ``prompt`` has 1 to 2000 characters and may hold camera commands in brackets, ``[Push in]``.
-    ``duration`` is in seconds, 6 or 10; ``resolution`` is ``"768P"`` or ``"1080P"`` (1080P only for 6 s), ``None`` for
-    the service's default. ``fast_pretreatment`` works only with ``prompt_optimizer``. ``key`` is your own name for the
-    job, at most 200 characters. ``model`` is a slug of ``MODELS``, or a whole path for one that is not in it.
+    ``first_frame_image`` is an http(s) URL or a data URL (``str``), a file (``pathlib.Path``), ``bytes``, a PIL image,
+    or a file object that is open for reading bytes: JPEG, PNG or WebP, under 20 MB, short side over 300 px, aspect
+    ratio between 2:5 and 5:2. A ``str`` is never opened as a file. A file object is read when the job is submitted,
+    from its beginning, and left where it stood; nothing else may use it, close it or draw on a PIL image meanwhile.
+    ``prompt`` has 1 to 2000 characters and may hold camera commands in brackets, ``[Push in]``. ``duration`` is in
+    seconds, 6 or 10; ``resolution`` is ``"768P"`` or ``"1080P"`` (1080P only for 6 s), ``None`` for the service's
+    default. ``fast_pretreatment`` works only with ``prompt_optimizer``. ``key`` is your own name for the job, 1 to 200
+    characters without control characters and line breaks. ``model`` is a slug of ``MODELS``, or a whole path for one
+    that is not in it; other durations and resolutions than those of the type are left to such a model.
 
     With ``fit=True`` a picture that breaks one of those rules is made to obey when the job is submitted, in a worker
     thread: its first picture if it moves, cropped at its centre to the nearest aspect ratio, scaled up, encoded anew
     under 20 MB; a GIF or BMP becomes a PNG. What was done is logged. One that obeys is sent byte for byte as it is, and
     a URL's cannot be fitted. ``fit`` itself is not sent. It needs Pillow.
 
+    Options that are not set are not sent: the service's defaults hold. ``attrs.evolve`` makes a job from another.
+
     Raises ``JobError`` naming the field, the value and the rule (seed: hailuo-2.3-i2v; the other models: docs). Warns
     with ``UnknownCommandWarning`` of a bracket that is no camera command.
     """
 
-    first_frame_image: ImageSource = attrs.field(repr=_shown)
+    first_frame_image: ImageSource
     prompt: str | None = None
     model: str = attrs.field(default="hailuo-2.3-i2v", kw_only=True)
-    fast_pretreatment: bool = attrs.field(default=False, kw_only=True)
+    _fast_pretreatment: bool = attrs.field(default=_default(False), alias="fast_pretreatment", kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         check_source("first_frame_image", self.first_frame_image)
@@ -114,6 +173,11 @@ class ImageToVideo(_Job):
         if self.fast_pretreatment:
             _check_fast_pretreatment(model, self.prompt_optimizer)
         self._check(model, self.prompt)
+
+    @property
+    def fast_pretreatment(self) -> bool:
+        """Whether the service rewrites the prompt faster: what the caller set, or false."""
+        return _in_force(self._fast_pretreatment)
 
     @property
     def target(self) -> Model:
@@ -128,24 +192,28 @@ class ImageToVideo(_Job):
     @property
     def options(self) -> dict[str, object]:
         """Everything else that the caller set, by the name of its field."""
-        return self._options(self.prompt, *_if_known(self.target, "fast_pretreatment"))
+        if not self.target.fast_pretreatment:  # such a model has no field of that name, not even for ``False``
+            return self._options(self.prompt)
+        return self._options(self.prompt, fast_pretreatment=self._fast_pretreatment)
 
 
-@_remembers_what_was_given
-@attrs.frozen
+@_warns_of_positions
+@attrs.frozen(repr=False)
 class FirstLastFrameToVideo(_Job):
     """A video that ends on one picture, and starts from another if there is one. Submitting it is paid for.
 
-    The first frame sets the video's size, and the last is cropped to it; without a first frame the model makes one.
-    Images, ``prompt``, ``duration``, ``resolution``, ``key``, ``fit`` (of both images) and ``model`` are as in
-    ``ImageToVideo``; 512P is never possible, and there is no ``fast_pretreatment``.
+    ``last_frame_image`` comes first. Give everything else by name: ``first_frame_image`` and ``prompt`` by position
+    still work, with a ``DeprecationWarning``. The first frame sets the video's size, and the last is cropped to it;
+    without a first frame the model makes one. Images, ``prompt``, ``duration``, ``resolution``, ``key``, ``fit`` (of
+    both images) and ``model`` are as in ``ImageToVideo``; 512P is never possible, and there is no
+    ``fast_pretreatment``.
 
     Raises ``JobError`` naming the field, the value and the rule (seed: hailuo-02-fl2v). Warns with
     ``UnknownCommandWarning`` of a bracket that is no camera command.
     """
 
-    last_frame_image: ImageSource = attrs.field(repr=_shown)
-    first_frame_image: ImageSource | None = attrs.field(default=None, repr=_shown)
+    last_frame_image: ImageSource
+    first_frame_image: ImageSource | None = None
     prompt: str | None = None
     model: str = attrs.field(default="hailuo-02-fl2v", kw_only=True)
 
@@ -180,10 +248,6 @@ def check_job(job: object) -> Job:
     if not isinstance(job, ImageToVideo | FirstLastFrameToVideo):
         raise JobError(field="job", value=job, rule="must be an ImageToVideo or a FirstLastFrameToVideo")
     return job
-
-
-def _if_known(model: Model, flag: str) -> tuple[str, ...]:
-    return (flag,) if model.fast_pretreatment else ()
 
 
 def _check_prompt(prompt: object) -> None:
@@ -230,8 +294,11 @@ def _check_fast_pretreatment(model: Model, prompt_optimizer: bool) -> None:
 def _check_key(key: object) -> None:
     if key is None:
         return
-    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS or not key.isprintable():
-        raise JobError(field="key", value=key, rule=f"must be 1 to {MAX_KEY_CHARACTERS} printable characters, or None")
+    rule = f"must be 1 to {MAX_KEY_CHARACTERS} characters, without control characters or line breaks, or None"
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS:
+        raise JobError(field="key", value=key, rule=rule)
+    if any(unicodedata.category(character) in _NOT_IN_A_KEY for character in key):
+        raise JobError(field="key", value=key, rule=rule)
 
 
 def _warn_of_unknown_commands(model: Model, prompt: str) -> None:
@@ -242,8 +309,15 @@ def _warn_of_unknown_commands(model: Model, prompt: str) -> None:
             why = "it is not one of the fifteen camera commands"
         else:
             continue
-        warning = UnknownCommandWarning(f"[{command}] will be read as plain words: {why}")
-        warnings.warn(warning, stacklevel=_STACK_ABOVE_THE_CALLER)
+        _warn(f"[{command}] will be read as plain words: {why}", UnknownCommandWarning)
+
+
+def _warn(words: str, category: type[Warning]) -> None:
+    """Warns at the line that made the job, be it by its class or by ``attrs.evolve``: these stack up differently."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_OF_NO_CALLER):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(words, category, stacklevel=level)
 
 
 def _commands(prompt: str) -> Iterator[str]:

@@ -23,7 +23,8 @@ from hailuo_async._engine.running import Running, accepted
 from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
 from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._images.frame import ImageSource, check_source, inspect_image
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.http import Transport, check_client_session
 from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id

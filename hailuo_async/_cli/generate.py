@@ -40,7 +40,7 @@ def build_job(image: str, last: str | None, options: dict[str, Any]) -> Job:
         return ImageToVideo(_source(image), **given)
     if "fast_pretreatment" in given:
         raise JobError(field="fast_pretreatment", value=True, rule="must be left out for a video with a last frame")
-    return FirstLastFrameToVideo(_source(last), _source(image), **given)
+    return FirstLastFrameToVideo(_source(last), first_frame_image=_source(image), **given)
 
 
 def _source(image: str) -> str | Path:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import attrs
 
-from hailuo_async._images.frame import ImageSource, inspect_image
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 
@@ -34,7 +35,7 @@ class _Scene:
     def job(self, key: str) -> Job:
         if self.last is None:
             return ImageToVideo(self.first, prompt=_ONE_PICTURE, key=key)
-        return FirstLastFrameToVideo(self.last, self.first, prompt=_TWO_PICTURES, key=key)
+        return FirstLastFrameToVideo(self.last, first_frame_image=self.first, prompt=_TWO_PICTURES, key=key)
 
 
 @attrs.frozen

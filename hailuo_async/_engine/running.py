@@ -23,7 +23,8 @@ from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.stream import Stream
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._images.frame import Frame, check_source
+from hailuo_async._images.frame import Frame
+from hailuo_async._images.source import check_source
 from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.http import Http, Transport, proxy_for
 from hailuo_async._io.journal.records import Record

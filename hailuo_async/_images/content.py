@@ -1,8 +1,9 @@
-"""Where the bytes of an image are, and how they are had a piece at a time.
+"""Where the bytes of an image are, and how they are read a piece at a time.
 
 Three places: a file, the caller's ``bytes``, the base64 text of the caller's data URL. None of them is ever copied
-whole: a piece is read, decoded or encoded when it is asked for, and forgotten when the next one is. So what is held
-for a job that waits is a path or a reference to what the caller holds anyway.
+whole: a piece is read, decoded or encoded on demand, and dropped with the next one. So a job that waits holds a path or
+a reference to what the caller holds anyway. A file object is the exception: the caller may close it once the job is
+taken, so it is read whole (`read_file_object`).
 
 Everything here may block, and belongs in a worker thread. The values are frozen and the functions keep no state, so
 any number of threads may use them at once; one *iterator* is for one thread at a time.
@@ -17,7 +18,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import attrs
 
@@ -237,6 +238,40 @@ class FileContent:
 
 
 Content = BytesContent | Base64Content | FileContent
+
+
+def read_file_object(label: Label, file: IO[bytes], limit: int) -> bytes:
+    """What ``file`` holds from its beginning on, at most ``limit`` bytes. It is left at the position where it stood.
+
+    One that cannot seek is read from where it stands, and serves one job. Raises `ImageError`, whatever ``file`` does.
+    """
+    try:
+        if not file.seekable():
+            return _read_up_to(label, file, limit)
+        position = file.tell()
+        file.seek(0)
+        try:
+            return _read_up_to(label, file, limit)
+        finally:
+            file.seek(position)
+    except ImageError:
+        raise
+    except Exception as error:  # the caller's object: closed, cut off, or of a class that nobody here knows
+        raise label.error(f"{type(error).__name__}: {error}", "must be a file object that can be read") from error
+
+
+def _read_up_to(label: Label, file: IO[bytes], limit: int) -> bytes:
+    pieces: list[bytes] = []
+    left = limit
+    while left > 0:
+        piece: object = file.read(min(left, RAW_PIECE))  # an unbuffered file may give fewer, and none only at its end
+        if not isinstance(piece, bytes):
+            raise label.error(type(piece).__name__, 'must be open for bytes and blocking: open(path, "rb")')
+        if not piece:
+            break
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _encoded(pieces: Generator[bytes]) -> Generator[bytes]:

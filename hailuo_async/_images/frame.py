@@ -1,8 +1,8 @@
 """An image of a job: is it one that the service takes, and what is sent for it.
 
-`check_source` looks at the shape of what the caller gave, when the job is made. `inspect_image` looks inside, in a
-worker thread, when the job is submitted, and gives a `Frame`: what was found, and the way to have the bytes in pieces
-when they are sent. Whatever is wrong, and whatever the bytes are, both raise `ImageError` and nothing else.
+``source`` checks the shape of what the caller gave, when the job is made. `inspect_image` looks inside, in a worker
+thread, when the job is submitted, and returns a `Frame`: what was found, and the way to read the bytes in pieces when
+they are sent. Both raise `ImageError` and nothing else, whatever the bytes are.
 
 What the service says (both seeds): "JPG/JPEG/PNG/WebP, <20MB, short side >300px, aspect ratio between 2:5 and 5:2".
 What that leaves open was decided so:
@@ -26,46 +26,39 @@ import contextlib
 import hashlib
 import json
 import os
-import re
-import sys
 from collections.abc import Generator, Iterable
-from typing import TYPE_CHECKING, TypeAlias, TypeGuard
-from urllib.parse import urlsplit
+from typing import IO, TYPE_CHECKING, cast
 
 import attrs
 
-from hailuo_async._images.content import Base64Content, BytesContent, Content, FileContent, Label
+from hailuo_async._images.content import Base64Content, BytesContent, Content, FileContent, Label, read_file_object
+from hailuo_async._images.exclusive import exclusive
 from hailuo_async._images.headers import Header, read_header
 from hailuo_async._images.limits import MAX_BYTES, MAX_FIT_BYTES, check_shape, check_size
 from hailuo_async._images.pillow import encoded
+from hailuo_async._images.source import (
+    ImageSource,
+    check_source,
+    file_name,
+    is_data_url,
+    is_pil_image,
+    shown_url,
+)
 from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
-    import PIL.Image
+    from PIL.Image import Image
 
     from hailuo_async._images.fit import Fitted
-
-#: An http(s) or data URL, a file, the bytes of a picture, or a picture of Pillow's. A ``str`` is never a file's name.
-ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | PIL.Image.Image"
-
-#: Ours: no server takes longer ones, and a stranger's may not cost more than a look.
-MAX_URL_CHARACTERS = 8192
-
-_DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9-]+=[^;,]*)*;base64,", re.IGNORECASE)
-_MAX_DATA_URL_PREFIX = 256
-_SHOWN_CHARACTERS = 80
-
-_SOURCES = "must be an http(s) URL, a data URL, a pathlib.Path, bytes or a PIL.Image.Image"
-_STRING = "must be an http(s) URL or a data:image/...;base64, URL; for a file use pathlib.Path"
 
 
 @attrs.frozen
 class Frame:
     """An image that was looked at and found good, and the way to send it.
 
-    Of a file it holds the path, of ``bytes`` and a data URL the caller's own object, and never a copy; only what was
-    made here, from a PIL image or by fitting, is held itself. Of a URL nothing is known here: ``mime`` is ``None``, and
-    ``width``, ``height`` and ``size`` are 0.
+    Of a path it holds the path, of ``bytes`` and a data URL the caller's own object, and never a copy. What a file
+    object gave, and what was made here from a PIL image or by fitting, is held in memory. Of a URL nothing is known:
+    ``mime`` is ``None``, and ``width``, ``height`` and ``size`` are 0.
     """
 
     name: str
@@ -115,41 +108,27 @@ class Frame:
             yield from self._content.raw_pieces()
 
 
-def check_source(field: str, source: object) -> None:
-    """Checks that ``source`` can be the image of ``field``, from its shape alone. Reads nothing, opens nothing.
-
-    Quick for a data URL of any length. Raises `ImageError`.
-    """
-    if isinstance(source, str):
-        _check_string(field, source)
-    elif isinstance(source, bytes):
-        if not source:
-            raise Label(field, "bytes").error(source, "must not be empty")
-    elif isinstance(source, bytearray | memoryview):
-        rule = "must be bytes, which nobody can change while the job waits: use bytes(...)"
-        raise Label(field, "image").error(type(source).__name__, rule)
-    elif not (isinstance(source, os.PathLike) or _is_pil_image(source)):
-        raise Label(field, "image").error(type(source).__name__, _SOURCES)
-
-
 def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False, fit: bool = False) -> Frame:
-    """Looks inside the image of ``field`` and gives what is sent for it. Blocks: call it in a worker thread.
+    """Looks inside the image of ``field`` and returns what is sent for it. Blocks: call it in a worker thread.
 
     Reads the headers and the end of the picture; all of it only for a fingerprint and to check a data URL's base64.
-    A PIL image is encoded here, once, and must be left alone meanwhile. With ``fit``, a picture that breaks a rule is
-    read whole and made to obey, which takes seconds and hundreds of megabytes for a large one, and needs Pillow;
-    ``fit`` tells how, and `Frame.changes` what was done. Raises `ImageError`.
+    A file object is read whole, and a PIL image encoded, by one thread at a time however many jobs share it. With
+    ``fit``, a picture that breaks a rule is read whole and made to obey, which takes seconds and hundreds of megabytes
+    for a large one, and needs Pillow; ``fit`` tells how, and `Frame.changes` what was done. Raises `ImageError`.
     """
     check_source(field, source)
-    if isinstance(source, str) and not _is_data_url(source):
+    if isinstance(source, str) and not is_data_url(source):
         return _inspect_url(source, fingerprint=fingerprint)
+    if is_pil_image(source):
+        with exclusive(source):
+            return _inspect_pillow(Label(field, "PIL image"), source, fingerprint=fingerprint, fit=fit)
+    content = _find(field, source, MAX_FIT_BYTES + 1 if fit else MAX_BYTES)
     try:
-        content = _find(field, source)
         return _frame(content, _inspect_content(content), given=content if fingerprint else None)
     except ImageError:
         if not fit:
             raise
-    given, fitted = _fit(field, source)
+    given, fitted = _fit(content)
     content = BytesContent(given.label, fitted.data)
     return _frame(content, _inspect_content(content), given=given if fingerprint else None, changes=fitted.changes)
 
@@ -164,20 +143,31 @@ def _inspect_content(content: Content) -> Header:
     return header
 
 
-def _fit(field: str, source: ImageSource) -> tuple[Content, Fitted]:
-    """What was given, and what is made of it. A PIL image has no bytes of its own: it is given as it was made."""
-    from hailuo_async._images.fit import fit_file, fit_image  # most programs need none of it
+def _inspect_pillow(label: Label, image: Image, *, fingerprint: bool, fit: bool) -> Frame:
+    """A PIL image has no bytes of its own, so the fingerprint is of what is sent."""
+    changes: tuple[str, ...] = ()
+    try:
+        check_shape(label, *image.size)  # before its pixels are decoded
+        data = encoded(label, image, MAX_BYTES)
+    except ImageError:
+        if not fit:
+            raise
+        from hailuo_async._images.fit import fit_image  # most programs need none of it
 
-    if _is_pil_image(source):
-        label = Label(field, "PIL image")
-        fitted = fit_image(label, source)
-        return BytesContent(label, fitted.data), fitted
-    content = _find(field, source)
+        fitted = fit_image(label, image)
+        data, changes = fitted.data, fitted.changes
+    content = BytesContent(label, data)
+    return _frame(content, _inspect_content(content), given=content if fingerprint else None, changes=changes)
+
+
+def _fit(content: Content) -> tuple[BytesContent, Fitted]:
+    """What was given, in memory, and what is made of it."""
+    from hailuo_async._images.fit import fit_file  # most programs need none of it
+
     if content.size > MAX_FIT_BYTES:
         raise content.label.error(f"{content.size} bytes", f"must have at most {MAX_FIT_BYTES} bytes to be fitted")
     data = content.data if isinstance(content, BytesContent) else b"".join(content.raw_pieces())
-    given = BytesContent(content.label, data)
-    return given, fit_file(given.label, data)
+    return BytesContent(content.label, data), fit_file(content.label, data)
 
 
 def _frame(content: Content, header: Header, *, given: Content | None, changes: tuple[str, ...] = ()) -> Frame:
@@ -198,7 +188,7 @@ def _frame(content: Content, header: Header, *, given: Content | None, changes: 
 
 def _inspect_url(url: str, *, fingerprint: bool) -> Frame:
     return Frame(
-        name=_public(url),
+        name=shown_url(url),
         url=url,
         mime=None,
         width=0,
@@ -211,76 +201,20 @@ def _inspect_url(url: str, *, fingerprint: bool) -> Frame:
     )
 
 
-def _find(field: str, source: ImageSource) -> Content:
-    """Where the bytes are."""
+def _find(field: str, source: ImageSource, limit: int) -> Content:
+    """Where the bytes are. Of a file object, ``limit`` of them are read at most: as many are too many."""
     if isinstance(source, str):
         return Base64Content(Label(field, "data URL"), source, source.index(",") + 1)
     if isinstance(source, bytes):
         return BytesContent(Label(field, "bytes"), source)
     if isinstance(source, os.PathLike):
         path = os.fspath(source)
-        return FileContent.at(path, Label(field, _file_name(path)))
-    label = Label(field, "PIL image")
-    check_shape(label, *source.size)  # before its pixels are decoded
-    return BytesContent(label, encoded(label, source, MAX_BYTES))
-
-
-# --- what the caller gave ---------------------------------------------------------------------------------------------
-
-
-def _is_data_url(text: str) -> bool:
-    return text[:5].lower() == "data:"
-
-
-def _is_pil_image(source: object) -> TypeGuard[PIL.Image.Image]:
-    """Without importing Pillow: where nobody has imported it, nobody has an image of it."""
-    module = sys.modules.get("PIL.Image")
-    return module is not None and isinstance(source, module.Image)
-
-
-def _check_string(field: str, text: str) -> None:
-    if _is_data_url(text):
-        found = _DATA_URL.match(text, 0, _MAX_DATA_URL_PREFIX)
-        if found is None or found.end() == len(text):
-            rule = "must begin with data:image/<type>;base64, and go on with the image"
-            raise Label(field, "data URL").error(text[:_SHOWN_CHARACTERS].partition(",")[0], rule)
-    elif text[:8].lower().startswith(("http://", "https://")):
-        problem = _url_problem(text)
-        if problem is not None:
-            raise Label(field, "URL").error(_public(text), problem)
-    else:
-        raise Label(field, "str").error(_public(text), _STRING)
-
-
-def _url_problem(url: str) -> str | None:
-    """The rule that an http(s) URL breaks."""
-    if len(url) > MAX_URL_CHARACTERS:
-        return f"a URL must have at most {MAX_URL_CHARACTERS} characters"
-    if " " in url or not url.isprintable():
-        return "a URL must have no spaces or control characters"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # the port is checked when it is asked for
-    except ValueError:
-        return "a URL must have a valid host and port"
-    if "@" in parts.netloc:
-        return "a URL must not carry a user name or password"
-    return None if host else "a URL must have a host"
-
-
-def _public(text: str) -> str:
-    """The part of a URL that may be shown: no query or fragment, which may be signed, and no user or password."""
-    shown = re.split(r"[?#]", text[:MAX_URL_CHARACTERS], maxsplit=1)[0]
-    return re.sub(r"//[^/]*@", "//", shown)[:_SHOWN_CHARACTERS]
-
-
-def _file_name(path: str | bytes) -> str:
-    """The file's name, safe for one line of a log whatever is in it."""
-    name = os.fsdecode(os.path.basename(path) or path)
-    return name if name.isprintable() else ascii(name)[1:-1]
-
-
-# --- what is sent -----------------------------------------------------------------------------------------------------
+        return FileContent.at(path, Label(field, file_name(path)))
+    file = cast("IO[bytes]", source)
+    name = getattr(file, "name", None)  # a temporary file has a number, or none
+    label = Label(field, file_name(name) if isinstance(name, str | bytes) and name else "file object")
+    with exclusive(file):
+        return BytesContent(label, read_file_object(label, file, limit))
 
 
 def _json_text(text: str) -> bytes:

@@ -52,7 +52,7 @@ def test_the_options_become_a_job_and_what_was_not_given_is_left_to_the_service(
     assert job == ImageToVideo(Path("cat.jpg"), prompt="a", duration=10)
     assert job.options == {"prompt": "a", "duration": 10}
     url = "HTTPS://example.com/cat.jpg"
-    assert build_job(url, "b.png", {"prompt": None}) == FirstLastFrameToVideo(Path("b.png"), url)
+    assert build_job(url, "b.png", {"prompt": None}) == FirstLastFrameToVideo(Path("b.png"), first_frame_image=url)
 
 
 def test_what_a_video_with_a_last_frame_does_not_take_is_told() -> None:

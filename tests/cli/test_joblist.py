@@ -57,8 +57,8 @@ def test_a_line_in_the_librarys_terms_is_a_job(folder: Path) -> None:
         "b": ImageToVideo(URL, model="minimax-i2v-01", prompt_optimizer=False, key="b"),
         "c": ImageToVideo(folder / "../in/dog.png", fast_pretreatment=True, fit=True, key="c"),
         "d": FirstLastFrameToVideo(folder / "cat.png", key="d"),
-        "e": FirstLastFrameToVideo(folder / "cat.png", URL, key="e"),
-        "f": ImageToVideo(URL, model="/api/v1/minimax/hailuo-9/async", duration=8, key="f"),
+        "e": FirstLastFrameToVideo(folder / "cat.png", first_frame_image=URL, key="e"),
+        "f": ImageToVideo(URL, model="/api/v1/minimax/hailuo-9/async", duration=8, key="f"),  # type: ignore[arg-type]
     }
     assert found.places == {key: f"in/jobs.jsonl, line {number}" for number, key in enumerate("abcdef", 1)}
     assert found.seconds == 10 + 6 + 6 + 6 + 6 + 8
@@ -134,7 +134,7 @@ LAST = {"last_frame_image": URL}
 NO_IMAGE = "is an http(s) URL, a data URL, or the path of a picture; got"
 NO_FILE = "must be a file that can be read; got No such file or directory"
 NO_HOST = "a URL must have a valid host and port"
-NO_KEY = "must be 1 to 200 printable characters, or None"
+NO_KEY = "must be 1 to 200 characters, without control characters or line breaks, or None"
 KNOWN = f"must be one of {', '.join(MODELS)}, or a whole path that begins with /api/; got"
 SMALL = {"first_frame_image": "small.png"}
 SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}

@@ -39,7 +39,7 @@ def test_a_plan_has_a_video_for_each_picture_and_one_from_the_first_to_the_secon
     assert plan.jobs == {
         "Cat": ImageToVideo(cat, prompt=push, key="Cat"),
         "dog": ImageToVideo(dog, prompt=push, key="dog"),
-        "Cat-to-dog": FirstLastFrameToVideo(dog, cat, prompt=turn, key="Cat-to-dog"),
+        "Cat-to-dog": FirstLastFrameToVideo(dog, first_frame_image=cat, prompt=turn, key="Cat-to-dog"),
     }
     assert (plan.unusable, plan.seconds) == ((), 18)
 

@@ -27,7 +27,8 @@ from hailuo_async import (
     Success,
 )
 from hailuo_async._engine.shared_uploads import MAX_REMEMBERED, MAX_UPLOAD_BYTES, MOST_FAILURES, SharedUploads
-from hailuo_async._images.frame import Frame, ImageSource, inspect_image
+from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.wire import UPLOAD_PATH, Answer, Request
 from hailuo_async.emulator import Kind
 

@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from hailuo_async._images.fit import fit_image
-from hailuo_async._images.frame import ImageSource, inspect_image
+from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.limits import (
     MAX_FIT_BYTES,
     cropped_size,
     enlarged_size,
     reduced_size,
 )
+from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import JobError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 
@@ -103,7 +104,7 @@ def test_scaling_keeps_the_proportions(width: int, height: int) -> None:
     assert exact - 1 <= max(larger) < exact + 1
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.integers(1, 900), st.integers(1, 900), st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP"]))
 @example(1, 900, "PNG")
 @example(300, 750, "JPEG")
@@ -296,7 +297,7 @@ def test_many_threads_may_fit_at_once() -> None:
 
 def test_a_job_may_ask_for_it_and_the_service_hears_nothing_of_it() -> None:
     asked = ImageToVideo(b"picture", fit=True)
-    both = FirstLastFrameToVideo(b"picture", b"other", fit=True)
+    both = FirstLastFrameToVideo(b"picture", first_frame_image=b"other", fit=True)
     assert (asked.fit, both.fit, ImageToVideo(b"picture").fit) == (True, True, False)
     assert asked.options == both.options == {}
 

@@ -22,7 +22,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from hailuo_async._images.content import RAW_PIECE
-from hailuo_async._images.frame import ImageSource, check_source, inspect_image
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 
 FIELD = "first_frame_image"
@@ -68,84 +69,6 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "photo.jpg"
     path.write_bytes(padded(2 * RAW_PIECE + 1000))
     return path
-
-
-# --- the shape of a source --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "source",
-    [
-        "https://example.com/a.jpg",
-        "HTTP://example.com",
-        "https://example.com:8443/a%20b.jpg?sig=1#part",
-        "http://[::1]/a.png",
-        "https://exämple.com/ü.webp",
-        "data:image/jpeg;base64,/9j/",
-        "DATA:image/svg+xml;charset=utf-8;BASE64,AAAA",
-        Path("no such file, which nobody looks for here.jpg"),
-        b"anything",
-        Image.new("RGB", (1, 1)),
-    ],
-    ids=lambda source: repr(source).partition(" at 0x")[0],
-)
-def test_a_source_of_the_right_shape_passes_unread(source: object) -> None:
-    check_source(FIELD, source)
-
-
-@pytest.mark.parametrize(
-    ("source", "image", "rule"),
-    [
-        ("cat.jpg", "str", "use pathlib.Path"),
-        ("/etc/passwd", "str", "use pathlib.Path"),
-        ("file:///etc/passwd", "str", "use pathlib.Path"),
-        ("ftp://example.com/a.jpg", "str", "use pathlib.Path"),
-        (" https://example.com/a.jpg", "str", "use pathlib.Path"),
-        ("", "str", "use pathlib.Path"),
-        ("https://", "URL", "a URL must have a host"),
-        ("https:///a.jpg", "URL", "a URL must have a host"),
-        ("https://example.com/a b.jpg", "URL", "a URL must have no spaces or control characters"),
-        ("https://example.com/a\n.jpg", "URL", "a URL must have no spaces or control characters"),
-        ("https://example.com/\ud800", "URL", "a URL must have no spaces or control characters"),
-        ("https://example.com:port/", "URL", "a URL must have a valid host and port"),
-        ("https://[::1/a.jpg", "URL", "a URL must have a valid host and port"),
-        ("https://me@example.com/", "URL", "a URL must not carry a user name or password"),
-        ("https://example.com/" + "a" * 8192, "URL", "a URL must have at most 8192 characters"),
-        ("data:image/jpeg;base64,", "data URL", "must begin with data:image/<type>;base64, and go on with the image"),
-        ("data:image/jpeg,abc", "data URL", "must begin with data:image/<type>;base64, and go on with the image"),
-        (
-            "data:text/html;base64,AAAA",
-            "data URL",
-            "must begin with data:image/<type>;base64, and go on with the image",
-        ),
-        ("data:", "data URL", "must begin with data:image/<type>;base64, and go on with the image"),
-        (b"", "bytes", "must not be empty"),
-        (bytearray(b"x"), "image", "use bytes(...)"),
-        (memoryview(b"x"), "image", "use bytes(...)"),
-        (None, "image", "must be an http(s) URL, a data URL, a pathlib.Path, bytes or a PIL.Image.Image"),
-        (5, "image", "must be an http(s) URL"),
-        ([b"x"], "image", "must be an http(s) URL"),
-        (io.BytesIO(b"x"), "image", "must be an http(s) URL"),
-    ],
-)
-def test_a_source_of_a_wrong_shape_is_refused_with_its_rule(source: object, image: str, rule: str) -> None:
-    error = refusal(source, check_source)
-    assert error.image == image
-    assert rule in error.rule
-    assert str(refusal(source)) == str(error)
-
-
-def test_an_error_shows_neither_the_password_nor_the_query_of_a_url() -> None:
-    error = refusal("https://me:hunter2@example.com/a.jpg?sig=hunter2#hunter2")
-    assert error.value == "https://example.com/a.jpg"
-    assert refusal("ftp://me:hunter2@example.com/?sig=hunter2").value == "ftp://example.com/"
-
-
-def test_checking_the_shape_of_a_26_mb_data_url_copies_nothing_of_it() -> None:
-    url = "data:image/jpeg;base64," + "A" * 26_000_000
-    assert peak_memory(lambda: check_source(FIELD, url)) < 20_000
-    no_url = "x" * 26_000_000
-    assert peak_memory(lambda: refusal(no_url, check_source)) < 50_000
 
 
 @pytest.mark.slow

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from hailuo_async._images.content import RAW_PIECE, FileContent, Label
-from hailuo_async._images.frame import Frame, ImageSource, inspect_image
+from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 
 FIELD = "first_frame_image"

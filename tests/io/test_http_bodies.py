@@ -87,7 +87,7 @@ async def test_a_pil_image_arrives_with_its_own_pixels() -> None:
 
 
 async def test_both_frames_arrive_each_in_its_own_field() -> None:
-    body = await body_of(FirstLastFrameToVideo(PNG, JPEG, "turn", duration=10))
+    body = await body_of(FirstLastFrameToVideo(PNG, first_frame_image=JPEG, prompt="turn", duration=10))
     assert body == {
         "last_frame_image": data_url("png", PNG),
         "first_frame_image": data_url("jpeg", JPEG),

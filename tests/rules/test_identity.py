@@ -51,7 +51,7 @@ def test_a_fingerprint_stays_the_same_from_one_version_of_the_library_to_the_nex
     first = "448b9fa6bfb7017ea5a526dfe9d2945dc0b190ac30494a4f00aa324d022b78a3"
     second = "8fb0082e01e2d0570655c805741c28ed6d0974cdc05450a70bbaccd1c93f0dbf"
     assert fingerprint(ImageToVideo(URL, "[Pan left] 夕日")) == first
-    assert fingerprint(FirstLastFrameToVideo(URL, OTHER)) == second
+    assert fingerprint(FirstLastFrameToVideo(URL, first_frame_image=OTHER)) == second
 
 
 @pytest.mark.parametrize(
@@ -89,8 +89,8 @@ def test_whatever_a_job_asks_makes_a_difference() -> None:
 def test_it_matters_which_picture_is_first_and_which_is_last() -> None:
     jobs: list[Job] = [
         FirstLastFrameToVideo(URL),
-        FirstLastFrameToVideo(URL, OTHER),
-        FirstLastFrameToVideo(OTHER, URL),
+        FirstLastFrameToVideo(URL, first_frame_image=OTHER),
+        FirstLastFrameToVideo(OTHER, first_frame_image=URL),
         ImageToVideo(URL),
     ]
     assert len({fingerprint(job) for job in jobs}) == len(jobs)

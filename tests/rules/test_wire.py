@@ -112,7 +112,14 @@ def test_fast_pretreatment_is_never_said_to_a_model_that_has_no_such_field() -> 
 
 
 def test_both_frames_are_said_each_under_its_own_name() -> None:
-    job = FirstLastFrameToVideo(LAST, FIRST, "[Pan left]", duration=6, resolution="1080P", prompt_optimizer=True)
+    job = FirstLastFrameToVideo(
+        LAST,
+        first_frame_image=FIRST,
+        prompt="[Pan left]",
+        duration=6,
+        resolution="1080P",
+        prompt_optimizer=True,
+    )
     assert said(job) == {
         "last_frame_image": LAST,
         "first_frame_image": FIRST,
@@ -143,7 +150,7 @@ def test_a_file_is_said_as_a_data_url_of_its_own_bytes(tmp_path: Path, kind: str
 
 def test_two_pictures_a_url_and_options_make_one_body_of_the_length_that_it_says() -> None:
     first, last = picture("PNG"), picture("JPEG", (400, 320))
-    request = build(FirstLastFrameToVideo(last, first, "hello", duration=6))
+    request = build(FirstLastFrameToVideo(last, first_frame_image=first, prompt="hello", duration=6))
     assert request.is_heavy
     assert request.length == len(joined(request))
     assert joined(request) == joined(request)
@@ -154,7 +161,7 @@ def test_two_pictures_a_url_and_options_make_one_body_of_the_length_that_it_says
 
 
 def test_a_body_of_urls_is_one_piece_and_needs_no_thread() -> None:
-    request = build(FirstLastFrameToVideo(LAST, FIRST, "hello"))
+    request = build(FirstLastFrameToVideo(LAST, first_frame_image=FIRST, prompt="hello"))
     assert [type(part) for part in request.body] == [bytes]
     assert not request.is_heavy
 

@@ -16,7 +16,7 @@ import attrs
 
 from hailuo_async._cli.jobfile.rows import Row
 from hailuo_async._cli.problems import Problem, kind_of, words_of
-from hailuo_async._images.frame import ImageSource
+from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import JobError, UnknownCommandWarning, shown
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS
@@ -125,7 +125,8 @@ def _source(given: object, base: Path) -> str | Path:
 
 def _leave_out_what_it_does_not_take(order: Order) -> None:
     model = order.fields.get("model", attrs.fields(order.kind).model.default)
-    for name in [name for name in order.fields if name not in attrs.fields_dict(order.kind)]:
+    taken = {field.alias for field in attrs.fields(order.kind)}
+    for name in [name for name in order.fields if name not in taken]:
         if order.fields.pop(name) is not False:  # a flag that is off asks for nothing
             order.refuse(name, f"is not taken by {model}")
 

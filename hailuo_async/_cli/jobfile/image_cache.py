@@ -5,7 +5,8 @@ from __future__ import annotations
 import attrs
 
 from hailuo_async._cli.problems import words_of
-from hailuo_async._images.frame import Frame, ImageSource, inspect_image
+from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 
 

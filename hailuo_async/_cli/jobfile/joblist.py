@@ -29,7 +29,8 @@ from hailuo_async._cli.jobfile.jsonlines import read_json_lines
 from hailuo_async._cli.jobfile.spreadsheet import read_csv
 from hailuo_async._cli.plan import Unusable, find_pictures, short_name, sort_out, title
 from hailuo_async._cli.problems import Problem, one_line
-from hailuo_async._images.frame import Frame, ImageSource
+from hailuo_async._images.frame import Frame
+from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.identity import build_fingerprint
 from hailuo_async.errors import ConfigError
 from hailuo_async.jobs import MAX_KEY_CHARACTERS, ImageToVideo, Job

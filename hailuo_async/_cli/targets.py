@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from hailuo_async._io.filenames import DEFAULT_SUFFIX, file_name
+from hailuo_async._io.filenames import DEFAULT_SUFFIX, MAX_NAME_BYTES, file_name
 
 
 def make_folder(folder: Path) -> None:
@@ -36,5 +36,7 @@ def choose_names(keys: Collection[str], folder: Path) -> dict[str, Path]:
 
 
 def _with_capitals(key: str) -> str:
-    lower = key.lower()
-    return key + DEFAULT_SUFFIX if file_name(lower) == lower + DEFAULT_SUFFIX else file_name(key)
+    lower, name = key.lower(), key + DEFAULT_SUFFIX
+    # The lower case may be shorter: a Kelvin sign has three bytes, and its "k" one.
+    is_kept = file_name(lower) == lower + DEFAULT_SUFFIX and len(name.encode()) <= MAX_NAME_BYTES
+    return name if is_kept else file_name(key)

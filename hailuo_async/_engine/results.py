@@ -1,7 +1,9 @@
 """From a finished video to its bytes: as a file, or passed on in pieces. Nothing here is charged for.
 
-A video is saved by one caller at a time, so that who comes next finds it saved. Where it lies is noted in the journal,
-if there is one; a journal that fails here costs a second download at most, never the file.
+One caller at a time saves a video, so the next one finds it saved. The journal, if there is one, is told twice: the
+size and digest of the whole file, before that has its name, and where it lies, after that. Only a file of that size and
+digest is taken for the video, so neither another program's file nor a kill between the two can mislead a later run.
+A journal that fails here costs a second download at most, never the file.
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.state import EngineState
 from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Downloads
+from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
+from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Failure, Success, Video
@@ -57,10 +61,9 @@ class Results:
     ) -> Path:
         """The file that the video lies in now: ``path`` itself, or in that directory. As ``AsyncSession.download``."""
         async with self._saving.setdefault(video.task_id, anyio.Lock()):
-            saved = await self._saved_before(video)
-            if saved is not None and not overwrite:
-                return saved
             target, began_at = await _target(video, path, key), loop_time()
+            if not overwrite and (saved := await self._saved_before(video, target)) is not None:
+                return saved
             await self._downloads.fetch(
                 video.url or await self._fresh_url(video.task_id),
                 target,
@@ -69,9 +72,11 @@ class Results:
                 max_bytes=max_bytes,
                 timeout_s=timeout_s,
                 task_id=video.task_id,
-                on_whole=functools.partial(self._note_saved, video, target),
+                on_whole=None if self._journal is None else functools.partial(self._note_whole, video),
             )
-            await self._emitter.downloaded(video, key, target, began_at)
+            with anyio.CancelScope(shield=True):  # the file has its name: whoever closes the session hears of it, too
+                await self._note_saved(video, target)
+                await self._emitter.downloaded(video, key, target, began_at)
             return target
 
     async def save_outcome(self, path: Path, success: Success, directory: Path) -> Success | Failure:
@@ -101,31 +106,53 @@ class Results:
         """Where a result lies now, by the service's own word."""
         return (await Generation(await self._admission.attach(task_id, None, is_asked=True), self._loop)).url
 
-    async def _saved_before(self, video: Video) -> Path | None:
-        """Where the journal says that the video was saved, if it is still there."""
+    async def _saved_before(self, video: Video, target: Path) -> Path | None:
+        """Where the video lies: at the place on record, or at ``target`` if a kill came before that was noted."""
+        record = await self._record_of(video)
+        if record is None:
+            return None
+        known = record.saved_bytes, record.saved_sha256
+        if record.saved_to is not None and await _is_saved_video(Path(record.saved_to), *known):
+            return Path(record.saved_to)
+        if await _is_saved_video(target, *known):
+            await self._note_saved(video, target)
+            return target
+        return None
+
+    async def _record_of(self, video: Video) -> Record | None:
         if self._journal is None:
             return None
         self._engine_state.check()
         try:
-            record = await self._journal.look_for_task(video.task_id)
+            return await self._journal.look_for_task(video.task_id)
         except JournalError as error:
-            words = "%s; task %s is fetched as if it had never been saved: check its disk"
+            words = "%s; task %s is fetched as if it had never been saved: check the journal's disk"
             logger.warning(words, error, video.task_id)
             return None
-        if record is None or record.saved_to is None:
-            return None
-        path = Path(record.saved_to)
-        return path if await anyio.to_thread.run_sync(path.is_file) else None
+
+    async def _note_whole(self, video: Video, size: int, sha256: str) -> None:
+        """Notes by what a file is known to be this video. If that fails, the video is saved all the same."""
+        if self._journal is None:
+            return
+        try:
+            await self._journal.whole(video.task_id, size, sha256)
+        except JournalError as error:
+            words = "%s; it has no digest of task %s, so another run may fetch that again: check the journal's disk"
+            logger.error(words, error, video.task_id)
 
     async def _note_saved(self, video: Video, target: Path) -> None:
-        """Tells the journal, if there is one, where the video lies. If that fails, it lies there all the same."""
+        """Notes where the video lies. If that fails, it lies there all the same."""
         if self._journal is None:
             return
         try:
             await self._journal.saved(video.task_id, await anyio.to_thread.run_sync(target.absolute))
         except JournalError as error:
-            words = "%s; that task %s is saved as %s is not in it: check its disk"
+            words = "%s; it does not say that task %s is saved as %s: check the journal's disk"
             logger.error(words, error, video.task_id, target)
+
+
+async def _is_saved_video(path: Path, size: int | None, sha256: str | None) -> bool:
+    return await anyio.to_thread.run_sync(is_saved_video, path, size, sha256)
 
 
 async def _target(video: Video, path: str | os.PathLike[str], key: str | None) -> Path:

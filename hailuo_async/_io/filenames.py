@@ -7,6 +7,7 @@ no letters that some systems compose anew. Any other key is made harmless and ma
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import os
@@ -20,6 +21,10 @@ from hailuo_async.errors import DownloadError
 #: Of the whole name, in UTF-8. Most systems stop at 255; what is left is for the neighbours' endings.
 MAX_NAME_BYTES = 200
 DEFAULT_SUFFIX = ".mp4"
+
+_PART_SUFFIX = ".part"
+#: A longer name is shortened for its neighbours: with all that they add, they stay under 255 bytes.
+_MAX_WHOLE_NAME_BYTES = 200
 
 _SUFFIXES = frozenset({".avi", ".gif", ".jpeg", ".jpg", ".m4v", ".mkv", ".mov", ".mp4", ".png", ".webm", ".webp"})
 _FORBIDDEN = frozenset('<>:"/\\|?*')
@@ -58,6 +63,23 @@ def suffix_for(format_name: str | None, url: str) -> str:
     return next((suffix for suffix in (told, spelled) if suffix in _SUFFIXES), DEFAULT_SUFFIX)
 
 
+def part_name(name: str) -> str:
+    """The name of the unfinished file beside the file ``name``: that and ``.part``, or a shorter one with a mark.
+
+    The target may have a name as long as the file system takes, and its neighbours need room for their endings.
+    """
+    encoded = os.fsencode(name)
+    if len(encoded) <= _MAX_WHOLE_NAME_BYTES:
+        return f"{name}{_PART_SUFFIX}"
+    mark = hashlib.sha256(encoded).hexdigest()[:_MARK_DIGITS]
+    return f"{encoded[:_MAX_WHOLE_NAME_BYTES].decode(errors='ignore')}-{mark}{_PART_SUFFIX}"
+
+
+def private_name(part: str, mark: str) -> str:
+    """The path of a part that is one download's alone, on a file system without locks."""
+    return f"{part.removesuffix(_PART_SUFFIX)}.{mark}{_PART_SUFFIX}"
+
+
 def is_directory(target: str | os.PathLike[str]) -> bool:
     """Whether ``target`` means a directory: it is one, or is written as one. Looks at the disk, so off the loop."""
     path = os.fspath(target)
@@ -77,12 +99,23 @@ def make_directory(directory: Path) -> None:
 def check_target(file: Path) -> None:
     """Raises ``DownloadError`` if ``file`` cannot be made: it is there, or its name or directory cannot be. Blocks."""
     try:
+        _check_names(file)
         file.lstat()
     except FileNotFoundError:
         return
-    except OSError as error:
-        raise DownloadError(reason=f"cannot be written: {error.strerror}", path=str(file)) from error
+    except (OSError, ValueError) as error:  # ValueError: the name holds NUL, or letters that this system cannot spell
+        words = error.strerror if isinstance(error, OSError) else error
+        raise DownloadError(reason=f"cannot be written: {words}", path=str(file)) from error
     raise DownloadError(reason="is there already: move it away, or save elsewhere", path=str(file))
+
+
+def _check_names(file: Path) -> None:
+    """Raises ``OSError`` if a directory that is still to be made, or the file in it, cannot have its name there."""
+    # For a path through a missing directory the system says only that, and not that a name in it is too long.
+    existing = next(directory for directory in file.parents if directory.exists())
+    for name in file.relative_to(existing).parts:
+        with contextlib.suppress(FileNotFoundError):
+            (existing / name).lstat()
 
 
 def target_for(

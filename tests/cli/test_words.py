@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import attrs
@@ -206,6 +207,8 @@ def record(state: JournalState, saved_to: Path | None = None) -> Record:
         prompt=None,
         state=state,
         saved_to=None if saved_to is None else str(saved_to),
+        saved_bytes=0,
+        saved_sha256=hashlib.sha256().hexdigest(),
     )
 
 
@@ -226,6 +229,18 @@ def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) ->
     assert bill == CostEstimate(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
     assert bill.words == "Jobs: 3 there already, 2 sent before, 2 to pay for, which is 20 s of video."
     assert attrs.evolve(bill, to_pay={}).words == "Jobs: 3 there already, 2 sent before, none to pay for."
+
+
+def test_another_file_in_the_place_of_a_saved_video_is_not_counted_as_there(tmp_path: Path) -> None:
+    job = ImageToVideo("https://x.y/z.jpg", key="a")
+    (tmp_path / "a.mp4").write_bytes(b"another program's file")
+    bill = make_out({"a": job}, {"a": tmp_path / "a.mp4"}, {"a": record(JournalState.SUCCESS, tmp_path / "a.mp4")})
+    assert bill == CostEstimate({}, {"a": job}, {})
+
+
+def test_a_key_whose_lower_case_is_shorter_than_itself_gets_a_name_that_can_be_written(tmp_path: Path) -> None:
+    key = "\u212a" * 100  # a Kelvin sign has three bytes, and its lower case, k, has one
+    assert len(choose_names([key], tmp_path)[key].name.encode()) <= 255
 
 
 def test_a_journal_that_is_not_there_or_empty_knows_nothing(tmp_path: Path) -> None:

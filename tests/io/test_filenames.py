@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from pathlib import Path
 
@@ -10,7 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hailuo_async._io.filenames import MAX_NAME_BYTES, file_name, is_directory, suffix_for, target_for
+from hailuo_async._io.filenames import (
+    MAX_NAME_BYTES,
+    check_target,
+    file_name,
+    is_directory,
+    part_name,
+    private_name,
+    suffix_for,
+    target_for,
+)
+from hailuo_async.errors import DownloadError
 
 _KEYS = st.text() | st.text("aAbB./\\ -_éÉß:", max_size=6) | st.from_regex(r"\A[a-z]{1,3}-[0-9a-f]{12}\Z")
 
@@ -98,3 +109,48 @@ def test_in_a_directory_the_file_is_named_by_the_key_or_else_by_the_task() -> No
     assert target_for("v", is_directory=True, key="cat", task_id="task-1") == Path("v/cat.mp4")
     assert target_for("v/", is_directory=True, key=None, task_id="task-1", suffix=".mov") == Path("v/task-1.mov")
     assert target_for(Path("v/a.bin"), is_directory=False, key="cat", task_id="task-1") == Path("v/a.bin")
+
+
+@pytest.mark.parametrize("name", ["cat.mp4", "x" * 200, "é" * 100])
+def test_beside_most_files_the_part_has_their_whole_name(name: str) -> None:
+    assert part_name(name) == f"{name}.part"
+
+
+@pytest.mark.parametrize("name", ["x" * 201, "x" * 255, "é" * 101, "a" + "é" * 127, "\u212a" * 85])
+def test_beside_a_long_name_the_part_has_a_shorter_one_with_room_for_its_neighbours(name: str) -> None:
+    part = part_name(name)
+    assert re.fullmatch(r"(.*)-[0-9a-f]{12}\.part", part)
+    assert name.startswith(part[:-18])
+    assert len(f"{private_name(part, 'f' * 8)}.json".encode()) <= 255
+    assert part != part_name(name[:-1] + "y")
+
+
+def test_a_file_that_can_be_made_is_no_fault_and_nothing_is_made_yet(tmp_path: Path) -> None:
+    for target in ("a.mp4", "x" * 251 + ".mp4", "new/of/tonight/a.mp4"):
+        check_target(tmp_path / target)
+    check_target(Path("nothing is called this.mp4"))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("there.mp4", "is there already: move it away, or save elsewhere"),
+        ("directory", "is there already: move it away, or save elsewhere"),
+        ("link", "is there already: move it away, or save elsewhere"),
+        ("x" * 256, "cannot be written: File name too long"),
+        ("new/" + "x" * 256, "cannot be written: File name too long"),
+        ("x" * 256 + "/a.mp4", "cannot be written: File name too long"),
+        ("there.mp4/a.mp4", "cannot be written: Not a directory"),
+        ("a\0b", "cannot be written: embedded null"),
+        ("a\ud800b", "cannot be written: 'utf-8' codec can't encode"),
+    ],
+)
+def test_a_file_that_cannot_be_made_is_known_before_it_is_paid_for(target: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "there.mp4").touch()
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(DownloadError) as caught:
+        check_target(tmp_path / target)
+    assert caught.value.reason.startswith(reason)
+    assert caught.value.path == str(tmp_path / target)

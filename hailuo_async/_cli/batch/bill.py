@@ -11,6 +11,7 @@ import click
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.output import can_ask, say
+from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async.jobs import Job
 
 #: In these a job is sent when it is asked for again.
@@ -57,9 +58,10 @@ def make_out(jobs: Mapping[str, Job], targets: Mapping[str, Path], records: Mapp
 
 
 def _saved(record: Record) -> Path | None:
-    """Where its video was saved, if it is still there."""
+    """Where its video was saved, if that is still there: another file of that name is not the video."""
     path = None if record.saved_to is None else Path(record.saved_to)
-    return path if path is not None and path.is_file() else None
+    is_there = path is not None and is_saved_video(path, record.saved_bytes, record.saved_sha256)
+    return path if is_there else None
 
 
 def agree(bill: CostEstimate, *, is_agreed: bool) -> None:

@@ -30,7 +30,8 @@ import attrs
 from aiohttp.abc import AbstractResolver
 
 from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Reach, make_client, travel
-from hailuo_async._io.download.partial_file import Part, new_hash
+from hailuo_async._io.download.partial_file import Part
+from hailuo_async._io.download.stamp import new_hash
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
 from hailuo_async.errors import DownloadError, SessionClosedError
 
@@ -47,6 +48,8 @@ _THREADS = 8
 
 #: Asks the service for a new URL of the same result.
 Refresh: TypeAlias = Callable[[], Awaitable[str]]
+#: Notes of a whole file, that has no name yet, its size in bytes and its SHA-256 in hex.
+NoteWhole: TypeAlias = Callable[[int, str], Awaitable[object]]
 
 _Arguments = TypeVarTuple("_Arguments")
 _Result = TypeVar("_Result")
@@ -88,18 +91,17 @@ class Downloads:
         max_bytes: int = DEFAULT_MAX_BYTES,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         task_id: str | None = None,
-        on_whole: Callable[[], Awaitable[object]] | None = None,
+        on_whole: NoteWhole | None = None,
     ) -> Path:
         """Saves the resource at ``url`` as the file ``target``, and returns that. Nothing here is charged for.
 
         ``refresh`` gives a new URL if this one is refused as expired; it is called at most once, and what it raises is
-        raised. ``on_whole`` is awaited when every byte is there and before the file has its name: what it notes of the
-        file is then noted of every file that has one. Raises ``DownloadError``, with the path: the target exists
-        (before anything is asked for) or cannot be written, the URL or an address is not allowed, the server sent no
-        video or not all of it after several tries, a checksum or a limit (2 GiB and an hour, unless told otherwise)
-        does not hold. Then the target is as it was, and what can be gone on with lies beside it. So it is when
-        cancelled, unless all was there and the file had its name already; a cancellation is delivered when the disk has
-        finished with what is under way.
+        raised. ``on_whole`` is awaited when every byte is on the disk and before the file has its name. Raises
+        ``DownloadError``, with the path: the target exists (before anything is asked for) or cannot be written, the URL
+        or an address is not allowed, the server sent no video or not all of it after several tries, a checksum or a
+        limit (2 GiB and an hour, unless set otherwise) does not hold. Then the target is as it was, and what a later
+        download can go on with lies beside it. So it is when cancelled, unless the file had its name already; a
+        cancellation is delivered when the disk has finished the work under way.
         """
         part = Part(target=target, overwrite=overwrite)
         transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes)
@@ -136,9 +138,7 @@ class Downloads:
         if self._client is not None:
             await self._client.close()
 
-    async def _save(
-        self, transfer: Transfer, part: Part, refresh: Refresh | None, on_whole: Callable[[], Awaitable[object]] | None
-    ) -> None:
+    async def _save(self, transfer: Transfer, part: Part, refresh: Refresh | None, on_whole: NoteWhole | None) -> None:
         try:
             await self._in_thread(part.open, transfer.stamp.of)
             if part.stamp is not None:
@@ -146,13 +146,20 @@ class Downloads:
             async with contextlib.aclosing(self._pieces(transfer, refresh)) as pieces:
                 async for offset, piece in pieces:
                     await self._in_thread(part.write, offset, piece, transfer.stamp)
-            if wrong := await self._in_thread(part.wrong_checksum):
-                raise transfer.useless(_wrong(wrong))
-            if on_whole is not None:
-                await on_whole()
+            await self._check_whole(transfer, part, on_whole)
             await self._in_thread(part.publish)
         finally:
             await self._in_thread(partial(part.leave, useful=not transfer.spoilt))
+
+    async def _check_whole(self, transfer: Transfer, part: Part, on_whole: NoteWhole | None) -> None:
+        """Checks what the server told of the whole against the disk, and has its digest noted, if that is wanted."""
+        expected = transfer.stamp.checksums
+        digests = await self._in_thread(part.digests, {*expected, "sha256"} if on_whole is not None else expected)
+        for algorithm, value in expected.items():
+            if digests[algorithm] != value:
+                raise transfer.useless(_wrong(algorithm))
+        if on_whole is not None:
+            await on_whole(part.size, digests["sha256"])
 
     async def _checked(self, transfer: Transfer, refresh: Refresh | None) -> AsyncGenerator[bytes, None]:
         """The pieces for a reader who cannot take any back, their checksums checked behind the last one."""

@@ -1,11 +1,13 @@
-"""The file that a video comes to life in: ``NAME.part`` beside its target, and its stamp in ``NAME.part.json``.
+"""The file that a video is written to until it is whole: ``NAME.part`` beside its target, its stamp ``NAME.part.json``.
 
 The stamp says what the bytes are of and how many of them are surely on the disk, so that a later download can go on
 from there. Invariants:
 
-- The stamp never claims more than the disk holds: it is written after an ``fsync``, and taken away before the bytes.
+- The stamp never claims more than the disk holds: it is written after an ``fsync``, and removed before the bytes.
 - One download writes to a part: it holds a lock of the system's on it, from before its first byte until it has its
   name or is left. Other processes are kept out as well, and a killed one leaves no lock behind.
+- Only the file that this download wrote gets the target's name. A part that another program removed, replaced or
+  wrote to is not published, and what lies at its name is not touched.
 - A target that exists is never touched without ``overwrite``, and then replaced in one step.
 
 Everything here blocks: call it in a thread. A thread whose caller was cancelled is finished before the next begins.
@@ -15,94 +17,29 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
-import json
 import os
-import sys
+import stat
 import threading
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import attrs
 
+from hailuo_async._io.download import exclusive
+from hailuo_async._io.download.stamp import Stamp, StampedBytes, new_hash, read_stamp, remove_stamp, write_stamp
+from hailuo_async._io.filenames import part_name
 from hailuo_async.errors import DownloadError
 
 #: How much a killed process may have to fetch again.
 _STAMP_EVERY_BYTES = 16 * 2**20
-
-
-@attrs.frozen
-class Stamp:
-    """What bytes are of: which resource, which state of it (``None``: cannot be told), and its checksums in hex."""
-
-    of: str
-    validator: str | None = None
-    checksums: dict[str, str] = attrs.field(factory=dict)
-
-
-@attrs.frozen
-class _Record:
-    """A stamp as it lies on the disk: the first ``size`` bytes of the part are there and bear it."""
-
-    stamp: Stamp
-    size: int
-
-
-def new_hash(algorithm: str) -> hashlib._Hash:
-    """A hash by its name. It is a checksum against accidents here, so MD5 is as good as any."""
-    return hashlib.new(algorithm, usedforsecurity=False)
-
-
-if sys.platform == "win32":  # pragma: no cover
-    import msvcrt
-
-    def _lock(descriptor: int) -> None:
-        """Takes the file for this download alone. Raises ``OSError`` if another has it."""
-        os.lseek(descriptor, 2**62, os.SEEK_SET)  # far behind the end: a lock here bars others from what it covers
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-else:
-    import fcntl
-
-    def _lock(descriptor: int) -> None:
-        """Takes the file for this download alone. Raises ``OSError`` if another has it."""
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-_OPEN_FLAGS = (
-    os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0)
-) | getattr(os, "O_BINARY", 0)
-
-
-def _open_alone(path: str, lock: Callable[[int], None] = _lock) -> int:
-    """A descriptor of the part at ``path`` that no other download writes to.
-
-    A part that was given its name while it was being opened here is another's video by now: not ours to write to.
-    So is one that a crash left with two names: it loses the name of a part, and a new one is made.
-    """
-    descriptor = os.open(path, _OPEN_FLAGS, 0o666)
-    try:
-        lock(descriptor)
-        ours = os.fstat(descriptor)
-        if not os.path.samestat(ours, os.stat(path)):
-            raise BlockingIOError
-    except (BlockingIOError, FileNotFoundError, PermissionError):
-        os.close(descriptor)
-        raise DownloadError(reason="another download writes it") from None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    if ours.st_nlink <= 1:
-        return descriptor
-    os.unlink(path)
-    os.close(descriptor)
-    return _open_alone(path, lock)
+#: What is read of the file at a time, to hash it.
+_HASHED_BYTES = 2**20
 
 
 def _give_name(part: str, target: str, link: Callable[[str, str], None] = os.link) -> None:
     """Turns ``part`` into ``target``. Raises ``FileExistsError`` if that exists, and never replaces it.
 
-    Where the file system has no links, the name is first taken by an empty file, for the moment until it is replaced.
+    Where the file system has no links, an empty file first takes the name, for the moment until it is replaced.
     """
     try:
         link(part, target)
@@ -127,36 +64,34 @@ class Part:
     overwrite: bool
     size: int = 0
     stamp: Stamp | None = None
+    path: str = attrs.field(init=False)
+    """Where the bytes are."""
     _descriptor: int = -1
     _stamped: int = 0
     _one_thread: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
-    @property
-    def path(self) -> str:
-        """Where the bytes are."""
-        return f"{self.target}.part"
+    @path.default
+    def _beside_the_target(self) -> str:
+        return os.path.join(self.target.parent, part_name(self.target.name))
 
     @property
     def stamp_path(self) -> str:
-        """Where it is written what they are of."""
+        """Where the stamp is."""
         return f"{self.path}.json"
 
     def open(self, of: str) -> None:
         """Takes the part, with what is there of resource ``of`` already. Raises ``OSError`` or ``DownloadError``."""
         with self._one_thread:
-            if os.path.isdir(self.target):
-                raise _os_error(errno.EISDIR)
-            if os.path.lexists(self.target) and not self.overwrite:
-                raise _os_error(errno.EEXIST)
-            self._descriptor = _open_alone(self.path)
-            record = self._read_stamp()
-            if record is not None and record.stamp.of == of and 0 < record.size <= os.fstat(self._descriptor).st_size:
-                self.size, self.stamp, self._stamped = record.size, record.stamp, record.size
-                os.ftruncate(self._descriptor, record.size)
+            self._check_target()
+            self._descriptor, self.path = exclusive.open_alone(self.path)
+            found = read_stamp(self.stamp_path)
+            if found is not None and found.stamp.of == of and 0 < found.size <= os.fstat(self._descriptor).st_size:
+                self.size, self.stamp, self._stamped = found.size, found.stamp, found.size
+                os.ftruncate(self._descriptor, found.size)
             else:
                 self._empty()
 
-    def write(self, offset: int, piece: bytearray, stamp: Stamp) -> None:
+    def write(self, offset: int, piece: bytes | bytearray, stamp: Stamp) -> None:
         """Puts ``piece`` behind what is there, or at the start of it all if ``offset`` is 0. Raises ``OSError``."""
         with self._one_thread:
             if offset == 0:
@@ -170,26 +105,34 @@ class Part:
             if self.size - self._stamped >= _STAMP_EVERY_BYTES:
                 self._write_stamp()
 
-    def wrong_checksum(self) -> str | None:
-        """The algorithm whose checksum the file on the disk does not have, if there is one."""
-        with self._one_thread, open(self._descriptor, "rb", closefd=False) as file:
-            for algorithm, expected in self.stamp.checksums.items() if self.stamp else ():
-                file.seek(0)
-                if hashlib.file_digest(file, partial(new_hash, algorithm)).hexdigest() != expected:
-                    return algorithm
-        return None
+    def digests(self, algorithms: Iterable[str]) -> dict[str, str]:
+        """The digest in hex of the file as it lies on the disk, by each of ``algorithms``, in one pass over it."""
+        hashes = {algorithm: new_hash(algorithm) for algorithm in algorithms}
+        with self._one_thread, open(self._descriptor, "rb", buffering=0, closefd=False) as file:
+            file.seek(0)
+            while piece := file.read(_HASHED_BYTES):
+                for running in hashes.values():
+                    running.update(piece)
+        return {algorithm: running.hexdigest() for algorithm, running in hashes.items()}
 
     def publish(self) -> None:
-        """Puts the bytes on the disk and gives them their name. Raises ``OSError``, and then the part is still one."""
+        """Puts the bytes on the disk and gives them their name. Raises ``OSError``, and then the part is still one.
+
+        Raises ``DownloadError`` if another program has changed the part, or put a device or the like at the target.
+        """
         with self._one_thread:
             os.fsync(self._descriptor)
+            self._check_target()
+            if not self._is_ours() or os.fstat(self._descriptor).st_size != self.size:
+                name = os.path.basename(self.path)
+                raise DownloadError(reason=f"another program removed or changed {name} beside it: download it again")
             self._close_on_windows()
             if self.overwrite:
                 os.replace(self.path, self.target)
             else:
                 _give_name(self.path, os.fspath(self.target))
             with contextlib.suppress(OSError):  # the video has its name: nothing that fails now can take it away
-                self._remove_stamp()
+                remove_stamp(self.stamp_path)
                 _sync_directory(self.target.parent)
             self._close()
 
@@ -201,23 +144,34 @@ class Part:
         with self._one_thread:
             if self._descriptor < 0:
                 return
-            if not (useful and self._try_to_stamp()):
-                self._close_on_windows()
-                for remove in (self._remove_stamp, partial(os.unlink, self.path)):
-                    with contextlib.suppress(OSError):
-                        remove()
+            with contextlib.suppress(OSError):
+                if self._is_ours() and not (useful and self._try_to_stamp()):
+                    self._remove()
             self._close()
 
+    def _check_target(self) -> None:
+        """Raises ``OSError`` or ``DownloadError`` if the target cannot become, or be replaced by, this video."""
+        try:
+            mode = os.lstat(self.target).st_mode  # raises, unlike os.path.exists, for a name that is too long
+        except FileNotFoundError:
+            return
+        if not stat.S_ISDIR(mode) and not self.overwrite:
+            raise _os_error(errno.EEXIST)
+        with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere is replaced
+            mode = os.stat(self.target).st_mode
+        if stat.S_ISDIR(mode):
+            raise _os_error(errno.EISDIR)
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise DownloadError(reason="it is a device, a FIFO or the like, which is never replaced: give another path")
+
+    def _is_ours(self) -> bool:
+        """Whether the part's name still leads to the file that was written here."""
+        return exclusive.is_file_at(self.path, self._descriptor)
+
     def _empty(self) -> None:
-        self._remove_stamp()
+        remove_stamp(self.stamp_path)
         os.ftruncate(self._descriptor, 0)
         self.size, self.stamp, self._stamped = 0, None, 0
-
-    def _read_stamp(self) -> _Record | None:
-        try:
-            return _record_from(json.loads(Path(self.stamp_path).read_text("utf-8")))
-        except (OSError, ValueError):
-            return None
 
     def _try_to_stamp(self) -> bool:
         with contextlib.suppress(OSError):
@@ -226,17 +180,21 @@ class Part:
 
     def _write_stamp(self) -> bool:
         """Whether there is now a stamp: without a validator, or without a byte, there is nothing to go on with."""
-        if self.size == 0 or self.stamp is None or self.stamp.validator is None:
+        if self.size == 0 or self.stamp is None or self.stamp.validator is None or not self._is_ours():
             return False
         os.fsync(self._descriptor)
-        self._remove_stamp()
-        with open(self.stamp_path, "x", encoding="utf-8") as file:
-            json.dump(attrs.asdict(_Record(self.stamp, self.size)), file)
         self._stamped = self.size
+        remove_stamp(self.stamp_path)
+        try:
+            write_stamp(self.stamp_path, StampedBytes(self.stamp, self.size))
+        except OSError:  # a stamp saves time after a crash, and is no reason to give the video up
+            return False
         return True
 
-    def _remove_stamp(self) -> None:
-        Path(self.stamp_path).unlink(missing_ok=True)
+    def _remove(self) -> None:
+        self._close_on_windows()
+        remove_stamp(self.stamp_path)
+        os.unlink(self.path)
 
     def _close_on_windows(self) -> None:
         """There an open file can be neither renamed nor removed. Elsewhere it stays open, for the sake of the lock."""
@@ -245,18 +203,8 @@ class Part:
 
     def _close(self) -> None:
         if self._descriptor >= 0:
-            os.close(self._descriptor)
+            exclusive.close(self._descriptor)
             self._descriptor = -1
-
-
-def _record_from(told: object) -> _Record:
-    """Raises ``ValueError`` if ``told`` is none."""
-    import cattrs  # takes milliseconds, and few programs ever come here
-
-    try:
-        return cattrs.Converter().structure(told, _Record)
-    except cattrs.BaseValidationError as error:
-        raise ValueError("not a record of a part") from error
 
 
 def _sync_directory(directory: Path) -> None:

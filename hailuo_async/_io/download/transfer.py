@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from hailuo_async._io.download.partial_file import Stamp, new_hash
+from hailuo_async._io.download.stamp import Stamp, new_hash
 from hailuo_async.errors import DownloadError
 from hailuo_async.outcomes import without_query
 

@@ -53,6 +53,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX job_by_expiry ON job (useful_until) WHERE useful_until IS NOT NULL",
         "CREATE INDEX job_by_state ON job (state)",
     ),
+    ("ALTER TABLE job ADD COLUMN saved_bytes {integer}", "ALTER TABLE job ADD COLUMN saved_sha256 TEXT"),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.

@@ -67,8 +67,9 @@ class Record:
     """What the journal knows of one job. Times are Unix seconds by this machine's clock.
 
     ``kind`` and ``fingerprint`` are ``None`` for a task that was submitted elsewhere and attached to. The URLs of
-    ``video`` are empty once they have been wiped, see ``is_wiped``. ``holder`` is the session that works the job, until
-    ``lease_until`` unless it renews that.
+    ``video`` are empty once they have been wiped, see ``is_wiped``. ``saved_to`` says where the video was saved, and
+    ``saved_bytes`` and ``saved_sha256`` what it was then: a file of another size or digest is not the video. ``holder``
+    is the session that works the job, until ``lease_until`` unless it renews that.
     """
 
     identity: str
@@ -86,6 +87,8 @@ class Record:
     video: Video | None = None
     error: HailuoError | None = attrs.field(default=None, eq=_told)
     saved_to: str | None = None
+    saved_bytes: int | None = None
+    saved_sha256: str | None = None
     holder: str | None = None
     lease_until: float | None = None
 

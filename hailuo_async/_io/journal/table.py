@@ -67,7 +67,7 @@ _UNSENT: dict[str, object] = {"task_id": None, "sent_at": None, "accepted_at": N
 #: What a row tells of its task rather than of the job that led to it.
 _OF_THE_TASK = (
     *("state", "task_id", "accepted_at", "ended_at", "video", "error", "saved_to"),
-    *("place", "useful_until", "holder", "lease_until"),
+    *("saved_bytes", "saved_sha256", "place", "useful_until", "holder", "lease_until"),
 )
 
 
@@ -169,6 +169,11 @@ class JobTable(JobRows):
             row = self._row_of_task(identity, video.task_id)
             self._wipe("job.identity = :value", row)
             self._end(row, emitter)
+
+    def whole(self, task_id: str, size: int, sha256: str) -> None:
+        """Every byte of the video is on the disk, not under its name yet: by this a file is known to be the one."""
+        sql = "UPDATE job SET saved_bytes = :size, saved_sha256 = :sha256 WHERE task_id = :task_id"
+        self.database.execute(sql, {"size": size, "sha256": sha256, "task_id": task_id})
 
     def saved(self, task_id: str, path: str) -> None:
         """The video lies at ``path`` on this machine, so its URLs are of no more use."""

@@ -153,8 +153,12 @@ class JournalWriter:
         """The video is there. Its URLs are kept until it is saved or has expired."""
         await self._ask(lambda table: table.succeeded(identity, video))
 
+    async def whole(self, task_id: str, size: int, sha256: str) -> None:
+        """The video was fetched whole, and its file has no name yet. A file of this size and digest is the one."""
+        await self._ask(lambda table: table.whole(task_id, size, sha256))
+
     async def saved(self, task_id: str, path: str | os.PathLike[str]) -> None:
-        """The video was downloaded to ``path``. No file of the journal holds its URLs from then on.
+        """The video lies at ``path``, under that name. No file of the journal holds its URLs from then on.
 
         Only a reader that holds an older version just then delays that, until a later write or the close.
         """

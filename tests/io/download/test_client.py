@@ -182,7 +182,7 @@ async def test_a_file_that_appears_meanwhile_is_not_overwritten(downloads: Downl
 
 @pytest.mark.parametrize(
     ("target", "reason"),
-    [("", "Is a directory"), ("none/cat.mp4", "No such file or directory"), ("x" * 254, "File name too long")],
+    [("", "Is a directory"), ("none/cat.mp4", "No such file or directory"), ("x" * 256, "File name too long")],
 )
 async def test_where_nothing_can_be_written_nothing_is_asked_for(
     target: str, reason: str, downloads: Downloads, tmp_path: Path

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from hailuo_async._io.download.partial_file import Part, Stamp, _give_name, _open_alone
+from hailuo_async._io.download.partial_file import Part, _give_name
+from hailuo_async._io.download.stamp import Stamp
 from hailuo_async.errors import DownloadError
 
 STAMP = Stamp("of", '"v1"', {"md5": "0" * 32})
@@ -125,42 +128,6 @@ def test_a_second_download_of_this_or_any_process_is_kept_out(tmp_path: Path) ->
     assert reopened(tmp_path / "a") == (3, STAMP)
 
 
-def after(act: Callable[[], object]) -> Callable[[int], None]:
-    """A lock that is given only after ``act``, as when its holder finishes first."""
-
-    def lock(descriptor: int) -> None:
-        act()
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-    return lock
-
-
-def test_a_part_that_became_a_video_while_it_was_being_opened_is_left_alone(tmp_path: Path) -> None:
-    part, target = tmp_path / "a.part", tmp_path / "a"
-    part.write_bytes(b"whole")
-
-    def published() -> None:
-        os.replace(part, target)
-
-    def published_and_begun_again() -> None:
-        os.replace(part, target)
-        part.write_bytes(b"new")
-
-    for act in (published, published_and_begun_again):
-        part.write_bytes(b"whole")
-        with pytest.raises(DownloadError, match="another download writes it"):
-            _open_alone(str(part), after(act))
-        assert target.read_bytes() == b"whole"
-
-
-def test_a_file_system_without_locks_is_an_error(tmp_path: Path) -> None:
-    def lock(descriptor: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    with pytest.raises(OSError, match="No locks available"):
-        _open_alone(str(tmp_path / "a.part"), lock)
-
-
 def test_a_video_that_a_crash_left_with_a_parts_name_too_is_not_written_to(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"whole")
     os.link(tmp_path / "a", tmp_path / "a.part")
@@ -171,14 +138,6 @@ def test_a_video_that_a_crash_left_with_a_parts_name_too_is_not_written_to(tmp_p
     part.publish()
     assert (tmp_path / "a").read_bytes() == b"new"
     assert names(tmp_path) == ["a"]
-
-
-def test_a_link_in_place_of_a_part_is_not_followed(tmp_path: Path) -> None:
-    (tmp_path / "b").write_bytes(b"precious")
-    (tmp_path / "a.part").symlink_to(tmp_path / "b")
-    with pytest.raises(OSError, match="symbolic links"):
-        reopened(tmp_path / "a")
-    assert (tmp_path / "b").read_bytes() == b"precious"
 
 
 def test_where_there_are_no_links_a_name_is_given_without_replacing_anything(tmp_path: Path) -> None:
@@ -204,10 +163,141 @@ def test_without_links_a_name_that_could_not_be_given_is_not_left_empty(tmp_path
     assert names(tmp_path) == []
 
 
-def test_a_wrong_checksum_is_named(tmp_path: Path) -> None:
-    part = begun(tmp_path / "a", b"abc")
-    assert part.wrong_checksum() == "md5"
+def test_the_digests_are_those_of_the_file_on_the_disk(tmp_path: Path) -> None:
+    part = begun(tmp_path / "a", b"ab")
+    part.write(2, b"c", STAMP)
+    assert part.digests([]) == {}
+    assert part.digests(["md5", "sha256"]) == {
+        "md5": hashlib.md5(b"abc").hexdigest(),
+        "sha256": hashlib.sha256(b"abc").hexdigest(),
+    }
+    part.write(3, b"d", STAMP)  # reading has not moved where it writes
+    assert (tmp_path / "a.part").read_bytes() == b"abcd"
     part.leave(useful=False)
-    right = begun(tmp_path / "a", b"abc", Stamp("of", None, {"md5": "900150983cd24fb0d6963f7d28e17f72"}))
-    assert right.wrong_checksum() is None
-    right.leave(useful=False)
+
+
+# --- What other programs do ---------------------------------------------------------------------------------------
+
+
+def removed(path: Path) -> None:
+    path.unlink()
+
+
+def made_anew(path: Path) -> None:
+    path.unlink()
+    path.write_bytes(b"not the video")
+
+
+def written_to(path: Path) -> None:
+    with path.open("ab") as file:
+        file.write(b"more")
+
+
+@pytest.mark.parametrize("change", [removed, made_anew, written_to])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_part_that_another_program_changed_is_not_published(
+    change: Callable[[Path], None], overwrite: bool, tmp_path: Path
+) -> None:
+    part = Part(target=tmp_path / "a", overwrite=overwrite)
+    part.open("of")
+    part.write(0, b"abc", STAMP)
+    change(tmp_path / "a.part")
+    with pytest.raises(DownloadError, match=r"another program removed or changed a\.part beside it"):
+        part.publish()
+    part.leave(useful=False)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("useful", [True, False])
+def test_what_another_program_put_in_place_of_a_part_is_left_alone(useful: bool, tmp_path: Path) -> None:
+    part = begun(tmp_path / "a", b"abc")
+    made_anew(tmp_path / "a.part")
+    (tmp_path / "a.part.json").write_text("theirs")
+    part.leave(useful=useful)
+    assert (names(tmp_path), (tmp_path / "a.part").read_bytes()) == (["a.part", "a.part.json"], b"not the video")
+    assert (tmp_path / "a.part.json").read_text() == "theirs"
+
+
+def test_what_lies_in_place_of_a_stamp_is_not_opened_and_the_video_is_saved_without(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.part.json")
+    part = begun(tmp_path / "a", b"abc")
+    for _ in range(33):  # enough for a stamp, which cannot be written
+        part.write(part.size, bytes(2**19), STAMP)
+    part.publish()
+    assert names(tmp_path) == ["a", "a.part.json"]
+    assert stat.S_ISFIFO((tmp_path / "a.part.json").stat().st_mode)
+
+
+# --- Targets ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("length", [200, 201, 246, 255])
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_name_as_long_as_the_file_system_takes_is_saved_and_its_part_is_found_again(
+    length: int, letter: str, tmp_path: Path
+) -> None:
+    target = tmp_path / (letter * (length // len(letter.encode()) - 4) + ".mp4")
+    begun(target, b"abc").leave(useful=True)
+    assert reopened(target) == (3, STAMP)
+    part = Part(target=target, overwrite=False)
+    part.open("of")
+    part.publish()
+    assert names(tmp_path) == [target.name]
+
+
+def test_a_name_that_is_too_long_is_refused_before_there_is_a_byte(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="File name too long"):
+        Part(target=tmp_path / ("x" * 256), overwrite=True).open("of")
+    assert names(tmp_path) == []
+
+
+def as_fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def as_link_to_a_fifo(path: Path) -> None:
+    os.mkfifo(path.with_name("fifo"))
+    path.symlink_to("fifo")
+
+
+@pytest.mark.parametrize("make", [as_fifo, as_link_to_a_fifo])
+def test_a_device_or_its_like_is_never_replaced(make: Callable[[Path], None], tmp_path: Path) -> None:
+    part = Part(target=tmp_path / "a", overwrite=True)
+    part.open("of")
+    part.write(0, b"abc", STAMP)
+    make(tmp_path / "a")
+    before = (tmp_path / "a").lstat()
+    with pytest.raises(DownloadError, match="never replaced"):
+        part.publish()
+    part.leave(useful=False)
+    with pytest.raises(DownloadError, match="never replaced"):
+        part.open("of")
+    assert (tmp_path / "a").lstat() == before
+    assert "a.part" not in names(tmp_path)
+
+
+@pytest.mark.parametrize("leads_to", ["b", "nowhere"])
+def test_a_link_to_a_file_is_replaced_and_not_what_it_leads_to(leads_to: str, tmp_path: Path) -> None:
+    (tmp_path / "b").write_bytes(b"precious")
+    (tmp_path / "a").symlink_to(leads_to)
+    part = Part(target=tmp_path / "a", overwrite=True)
+    part.open("of")
+    part.write(0, b"abc", STAMP)
+    part.publish()
+    assert (names(tmp_path), (tmp_path / "a").read_bytes()) == (["a", "b"], b"abc")
+    assert (tmp_path / "b").read_bytes() == b"precious"
+
+
+def test_where_there_are_no_locks_no_two_downloads_share_a_file_and_each_can_be_saved(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def no_locks(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)  # the kernel's answer on such a file system
+    one, other = begun(tmp_path / "a", b"one"), begun(tmp_path / "a", b"other")
+    one.publish()
+    with pytest.raises(FileExistsError):
+        other.publish()
+    other.leave(useful=False)
+    assert (names(tmp_path), (tmp_path / "a").read_bytes()) == (["a"], b"one")

@@ -119,6 +119,8 @@ async def test_an_export_has_a_line_for_each_job_and_no_signed_url(path: Path) -
             "words": "the service gave the task up: dark (task t2)",
         },
         "saved_to": None,
+        "saved_bytes": None,
+        "saved_sha256": None,
         "holder": None,
         "lease_until": None,
     }

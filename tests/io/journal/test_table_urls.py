@@ -29,6 +29,15 @@ def test_a_saved_video_is_on_record_and_its_urls_are_in_no_file(ours: JobTable, 
     assert SECRET.encode() not in files_of(path)
 
 
+def test_what_a_whole_video_is_known_by_is_on_record_before_its_place_and_wipes_nothing(ours: JobTable) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.succeeded("cat", video()))
+    did(ours, lambda it: it.whole("t1", 3, "5ha"))
+    record = record_of(ours)
+    assert (record.saved_to, record.saved_bytes, record.saved_sha256) == (None, 3, "5ha")
+    assert not record.is_wiped
+
+
 def test_a_reader_that_holds_an_old_version_delays_the_wiping_and_does_not_prevent_it(
     ours: JobTable, path: Path
 ) -> None:

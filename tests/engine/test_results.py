@@ -1,0 +1,108 @@
+"""Saved means there: which file a later run takes for the video, whatever came between."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from pathlib import Path
+
+import anyio
+import pytest
+
+from hailuo_async import DownloadError, Record
+from hailuo_async._io.journal.table import JobTable
+
+from ..support.crash_journal import records_in
+from ..support.films import FILM, Films, films
+from ..support.service import job, until
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "cat.mp4"
+
+
+async def saved(host: Films, path: Path, target: Path) -> Path:
+    """One run of a script that makes a video and saves it."""
+    async with host.line().session(journal=path) as session:
+        return await session.download(await session.generate(job(key="cat")), target)
+
+
+async def record_of(path: Path) -> Record:
+    return (await records_in(path))["cat"]
+
+
+async def test_a_file_that_took_the_name_meanwhile_is_not_the_video_for_a_later_run(path: Path, target: Path) -> None:
+    async with films(slow=True) as host:
+        async with host.line().session(journal=path) as session, anyio.create_task_group() as tasks:
+            video = await session.generate(job(key="cat"))
+
+            async def fails() -> None:
+                with pytest.raises(DownloadError, match="File exists"):
+                    await session.download(video, target)
+
+            tasks.start_soon(fails)
+            await until(lambda: host.under_way)
+            await anyio.Path(target).write_bytes(b"another program's file")
+            host.may_go_on.set()
+        record = await record_of(path)
+        assert (record.saved_to, record.is_wiped) == (None, False)
+        with pytest.raises(DownloadError, match="File exists"):
+            await saved(host, path, target)
+        assert await anyio.Path(target).read_bytes() == b"another program's file"
+        assert await saved(host, path, target.with_name("dog.mp4")) == target.with_name("dog.mp4")
+
+
+@pytest.mark.parametrize("content", [b"another program's file", bytes(len(FILM))])
+async def test_a_file_that_replaced_the_video_is_not_taken_for_it(content: bytes, path: Path, target: Path) -> None:
+    async with films() as host:
+        await saved(host, path, target)
+        await anyio.Path(target).write_bytes(content)
+        with pytest.raises(DownloadError, match="File exists"):
+            await saved(host, path, target)
+        elsewhere = await saved(host, path, target.with_name("dog.mp4"))
+        assert await anyio.Path(elsewhere).read_bytes() == FILM
+        assert await anyio.Path(target).read_bytes() == content
+        assert (await record_of(path)).saved_to == str(elsewhere)
+
+
+async def test_a_video_that_got_its_name_just_before_a_kill_is_known_again(
+    path: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with films() as host:
+        with monkeypatch.context() as killed:
+            killed.setattr(JobTable, "saved", lambda *_: None)  # as if the process ended before this was written
+            await saved(host, path, target)
+        assert (await record_of(path)).saved_to is None
+        assert await saved(host, path, target) == target
+        assert (len(host.asked), (await record_of(path)).saved_to) == (1, str(target))
+
+
+async def test_the_digest_on_record_is_that_of_the_file(path: Path, target: Path) -> None:
+    async with films() as host:
+        await saved(host, path, target)
+    record = await record_of(path)
+    assert (record.saved_bytes, record.saved_sha256) == (len(FILM), hashlib.sha256(FILM).hexdigest())
+
+
+async def test_a_note_of_an_older_version_without_a_digest_is_not_believed(path: Path, target: Path) -> None:
+    async with films() as host:
+        await saved(host, path, target)
+        await anyio.Path(target).write_bytes(b"another program's file")
+        await _forget_digest(path)
+        with pytest.raises(DownloadError, match="File exists"):
+            await saved(host, path, target)
+
+
+async def _forget_digest(path: Path) -> None:
+    def forget() -> None:
+        with sqlite3.connect(path) as connection:
+            connection.execute("UPDATE job SET saved_bytes = NULL, saved_sha256 = NULL")
+        connection.close()
+
+    await anyio.to_thread.run_sync(forget)

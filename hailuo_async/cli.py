@@ -301,11 +301,12 @@ def doctor(key_file: Path | None, is_json: bool) -> NoReturn:
 
 @main.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def emulator(arguments: tuple[str, ...]) -> None:
+@click.pass_context
+def emulator(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Serve a stand-in for the API on this machine."""
     from hailuo_async.emulator.__main__ import main as serve
 
-    serve(arguments)
+    serve(arguments, context.command_path)
 
 
 @main.command()

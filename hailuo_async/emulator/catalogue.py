@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import attrs
 
-PROVIDER = "minimax"
-TYPE = "image-to-video"
+from .facts import PRICES_01, PRICES_02, PRICES_02_512P, PRICES_23, PRICES_23_FAST, PROVIDER, TYPE
+
+_UNIT = "$/sec"
 
 
 @attrs.frozen
 class Model:
-    """What one model takes. Resolutions run from the default on."""
+    """What one model takes and costs. Resolutions start with the default."""
 
     name: str
     description: str
+    prices: Mapping[tuple[str, int], Decimal]
+    """USD for a second of video, by resolution and seconds."""
     required: tuple[str, ...] = ("first_frame_image",)
     optional: tuple[str, ...] = ()
     durations: tuple[int, ...] = (6, 10)
     resolutions: tuple[str, ...] = ("768P", "1080P")
     pretreats: bool = False
     """Whether it has the field ``fast_pretreatment``."""
+    featured: bool = False
 
     @property
     def slug(self) -> str:
@@ -29,27 +34,47 @@ class Model:
 
     @property
     def model_id(self) -> str:
-        """The name that answers carry: a hyphen where the slug has its slash (seed of hailuo-02-fl2v)."""
+        """The name that answers carry: a hyphen where the slug has its slash, as the reference of fl2v shows."""
         return f"{PROVIDER}-{self.name}"
 
     @property
     def images(self) -> tuple[str, ...]:
         return self.required + self.optional
 
+    def listed(self, *, prices_as_text: bool) -> dict[str, object]:
+        """The row of this model in the answer of ``/api/v1/models``."""
+        low, high = min(self.prices.values()), max(self.prices.values())
+        price = {"fixed": low} if low == high else {"min": low, "max": high}
+        return {
+            "slug": self.slug,
+            "type": TYPE,
+            "description": self.description,
+            "docs_url": f"https://docs.modellix.ai/{self.slug.replace('.', '-')}",
+            "price": {name: f"{usd:.4f}" if prices_as_text else float(usd) for name, usd in price.items()},
+            "unit": _UNIT,
+        }
+
 
 def _first_generation(name: str, description: str) -> Model:
-    return Model(name, description, durations=(6,), resolutions=("720P",))
+    return Model(name, description, PRICES_01, durations=(6,), resolutions=("720P",))
 
 
 MODELS = {
     model.name: model
     for model in (
-        Model("hailuo-2.3-i2v", "Image to video, Hailuo 2.3", pretreats=True),
-        Model("hailuo-2.3-fast-i2v", "Image to video, Hailuo 2.3, the quick one", pretreats=True),
-        Model("hailuo-02-i2v", "Image to video, Hailuo 02", resolutions=("768P", "512P", "1080P")),
+        Model("hailuo-2.3-i2v", "Image to video, Hailuo 2.3", PRICES_23, pretreats=True, featured=True),
+        Model(
+            "hailuo-2.3-fast-i2v",
+            "Image to video, Hailuo 2.3, the quick one",
+            PRICES_23_FAST,
+            pretreats=True,
+            featured=True,
+        ),
+        Model("hailuo-02-i2v", "Image to video, Hailuo 02", PRICES_02_512P, resolutions=("768P", "512P", "1080P")),
         Model(
             "hailuo-02-fl2v",
             "First and last frame to video, Hailuo 02",
+            PRICES_02,
             required=("last_frame_image",),
             optional=("first_frame_image",),
         ),
@@ -85,14 +110,6 @@ def find_address(segments: Sequence[str]) -> Address | None:
     return Address(model, typed) if model is not None and provider == PROVIDER else None
 
 
-def listing() -> list[dict[str, str]]:
-    """The rows that ``/api/v1/models`` answers."""
-    return [
-        {
-            "slug": model.slug,
-            "type": TYPE,
-            "description": model.description,
-            "docs_url": f"https://docs.modellix.ai/{model.slug}",
-        }
-        for model in MODELS.values()
-    ]
+def list_models(*, featured: bool, prices_as_text: bool) -> list[dict[str, object]]:
+    """The rows that ``/api/v1/models`` answers: all, or only the featured ones."""
+    return [model.listed(prices_as_text=prices_as_text) for model in MODELS.values() if model.featured or not featured]

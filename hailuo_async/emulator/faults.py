@@ -2,7 +2,8 @@
 
 A fault is drawn twice for each request: before it is worked on (one of those that keep it from having any effect) and
 after it has succeeded (one of those that spoil its answer). So a spoiled answer always hides a success: ``cut_after=1``
-cuts every accepted submit, and lets a refusal through. Faults asked for by name are served before any is drawn.
+cuts every accepted submit, and lets a refusal through. For a task with a webhook, a third is drawn when the task is
+accepted: what happens to its delivery. Planned faults (``plan``) come before any is drawn.
 """
 
 from __future__ import annotations
@@ -21,16 +22,22 @@ class Kind(enum.StrEnum):
     SUBMIT = "submit"
     QUERY = "query"
     DOWNLOAD = "download"
+    WEBHOOK = "webhook"
+    """A POST of the service's own, to the URL that a submit named."""
     OTHER = "other"
 
 
 class Fault(enum.StrEnum):
-    """The ways to go wrong. The first group has no effect on the task; the second hides a success."""
+    """The ways to go wrong: without any effect on the task, hiding a success, or with the delivery to a webhook."""
 
     REFUSE = "refuse"
     """400, although nothing is wrong with the request."""
+    REFUSE_405 = "refuse_405"
+    REFUSE_415 = "refuse_415"
     RATE_429 = "rate_429"
     """429 as for too many requests."""
+    RUNNING_429 = "running_429"
+    """429 as for too many running tasks, in one of the wordings that were seen."""
     ERROR_500 = "error_500"
     CUT_BEFORE = "cut_before"
     """The connection is closed without an answer."""
@@ -47,15 +54,38 @@ class Fault(enum.StrEnum):
     TRUNCATED = "truncated"
     """Content-Length says more than is sent."""
     UNKNOWN_STATUS = "unknown_status"
-    """A state that nobody knows."""
+    """A status that is in no list."""
     MISSING_FIELDS = "missing_fields"
     EXTRA_FIELDS = "extra_fields"
-    """Fields that nobody knows beside the good ones: the answer is whole."""
+    """Undocumented fields beside the good ones: the answer is whole."""
     WRONG_TASK_ID = "wrong_task_id"
     """The answer is about another task."""
+    STRANGE_BILL = "strange_bill"
+    """``billing.amount`` is no amount: words, negative, endless, an object."""
+    STRANGE_EXPIRY = "strange_expiry"
+    """``result_expires_at`` is in seconds, in the past, absurd, or text."""
+
+    LOST = "lost"
+    """The webhook is never called for this task."""
+    DOUBLED = "doubled"
+    """The same delivery comes twice."""
+    EARLY = "early"
+    """The task ends at once, and the delivery comes before the answer to its submit."""
+    LATE = "late"
+    """The delivery comes ``webhook_late_s`` after the end."""
+    OUT_OF_ORDER = "out_of_order"
+    """The delivery comes after that of a task which ended later."""
 
 
-_EFFECTLESS = (Fault.REFUSE, Fault.RATE_429, Fault.ERROR_500, Fault.CUT_BEFORE, Fault.HANG_BEFORE)
+_EFFECTLESS = (
+    Fault.REFUSE,
+    Fault.REFUSE_405,
+    Fault.REFUSE_415,
+    Fault.RATE_429,
+    Fault.ERROR_500,
+    Fault.CUT_BEFORE,
+    Fault.HANG_BEFORE,
+)
 _SPOILING = (
     Fault.ERROR_500_AFTER,
     Fault.CUT_AFTER,
@@ -66,14 +96,17 @@ _SPOILING = (
     Fault.MISSING_FIELDS,
     Fault.EXTRA_FIELDS,
 )
-BEFORE: frozenset[Fault] = frozenset({*_EFFECTLESS, Fault.CUT})
-AFTER: frozenset[Fault] = frozenset({*_SPOILING, Fault.WRONG_TASK_ID})
+_ABOUT_A_TASK = (Fault.WRONG_TASK_ID, Fault.STRANGE_BILL, Fault.STRANGE_EXPIRY)
+BEFORE: frozenset[Fault] = frozenset({*_EFFECTLESS, Fault.RUNNING_429, Fault.CUT})
+AFTER: frozenset[Fault] = frozenset({*_SPOILING, *_ABOUT_A_TASK})
+DELIVERY: frozenset[Fault] = frozenset({Fault.LOST, Fault.DOUBLED, Fault.EARLY, Fault.LATE, Fault.OUT_OF_ORDER})
 
 #: The faults that each kind of request can meet.
 FAULTS_OF: dict[Kind, frozenset[Fault]] = {
-    Kind.SUBMIT: frozenset({*_EFFECTLESS, *_SPOILING}),
-    Kind.QUERY: frozenset({*_EFFECTLESS, *_SPOILING, Fault.WRONG_TASK_ID}),
+    Kind.SUBMIT: frozenset({*_EFFECTLESS, *_SPOILING, Fault.RUNNING_429}),
+    Kind.QUERY: frozenset({*_EFFECTLESS, *_SPOILING, *_ABOUT_A_TASK}),
     Kind.DOWNLOAD: frozenset({Fault.ERROR_500, Fault.CUT, Fault.TRUNCATED}),
+    Kind.WEBHOOK: DELIVERY,
     Kind.OTHER: frozenset(),
 }
 
@@ -92,7 +125,10 @@ class FaultRates:
     """How likely each fault is, from 0 to 1. Their sum is at most 1, for a request meets one fault."""
 
     refuse: float = _rate()
+    refuse_405: float = _rate()
+    refuse_415: float = _rate()
     rate_429: float = _rate()
+    running_429: float = _rate()
     error_500: float = _rate()
     cut_before: float = _rate()
     hang_before: float = _rate()
@@ -106,6 +142,13 @@ class FaultRates:
     missing_fields: float = _rate()
     extra_fields: float = _rate()
     wrong_task_id: float = _rate()
+    strange_bill: float = _rate()
+    strange_expiry: float = _rate()
+    lost: float = _rate()
+    doubled: float = _rate()
+    early: float = _rate()
+    late: float = _rate()
+    out_of_order: float = _rate()
 
     def __attrs_post_init__(self) -> None:
         total = sum(attrs.astuple(self))
@@ -133,10 +176,12 @@ class Faults:
     submit: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
     query: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
     download: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
+    webhook: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
 
     def of(self, kind: Kind) -> FaultRates:
         """The rates for one kind of request."""
-        return {Kind.SUBMIT: self.submit, Kind.QUERY: self.query, Kind.DOWNLOAD: self.download}.get(kind, _NEVER)
+        rates: FaultRates = getattr(self, kind.value, _NEVER)
+        return rates
 
 
 @attrs.define

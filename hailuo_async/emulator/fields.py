@@ -10,20 +10,18 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import attrs
 
 from .catalogue import Model
+from .facts import MAX_IMAGE_BYTES, MAX_PROMPT, MIN_SHORT_SIDE_PX
 from .films import Picture
-from .pictures import look_at
+from .pictures import inspect_image
 from .wire import Refusal, Request
 
-#: "<20MB" (seeds), read generously as MiB: of the image, not of its base64.
-MAX_IMAGE_BYTES = 20 * 1024 * 1024
-_MIN_SHORT_SIDE_PX = 300
-_MAX_PROMPT = 2000
 _Choice = TypeVar("_Choice", int, str)
 _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 
@@ -39,11 +37,16 @@ class Submission:
     first: Picture | None
     last: Picture | None
     unknown: tuple[str, ...] = ()
-    """Names of fields that the model does not have: ignored by the service, kept for the ledger."""
+    """Names of fields that the model does not have: the service ignores them, the ledger keeps them."""
+
+    @property
+    def price_per_s(self) -> Decimal:
+        """USD for a second of this video, by the list."""
+        return self.model.prices[self.resolution, self.seconds]
 
 
 def read_submission(model: Model, request: Request) -> Submission:
-    """The submission in a request's body. Raises ``Refusal`` with 400 for the first rule that it breaks."""
+    """The submission in a request's body. Raises ``Refusal`` with 400 or 415 for the first rule that it breaks."""
     content = _read_object(request)
     for name in model.required:
         if name not in content:
@@ -70,7 +73,7 @@ def read_submission(model: Model, request: Request) -> Submission:
 
 def _read_object(request: Request) -> dict[str, Any]:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(400, "Invalid format: Content-Type must be application/json")
+        raise Refusal.of(415, "Content-Type must be application/json")
     try:
         content = json.loads(request.body)
     except (ValueError, RecursionError):
@@ -105,8 +108,8 @@ def _read_prompt(content: Mapping[str, Any]) -> str | None:
     if "prompt" not in content:
         return None
     prompt = _read_text(content, "prompt")
-    if len(prompt) > _MAX_PROMPT:
-        raise Refusal(400, f"Value out of range: prompt must have at most {_MAX_PROMPT} characters")
+    if len(prompt) > MAX_PROMPT:
+        raise Refusal(400, f"Value out of range: prompt must have at most {MAX_PROMPT} characters")
     if any("\ud800" <= character <= "\udfff" for character in prompt):
         raise Refusal(400, "Invalid format: prompt holds half a surrogate pair")
     return prompt
@@ -148,12 +151,12 @@ def _read_data(name: str, encoded: str) -> Picture:
         raise Refusal(400, f"Invalid format: {name} is not valid base64") from None
     if len(data) >= MAX_IMAGE_BYTES:
         raise Refusal(400, f"Value out of range: {name} must be smaller than 20 MB")
-    look = look_at(data)
-    if look is None:
+    image = inspect_image(data)
+    if image is None:
         raise Refusal(400, f"Invalid format: {name} must be JPG, PNG or WebP")
-    width, height = look.size
-    if min(look.size) <= _MIN_SHORT_SIDE_PX:
+    width, height = image.size
+    if min(image.size) <= MIN_SHORT_SIDE_PX:
         raise Refusal(400, f"Value out of range: {name} must have a short side over 300 px; it is {width}x{height}")
-    if 5 * min(look.size) < 2 * max(look.size):
+    if 5 * min(image.size) < 2 * max(image.size):
         raise Refusal(400, f"Value out of range: {name} must have an aspect of 2:5 to 5:2; it is {width}x{height}")
-    return Picture(source=f"sha256:{hashlib.sha256(data).hexdigest()}", data=data, size=look.size)
+    return Picture(source=f"sha256:{hashlib.sha256(data).hexdigest()}", data=data, size=image.size)

@@ -1,8 +1,10 @@
-"""What the emulator saw: an entry for each request, and sums that stay exact however many there were."""
+"""What the emulator saw: an entry for each request, and sums that stay exact after any number of requests."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Callable
+from decimal import Decimal
 
 import attrs
 
@@ -22,7 +24,8 @@ class Entry:
     path: str
     """Without its query, which may be a signature."""
     status: int | None
-    """The HTTP status of the answer, ``None`` where none was sent; 200 for any part of a film."""
+    """The HTTP status of the answer, ``None`` where none was sent; 200 for any part of a film. Of a webhook: the
+    receiver's answer."""
     fault: Fault | None = None
     task_id: str | None = None
     """The task that was accepted, asked about or fetched."""
@@ -71,18 +74,27 @@ class Ledger:
     submits_accepted: int = attrs.field(default=0, init=False)
     paid_s: int = attrs.field(default=0, init=False)
     """Seconds of video that were accepted."""
+    costs: dict[str, Decimal] = attrs.field(factory=dict, init=False)
+    """What each accepted task cost, in USD, by its id."""
     most_running: int = attrs.field(default=0, init=False)
     """The most tasks that ran at once."""
     keys_leaked: int = attrs.field(default=0, init=False)
     """Downloads that came with an ``Authorization`` header, which belongs to the API alone."""
+    watcher: Callable[[Entry], None] | None = attrs.field(default=None, init=False)
+    """Gets each entry as it is written."""
 
     @property
     def posts(self) -> int:
         """How many submits came, whatever became of them."""
         return self.requests[Kind.SUBMIT]
 
+    @property
+    def spent(self) -> Decimal:
+        """What all accepted tasks cost together, in USD. Exact."""
+        return sum(self.costs.values(), Decimal(0))
+
     def of(self, kind: Kind | str) -> list[Entry]:
-        """The entries of one kind, oldest first. May be asked from another thread than the one that serves."""
+        """The entries of one kind, oldest first. May be called from another thread than the one that serves."""
         return [entry for entry in list(self.entries) if entry.kind == kind]
 
     def note(self, entry: Entry) -> None:
@@ -93,10 +105,13 @@ class Ledger:
         if entry.fault is not None:
             self.faults[entry.kind, entry.fault] += 1
         self.keys_leaked += entry.kind is Kind.DOWNLOAD and entry.key_sent
+        if self.watcher is not None:
+            self.watcher(entry)
 
     def note_accepted(self, task: Task, running: int) -> None:
-        """Writes down a task that was taken, as one of ``running``."""
+        """Writes down a task that was accepted, as one of ``running``."""
         self.submits_accepted += 1
+        self.costs[task.task_id] = task.cost
         self.paid_s += task.submission.seconds
         self.most_running = max(self.most_running, running)
         self.accepted.setdefault(task.submission.prompt, []).append(task.task_id)

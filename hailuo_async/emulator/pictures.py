@@ -19,14 +19,14 @@ _FIRST_SIDEWAYS = 5
 
 
 @attrs.frozen
-class Look:
+class ImageInfo:
     """A picture's ``kind`` ("jpeg", "png", "webp") and its ``size`` in pixels, as seen: turned as its EXIF says."""
 
     kind: str
     size: tuple[int, int]
 
 
-def look_at(data: bytes) -> Look | None:
+def inspect_image(data: bytes) -> ImageInfo | None:
     """What the file with these bytes shows, or ``None`` if it is no readable JPEG, PNG or WebP."""
     for kind, reader in (("jpeg", _jpeg_size), ("png", _png_size), ("webp", _webp_size)):
         try:
@@ -34,7 +34,7 @@ def look_at(data: bytes) -> Look | None:
         except (struct.error, IndexError):  # the file ends inside its header
             return None
         if size is not None and min(size) > 0:
-            return Look(kind, size)
+            return ImageInfo(kind, size)
     return None
 
 

@@ -6,10 +6,11 @@ Nothing is decided here. Bodies that take long to read are read in a thread, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, TypedDict, Unpack
+from typing import Self, Unpack
 
 import anyio
 import anyio.to_thread
@@ -19,8 +20,10 @@ from aiohttp import web
 from .faults import Fault, Faults, Kind
 from .films import FilmOrder, PlainFilm, choose_portion
 from .ledger import Ledger
-from .routes import Reading, read
+from .routes import Reading, is_upload, read
+from .sender import WebhookSender
 from .service import Service
+from .settings import ServiceSettings as ServiceSettings
 from .studio import Studio
 from .wire import Delivery, Refusal, Reply, Request
 
@@ -33,33 +36,13 @@ _PIECE_BYTES = 256 * 1024
 _CLOSING_S = 1.0
 
 
-class ServiceSettings(TypedDict, total=False):
-    """The settings of ``Service`` that an ``Emulator`` passes on; what they mean stands there."""
-
-    api_key: str
-    max_running: int | None
-    others_running: int
-    requests_per_minute: int | None
-    generation_s: float
-    spread: float
-    fail_rate: float
-    results_last_s: float
-    url_lasts_s: float
-    balance: float
-    price_per_s: float
-    faults: Faults
-    render: bool
-    video_size: int
-    ledger_entries: int
-    seed: int
-
-
 class Emulator:
     """A stand-in for the Modellix API on a socket of this machine, while its context is entered.
 
     ``port`` 0 takes a free one. Server time is ``clock()``, in Unix seconds, plus ``clock_offset_s``. Further settings
-    are those of ``Service``, which may be set while it runs, on ``service``. The context is entered once; entering and
-    leaving may happen in different tasks of one loop.
+    are those of ``Service``, which may be set while it runs, on ``service``. Webhooks are called on this machine only,
+    unless ``webhooks_anywhere`` is true. The context is entered once; entering and leaving may happen in different
+    tasks of one loop.
 
     Raises ``ValueError`` for a setting out of its range, and ``OSError`` on entering if the port cannot be had.
     """
@@ -71,6 +54,7 @@ class Emulator:
         port: int = 0,
         clock: Callable[[], float] = time.time,
         clock_offset_s: float = 0.0,
+        webhooks_anywhere: bool = False,
         **settings: Unpack[ServiceSettings],
     ) -> None:
         self.service: Service = Service(**settings)
@@ -79,6 +63,8 @@ class Emulator:
         self._host = host
         self._port = port
         self._closing = asyncio.Event()
+        self._sender = WebhookSender(self.service, self._now, webhooks_anywhere)
+        self._uploading = 0
         self._readers = anyio.CapacityLimiter(_READERS)
         self._studio: Studio | None = None
         application = web.Application(client_max_size=MAX_BODY_BYTES)
@@ -121,6 +107,7 @@ class Emulator:
             await self._close()
             raise
         self.service.origin = _origin(self._host, self._runner.addresses[0][1])
+        self._sender.start()
         return self
 
     async def __aexit__(
@@ -131,15 +118,22 @@ class Emulator:
     async def _close(self) -> None:
         self._closing.set()
         await self._runner.cleanup()
+        await self._sender.aclose()
         if self._studio is not None:
             await self._studio.aclose()
+
+    def _now(self) -> float:
+        return self._clock() + self.clock_offset_s
 
     async def _answer(self, incoming: web.Request) -> web.StreamResponse:
         try:
             request, reading = await self._receive(incoming)
         except ConnectionError:  # the client left before its body had come
             return _cut(incoming)
-        reply = self.service.decide(request, reading, self._clock() + self.clock_offset_s)
+        reply = self.service.decide(request, reading, self._now())
+        self._sender.wake()
+        if reply.preceded_by is not None:
+            await self._sender.send(reply.preceded_by)
         if reply.delivery is Delivery.HANG:
             await self._closing.wait()
         if reply.delivery in (Delivery.HANG, Delivery.CUT):
@@ -152,19 +146,32 @@ class Emulator:
 
     async def _receive(self, incoming: web.Request) -> tuple[Request, Reading]:
         """The request with its whole body, and what was read in it."""
-        refusal = None
-        try:
-            body = await incoming.read()
-        except web.HTTPRequestEntityTooLarge:
-            body, refusal = b"", Refusal.of(413, "a request may have at most 64 MiB")
         request = Request(
-            incoming.method, incoming.path, incoming.query, incoming.headers, body, _connection_name(incoming)
+            incoming.method, incoming.path, incoming.query, incoming.headers, connection=_connection_name(incoming)
         )
+        with self._counted(request) as refusal:
+            try:
+                body = await incoming.read()
+            except web.HTTPRequestEntityTooLarge:
+                body, refusal = b"", Refusal.of(413, "a request may have at most 64 MiB")
+        request = attrs.evolve(request, body=body)
         if refusal is not None:
             return request, refusal
         if len(body) < _READ_OFF_LOOP_BYTES:
             return request, read(request)
         return request, await anyio.to_thread.run_sync(read, request, limiter=self._readers)
+
+    @contextlib.contextmanager
+    def _counted(self, request: Request) -> Iterator[Refusal | None]:
+        """Counts ``request`` among the uploads on their way, if it is one; the refusal if there are too many."""
+        counts = is_upload(request)
+        self._uploading += counts
+        limit = self.service.uploads_at_once
+        try:
+            over = counts and limit is not None and self._uploading > limit
+            yield Refusal(429, f"Concurrency limit exceeded: {limit} uploads at once") if over else None
+        finally:
+            self._uploading -= counts
 
     async def _show_or_cut(
         self, incoming: web.Request, request: Request, reply: Reply, order: FilmOrder

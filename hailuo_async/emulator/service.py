@@ -2,36 +2,42 @@
 
     request ─▶ read (pure; heavy for large images) ─▶ decide (quick; the only place that changes anything) ─▶ reply
 
-The time is the server's, in Unix seconds, and is expected not to run backwards. ``Service`` owns all state; the parts
-that it is made of are its own. Each request is counted, authenticated and held against the requests limit, in this
-order; then it may meet a fault, then it is worked on, then its answer may be spoiled. A refused request has changed
-nothing but the counts.
+The time is the server's, in Unix seconds, and is expected not to run backwards. ``Service`` owns all state. Each
+request is counted, authenticated and held against the requests limit, in this order; then it may meet a fault, then it
+is worked on, then its answer may be spoiled. A refused request has changed nothing but the counts.
+
+Webhooks leave it as values: ``take_webhooks`` gives those that are due, ``settle_webhook`` takes each one's answer.
 """
 
 from __future__ import annotations
 
-import math
 import random
-from collections.abc import Callable
+from decimal import Decimal
 from email.utils import formatdate
-from typing import Any
 
 import attrs
 
-from .catalogue import find_address, listing
-from .faults import AFTER, BEFORE, Fault, FaultDealer, Faults, Kind
+from .announcements import Announcement, WebhookPost
+from .answers import answer_query, answer_submit
+from .catalogue import find_address, list_models
+from .facts import API
+from .faults import AFTER, BEFORE, DELIVERY, Fault, FaultDealer, Kind
 from .fields import Submission
 from .films import Picture, PlainFilm, choose_portion
 from .ledger import Entry, Ledger
 from .limits import RequestWindow
 from .links import Signer, same_secret
-from .routes import API, RESULTS, Reading, kind_of, read, segments
+from .routes import RESULTS, Reading, kind_of, methods_at, read, segments
+from .settings import Settings
 from .spoiling import spoil, strike
 from .tasks import Task, TaskBoard
-from .uploads import Shelf, Upload
+from .uploads import Upload, UploadStore
+from .webhooks import WebhookQueue, is_worth_a_retry, read_webhook_url
 from .wire import Delivery, Refusal, Reply, Request, json_reply, refused, success
 
-DEFAULT_API_KEY = "emulator-key"
+_FOUR_DECIMALS = Decimal("0.0001")
+#: A balance is a float: a sum of costs may miss it by this much.
+_SLACK = 1e-9
 
 
 @attrs.define
@@ -44,69 +50,34 @@ class _Visit:
     kind: Kind
     fault: Fault | None = None
     task_id: str | None = None
-
-
-def _from(lowest: int, highest: float = math.inf) -> Callable[[object, attrs.Attribute[Any], Any], None]:
-    def check(_: object, attribute: attrs.Attribute[Any], value: float | None) -> None:
-        if value is not None and not lowest <= value <= highest:
-            bounds = f"at least {lowest}" if highest == math.inf else f"from {lowest} to {highest:g}"
-            raise ValueError(f"{attribute.name} must be {bounds}; got {value!r}")
-
-    return check
+    early: WebhookPost | None = None
 
 
 @attrs.define(kw_only=True)
-class Service:
-    """The emulated service. Its arguments may also be set while it runs, but for ``render``, ``seed`` and the ledger's.
+class Service(Settings):
+    """The emulated service. ``Settings`` has its arguments.
 
     Raises ``ValueError`` for a setting out of its range, ``TypeError`` for faults that are none.
     """
 
-    api_key: str = attrs.field(default=DEFAULT_API_KEY, repr=False)
-    origin: str = "http://emulator.invalid"
-    """Scheme and host of the URLs that it hands out."""
-    max_running: int | None = attrs.field(default=3, validator=_from(0))
-    """How many tasks the team may run at once; ``None`` for any number."""
-    others_running: int = attrs.field(default=0, validator=_from(0))
-    """How many of those are held by other programs of the team."""
-    requests_per_minute: int | None = attrs.field(default=100, validator=_from(0))
-    """``None`` for no limit, and no headers that tell of one."""
-    generation_s: float = attrs.field(default=4.0, validator=_from(0))
-    """How long a task takes in the mean."""
-    spread: float = attrs.field(default=0.2, validator=_from(0, 1))
-    """By which share of the mean a task may take more or less."""
-    fail_rate: float = attrs.field(default=0.0, validator=_from(0, 1))
-    results_last_s: float = attrs.field(default=24 * 3600.0, validator=_from(0))
-    """How long after its end a task is known."""
-    url_lasts_s: float = attrs.field(default=3600.0, validator=_from(0))
-    """How long a result's URL opens it, from the query that gave it."""
-    balance: float = attrs.field(default=100_000.0, validator=_from(0))
-    """USD."""
-    price_per_s: float = attrs.field(default=0.05, validator=_from(0))
-    """USD for a second of video."""
-    faults: Faults = attrs.field(factory=Faults, validator=attrs.validators.instance_of(Faults))
-    render: bool = attrs.field(default=False, on_setattr=attrs.setters.frozen)
-    """Whether the pictures of tasks are kept, to make films of."""
-    video_size: int = attrs.field(default=4096, validator=_from(1))
-    """Bytes of a film that is not rendered."""
-    ledger_entries: int = attrs.field(default=100_000, validator=_from(0), on_setattr=attrs.setters.frozen)
-    seed: int = attrs.field(default=0, on_setattr=attrs.setters.frozen)
-    """Everything that is left to chance follows from it."""
-
     ledger: Ledger = attrs.field(init=False)
     _tasks: TaskBoard = attrs.field(init=False)
     _window: RequestWindow = attrs.field(factory=RequestWindow, init=False)
-    _shelf: Shelf = attrs.field(factory=Shelf, init=False)
+    _uploads: UploadStore = attrs.field(factory=UploadStore, init=False)
+    _webhooks: WebhookQueue = attrs.field(init=False)
     _dealer: FaultDealer = attrs.field(init=False)
     _dice: random.Random = attrs.field(init=False)
+    _request_ids: random.Random = attrs.field(init=False)
     _signer: Signer = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         # A source of chance for each purpose: more queries, say, must not change how long tasks take.
         self.ledger = Ledger(self.ledger_entries)
         self._tasks = TaskBoard(self._chance("names"), self._chance("lives"))
+        self._webhooks = WebhookQueue(self._chance("deliveries"))
         self._dealer = FaultDealer(self._chance("faults"))
         self._dice = self._chance("answers")
+        self._request_ids = self._chance("request ids")
         self._signer = Signer(self._chance("secret").randbytes(32))
 
     def _chance(self, purpose: str) -> random.Random:
@@ -120,10 +91,12 @@ class Service:
     def next_fault(self, kind: Kind | str, fault: Fault | str) -> None:
         """Lets the next request of this kind meet this fault, after those already planned, before any drawn.
 
-        A fault that spoils answers waits for a request that succeeds. Raises ``ValueError`` for one that this kind
-        of request cannot meet.
+        A fault that spoils answers waits for a request that succeeds; one of a webhook's, for the next accepted task
+        that has a webhook. Raises ``ValueError`` for one that this kind of request cannot meet.
         """
         self._dealer.plan(Kind(kind), Fault(fault))
+
+    # --- Requests ---
 
     def handle(self, request: Request, now: float) -> Reply:
         """The answer to ``request`` at ``now``. A film is answered with its plain bytes."""
@@ -138,19 +111,22 @@ class Service:
     def decide(self, request: Request, reading: Reading, now: float) -> Reply:
         """The answer to a request whose body was read before. Takes no longer for a large body than for none."""
         self._tasks.advance(now, self.results_last_s)
+        self._uploads.expire(now, self.files_last_s)
         visit = _Visit(request, reading, now, kind_of(request))
-        counted = self.requests_per_minute is not None and request.path.startswith(API)
-        if counted:
+        is_api = request.path.startswith(API)
+        if is_api:
             self._window.count(now)
         try:
             reply = self._serve(visit)
         except Refusal as refusal:
             reply = refused(refusal)
-        reply = reply.adding({"Date": formatdate(now, usegmt=True)})
-        if counted and self.requests_per_minute is not None:
-            reply = reply.adding(self._window.headers(self.requests_per_minute))
+        reply = reply.adding({"Date": formatdate(now, usegmt=True)} | (self._api_headers() if is_api else {}))
         self._note(visit, reply)
-        return reply
+        return attrs.evolve(reply, preceded_by=visit.early)
+
+    def _api_headers(self) -> dict[str, str]:
+        headers = {"X-Request-Id": f"req-{self._request_ids.getrandbits(64):016x}"}
+        return headers if self.requests_per_minute is None else headers | self._window.headers(self.requests_per_minute)
 
     def _serve(self, visit: _Visit) -> Reply:
         if visit.request.path.startswith(API):
@@ -158,61 +134,86 @@ class Service:
         rates = self.faults.of(visit.kind)
         visit.fault = self._dealer.draw(visit.kind, BEFORE, rates)
         if visit.fault is not None:
-            return strike(visit.fault)
+            return strike(visit.fault, self._dice)
         reply = self._work(visit)
         visit.fault = self._dealer.draw(visit.kind, AFTER, rates)
         return reply if visit.fault is None else spoil(visit.fault, reply, self._dice)
 
     def _admit(self, visit: _Visit) -> None:
         given = visit.request.headers.get("authorization", "")
-        if not same_secret(given, f"Bearer {self.api_key}"):
+        # The question whether a key is valid is answered with 200 for one that is not.
+        is_question = bool(given) and segments(visit.request) == ["apikey", "validate"]
+        if not self._is_key(given) and not is_question:
             raise Refusal.of(401, "the API key is not valid" if given else "no API key was given")
         if self.requests_per_minute is not None and self._window.exceeds(self.requests_per_minute):
             raise self._window.refusal(self.requests_per_minute, visit.now, self._dice)
+
+    def _is_key(self, authorization: str) -> bool:
+        return same_secret(authorization, f"Bearer {self.api_key}")
 
     def _work(self, visit: _Visit) -> Reply:
         if isinstance(visit.reading, Refusal):
             raise visit.reading
         request = visit.request
-        if visit.kind is Kind.SUBMIT:
-            return self._submit(visit)
         if visit.kind is Kind.DOWNLOAD and request.method == "GET":
             return self._download(visit)
         if isinstance(visit.reading, Upload):
-            return self._keep(visit.reading, visit.now)
+            stored = self._uploads.add(visit.reading, visit.now, self.max_files)
+            return success(stored.described(self.origin, iso_times=self.iso_times))
+        if isinstance(visit.reading, Submission):
+            return self._submit(visit, visit.reading)
         match request.method, segments(request):
             case "GET", ["tasks", task_id]:
                 return self._query(visit, task_id)
             case "GET", ["models"]:
-                return json_reply(200, {"models": listing()})
+                featured = request.query.get("featured") == "true"
+                return json_reply(200, {"models": list_models(featured=featured, prices_as_text=self.prices_as_text)})
             case "GET", ["apikey", "validate"]:
-                return success({"is_valid": True})
+                return success({"is_valid": self._is_key(request.headers.get("authorization", ""))})
             case "GET", ["team", "balance"]:
                 return success({"balance": round(self.balance, 4)})
+            case "GET", ["media", "files"]:
+                return self._list_uploads()
+            case "DELETE", ["media", "files", file_id]:
+                return self._delete_upload(file_id)
             case "GET", ["", "media", *_]:
-                return self._show(request)
-        raise Refusal.of(404, f"nothing answers {request.method} {request.path}")
+                return self._show_upload(request)
+        raise _nothing_there(request)
 
-    def _submit(self, visit: _Visit) -> Reply:
-        address = find_address(segments(visit.request))
-        if address is None or not isinstance(visit.reading, Submission):
-            raise Refusal.of(404, f"there is no model at {visit.request.path}")
-        task = self._accept(visit.reading, visit.now)
+    # --- Tasks ---
+
+    def _submit(self, visit: _Visit, submission: Submission) -> Reply:
+        webhook_url = read_webhook_url(visit.request)
+        price = self._price(submission)
+        self._check_room(price)
+        fault = None
+        if webhook_url is not None:
+            fault = self._dealer.draw(Kind.WEBHOOK, DELIVERY, self.faults.webhook)
+        task = self._accept(submission, price, visit.now, at_once=fault is Fault.EARLY)
         visit.task_id = task.task_id
-        data: dict[str, object] = {"status": "pending", "task_id": task.task_id, "model_id": address.model.model_id}
-        if not address.typed:
-            data["get_result"] = {"method": "GET", "url": f"{self.origin}{API}tasks/{task.task_id}"}
-        return success(data)
+        if webhook_url is not None:
+            self._announce(visit, task, webhook_url, fault)
+        address = find_address(segments(visit.request))
+        return answer_submit(task, self, typed=address is not None and address.typed)
 
-    def _accept(self, submission: Submission, now: float) -> Task:
-        price = submission.seconds * self.price_per_s
-        if price > self.balance:
+    def _price(self, submission: Submission) -> Decimal:
+        per_s = submission.price_per_s if self.price_per_s is None else Decimal(str(self.price_per_s))
+        return (submission.seconds * per_s).quantize(_FOUR_DECIMALS)
+
+    def _check_room(self, price: Decimal) -> None:
+        if price > self.balance + _SLACK:
             raise Refusal.of(402, f"this task costs {price:.2f} USD and {self.balance:.2f} USD are left")
         if self.max_running is not None and self._tasks.running + self.others_running >= self.max_running:
-            raise Refusal(429, f"Concurrent limit exceeded: the team may run {self.max_running} tasks at once")
-        self.balance -= price
+            raise Refusal(429, self._dice.choice(self.running_limit_wordings).format(limit=self.max_running))
+
+    def _accept(self, submission: Submission, price: Decimal, now: float, *, at_once: bool) -> Task:
+        life = self._tasks.draw_life(self.generation_s, self.spread, self.fail_rate, self.cancel_rate)
+        if at_once:
+            life = attrs.evolve(life, length_s=0.0)
+        cost = price if life.ending == "success" or self.bills_failures else Decimal(0)
+        self.balance = max(0.0, self.balance - float(cost))
         kept = attrs.evolve(submission, first=self._kept(submission.first), last=self._kept(submission.last))
-        task = self._tasks.accept(kept, now, self.generation_s, self.spread, self.fail_rate)
+        task = self._tasks.accept(kept, now, life, cost)
         self.ledger.note_accepted(task, self._tasks.running)
         return task
 
@@ -220,7 +221,7 @@ class Service:
         """What a task keeps of a picture: its data only where a film will be made of it."""
         if picture is None or not self.render:
             return picture and attrs.evolve(picture, data=None)
-        stored = self._shelf.find(picture.source.removeprefix(self.origin))
+        stored = self._uploads.find(picture.source.removeprefix(self.origin))
         return picture if stored is None else attrs.evolve(stored.upload.picture, source=picture.source)
 
     def _query(self, visit: _Visit, task_id: str) -> Reply:
@@ -228,9 +229,13 @@ class Service:
         task = self._tasks.find(task_id)
         if task is None:
             raise Refusal.of(404, f"there is no task {task_id}, or it has expired")
-        expires_at = min(visit.now + self.url_lasts_s, task.ends_at + self.results_last_s)
-        url = self.origin + self._signer.sign(f"{RESULTS}{task_id}.mp4", expires_at)
-        return success(task.described(visit.now, url))
+        return self._describe(task, visit.now)
+
+    def _describe(self, task: Task, now: float) -> Reply:
+        expires_at = min(now + self.url_lasts_s, task.ends_at + self.results_last_s)
+        return answer_query(
+            task, self, now, self.origin + self._signer.sign(f"{RESULTS}{task.task_id}.mp4", expires_at)
+        )
 
     def _download(self, visit: _Visit) -> Reply:
         path = visit.request.path
@@ -241,14 +246,70 @@ class Service:
             raise Refusal.of(404, f"there is no result at {path}")
         return Reply(200, film=task.film())
 
-    def _keep(self, upload: Upload, now: float) -> Reply:
-        return success(self._shelf.put(upload, now).described(self.origin))
+    # --- Uploads ---
 
-    def _show(self, request: Request) -> Reply:
-        stored = self._shelf.find(request.path)
+    def _list_uploads(self) -> Reply:
+        files = [stored.described(self.origin, iso_times=self.iso_times) for stored in self._uploads.all()]
+        return success({"files": files})
+
+    def _delete_upload(self, file_id: str) -> Reply:
+        stored = self._uploads.delete(file_id)
+        return success({"file_id": stored.file_id}) if self.delete_answers else Reply(204)
+
+    def _show_upload(self, request: Request) -> Reply:
+        stored = self._uploads.find(request.path)
         if stored is None:
             raise Refusal.of(404, f"there is no file at {request.path}")
         return Reply(200, {"Content-Type": f"image/{stored.upload.kind}"}, stored.data)
+
+    # --- Webhooks ---
+
+    @property
+    def next_webhook_at(self) -> float | None:
+        """When the next webhook is to be called (Unix seconds), ``None`` if no delivery is planned."""
+        return self._webhooks.next_due_at
+
+    def take_webhooks(self, now: float) -> list[WebhookPost]:
+        """Removes and returns the POSTs that are due, in their order. Hand each one's answer to ``settle_webhook``."""
+        self._tasks.advance(now, self.results_last_s)
+        posts = [self._compose(planned, now) for planned in self._webhooks.take(now)]
+        return [post for post in posts if post is not None]
+
+    def settle_webhook(self, post: WebhookPost, status: int | None, now: float) -> None:
+        """Notes what the receiver of ``post`` answered, ``None`` for no answer, and plans a retry where one is due."""
+        self._note_webhook(post.announcement, status, now)
+        if is_worth_a_retry(status):
+            self._webhooks.try_again(post.announcement, now, self.webhook_retry_s)
+
+    def _announce(self, visit: _Visit, task: Task, url: str, fault: Fault | None) -> None:
+        planned = self._webhooks.announce(task, url, fault, self.webhook_late_s)
+        if planned is None:
+            return
+        if fault is Fault.LOST:
+            self._note_webhook(planned, None, visit.now)
+        else:
+            visit.early = self._compose(planned, visit.now)
+
+    def _compose(self, planned: Announcement, now: float) -> WebhookPost | None:
+        """The POST about a task, ``None`` if the task has expired meanwhile."""
+        task = self._tasks.find(planned.task_id)
+        if task is None:
+            return None
+        return WebhookPost(planned, planned.headers(task.ending), self._describe(task, now).body)
+
+    # --- The ledger ---
+
+    def _note_webhook(self, planned: Announcement, status: int | None, now: float) -> None:
+        entry = Entry(
+            at=now,
+            kind=Kind.WEBHOOK,
+            method="POST",
+            path=planned.path,
+            status=status,
+            fault=planned.fault,
+            task_id=planned.task_id,
+        )
+        self.ledger.note(entry)
 
     def _note(self, visit: _Visit, reply: Reply) -> None:
         silent = reply.delivery in (Delivery.CUT, Delivery.HANG)
@@ -265,3 +326,13 @@ class Service:
             body_bytes=len(visit.request.body),
         )
         self.ledger.note(entry.about(visit.reading) if isinstance(visit.reading, Submission) else entry)
+
+
+def _nothing_there(request: Request) -> Refusal:
+    methods = methods_at(segments(request))
+    if request.path.startswith(API) and methods and request.method not in methods:
+        refusal = Refusal.of(405, f"{request.path} does not answer {request.method}")
+        return attrs.evolve(refusal, headers={"Allow": ", ".join(methods)})
+    if request.method == "POST" and request.path.startswith(API):
+        return Refusal.of(404, f"there is no model at {request.path}")
+    return Refusal.of(404, f"nothing answers {request.method} {request.path}")

@@ -8,6 +8,7 @@ from typing import Any
 
 import attrs
 
+from .facts import RUNNING_LIMIT_WORDINGS
 from .faults import Fault
 from .wire import Delivery, Refusal, Reply, json_reply, refused
 
@@ -15,12 +16,31 @@ _GARBAGE = b"<html><body>The page you are looking for is temporarily unavailable
 _STRANGE_STATUS = "levitating"
 _STRANGE_FIELDS: dict[str, object] = {"x_note": None, "x_list": [1, {"x": "y"}], "x_object": {"duration": "soon"}}
 
+_STRANGE_AMOUNTS: tuple[object, ...] = (
+    "much",
+    "-0.2400",
+    "NaN",
+    "Infinity",
+    "9" * 1000,
+    "0.2400 EUR",
+    "",
+    {"usd": 1},
+    -1,
+)
+_STRANGE_EXPIRIES: tuple[object, ...] = (1_786_000_000, 0, -1, 10**30, "tomorrow", None, True)
 
-def strike(fault: Fault) -> Reply:
+
+def strike(fault: Fault, dice: random.Random) -> Reply:
     """The answer to a request that this fault keeps from having any effect."""
     match fault:
         case Fault.REFUSE:
             return refused(Refusal(400, "Invalid parameters: refused on purpose"))
+        case Fault.REFUSE_405:
+            return refused(Refusal.of(405, "refused on purpose"))
+        case Fault.REFUSE_415:
+            return refused(Refusal.of(415, "refused on purpose"))
+        case Fault.RUNNING_429:
+            return refused(Refusal(429, dice.choice(RUNNING_LIMIT_WORDINGS).format(limit=0)))
         case Fault.RATE_429:
             return refused(Refusal(429, "Rate limit exceeded: refused on purpose"))
         case Fault.HANG_BEFORE:
@@ -46,6 +66,11 @@ def spoil(fault: Fault, reply: Reply, dice: random.Random) -> Reply:
             return _rewritten(reply, lambda data: data | {"status": _STRANGE_STATUS})
         case Fault.WRONG_TASK_ID:
             return _rewritten(reply, lambda data: data | {"task_id": f"task-{dice.getrandbits(64):016x}"})
+        case Fault.STRANGE_BILL:
+            bill = {"status": "succeeded", "amount": dice.choice(_STRANGE_AMOUNTS)}
+            return _rewritten(reply, lambda data: data | {"billing": bill})
+        case Fault.STRANGE_EXPIRY:
+            return _rewritten(reply, lambda data: data | {"result_expires_at": dice.choice(_STRANGE_EXPIRIES)})
         case Fault.EXTRA_FIELDS:
             return _with_strange_fields(reply)
         case Fault.MISSING_FIELDS:

@@ -1,7 +1,7 @@
 """The tasks that the emulator works on: their lives, the team's running limit, and their end.
 
-A task's whole life is decided when it is accepted: how long it is pending, when it ends, whether it fails. Nothing
-ticks; a task's state is a function of the time at which it is asked about.
+A task's whole life is decided when it is accepted: how long it is pending, when it ends, and how. Nothing ticks: a
+task's status is a function of the time at which it is asked about.
 
 Invariants: a task holds a slot from acceptance to its end and no longer; a task is forgotten, with all that it holds,
 once its results have expired; ids come from a seeded source of 64 bits, so a seed gives the same ids again.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from decimal import Decimal
 
 import attrs
 
@@ -23,6 +24,14 @@ _PENDING_SHARE = 0.1
 
 
 @attrs.frozen
+class Life:
+    """How long a task takes, and how it ends: ``success``, ``failed`` or ``canceled``."""
+
+    length_s: float
+    ending: str
+
+
+@attrs.frozen
 class Task:
     """One accepted submission. Times are Unix seconds of the server's clock."""
 
@@ -30,12 +39,14 @@ class Task:
     submission: Submission = attrs.field(repr=False)
     accepted_at: float
     ends_at: float
-    fails: bool
+    ending: str
+    cost: Decimal
+    """USD, paid when it was accepted."""
 
     def status(self, now: float) -> str:
-        """``pending``, ``processing``, and then for good ``success`` or ``failed``."""
+        """``pending``, ``processing``, and then for good its ending."""
         if now >= self.ends_at:
-            return "failed" if self.fails else "success"
+            return self.ending
         return "pending" if now < self.accepted_at + _PENDING_SHARE * self.took_s else "processing"
 
     @property
@@ -53,28 +64,6 @@ class Task:
         job = self.submission
         return FilmOrder(self.task_id, job.seconds, width, height, job.first, job.last)
 
-    def described(self, now: float, url: str) -> dict[str, object]:
-        """What a query answers of it: its status and, once it has succeeded, its film under ``url``."""
-        status = self.status(now)
-        data: dict[str, object] = {
-            "status": status,
-            "task_id": self.task_id,
-            "model_id": self.submission.model.model_id,
-        }
-        if status == "failed":
-            data["error"] = {"code": "generation_failed", "message": "failed on purpose"}
-        if status == "success":
-            data["duration"] = round(self.took_s * 1000)
-            data["result"] = {
-                "resources": [self._resource(url)],
-                "metadata": {"request_id": self.task_id.replace("task-", "req-")},
-            }
-        return data
-
-    def _resource(self, url: str) -> dict[str, object]:
-        width, height = self.size
-        return {"url": url, "type": "video", "width": width, "height": height, "format": "mp4", "role": "primary"}
-
 
 @attrs.define
 class TaskBoard:
@@ -89,7 +78,7 @@ class TaskBoard:
     """Ids of the others, the first to end in front."""
 
     def advance(self, now: float, results_last_s: float) -> None:
-        """Lets the tasks end, and expire, whose time has come."""
+        """Ends the tasks whose time has come, and forgets those whose results have expired."""
         while self._running and self._running[0][0] <= now:
             self._ended.append(heapq.heappop(self._running))
         while self._ended and self._ended[0][0] + results_last_s <= now:
@@ -100,10 +89,17 @@ class TaskBoard:
         """How many tasks hold a slot."""
         return len(self._running)
 
-    def accept(self, submission: Submission, now: float, generation_s: float, spread: float, fail_rate: float) -> Task:
-        """A new task, running from ``now`` for ``generation_s``, more or less by up to ``spread`` of it."""
+    def draw_life(self, generation_s: float, spread: float, fail_rate: float, cancel_rate: float) -> Life:
+        """The life of the next task: ``generation_s``, more or less by up to ``spread`` of it, and an ending."""
         length_s = generation_s * self._lives.uniform(1 - spread, 1 + spread)
-        task = Task(self._new_id(), submission, now, now + length_s, self._lives.random() < fail_rate)
+        throw = self._lives.random()
+        if throw < fail_rate:
+            return Life(length_s, "failed")
+        return Life(length_s, "canceled" if throw < fail_rate + cancel_rate else "success")
+
+    def accept(self, submission: Submission, now: float, life: Life, cost: Decimal) -> Task:
+        """A new task, running from ``now``."""
+        task = Task(self._new_id(), submission, now, now + life.length_s, life.ending, cost)
         self._tasks[task.task_id] = task
         heapq.heappush(self._running, (task.ends_at, task.task_id))
         return task

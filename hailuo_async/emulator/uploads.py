@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import email
+from datetime import UTC, datetime
 from email.message import Message
 from urllib.parse import quote
 
 import attrs
 
+from .facts import MAX_UPLOAD_BYTES
 from .films import Picture
-from .pictures import look_at
+from .pictures import inspect_image
 from .wire import Refusal, Request
-
-MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 
 
 @attrs.frozen
@@ -41,34 +41,41 @@ class StoredUpload:
     def data(self) -> bytes:
         return self.upload.picture.data or b""
 
-    def described(self, origin: str) -> dict[str, object]:
-        """What an upload answers of it."""
+    def described(self, origin: str, *, iso_times: bool) -> dict[str, object]:
+        """What an upload and a listing answer about it."""
         return {
             "file_id": self.file_id,
             "type": "image",
             "url": origin + self.path,
             "filename": self.upload.filename,
             "size": len(self.data),
-            "created_at": int(self.created_at),
+            "created_at": self._created(iso_times),
         }
+
+    def _created(self, iso_times: bool) -> str | int:
+        if not iso_times:
+            return round(self.created_at * 1000)
+        return datetime.fromtimestamp(self.created_at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def read_upload(request: Request) -> Upload:
-    """The file in the multipart field ``file`` of a request. Raises ``Refusal`` with 400 or 413."""
+    """The file in the multipart field ``file`` of a request. Raises ``Refusal`` with 400, 413 or 415."""
     filename, data = _find_file(request)
     if len(data) > MAX_UPLOAD_BYTES:
         raise Refusal.of(413, "a file may have at most 16 MiB")
-    look = look_at(data)
-    if look is None:
+    image = inspect_image(data)
+    if image is None:
         raise Refusal(400, "Invalid format: file must be JPG, PNG or WebP")
-    return Upload(filename, look.kind, Picture(filename, data, look.size))
+    return Upload(filename, image.kind, Picture(filename, data, image.size))
 
 
 def _find_file(request: Request) -> tuple[str, bytes]:
     kind = _read_headers(b"Content-Type: " + request.headers.get("content-type", "").encode(errors="replace"))
     boundary = kind.get_param("boundary")
-    if kind.get_content_type() != "multipart/form-data" or not isinstance(boundary, str):
-        raise Refusal(400, "Invalid format: Content-Type must be multipart/form-data with a boundary")
+    if kind.get_content_type() != "multipart/form-data":
+        raise Refusal.of(415, "Content-Type must be multipart/form-data")
+    if not isinstance(boundary, str):
+        raise Refusal(400, "Invalid format: multipart/form-data needs a boundary")
     for part in (b"\r\n" + request.body).split(b"\r\n--" + boundary.encode())[1:-1]:
         head, _, content = part.removeprefix(b"\r\n").partition(b"\r\n\r\n")
         headers = _read_headers(head)
@@ -82,19 +89,40 @@ def _read_headers(head: bytes) -> Message:
 
 
 @attrs.define
-class Shelf:
-    """The uploads by their ids. They stay, in memory, as long as the emulator does."""
+class UploadStore:
+    """The uploads that the team holds, by their ids, the oldest first."""
 
     _stored: dict[str, StoredUpload] = attrs.field(factory=dict, init=False)
+    _count: int = attrs.field(default=0, init=False)
 
-    def put(self, upload: Upload, now: float) -> StoredUpload:
-        """Keeps ``upload`` under an id of its own."""
-        stored = StoredUpload(f"file-{len(self._stored) + 1:06d}", upload, now)
+    def expire(self, now: float, last_s: float) -> None:
+        """Removes the uploads that are older than ``last_s``."""
+        for stored in list(self._stored.values()):
+            if stored.created_at + last_s > now:
+                break
+            del self._stored[stored.file_id]
+
+    def add(self, upload: Upload, now: float, max_files: int | None) -> StoredUpload:
+        """Keeps ``upload`` under an id of its own. Raises ``Refusal`` with 400 if ``max_files`` are kept already."""
+        if max_files is not None and len(self._stored) >= max_files:
+            raise Refusal(400, f"Invalid parameters: the team may hold {max_files} files; delete one first")
+        self._count += 1
+        stored = StoredUpload(f"file-{self._count:06d}", upload, now)
         self._stored[stored.file_id] = stored
         return stored
 
+    def all(self) -> list[StoredUpload]:
+        return list(self._stored.values())
+
+    def delete(self, file_id: str) -> StoredUpload:
+        """Removes one upload. Raises ``Refusal`` with 404 if there is none with this id."""
+        stored = self._stored.pop(file_id, None)
+        if stored is None:
+            raise Refusal.of(404, f"there is no file {file_id}")
+        return stored
+
     def find(self, path: str) -> StoredUpload | None:
-        """What is served at ``path``: the id in it decides, not the name behind it."""
+        """The upload that is served at ``path``: the id in it decides, not the name behind it."""
         match path.split("/"):
             case ["", "media", file_id, *_]:
                 return self._stored.get(file_id)

@@ -13,16 +13,19 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import attrs
 
+from .announcements import WebhookPost
 from .films import FilmOrder
 
-#: The categories that the service writes before the colon of a refusal's message (docs), by HTTP status. A 400 and a
-#: 429 name their own.
+#: What the service writes before the colon of a refusal's message (reference), by HTTP status. A 400 and a 429 name
+#: their own category. Those of 405 and 415 are not documented.
 _CATEGORIES = {
     401: "Authentication failed",
     402: "insufficient balance",
     403: "Authentication failed",
     404: "Resource not found",
+    405: "Method not allowed",
     413: "body too large",
+    415: "Unsupported media type",
     500: "Internal error",
 }
 
@@ -71,6 +74,8 @@ class Reply:
     body: bytes = attrs.field(default=b"", repr=False)
     delivery: Delivery = Delivery.WHOLE
     film: FilmOrder | None = None
+    preceded_by: WebhookPost | None = None
+    """A webhook to be called before this reply is sent."""
 
     def adding(self, headers: Mapping[str, str]) -> Reply:
         """The same reply with more headers."""

@@ -39,6 +39,8 @@ def build_emulator(marks: list[pytest.Mark]) -> Emulator:
         pytest.fail(f"@pytest.mark.modellix: {'; '.join(problems)}", pytrace=False)
     settings: dict[str, Any] = {**DEFAULTS}
     for mark in reversed(marks):
+        if "tier" in mark.kwargs:
+            settings.pop("requests_per_minute", None)
         settings |= mark.kwargs
     return Emulator(**settings)
 

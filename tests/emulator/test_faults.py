@@ -20,7 +20,7 @@ from hailuo_async.emulator import (
     Request,
     Service,
 )
-from hailuo_async.emulator.faults import AFTER, BEFORE, FAULTS_OF
+from hailuo_async.emulator.faults import AFTER, BEFORE, DELIVERY, FAULTS_OF
 
 NOW = 1_800_000_000.0
 KEY = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
@@ -230,6 +230,6 @@ def test_a_fault_that_its_kind_of_request_cannot_meet_is_refused() -> None:
 
 def test_every_fault_has_a_rate_a_group_and_a_request_that_can_meet_it() -> None:
     assert {fault.value for fault in Fault} == {field.name for field in attrs.fields(FaultRates)}
-    assert set(Fault) == BEFORE | AFTER
-    assert BEFORE.isdisjoint(AFTER)
+    assert set(Fault) == BEFORE | AFTER | DELIVERY
+    assert len(Fault) == len(BEFORE) + len(AFTER) + len(DELIVERY)
     assert frozenset().union(*FAULTS_OF.values()) == set(Fault)

@@ -87,7 +87,7 @@ def test_a_body_that_is_no_json_object_is_refused(body: bytes) -> None:
 
 def test_a_body_that_does_not_call_itself_json_is_refused() -> None:
     request = ask("POST", I2V, b'{"first_frame_image": "https://example.com/a.jpg"}', Content_Type="text/plain")
-    assert refusal(Service().handle(request, NOW)) == (400, FORMAT)
+    assert refusal(Service().handle(request, NOW)) == (415, "Unsupported media type")
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``python -m hailuo_async.emulator``."""
+"""``hailuo-async emulator``, also as ``python -m hailuo_async.emulator``."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import subprocess
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
-from hailuo_async.emulator import FaultRates, Faults
-from hailuo_async.emulator.__main__ import main, read_faults
+from hailuo_async.cli import main as cli
+from hailuo_async.emulator import Emulator, Entry, Fault, FaultRates, Faults, Kind
+from hailuo_async.emulator.__main__ import _parser, build_emulator, describe, main, read_faults
 
 ROOT = Path(__file__).parents[2]
 
@@ -22,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.slow
 @pytest.mark.parametrize("interruption", [signal.SIGINT, signal.SIGTERM])
 def test_it_says_how_to_reach_it_serves_and_ends_cleanly_when_interrupted(interruption: signal.Signals) -> None:
-    command = [sys.executable, "-m", "hailuo_async.emulator", "--plain", "--port", "0", "--api-key", "k1"]
+    command = [sys.executable, "-m", "hailuo_async.emulator", "--plain", "--port", "0", "--api-key", "k1", "-v"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
@@ -35,7 +38,7 @@ def test_it_says_how_to_reach_it_serves_and_ends_cleanly_when_interrupted(interr
             assert json.load(answer)["data"] == {"is_valid": True}
         server.send_signal(interruption)
         _, errors = server.communicate(timeout=10)
-    assert (server.returncode, errors) == (0, "")
+    assert (server.returncode, errors[8:]) == (0, " GET /api/v1/apikey/validate 200\n")
 
 
 @pytest.mark.parametrize(
@@ -46,6 +49,7 @@ def test_it_says_how_to_reach_it_serves_and_ends_cleanly_when_interrupted(interr
         (["--fault", "upload.hang=0.1"], "'upload' is not a valid Kind"),
         (["--fault", "hang=often"], "could not convert string to float"),
         (["--fault", "hang"], "could not convert string to float"),
+        (["--tier", "$7"], "invalid choice: '$7' (choose from 'under $10', '$10', '$100',"),
         (["--fault", "download.hang=0.1"], "a download cannot meet the fault 'hang'"),
         (["--max-running", "many"], "invalid int value"),
     ],
@@ -57,6 +61,56 @@ def test_an_argument_that_cannot_work_is_named_and_nothing_is_served(
         main(arguments)
     assert exit_.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def chosen(*arguments: str) -> Emulator:
+    return build_emulator(_parser("emulator").parse_args(arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limits"),
+    [
+        ([], (3, 100)),
+        (["--tier", "$500"], (50, 500)),
+        (["--tier", "$500", "--max-running", "1"], (1, 500)),
+        (["--tier", "$10", "--requests-per-minute", "0"], (10, None)),
+    ],
+)
+def test_a_tier_sets_the_limits_that_are_not_given(arguments: list[str], limits: tuple[int, int | None]) -> None:
+    service = chosen(*arguments).service
+    assert (service.max_running, service.requests_per_minute) == limits
+
+
+def test_the_usage_names_the_command_that_was_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = CliRunner().invoke(cli, ["emulator", "--help"], prog_name="hailuo-async")
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    words = (shown.output, capsys.readouterr().out)
+    assert [text.split(" [")[0] for text in words] == [
+        "usage: hailuo-async emulator",
+        "usage: python -m hailuo_async.emulator",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("facts", "line"),
+    [
+        (
+            {"kind": Kind.SUBMIT, "method": "POST", "path": "/api/v1/x", "status": 200, "task_id": "task-1"},
+            "08:00:00 POST /api/v1/x 200 task-1",
+        ),
+        (
+            {"kind": Kind.QUERY, "method": "GET", "path": "/api/v1/tasks/task-1", "status": 200, "task_id": "task-1"},
+            "08:00:00 GET /api/v1/tasks/task-1 200",
+        ),
+        (
+            {"kind": Kind.QUERY, "method": "GET", "path": "/a", "status": None, "fault": Fault.HANG},
+            "08:00:00 GET /a no answer (fault: hang)",
+        ),
+    ],
+)
+def test_a_request_is_described_in_a_line(facts: dict[str, Any], line: str) -> None:
+    assert describe(Entry(at=1_800_000_000.0, **facts)) == line
 
 
 def test_a_port_that_no_machine_has_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -77,11 +77,8 @@ def test_every_model_is_reached_by_every_spelling_of_its_path(model: str, spelli
         ("POST", "/api/v1/alibaba/hailuo-2.3-i2v/async"),
         ("POST", "/api/v1/text-to-video/minimax/hailuo-2.3-i2v/async"),
         ("POST", "/api/v1/minimax/hailuo-2.3-i2v/sync"),
-        ("POST", "/api/v1/tasks/task-1"),
-        ("GET", I2V),
         ("GET", "/api/v1/tasks/task-1"),
         ("GET", "/api/v1/tasks"),
-        ("DELETE", "/api/v1/models"),
         ("GET", "/media/file-000001/cat.png"),
         ("GET", "/media"),
         ("GET", "/"),
@@ -90,6 +87,21 @@ def test_every_model_is_reached_by_every_spelling_of_its_path(model: str, spelli
 )
 def test_what_is_not_there_is_answered_404(method: str, path: str) -> None:
     assert refusal(Service().handle(ask(method, path), NOW)) == (404, "Resource not found")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/api/v1/tasks/task-1", "GET"),
+        ("GET", I2V, "POST"),
+        ("DELETE", "/api/v1/models", "GET"),
+        ("PUT", "/api/v1/media/files", "GET, POST"),
+        ("GET", "/api/v1/media/files/file-000001", "DELETE"),
+    ],
+)
+def test_a_method_that_a_path_does_not_answer_is_refused_with_405(method: str, path: str, allowed: str) -> None:
+    reply = Service().handle(ask(method, path), NOW)
+    assert (refusal(reply), reply.headers["Allow"]) == ((405, "Method not allowed"), allowed)
 
 
 # Keys, requests, slots, money
@@ -124,6 +136,7 @@ def test_every_answer_tells_of_the_requests_that_are_left() -> None:
     ]
     for headers in told:
         headers.pop("Content-Type")
+        headers.pop("X-Request-Id")
     reset = str(window + 60)
     assert told == [
         {"X-RateLimit-Limit": "2", "X-RateLimit-Remaining": left, "X-RateLimit-Reset": reset} for left in "100"
@@ -139,7 +152,7 @@ def test_without_a_requests_limit_nothing_tells_of_one() -> None:
     service = Service(requests_per_minute=None)
     replies = [service.handle(ask("GET", "/api/v1/models"), NOW) for _ in range(500)]
     assert {reply.status for reply in replies} == {200}
-    assert replies[-1].headers.keys() == {"Content-Type", "Date"}
+    assert replies[-1].headers.keys() == {"Content-Type", "Date", "X-Request-Id"}
 
 
 def test_a_refusal_for_requests_sometimes_says_when_to_come_back_in_both_forms() -> None:
@@ -191,7 +204,14 @@ def test_an_accepted_second_of_video_is_paid_for_and_the_balance_runs_out() -> N
 def test_the_models_are_listed_without_an_envelope() -> None:
     listed = Service().handle(ask("GET", "/api/v1/models"), NOW).json()["models"]
     assert [row["slug"] for row in listed] == [f"minimax/{model}" for model in MODELS]
-    assert {tuple(row) for row in listed} == {("slug", "type", "description", "docs_url")}
+    assert listed[0] == {
+        "slug": "minimax/hailuo-2.3-i2v",
+        "type": "image-to-video",
+        "description": "Image to video, Hailuo 2.3",
+        "docs_url": "https://docs.modellix.ai/minimax/hailuo-2-3-i2v",
+        "price": {"min": 0.054, "max": 0.12},
+        "unit": "$/sec",
+    }
 
 
 def test_a_valid_key_is_called_valid() -> None:

@@ -32,6 +32,8 @@ def test_a_query_of_a_finished_task_answers_its_film() -> None:
             "resources": [{"type": "video", "width": 1366, "height": 768, "format": "mp4", "role": "primary"}],
             "metadata": {"request_id": task_id.replace("task", "req")},
         },
+        "billing": {"status": "succeeded", "amount": "0.3240"},
+        "result_expires_at": round((NOW + 93.5 + 7 * 24 * 3600) * 1000),
     }
 
 

@@ -103,7 +103,7 @@ def test_without_a_mark_tests_are_quick_and_alike() -> None:
         (pytest.mark.modellix(max_running="3", seed=1), "max_running='3': '<=' not supported"),
         (
             pytest.mark.modellix(seed=1, generation=2),
-            "there is no setting 'generation'; there are api_key, max_running, ",
+            "there is no setting 'generation'; there are api_key, tier, max_running, ",
         ),
         (pytest.mark.modellix(port=80), "there is no setting 'port'; "),
         (pytest.mark.modellix(0.5), "a setting is given by its name, as in generation_s=0.5; got 0.5"),

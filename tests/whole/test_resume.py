@@ -327,7 +327,7 @@ async def test_a_video_that_was_saved_is_not_fetched_again(path: Path, tmp_path:
 
 
 async def test_a_url_on_record_that_is_refused_as_old_is_asked_for_anew(path: Path, tmp_path: Path) -> None:
-    async with Emulator(generation_s=0.05, requests_per_minute=None) as emulator:
+    async with Emulator(generation_s=0.05, requests_per_minute=None, url_lasts_s=3600) as emulator:
         async with emulated(emulator, path) as session:
             await session.generate(job(key="cat"))
         emulator.clock_offset_s += 2 * 3600
@@ -344,7 +344,7 @@ async def test_a_saved_video_whose_file_and_result_are_gone_is_said_to_have_expi
             video = await session.generate(job(key="cat"))
             await session.download(video, target)
         await anyio.Path(target).unlink()
-        emulator.clock_offset_s += 25 * 3600
+        emulator.clock_offset_s += 8 * 24 * 3600
         async with emulated(emulator, path) as session:
             with pytest.raises(TaskExpiredError) as caught:
                 await session.download(await session.generate(job(key="cat")), target)

@@ -126,7 +126,7 @@ async def test_many_may_read_one_video_at_once() -> None:
 
 async def test_what_keeps_it_from_coming_is_known_before_the_first_piece() -> None:
     async with filmed() as (emulator, session, video):
-        emulator.clock_offset_s = 48 * 3600
+        emulator.clock_offset_s = 8 * 24 * 3600
         error = await error_of(session, video)
         assert (type(error), error.task_id) == (TaskExpiredError, video.task_id)
     async with Line().session() as session:

@@ -1,0 +1,95 @@
+"""Webhooks on a socket: the emulator calls a receiver on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from hailuo_async.emulator import Kind
+
+from .test_server import I2V, START, emulated
+
+pytestmark = pytest.mark.anyio
+
+
+class Receiver:
+    """Takes webhooks on this machine, and answers each with the next of ``statuses``, then with 204."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.url = ""
+        self.heard: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue()
+        self._statuses = list(statuses)
+
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        self.heard.put_nowait((request.headers["X-Modellix-Retry-Count"], (await request.json())["data"]))
+        return web.Response(status=self._statuses.pop(0) if self._statuses else 204)
+
+
+@asynccontextmanager
+async def receiving(*statuses: int) -> AsyncIterator[Receiver]:
+    receiver = Receiver(*statuses)
+    runner = web.ServerRunner(web.Server(receiver.answer), shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
+        yield receiver
+    finally:
+        await runner.cleanup()
+
+
+async def submit_with(client: aiohttp.ClientSession, url: str) -> str:
+    content = {"first_frame_image": START}
+    async with client.post(I2V, json=content, headers={"X-Webhook-URL": url}) as response:
+        return str((await response.json())["data"]["task_id"])
+
+
+async def test_a_webhook_is_called_when_its_task_ends_and_again_until_it_is_taken() -> None:
+    async with receiving(503, 429) as receiver, emulated(generation_s=0.02, webhook_retry_s=0.01) as (_, client):
+        task_id = await submit_with(client, receiver.url)
+        heard = [await receiver.heard.get() for _ in range(3)]
+        assert [retry for retry, _ in heard] == ["0", "1", "2"]
+        assert {(data["task_id"], data["status"]) for _, data in heard} == {(task_id, "success")}
+
+
+async def test_an_early_webhook_is_called_before_its_submit_is_answered() -> None:
+    async with receiving() as receiver, emulated(generation_s=60.0) as (emulator, client):
+        emulator.next_fault("webhook", "early")
+        task_id = await submit_with(client, receiver.url)
+        _, data = receiver.heard.get_nowait()
+        assert (data["task_id"], data["status"]) == (task_id, "success")
+
+
+async def test_a_webhook_on_another_machine_is_not_called_unless_that_is_allowed() -> None:
+    noted = asyncio.Event()
+
+    async def statuses(url: str, **settings: Any) -> list[int | None]:
+        noted.clear()
+        async with emulated(webhook_retry_s=60.0, **settings) as (emulator, client):
+            emulator.ledger.watcher = lambda entry: noted.set() if entry.kind is Kind.WEBHOOK else None
+            await submit_with(client, url)
+            await noted.wait()
+            return [entry.status for entry in emulator.ledger.of("webhook")]
+
+    async with receiving() as receiver:
+        elsewhere = receiver.url.replace("127.0.0.1", "0.0.0.0")  # reaches this machine, but is no loopback address
+        assert await statuses(elsewhere) == [None]
+        assert receiver.heard.empty()
+        assert await statuses(elsewhere, webhooks_anywhere=True) == [204]
+
+
+async def test_a_receiver_that_is_not_there_is_a_network_fault() -> None:
+    async with receiving() as receiver:
+        url = receiver.url
+    noted = asyncio.Event()
+    async with emulated(webhook_retry_s=60.0) as (emulator, client):
+        emulator.ledger.watcher = lambda entry: noted.set() if entry.kind is Kind.WEBHOOK else None
+        await submit_with(client, url)
+        await noted.wait()
+        assert emulator.service.next_webhook_at is not None

@@ -9,7 +9,8 @@ Sources, as the comments below name them:
 
 The client has its own collection of facts. The two share no code, so that a misreading in one shows in the other.
 
-Where the sources are silent, the emulator had to choose. It chose: 400 for the eleventh upload, 429 for the third at
+Where the sources are silent, the emulator had to choose. It chose: windows of a minute by the server's clock for the
+requests limit, 400 for the eleventh upload, 429 for the third at
 once, ``data.files`` for the list of uploads, 415 for a body that is not JSON, 405 for a method that a path does not
 answer, a price within the published range where a single cell is not published, and that a failed task is paid for.
 """
@@ -24,7 +25,7 @@ API = "/api/v1/"
 PROVIDER = "minimax"
 TYPE = "image-to-video"
 
-# --- Limits of a team ---
+# --- Limits and refusals ---
 
 
 @attrs.frozen
@@ -50,6 +51,19 @@ RUNNING_LIMIT_WORDINGS = (
     "Concurrency limit reached: {limit} tasks",
     "Too many requests: rate or concurrency limit",
 )
+
+#: What the service writes before the colon of a refusal's message (reference), by HTTP status. A 400 and a 429 name
+#: their own category. Those of 405 and 415 are not documented.
+CATEGORIES = {
+    401: "Authentication failed",
+    402: "insufficient balance",
+    403: "Authentication failed",
+    404: "Resource not found",
+    405: "Method not allowed",
+    413: "body too large",
+    415: "Unsupported media type",
+    500: "Internal error",
+}
 
 # --- Images ---
 

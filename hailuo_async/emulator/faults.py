@@ -200,7 +200,7 @@ class FaultDealer:
     def draw(self, kind: Kind, group: Collection[Fault], rates: FaultRates) -> Fault | None:
         """The fault of ``group`` that a request of this kind meets now, or ``None``.
 
-        A planned one waits for its group, and none is drawn meanwhile.
+        A planned one waits for its group, and no other is drawn meanwhile.
         """
         script = self._script[kind]
         if script:

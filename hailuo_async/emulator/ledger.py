@@ -29,6 +29,8 @@ class Entry:
     fault: Fault | None = None
     task_id: str | None = None
     """The task that was accepted, asked about or fetched."""
+    cost: Decimal | None = None
+    """What the accepted task cost, in USD; also where its answer was lost."""
     model: str | None = None
     prompt: str | None = None
     seconds: int | None = None
@@ -74,8 +76,8 @@ class Ledger:
     submits_accepted: int = attrs.field(default=0, init=False)
     paid_s: int = attrs.field(default=0, init=False)
     """Seconds of video that were accepted."""
-    costs: dict[str, Decimal] = attrs.field(factory=dict, init=False)
-    """What each accepted task cost, in USD, by its id."""
+    spent: Decimal = attrs.field(default=Decimal(0), init=False)
+    """What all accepted tasks cost together, in USD. Exact."""
     most_running: int = attrs.field(default=0, init=False)
     """The most tasks that ran at once."""
     keys_leaked: int = attrs.field(default=0, init=False)
@@ -85,13 +87,14 @@ class Ledger:
 
     @property
     def posts(self) -> int:
-        """How many submits came, whatever became of them."""
+        """How many submits came, accepted or not."""
         return self.requests[Kind.SUBMIT]
 
     @property
-    def spent(self) -> Decimal:
-        """What all accepted tasks cost together, in USD. Exact."""
-        return sum(self.costs.values(), Decimal(0))
+    def costs(self) -> dict[str, Decimal]:
+        """What each accepted task cost, in USD, by its id: as far back as the entries go."""
+        submits = [(entry.task_id, entry.cost) for entry in list(self.entries)]
+        return {task_id: cost for task_id, cost in submits if task_id is not None and cost is not None}
 
     def of(self, kind: Kind | str) -> list[Entry]:
         """The entries of one kind, oldest first. May be called from another thread than the one that serves."""
@@ -111,7 +114,7 @@ class Ledger:
     def note_accepted(self, task: Task, running: int) -> None:
         """Writes down a task that was accepted, as one of ``running``."""
         self.submits_accepted += 1
-        self.costs[task.task_id] = task.cost
+        self.spent += task.cost
         self.paid_s += task.submission.seconds
         self.most_running = max(self.most_running, running)
         self.accepted.setdefault(task.submission.prompt, []).append(task.task_id)

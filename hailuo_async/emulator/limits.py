@@ -1,4 +1,4 @@
-"""The limit on requests a minute: fixed windows of server time, and the headers that tell of them."""
+"""The limit on requests a minute: fixed windows of server time, and the headers that state them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RequestWindow:
     def refusal(self, limit: int, now: float, dice: random.Random) -> Refusal:
         """The refusal of a request over the limit.
 
-        It sometimes carries advice: none half of the time, else seconds or a date.
+        Half of them carry ``Retry-After``: in seconds, or as a date.
         """
         headers = {}
         form = dice.choice(("none", "none", "seconds", "date"))

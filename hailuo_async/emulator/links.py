@@ -1,4 +1,4 @@
-"""Signed addresses: whoever has one may fetch the film until it runs out, and nobody can make one up."""
+"""Signed URLs: the holder of one may fetch the film until it expires, and a URL cannot be made up."""
 
 from __future__ import annotations
 

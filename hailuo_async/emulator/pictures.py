@@ -1,7 +1,7 @@
 """What an image file's first bytes say of it: its kind, and the size at which it is seen.
 
 Nothing is decoded, so a small file that declares a vast picture costs nothing. The three readers look at the headers
-of their formats and give ``None`` for whatever they cannot follow to a size.
+of their formats and give ``None`` for a file in which they find no size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Carries webhooks from the core to their receivers: each POST once, when it is due.
 
-Receivers are on this machine, unless the caller allows others: an emulator must not call strangers for a test. Their
-certificates are not checked, as one under test has none that could be.
+Receivers are on this machine, unless the caller allows others: a test must not call strangers. The certificate of a
+receiver on this machine is not checked: no authority signs one for 127.0.0.1. A receiver that may not be called counts
+as one that cannot be reached.
 """
 
 from __future__ import annotations

@@ -152,6 +152,8 @@ class Emulator:
         with self._counted(request) as refusal:
             try:
                 body = await incoming.read()
+                if is_upload(request):
+                    await asyncio.sleep(self.service.upload_s)
             except web.HTTPRequestEntityTooLarge:
                 body, refusal = b"", Refusal.of(413, "a request may have at most 64 MiB")
         request = attrs.evolve(request, body=body)
@@ -220,7 +222,7 @@ async def _send(incoming: web.Request, reply: Reply, read: _Reader, start: int, 
 
 
 def _cut(incoming: web.Request) -> web.StreamResponse:
-    """Closes the connection. The response is for aiohttp, which wants one, and reaches nobody."""
+    """Closes the connection. aiohttp wants a response; this one is never sent."""
     if incoming.transport is not None:
         incoming.transport.abort()
     return web.Response()

@@ -50,6 +50,7 @@ class _Visit:
     kind: Kind
     fault: Fault | None = None
     task_id: str | None = None
+    cost: Decimal | None = None
     early: WebhookPost | None = None
 
 
@@ -190,7 +191,7 @@ class Service(Settings):
         if webhook_url is not None:
             fault = self._dealer.draw(Kind.WEBHOOK, DELIVERY, self.faults.webhook)
         task = self._accept(submission, price, visit.now, at_once=fault is Fault.EARLY)
-        visit.task_id = task.task_id
+        visit.task_id, visit.cost = task.task_id, task.cost
         if webhook_url is not None:
             self._announce(visit, task, webhook_url, fault)
         address = find_address(segments(visit.request))
@@ -321,6 +322,7 @@ class Service(Settings):
             status=None if silent else reply.status,
             fault=visit.fault,
             task_id=visit.task_id,
+            cost=visit.cost,
             key_sent="authorization" in visit.request.headers,
             connection=visit.request.connection,
             body_bytes=len(visit.request.body),

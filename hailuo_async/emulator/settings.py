@@ -119,6 +119,8 @@ class Settings:
     """How many uploads the team may hold."""
     uploads_at_once: int | None = attrs.field(default=UPLOADS_AT_ONCE, validator=_from(0))
     """How many uploads may be on their way at once. Held on a socket only: in memory an upload takes no time."""
+    upload_s: float = attrs.field(default=0.0, validator=_from(0))
+    """How long an upload is on its way after its last byte has come. On a socket only, as above."""
     files_last_s: float = attrs.field(default=FILES_LAST_S, validator=_from(0))
     iso_times: bool = False
     """Whether ``created_at`` of an upload is ISO text, not Unix milliseconds."""
@@ -164,6 +166,7 @@ class ServiceSettings(TypedDict, total=False):
     prices_as_text: bool
     max_files: int | None
     uploads_at_once: int | None
+    upload_s: float
     files_last_s: float
     iso_times: bool
     delete_answers: bool

@@ -1,7 +1,7 @@
 """Where films are rendered: each once, off the loop, and kept in a temporary directory until the server closes.
 
-Whoever asks for a film first starts its rendering; whoever asks meanwhile waits for the same one. A caller that goes
-away takes nothing with it.
+The first caller to ask for a film starts its rendering; callers that come meanwhile wait for the same one. A cancelled
+caller does not stop it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Webhooks: which task's end is announced where, when, and how often.
 
-A delivery is a value that the core gives out when it is due; whoever carries it (the server, or a test on a virtual
-clock) tells the core what the receiver answered. 2xx acknowledges it. 429, 5xx and a network fault bring it back,
+A delivery is a value that the core gives out when it is due. The carrier (the server, or a test on a virtual clock)
+tells the core what the receiver answered. 2xx acknowledges it. 429, 5xx and a network fault bring it back,
 under the same delivery id; any other answer ends it.
 """
 

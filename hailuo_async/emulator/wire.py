@@ -1,6 +1,6 @@
 """What goes in and out of the emulator's core: requests, replies, refusals.
 
-Plain values. How a reply travels, and how it fails to, is the server's business; that it should fail is said here.
+Plain values. ``Delivery`` says how a reply is to be sent or lost; the server does it.
 """
 
 from __future__ import annotations
@@ -14,20 +14,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import attrs
 
 from .announcements import WebhookPost
+from .facts import CATEGORIES
 from .films import FilmOrder
-
-#: What the service writes before the colon of a refusal's message (reference), by HTTP status. A 400 and a 429 name
-#: their own category. Those of 405 and 415 are not documented.
-_CATEGORIES = {
-    401: "Authentication failed",
-    402: "insufficient balance",
-    403: "Authentication failed",
-    404: "Resource not found",
-    405: "Method not allowed",
-    413: "body too large",
-    415: "Unsupported media type",
-    500: "Internal error",
-}
 
 
 def _lowered(headers: Mapping[str, str]) -> dict[str, str]:
@@ -97,7 +85,7 @@ class Refusal(Exception):
     @classmethod
     def of(cls, status: int, detail: str) -> Refusal:
         """The refusal with this status, whose category follows from it."""
-        return cls(status, f"{_CATEGORIES[status]}: {detail}")
+        return cls(status, f"{CATEGORIES[status]}: {detail}")
 
 
 def json_reply(status: int, content: object) -> Reply:

@@ -6,14 +6,14 @@ import pytest
 
 from hailuo_async.emulator import Request, Service
 
-from ..support.emulated import NOW, accepted, ask, png, refusal, told
+from ..support.emulated import NOW, accepted, ask, png, queried, refusal
 
 WHOLE = (200, None, 0, 1000)
 
 
 def result_url(service: Service, now: float = NOW) -> str:
     task_id = accepted(service, now)
-    return str(told(service, task_id, now + 10)["result"]["resources"][0]["url"])
+    return str(queried(service, task_id, now + 10)["result"]["resources"][0]["url"])
 
 
 def multipart(data: bytes, field: str = "file", filename: str = "cat one.png") -> Request:
@@ -56,17 +56,17 @@ def test_a_film_is_not_shown_without_its_signature_or_with_another_tasks() -> No
 def test_a_signed_url_runs_out_and_a_query_gives_a_fresh_one() -> None:
     service = Service(url_lasts_s=60)
     task_id = accepted(service)
-    old = told(service, task_id, NOW + 10)["result"]["resources"][0]["url"]
+    old = queried(service, task_id, NOW + 10)["result"]["resources"][0]["url"]
     assert service.handle(Request.to("GET", old), NOW + 69.9).status == 200
     assert refusal(service.handle(Request.to("GET", old), NOW + 70)) == (403, "Authentication failed")
-    new = told(service, task_id, NOW + 70)["result"]["resources"][0]["url"]
+    new = queried(service, task_id, NOW + 70)["result"]["resources"][0]["url"]
     assert service.handle(Request.to("GET", new), NOW + 70).status == 200
 
 
 def test_a_url_does_not_outlive_its_result() -> None:
     service = Service(generation_s=10, spread=0, results_last_s=20)
     task_id = accepted(service)
-    url = told(service, task_id, NOW + 29)["result"]["resources"][0]["url"]
+    url = queried(service, task_id, NOW + 29)["result"]["resources"][0]["url"]
     assert service.handle(Request.to("GET", url), NOW + 29.9).status == 200
     assert service.handle(Request.to("GET", url), NOW + 30).status == 403
 
@@ -149,7 +149,7 @@ def test_an_uploaded_picture_gives_a_film_its_aspect_only_where_films_are_made()
         service = Service(render=render)
         url = service.handle(multipart(png(400, 400)), NOW).json()["data"]["url"]
         task_id = accepted(service, first_frame_image=url)
-        sizes.append(told(service, task_id, NOW + 10)["result"]["resources"][0]["width"])
+        sizes.append(queried(service, task_id, NOW + 10)["result"]["resources"][0]["width"])
     assert sizes == [768, 1366]
 
 

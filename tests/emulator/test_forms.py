@@ -10,7 +10,7 @@ import pytest
 from hailuo_async.emulator import RUNNING_LIMIT_WORDINGS, TIERS, Fault, FaultRates, Faults, Service
 
 from ..support.answers import content
-from ..support.emulated import NOW, accepted, ask, job, refusal, submit, told
+from ..support.emulated import NOW, accepted, ask, job, queried, refusal, submit
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_a_failed_task_gives_its_reason_in_one_place(place: str, extra: dict[str
 
 def test_a_share_of_the_tasks_is_canceled_beside_those_that_fail() -> None:
     service = Service(fail_rate=0.3, cancel_rate=0.2, max_running=None, requests_per_minute=None)
-    states = [told(service, accepted(service), NOW + 10)["status"] for _ in range(1000)]
+    states = [queried(service, accepted(service), NOW + 10)["status"] for _ in range(1000)]
     assert 250 < states.count("failed") < 350
     assert 150 < states.count("canceled") < 250
     assert set(states) == {"success", "failed", "canceled"}
@@ -81,7 +81,7 @@ def test_every_answer_of_the_api_has_a_request_id_of_its_own() -> None:
 def test_a_strange_bill_or_expiry_leaves_the_rest_of_the_answer_whole(fault: str) -> None:
     service = Service(faults=Faults(query=FaultRates(**{fault: 1.0})), requests_per_minute=None)
     task_id = accepted(service)
-    seen = [told(service, task_id, NOW + 10) for _ in range(40)]
+    seen = [queried(service, task_id, NOW + 10) for _ in range(40)]
     field = "billing" if fault == "strange_bill" else "result_expires_at"
     assert {data["status"] for data in seen} == {"success"}
     assert len({str(data[field]) for data in seen}) > 5

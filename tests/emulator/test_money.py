@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hailuo_async.emulator import Service
 
-from ..support.emulated import IMAGES, MODELS, NOW, START, ask, job, submit, told
+from ..support.emulated import IMAGES, MODELS, NOW, START, ask, job, queried, submit
 
 
 def roomy(**settings: Any) -> Service:
@@ -35,8 +35,8 @@ def test_a_bill_follows_the_list_by_model_duration_and_resolution(
     service = roomy()
     content = {IMAGES.get(model, "first_frame_image"): START, **fields}
     task_id = service.handle(submit(content, f"/api/v1/minimax/{model}"), NOW).json()["data"]["task_id"]
-    assert "billing" not in told(service, task_id, NOW)
-    assert told(service, task_id, NOW + 1)["billing"] == {"status": "succeeded", "amount": amount}
+    assert "billing" not in queried(service, task_id, NOW)
+    assert queried(service, task_id, NOW + 1)["billing"] == {"status": "succeeded", "amount": amount}
     assert service.ledger.costs == {task_id: Decimal(amount)}
 
 
@@ -46,7 +46,7 @@ def test_the_bills_of_all_tasks_sum_to_what_the_ledger_says_was_spent(
 ) -> None:
     service = roomy(fail_rate=fail_rate, bills_failures=False)
     ids = [service.handle(job(**fields), NOW).json()["data"]["task_id"] for fields in jobs]
-    bills = [Decimal(told(service, task_id, NOW + 1)["billing"]["amount"]) for task_id in ids]
+    bills = [Decimal(queried(service, task_id, NOW + 1)["billing"]["amount"]) for task_id in ids]
     assert sum(bills) == service.ledger.spent
     balance = service.handle(ask("GET", "/api/v1/team/balance"), NOW).json()["data"]["balance"]
     assert Decimal(str(balance)) == 100_000 - service.ledger.spent
@@ -57,7 +57,7 @@ def test_a_task_that_failed_is_paid_for_in_silence_unless_failures_are_not_bille
     for bills_failures, billing in ((True, None), (False, "0.0000")):
         service = roomy(**{ending: 1.0}, bills_failures=bills_failures)
         task_id = service.handle(job(), NOW).json()["data"]["task_id"]
-        assert told(service, task_id, NOW + 1).get("billing", {}).get("amount") == billing
+        assert queried(service, task_id, NOW + 1).get("billing", {}).get("amount") == billing
         assert (service.ledger.spent == 0) is not bills_failures
 
 

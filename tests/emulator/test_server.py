@@ -24,8 +24,6 @@ from hailuo_async.emulator.films import FilmOrder
 from hailuo_async.emulator.server import ServiceSettings
 from hailuo_async.emulator.studio import Studio
 
-from ..support.service import until
-
 pytestmark = pytest.mark.anyio
 
 I2V = "/api/v1/minimax/hailuo-2.3-i2v/async"
@@ -120,23 +118,15 @@ async def test_an_upload_goes_up_and_comes_back() -> None:
 async def test_a_third_upload_at_once_is_refused() -> None:
     file = io.BytesIO()
     Image.new("RGB", (400, 400)).save(file, "PNG")
-    may_end = asyncio.Event()
-    headers = {"Content-Type": "multipart/form-data; boundary=b"}
-
-    async def body() -> AsyncIterator[bytes]:
-        yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="cat.png"\r\n\r\n'
-        await may_end.wait()
-        yield file.getvalue() + b"\r\n--b--"
 
     async def upload(client: aiohttp.ClientSession) -> int:
-        async with client.post("/api/v1/media/files", data=body(), headers=headers) as response:
+        form = aiohttp.FormData()
+        form.add_field("file", file.getvalue(), filename="cat.png")
+        async with client.post("/api/v1/media/files", data=form) as response:
             return response.status
 
-    async with emulated() as (emulator, client):
-        uploads = [asyncio.create_task(upload(client)) for _ in range(3)]
-        await until(lambda: emulator._uploading == 3)
-        may_end.set()
-        assert sorted(await asyncio.gather(*uploads)) == [200, 200, 429]
+    async with emulated(upload_s=0.1) as (_, client):
+        assert sorted(await asyncio.gather(*(upload(client) for _ in range(3)))) == [200, 200, 429]
         assert await upload(client) == 200
 
 

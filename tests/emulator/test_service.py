@@ -1,9 +1,10 @@
-"""The emulator's core: who is let in, what is answered, and what the ledger tells of it."""
+"""The emulator's core: which requests are let in, how they are answered, and what the ledger says about them."""
 
 from __future__ import annotations
 
 import email.utils
 import hashlib
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -23,15 +24,15 @@ from ..support.emulated import (
     data_url,
     job,
     png,
+    queried,
     refusal,
     submit,
-    told,
 )
 
 # Submits
 
 
-def test_a_submit_on_the_newer_path_answers_as_its_seed_does() -> None:
+def test_a_submit_on_the_newer_path_answers_as_its_reference_does() -> None:
     service = Service(origin="https://api.modellix.ai")
     reply = service.handle(job(), NOW)
     task_id = reply.json()["data"]["task_id"]
@@ -50,7 +51,7 @@ def test_a_submit_on_the_newer_path_answers_as_its_seed_does() -> None:
     )
 
 
-def test_a_submit_on_the_older_path_answers_as_its_seed_does_without_get_result() -> None:
+def test_a_submit_on_the_older_path_answers_as_its_reference_does_without_get_result() -> None:
     reply = Service().handle(submit({"last_frame_image": START}, FL2V), NOW)
     task_id = reply.json()["data"]["task_id"]
     assert reply.json() == {
@@ -192,12 +193,6 @@ def test_an_accepted_second_of_video_is_paid_for_and_the_balance_runs_out() -> N
     assert (service.ledger.paid_s, service.ledger.submits_accepted) == (6, 1)
 
 
-# Tasks
-
-
-# Films
-
-
 # The rest of the API
 
 
@@ -272,7 +267,7 @@ def test_the_ledger_tells_what_came_and_what_became_of_it() -> None:
     request = attrs.evolve(job(first_frame_image=image, prompt="a cat", camera=1), connection="here")
     task_id = service.handle(request, NOW).json()["data"]["task_id"]
     service.handle(job(prompt="a dog"), NOW + 1)
-    told(service, task_id, NOW + 2)
+    queried(service, task_id, NOW + 2)
     common: Any = {"kind": Kind.SUBMIT, "method": "POST", "path": I2V, "model": "hailuo-2.3-i2v", "seconds": 6}
     submits = service.ledger.of("submit")
     assert submits == [
@@ -280,6 +275,7 @@ def test_the_ledger_tells_what_came_and_what_became_of_it() -> None:
             at=NOW,
             status=200,
             task_id=task_id,
+            cost=Decimal("0.3240"),
             prompt="a cat",
             first_frame=f"sha256:{hashlib.sha256(png(400, 400)).hexdigest()}",
             unknown_fields=("camera",),

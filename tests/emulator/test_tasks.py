@@ -6,13 +6,13 @@ import pytest
 
 from hailuo_async.emulator import Kind, Service
 
-from ..support.emulated import NOW, accepted, ask, data_url, job, png, refusal, submit, told
+from ..support.emulated import NOW, accepted, ask, data_url, job, png, queried, refusal, submit
 
 
 def test_a_task_is_pending_then_processing_then_done() -> None:
     service = Service(generation_s=100, spread=0)
     task_id = accepted(service)
-    assert [told(service, task_id, NOW + at)["status"] for at in (0, 9.9, 10, 99.9, 100, 10_000)] == [
+    assert [queried(service, task_id, NOW + at)["status"] for at in (0, 9.9, 10, 99.9, 100, 10_000)] == [
         "pending", "pending", "processing", "processing", "success", "success",
     ]  # fmt: skip
 
@@ -20,7 +20,7 @@ def test_a_task_is_pending_then_processing_then_done() -> None:
 def test_a_query_of_a_finished_task_answers_its_film() -> None:
     service = Service(generation_s=93.5, spread=0, origin="https://api.modellix.ai")
     task_id = accepted(service)
-    data = told(service, task_id, NOW + 100)
+    data = queried(service, task_id, NOW + 100)
     url = data["result"]["resources"][0].pop("url")
     assert url.startswith(f"https://api.modellix.ai/results/{task_id}.mp4?")
     assert data == {
@@ -54,14 +54,14 @@ def test_a_film_has_the_resolution_asked_for_in_its_first_pictures_aspect(
     service = Service()
     content = {name: data_url(png(*pixels)) for name, pixels in pictures.items()} | {"resolution": resolution}
     task_id = service.handle(submit(content, f"/api/v1/minimax/{model}"), NOW).json()["data"]["task_id"]
-    resource = told(service, task_id, NOW + 10)["result"]["resources"][0]
+    resource = queried(service, task_id, NOW + 10)["result"]["resources"][0]
     assert (resource["width"], resource["height"]) == size
 
 
 def test_a_task_that_fails_says_why() -> None:
     service = Service(fail_rate=1)
     task_id = accepted(service)
-    assert told(service, task_id, NOW + 10) == {
+    assert queried(service, task_id, NOW + 10) == {
         "status": "failed",
         "task_id": task_id,
         "model_id": "minimax-hailuo-2.3-i2v",
@@ -71,14 +71,14 @@ def test_a_task_that_fails_says_why() -> None:
 
 def test_a_share_of_the_tasks_fails() -> None:
     service = Service(fail_rate=0.3, max_running=None, requests_per_minute=None)
-    states = [told(service, accepted(service), NOW + 10)["status"] for _ in range(1000)]
+    states = [queried(service, accepted(service), NOW + 10)["status"] for _ in range(1000)]
     assert 250 < states.count("failed") < 350
     assert set(states) == {"success", "failed"}
 
 
 def test_generation_times_keep_to_their_mean_and_spread() -> None:
     service = Service(generation_s=100, spread=0.2, max_running=None, requests_per_minute=None)
-    taken = [told(service, accepted(service), NOW + 200)["duration"] for _ in range(1000)]
+    taken = [queried(service, accepted(service), NOW + 200)["duration"] for _ in range(1000)]
     assert 80_000 <= min(taken) < 81_000
     assert 119_000 < max(taken) <= 120_000
     assert 99_000 < sum(taken) / 1000 < 101_000
@@ -87,7 +87,7 @@ def test_generation_times_keep_to_their_mean_and_spread() -> None:
 def test_a_task_is_forgotten_when_its_results_have_expired() -> None:
     service = Service(generation_s=10, spread=0, results_last_s=100)
     task_id = accepted(service)
-    assert told(service, task_id, NOW + 109.9)["status"] == "success"
+    assert queried(service, task_id, NOW + 109.9)["status"] == "success"
     assert refusal(service.handle(ask("GET", f"/api/v1/tasks/{task_id}"), NOW + 110)) == (404, "Resource not found")
 
 
@@ -108,8 +108,8 @@ def test_more_queries_do_not_change_how_long_tasks_take() -> None:
         for _ in range(5):
             ids.append(accepted(service))
             for _ in range(queries):
-                told(service, ids[-1], NOW)
-        return [told(service, task_id, NOW + 10)["duration"] for task_id in ids]
+                queried(service, ids[-1], NOW)
+        return [queried(service, task_id, NOW + 10)["duration"] for task_id in ids]
 
     assert durations(0) == durations(7)
 
@@ -125,5 +125,5 @@ def test_thousands_of_tasks_run_on_a_virtual_clock() -> None:
             ids.append(reply.json()["data"]["task_id"])
     assert service.ledger.most_running == service.running == 50
     assert (len(service.ledger.entries), service.ledger.posts) == (10, 5000 + service.ledger.statuses[Kind.SUBMIT, 429])
-    assert told(service, ids[-1], now)["status"] == "pending"
+    assert queried(service, ids[-1], now)["status"] == "pending"
     assert service.handle(ask("GET", f"/api/v1/tasks/{ids[0]}"), now).status == 404

@@ -10,7 +10,7 @@ import pytest
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind, Service, WebhookPost
 from hailuo_async.emulator.webhooks import is_loopback
 
-from ..support.emulated import NOW, START, ask, job, refusal, submit, told
+from ..support.emulated import NOW, START, ask, job, queried, refusal, submit
 
 HOOK = "https://hooks.example/modellix?token=5ECRET"
 
@@ -50,7 +50,7 @@ def test_the_end_of_a_task_is_announced_with_the_body_of_its_query() -> None:
         "X-Modellix-Delivery-ID": delivery_id,
         "X-Modellix-Retry-Count": "0",
     }
-    assert json.loads(post.body)["data"] == told(service, task_id, NOW + 10)
+    assert json.loads(post.body)["data"] == queried(service, task_id, NOW + 10)
     assert (service.next_webhook_at, service.take_webhooks(NOW + 99)) == (None, [])
 
 
@@ -147,7 +147,7 @@ def test_an_early_delivery_goes_before_the_answer_to_its_submit_about_a_task_tha
     task_id = reply.json()["data"]["task_id"]
     assert reply.preceded_by is not None
     assert reply.preceded_by.task_id == task_id
-    assert json.loads(reply.preceded_by.body)["data"]["status"] == told(service, task_id, NOW)["status"] == "success"
+    assert json.loads(reply.preceded_by.body)["data"]["status"] == queried(service, task_id, NOW)["status"] == "success"
     assert service.next_webhook_at is None
     service.settle_webhook(reply.preceded_by, 500, NOW)
     assert service.next_webhook_at == NOW + 1

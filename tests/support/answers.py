@@ -1,4 +1,4 @@
-"""Answers of the service, recorded in ``tests/answers``: from the seeds, and by the forms that API.md gives."""
+"""Answers of the service, recorded in ``tests/answers``: from the API reference, and in other documented forms."""
 
 from __future__ import annotations
 

@@ -44,7 +44,7 @@ def accepted(service: Service, now: float = NOW, **fields: object) -> str:
     return str(reply.json()["data"]["task_id"])
 
 
-def told(service: Service, task_id: str, now: float) -> dict[str, Any]:
+def queried(service: Service, task_id: str, now: float) -> dict[str, Any]:
     reply = service.handle(ask("GET", f"/api/v1/tasks/{task_id}"), now)
     assert reply.status == 200, reply.body
     data: dict[str, Any] = reply.json()["data"]

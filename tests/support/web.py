@@ -1,4 +1,4 @@
-"""The README's web handlers on real servers, and the visitors that come to them."""
+"""The example's web handlers on real servers, and the visitors that come to them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import io
 import itertools
 import os
 import re
-import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -28,11 +27,13 @@ from .running_emulator import credentials
 from .service import picture
 
 ROOT = Path(__file__).parents[2]
-#: What the README says of web handlers.
-SECTION = (ROOT / "README.md").read_text("utf-8").partition("\n## In a web handler\n")[2].partition("\n## ")[0]
-STUDIO, FASTAPI, AIOHTTP = re.findall(r"^```python\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
-UVICORN = [word for command in re.findall(r"`uvicorn (app:app [^`]+)`", SECTION) for word in shlex.split(command)]
-#: ``web.run_app`` as the block calls it, but for the address, which it prints.
+#: Whole programs, as a reader would copy them.
+EXAMPLES = ROOT / "tests" / "examples"
+STUDIO, FASTAPI, AIOHTTP = (
+    (EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("studio", "fastapi_app", "aiohttp_app")
+)
+UVICORN = ["app:app", "--timeout-graceful-shutdown", "3"]
+#: ``web.run_app`` as the program calls it, but for the address, which it prints.
 _RUN_AIOHTTP = """
 import runpy, socket
 from aiohttp import web
@@ -41,7 +42,7 @@ print(f"http://127.0.0.1:{line.getsockname()[1]}", flush=True)
 web.run_app = lambda app, port, **options: run_app(app, sock=line, access_log=None, print=None, **options)
 runpy.run_path("app.py", run_name="__main__")
 """
-#: Each app, and what serves it: the commands of the README, but for the port, which is a free one.
+#: Each app, and what serves it: but for the port, which is a free one.
 SERVERS: dict[str, tuple[str, Sequence[str]]] = {
     "fastapi": (FASTAPI, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
     "aiohttp": (AIOHTTP, ["-c", _RUN_AIOHTTP]),

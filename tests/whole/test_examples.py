@@ -1,0 +1,87 @@
+"""The programs in ``tests/examples``, run as a reader would run them. The web application has a file of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from hailuo_async.emulator import Emulator
+
+from ..support.programs import ROOT, put_pictures, run_program, run_tests
+from ..support.running_emulator import emulator_in_thread
+
+EXAMPLES = ROOT / "tests" / "examples"
+
+
+@pytest.fixture
+def service() -> Iterator[Emulator]:
+    with emulator_in_thread() as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return put_pictures(tmp_path)
+
+
+def run(name: str, folder: Path, service: Emulator) -> list[str]:
+    return run_program((EXAMPLES / f"{name}.py").read_text("utf-8"), folder, service)
+
+
+@pytest.mark.slow
+def test_the_errors_example_says_nothing_when_there_is_none(folder: Path, service: Emulator) -> None:
+    assert run("errors", folder, service) == []
+
+
+@pytest.mark.slow
+def test_the_errors_example_names_what_is_wrong_with_the_job(folder: Path, service: Emulator) -> None:
+    Image.new("RGB", (10, 10)).save(folder / "cat.jpg")
+    (line,) = run("errors", folder, service)
+    assert line.startswith("first_frame_image ")
+    assert "300 px" in line
+    assert service.ledger.posts == 0
+
+
+@pytest.mark.slow
+def test_the_errors_example_tells_of_a_lost_answer(folder: Path, service: Emulator) -> None:
+    service.next_fault("submit", "cut_after")
+    (line,) = run("errors", folder, service)
+    assert line.startswith("perhaps paid for, sent at 1")
+    assert (service.ledger.posts, service.ledger.submits_accepted) == (1, 1)
+
+
+@pytest.mark.slow
+def test_a_progress_bar(folder: Path, service: Emulator) -> None:
+    assert run("progress", folder, service)[-1].startswith("2 done, 0 of ")
+    assert sorted(path.name for path in (folder / "videos").iterdir()) == ["a.mp4", "b.mp4"]
+
+
+@pytest.mark.slow
+def test_a_hook_is_told_what_happens(folder: Path, service: Emulator) -> None:
+    accepted, ended = run("watch", folder, service)
+    ((task_id,),) = service.ledger.accepted.values()
+    assert (accepted, ended) == (f"cat is {task_id}", "cat ended: success")
+
+
+@pytest.mark.slow
+def test_an_instrumented_session_works_without_an_sdk(folder: Path, service: Emulator) -> None:
+    assert run("traced", folder, service) == []
+    assert service.ledger.submits_accepted == 1
+
+
+@pytest.mark.slow
+def test_the_example_of_tests_passes(folder: Path, service: Emulator) -> None:
+    tests = (EXAMPLES / "example_tests.py").read_text("utf-8")
+    said = run_tests(tests, folder, service)
+    assert f"{len(re.findall('^async def test_', tests, re.MULTILINE))} passed" in said
+    assert service.ledger.requests.total() == 0  # they had an emulator of their own
+
+
+@pytest.mark.slow
+def test_a_night_passes_in_seconds(folder: Path, service: Emulator) -> None:
+    assert run("night", folder, service) == ["200 videos in 1.7 hours"]
+    assert service.ledger.requests.total() == 0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,9 @@ except ModuleNotFoundError:
 
 from hailuo_async._cli.exit_codes import DONE, FAILED, USAGE, errors_told, leave
 from hailuo_async._cli.output import say, speaking, tell
+from hailuo_async.errors import ConfigError
 from hailuo_async.models import MODELS
+from hailuo_async.settings import JournalPlace, journal_place
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -58,6 +61,27 @@ class _Commands(click.Group):
 
 def _file(*, exists: bool = False) -> click.Path:
     return click.Path(exists=exists, dir_okay=False, path_type=Path)
+
+
+def _place(value: object) -> JournalPlace:
+    """A file that may not be there yet, or the DSN of a PostgreSQL database. A password is not told again."""
+    try:
+        place = journal_place(value)
+    except ConfigError as error:
+        raise click.BadParameter(error.rule) from None
+    return Path(os.fsdecode(_file().convert(place, None, None))) if isinstance(place, Path) else place
+
+
+def _known_place(value: object) -> JournalPlace:
+    """The same, for a file that is there."""
+    place = _place(value)
+    if isinstance(place, Path):
+        _file(exists=True).convert(place, None, None)
+    return place
+
+
+def _journal(help: str) -> Callable[[_Command], _Command]:
+    return click.option("--journal", metavar="FILE|DSN", type=_place, help=help)
 
 
 def _count(name: str, help: str) -> Callable[[_Command], _Command]:
@@ -110,7 +134,9 @@ def main(verbose: bool, debug: bool) -> None:
 @click.option("--fast-pretreatment", is_flag=True, flag_value=True, default=None, help="Optimize the prompt faster.")
 @click.option("--fit", is_flag=True, flag_value=True, default=None, help="Make a picture that breaks a rule obey it.")
 @click.option("--task-id", metavar="ID", help="Fetch the video of a task that was sent before, without paying again.")
-@click.option("--journal", metavar="FILE", type=_file(), help="Remember the job here: run again, it is not sent again.")
+@click.option(
+    "--journal", metavar="FILE|DSN", type=_place, help="Remember the job here: run again, it is not sent again."
+)
 @_key_file
 @_json
 def generate(
@@ -118,7 +144,7 @@ def generate(
     last: str | None,
     output: str | None,
     task_id: str | None,
-    journal: Path | None,
+    journal: JournalPlace | None,
     key_file: Path | None,
     is_json: bool,
     **options: Any,
@@ -149,7 +175,10 @@ def generate(
 @click.argument("jobs", type=click.Path(exists=True, path_type=Path))
 @_output
 @click.option(
-    "--journal", metavar="FILE", type=_file(), help=f"Remembers the jobs. [default: {_JOURNAL_NAME} in FOLDER]"
+    "--journal",
+    metavar="FILE|DSN",
+    type=_place,
+    help=f"Remembers the jobs. [default: {_JOURNAL_NAME} in FOLDER]",
 )
 @_max_running
 @_count("--max-jobs", "Pay for at most N, and do not ask.")
@@ -159,7 +188,7 @@ def generate(
 def batch(
     jobs: Path,
     output: Path,
-    journal: Path | None,
+    journal: JournalPlace | None,
     max_running: int | None,
     max_jobs: int | None,
     is_agreed: bool,
@@ -245,9 +274,9 @@ def demo(
 
 
 @main.command()
-@click.argument("journal", default=_OUTPUT / _JOURNAL_NAME, type=_file(exists=True))
+@click.argument("journal", default=_OUTPUT / _JOURNAL_NAME, type=_known_place)
 @_json
-def status(journal: Path, is_json: bool) -> NoReturn:
+def status(journal: JournalPlace, is_json: bool) -> NoReturn:
     """Tell how the jobs of a journal stand.
 
     Those that wait for your decision are named. Works beside a batch that runs. Without JOURNAL: videos/batch.db.
@@ -258,7 +287,7 @@ def status(journal: Path, is_json: bool) -> NoReturn:
 
 
 @main.command()
-@click.argument("journal", type=_file(exists=True))
+@click.argument("journal", type=_known_place)
 @click.argument("key")
 @click.option("--task-id", metavar="ID", help="The service did accept it, under this id: it is waited for.")
 @click.option("--resubmit", is_flag=True, help="It is sent again, and paid for a second time if it was accepted.")
@@ -266,7 +295,7 @@ def status(journal: Path, is_json: bool) -> NoReturn:
 @_yes
 @_json
 def resolve(
-    journal: Path, key: str, task_id: str | None, resubmit: bool, forget: bool, is_agreed: bool, is_json: bool
+    journal: JournalPlace, key: str, task_id: str | None, resubmit: bool, forget: bool, is_agreed: bool, is_json: bool
 ) -> None:
     """Decide on a job whose outcome is unknown.
 

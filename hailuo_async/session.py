@@ -32,7 +32,7 @@ from hailuo_async.errors import ImageError, JobError, SessionClosedError
 from hailuo_async.hooks import Hooks
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
-from hailuo_async.settings import OnUnknown, check_settings, count, optional_count, optional_seconds, seconds
+from hailuo_async.settings import Dsn, OnUnknown, check_settings, count, optional_count, optional_seconds, seconds
 
 #: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
 DEFAULT_MAX_QUEUED = 10_000
@@ -62,8 +62,9 @@ class AsyncSession:
         Seconds from a job's submit to its video, for jobs that are given none of their own. Without it a job waits as
         long as it takes to be sent, and its task for 24 hours: results are kept no longer (docs).
     ``journal``
-        A file (SQLite) that remembers every job, so that a batch that was killed can be run again and pays only for
-        what is missing. ``journal_prompts`` keeps the prompts there too; images and the key never are.
+        A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
+        remembers every job, so that a batch that was killed can be run again and pays only for what is missing.
+        ``journal_prompts`` keeps the prompts there too; images and the key never are.
     ``max_queued``
         At most so many jobs waiting for a slot; ``submit`` raises ``QueueFullError`` beyond it.
     ``max_jobs``
@@ -94,7 +95,7 @@ class AsyncSession:
         api_key: str | None = None,
         base_url: str | None = None,
         max_running: int | None = None,
-        journal: str | os.PathLike[str] | None = None,
+        journal: str | os.PathLike[str] | Dsn | None = None,
         timeout: float | None = None,
         max_queued: int = DEFAULT_MAX_QUEUED,
         max_jobs: int | None = None,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import attrs
 
@@ -105,13 +105,69 @@ def _on_unknown(field: str, value: object) -> OnUnknown:
     raise ConfigError(field=field, value=value, rule='must be "raise" or "resubmit"')
 
 
-def _optional_path(field: str, value: object) -> Path | None:
-    if value is None:
-        return None
+_DSN_SCHEMES = ("postgresql://", "postgres://")
+#: A host and its port, as libpq takes them: a name, an address, or the quoted directory of a socket.
+_DSN_HOST = re.compile(r"(?:[\w.%-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE | re.ASCII)
+
+
+@attrs.frozen(repr=False)
+class Dsn:
+    """Where a PostgreSQL database is. Neither ``str`` nor ``repr`` shows its password, wherever in the URL that is."""
+
+    url: str
+
+    def __str__(self) -> str:
+        parts = urlsplit(self.url)
+        user_info, at, hosts = parts.netloc.rpartition("@")
+        shown = [f"{name}={quote(value)}" for name, value in parse_qsl(parts.query) if "password" not in name]
+        query = f"?{'&'.join(shown)}" if shown else ""
+        return f"postgresql://{user_info.partition(':')[0]}{at}{hosts}{parts.path}{query}"
+
+    def __repr__(self) -> str:
+        return f"Dsn({str(self)!r})"
+
+    @property
+    def options(self) -> str:
+        """What the session asks of the server: ``-csearch_path=…`` says where the journal lies."""
+        return " ".join(value for name, value in parse_qsl(urlsplit(self.url).query) if name == "options")
+
+    def hide(self, text: str) -> str:
+        """``text`` without the password."""
+        parts = urlsplit(self.url)
+        secrets = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+        secrets += [value for name, value in parse_qsl(parts.query) if "password" in name]
+        for secret in {*secrets, *map(unquote, secrets)} - {""}:
+            text = text.replace(secret, "***")
+        return text
+
+
+JournalPlace: TypeAlias = Path | Dsn
+"""Where a journal lies: in a file, or in a database."""
+
+
+def journal_place(value: object) -> JournalPlace:
+    """The file or the database that ``value`` names. Raises ``ConfigError``, without a password in it."""
+    if isinstance(value, Dsn):
+        return value
+    if isinstance(value, str) and value.startswith(_DSN_SCHEMES):
+        return _dsn(value)
     path = os.fsdecode(value) if isinstance(value, str | os.PathLike) else ""
     if not path or "\0" in path:
-        raise ConfigError(field=field, value=value, rule="must be the path of a file, or None")
+        raise ConfigError(field="journal", value=value, rule="must be the path of a file, a PostgreSQL DSN, or None")
     return Path(path)
+
+
+def _dsn(value: str) -> Dsn:
+    # A password with an unquoted / ? # or @ ends up where other parts belong, and would be shown with them.
+    parts = re.fullmatch(r"\w+://(?:[^@/?#]*@)?([^@/?#]*)(?:/[^@/?#]*)?(?:\?[^#@]*)?", value)
+    if parts is None or not all(_DSN_HOST.fullmatch(host) for host in parts[1].split(",")) or not value.isprintable():
+        rule = "must be postgresql://user@host/database, with %XX for what means something in a URL, as / and @ do"
+        raise ConfigError(field="journal", value=_HIDDEN, rule=rule)
+    return Dsn(value)
+
+
+def _optional_place(field: str, value: object) -> JournalPlace | None:
+    return None if value is None else journal_place(value)
 
 
 def _flag(field: str, value: object) -> bool:
@@ -143,7 +199,7 @@ class Settings:
     max_jobs: int | None = _checked(optional_count)
     timeout: float | None = _checked(optional_seconds)
     poll_interval: tuple[float, float] = _checked(_interval)
-    journal: Path | None = _checked(_optional_path)
+    journal: JournalPlace | None = _checked(_optional_place)
     journal_prompts: bool = _checked(_flag)
     on_unknown: OnUnknown = _checked(_on_unknown)
     allow_private_network: bool = _checked(_flag)

@@ -15,6 +15,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
+from .support.postgres import Postgres
 
 
 @pytest.fixture(scope="session")
@@ -40,6 +41,14 @@ def nothing_blocks_the_loop() -> Iterator[None]:
     """
     with blockbuster_ctx("hailuo_async"):
         yield
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server, started for the first test that asks for it. Each test takes a schema of its own."""
+    server = Postgres.make()
+    yield server
+    server.remove()
 
 
 @pytest.fixture(autouse=True)

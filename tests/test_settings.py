@@ -16,6 +16,7 @@ from hailuo_async import AsyncSession, ConfigError
 from hailuo_async.settings import (
     API_KEY_VARIABLE,
     BASE_URL_VARIABLE,
+    Dsn,
     Settings,
     check_settings,
     is_this_machine,
@@ -270,7 +271,7 @@ def test_a_journal_is_the_path_of_a_file() -> None:
     assert check(journal=Path("a") / "batch.db").journal == Path("a/batch.db")
     assert check(journal=os.fsencode("a").decode()).journal == Path("a")
     for journal in ("", 5, b"batch.db", True, "a\0b"):
-        assert refused("journal", journal) == "must be the path of a file, or None"
+        assert refused("journal", journal) == "must be the path of a file, a PostgreSQL DSN, or None"
 
 
 def test_a_path_may_be_in_bytes_inside() -> None:
@@ -314,3 +315,40 @@ def test_a_client_session_is_aiohttps() -> None:
     not_one = aiohttp.ClientTimeout()
     found = problem(lambda: AsyncSession(api_key=KEY, client_session=not_one))  # type: ignore[arg-type]
     assert found == ("client_session", not_one, "must be an aiohttp.ClientSession")
+
+
+# --- A journal in a database ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("dsn", "shown"),
+    [
+        ("postgresql://team@db.example/films", "postgresql://team@db.example/films"),
+        ("postgres://team@db.example/films", "postgresql://team@db.example/films"),
+        ("postgresql://team:s3cret@db.example:5433/films", "postgresql://team@db.example:5433/films"),
+        ("postgresql://db.example/films?user=team&password=s3cret", "postgresql://db.example/films?user=team"),
+        ("postgresql://team:s3%2Fcret@a:1,b:2/films", "postgresql://team@a:1,b:2/films"),
+        ("postgresql:///films?host=/run/pg&sslpassword=s3cret", "postgresql:///films?host=/run/pg"),
+        ("postgresql://team:s3cret@[::1]:5433/films", "postgresql://team@[::1]:5433/films"),
+    ],
+)
+def test_a_dsn_is_shown_without_its_password(dsn: str, shown: str) -> None:
+    place = check(journal=dsn).journal
+    assert isinstance(place, Dsn)
+    assert (place.url, str(place), repr(place)) == (dsn, shown, f"Dsn({shown!r})")
+    assert place.hide(f"{dsn} s3/cret") == dsn.replace("s3cret", "***").replace("s3%2Fcret", "***") + (
+        " ***" if "%2F" in dsn else " s3/cret"
+    )
+
+
+@pytest.mark.parametrize("password", ["s3/cret", "s3?cret", "s3#cret", "s3@cret", "123/45", "123?4@5"])
+def test_a_password_that_breaks_a_dsn_is_hidden_in_what_is_said_of_it(password: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        check(journal=f"postgresql://team:{password}@db.example/films")
+    assert caught.value.field == "journal"
+    assert password not in str(caught.value)
+    assert "%XX" in caught.value.rule
+
+
+def test_a_path_that_looks_like_a_dsn_is_a_path() -> None:
+    assert check(journal=Path("postgresql:/x")).journal == Path("postgresql:/x")

@@ -25,6 +25,7 @@ from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFai
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.outcomes import Status
 from hailuo_async.session import AsyncSession
+from hailuo_async.settings import JournalPlace
 
 _INTERRUPTED = {
     JobResult.NOT_SENT: "nothing was sent",
@@ -54,7 +55,7 @@ def name_for(image: str) -> str:
     return source.stem if isinstance(source, Path) else file_name(Path(urlsplit(source).path).stem or "video", "")
 
 
-def choose_target(output: str | None, name: str, journal: Path | None) -> Path:
+def choose_target(output: str | None, name: str, journal: JournalPlace | None) -> Path:
     """The file for the video: ``output``, or a new one in it if that is a directory, or here if it is ``None``.
 
     Makes the directory. Raises ``click.UsageError`` for one that cannot be written to and for a file that is there,
@@ -80,7 +81,7 @@ class SingleVideo:
     asked: Job | str
     """The job, or the task's id."""
     target: Path
-    journal: Path | None
+    journal: JournalPlace | None
     is_interrupted: bool = attrs.field(default=False, init=False)
     _generation: Generation | None = attrs.field(default=None, init=False)
 

@@ -6,7 +6,6 @@ import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from pathlib import Path
 
 import click
 
@@ -16,12 +15,13 @@ from hailuo_async._cli.batch.lines import error_facts, reason
 from hailuo_async._cli.output import can_ask, json_line, say, tell
 from hailuo_async._io.journal import owner
 from hailuo_async.session import AsyncSession
+from hailuo_async.settings import JournalPlace
 
 #: A session wants a key. This one sends nothing.
 _NO_KEY = "none"
 
 
-def show(journal: Path, *, is_json: bool) -> int:
+def show(journal: JournalPlace, *, is_json: bool) -> int:
     """Tells how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``."""
     counts: Counter[JournalState] = Counter()
     doubtful: list[Record] = []
@@ -60,9 +60,9 @@ def _facts(record: Record, state: JournalState) -> dict[str, object]:
     }
 
 
-def _table(journal: Path, counts: Counter[JournalState], doubtful: Iterable[Record]) -> Iterator[str]:
+def _table(journal: JournalPlace, counts: Counter[JournalState], doubtful: Iterable[Record]) -> Iterator[str]:
     jobs = "job" if counts.total() == 1 else "jobs"
-    yield f"{click.format_filename(journal)}: {counts.total()} {jobs}"
+    yield f"{click.format_filename(str(journal))}: {counts.total()} {jobs}"
     yield from (f"{counts[state]:7} {state}" for state in JournalState if counts[state])
     for record in doubtful:
         sent = "" if record.sent_at is None else f"sent {datetime.fromtimestamp(record.sent_at):%Y-%m-%d %H:%M:%S}, "
@@ -73,7 +73,9 @@ def _table(journal: Path, counts: Counter[JournalState], doubtful: Iterable[Reco
         yield f"To decide: hailuo-async resolve {path} KEY --task-id ID | --resubmit | --forget"
 
 
-async def decide(journal: Path, key: str, *, resubmit: bool, task_id: str | None, forget: bool, is_json: bool) -> None:
+async def decide(
+    journal: JournalPlace, key: str, *, resubmit: bool, task_id: str | None, forget: bool, is_json: bool
+) -> None:
     """Decides what becomes of the job ``key``, and tells it. Raises ``JobError``, ``JournalError``, ``ConfigError``."""
     async with AsyncSession(api_key=_NO_KEY, journal=journal) as session:
         await session.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)

@@ -13,6 +13,9 @@ from hailuo_async._io.journal.records import Intent, Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import SubmissionUnknownError
 from hailuo_async.outcomes import Resource, Video
+from hailuo_async.settings import JournalPlace
+
+from .postgres import Postgres
 
 SECRET = "Signature=5ECRET"
 DAY_S = 86400.0
@@ -30,6 +33,28 @@ class Clock:
 
     def __call__(self) -> float:
         return self.time
+
+
+@attrs.define(slots=False)
+class ServerClock(Clock):
+    """The same for a server, whose clock is a row there."""
+
+    server: Postgres = attrs.field(kw_only=True)
+    schema: str = attrs.field(kw_only=True)
+
+    @property
+    def sql(self) -> str:
+        """How the server reads it."""
+        return f"(SELECT time FROM {self.schema}_clock.clock)"
+
+    def __attrs_post_init__(self) -> None:
+        clock = f"{self.schema}_clock"
+        self.server.run(f"CREATE SCHEMA {clock}", f"CREATE TABLE {clock}.clock AS SELECT {self.time}::float8 AS time")
+
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if name == "time" and "schema" in self.__dict__:
+            self.server.run(f"UPDATE {self.schema}_clock.clock SET time = {value}")
 
 
 def intent(key: str = "cat", fingerprint: str = "f1", prompt: str | None = None, **facts: object) -> Intent:
@@ -71,5 +96,9 @@ def in_doubt(table: JobTable, key: str = "cat") -> None:
     did(table, lambda it: it.unknown(key, SubmissionUnknownError(reason="cut", key=key, sent_at=999.0)))
 
 
-def files_of(path: Path) -> bytes:
-    return b"".join(part.read_bytes() for part in path.parent.iterdir())
+def everything_in(place: JournalPlace, server: Postgres | None = None) -> bytes:
+    """All that a journal keeps: in its files, or in the tables of its schema."""
+    if isinstance(place, Path):
+        return b"".join(part.read_bytes() for part in place.parent.iterdir())
+    assert server is not None
+    return server.contents(place.options.partition("=")[2])

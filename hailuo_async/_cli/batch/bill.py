@@ -12,7 +12,9 @@ from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.output import can_ask, say
 from hailuo_async._io.download.saved_file import is_saved_video
+from hailuo_async._io.journal.places import is_used
 from hailuo_async.jobs import Job
+from hailuo_async.settings import JournalPlace
 
 #: In these a job is sent when it is asked for again.
 SENT_AGAIN = (JournalState.INTENDED, JournalState.REFUSED)
@@ -40,9 +42,9 @@ class CostEstimate:
         return f"Jobs: {there}{before}{len(self.to_pay)} to pay for, which is {seconds} s of video."
 
 
-def read_records(journal: Path | None) -> dict[str, Record]:
+def read_records(journal: JournalPlace | None) -> dict[str, Record]:
     """What the journal knows, by the keys of the jobs. Raises ``JournalError`` for a file that is none."""
-    if journal is None or not journal.exists() or not journal.stat().st_size:
+    if journal is None or not is_used(journal):
         return {}
     with Journal.open(journal) as opened:
         return {record.identity: record for record in opened.records()}

@@ -22,6 +22,7 @@ from hailuo_async._cli.output import json_line, say, tell
 from hailuo_async._cli.targets import make_folder
 from hailuo_async.jobs import Job
 from hailuo_async.session import AsyncSession
+from hailuo_async.settings import JournalPlace
 
 #: A longer key does not push the column of what became of its job further to the right.
 _WIDEST_KEY = 40
@@ -58,7 +59,7 @@ class Assignment:
     jobs: Mapping[str, Job]
     targets: Mapping[str, Path]
     output: Path
-    journal: Path | None = None
+    journal: JournalPlace | None = None
     """Where the jobs are remembered; without it nothing is paid for."""
     unusable: tuple[Line, ...] = ()
     """What no job could be made of."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
 from hailuo_async._cli.batch.lines import JobResult, Line, reason
 from hailuo_async._cli.batch.tally import span
@@ -17,6 +16,7 @@ from hailuo_async.errors import (
     TaskExpiredError,
     TaskFailedError,
 )
+from hailuo_async.settings import JournalPlace
 
 #: Keys that are named for one reason; of the others their number is told.
 _NAMED = 8
@@ -35,7 +35,7 @@ _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
 
 def summary(
-    lines: Collection[Line], elapsed_s: float, stopped_by: HailuoError | None, journal: Path | None
+    lines: Collection[Line], elapsed_s: float, stopped_by: HailuoError | None, journal: JournalPlace | None
 ) -> Iterator[str]:
     """The lines of it. ``journal`` is where the jobs are remembered, if they are."""
     there = _of(JobResult.THERE, lines)

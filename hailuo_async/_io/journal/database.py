@@ -97,7 +97,7 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def notify(self, topic: str = ANYTHING) -> None:
-        """Tells other sessions, when the transaction that it is called in commits. Commits tell ``ANYTHING`` anyhow."""
+        """Tells other sessions when the transaction that it is called in commits. A file tells them of every commit."""
 
     @abc.abstractmethod
     def news(self) -> frozenset[str]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Self, TextIO
 
 import attrs
 
-from hailuo_async._io.journal import database, sqlite
+from hailuo_async._io.journal import database, places
 from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import JournalState, Record, export_text, record_from
+from hailuo_async.settings import Dsn, journal_place
 
 #: Records read at a time: a reader that thinks between them holds no version of the file meanwhile.
 _PAGE = 256
@@ -31,9 +31,12 @@ class Journal:
     _database: Database
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str]) -> Self:
-        """The journal at ``path``. Raises ``JournalError`` if there is none, or none that this version can read."""
-        return cls(sqlite.open_for_reading(Path(path)))
+    def open(cls, path: str | os.PathLike[str] | Dsn) -> Self:
+        """The journal at ``path``, which may be a PostgreSQL DSN.
+
+        Raises ``JournalError`` if there is none, or none that this version can read.
+        """
+        return cls(places.open_for_reading(journal_place(path)))
 
     def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:
         """Every job, in the order of their first asking; only those in that state, and of that key, if given.

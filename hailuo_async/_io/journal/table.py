@@ -23,12 +23,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import MappingProxyType
 
 import attrs
 
-from hailuo_async._io.journal import database, owner, sqlite
+from hailuo_async._io.journal import database, owner, places
 from hailuo_async._io.journal.records import (
     Claim,
     Intent,
@@ -52,6 +51,7 @@ from hailuo_async._io.journal.rows import (
 )
 from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError
 from hailuo_async.outcomes import Video
+from hailuo_async.settings import JournalPlace
 
 #: Results last 24 hours by the older documents and 7 days by the newer: the longer, where the service did not say.
 _LONGEST_RESULT_S = 7 * 24 * 3600.0
@@ -311,13 +311,22 @@ class JobTable(JobRows):
 
 
 def open_table(
-    path: Path, base_url: str, now: Callable[[], float], holder: str | None, lease_s: float, busy_timeout_s: float
+    place: JournalPlace,
+    base_url: str,
+    now: Callable[[], float],
+    holder: str | None,
+    lease_s: float,
+    busy_timeout_s: float,
 ) -> JobTable:
-    """The jobs in the journal at ``path``, made if there is none. Raises ``JournalError``."""
-    opened = sqlite.open_for_writing(path, base_url, now, busy_timeout_s)
+    """The jobs in the journal at ``place``, made if there is none. Raises ``JournalError``."""
+    opened = places.open_for_writing(place, base_url, now, busy_timeout_s)
     table = JobTable(opened, holder or owner.this_holder(), lease_s)
-    with database.told_in_words(opened), table.transaction():
-        table.wipe_expired()
+    try:
+        with database.told_in_words(opened), table.transaction():
+            table.wipe_expired()
+    except BaseException:
+        opened.close()
+        raise
     return table
 
 

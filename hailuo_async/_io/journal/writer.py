@@ -20,7 +20,6 @@ import functools
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, TypeAlias, cast
 
 import anyio.to_thread
@@ -31,6 +30,7 @@ from hailuo_async._io.journal.rows import Changed
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.outcomes import Video
+from hailuo_async.settings import Dsn, journal_place
 
 #: For how long a job stays with a session that has stopped renewing its leases.
 LEASE_S = 30.0
@@ -74,7 +74,7 @@ class JournalWriter:
     @classmethod
     async def open(
         cls,
-        path: str | os.PathLike[str],
+        place: str | os.PathLike[str] | Dsn,
         *,
         base_url: str,
         now: Callable[[], float],
@@ -82,14 +82,14 @@ class JournalWriter:
         lease_s: float = LEASE_S,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
     ) -> JournalWriter:
-        """The journal at ``path``, made if there is none.
+        """The journal at ``place``, a file or a PostgreSQL DSN, made if there is none.
 
         ``now`` tells Unix seconds and is called on another thread. ``holder`` names this session among those that share
         the file, and is made up if it is ``None``. Raises ``JournalError``, which says what to do, when the file cannot
         serve: then nothing may be sent. Cancelled, it leaves no thread and no open file.
         """
         thread = ThreadPoolExecutor(1, "hailuo-journal")
-        opening = thread.submit(open_table, Path(path), base_url, now, holder, lease_s, busy_timeout_s)
+        opening = thread.submit(open_table, journal_place(place), base_url, now, holder, lease_s, busy_timeout_s)
         try:
             table = await asyncio.wrap_future(opening)
         except BaseException:

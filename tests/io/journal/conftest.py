@@ -1,20 +1,29 @@
-"""One file, by two holders, on a clock that the test sets."""
+"""One journal, by two holders, on a clock that the test sets; in a file, and in a database."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeAlias
 
 import pytest
 
+from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.table import JobTable, open_table
+from hailuo_async.settings import Dsn, JournalPlace
 
-from ...support.ledgers import LEASE_S, Clock, Opener
+from ...support.ledgers import LEASE_S, Clock, Opener, ServerClock, everything_in
+from ...support.postgres import Postgres
+
+BASE_URL = "https://api.modellix.ai"
+
+Everything: TypeAlias = Callable[[], bytes]
 
 
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
+@pytest.fixture(params=["sqlite", "postgres"])
+def engine(request: pytest.FixtureRequest) -> str:
+    """Where the journal is."""
+    return str(request.param)
 
 
 @pytest.fixture
@@ -23,15 +32,49 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def opened(path: Path, clock: Clock) -> Iterator[Opener]:
-    ledgers: list[JobTable] = []
+def server(engine: str, request: pytest.FixtureRequest) -> Postgres | None:
+    return request.getfixturevalue("postgres") if engine == "postgres" else None
+
+
+@pytest.fixture
+def place(path: Path, server: Postgres | None) -> Iterator[JournalPlace]:
+    if server is None:
+        yield path
+        return
+    schema = server.new_schema()
+    yield Dsn(server.dsn(schema))
+    server.run(f"DROP SCHEMA IF EXISTS {schema} CASCADE", f"DROP SCHEMA IF EXISTS {schema}_clock CASCADE")
+
+
+@pytest.fixture
+def clock(place: JournalPlace, server: Postgres | None) -> Clock:
+    if server is None or isinstance(place, Path):
+        return Clock()
+    return ServerClock(server=server, schema=place.options.partition("=")[2])
+
+
+@pytest.fixture
+def everything(place: JournalPlace, server: Postgres | None) -> Everything:
+    """All that the journal keeps."""
+    return lambda: everything_in(place, server)
+
+
+@pytest.fixture
+def opened(place: JournalPlace, clock: Clock) -> Iterator[Opener]:
+    tables: list[JobTable] = []
 
     def open_as(holder: str) -> JobTable:
-        ledgers.append(open_table(path, "https://api.modellix.ai", clock, holder, LEASE_S, 0.2))
-        return ledgers[-1]
+        if isinstance(clock, ServerClock) and isinstance(place, Dsn):
+            table = JobTable(postgres_opening.open_for_writing(place, BASE_URL, clock.sql), holder, LEASE_S)
+            with table.transaction():
+                table.wipe_expired()
+        else:
+            table = open_table(place, BASE_URL, clock, holder, LEASE_S, 0.2)
+        tables.append(table)
+        return table
 
     yield open_as
-    for table in ledgers:
+    for table in tables:
         table.database.close()
 
 

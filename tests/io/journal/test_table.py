@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import attrs
 import pytest
 
@@ -28,13 +26,13 @@ from ...support.ledgers import (
     Opener,
     accepted,
     did,
-    files_of,
     in_doubt,
     intent,
     record_of,
     sent,
     video,
 )
+from .conftest import Everything
 
 
 def test_a_new_job_is_intended_and_ours_with_all_that_was_said_of_it(ours: JobTable, clock: Clock) -> None:
@@ -56,11 +54,11 @@ def test_a_new_job_is_intended_and_ours_with_all_that_was_said_of_it(ours: JobTa
     )
 
 
-def test_images_and_prompts_among_the_facts_are_not_kept(ours: JobTable, path: Path) -> None:
+def test_images_and_prompts_among_the_facts_are_not_kept(ours: JobTable, everything: Everything) -> None:
     facts = {"prompt": SECRET, "first_frame_image": SECRET, "last_frame_image": SECRET, "duration": 10}
     told = attrs.evolve(intent(), facts=facts)
     assert did(ours, lambda it: it.intend(told)).record.facts == {"duration": 10}
-    assert SECRET.encode() not in files_of(path)
+    assert SECRET.encode() not in everything()
 
 
 def test_a_job_goes_through_its_life_and_each_step_is_on_record(ours: JobTable, clock: Clock) -> None:

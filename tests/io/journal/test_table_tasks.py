@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,13 +27,13 @@ from ...support.ledgers import (
     Opener,
     accepted,
     did,
-    files_of,
     in_doubt,
     intent,
     record_of,
     sent,
     video,
 )
+from .conftest import Everything
 
 
 def test_a_task_submitted_elsewhere_is_adopted_under_its_own_name(
@@ -136,7 +135,9 @@ def test_a_doubtful_job_is_not_the_task_of_another(ours: JobTable) -> None:
 
 
 @pytest.mark.parametrize("end", ["unknown", "refused", "failed", "success", "intended"])
-def test_a_job_that_nobody_works_on_can_be_forgotten_with_its_urls(ours: JobTable, path: Path, end: str) -> None:
+def test_a_job_that_nobody_works_on_can_be_forgotten_with_its_urls(
+    ours: JobTable, everything: Everything, end: str
+) -> None:
     sent(ours)
     if end == "unknown":
         did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
@@ -152,7 +153,7 @@ def test_a_job_that_nobody_works_on_can_be_forgotten_with_its_urls(ours: JobTabl
     assert record_of(ours).state == end
     assert resolved(ours, forget=True) is None
     assert did(ours, lambda it: it.find("cat")) is None
-    assert SECRET.encode() not in files_of(path)
+    assert SECRET.encode() not in everything()
 
 
 @pytest.mark.parametrize(

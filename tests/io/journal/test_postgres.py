@@ -1,0 +1,240 @@
+"""A journal in a PostgreSQL database: what is refused when it is opened, and what it does when its server fails."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from hailuo_async import Journal
+from hailuo_async._io.journal import postgres as engine
+from hailuo_async._io.journal import postgres_opening
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async.errors import JournalError
+from hailuo_async.settings import Dsn
+
+from ...support.ledgers import LEASE_S, did, intent, record_of, sent
+from ...support.postgres import PASSWORD, QUOTED_PASSWORD, Postgres
+
+BASE_URL = "https://api.modellix.ai"
+
+
+@pytest.fixture
+def schema(postgres: Postgres) -> Iterator[str]:
+    name = postgres.new_schema()
+    yield name
+    postgres.run(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def opened(dsn: str, holder: str = "ours") -> JobTable:
+    return JobTable(postgres_opening.open_for_writing(Dsn(dsn), BASE_URL), holder, LEASE_S)
+
+
+def refusal(dsn: str, base_url: str = BASE_URL) -> str:
+    """Why a journal cannot be opened for writing."""
+    with pytest.raises(JournalError) as caught:
+        postgres_opening.open_for_writing(Dsn(dsn), base_url)
+    assert PASSWORD not in str(caught.value)
+    assert QUOTED_PASSWORD not in str(caught.value)
+    return caught.value.reason
+
+
+# --- What is refused --------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_host_is_named(postgres: Postgres) -> None:
+    dsn = f"postgresql://owner:{QUOTED_PASSWORD}@no-such-host.invalid/postgres"
+    assert refusal(dsn).startswith("its host is not known: look at the name in the DSN")
+
+
+def test_a_server_that_is_not_there_cannot_be_reached(postgres: Postgres) -> None:
+    assert refusal(postgres.tcp_dsn(port=1)).startswith("the server cannot be reached, or did not answer")
+
+
+def test_a_wrong_password_is_said_and_not_shown(postgres: Postgres) -> None:
+    reason = refusal(postgres.tcp_dsn("wr0ng-one"))
+    assert reason.startswith("the server does not let this user in: look at the user and its password")
+    assert "wr0ng-one" not in reason
+
+
+def test_a_password_opens_a_journal_and_stands_nowhere(postgres: Postgres, schema: str) -> None:
+    table = opened(postgres.tcp_dsn(schema=schema))
+    told = f"{table!r} {table.database.name} {table.database.explain(psycopg.OperationalError(PASSWORD))}"
+    table.close()
+    assert PASSWORD not in told
+    assert QUOTED_PASSWORD not in told
+
+
+def test_an_unknown_database_is_named(postgres: Postgres) -> None:
+    assert refusal(postgres.dsn(database="nowhere")).startswith("there is no such database: create it first")
+
+
+def test_a_user_without_the_right_to_create_is_told_what_to_grant(postgres: Postgres, schema: str) -> None:
+    user = f"{schema}_guest"
+    postgres.run(f"CREATE ROLE {user} LOGIN")
+    reason = refusal(postgres.dsn(schema).replace("owner@", f"{user}@"))
+    postgres.run(f"DROP ROLE {user}")
+    assert reason.startswith("this user may not do that: GRANT it CREATE on the database")
+
+
+def test_a_schema_that_was_made_for_a_user_without_that_right_is_enough(postgres: Postgres, schema: str) -> None:
+    user = f"{schema}_guest"
+    postgres.run(f"CREATE ROLE {user} LOGIN", f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
+    table = opened(postgres.dsn(schema).replace("owner@", f"{user}@"))
+    sent(table)
+    table.close()
+    postgres.run(f"DROP SCHEMA {schema} CASCADE", f"DROP ROLE {user}")
+
+
+def test_another_programs_schema_is_left_as_it_is(postgres: Postgres, schema: str) -> None:
+    postgres.run(f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.theirs (x int)")
+    assert refusal(postgres.dsn(schema)).startswith(f"its schema {schema} belongs to another program: name one")
+    assert postgres.run(f"SELECT tablename FROM pg_tables WHERE schemaname = '{schema}'") == [("theirs",)]
+
+
+def test_a_newer_schema_is_left_as_it_is(postgres: Postgres, schema: str) -> None:
+    opened(postgres.dsn(schema)).close()
+    postgres.run(f"UPDATE {schema}.hailuo_async SET version = 999")
+    reason = refusal(postgres.dsn(schema))
+    assert reason.startswith("a newer version of this library made it (schema 999, known up to ")
+
+
+def test_a_journal_of_another_service_is_refused(postgres: Postgres, schema: str) -> None:
+    opened(postgres.dsn(schema)).close()
+    reason = refusal(postgres.dsn(schema), "http://localhost:8000")
+    assert reason == f"it belongs to {BASE_URL}, and this session to http://localhost:8000: give each its own"
+
+
+def test_an_older_server_is_refused(postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "OLDEST_SERVER", 99)
+    assert refusal(postgres.dsn(schema)).endswith("and at least 99 is needed: upgrade it")
+
+
+def test_nothing_is_made_outside_the_schema(postgres: Postgres, schema: str) -> None:
+    def others() -> set[tuple[str, ...]]:
+        sql = f"SELECT schemaname, tablename FROM pg_tables WHERE schemaname <> '{schema}'"
+        return set(postgres.run(sql)) | set(postgres.run("SELECT nspname FROM pg_namespace"))
+
+    before = others()
+    opened(postgres.dsn(schema)).close()
+    assert others() - before == {(schema,)}
+
+
+def test_a_reader_of_a_schema_that_no_session_used_says_so(postgres: Postgres, schema: str) -> None:
+    with pytest.raises(JournalError, match=f"its schema {schema} is empty: no session has used it yet"):
+        Journal.open(postgres.dsn(schema))
+
+
+def test_other_tools_read_what_a_session_wrote_and_can_change_nothing(postgres: Postgres, schema: str) -> None:
+    table = opened(postgres.dsn(schema))
+    sent(table)
+    with Journal.open(postgres.dsn(schema)) as journal:
+        assert [(record.identity, record.state) for record in journal.records(state="sending")] == [("cat", "sending")]
+        assert journal.count()[record_of(table).state] == 1
+        with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            journal._database.execute("DELETE FROM job")
+    table.close()
+
+
+# --- What the session demands -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+def test_a_commit_that_returned_is_on_the_disk_whatever_the_server_would_do(
+    postgres: Postgres, schema: str, asked: str, given: str
+) -> None:
+    table = opened(postgres.dsn(schema) + f"%20-csynchronous_commit%3D{asked}")
+    told = table.database.execute("SELECT current_setting('synchronous_commit') AS level").fetchone()
+    table.close()
+    assert told["level"] == given
+
+
+def test_a_post_costs_one_round_trip_before_it_leaves(postgres: Postgres, schema: str) -> None:
+    table = opened(postgres.dsn(schema))
+    did(table, lambda it: it.intend(intent()))
+    waits: list[int] = []
+    with table.transaction():
+        may_send = table.sending("cat", 1.0)
+        assert isinstance(table.database, engine.PostgresDatabase)
+        waits.append(table.database._waited)
+    assert may_send
+    assert waits == [0]
+    table.close()
+
+
+# --- When the server fails --------------------------------------------------------------------------------------------
+
+
+def test_a_lost_connection_is_an_outage_and_the_next_transaction_makes_another(postgres: Postgres, schema: str) -> None:
+    table = opened(postgres.dsn(schema))
+    sent(table)
+    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    with pytest.raises(psycopg.Error) as caught:
+        did(table, lambda it: it.find("cat"))
+    assert table.database.is_outage(caught.value)
+    assert did(table, lambda it: it.find("cat")) is not None
+    table.close()
+
+
+def test_what_is_refused_inside_a_transaction_takes_all_of_it_back(postgres: Postgres, schema: str) -> None:
+    table = opened(postgres.dsn(schema))
+
+    def work(table: JobTable) -> None:
+        table.intend(intent())
+        table.database.execute("DELETE FROM nowhere")
+
+    with pytest.raises(psycopg.errors.UndefinedTable) as caught:
+        did(table, work)
+    assert not table.database.is_outage(caught.value)
+    assert did(table, lambda it: it.find("cat")) is None
+    table.close()
+
+
+def test_a_lock_that_another_holds_is_an_outage(postgres: Postgres, schema: str) -> None:
+    table = opened(postgres.dsn(schema))
+    did(table, lambda it: it.intend(intent()))
+    table.database.execute("SELECT set_config('lock_timeout', '20ms', false)")
+    with psycopg.connect(postgres.dsn(schema)) as other:
+        other.execute("SELECT * FROM job FOR UPDATE")
+        with pytest.raises(psycopg.errors.LockNotAvailable) as caught:
+            did(table, lambda it: it.sending("cat", 1.0))
+    assert table.database.is_outage(caught.value)
+    assert did(table, lambda it: it.sending("cat", 1.0))
+    table.close()
+
+
+@pytest.mark.slow
+def test_a_server_that_is_killed_and_started_again_has_all_that_was_committed(schema: str) -> None:
+    server = Postgres.make()
+    try:
+        table = opened(server.dsn(schema))
+        sent(table)
+        server.stop(signal.SIGQUIT)
+        with pytest.raises(psycopg.OperationalError) as caught:
+            did(table, lambda it: it.unsent("cat"))
+        assert table.database.is_outage(caught.value)
+        server.start()
+        assert record_of(table).state == "sending"
+        table.close()
+    finally:
+        server.remove()
+
+
+def test_topics_reach_those_who_listen_and_no_others(postgres: Postgres, schema: str) -> None:
+    ours, theirs = (opened(postgres.dsn(schema), name).database for name in ("ours", "theirs"))
+    assert isinstance(theirs, engine.PostgresDatabase)
+    theirs.listen("cat")
+    for database in (ours, theirs):
+        database.news()  # that it has just connected
+    for topic in ("cat", "dog"):
+        with ours.transaction():
+            ours.notify(topic)
+    theirs.execute("SELECT 1").fetchone()
+    assert theirs.news() == {"cat"}
+    assert theirs.news() == ours.news() == frozenset()
+    for database in (ours, theirs):
+        database.close()

@@ -132,7 +132,7 @@ class Settings:
     """How late the fault ``late`` makes a delivery."""
     faults: Faults = attrs.field(factory=Faults, validator=attrs.validators.instance_of(Faults))
     render: bool = attrs.field(default=False, on_setattr=attrs.setters.frozen)
-    """Whether the pictures of tasks are kept, to make films of."""
+    """Whether films are made of the tasks' pictures, which are kept for that. ``Emulator`` needs an extra for it."""
     video_size: int = attrs.field(default=4096, validator=_from(1))
     """Bytes of a film that is not rendered."""
     ledger_entries: int = attrs.field(default=100_000, validator=_from(0), on_setattr=attrs.setters.frozen)

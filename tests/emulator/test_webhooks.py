@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind, Service, WebhookPost
+from hailuo_async.emulator.faults import DELIVERY
 from hailuo_async.emulator.webhooks import is_loopback
 
 from ..support.emulated import NOW, START, ask, job, queried, refusal, submit
@@ -178,6 +182,7 @@ def test_a_delivery_out_of_order_comes_late_if_no_other_follows() -> None:
     assert len(service.take_webhooks(NOW + 70)) == 1
 
 
+@pytest.mark.slow
 def test_deliveries_are_lost_as_often_as_they_are_likely_to_be() -> None:
     service = service_of(faults=Faults(webhook=FaultRates(lost=0.5, doubled=0.1)), balance=1e6)
     for _ in range(1000):
@@ -209,3 +214,34 @@ def test_a_task_that_has_expired_is_not_announced() -> None:
 )
 def test_this_machine_is_known_by_its_name(url: str, is_local: bool) -> None:
     assert is_loopback(url) is is_local
+
+
+@pytest.mark.slow
+@given(
+    st.lists(st.tuples(st.integers(0, 50), st.sampled_from([None, *sorted(DELIVERY)])), max_size=30),
+    st.lists(st.integers(1, 20), min_size=1, max_size=10),
+)
+def test_every_delivery_that_is_not_lost_is_made_after_the_end_of_its_task(
+    tasks: list[tuple[int, Fault | None]], steps: list[int]
+) -> None:
+    service = service_of(webhook_late_s=30)
+    expected: Counter[str] = Counter()
+    ends, made, early = {}, Counter[str](), Counter[str]()
+    for at, fault in sorted(tasks, key=lambda task: task[0]):
+        if fault is not None:
+            service.next_fault("webhook", fault)
+        request = ask("POST", submit({}).path, job().body, Content_Type="application/json", X_Webhook_URL=HOOK)
+        reply = service.handle(request, NOW + at)
+        task_id = reply.json()["data"]["task_id"]
+        ends[task_id] = NOW + at + 10
+        expected[task_id] = {Fault.LOST: 0, Fault.EARLY: 0, Fault.DOUBLED: 2}.get(fault or Fault.CUT, 1)
+        early[task_id] += reply.preceded_by is not None
+        assert early[task_id] == (fault is Fault.EARLY)
+    now = NOW + 50
+    for step in [*steps, 100]:
+        now += step
+        for post in service.take_webhooks(now):
+            made[post.task_id] += 1
+            assert now >= ends[post.task_id]
+    assert +made == +expected
+    assert service.next_webhook_at is None

@@ -6,8 +6,9 @@ cropped at its centre to the nearest aspect ratio that is allowed, scaled until 
 enough (`MAX_PNG_PIXELS`), and otherwise a JPEG with its alpha laid on white. A JPEG that is too large steps down in
 quality, and then in size.
 
-Colours: 16 bits a channel become 8, a palette what it stands for, CMYK becomes RGB by Pillow's plain formula and
-without its profile. The profile of any other picture stays. All other metadata is left behind, places and names too.
+Colours: 16 bits a channel become 8, a palette the colours it stands for, a colour that stands for transparency alpha.
+CMYK becomes sRGB by its profile or, without one, RGB by Pillow's plain formula. The profile of any other picture stays,
+also where alpha is laid on white. All other metadata is left behind, places and names too.
 
 Bounds: a file of `MAX_FIT_BYTES`, a picture of `MAX_FIT_PIXELS`. Decoded it takes 4 bytes a pixel, and more while it is
 decoded and turned. Measured: 6 megapixels take 0.06 GB and 0.1 s; the largest that is allowed 0.7 GB as a JPEG, 1.1 GB
@@ -20,6 +21,7 @@ exception is a PIL image of the caller's own with damaged EXIF.
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -29,7 +31,20 @@ import attrs
 from hailuo_async._images.content import Label
 from hailuo_async._images.headers import exif_orientation
 from hailuo_async._images.limits import MAX_BYTES, check_decodable, cropped_size, enlarged_size, reduced_size
-from hailuo_async._images.pillow import FullError, eight_bit, for_png, opaque, saved, unusable, upright
+from hailuo_async._images.pillow import (
+    FullError,
+    bits_of,
+    eight_bit,
+    for_png,
+    is_keyed,
+    opaque,
+    orientation_of,
+    saved,
+    scaled_key,
+    turned,
+    unusable,
+    without_cmyk,
+)
 from hailuo_async._images.sanitize import Stripped, stripped
 from hailuo_async.errors import ImageError
 
@@ -41,9 +56,8 @@ MAX_PNG_PIXELS = 2**22
 #: Tried in this order; then the picture gets smaller.
 _QUALITIES = (95, 90, 85, 75, 60)
 
-_NAMES = {"WEBP": "WebP"}
-_EXIF = b"Exif\x00\x00"
-_TURNED = "turned upright, as its EXIF says"
+_NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}
+_SEVERAL = {"TIFF": "TIFF of several pictures", "HEIC": "HEIC of several pictures"}
 _MADE_SHALLOW = "16 bits a channel reduced to 8"
 
 
@@ -62,12 +76,22 @@ class _Fitting:
     image: Image
     changes: list[str] = attrs.field(factory=list)
 
-    def make_plain(self) -> None:
-        """L, LA, RGB or RGBA."""
-        mode = self.image.mode
-        self.image = eight_bit(for_png(self.image))
-        if mode == "CMYK":
-            self.changes.append("colours converted from CMYK to RGB")
+    def turn(self, orientation: int) -> None:
+        """Upright."""
+        image = turned(self.image, orientation)
+        if image is not self.image:
+            self.changes.append("turned upright, as its EXIF says")
+        self.image = image
+
+    def make_plain(self, bits: int) -> None:
+        """L, LA, RGB or RGBA, where the file had ``bits`` a channel."""
+        self.image, done = without_cmyk(self.image)
+        if done is not None:
+            self.changes.append(done)
+        self.image = scaled_key(for_png(self.image), bits)
+        if is_keyed(self.image):
+            self.changes.append("transparent colour turned into alpha")
+        self.image = eight_bit(self.image)
 
     def shape(self) -> None:
         """The shortest way to an allowed shape: the crop and the scaling are one step, without a copy between them."""
@@ -101,6 +125,8 @@ def fit_file(label: Label, data: bytes, limit: int = MAX_BYTES) -> Fitted:
     except ImageError:
         raise
     except ModuleNotFoundError as error:
+        if error.name == "pillow_heif":
+            raise label.error("a HEIC", "needs pillow-heif to be fitted: pip install pillow-heif") from error
         raise label.error("no Pillow", "needs Pillow to be fitted: pip install pillow") from error
     except Exception as error:  # Pillow raises whatever its decoders do
         raise unusable(label, error) from error
@@ -110,11 +136,12 @@ def fit_image(label: Label, image: Image, limit: int = MAX_BYTES) -> Fitted:
     """A picture of Pillow's as a file that obeys; otherwise like `fit_file`. The picture itself stays as it is."""
     check_decodable(label, *image.size)
     try:
-        fitting = _Fitting(upright(image))
-        if fitting.image is not image:
-            fitting.changes.append(_TURNED)
-        if image.mode.startswith("I"):
+        bits = bits_of(image)
+        fitting = _Fitting(image)
+        fitting.turn(orientation_of(image))
+        if image.mode.startswith("I") or bits == 16:
             fitting.changes.append(_MADE_SHALLOW)
+        fitting.make_plain(bits)
         return Fitted(_finish(label, fitting, limit, may_be_png=True), tuple(fitting.changes))
     except ImageError:
         raise
@@ -126,11 +153,12 @@ def _fit_file(label: Label, data: bytes, limit: int) -> Fitted:
     found = stripped(label, data)
     name = _NAMES.get(found.format, found.format)
     fitting = _Fitting(_decoded(label, found))
-    if found.is_animated:
-        fitting.changes.append(f"animated {name}: first picture only")
-    if found.is_deep:
+    if found.is_animated or getattr(fitting.image, "n_frames", 1) > 1:
+        fitting.changes.append(f"{_SEVERAL.get(name, f'animated {name}')}: first picture only")
+    if found.bits == 16:
         fitting.changes.append(_MADE_SHALLOW)
-    _turn(fitting, found.exif or fitting.image.info.get("exif", b""))
+    fitting.turn(exif_orientation(found.exif or fitting.image.info.get("exif") or b"") or 1)
+    fitting.make_plain(found.bits)
     fitted = _finish(label, fitting, limit, may_be_png=found.format != "JPEG")
     if not fitted.startswith(b"\x89PNG"):
         fitting.changes[-1] += f" from {_amount(len(data))} to {_amount(len(fitted))}"
@@ -150,38 +178,37 @@ def _decoded(label: Label, found: Stripped) -> Image:
 
 def _opened(found: Stripped) -> Image:
     """Read by its reader's name: ``Image.open`` asks every reader, and warns as a setting of the process says."""
-    from PIL import BmpImagePlugin, GifImagePlugin, JpegImagePlugin, PngImagePlugin, WebPImagePlugin
+    from PIL import (
+        AvifImagePlugin,
+        BmpImagePlugin,
+        GifImagePlugin,
+        JpegImagePlugin,
+        PngImagePlugin,
+        TiffImagePlugin,
+        WebPImagePlugin,
+    )
 
     readers: dict[str, Callable[[io.BytesIO], Image]] = {
+        "AVIF": AvifImagePlugin.AvifImageFile,
         "BMP": BmpImagePlugin.BmpImageFile,
         "GIF": GifImagePlugin.GifImageFile,
         "JPEG": JpegImagePlugin.JpegImageFile,
+        "HEIF": _heif_reader,
         "PNG": PngImagePlugin.PngImageFile,
+        "TIFF": TiffImagePlugin.TiffImageFile,
         "WEBP": WebPImagePlugin.WebPImageFile,
     }
     return readers[found.format](io.BytesIO(found.data))
 
 
-def _turn(fitting: _Fitting, exif: bytes) -> None:
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    turn = turns.get(exif_orientation(exif if exif.startswith(_EXIF) else _EXIF + exif) or 1)
-    if turn is not None:
-        fitting.image = fitting.image.transpose(turn)
-        fitting.changes.append(_TURNED)
+def _heif_reader(file: io.BytesIO) -> Image:
+    """Pillow's plugin, which applies the turns of the container itself."""
+    plugin = importlib.import_module("pillow_heif")  # by name: type checkers need not have it
+    image: Image = plugin.HeifImageFile(file)
+    return image
 
 
 def _finish(label: Label, fitting: _Fitting, limit: int, *, may_be_png: bool) -> bytes:
-    fitting.make_plain()
     fitting.shape()
     width, height = fitting.image.size
     if may_be_png and width * height <= MAX_PNG_PIXELS:

@@ -11,13 +11,15 @@ What that leaves open was decided so:
 - The two aspect ratios themselves are allowed, 300 px are not. Comparisons are of whole numbers, without rounding.
 - More than 2**28 pixels (16384 x 16384) are refused. The service names no limit, but this is above any camera's
   picture of 20 MB, and what declares more is a decompression bomb.
-- Formats count, colour does not: CMYK JPEG, 16-bit and palette PNG, alpha, arithmetic coding all pass.
+- Formats count, colour does not: CMYK JPEG, 16-bit and palette PNG, alpha, arithmetic coding all pass. A JPEG that
+  common decoders cannot read (lossless, hierarchical, 12 bits) is refused: it would be paid for in vain.
 - An animated PNG passes: by design each reader of PNG sees its still default image. An animated WebP does not pass:
   it has no such image, and a decoder of still WebP refuses it.
 - Bytes after a picture's end pass; a picture whose end is missing does not. ``headers`` tells how that is known.
 - A PIL image is sent as a PNG, without loss, if that stays under 20 MB, and otherwise as a JPEG of quality 95, its
   alpha laid on white. Its EXIF orientation is applied, as it is when the same photo is given as a file.
-- Fitting is for JPEG, PNG, WebP, GIF and BMP of at most 100 MB and 2**26 pixels (8192 x 8192); ``fit`` tells how.
+- Fitting is for JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC (with pillow-heif) of at most 100 MB and 2**26 pixels
+  (8192 x 8192); ``fit`` tells how.
 """
 
 from __future__ import annotations

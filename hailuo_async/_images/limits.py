@@ -1,4 +1,4 @@
-"""What the service says of an image, as numbers and as checks. `images` tells how they are to be read."""
+"""What the service says of an image, as numbers and as checks. ``frame`` tells how they are to be read."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from hailuo_async._images.content import Label
 MAX_BYTES = 20_000_000
 #: "short side >300px" in both seeds.
 MIN_SHORT_SIDE = 300
-#: Ours, see `images`.
+#: Ours, see ``frame``.
 MAX_PIXELS = 2**28
 #: Ours, of a picture that has to be decoded to be fitted: any camera's up to 60 megapixels, and 256 MB once decoded.
 MAX_FIT_PIXELS = 2**26
 #: Ours, of a colour profile that is sent with a picture of Pillow's. Those of cameras and screens have 0.5 to 4 kB.
 MAX_PROFILE_BYTES = 2**20
+#: Ours, of a profile that CMYK is converted by. Those of printing presses have 0.5 to 3 MB.
+MAX_CMYK_PROFILE_BYTES = 2**23
 #: Ours, of a file that is read whole to be fitted.
 MAX_FIT_BYTES = 100_000_000
 

@@ -1,4 +1,7 @@
-"""A picture of Pillow's as the bytes of a file. Pillow is imported only here, and only once the caller has."""
+"""A picture of Pillow's as the bytes of a file. Pillow is imported only here, and only once the caller has.
+
+Everything here works on a picture that no other thread is in (``exclusive``), and leaves the caller's own as it is.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import io
 from typing import TYPE_CHECKING, Any
 
 from hailuo_async._images.content import Label
-from hailuo_async._images.limits import MAX_PROFILE_BYTES
+from hailuo_async._images.headers import exif_orientation
+from hailuo_async._images.limits import MAX_CMYK_PROFILE_BYTES, MAX_PROFILE_BYTES
 from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
@@ -17,7 +21,7 @@ _JPEG_QUALITY = 95
 
 #: What PNG holds as it is.
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
-#: What the others become on the way there; RGB where nothing is said (CMYK, YCbCr, LAB, HSV, RGBX). ``I`` and ``F``
+#: What the others become on the way there; RGB where nothing is said (YCbCr, LAB, HSV, RGBX). ``I`` and ``F``
 #: have no range of their own: they are taken to hold 16-bit and 8-bit values, as Pillow itself takes them.
 _CONVERSIONS = {
     "La": ("LA",),
@@ -29,6 +33,10 @@ _CONVERSIONS = {
     "I;16N": ("I", "I;16"),
     "F": ("L",),
 }
+#: The modes in which one colour may stand for transparency. Of a palette, Pillow knows how to make alpha of it.
+_KEYED_MODES = frozenset({"1", "L", "I;16", "RGB"})
+#: The colour space that a profile must be of to go with a mode, as bytes 16 to 20 of a profile say it.
+_SPACES = {"1": b"GRAY", "L": b"GRAY", "LA": b"GRAY", "I;16": b"GRAY", "P": b"RGB ", "RGB": b"RGB ", "RGBA": b"RGB "}
 
 
 class FullError(Exception):
@@ -54,7 +62,8 @@ def encoded(label: Label, image: Image, limit: int) -> bytes:
     Raises `ImageError` if the JPEG is too large as well, or Pillow cannot read or write the picture.
     """
     try:
-        lossless = for_png(upright(image))
+        bits = bits_of(image)
+        lossless = scaled_key(for_png(without_cmyk(turned(image, orientation_of(image)))[0]), bits)
         try:
             return saved(lossless, limit, "PNG")
         except FullError:
@@ -74,19 +83,73 @@ def saved(image: Image, limit: int, format_name: str, **options: Any) -> bytes:
     """``image`` as a file, with its colour profile and no other words. `FullError` at ``limit`` bytes."""
     buffer = _Bounded(limit)
     profile = image.info.get("icc_profile")
-    if profile and len(profile) > MAX_PROFILE_BYTES:
+    if profile and (len(profile) > MAX_PROFILE_BYTES or _is_of_other_space(profile, image.mode)):
         profile = None
     image.save(buffer, format_name, icc_profile=profile, **options)
     return buffer.getvalue()
 
 
-def upright(image: Image) -> Image:
-    """``image`` as its EXIF orientation means it; itself, not a copy, where that is as it lies."""
-    from PIL import ImageOps
+def _is_of_other_space(profile: bytes, mode: str) -> bool:
+    """Whether the profile is for other colours than the mode's: readers refuse it, or show wrong ones."""
+    space = profile[16:20]
+    return space in (b"GRAY", b"RGB ", b"CMYK") and space != _SPACES.get(mode)
 
-    if image.getexif().get(_EXIF_ORIENTATION, 1) == 1:
-        return image
-    return ImageOps.exif_transpose(image)
+
+def orientation_of(image: Image) -> int:
+    """The EXIF orientation of ``image``, which is decoded here: some formats are turned, and say so, only then.
+
+    Pillow also believes XMP and ImageMagick's text. Those of a file are not heeded (``headers``), so not here either.
+    """
+    image.load()
+    found = image.getexif().get(_EXIF_ORIENTATION, 1)
+    is_hearsay = any(name in image.info for name in ("xmp", "XML:com.adobe.xmp", "Raw profile type exif"))
+    if is_hearsay and exif_orientation(image.info.get("exif") or b"") is None:
+        return 1
+    return found if isinstance(found, int) else 1
+
+
+def turned(image: Image, orientation: int) -> Image:
+    """``image`` as its EXIF orientation means it; itself, not a copy, where that is as it lies."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    return image.transpose(turns[orientation]) if orientation in turns else image
+
+
+def without_cmyk(image: Image) -> tuple[Image, str | None]:
+    """``image`` in RGB if it was in CMYK, and what was done: by its profile, or by Pillow's plain formula."""
+    if image.mode != "CMYK":
+        return image, None
+    profile = image.info.get("icc_profile") or b""
+    if profile[16:20] == b"CMYK" and len(profile) <= MAX_CMYK_PROFILE_BYTES:
+        converted = _by_profile(image, profile)
+        if converted is not None:
+            return converted, "colours converted from CMYK to RGB by its profile"
+    converted = image.convert("RGB")
+    converted.info.pop("icc_profile", None)
+    return converted, "colours converted from CMYK to RGB"
+
+
+def _by_profile(image: Image, profile: bytes) -> Image | None:
+    """``image`` in sRGB, which is what a picture without a profile is taken for. ``None`` for a damaged profile."""
+    from PIL import ImageCms
+
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    except (ImageCms.PyCMSError, OSError, ImportError):  # ImportError: this Pillow was built without littlecms
+        return None
+    if converted is not None:
+        converted.info.pop("icc_profile", None)
+    return converted
 
 
 def for_png(image: Image) -> Image:
@@ -99,8 +162,39 @@ def for_png(image: Image) -> Image:
     return image
 
 
+def bits_of(image: Image) -> int:
+    """Bits a channel in the PNG that ``image`` was opened from, as far as Pillow tells. Ask before it is decoded."""
+    for tile in getattr(image, "tile", ()):
+        raw = tile[3] if isinstance(tile[3], str) else ""
+        return {"L;2": 2, "L;4": 4, "RGB;16B": 16}.get(raw, 8)
+    return 8
+
+
+def is_keyed(image: Image) -> bool:
+    """Whether one colour of ``image`` stands for transparency, and alpha can be made of it."""
+    return image.mode in _KEYED_MODES and "transparency" in image.info
+
+
+def scaled_key(image: Image, bits: int) -> Image:
+    """``image`` with the colour that stands for transparency as its pixels have it, where the file had ``bits``.
+
+    Pillow scales the pixels to 8 bits and leaves that colour as it stood: it would match no pixel, or a wrong one.
+    """
+    if bits == 8 or not is_keyed(image) or image.mode not in ("L", "RGB"):
+        return image
+    key = image.info["transparency"]
+    image = image.copy()
+    if isinstance(key, tuple):  # 16 bits: Pillow keeps the high byte alone, so the nearest colours match as well
+        image.info["transparency"] = tuple(value >> 8 for value in key)
+    else:
+        image.info["transparency"] = key * 255 // (2**bits - 1)
+    return image
+
+
 def eight_bit(image: Image) -> Image:
     """``image``, of a mode that PNG has, as L, LA, RGB or RGBA, which can be scaled; itself where it is one."""
+    if is_keyed(image):
+        return _with_alpha(image)
     if image.mode == "I;16":
         return _without_low_bytes(image)
     if image.has_transparency_data and image.mode != "LA":
@@ -109,16 +203,40 @@ def eight_bit(image: Image) -> Image:
     return image if mode == image.mode else image.convert(mode)
 
 
-def opaque(image: Image) -> Image:
-    """``image`` without alpha, which JPEG does not have: laid on white."""
+def _with_alpha(image: Image) -> Image:
+    """Alpha in place of the colour that stands for transparency. Grey stays grey, as its profile wants it."""
     from PIL import Image as images
 
+    if image.mode == "RGB":
+        return image.convert("RGBA")
+    key = image.info["transparency"]
     if image.mode == "I;16":
-        return _without_low_bytes(image)
-    if not image.has_transparency_data:
-        return image if image.mode in ("L", "RGB") else image.convert("RGB")
+        grey, mask = _without_low_bytes(image), image.convert("I").point(_all_but(key, 2**16), "L")
+    else:
+        grey = image.convert("L")
+        mask = grey.point(_all_but(key * 255 if image.mode == "1" else key, 2**8))
+    merged = images.merge("LA", (grey, mask))
+    merged.info = {name: value for name, value in image.info.items() if name != "transparency"}
+    return merged
+
+
+def _all_but(key: int, count: int) -> list[int]:
+    table = [255] * count
+    table[min(key, count - 1)] = 0
+    return table
+
+
+def opaque(image: Image) -> Image:
+    """``image``, of a mode that PNG has, without alpha, which JPEG does not have: laid on white, in its own colours."""
+    from PIL import Image as images
+
+    image = eight_bit(image)
+    if image.mode in ("L", "RGB"):
+        return image
     white = images.new("RGBA", image.size, "white")
-    return images.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    laid = images.alpha_composite(white, image.convert("RGBA")).convert("L" if image.mode == "LA" else "RGB")
+    laid.info = dict(image.info)  # with the profile: the colours are still of its space
+    return laid
 
 
 def _without_low_bytes(image: Image) -> Image:

@@ -8,13 +8,13 @@ needed later is kept: the colour profile, and of the EXIF only the block itself,
 
 - JPEG, PNG, WebP: as ``headers`` reads them, with the same refusals. An animated WebP is one, too.
 - GIF: the first picture. BMP: as it is, but without run lengths: Pillow's decoder lets 4 bytes ask for gigabytes.
-- TIFF, AVIF, HEIC and the rest are refused. Pillow's reader of TIFF warns at many places and reads a directory of any
-  kind; the others cannot be bounded before they are opened. Who trusts such a file opens it, and gives the PIL image.
+- TIFF: the first picture, with a directory that holds only what it needs (``tiff``).
+- AVIF and HEIC: as they are. Their decoders read no pixels before the size is known, and bound what they hold: up to
+  2**28 pixels in AVIF whose inside is larger than it declares.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
 import struct
 import zlib
@@ -23,15 +23,23 @@ from collections.abc import Callable, Iterator
 import attrs
 
 from hailuo_async._images.content import BytesContent, Label, Reader
-from hailuo_async._images.headers import WELL_FORMED, WHOLE, format_error, jpeg_segments, read_header
+from hailuo_async._images.headers import (
+    EXIF_MARK,
+    WELL_FORMED,
+    WHOLE,
+    format_error,
+    format_name,
+    jpeg_segments,
+    read_header,
+)
 from hailuo_async._images.limits import MAX_PROFILE_BYTES, check_decodable
+from hailuo_async._images.tiff import strip_tiff
 
 #: Progressive JPEGs have about ten.
 MAX_SCANS = 100
 #: Chunks of a PNG, blocks of a GIF: those of 100 MB in the usual lengths are well below it.
 _MAX_STEPS = 2**20
 
-_EXIF = b"Exif\x00\x00"
 _PROFILE = b"ICC_PROFILE\x00"
 _PNG_KEPT = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 #: Every marker that a length follows, and the end: no stuffed zero, no restart, no padding.
@@ -48,10 +56,10 @@ class Stripped:
     format: str
     data: bytes = attrs.field(repr=False)
     exif: bytes | None = attrs.field(default=None, repr=False)
-    """The block of a JPEG. Those of PNG and WebP harm nobody, and stand where Pillow finds them."""
+    """The block of a JPEG or a TIFF. Those of other formats harm nobody, and stand where Pillow finds them."""
     is_animated: bool = False
-    is_deep: bool = False
-    """Whether a PNG has 16 bits a channel, of which Pillow may read 8."""
+    bits: int = 8
+    """Bits a channel of a PNG or a TIFF. Of 16, Pillow may read 8."""
 
 
 def stripped(label: Label, data: bytes) -> Stripped:
@@ -60,6 +68,8 @@ def stripped(label: Label, data: bytes) -> Stripped:
         for magic, strip in _STRIPPERS.items():
             if data.startswith(magic):
                 return strip(reader, data)
+        if format_name(data[:64]) in ("an AVIF", "a HEIC"):
+            return Stripped("AVIF" if format_name(data[:64]) == "an AVIF" else "HEIF", data)
         raise format_error(reader)
 
 
@@ -67,9 +77,12 @@ def _jpeg(reader: Reader, data: bytes) -> Stripped:
     read_header(reader)
     kept, end = [data[:2]], 2
     exif: bytes | None = None
-    for code, body, length in itertools.takewhile(lambda found: found[0] != _JPEG_SCAN, jpeg_segments(reader)):
+    for code, body, length in jpeg_segments(reader):
         start, end = body - 4, body + length
-        if code == 0xE1 and exif is None and data.startswith(_EXIF, body):
+        if code == _JPEG_SCAN:
+            end = start  # without the stray bytes before it
+            break
+        if code == 0xE1 and exif is None and data.startswith(EXIF_MARK, body):
             exif = data[body:end]
         elif _is_kept(code, data[body:end]):
             kept.append(data[start:end])
@@ -110,7 +123,7 @@ def _png(reader: Reader, data: bytes) -> Stripped:
         if kind in _PNG_KEPT or kind == b"eXIf" or (kind == b"iCCP" and _is_modest(data[offset + 8 : end - 4])):
             kept.append(data[offset:end])
         if kind == b"IEND":
-            return Stripped("PNG", b"".join(kept), is_deep=data[24] == 16)
+            return Stripped("PNG", b"".join(kept), bits=data[24])
         offset = end
     raise reader.label.error(f"a PNG of more than {_MAX_STEPS} chunks", WELL_FORMED)
 
@@ -202,10 +215,17 @@ def _bmp(reader: Reader, data: bytes) -> Stripped:
     return Stripped("BMP", data)
 
 
+def _tiff(reader: Reader, data: bytes) -> Stripped:
+    found = strip_tiff(reader.label, data)
+    return Stripped("TIFF", found.data, exif=data, is_animated=found.has_more, bits=found.bits)
+
+
 _STRIPPERS: dict[bytes, Callable[[Reader, bytes], Stripped]] = {
     b"\xff\xd8\xff": _jpeg,
     b"\x89PNG\r\n\x1a\n": _png,
     b"RIFF": _webp,
     b"GIF8": _gif,
     b"BM": _bmp,
+    b"II*\x00": _tiff,
+    b"MM\x00*": _tiff,
 }

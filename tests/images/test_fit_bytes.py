@@ -53,7 +53,7 @@ def test_a_png_keeps_its_colours_and_its_alpha(source: Image.Image, mode: str, c
 
 @pytest.mark.parametrize(
     ("mode", "transparency", "expected"),
-    [("L", 0, [0, 0, 0, 0]), ("RGB", (0, 0, 0), [0, 0, 0, 0]), ("P", b"\x00", [0, 0, 0, 0]), ("I;16", 0, [0])],
+    [("L", 0, [0, 0]), ("RGB", (0, 0, 0), [0, 0, 0, 0]), ("P", b"\x00", [0, 0, 0, 0]), ("I;16", 0, [0, 0])],
 )
 def test_a_colour_that_stands_for_transparency_becomes_alpha(mode: str, transparency: Any, expected: list[int]) -> None:
     image, _ = fitted(written(plain(200, 200, mode), transparency=transparency))
@@ -61,7 +61,7 @@ def test_a_colour_that_stands_for_transparency_becomes_alpha(mode: str, transpar
     assert image.info.get("transparency") is None
 
 
-def test_cmyk_becomes_rgb_without_its_profile() -> None:
+def test_cmyk_with_a_profile_of_other_colours_becomes_rgb_without_it() -> None:
     data = written(plain(200, 200, "CMYK", (255, 0, 0, 0)), "JPEG", icc_profile=PROFILE, quality=95)
     image, changes = fitted(data)
     assert (image.mode, image.info.get("icc_profile")) == ("RGB", None)

@@ -76,10 +76,10 @@ def test_a_png_that_is_too_large_becomes_a_jpeg(mode: str, expected: str) -> Non
     ("image", "pixel"),
     [
         (Image.new("RGBA", (400, 500), (200, 0, 0, 0)), (255, 255, 255)),
-        (Image.new("LA", (400, 500), (0, 0)), (255, 255, 255)),
+        (Image.new("LA", (400, 500), (0, 0)), 255),
         (Image.new("RGBA", (400, 500), (0, 0, 0, 128)), (127, 127, 127)),
         (Image.new("P", (400, 500)), (0, 0, 0)),
-        (Image.new("1", (400, 500), 1), (255, 255, 255)),
+        (Image.new("1", (400, 500), 1), 255),
         (Image.new("L", (400, 500), 77), 77),
         (Image.new("I;16", (400, 500), 0x8000), 0x80),
     ],

@@ -136,7 +136,7 @@ def test_of_a_jpeg_only_the_picture_is_kept() -> None:
 
 REFUSED = {
     "nothing known": (b"something else entirely", "no image format known here", FORMAT),
-    "tiff": (written("TIFF"), "a TIFF", FORMAT),
+    "jpeg 2000": (written("JPEG2000"), "a JPEG 2000", FORMAT),
     "riff of sounds": (b"RIFF\x04\0\0\0WAVE" + bytes(99), "no image format known here", FORMAT),
     "jpeg without its end": (written("JPEG")[:-2], "a JPEG without its end", WHOLE),
     "jpeg whose end is a thumbnail's": (
@@ -260,6 +260,11 @@ SEEDS = [
     moving("GIF"),
     written("BMP"),
     written("BMP", mode="P"),
+    written("TIFF"),
+    written("TIFF", compression="tiff_lzw"),
+    written("TIFF", mode="P", compression="tiff_adobe_deflate"),
+    written("TIFF", compression="jpeg"),
+    written("AVIF"),
 ]
 
 

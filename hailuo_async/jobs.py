@@ -22,11 +22,10 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
 import attrs
 
 from hailuo_async._images.source import ImageSource, check_source
+from hailuo_async.contract import CAMERA_COMMANDS, MAX_PROMPT_CHARACTERS
 from hailuo_async.errors import JobError, UnknownCommandWarning, shown
-from hailuo_async.models import CAMERA_COMMANDS, Model, find_model
+from hailuo_async.models import Model, find_model
 
-#: Both seeds: "Required string length: 1 - 2000".
-MAX_PROMPT_CHARACTERS = 2000
 #: A key stands in file names, logs and the journal.
 MAX_KEY_CHARACTERS = 200
 
@@ -157,7 +156,7 @@ class ImageToVideo(_Job):
 
     Options that are not set are not sent: the service's defaults hold. ``attrs.evolve`` makes a job from another.
 
-    Raises ``JobError`` naming the field, the value and the rule (seed: hailuo-2.3-i2v; the other models: docs). Warns
+    Raises ``JobError`` naming the field, the value and the rule. Warns
     with ``UnknownCommandWarning`` of a bracket that is no camera command.
     """
 
@@ -208,7 +207,7 @@ class FirstLastFrameToVideo(_Job):
     both images) and ``model`` are as in ``ImageToVideo``; 512P is never possible, and there is no
     ``fast_pretreatment``.
 
-    Raises ``JobError`` naming the field, the value and the rule (seed: hailuo-02-fl2v). Warns with
+    Raises ``JobError`` naming the field, the value and the rule. Warns with
     ``UnknownCommandWarning`` of a bracket that is no camera command.
     """
 

@@ -11,28 +11,8 @@ from types import MappingProxyType
 
 import attrs
 
+from hailuo_async.contract import CAMERA_COMMANDS as CAMERA_COMMANDS
 from hailuo_async.errors import JobError
-
-#: The fifteen camera commands, as a prompt spells them in brackets (both seeds). Any other is read as plain words.
-CAMERA_COMMANDS = frozenset(
-    {
-        "Truck left",
-        "Truck right",
-        "Pan left",
-        "Pan right",
-        "Push in",
-        "Pull out",
-        "Pedestal up",
-        "Pedestal down",
-        "Tilt up",
-        "Tilt down",
-        "Zoom in",
-        "Zoom out",
-        "Shake",
-        "Tracking shot",
-        "Static shot",
-    }
-)
 
 #: A submit path: the API's own prefix, then plain segments. Nothing that could leave the origin or add a query.
 _PATH = re.compile(r"/api/v[0-9]+(/[A-Za-z0-9][A-Za-z0-9._-]*)+")
@@ -54,7 +34,7 @@ class Model:
     fast_pretreatment: bool = False
 
 
-# 10 seconds only at 768P, 1080P only at 6 seconds (both seeds); 512P is named for hailuo-02-i2v alone (docs).
+# 10 seconds only at 768P, 1080P only at 6 seconds (reference); 512P is named for hailuo-02-i2v alone (documents).
 _768_1080 = MappingProxyType({6: ("768P", "1080P"), 10: ("768P",)})
 _512_768_1080 = MappingProxyType({6: ("768P", "512P", "1080P"), 10: ("768P",)})
 _720 = MappingProxyType({6: ("720P",)})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -67,8 +68,10 @@ class Resource:
 class Video:
     """A finished video: where it lies, and what is known of it.
 
-    ``seconds_taken`` is how long the service worked. ``created_at`` and ``expires_at`` are by the service's own clock,
-    ``None`` where it did not say; results last 24 hours (docs). ``raw`` is the service's answer as it came.
+    ``seconds_taken`` is how long the service worked. ``created_at`` and ``expires_at`` are by the service's own clock;
+    a result of which the service does not say when it goes lasts seven days (``contract.RESULT_LIFETIME``). ``cost`` is
+    what the service billed, in USD. ``request_id`` is its name for the answer. What it did not say is ``None``. ``raw``
+    is the service's answer as it came.
     """
 
     task_id: str
@@ -78,10 +81,17 @@ class Video:
     created_at: datetime | None = None
     expires_at: datetime | None = None
     raw: Mapping[str, Any] = attrs.field(factory=dict, repr=False, eq=False)
+    cost: Decimal | None = None
+    request_id: str | None = None
 
     @property
     def url(self) -> str:
-        """The signed URL of the first video among its resources, or of the first resource if none says its type."""
+        """The signed URL of the first video among its resources, or of the first resource if none says its type.
+
+        Raises ``ValueError`` for a video that was made by hand without resources.
+        """
+        if not self.resources:
+            raise ValueError(f"this video has no resources: session.attach({self.task_id!r}) asks the service for them")
         videos = (resource for resource in self.resources if resource.type == "video")
         return next(videos, self.resources[0]).url
 

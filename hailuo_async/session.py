@@ -16,6 +16,7 @@ import aiohttp
 import anyio
 import anyio.to_thread
 
+from hailuo_async import contract
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
 from hailuo_async._engine.quota import Quota
@@ -27,7 +28,7 @@ from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.http import Transport, check_client_session
-from hailuo_async._rules.wire import BALANCE_PATH, VALIDATE_PATH, Refusal, Request, is_task_id
+from hailuo_async._rules.wire import Refusal, Request, is_task_id
 from hailuo_async.errors import ImageError, JobError, SessionClosedError
 from hailuo_async.hooks import Hooks
 from hailuo_async.jobs import Job, check_job
@@ -60,7 +61,7 @@ class AsyncSession:
         At most so many tasks at the service at once. Without it the team's limit is found from the service's refusals.
     ``timeout``
         Seconds from a job's submit to its video, for jobs that are given none of their own. Without it a job waits as
-        long as it takes to be sent, and its task for 24 hours: results are kept no longer (docs).
+        long as it takes to be sent, and its task for seven days: results are kept no longer.
     ``journal``
         A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
         remembers every job, so that a batch that was killed can be run again and pays only for what is missing.
@@ -349,12 +350,12 @@ class AsyncSession:
     async def account(self) -> Account:
         """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
         here = self._here()
-        answer = await here.send(Request("GET", VALIDATE_PATH))
+        answer = await here.send(Request("GET", contract.VALIDATE_PATH))
         if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
             return Account(is_valid=False, balance=None)
         if accepted(answer).data.get("is_valid") is not True:
             return Account(is_valid=False, balance=None)
-        balance = (await here.ask(Request("GET", BALANCE_PATH))).data.get("balance")
+        balance = (await here.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
         if isinstance(balance, bool) or not isinstance(balance, int | float):
             balance = None
         return Account(is_valid=True, balance=balance)

@@ -13,12 +13,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import attrs
 
+from hailuo_async.contract import API_KEY_VARIABLE as API_KEY_VARIABLE
+from hailuo_async.contract import BASE_URL_VARIABLE as BASE_URL_VARIABLE
+from hailuo_async.contract import DEFAULT_BASE_URL as DEFAULT_BASE_URL
 from hailuo_async.errors import ConfigError
-
-#: The service's own tools read these two (cli).
-API_KEY_VARIABLE = "MODELLIX_API_KEY"
-BASE_URL_VARIABLE = "MODELLIX_BASE_URL"
-DEFAULT_BASE_URL = "https://api.modellix.ai"
 
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 
@@ -51,14 +49,16 @@ def _base_url(field: str, given: object) -> str:
     if not _HOST.fullmatch(parts.netloc) or parts.path not in ("", "/") or "?" in value or "#" in value:
         raise ConfigError(field=field, value=value, rule="must be an origin: scheme and host, no path, no query")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
-        raise ConfigError(field=field, value=value, rule="must be https; plain http is for localhost alone")
+        raise ConfigError(
+            field=field, value=value, rule="must be https; plain http is for localhost and loopback addresses alone"
+        )
     name = f"[{host}]" if ":" in host else host
     return f"{parts.scheme}://{name}" if port is None else f"{parts.scheme}://{name}:{port}"
 
 
 def is_this_machine(host: str) -> bool:
-    """Whether ``host`` names this machine: ``localhost`` or a loopback address."""
-    if host == "localhost" or host.endswith(".localhost"):
+    """Whether ``host`` is this machine: ``localhost`` or a loopback address. DNS decides where other names lead."""
+    if host == "localhost":
         return True
     try:
         return ipaddress.ip_address(host).is_loopback

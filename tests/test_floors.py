@@ -14,8 +14,9 @@ from .support.source import MODULES, Module
 #: The floors, from the ground up. A name stands for a module, or a package with everything in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("emulator",),
+    ("contract",),
     ("errors",),
-    ("_images", "settings"),
+    ("_images", "settings", "images"),
     ("jobs", "models"),
     ("outcomes",),
     ("hooks",),

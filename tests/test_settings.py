@@ -121,7 +121,6 @@ def test_the_key_is_in_no_repr() -> None:
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("http://127.9.9.9", "http://127.9.9.9"),
         ("http://[::1]:8000", "http://[::1]:8000"),
-        ("http://emulator.localhost", "http://emulator.localhost"),
     ],
 )
 def test_the_base_url_is_an_origin(given: str | None, origin: str) -> None:
@@ -138,7 +137,7 @@ def test_the_base_url_is_taken_from_the_environment(monkeypatch: pytest.MonkeyPa
     assert problem(lambda: check(base_url=None))[:2] == ("base_url", "http://example.com")
 
 
-HTTPS = "must be https; plain http is for localhost alone"
+HTTPS = "must be https; plain http is for localhost and loopback addresses alone"
 ORIGIN = "must be an origin: scheme and host, no path, no query"
 PARTS = "must be an https origin with a valid host and port"
 A_STR = "must be an https origin, a str"
@@ -150,6 +149,8 @@ A_STR = "must be an https origin, a str"
         ("http://api.modellix.ai", HTTPS),
         ("http://10.0.0.1", HTTPS),
         ("http://localhost.example.com", HTTPS),
+        ("http://api.localhost", HTTPS),
+        ("http://localhost.", HTTPS),
         ("http://128.0.0.1", HTTPS),
         ("ftp://api.modellix.ai", HTTPS),
         ("//api.modellix.ai", HTTPS),
@@ -193,8 +194,8 @@ def test_credentials_in_a_base_url_are_refused_and_not_shown(base_url: str) -> N
 @pytest.mark.parametrize(
     ("host", "is_here"),
     [
-        *[(host, True) for host in ("localhost", "a.localhost", "127.0.0.1", "127.1.2.3", "::1")],
-        *[(host, False) for host in ("localhost.example", "10.0.0.1", "::2", "example.com", "")],
+        *[(host, True) for host in ("localhost", "127.0.0.1", "127.1.2.3", "::1")],
+        *[(host, False) for host in ("a.localhost", "localhost.example", "10.0.0.1", "::2", "example.com", "")],
     ],
 )
 def test_this_machine_is_known_by_its_names(host: str, is_here: bool) -> None:

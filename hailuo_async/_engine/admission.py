@@ -186,7 +186,7 @@ class Admission:
         known = self._by_identity.get(record.identity)
         if known is not None:
             return self._joined(known)
-        if record.task_id is not None:
+        if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
         return self._adopt(Claim(record, ours=False), None)
 

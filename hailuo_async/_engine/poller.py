@@ -21,6 +21,7 @@ import anyio
 import attrs
 from anyio.abc import TaskGroup
 
+from hailuo_async import contract
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
@@ -44,8 +45,8 @@ MAX_QUERIES = 32
 RECONSIDER_S = 0.5
 #: For so long after its acceptance a task may be unknown to the service without being lost.
 NOT_FOUND_GRACE_S = 30.0
-#: How long a task may take without a deadline of its own: after that its result would be gone (docs: 24 hours).
-RESULT_KEPT_S = 24 * 3600.0
+#: How long a task may take without a deadline of its own: after that its result would be gone.
+RESULT_KEPT_S = contract.RESULT_LIFETIME.total_seconds()
 
 
 @attrs.define(eq=False)
@@ -65,7 +66,7 @@ class Poller:
     _in_flight: anyio.Semaphore = attrs.field(
         factory=lambda: anyio.Semaphore(MAX_QUERIES, fast_acquire=True), init=False
     )
-    _told_words: set[str] = attrs.field(factory=set, init=False)
+    _told_word: bool = attrs.field(default=False, init=False)
 
     @property
     def running(self) -> int:
@@ -151,8 +152,9 @@ class Poller:
     # --- Asking ---
 
     async def _ask(self, tracked: TrackedJob, sent_at: float) -> None:
+        request = build_query(tracked.task_id or "", tracked.query_path, is_alone=tracked.asks_alone)
         try:
-            answer = await self._transport.send(build_query(tracked.task_id or "", tracked.query_path), QUERY_TIMEOUT_S)
+            answer = await self._transport.send(request, QUERY_TIMEOUT_S)
         finally:
             self._in_flight.release()
         self._gate.request_answered(answer, sent_at)
@@ -160,31 +162,34 @@ class Poller:
         if poll_state is None:
             return  # its deadline passed meanwhile
         match answer.verdict:
-            case Verdict.ACCEPTED:
-                await self._handle_report(
-                    tracked, poll_state, read_report(answer, poll_state.task_id, tracked.created_at)
-                )
             case Verdict.REFUSED if self._is_final(tracked, answer):
                 await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
-            case _:
+            case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
+                self._unwatch(tracked, None)  # the task goes on, and no wait lets us ask about it
+                tracked.fail(Event.ABANDON, answer.problem)
+            case Verdict.REFUSED | Verdict.UNSENT:
                 self._ask_again(tracked, poll_state, answer.message)
+            case _:
+                report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=request.is_alone)
+                await self._handle_report(tracked, poll_state, report)
 
     async def _handle_report(self, tracked: TrackedJob, poll_state: PollState, report: Report | Unreadable) -> None:
         match report:
-            case Unreadable(reason):
+            case Unreadable(reason, is_anonymous):
+                tracked.asks_alone = is_anonymous
                 self._ask_again(tracked, poll_state, reason)
             case Report(video=Video() as video):
                 await self._succeed(tracked, poll_state, video)
-            case Report(status=Status.FAILED, reason=reason):
-                await self._fail(tracked, poll_state, TaskFailedError(reason=reason, task_id=poll_state.task_id))
+            case Report(status=Status.FAILED):
+                await self._fail(tracked, poll_state, _failure(report, poll_state.task_id))
             case Report(status=status, word=word):
                 self._still_running(tracked, poll_state, status, word)
 
     def _still_running(self, tracked: TrackedJob, poll_state: PollState, status: Status | None, word: str) -> None:
         now = loop_time()
-        if status is None and word not in self._told_words:
-            self._told_words.add(word)
-            words = "nobody knows what the status %r means; task %s is waited for: please report this word"
+        if status is None and not self._told_word:
+            self._told_word = True  # once a session: a service that counts in this field would fill the log
+            words = "the status %r is unknown; task %s is asked about until it ends: please report this word"
             logger.warning(words, word, poll_state.task_id)
         tracked.failed_queries = 0
         if status is not None:
@@ -231,5 +236,9 @@ class Poller:
 
 def _final_error(answer: Answer, task_id: str) -> HailuoError:
     if answer.refusal is Refusal.NOT_FOUND:
-        return TaskExpiredError(task_id=task_id)
+        return TaskExpiredError(task_id=task_id, request_id=answer.request_id)
     return build_error(answer, task_id)
+
+
+def _failure(report: Report, task_id: str) -> TaskFailedError:
+    return TaskFailedError(reason=report.reason, code=report.code, task_id=task_id, request_id=report.request_id)

@@ -65,7 +65,7 @@ class Results:
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
                 return saved
             await self._downloads.fetch(
-                video.url or await self._fresh_url(video.task_id),
+                (video.url if video.resources else "") or await self._fresh_url(video.task_id),
                 target,
                 overwrite=overwrite,
                 refresh=functools.partial(self._fresh_url, video.task_id),
@@ -98,7 +98,7 @@ class Results:
     async def open(self, video: Video, *, max_bytes: int) -> AsyncGenerator[AsyncIterator[bytes]]:
         """The video in pieces, without a file. As ``AsyncSession.open_video``."""
         refresh = functools.partial(self._fresh_url, video.task_id)
-        url = video.url or await refresh()
+        url = (video.url if video.resources else "") or await refresh()
         async with self._downloads.stream(url, refresh=refresh, max_bytes=max_bytes, task_id=video.task_id) as pieces:
             yield pieces
 

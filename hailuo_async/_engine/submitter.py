@@ -35,7 +35,7 @@ from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
-from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_task_id, unknown, unsent
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown, unsent
 from hailuo_async.errors import (
     HailuoError,
     JournalError,
@@ -154,15 +154,13 @@ class Submitter:
                 self._all_landed.set()
 
     async def _settle(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
-        task_id = read_task_id(answer.data)
-        if answer.verdict is Verdict.ACCEPTED and task_id is None:
-            answer = unknown("it was accepted without a task id", answer.status)
+        answer = read_submit(answer)
         self._gate.submit_answered(answer, tracked.sent_at, tracked.is_heavy)
         if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
             self._emitter.refused(tracked, answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
-                await self._accept(tracked, task_id, answer)
+                await self._accept(tracked, answer)
             case Verdict.REFUSED:
                 await self._refuse(tracked, answer)
             case Verdict.UNSENT if answer is _TAKEN:
@@ -173,8 +171,8 @@ class Submitter:
             case Verdict.UNKNOWN:
                 await self._doubt(tracked, answer, posted_at)
 
-    async def _accept(self, tracked: TrackedJob, task_id: str | None, answer: Answer) -> None:
-        tracked.task_id = task_id
+    async def _accept(self, tracked: TrackedJob, answer: Answer) -> None:
+        tracked.task_id = answer.task_id
         tracked.query_path = read_query_path(answer.data, self._origin)
         tracked.created_at = answer.hints.date
         await self._recorder.accepted(tracked, self._wall_clock())
@@ -200,15 +198,23 @@ class Submitter:
             await self._wait_again(tracked)
 
     async def _doubt(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
-        error = SubmissionUnknownError(reason=answer.message, key=tracked.key or tracked.identity, sent_at=posted_at)
-        if self._resubmits and tracked.resubmits < MOST_RESUBMITS:
+        error = SubmissionUnknownError(
+            reason=answer.message,
+            key=tracked.key or tracked.identity,
+            sent_at=posted_at,
+            task_id=answer.task_id,
+            request_id=answer.request_id,
+        )
+        # A task that the service named is there: to send the job again would pay for it twice, whoever asked for it.
+        if self._resubmits and tracked.resubmits < MOST_RESUBMITS and answer.task_id is None:
             tracked.resubmits += 1
             tracked.doubt = error
             words = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"
             logger.warning(words, tracked.name, answer.message)
             await self._wait_again(tracked)
             return
-        logger.warning("%s: look on the service's dashboard before you send it again", error)
+        advice = "attach() tells what became of it" if answer.task_id else "look on the service's dashboard"
+        logger.warning("%s: %s before you send it again", error, advice)
         await self._recorder.unknown(tracked, error)
         tracked.fail(Event.DOUBT, error)
 

@@ -84,6 +84,8 @@ class TrackedJob:
     """Why it must not be paid for: it ends with this instead of waiting for a slot."""
     failed_queries: int = attrs.field(default=0, init=False)
     """Queries in a row that said nothing."""
+    asks_alone: bool = attrs.field(default=False, init=False)
+    """Whether its next query goes over a connection of its own: the last answer named no task, and may be another's."""
     resubmits: int = attrs.field(default=0, init=False)
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
     """What became of an earlier POST of it: that one may be paid for, whatever becomes of the next."""

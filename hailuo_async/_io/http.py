@@ -17,7 +17,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Generator, Iterator
+import os
+import socket
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
 from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -25,15 +27,16 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 import anyio.to_thread
 import attrs
-from aiohttp.abc import AbstractStreamWriter
+from aiohttp.abc import AbstractResolver, AbstractStreamWriter, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.http import StreamWriter
 from anyio import CapacityLimiter
 from yarl import URL
 
-from hailuo_async._rules.wire import Answer, Part, Request, decipher, unknown, unsent
-from hailuo_async.errors import ConfigError, ImageError
+from hailuo_async._io.lenient import lenient_connector
+from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
+from hailuo_async.errors import ConfigError, ImageError, shown
 from hailuo_async.settings import Settings, is_this_machine
 
 if "server_hostname" not in ConnectionKey._fields:
@@ -44,10 +47,16 @@ if "server_hostname" not in ConnectionKey._fields:
 CONNECT_TIMEOUT_S = 15.0
 #: Threads that read images as they are sent. More than disks and cores help nobody.
 READING_THREADS = 4
-#: The service's answers are a few hundred bytes. One that is larger than this is not an answer.
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
+#: The service's answers are a few hundred bytes. One that is larger than this is not an answer: to parse it would hold
+#: the GIL, and so the loop, in any thread.
+MAX_ANSWER_BYTES = 1024 * 1024
 #: An answer longer than this takes long enough to parse that it is not parsed on the loop.
-_LONG_ANSWER_BYTES = 256 * 1024
+_LONG_ANSWER_BYTES = 64 * 1024
+#: Headers that are long or many are legal. aiohttp's own bounds would make a doubt of an answer that was paid for.
+_MAX_HEADER_BYTES, _MAX_HEADERS = 256 * 1024, 4096
+
+
+_CLOSED = "is closed: give one that stays open for as long as this session"
 
 
 class Transport(Protocol):
@@ -141,18 +150,26 @@ class Http:
 
     @classmethod
     def open(cls, settings: Settings, session: aiohttp.ClientSession | None) -> Http:
-        """A line to the service of ``settings``, over the caller's ``session`` or over one of its own."""
+        """A line to the service of ``settings``, over the caller's ``session`` or over one of its own.
+
+        Raises ``ConfigError`` for a proxy in the environment that cannot be used.
+        """
         if session is not None:
             return cls(settings.base_url, settings.api_key, session, False, None)
+        proxy = proxy_for(settings.base_url)
+        resolver = _LoopbackResolver() if settings.base_url.startswith("http:") else None
         own = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),  # the gate bounds what is under way
+            connector=lenient_connector(resolver),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # would look for a proxy in a thread, for every request, and read .netrc
         )
-        return cls(settings.base_url, settings.api_key, own, True, proxy_for(settings.base_url))
+        return cls(settings.base_url, settings.api_key, own, True, proxy)
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
         """Sends ``request`` once, on this service's origin. A POST can be charged for. Cancelling it tears it."""
+        if self._session.closed:
+            # No wait makes it better, so whoever waits is told at once.
+            return unsent(_CLOSED, ConfigError(field="client_session", value=self._session, rule=_CLOSED))
         body = _Body(request, self._limiter)
         try:
             await body.open()
@@ -168,37 +185,44 @@ class Http:
 
     async def _exchange(self, request: Request, body: _Body, timeout_s: float) -> Answer:
         url = URL(self._origin + request.path, encoded=True)
-        is_post = request.method == "POST"
+        is_alone = request.method == "POST" or request.is_alone
         async with self._session.request(
             request.method,
             url,
-            data=body if is_post else None,
-            headers=self._headers(request.content_type if is_post else None),
+            data=body if is_alone else None,  # its writing marks the connection
+            headers=self._headers(request, is_alone=is_alone),
             allow_redirects=False,
             raise_for_status=False,
             middlewares=(),
             proxy=self._proxy,
-            server_hostname=url.host if is_post else None,
+            server_hostname=url.host if is_alone else None,
             timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+            auto_decompress=False,  # would inflate on the loop, whatever comes
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=_MAX_HEADERS,
         ) as response:
-            content = await _read(response)
+            problem = _unreadable_encoding(response.headers)
+            content = b"" if problem else await _read(response)
         if len(content) > MAX_ANSWER_BYTES:
-            return unknown(f"an answer of more than {MAX_ANSWER_BYTES} bytes", response.status)
-        if len(content) > _LONG_ANSWER_BYTES:
-            answer = await anyio.to_thread.run_sync(decipher, response.status, response.headers, content)
-        else:
-            answer = decipher(response.status, response.headers, content)
-        if self._api_key in answer.message:
-            return attrs.evolve(answer, message=answer.message.replace(self._api_key, "(hidden)"))
-        return answer
+            problem, content = f"an answer of more than {MAX_ANSWER_BYTES} bytes", b""
+        answer = await self._deciphered(response, content)
+        # By its status alone, an answer that was not read can refuse, and can never accept.
+        return attrs.evolve(answer, message=problem) if problem and answer.verdict is Verdict.UNKNOWN else answer
 
-    def _headers(self, body_type: str | None) -> dict[str, str]:
+    async def _deciphered(self, response: aiohttp.ClientResponse, content: bytes) -> Answer:
+        if len(content) <= _LONG_ANSWER_BYTES:
+            return decipher(response.status, response.headers, content, self._api_key)
+        return await anyio.to_thread.run_sync(decipher, response.status, response.headers, content, self._api_key)
+
+    def _headers(self, request: Request, *, is_alone: bool) -> dict[str, str]:
         headers = {
             "Authorization": f"Bearer {self._api_key}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
-        return headers if body_type is None else {**headers, "Connection": "close", "Content-Type": body_type}
+        headers |= {"Connection": "close"} if is_alone else {}
+        return headers | ({"Content-Type": request.content_type} if request.method == "POST" else {})
 
     async def aclose(self) -> None:
         """Closes the aiohttp session if it was made here."""
@@ -212,17 +236,73 @@ def check_client_session(session: object) -> None:
         return
     if not isinstance(session, aiohttp.ClientSession):
         raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
+    if session.closed:
+        raise ConfigError(field="client_session", value=session, rule=_CLOSED)
     if session.auth is not None:
         rule = "must have no auth of its own: the key goes into that header"
         raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
 
 
-def proxy_for(origin: str) -> str | None:
-    """The proxy that the environment names for ``origin`` (``HTTPS_PROXY``, ``NO_PROXY`` and their like)."""
-    parts = urlsplit(origin)
-    if is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc):
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for ``url`` (``HTTPS_PROXY``, ``NO_PROXY`` and their like).
+
+    Raises ``ConfigError``, naming the variable, for one that aiohttp cannot use: it would fail at every request.
+    """
+    parts = urlsplit(url)
+    if is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
-    return getproxies().get(parts.scheme)
+    proxy = getproxies().get(parts.scheme)
+    if proxy is None:
+        return None
+    try:
+        found = urlsplit(proxy)
+        is_usable = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable:
+        rule = "must be http://host:port or https://host:port, the proxies that aiohttp can use; unset it to go without"
+        raise ConfigError(field=_variable_of(parts.scheme, proxy), value=_without_credentials(proxy), rule=rule)
+    return proxy
+
+
+def _variable_of(scheme: str, proxy: str) -> str:
+    """The environment variable that names ``proxy``."""
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    return next((name for name in names if os.environ.get(name) == proxy), names[1])
+
+
+def _without_credentials(proxy: str) -> str:
+    scheme, mark, rest = proxy.rpartition("://")
+    return f"{scheme}{mark}{rest.rpartition('@')[2]}"
+
+
+@attrs.define(eq=False)
+class _LoopbackResolver(AbstractResolver):
+    """``localhost`` is this machine, whatever DNS and the hosts file say: over http the key goes nowhere else."""
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Both loopback addresses, or the one of ``family``."""
+        if not is_this_machine(host):
+            raise OSError(None, f"{host} is not this machine")
+        both = (("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6))
+        return [
+            ResolveResult(hostname=host, host=address, port=port, family=kind, proto=0, flags=socket.AI_NUMERICHOST)
+            for address, kind in both
+            if family in (kind, socket.AF_UNSPEC)
+        ]
+
+    async def close(self) -> None:
+        """Holds nothing."""
+
+
+def _unreadable_encoding(headers: Mapping[str, str]) -> str | None:
+    """What is wrong with an answer that was encoded although ``identity`` was asked for."""
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    return f"an answer in {shown(encoding)}, although it was asked for as it is: see whether a proxy does that"
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

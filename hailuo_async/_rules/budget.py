@@ -1,7 +1,7 @@
 """Requests left in the service's window, from the headers of every answer.
 
 The service counts the requests of a key in fixed windows of a minute, submits and queries together, and says in every
-answer how many are left (API.md, "Limits"). Headers are advisory: any may be missing, stale, wrong, or about the
+answer how many are left. Headers are advisory: any may be missing, stale, wrong, or about the
 requests of another program with the same key. So two counts run side by side, and the lower one is obeyed: our own,
 and the service's last word less what it cannot have counted yet.
 
@@ -14,8 +14,8 @@ and the service's last word less what it cannot have counted yet.
   stands empty because polling spent the window.
 - **Closed.** A 429 closes the gate for everyone until the reset, once: refusals of requests that had left before do
   not extend it. One while the service itself tells of requests left is not about the window: it closes for a second,
-  or as advised, and for twice as long each time that nothing but a refusal came between. However absurd the headers,
-  the gate is never closed for more than five minutes.
+  or as advised, and for twice as long each time that nothing but a refusal came between. So does one with
+  ``Retry-After: 0``. However absurd the headers, the gate is never closed for more than five minutes.
 
 Invariants: in a window no more is granted than its limit; a time that is returned is either not after ``now`` or
 ahead of it by at least a tick, and never more than five minutes.
@@ -31,9 +31,10 @@ from email.utils import parsedate_to_datetime
 
 import attrs
 
-#: The service's window, and its limit for one key (docs); assumed only where it refuses and tells neither.
-_WINDOW_S = 60.0
-_DOCUMENTED_LIMIT = 100
+from hailuo_async import contract
+
+#: The limit is assumed only where the service refuses and tells none.
+_WINDOW_S, _DOCUMENTED_LIMIT = contract.WINDOW_S, contract.SMALLEST_REQUEST_LIMIT
 
 #: Longer than this nothing closes the gate; a reset further ahead is not believed.
 _LONGEST_S = 300.0
@@ -215,7 +216,7 @@ class Budget:
         if sent_at < self._closed_at:
             return
         advised = now if hints.retry_after_s is None else now + hints.retry_after_s
-        if self._told is not None and self._left():
+        if hints.retry_after_s == 0 or (self._told is not None and self._left()):
             until = max(advised, min(self._end, now + self._next_pause_s()))
         else:
             until = advised if self._reset_at is None else max(advised, self._end)

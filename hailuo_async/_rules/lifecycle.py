@@ -55,7 +55,7 @@ TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
         Event.ABANDON: Status.ABANDONED,
     },
     Status.PROCESSING: {
-        Event.SEE_PENDING: Status.PROCESSING,  # its status runs one way (docs): a late answer does not turn it back
+        Event.SEE_PENDING: Status.PROCESSING,  # its status runs one way: a late answer does not turn it back
         Event.SEE_PROCESSING: Status.PROCESSING,
         Event.SUCCEED: Status.SUCCESS,
         Event.FAIL: Status.FAILED,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+from hailuo_async import contract
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
 from hailuo_async.errors import (
     AuthenticationError,
@@ -28,9 +30,6 @@ _ERRORS: Mapping[Refusal, type[ServiceError]] = {
     Refusal.RUNNING_LIMIT: RateLimitedError,
 }
 
-#: Statuses below 500 by which a server says: not now (API.md, "Refusals").
-_BUSY = (408, 409, 425)
-
 #: What one job met, every other would meet too: a stream ends with it instead of failing job after job.
 _EVERY_JOB_WOULD_MEET = (
     AuthenticationError,
@@ -51,18 +50,18 @@ def build_error(answer: Answer, task_id: str | None = None) -> HailuoError:
 
     A refusal that is not in the documented form is a ``ProtocolError``: a proxy's page is not the service's word.
     """
-    if answer.refusal is None:
-        kind: type[ServiceError] = ServiceUnavailableError if _no_service(answer) else ProtocolError
-        return kind(message=answer.message, status=answer.status, task_id=task_id)
-    if not answer.is_envelope:
-        return ProtocolError(message=answer.message, status=answer.status, task_id=task_id)
+    told: dict[str, Any] = {"message": answer.message, "status": answer.status}
+    told |= {"task_id": task_id, "request_id": answer.request_id}
+    if answer.refusal is None and _no_service(answer):
+        return ServiceUnavailableError(**told)
+    if answer.refusal is None or not answer.is_envelope:
+        return ProtocolError(**told)
     if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
-        retry_after_s = answer.hints.retry_after_s
-        return RateLimitedError(
-            message=answer.message, status=answer.status, retry_after_s=retry_after_s, task_id=task_id
-        )
-    return _ERRORS[answer.refusal](message=answer.message, status=answer.status, task_id=task_id)
+        return RateLimitedError(**told, retry_after_s=answer.hints.retry_after_s)
+    return _ERRORS[answer.refusal](**told)
 
 
 def _no_service(answer: Answer) -> bool:
-    return answer.verdict is Verdict.UNSENT or answer.status is None or answer.status in _BUSY or answer.status >= 500
+    if answer.verdict is Verdict.UNSENT or answer.status is None:
+        return True
+    return answer.status in contract.BUSY or answer.status >= 500

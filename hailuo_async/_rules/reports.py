@@ -7,28 +7,40 @@ another type becomes ``None``. An answer that says nothing about the task is ``U
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import attrs
 
-from hailuo_async._rules.wire import Answer, read_task_id, single_line
+from hailuo_async import contract
+from hailuo_async._rules.money import read_cost
+from hailuo_async._rules.wire import Answer, Verdict, read_code, read_task_id, read_words, single_line
 from hailuo_async.outcomes import Resource, Status, Video
 
-#: Results last 24 hours by the older documents, 7 days by the newer. The shorter is the one to warn by.
-RESULT_LIFETIME = timedelta(hours=24)
 #: A time or a size over this is nonsense, and would not fit where it is kept.
 _SANE = 1e9
+#: ``result_expires_at`` is in milliseconds; a number below this can only be in seconds.
+_MS_FROM = 1e11
+#: A result that is said to last longer than this is not believed.
+_LONGEST_LIFE = timedelta(days=400)
 
-#: Every spelling that the service's own clients accept, in any case (cli).
 _STATUSES: Mapping[str, Status] = {
-    **dict.fromkeys(("pending", "queued", "created"), Status.PENDING),
-    **dict.fromkeys(("processing", "running", "in_progress"), Status.PROCESSING),
-    **dict.fromkeys(("success", "succeeded", "completed", "done"), Status.SUCCESS),
-    **dict.fromkeys(("failed", "error", "canceled", "cancelled"), Status.FAILED),
+    **dict.fromkeys(contract.PENDING_WORDS, Status.PENDING),
+    **dict.fromkeys(contract.PROCESSING_WORDS, Status.PROCESSING),
+    **dict.fromkeys(contract.SUCCESS_WORDS, Status.SUCCESS),
+    **dict.fromkeys(contract.FAILED_WORDS | contract.CANCELED_WORDS, Status.FAILED),
 }
+#: MiniMax's codes as they stand in words. A reason without a number may still name what was sensitive.
+_MINIMAX_CODE = re.compile(
+    rf"\b({contract.SENSITIVE_INPUT}|{contract.SENSITIVE_OUTPUT}|{contract.BAD_PARAMETERS})\b"
+    r"|\b(input|output)\b.{0,20}\bsensitive\b",
+    re.IGNORECASE | re.ASCII,
+)
+_SENSITIVE = {"input": contract.SENSITIVE_INPUT, "output": contract.SENSITIVE_OUTPUT}
 
 
 @attrs.frozen
@@ -39,55 +51,97 @@ class Report:
     word: str
     video: Video | None = None
     reason: str = ""
+    code: int | str | None = None
+    cost: Decimal | None = None
+    """What the service says that the task cost, in USD."""
+    request_id: str | None = None
 
 
 @attrs.frozen
 class Unreadable:
-    """An answer to a query that says nothing about the task. It is asked again."""
+    """An answer to a query that says nothing about the task. It is asked again; ``is_anonymous``: on a new connection.
+
+    An answer that names no task may be another's, left over on a connection that was used before.
+    """
 
     reason: str
+    is_anonymous: bool = False
 
 
-def read_report(answer: Answer, task_id: str, created_at: float | None) -> Report | Unreadable:
-    """Where ``task_id`` stands by an accepted answer. ``created_at``: Unix seconds by the service's clock, if known."""
+def read_report(
+    answer: Answer, task_id: str, created_at: float | None, *, is_alone: bool = True
+) -> Report | Unreadable:
+    """Where ``task_id`` stands by an answer to its query.
+
+    ``created_at``: Unix seconds by the service's clock, if they are known. ``is_alone``: the query had a connection of
+    its own, so that the answer can only be its own. An envelope that is no success may still tell of the task.
+    """
+    if answer.verdict is not Verdict.ACCEPTED and not 200 <= (answer.status or 0) < 300:
+        return Unreadable(answer.message)
     data = answer.data
     if "task_id" in data and read_task_id(data) != task_id:
         return Unreadable("the answer is for another task")
+    if "task_id" not in data and (answer.verdict is not Verdict.ACCEPTED or not is_alone):
+        return Unreadable(answer.message if not data else "required field missing @ $.data.task_id", bool(data))
     word = data.get("status")
     if not isinstance(word, str):
         return Unreadable("required field missing, or not a string @ $.data.status")
     status = _STATUSES.get(word.strip().casefold())
     if status is Status.SUCCESS:
-        return _read_success(data, task_id, created_at)
-    reason = _read_reason(answer) if status is Status.FAILED else ""
-    return Report(status, single_line(word), reason=reason)
+        return _read_success(answer, task_id, created_at)
+    if status is not Status.FAILED:
+        return Report(status, single_line(word))
+    reason = _read_reason(answer, word)
+    code, cost = _read_failure_code(answer, reason), read_cost(data)
+    return Report(status, single_line(word), None, reason, code, cost, answer.request_id)
 
 
-def _read_success(data: Mapping[str, Any], task_id: str, created_at: float | None) -> Report | Unreadable:
+def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Report | Unreadable:
+    data = answer.data
     resources = _read_resources(data)
     if not resources:
         return Unreadable("success without a resource that has a URL @ $.data.result.resources")
     taken_ms = _sane(data.get("duration"))
-    created, expires = _read_times(created_at)
+    cost = read_cost(data)
     video = Video(
         task_id=task_id,
         model=_text(data.get("model_id")),
         resources=resources,
         seconds_taken=None if taken_ms is None else taken_ms / 1000,
-        created_at=created,
-        expires_at=expires,
+        created_at=_moment(created_at),
+        expires_at=_read_expiry(data.get("result_expires_at"), created_at, answer.hints.date),
+        cost=cost,
+        request_id=answer.request_id,
         raw=data,
     )
-    return Report(Status.SUCCESS, "success", video)
+    return Report(Status.SUCCESS, "success", video, cost=cost, request_id=answer.request_id)
 
 
-def _read_times(created_at: float | None) -> tuple[datetime | None, datetime | None]:
-    """When the result was begun, and when it goes. Neither, for a time that no calendar has."""
+def _moment(unix: float | None) -> datetime | None:
+    """``None`` for a time that no calendar has, too."""
     try:
-        created = None if created_at is None else datetime.fromtimestamp(created_at, UTC)
-        return created, created and created + RESULT_LIFETIME
+        return None if unix is None else datetime.fromtimestamp(unix, UTC)
     except (OverflowError, ValueError, OSError):
-        return None, None
+        return None
+
+
+def _read_expiry(told: object, created_at: float | None, answered_at: float | None) -> datetime | None:
+    """When a result goes: as the service says, or a lifetime after the task was made, by the service's own clock.
+
+    A time that has passed already, or is absurdly far, is not believed: the result was there a moment ago.
+    """
+    now = _moment(answered_at if answered_at is not None else created_at)
+    if isinstance(told, str) and told.isdecimal() and len(told) < 20:
+        told = int(told)
+    if isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < 1e15:
+        at = _moment(told / 1000 if told >= _MS_FROM else told)
+        if at is not None and (now is None or now < at < now + _LONGEST_LIFE):
+            return at
+    begun = _moment(created_at) or now
+    try:
+        return None if begun is None else begun + contract.RESULT_LIFETIME
+    except OverflowError:
+        return None
 
 
 def _sane(value: object) -> float | None:
@@ -134,12 +188,32 @@ def _pixels(value: object) -> int | None:
     return int(pixels) if pixels else None
 
 
-def _read_reason(answer: Answer) -> str:
-    """Why a task failed: in ``data.error``, ``data.message`` or the envelope's ``message``, whichever speaks first."""
+def _read_reason(answer: Answer, word: str) -> str:
+    """Why a task failed: whichever documented place speaks first. "success" is never a reason."""
     error = answer.data.get("error")
     if isinstance(error, dict) and error:
         error = error.get("message") or error.get("detail") or json.dumps(error)
-    for words in (error, answer.data.get("message"), answer.message):
-        if isinstance(words, str) and words.strip():
-            return single_line(words)
-    return "no reason given"
+    elif isinstance(error, int) and not isinstance(error, bool):
+        error = str(error)
+    for words in (error, answer.data.get("error_message"), answer.data.get("message"), read_words(answer.whole)):
+        line = single_line(words) if isinstance(words, str) else ""
+        if line and line.casefold() not in contract.NO_REASONS:
+            return line
+    is_canceled = word.strip().casefold() in contract.CANCELED_WORDS
+    return "it was canceled at the service" if is_canceled else "no reason given"
+
+
+def _read_failure_code(answer: Answer, reason: str) -> int | str | None:
+    """The code of a failure: a number in a field for codes, or in the reason; else a word in such a field."""
+    error = answer.data.get("error")
+    fields = (error.get("code") if isinstance(error, dict) else None, answer.data.get("error_code"), answer.code)
+    codes = [code for field in fields if (code := read_code(field))]
+    numbers = [code for code in codes if isinstance(code, int)]
+    return next(iter(numbers), None) or _code_in(reason) or next(iter(codes), None)
+
+
+def _code_in(reason: str) -> int | None:
+    found = _MINIMAX_CODE.search(reason)
+    if found is None:
+        return None
+    return int(found[1]) if found[1] else _SENSITIVE[found[2].lower()]

@@ -25,7 +25,7 @@ from random import Random
 
 import attrs
 
-#: The service's typical limit (docs). So many start at once before anything is known.
+#: So many tasks start at once before anything is known.
 _TYPICAL = 3
 
 #: While searching, this part of what was won is risked at once.

@@ -4,6 +4,9 @@ Here belongs everything that knows the shape of a request or an answer. It refus
 ``decipher`` is one pure function from (status, headers, body) to an ``Answer``, and its verdict is the only thing that
 the rest of the library acts on. An answer may lack fields, have new ones, or carry values of another type: reading it
 never raises.
+
+This is also the one place that reads a stranger's words. The API key is hidden in all of them before anything is cut or
+passed on, and what is nested deeper than ``MAX_DEPTH`` is dropped, so that no later reader runs out of stack.
 """
 
 from __future__ import annotations
@@ -17,19 +20,23 @@ from urllib.parse import quote
 
 import attrs
 
+from hailuo_async import contract
 from hailuo_async._images.frame import Frame
 from hailuo_async._rules.budget import Hints, read_hints
 from hailuo_async.jobs import Job
 
 #: Task ids stand in paths and logs; what is longer than this is not one.
 MAX_TASK_ID_CHARACTERS = 256
+#: The documented answers are five deep.
+MAX_DEPTH = 64
+#: A number with more digits than this is no amount, size or time; Python refuses to read one of 4,300.
+_MAX_DIGITS = 400
+#: A shorter key than this is none of the service's. Hiding it would tear words, ids and URLs that happen to hold it.
+_SHORTEST_KEY = 8
+#: How deep in an answer, and among how many values, a task id is looked for.
+_ID_DEPTH, _ID_VALUES = 4, 200
 #: A path that the service may name: visible ASCII as it stands in a request, without a host or a fragment.
 _QUERY_PATH = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
-
-VALIDATE_PATH = "/api/v1/apikey/validate"
-BALANCE_PATH = "/api/v1/team/balance"
-UPLOAD_PATH = "/api/v1/media/files"
-
 
 # --- What is said ---------------------------------------------------------------------------------------------------
 
@@ -47,12 +54,16 @@ Body: TypeAlias = tuple[bytes | Part, ...]
 
 @attrs.frozen
 class Request:
-    """One request: a path on the service's own origin and, for a POST, a body of known length."""
+    """One request: a path on the service's own origin and, for a POST, a body of known length.
+
+    ``is_alone``: it goes out on a connection that nothing went over before, and nothing will after. A POST always does.
+    """
 
     method: str
     path: str
     body: Body = ()
     content_type: str = "application/json"
+    is_alone: bool = False
 
     @property
     def length(self) -> int:
@@ -77,9 +88,9 @@ def build_submit(job: Job, frames: Mapping[str, Frame]) -> Request:
     return Request("POST", job.target.path, _joined(body))
 
 
-def build_query(task_id: str, path: str | None = None) -> Request:
+def build_query(task_id: str, path: str | None = None, *, is_alone: bool = False) -> Request:
     """The GET that asks where a task stands, at ``path`` if the service named one."""
-    return Request("GET", path or f"/api/v1/tasks/{quote(task_id, safe='')}")
+    return Request("GET", path or contract.TASKS_PATH + quote(task_id, safe=""), is_alone=is_alone)
 
 
 def build_upload(frame: Frame, boundary: str) -> Request:
@@ -90,7 +101,7 @@ def build_upload(frame: Frame, boundary: str) -> Request:
         f"Content-Type: {frame.mime}\r\n\r\n"
     )
     body = (head.encode(), Part(frame.size, frame.raw_pieces), f"\r\n--{boundary}--\r\n".encode())
-    return Request("POST", UPLOAD_PATH, body, f"multipart/form-data; boundary={boundary}")
+    return Request("POST", contract.UPLOADS_PATH, body, f"multipart/form-data; boundary={boundary}")
 
 
 def _image_part(frame: Frame) -> bytes | Part:
@@ -133,16 +144,12 @@ class Refusal(enum.Enum):
     RUNNING_LIMIT = "too many tasks running"
 
 
-#: The statuses that certainly refuse (API.md, "Refusals"). Every other one that is not 2xx leaves a doubt.
 _REFUSALS: Mapping[int, Refusal] = {
-    400: Refusal.REJECTED,
-    401: Refusal.AUTHENTICATION,
-    402: Refusal.BALANCE,
-    403: Refusal.AUTHENTICATION,
-    404: Refusal.NOT_FOUND,
-    413: Refusal.REJECTED,
-    422: Refusal.REJECTED,
-    429: Refusal.REQUEST_RATE,
+    **dict.fromkeys(contract.REJECTED, Refusal.REJECTED),
+    **dict.fromkeys(contract.NOT_AUTHENTICATED, Refusal.AUTHENTICATION),
+    **dict.fromkeys(contract.NO_BALANCE, Refusal.BALANCE),
+    **dict.fromkeys(contract.NOT_FOUND, Refusal.NOT_FOUND),
+    **dict.fromkeys(contract.TOO_MANY, Refusal.REQUEST_RATE),
 }
 
 
@@ -151,7 +158,8 @@ class Answer:
     """An answer, or the want of one, read as far as anyone may act on it.
 
     ``message`` is the service's own, or says what happened instead. ``is_envelope`` tells whether the body had the
-    documented form. ``problem`` is set when the request could not be made for a reason of ours.
+    documented form. ``problem`` is set when the request could not be made for a reason of ours. ``task_id`` is a task
+    that the answer names, wherever in it; an acceptance names its own in ``data``.
     """
 
     verdict: Verdict
@@ -162,6 +170,12 @@ class Answer:
     hints: Hints = attrs.field(factory=Hints, repr=False)
     is_envelope: bool = False
     problem: Exception | None = None
+    task_id: str | None = None
+    request_id: str | None = None
+    code: int | str | None = None
+    """The envelope's code, where it has one that is neither 0 nor the status."""
+    whole: object = attrs.field(default=None, repr=False, eq=False)
+    """All that was read: some answers have no envelope."""
 
 
 def unsent(reason: str, problem: Exception | None = None) -> Answer:
@@ -174,44 +188,121 @@ def unknown(reason: str, status: int | None = None) -> Answer:
     return Answer(Verdict.UNKNOWN, reason, status)
 
 
-def decipher(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """What an answer means: accepted, refused or unknown. Never raises, whatever it is given."""
-    hints = read_hints(headers)
-    envelope = _read_envelope(body)
-    message = envelope.message or f"HTTP {status}"
-    data, readable = envelope.data, envelope.is_envelope
-    if 200 <= status < 300:
-        if data is not None:
-            return Answer(Verdict.ACCEPTED, message, status, None, data, hints, readable)
-        reason = f"HTTP {status} with an answer that cannot be read: {envelope.problem}"
-        return Answer(Verdict.UNKNOWN, reason, status, hints=hints)
-    refusal = _REFUSALS.get(status)
-    if refusal is None:
-        return Answer(Verdict.UNKNOWN, message, status, hints=hints, is_envelope=readable)
-    if refusal is Refusal.REQUEST_RATE and "concurrent" in message.casefold():
-        refusal = Refusal.RUNNING_LIMIT
-    return Answer(Verdict.REFUSED, message, status, refusal, {}, hints, readable)
+def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = "") -> Answer:
+    """What an answer means: accepted, refused or unknown. Never raises. ``key``, the API key, is hidden in it."""
+    found, problem = _read_json(body, key)
+    envelope = found if isinstance(found, dict) else {}
+    verdict = _judge(status, envelope)
+    words, data = read_words(envelope), envelope.get("data")
+    message = words or f"HTTP {status}"
+    if verdict is Verdict.UNKNOWN and 200 <= status < 300:
+        message = f"HTTP {status} {_why_unreadable(envelope, problem, words)}"
+    return Answer(
+        verdict,
+        message,
+        status,
+        _read_refusal(status, message) if verdict is Verdict.REFUSED else None,
+        data if isinstance(data, dict) else {},
+        read_hints(headers),
+        is_envelope=words is not None or "code" in envelope,
+        task_id=_find_task_id(envelope),
+        request_id=_read_request_id(headers, data, key),
+        code=None if (code := read_code(envelope.get("code"))) in (0, status) else code,
+        whole=found,
+    )
 
 
-@attrs.frozen
-class _Envelope:
-    message: str | None
-    data: Mapping[str, Any] | None
-    is_envelope: bool
-    problem: str | None
+def _judge(status: int, envelope: Mapping[str, Any]) -> Verdict:
+    if not 200 <= status < 300:
+        return Verdict.REFUSED if status in _REFUSALS else Verdict.UNKNOWN
+    if not isinstance(envelope.get("data"), dict):
+        return Verdict.UNKNOWN
+    return Verdict.ACCEPTED if _is_success(envelope) else Verdict.UNKNOWN
 
 
-def _read_envelope(body: bytes) -> _Envelope:
+def _is_success(envelope: Mapping[str, Any]) -> bool:
+    """By ``code``, which is 0; some answers have ``success`` in its place, or neither."""
+    code = envelope.get("code")
+    return envelope.get("success") is not False if code is None else read_code(code) == 0
+
+
+def _why_unreadable(envelope: Mapping[str, Any], problem: str | None, words: str | None) -> str:
+    if problem is None and not _is_success(envelope):
+        code = envelope.get("code")
+        return f"with {'success: false' if code is None else f'code {read_code(code)}'}: {words or 'no reason given'}"
+    problem = problem or "required field missing, or not an object @ $.data"
+    return f"with an answer that cannot be read: {problem}"
+
+
+def _read_refusal(status: int, message: str) -> Refusal:
+    if status in contract.TOO_MANY and contract.RUNNING_LIMIT_WORD in message.casefold():
+        return Refusal.RUNNING_LIMIT
+    return _REFUSALS[status]
+
+
+def read_words(envelope: object) -> str | None:
+    """The service's own words in the whole of an answer: ``message``, or those of ``error`` where there are none."""
+    if not isinstance(envelope, dict):
+        return None
+    error = envelope.get("error")
+    for words in (envelope.get("message"), error.get("message") if isinstance(error, dict) else error):
+        if isinstance(words, str):
+            return single_line(words)
+    return None
+
+
+def _read_request_id(headers: Mapping[str, str], data: object, key: str) -> str | None:
+    """The service's name for this answer, by its header or in the metadata of a result."""
+    result = data.get("result") if isinstance(data, dict) else None
+    metadata = result.get("metadata") if isinstance(result, dict) else None
+    told = metadata.get("request_id") if isinstance(metadata, dict) else None
+    header = next((value for name, value in headers.items() if name.lower() == "x-request-id"), None)
+    found = told if isinstance(told, str) else header and _hidden(header, key)
+    return (single_line(found)[:MAX_TASK_ID_CHARACTERS] or None) if found else None
+
+
+def read_code(value: object) -> int | str | None:
+    """A code as a number if it is one, else as a short word."""
+    if isinstance(value, str):
+        return int(value) if value.isdecimal() and len(value) < 10 else single_line(value)[:80] or None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**9:
+        return None
+    return int(value) if value == int(value) else None
+
+
+def _read_json(body: bytes, key: str) -> tuple[object, str | None]:
+    """What is in ``body``, and what is wrong with it as an answer."""
     try:
-        found = json.loads(body)
+        text = body.decode(json.detect_encoding(body), "replace")
+        found = json.loads(text, parse_int=_read_int)
+        key = key if len(key) >= _SHORTEST_KEY else ""
+        # A real answer is told by one look at its text: it is flat, has no escapes, and does not hold the key.
+        if "\\" in text or (key and key in text) or text.count("{") + text.count("[") > MAX_DEPTH:
+            found = _cleaned(found, key, MAX_DEPTH)
     except (ValueError, RecursionError):
-        return _Envelope(None, None, False, "not JSON")
-    if not isinstance(found, dict):
-        return _Envelope(None, None, False, "not an object @ $")
-    message, data = found.get("message"), found.get("data")
-    words = single_line(message) if isinstance(message, str) else None
-    problem = None if isinstance(data, dict) else "required field missing, or not an object @ $.data"
-    return _Envelope(words, data if isinstance(data, dict) else None, words is not None or "code" in found, problem)
+        return None, "not JSON"
+    return found, None if isinstance(found, dict) else "not an object @ $"
+
+
+def _read_int(digits: str) -> int | float:
+    return int(digits) if len(digits) < _MAX_DIGITS else float("inf")
+
+
+def _cleaned(value: object, key: str, depth: int) -> object:
+    """``value`` without the key, and without what is nested deeper than ``depth``."""
+    if isinstance(value, str):
+        return _hidden(value, key)
+    if not isinstance(value, dict | list):
+        return value
+    if depth == 0:
+        return "(nested too deep)"
+    if isinstance(value, list):
+        return [_cleaned(item, key, depth - 1) for item in value]
+    return {_hidden(name, key): _cleaned(item, key, depth - 1) for name, item in value.items()}
+
+
+def _hidden(text: str, key: str) -> str:
+    return text.replace(key, "(hidden)") if len(key) >= _SHORTEST_KEY else text
 
 
 def single_line(text: str) -> str:
@@ -223,9 +314,44 @@ def single_line(text: str) -> str:
 # --- What a submit's answer says ------------------------------------------------------------------------------------
 
 
+def read_submit(answer: Answer) -> Answer:
+    """``answer`` as one to a submit. With the verdict ACCEPTED it has a ``task_id`` that can be asked about.
+
+    A refusal that names a task is no certain refusal: the task may exist and be paid for. A 429 while the headers say
+    that requests are left is not the minute's, so it is for the tasks that run (customer).
+    """
+    if answer.verdict is Verdict.ACCEPTED:
+        if (task_id := read_task_id(answer.data)) is not None:
+            return attrs.evolve(answer, task_id=task_id)
+        return attrs.evolve(answer, verdict=Verdict.UNKNOWN, message="it was accepted without a task id")
+    if answer.verdict is Verdict.REFUSED and answer.task_id is not None:
+        message = f"it was refused, and yet has a task: {answer.status} {answer.message}"
+        return attrs.evolve(answer, verdict=Verdict.UNKNOWN, refusal=None, message=message)
+    if answer.refusal is Refusal.REQUEST_RATE and answer.hints.remaining and "minute" not in answer.message.casefold():
+        return attrs.evolve(answer, refusal=Refusal.RUNNING_LIMIT)
+    return answer
+
+
+def _find_task_id(envelope: Mapping[str, Any]) -> str | None:
+    """A task that an answer names: in its ``data``, or anywhere near its top."""
+    layer, left = [envelope], _ID_VALUES
+    for _ in range(_ID_DEPTH):
+        for found in layer[:left]:
+            if (task_id := read_task_id(found)) is not None:
+                return task_id
+        left -= len(layer)
+        inner = (value for found in layer for value in found.values())
+        layer = [each for value in inner for each in _as_list(value) if isinstance(each, dict)]
+    return None
+
+
+def _as_list(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
+
+
 def read_task_id(data: Mapping[str, Any]) -> str | None:
     """The task id in an accepted answer. ``None`` if there is none that could be asked for."""
-    found = data.get("task_id")
+    found = data.get("task_id", data.get("taskId"))
     task_id = str(found) if isinstance(found, int) and not isinstance(found, bool) else found
     return task_id if is_task_id(task_id) else None
 

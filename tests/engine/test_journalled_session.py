@@ -130,6 +130,30 @@ async def test_each_bad_end_is_on_disk_before_it_is_told(
     assert record.holder is None
 
 
+@pytest.mark.parametrize("how", ["attach", "resolve"])
+async def test_a_task_that_a_refusal_named_is_on_record_and_can_be_waited_for(path: Path, how: str) -> None:
+    async def refuse(request: Request) -> Answer:
+        return told(409, {**refusal(409, "there is one"), "data": {"task_id": "task-7"}})
+
+    line = Line(on_post=refuse)
+    async with line.session(journal=path) as session:
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(job(key="cat"))
+        assert await states_in(path) == {"cat": JournalState.UNKNOWN}
+        (outcome,) = [outcome async for outcome in session.resume()]
+        assert isinstance(outcome, Failure)
+        assert (type(outcome.error), outcome.error.task_id) == (SubmissionUnknownError, "task-7")
+    async with line.session(journal=path) as session:
+        if how == "resolve":
+            await session.resolve("cat", task_id="task-7")
+            assert (await session.generate(job(key="cat"))).task_id == "task-7"
+        else:
+            assert (await (await session.attach("task-7"))).task_id == "task-7"
+            assert (await session.generate(job(key="cat"))).task_id == "task-7"
+    assert await states_in(path) == {"cat": JournalState.SUCCESS}
+    assert len(line.posts) == 1
+
+
 async def test_a_job_refused_for_want_of_room_is_on_disk_as_unsent(path: Path) -> None:
     line = Line()
     refused = anyio.Event()

@@ -139,7 +139,7 @@ def test_what_nobody_understands_asks_to_be_reported_or_looked_at(log: pytest.Lo
     told_of(line)
     assert lines(log, logging.WARNING) == [
         "headers that cannot be believed are ignored: x-ratelimit-remaining; see whether a proxy changes them",
-        "nobody knows what the status 'levitating' means; task task-1 is waited for: please report this word",
+        "the status 'levitating' is unknown; task task-1 is asked about until it ends: please report this word",
     ]
 
 

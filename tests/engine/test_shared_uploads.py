@@ -29,7 +29,8 @@ from hailuo_async import (
 from hailuo_async._engine.shared_uploads import MAX_REMEMBERED, MAX_UPLOAD_BYTES, MOST_FAILURES, SharedUploads
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
-from hailuo_async._rules.wire import UPLOAD_PATH, Answer, Request
+from hailuo_async._rules.wire import Answer, Request
+from hailuo_async.contract import UPLOADS_PATH
 from hailuo_async.emulator import Kind
 
 from ..support.crash_journal import records_in
@@ -246,18 +247,18 @@ async def read(session: AsyncSession, items: Sequence[ImageToVideo], *, share_up
 
 def images_of(line: Line) -> list[str]:
     """The image of each submit: its URL, or nothing where it went along."""
-    sent = [request for request in line.posts if request.path != UPLOAD_PATH]
+    sent = [request for request in line.posts if request.path != UPLOADS_PATH]
     bodies = [b"".join(part for part in request.body if isinstance(part, bytes)) for request in sent]
     return [json.loads(body)[FIELD] for body in bodies]
 
 
 def uploads_of(line: Line) -> int:
-    return sum(request.path == UPLOAD_PATH for request in line.posts)
+    return sum(request.path == UPLOADS_PATH for request in line.posts)
 
 
 def answering_uploads(line: Line, answer: Answer) -> Line:
     async def reply(request: Request) -> Answer:
-        return answer if request.path == UPLOAD_PATH else line.accept()
+        return answer if request.path == UPLOADS_PATH else line.accept()
 
     line.on_post = reply
     return line
@@ -324,7 +325,7 @@ async def test_an_image_that_changes_before_its_upload_fails_its_own_job(tmp_pat
     await anyio.Path(path).write_bytes(PICTURE)
 
     async def reply(request: Request) -> Answer:
-        if request.path != UPLOAD_PATH:
+        if request.path != UPLOADS_PATH:
             return line.accept()
         return attrs.evolve(told(503, {}), problem=ImageError(field=FIELD, image="cat.png", value="x", rule="changed"))
 
@@ -340,7 +341,7 @@ async def test_a_stream_that_is_left_while_it_uploads_sends_nothing_more() -> No
     line = Line()
 
     async def hang(request: Request) -> Answer:
-        if request.path == UPLOAD_PATH:
+        if request.path == UPLOADS_PATH:
             await anyio.sleep_forever()
         return line.accept()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Literal
 
 import anyio
 import anyio.to_thread
@@ -80,6 +81,44 @@ async def test_a_doubt_is_reported_and_never_sent_again(fault: Fault) -> None:
     assert error.reason
     assert error.sent_at is not None
     assert abs(error.sent_at - emulator.ledger.of(Kind.SUBMIT)[0].at) < 5
+
+
+@pytest.mark.parametrize("status", [400, 402, 404, 409, 422, 429, 500])
+@pytest.mark.parametrize("on_unknown", ["raise", "resubmit"])
+def test_an_answer_that_refuses_and_names_a_task_is_a_doubt_that_names_it(
+    status: int, on_unknown: Literal["raise", "resubmit"]
+) -> None:
+    """To send the job again would pay for it twice, even where the session was told to resubmit."""
+    body = {**refusal(status, "no"), "data": {"task_id": "task-7"}, "request_id": "r"}
+
+    async def main() -> tuple[SubmissionUnknownError, int, str]:
+        async def refuse(request: Request) -> Answer:
+            return told(status, body, {"X-Request-ID": "req-1"})
+
+        line = Line(on_post=refuse)
+        async with line.session(on_unknown=on_unknown) as session:
+            with pytest.raises(SubmissionUnknownError) as caught:
+                await session.generate(job(key="mine"))
+            assert caught.value.task_id is not None
+            video = await (await session.attach(caught.value.task_id))
+        return caught.value, len(line.posts), video.task_id
+
+    error, posts, task_id = run_virtual(main)
+    assert (error.task_id, error.request_id, error.key, posts, task_id) == ("task-7", "req-1", "mine", 1, "task-7")
+
+
+def test_a_200_whose_code_is_not_0_is_a_doubt_with_the_services_words() -> None:
+    async def main() -> tuple[str, str | None, int]:
+        async def fail(request: Request) -> Answer:
+            return told(200, {"code": 1001, "message": "internal trouble", "data": None})
+
+        line = Line(on_post=fail)
+        async with line.session() as session:
+            with pytest.raises(SubmissionUnknownError) as caught:
+                await session.generate(job())
+        return caught.value.reason, caught.value.task_id, len(line.posts)
+
+    assert run_virtual(main) == ("HTTP 200 with code 1001: internal trouble", None, 1)
 
 
 async def test_strange_fields_and_a_strange_status_of_an_acceptance_lose_no_task() -> None:

@@ -22,8 +22,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from hailuo_async._images.content import RAW_PIECE
-from hailuo_async._images.frame import inspect_image
-from hailuo_async._images.source import ImageSource
+from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async.errors import ImageError
 
 FIELD = "first_frame_image"
@@ -247,3 +247,9 @@ def test_a_path_may_be_bytes_behind_os_pathlike(photo: Path) -> None:
 def test_an_error_can_be_pickled(tmp_path: Path) -> None:
     error = refusal(tmp_path / "none.jpg")
     assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_programs_that_import_it_from_where_it_was_find_it() -> None:
+    from hailuo_async import images
+
+    assert (images.look_at, images.check_source, images.Frame) == (inspect_image, check_source, Frame)

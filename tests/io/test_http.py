@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
+from collections.abc import Mapping
 
 import aiohttp
 import anyio
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from hailuo_async._io.http import MAX_ANSWER_BYTES
+from hailuo_async._io.http import MAX_ANSWER_BYTES, proxy_for
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
+from hailuo_async.errors import ConfigError
 
 from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server, response
 from ..support.service import CONCURRENT, KEY, SUBMIT_PATH, TOO_MANY, finished, job, line_to, request_for, taken
@@ -283,10 +286,10 @@ async def test_a_proxy_that_refuses_to_connect_is_certainly_unsent_and_sees_no_k
 # --- Answers ----------------------------------------------------------------------------------------------------------
 
 
-def saying(status: int, content: object) -> Behaviour:
+def saying(status: int, content: object, headers: Mapping[str, str] | None = None) -> Behaviour:
     async def say(exchange: Exchange) -> None:
         await exchange.read_body()
-        await exchange.reply(status, content)
+        await exchange.reply(status, content, headers)
 
     return say
 
@@ -327,7 +330,7 @@ async def test_a_refusal_whose_body_was_cut_is_a_refusal_all_the_same() -> None:
     assert (answer.verdict, answer.refusal, answer.is_envelope) == (Verdict.REFUSED, Refusal.BALANCE, False)
 
 
-async def test_an_answer_over_16_mib_is_not_read_to_its_end() -> None:
+async def test_an_answer_over_a_mebibyte_is_not_read_to_its_end() -> None:
     async def flood(exchange: Exchange) -> None:
         await exchange.read_body()
         await exchange.send(b"HTTP/1.1 200 Told\r\nContent-Length: 1000000000\r\n\r\n")
@@ -339,8 +342,114 @@ async def test_an_answer_over_16_mib_is_not_read_to_its_end() -> None:
     assert answer.message == f"an answer of more than {MAX_ANSWER_BYTES} bytes"
 
 
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip", "zip bomb"])
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_an_encoded_answer_is_not_decoded_and_cannot_accept(encoding: str, handed_in: bool) -> None:
+    body = gzip.compress(json.dumps(taken()).encode())
+    behaviour = saying(200, body, {"Content-Encoding": encoding})
+    async with (
+        raw_server(behaviour) as server,
+        aiohttp.ClientSession() as theirs,
+        line_to(server.url, theirs if handed_in else None) as line,
+    ):
+        answer = await line.send(POST, 5)
+    assert (answer.verdict, answer.status) == (Verdict.UNKNOWN, 200)
+    assert answer.message.startswith(f"an answer in '{encoding}', although it was asked for as it is")
+
+
+async def test_an_encoded_refusal_is_a_refusal_by_its_status_alone() -> None:
+    answer, _ = await answer_of(saying(402, gzip.compress(b"{}"), {"Content-Encoding": "gzip"}))
+    assert (answer.verdict, answer.message, answer.is_envelope) == (Verdict.REFUSED, "HTTP 402", False)
+
+
+@pytest.mark.parametrize("encoding", ["identity", "", " Identity "])
+async def test_an_answer_that_says_it_is_as_it_is_is_read(encoding: str) -> None:
+    answer, _ = await answer_of(saying(200, taken(), {"Content-Encoding": encoding}))
+    assert answer.verdict is Verdict.ACCEPTED
+
+
+UNUSUAL: dict[str, list[str]] = {
+    "long": ["X-Trace: " + "x" * 100_000],
+    "many": [f"X-{number}: {number}" for number in range(2000)],
+    "doubled": ["X-RateLimit-Remaining: 5", "Retry-After: 3", "Date: Wed, 25 Nov 2026 18:00:00 GMT"] * 2,
+    "doubled length": [f"Content-Length: {len(json.dumps(taken()))}"],
+    "in Latin-1": ["X-Name: Zoë"],
+}
+
+
+@pytest.mark.parametrize("lines", UNUSUAL.values(), ids=UNUSUAL.keys())
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_headers_that_are_unusual_and_legal_make_no_doubt(lines: list[str], handed_in: bool) -> None:
+    if handed_in and lines is UNUSUAL["doubled length"]:
+        pytest.skip("aiohttp's own parser refuses that, and a session that is handed in keeps its own connector")
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.read_body()
+        head, _, body = response(200, taken()).partition(b"\r\n\r\n")
+        await exchange.send(b"\r\n".join((head, *(line.encode("latin-1") for line in lines), b"", body)))
+
+    async with (
+        raw_server(reply) as server,
+        aiohttp.ClientSession() as theirs,
+        line_to(server.url, theirs if handed_in else None) as line,
+    ):
+        assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+
+
+async def test_a_query_that_is_to_be_alone_goes_over_a_connection_of_its_own() -> None:
+    async with raw_server(accept) as server, line_to(server.url) as line:
+        for is_alone in (False, True, False, True):
+            await line.send(build_query("task-1", is_alone=is_alone), 5)
+    assert [exchange.connection for exchange in server.seen] == [1, 2, 1, 3]
+    assert server.seen[1].headers["connection"] == "close"
+
+
+async def test_over_http_localhost_is_this_machine_whatever_dns_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def elsewhere(*_: object, **__: object) -> list[object]:
+        raise AssertionError("localhost was looked up")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", elsewhere)
+    async with raw_server(accept) as server, line_to(server.url.replace("127.0.0.1", "localhost")) as line:
+        assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+
+
+async def test_a_session_that_was_closed_is_named_at_once() -> None:
+    async with raw_server(accept) as server, aiohttp.ClientSession() as theirs, line_to(server.url, theirs) as line:
+        await theirs.close()
+        answer = await line.send(POST, 5)
+        assert (answer.verdict, server.seen) == (Verdict.UNSENT, [])
+        assert isinstance(answer.problem, ConfigError)
+        assert answer.problem.field == "client_session"
+
+
+@pytest.mark.parametrize(
+    ("variable", "proxy", "shown"),
+    [
+        ("HTTPS_PROXY", "socks5h://user:secret@127.0.0.1:1080", "socks5h://127.0.0.1:1080"),
+        ("https_proxy", "socks5://127.0.0.1:1080", "socks5://127.0.0.1:1080"),
+        ("https_proxy", "proxy.example:3128", "proxy.example:3128"),
+        ("HTTPS_PROXY", "http://", "http://"),
+        ("HTTPS_PROXY", "http://[::1", "http://[::1"),
+        ("HTTPS_PROXY", "http://proxy.example:99999", "http://proxy.example:99999"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_with_its_variable_and_without_its_password(
+    variable: str, proxy: str, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, proxy)
+    with pytest.raises(ConfigError) as caught:
+        proxy_for("https://api.modellix.ai")
+    assert (caught.value.field, caught.value.value) == (variable, shown)
+    assert "secret" not in str(caught.value)
+    assert proxy_for("https://localhost:1") is None
+    monkeypatch.setenv("NO_PROXY", "api.modellix.ai")
+    assert proxy_for("https://api.modellix.ai") is None
+
+
 async def test_a_long_answer_within_the_bound_is_read() -> None:
-    answer, _ = await answer_of(saying(200, taken() | {"padding": "x" * 2**20}))
+    answer, _ = await answer_of(saying(200, taken() | {"padding": "x" * (2**20 - 1000)}))
     assert answer.verdict is Verdict.ACCEPTED
 
 

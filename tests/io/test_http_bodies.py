@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import anyio
 import anyio.to_thread
 import attrs
@@ -284,10 +283,8 @@ async def test_cancelled_while_an_image_is_read_it_ends_as_cancelled(natively: b
 async def test_a_refused_connection_closes_what_was_opened() -> None:
     async with slow_part() as slow:
         slow.may_go_on.set()
-        async with aiohttp.ClientSession() as theirs:
-            await theirs.close()
-            async with line_to("http://127.0.0.1:1", theirs) as line:
-                answer = await line.send(slow.request(), 5)
+        async with line_to("http://127.0.0.1:1") as line:
+            answer = await line.send(slow.request(), 5)
         assert (answer.verdict, slow.closed) == (Verdict.UNSENT, 1)
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hailuo_async._rules.reports import RESULT_LIFETIME, Report, Unreadable, read_report
+from hailuo_async._rules.budget import Hints
+from hailuo_async._rules.reports import Report, Unreadable, read_report
 from hailuo_async._rules.wire import Answer, Verdict, decipher
 from hailuo_async.outcomes import Resource, Status, Video
 
@@ -50,11 +53,11 @@ def test_a_recorded_success_is_read_whole() -> None:
         resources=(Resource(URL, "video", 1366, 768, "mp4", "primary"),),
         seconds_taken=93.5,
         created_at=created,
-        expires_at=created + timedelta(hours=24),
+        expires_at=created + timedelta(days=7),
+        request_id="req-123456",
     )
-    assert found == Report(Status.SUCCESS, "success", whole)
+    assert found == Report(Status.SUCCESS, "success", whole, request_id="req-123456")
     assert video(found).raw == content("query-success")["data"]
-    assert timedelta(hours=24) == RESULT_LIFETIME
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,7 @@ def test_a_recorded_success_is_read_whole() -> None:
     [
         ("query-pending", Report(Status.PENDING, "pending")),
         ("query-processing", Report(Status.PROCESSING, "processing")),
-        ("query-failed", Report(Status.FAILED, "failed", reason="the picture shows what may not be shown")),
+        ("query-failed", Report(Status.FAILED, "failed", reason="the picture shows what may not be shown", code=1026)),
         ("submit-hailuo-2.3-i2v", Report(Status.PENDING, "pending")),
     ],
 )
@@ -116,8 +119,35 @@ def test_an_answer_for_another_task_says_nothing_of_this_one(task_id: object) ->
     assert read(success(task_id=task_id)) == Unreadable("the answer is for another task")
 
 
-def test_an_answer_that_names_no_task_is_for_the_one_asked_about() -> None:
-    assert video(read(success(task_id=...))).task_id == TASK
+ASKED_AGAIN = Unreadable("required field missing @ $.data.task_id", is_anonymous=True)
+
+
+def test_an_answer_that_names_no_task_is_believed_on_a_connection_of_its_own_alone() -> None:
+    anonymous = Answer(Verdict.ACCEPTED, "success", 200, data=success(task_id=...))
+    assert video(read_report(anonymous, TASK, None, is_alone=True)).task_id == TASK
+    assert read_report(anonymous, TASK, None, is_alone=False) == ASKED_AGAIN
+
+
+@pytest.mark.parametrize("data", [{"status": "failed", "task_id": TASK}, success()])
+def test_an_envelope_that_is_no_success_may_tell_of_the_task_that_was_asked_about(data: dict[str, Any]) -> None:
+    answer = decipher(200, {}, json.dumps({"code": 1026, "message": "input sensitive", "data": data}).encode())
+    found = read_report(answer, TASK, None)
+    assert isinstance(found, Report)
+    if found.status is Status.FAILED:
+        assert (found.reason, found.code) == ("input sensitive", 1026)
+    else:
+        assert video(found).url == URL
+    assert isinstance(read_report(answer, "task-other", None), Unreadable)
+    anonymous = attrs.evolve(answer, data={"status": "failed"})
+    assert read_report(anonymous, TASK, None) == Unreadable(
+        "required field missing @ $.data.task_id", is_anonymous=True
+    )
+
+
+@pytest.mark.parametrize("status", [None, 500, 409])
+def test_a_server_that_cannot_answer_tells_nothing_of_the_task(status: int | None) -> None:
+    answer = Answer(Verdict.UNKNOWN, "busy", status, data=success())
+    assert read_report(answer, TASK, None) == Unreadable("busy")
 
 
 def test_a_task_id_that_is_a_number_is_the_same_as_its_digits() -> None:
@@ -187,36 +217,131 @@ def test_a_video_need_not_name_its_model(model: object) -> None:
 @pytest.mark.parametrize("created_at", [None, float("inf"), float("nan"), 1e20, -1e20, 253402300799.0])
 def test_a_time_that_is_not_known_or_that_no_calendar_has_is_not_told(created_at: float | None) -> None:
     found = video(read(success(), created_at=created_at))
-    assert (found.created_at, found.expires_at, found.url) == (None, None, URL)
+    assert (found.expires_at, found.url) == (None, URL)
+    assert found.created_at is None or found.created_at.year == 9999
+
+
+# --- When it goes ---------------------------------------------------------------------------------------------------
+
+DAY_S = 86_400
+MADE = datetime.fromtimestamp(CREATED_AT, UTC)
+
+
+def expiry(told: object, created_at: float | None = CREATED_AT, answered_at: float | None = CREATED_AT + 60) -> Any:
+    answer = Answer(
+        Verdict.ACCEPTED, "success", 200, data=success(result_expires_at=told), hints=Hints(date=answered_at)
+    )
+    return video(read_report(answer, TASK, created_at)).expires_at
+
+
+@pytest.mark.parametrize("told", [(CREATED_AT + 3600) * 1000, str(int(CREATED_AT + 3600) * 1000), CREATED_AT + 3600])
+def test_a_result_goes_when_the_service_says_in_milliseconds_or_by_mistake_in_seconds(told: object) -> None:
+    assert expiry(told) == MADE + timedelta(hours=1)
+    assert expiry(told, created_at=None) == MADE + timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        *(..., None, True, "soon", "", "-5", [], {}, float("nan"), float("inf"), -1, 0, 10**400, "9" * 400),
+        *(CREATED_AT * 1000 - DAY_S, CREATED_AT - DAY_S, CREATED_AT * 1000 + 500 * DAY_S * 1000, 10**14),
+    ],
+    ids=str,
+)
+def test_an_expiry_that_cannot_be_is_ignored_and_seven_days_hold(told: object) -> None:
+    assert expiry(told) == MADE + timedelta(days=7)
+
+
+def test_without_the_time_of_its_making_a_result_lasts_seven_days_from_the_answer() -> None:
+    assert expiry(None, created_at=None) == MADE + timedelta(days=7, seconds=60)
+    assert expiry(None, created_at=None, answered_at=None) is None
+
+
+# --- What it cost ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("billing", "cost"),
+    [
+        ({"status": "succeeded", "amount": "0.2400"}, Decimal("0.24")),
+        ({"amount": "lots"}, None),
+        ({}, None),
+        (None, None),
+        ([], None),
+        (..., None),
+    ],
+)
+def test_a_video_cost_what_its_billing_says(billing: object, cost: Decimal | None) -> None:
+    found = read(success(billing=billing))
+    assert isinstance(found, Report)
+    assert (found.cost, video(found).cost) == (cost, cost)
+
+
+def test_a_failure_may_say_what_it_cost() -> None:
+    found = read({"status": "failed", "task_id": TASK, "billing": {"amount": "0"}})
+    assert isinstance(found, Report)
+    assert found.cost == 0
+
+
+def test_a_report_has_the_name_of_its_answer() -> None:
+    metadata = {**content("query-success")["data"]["result"], "metadata": {"request_id": "req-7"}}
+    found = read(success(result=metadata))
+    assert isinstance(found, Report)
+    assert (found.request_id, video(found).request_id) == ("req-7", "req-7")
 
 
 # --- Why it failed --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("data", "message", "reason"),
+    ("data", "message", "reason", "code"),
     [
-        ({"error": {"message": "a", "detail": "b"}, "message": "c"}, "d", "a"),
-        ({"error": {"detail": "b"}, "message": "c"}, "d", "b"),
-        ({"error": {"code": 1026}, "message": "c"}, "d", '{"code": 1026}'),
-        ({"error": {"message": 5, "detail": "b"}, "message": "c"}, "d", "c"),
-        ({"error": {}, "message": "c"}, "d", "c"),
-        ({"error": "a", "message": "c"}, "d", "a"),
-        ({"error": " ", "message": "c"}, "d", "c"),
-        ({"error": None, "message": "c"}, "d", "c"),
-        ({"message": 5}, "d", "d"),
-        ({}, "d", "d"),
-        ({"error": "two\nlines"}, "d", "two lines"),
+        ({"error": {"message": "a", "detail": "b"}, "message": "c"}, "d", "a", None),
+        ({"error": {"detail": "b"}, "message": "c"}, "d", "b", None),
+        ({"error": {"code": 1026}, "message": "c"}, "d", '{"code": 1026}', 1026),
+        ({"error": {"code": "1027", "message": "a"}}, "d", "a", 1027),
+        ({"error": {"code": "too_dark", "message": "a"}}, "d", "a", "too_dark"),
+        ({"error": {"code": "too_dark", "message": "1026 a"}}, "d", "1026 a", 1026),
+        ({"error": {"message": 5, "detail": "b"}, "message": "c"}, "d", "c", None),
+        ({"error": {}, "message": "c"}, "d", "c", None),
+        ({"error": 1026}, "d", "1026", 1026),
+        ({"error": "a", "message": "c"}, "d", "a", None),
+        ({"error": " ", "message": "c"}, "d", "c", None),
+        ({"error": None, "message": "c"}, "d", "c", None),
+        ({"error_message": "b", "message": "c"}, "d", "b", None),
+        ({"error_message": "b", "error_code": 2013}, "d", "b", 2013),
+        ({"message": 5}, "d", "d", None),
+        ({"error": True}, "d", "d", None),
+        ({"message": "success"}, "d", "d", None),
+        ({"message": "the input image is sensitive"}, "d", "the input image is sensitive", 1026),
+        ({"message": "output new_sensitive, sensitive"}, "d", "output new_sensitive, sensitive", 1027),
+        ({"message": "found bad parameters (2013)"}, "d", "found bad parameters (2013)", 2013),
+        ({"message": "12026 frames"}, "d", "12026 frames", None),
+        ({}, "d", "d", None),
+        ({}, "success", "no reason given", None),
+        ({}, "OK", "no reason given", None),
+        ({}, " Success ", "no reason given", None),
+        ({"error": "success"}, "success", "no reason given", None),
+        ({"error": "two\nlines"}, "d", "two lines", None),
     ],
 )
-def test_a_failure_says_why_by_whichever_field_speaks_first(data: dict[str, Any], message: str, reason: str) -> None:
+def test_a_failure_says_why_by_whichever_documented_place_speaks_first(
+    data: dict[str, Any], message: str, reason: str, code: int | str | None
+) -> None:
     found = read({"status": "failed", "task_id": TASK, **data}, message=message)
-    assert found == Report(Status.FAILED, "failed", reason=reason)
+    assert found == Report(Status.FAILED, "failed", reason=reason, code=code)
 
 
 def test_a_failure_without_a_word_says_so() -> None:
-    answer = Answer(Verdict.ACCEPTED, " ", data={"status": "failed"})
+    answer = decipher(200, {}, json.dumps({"data": {"status": "failed", "task_id": TASK}}).encode())
     assert read_report(answer, TASK, None) == Report(Status.FAILED, "failed", reason="no reason given")
+
+
+@pytest.mark.parametrize("word", ["canceled", "Cancelled"])
+def test_a_task_that_was_canceled_has_ended(word: str) -> None:
+    assert read({"status": word, "task_id": TASK}) == Report(
+        Status.FAILED, word, reason="it was canceled at the service"
+    )
 
 
 # --- Anything -------------------------------------------------------------------------------------------------------
@@ -229,6 +354,7 @@ values = st.recursive(
     ),
     max_leaves=8,
 )
+FIELDS = ["error", "message", "duration", "model_id", "result_expires_at", "billing"]
 words = st.sampled_from(["success", "failed", "pending", "running"])
 
 
@@ -236,7 +362,9 @@ words = st.sampled_from(["success", "failed", "pending", "running"])
 @given(
     status=words | values,
     result=values | st.fixed_dictionaries({"resources": st.lists(values, max_size=3)}),
-    more=st.dictionaries(st.sampled_from(["error", "message", "duration", "model_id"]), values),
+    more=st.dictionaries(
+        st.sampled_from(["error", "message", "duration", "model_id", "result_expires_at", "billing"]), values
+    ),
     created_at=st.none() | st.floats(),
 )
 def test_whatever_a_query_is_told_it_is_read_without_raising(

@@ -30,6 +30,7 @@ from hailuo_async._rules.wire import (
     decipher,
     is_task_id,
     read_query_path,
+    read_submit,
     read_task_id,
     single_line,
     unknown,
@@ -202,7 +203,10 @@ def test_an_upload_is_multipart_with_the_picture_as_its_one_field() -> None:
 def test_a_recorded_submit_is_accepted_with_its_data(name: str) -> None:
     answer = decipher(200, {}, body(name))
     assert answer == Answer(
-        Verdict.ACCEPTED, "success", 200, data=content(name)["data"], hints=Hints(), is_envelope=True
+        *(Verdict.ACCEPTED, "success", 200),
+        data=content(name)["data"],
+        is_envelope=True,
+        task_id=content(name)["data"]["task_id"],
     )
 
 
@@ -224,7 +228,7 @@ def test_every_other_documented_answer_leaves_a_doubt(row: dict[str, Any]) -> No
     assert found == Answer(Verdict.UNKNOWN, row["body"]["message"], row["status"], is_envelope=True)
 
 
-DOCUMENTED_REFUSALS = {400, 401, 402, 403, 404, 413, 422, 429}
+DOCUMENTED_REFUSALS = {400, 401, 402, 403, 404, 405, 413, 415, 422, 429}
 
 
 @pytest.mark.parametrize("status", range(100, 600))
@@ -242,15 +246,14 @@ GARBAGE = {
     b'{"code": 0, "data": {"task_id": "t"}': "not JSON",
     b"\xff\xfe\xfa": "not JSON",
     b"[" * 100_000: "not JSON",
-    b"1" * 5000: "not JSON",
+    b"1" * 5000: "not an object @ $",
     b"null": "not an object @ $",
     b"[]": "not an object @ $",
     b'"success"': "not an object @ $",
     b"{}": "required field missing, or not an object @ $.data",
-    b'{"code": 0, "message": "success"}': "required field missing, or not an object @ $.data",
-    b'{"code": 0, "message": "success", "data": null}': "required field missing, or not an object @ $.data",
-    b'{"code": 0, "message": "success", "data": []}': "required field missing, or not an object @ $.data",
-    b'{"code": 0, "message": "success", "data": "t"}': "required field missing, or not an object @ $.data",
+    b'{"data": null}': "required field missing, or not an object @ $.data",
+    b'{"data": []}': "required field missing, or not an object @ $.data",
+    b'{"data": "t"}': "required field missing, or not an object @ $.data",
 }
 
 
@@ -258,6 +261,13 @@ GARBAGE = {
 def test_a_success_that_cannot_be_read_leaves_a_doubt_and_says_what_is_wrong(garbage: bytes, problem: str) -> None:
     reason = f"HTTP 200 with an answer that cannot be read: {problem}"
     assert decipher(200, {}, garbage) == Answer(Verdict.UNKNOWN, reason, 200)
+
+
+@pytest.mark.parametrize("data", ["", ', "data": null', ', "data": []', ', "data": "t"'])
+def test_a_success_without_data_leaves_a_doubt(data: str) -> None:
+    answer = decipher(200, {}, f'{{"code": 0, "message": "success"{data}}}'.encode())
+    reason = "HTTP 200 with an answer that cannot be read: required field missing, or not an object @ $.data"
+    assert answer == Answer(Verdict.UNKNOWN, reason, 200, is_envelope=True)
 
 
 @pytest.mark.parametrize("garbage", [b"", b"<html>Forbidden</html>", b"[]", b'{"message": 403}'])
@@ -297,6 +307,154 @@ def test_the_services_words_are_one_line_of_a_log() -> None:
     assert single_line(" \n ") == ""
 
 
+# --- Successes by their envelope --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("envelope", [{"code": 0}, {"code": "0"}, {"code": 0.0}, {"success": True}, {}])
+def test_an_envelope_that_says_success_in_any_documented_way_is_one(envelope: dict[str, Any]) -> None:
+    answer = decipher(200, {}, json.dumps({**envelope, "data": {"task_id": "t"}}).encode())
+    assert (answer.verdict, answer.task_id) == (Verdict.ACCEPTED, "t")
+
+
+@pytest.mark.parametrize(
+    ("envelope", "words"),
+    [
+        ({"code": 1001, "message": "internal"}, "HTTP 200 with code 1001: internal"),
+        ({"code": 1001, "success": True}, "HTTP 200 with code 1001: no reason given"),
+        ({"code": 200, "message": "success"}, "HTTP 200 with code 200: success"),
+        ({"success": False, "error": {"message": "busy"}}, "HTTP 200 with success: false: busy"),
+    ],
+)
+def test_a_200_that_is_no_success_by_its_envelope_is_a_doubt_with_the_services_words(
+    envelope: dict[str, Any], words: str
+) -> None:
+    nothing: list[dict[str, Any]] = [{}, {"data": {}}, {"data": None}]
+    for data in nothing:
+        answer = decipher(200, {}, json.dumps({**envelope, **data}).encode())
+        assert (answer.verdict, answer.message, answer.task_id) == (Verdict.UNKNOWN, words, None)
+    answer = decipher(200, {}, json.dumps({**envelope, "data": {"task_id": "t"}}).encode())
+    assert (read_submit(answer).verdict, answer.task_id) == (Verdict.UNKNOWN, "t")
+
+
+# --- Submits ----------------------------------------------------------------------------------------------------------
+
+TASK_ID_SOMEWHERE: list[dict[str, Any]] = [
+    {"task_id": "t"},
+    {"taskId": "t"},
+    {"data": {"task_id": "t"}},
+    {"error": {"task_id": "t"}},
+    {"detail": [{"loc": []}, {"task_id": "t"}]},
+    {"error": {"details": {"existing": {"task_id": "t"}}}},
+]
+
+
+@pytest.mark.parametrize("body", TASK_ID_SOMEWHERE, ids=json.dumps)
+@pytest.mark.parametrize("status", sorted(DOCUMENTED_REFUSALS))
+def test_a_refusal_of_a_submit_that_names_a_task_is_a_doubt_that_names_it(status: int, body: dict[str, Any]) -> None:
+    answer = decipher(status, {}, json.dumps({"code": status, "message": "no", **body}).encode())
+    assert answer.verdict is Verdict.REFUSED  # of a query, this says nothing about a second task
+    doubt = read_submit(answer)
+    assert (doubt.verdict, doubt.refusal, doubt.task_id) == (Verdict.UNKNOWN, None, "t")
+    assert doubt.message == f"it was refused, and yet has a task: {status} no"
+
+
+@pytest.mark.parametrize("body", TASK_ID_SOMEWHERE, ids=json.dumps)
+def test_any_other_doubt_names_the_task_of_its_answer(body: dict[str, Any]) -> None:
+    assert read_submit(decipher(500, {}, json.dumps(body).encode())).task_id == "t"
+
+
+@pytest.mark.parametrize("deep", [{"a": {"b": {"c": {"d": {"task_id": "t"}}}}}, {"a": [{}] * 300 + [{"task_id": "t"}]}])
+def test_a_task_id_is_looked_for_only_near_the_top(deep: dict[str, Any]) -> None:
+    assert decipher(400, {}, json.dumps(deep).encode()).task_id is None
+
+
+def test_an_accepted_submit_without_a_task_id_is_a_doubt() -> None:
+    doubt = read_submit(decipher(200, {}, b'{"code": 0, "data": {"status": "pending"}}'))
+    assert (doubt.verdict, doubt.message) == (Verdict.UNKNOWN, "it was accepted without a task id")
+
+
+@pytest.mark.parametrize(
+    ("message", "remaining", "refusal"),
+    [
+        ("Rate limit exceeded: 100 requests per minute", "0", Refusal.REQUEST_RATE),
+        ("Rate limit exceeded: 100 requests per minute", None, Refusal.REQUEST_RATE),
+        ("Rate limit exceeded: 100 requests per minute", "7", Refusal.REQUEST_RATE),
+        ("Too many", "0", Refusal.REQUEST_RATE),
+        ("Too many", None, Refusal.REQUEST_RATE),
+        ("Too many", "7", Refusal.RUNNING_LIMIT),
+        ("Concurrent limit exceeded", "0", Refusal.RUNNING_LIMIT),
+        ("CONCURRENCY limit", "7", Refusal.RUNNING_LIMIT),
+        ("rate or concurrency limit", None, Refusal.RUNNING_LIMIT),
+    ],
+)
+def test_a_429_is_told_apart_by_its_words_and_by_the_headers(
+    message: str, remaining: str | None, refusal: Refusal
+) -> None:
+    headers = {} if remaining is None else {"X-RateLimit-Remaining": remaining}
+    answer = decipher(429, headers, json.dumps({"code": 429, "message": message}).encode())
+    assert read_submit(answer).refusal is refusal
+
+
+# --- Secrets, and strangers' words ------------------------------------------------------------------------------------
+
+KEY = "sk-SECRETKEY-0123456789abcdefABCDEF"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"message": f"no such key {KEY}"},
+        {"message": "x" * 480 + KEY},
+        {"data": {"status": f"waiting for {KEY}", "error": {"message": KEY, "more": [KEY, {KEY: 1}]}}},
+        {"error": KEY},
+    ],
+)
+@pytest.mark.parametrize(
+    "escaped", [str, lambda text: text.replace("S", "\\u0053"), lambda text: text.replace("-", "\\u002d")]
+)
+def test_the_key_is_hidden_in_everything_that_is_read_before_it_is_cut(body: object, escaped: Any) -> None:
+    answer = decipher(400, {"X-Request-ID": f"r {KEY}"}, escaped(json.dumps(body)).encode(), KEY)
+    told = repr((answer.message, answer.data, answer.whole, answer.request_id))
+    assert "SECRET" not in told
+    assert "sk-" not in told
+    assert answer.request_id == "r (hidden)"
+
+
+def test_what_is_too_short_to_be_a_key_tears_no_words() -> None:
+    answer = decipher(200, {}, b'{"data": {"task_id": "task-1"}, "message": "ok"}', "k")
+    assert (answer.task_id, answer.message) == ("task-1", "ok")
+
+
+@pytest.mark.parametrize(("depth", "kept"), [(1, 1), (62, 62), (63, 62), (100, 62), (900, 62)])
+def test_an_answer_is_read_to_a_depth_that_no_reader_has_trouble_with(depth: int, kept: int) -> None:
+    body = '{"data": {"status": "failed", "error": ' + '{"a": ' * depth + "1" + "}" * depth + "}}"
+    answer = decipher(200, {}, body.encode())
+    assert (answer.verdict, answer.data["status"]) == (Verdict.ACCEPTED, "failed")
+    assert json.dumps(answer.data).count('"a"') == kept
+
+
+def test_a_number_of_thousands_of_digits_spoils_nothing_else() -> None:
+    answer = decipher(200, {}, b'{"data": {"task_id": "t", "billing": {"amount": ' + b"9" * 9000 + b"}}}")
+    assert (answer.verdict, answer.task_id) == (Verdict.ACCEPTED, "t")
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "request_id"),
+    [
+        ({}, {}, None),
+        ({"X-REQUEST-ID": "req-1"}, {}, "req-1"),
+        ({"x-request-id": "req-1"}, {"data": {"result": {"metadata": {"request_id": "req-2"}}}}, "req-2"),
+        ({"x-request-id": "req-1"}, {"data": {"result": {"metadata": {"request_id": 5}}}}, "req-1"),
+        ({"x-request-id": " "}, {}, None),
+        ({"x-request-id": "r" * 1000}, {}, "r" * 256),
+    ],
+)
+def test_an_answer_has_the_name_that_the_service_gave_it(
+    headers: dict[str, str], body: object, request_id: str | None
+) -> None:
+    assert decipher(200, headers, json.dumps(body).encode()).request_id == request_id
+
+
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
@@ -319,6 +477,9 @@ def test_whatever_comes_it_is_deciphered_and_read_without_raising(
     answer = decipher(status, headers, body)
     assert answer.status == status
     assert answer.message.isprintable()
+    submit = read_submit(answer)
+    assert (submit.verdict is Verdict.REFUSED) <= (submit.task_id is None)
+    assert (submit.verdict is Verdict.ACCEPTED) <= (submit.task_id is not None)
     assert (answer.refusal is not None) is (answer.verdict is Verdict.REFUSED)
     assert (answer.verdict is Verdict.ACCEPTED) <= (200 <= status < 300)
     task_id, path = read_task_id(answer.data), read_query_path(answer.data, ORIGIN)

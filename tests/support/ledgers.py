@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
@@ -66,7 +67,14 @@ def intent(key: str = "cat", fingerprint: str = "f1", prompt: str | None = None,
 def video(task_id: str = "t1", expires_at: datetime | None = None) -> Video:
     places = (Resource(url=f"https://cdn.example/{task_id}.mp4?{SECRET}-{task_id}", type="video", width=1366),)
     return Video(
-        task_id=task_id, model="m", resources=places, seconds_taken=93.5, expires_at=expires_at, raw={"url": SECRET}
+        task_id=task_id,
+        model="m",
+        resources=places,
+        seconds_taken=93.5,
+        expires_at=expires_at,
+        raw={"url": SECRET},
+        cost=Decimal("0.2400"),
+        request_id="req-1",
     )
 
 

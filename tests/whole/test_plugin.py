@@ -96,6 +96,11 @@ def test_without_a_mark_tests_are_quick_and_alike() -> None:
     assert (service.max_running, service.seed, service.faults) == (plain.max_running, plain.seed, plain.faults)
 
 
+def test_a_tier_in_a_mark_sets_both_limits() -> None:
+    service = build_emulator([pytest.mark.modellix(tier="$100").mark]).service
+    assert (service.max_running, service.requests_per_minute) == (20, 200)
+
+
 @pytest.mark.parametrize(
     ("mark", "problem"),
     [

@@ -380,7 +380,11 @@ async def test_a_query_url_elsewhere_is_not_asked_at() -> None:
         async def serve(exchange: Exchange) -> None:
             await exchange.read_body()
             get_result = {"get_result": {"method": "GET", "url": elsewhere.url + "/api/v1/tasks/task-1"}}
-            ended = {"status": "success", "result": {"resources": [{"url": "https://r.example/v.mp4"}]}}
+            ended = {
+                "task_id": "task-1",
+                "status": "success",
+                "result": {"resources": [{"url": "https://r.example/v.mp4"}]},
+            }
             data = {"task_id": "task-1", "status": "pending", **get_result} if exchange.method == "POST" else ended
             await exchange.reply(200, envelope(data))
 

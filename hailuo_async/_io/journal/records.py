@@ -10,6 +10,7 @@ import enum
 import functools
 import json
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -128,6 +129,8 @@ def _converter() -> Converter:
     from cattrs.preconf.json import make_converter
 
     converter = make_converter()
+    converter.register_unstructure_hook(Decimal, str)
+    converter.register_structure_hook(Decimal, lambda amount, _: Decimal(amount))
     converter.register_unstructure_hook(Video, make_dict_unstructure_fn(Video, converter, raw=override(omit=True)))
     converter.register_structure_hook(Video, make_dict_structure_fn(Video, converter, raw=override(omit=True)))
     return converter

@@ -49,12 +49,11 @@ from hailuo_async._io.journal.rows import (
     Sql,
     as_read,
 )
+from hailuo_async.contract import RESULT_LIFETIME
 from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError
 from hailuo_async.outcomes import Video
 from hailuo_async.settings import JournalPlace
 
-#: Results last 24 hours by the older documents and 7 days by the newer: the longer, where the service did not say.
-_LONGEST_RESULT_S = 7 * 24 * 3600.0
 _LEFT_BEHIND = "the process that sent it ended before the answer was on record"
 
 _UNFINISHED = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED, JournalState.UNKNOWN)
@@ -141,8 +140,8 @@ class JobTable(JobRows):
         self._end(identity, emitter, "state IN ('intended', 'sending') AND holder = :us")
 
     def unknown(self, identity: str, error: HailuoError) -> None:
-        """Nobody knows whether the service took it."""
-        emitter = {"state": "unknown", "error": error_text(error)}
+        """Nobody knows whether the service took it. Its answer may have named a task, to be attached to."""
+        emitter = {"state": "unknown", "task_id": error.task_id, "error": error_text(error)}
         self._end(identity, emitter, "state = 'sending' AND holder = :us")
 
     def failed(self, identity: str, error: HailuoError) -> None:
@@ -162,7 +161,7 @@ class JobTable(JobRows):
         )
         place = inserted.fetchone()["seq"]
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
-        until = Sql(f":now + {_LONGEST_RESULT_S}") if expiry is None else expiry
+        until = Sql(f":now + {RESULT_LIFETIME.total_seconds()}") if expiry is None else expiry
         emitter: dict[str, object] = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
         emitter |= {"place": place, "useful_until": until}
         if not self._end(identity, emitter, f"{OF_THIS_TASK} AND place IS NULL"):
@@ -195,7 +194,10 @@ class JobTable(JobRows):
         identity = f"task:{task_id}"
         while True:
             record = self.find_task(task_id)
-            if record is not None:
+            claim = None
+            if record is not None and record.state is JournalState.UNKNOWN:
+                self._become(record, task_id)  # an answer in doubt named it, and its owner asks what became of it
+            elif record is not None:
                 claim = self._claim(record)
             else:
                 columns = {"model": model, "facts": "{}", "task_id": task_id, "accepted_at": NOW}
@@ -284,7 +286,7 @@ class JobTable(JobRows):
     def _become(self, record: Record, task_id: str) -> bool:
         """A job in doubt led to ``task_id``, it turns out. If that was attached to meanwhile, the two rows merge."""
         other = self.find_task(task_id)
-        if other is None:
+        if other is None or other.identity == record.identity:
             emitter = {"state": "accepted", "task_id": task_id, "accepted_at": NOW, **_NO_END}
             return bool(self._change(record.identity, emitter, UNCHANGED, record))
         if other.kind is not None:

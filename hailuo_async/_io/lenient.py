@@ -1,0 +1,43 @@
+"""aiohttp's protocol for answers, lenient where its parser is not and HTTP is.
+
+A ``Content-Length`` that is told twice, both times the same, may be read as one (RFC 9110, section 8.6). The parser
+refuses such an answer, and if it was to a paid POST the job would be in doubt.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import re
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+from aiohttp.client_proto import ResponseHandler
+
+_LENGTH = re.compile(rb"\r\ncontent-length:([0-9, \t]*)(?=\r\n|$)", re.IGNORECASE)
+
+
+class LenientHandler(ResponseHandler):
+    """Hands the head of an answer on with one ``Content-Length``, where it has several that agree."""
+
+    def data_received(self, data: bytes) -> None:
+        """An answer begins with what a socket brings at once; one whose head comes in parts is left as it is."""
+        super().data_received(with_one_length(data) if data[:5] == b"HTTP/" else data)
+
+
+def lenient_connector(resolver: AbstractResolver | None) -> aiohttp.TCPConnector:
+    """A connector without a limit of its own: the gate bounds what is under way."""
+    connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
+    # aiohttp has no public way to choose the protocol; where this name is gone, its own is used, and is strict.
+    connector.__dict__["_factory"] = functools.partial(LenientHandler, loop=asyncio.get_running_loop())
+    return connector
+
+
+def with_one_length(data: bytes) -> bytes:
+    """``data``, which begins with an answer's head, with its equal lengths made one."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    told: list[bytes] = _LENGTH.findall(head)
+    lengths = {length.strip() for line in told for length in line.split(b",")}
+    if len(lengths) != 1 or (len(told) == 1 and b"," not in told[0]):
+        return data
+    return _LENGTH.sub(b"", head) + b"\r\nContent-Length: " + lengths.pop() + end + rest

@@ -1,0 +1,38 @@
+"""Amounts of money in the service's answers: US dollars, as ``decimal.Decimal`` and never as a float.
+
+What cannot be believed is ``None``, never 0: a missing price read as free is worse than none.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any
+
+#: An amount in dollars: no more than a million, and no finer than a billionth.
+_AMOUNT = re.compile(r"\$? ?(0*[0-9]{1,6}(?:\.[0-9]{1,9}0*)?)(?: ?USD)?", re.ASCII)
+
+
+def read_amount(value: object) -> Decimal | None:
+    """``value`` as dollars: a number, or text that is one. ``None`` for anything else, and for what is negative."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
+        return None
+    if isinstance(value, float | Decimal):
+        number = Decimal(str(value))
+        is_sane = number.is_finite() and (number == 0 or -12 < number.adjusted() < 12)
+        text = f"{number if number else 0:f}" if is_sane else ""
+    else:
+        text = str(value)[:60] if isinstance(value, str) or abs(value) < 10**9 else ""
+    found = _AMOUNT.fullmatch(text.strip())
+    return None if found is None else Decimal(found[1])
+
+
+def read_cost(data: Mapping[str, Any]) -> Decimal | None:
+    """What a task cost: ``data.billing.amount``, in USD as text (customer, vendor), if it is in no other currency."""
+    billing = data.get("billing")
+    if not isinstance(billing, dict):
+        return None
+    currency = billing.get("currency", billing.get("unit"))
+    is_dollars = currency is None or (isinstance(currency, str) and currency.strip().upper() in ("USD", "$", "US$"))
+    return read_amount(billing.get("amount")) if is_dollars else None

@@ -80,6 +80,11 @@ class HailuoError(Exception):
         ids = [f"{name} {value}" for name, value in (("task", self.task_id), ("request", self.request_id)) if value]
         return f"{self._words()} ({', '.join(ids)})" if ids else self._words()
 
+    @property
+    def summary(self) -> str:
+        """What went wrong without the ids: the same words for every job with the same trouble."""
+        return self._words()
+
     def _words(self) -> str:
         return type(self).__name__
 

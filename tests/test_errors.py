@@ -141,6 +141,7 @@ def test_an_error_has_a_task_id_and_names_it_once_there_is_one(error: HailuoErro
 def test_an_error_names_the_request_that_its_answer_had() -> None:
     error = TaskFailedError(reason="too dark", task_id="task-1", request_id="req-7")
     assert str(error) == "the service gave the task up: too dark (task task-1, request req-7)"
+    assert error.summary == "the service gave the task up: too dark"
 
 
 HTTP_STATUSES = {

@@ -74,7 +74,9 @@ def test_an_object_tells_all_that_is_known_of_an_outcome(service: Emulator, tmp_
     service.next_fault("submit", "refuse")
     result = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes", "--json", "--max-running", "1")
     (task_id,) = service.ledger.accepted["scene b"]
-    refused = {"type": "RequestRejectedError", "message": "400 Invalid parameters: refused on purpose"}
+    words = re.search(r"400 Invalid parameters: refused on purpose \(request [\w-]+\)", result.stdout)
+    assert words is not None
+    refused = {"type": "RequestRejectedError", "message": words.group()}
     nothing = {"path": None, "task_id": None, "seconds_taken": None, "bytes": None}
     assert facts(result.stdout) == {
         "a": {"key": "a", "status": "failed", **nothing, "error": refused},

@@ -104,7 +104,7 @@ def reason(error: HailuoError) -> str:
         return f"{error.field}: {error.rule}"
     if isinstance(error, DownloadError | SubmissionUnknownError):
         return error.reason
-    return str(error).removesuffix(f" (task {error.task_id})")
+    return error.summary
 
 
 def exit_code(fates: Iterable[JobResult]) -> int:

@@ -49,6 +49,7 @@ from hailuo_async.hooks import (
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS, Model
 from hailuo_async.outcomes import Account, Failure, Outcome, Resource, Stats, Status, Success, Video
+from hailuo_async.prices import Estimate, ModelInfo, estimate
 from hailuo_async.session import AsyncSession
 
 __all__ = [
@@ -61,6 +62,7 @@ __all__ = [
     "DownloadError",
     "Downloaded",
     "Ended",
+    "Estimate",
     "Failure",
     "FirstLastFrameToVideo",
     "GateClosed",
@@ -80,6 +82,7 @@ __all__ = [
     "JournalError",
     "JournalState",
     "Model",
+    "ModelInfo",
     "Outcome",
     "OutcomeStream",
     "ProtocolError",
@@ -106,4 +109,5 @@ __all__ = [
     "UnknownCommandWarning",
     "Video",
     "WaitTimeoutError",
+    "estimate",
 ]

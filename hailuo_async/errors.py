@@ -52,6 +52,10 @@ def _broken_rule(field: str, value: object, rule: str) -> str:
     return f"no {field}: {rule}" if value is None else f"{field} {shown(value)}: {rule}"
 
 
+def _optional_decimal(value: Decimal | str | None) -> Decimal | None:
+    return None if value is None else Decimal(value)
+
+
 def _rebuild(kind: type[HailuoError], facts: dict[str, Any]) -> HailuoError:
     error = kind.__new__(kind)
     error.__dict__.update(facts)
@@ -212,6 +216,8 @@ class TaskFailedError(HailuoError):
 
     reason: str
     code: int | str | None = None
+    cost: Decimal | None = attrs.field(default=None, converter=_optional_decimal)
+    """What the service says that it cost, in USD; ``None`` where it says nothing, and it counts as paid in full."""
 
     @property
     def hint(self) -> str | None:

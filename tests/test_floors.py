@@ -14,10 +14,10 @@ from .support.source import MODULES, Module
 #: The floors, from the ground up. A name stands for a module, or a package with everything in it.
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("emulator",),
-    ("contract",),
+    ("contract", "money"),
     ("errors",),
     ("_images", "settings", "images"),
-    ("jobs", "models"),
+    ("jobs", "models", "prices"),
     ("outcomes",),
     ("hooks",),
     ("_rules",),

@@ -241,4 +241,5 @@ def _final_error(answer: Answer, task_id: str) -> HailuoError:
 
 
 def _failure(report: Report, task_id: str) -> TaskFailedError:
-    return TaskFailedError(reason=report.reason, code=report.code, task_id=task_id, request_id=report.request_id)
+    told = {"task_id": task_id, "request_id": report.request_id}
+    return TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **told)

@@ -17,8 +17,8 @@ from urllib.parse import urlsplit
 import attrs
 
 from hailuo_async import contract
-from hailuo_async._rules.money import read_cost
 from hailuo_async._rules.wire import Answer, Verdict, read_code, read_task_id, read_words, single_line
+from hailuo_async.money import read_cost
 from hailuo_async.outcomes import Resource, Status, Video
 
 #: A time or a size over this is nonsense, and would not fit where it is kept.

@@ -54,6 +54,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX job_by_state ON job (state)",
     ),
     ("ALTER TABLE job ADD COLUMN saved_bytes {integer}", "ALTER TABLE job ADD COLUMN saved_sha256 TEXT"),
+    (
+        # In billionths of a dollar: what it costs at most, what it cost, and what earlier POSTs of it may have cost.
+        "ALTER TABLE job ADD COLUMN price {integer}",
+        "ALTER TABLE job ADD COLUMN cost {integer}",
+        "ALTER TABLE job ADD COLUMN cost_before {integer}",
+    ),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.

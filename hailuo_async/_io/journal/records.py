@@ -17,6 +17,7 @@ import attrs
 
 from hailuo_async import errors
 from hailuo_async.errors import HailuoError, JournalError, shown
+from hailuo_async.money import from_nanos
 from hailuo_async.outcomes import Video
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Intent:
 
     ``identity`` is what the journal knows it by: its ``key`` or, without one, its ``fingerprint`` and how many such
     came before. ``facts`` are its options, as JSON can say them. ``prompt`` is ``None`` unless it is to be kept.
+    ``price`` is what it costs at most, in USD.
     """
 
     identity: str
@@ -57,6 +59,7 @@ class Intent:
     model: str
     facts: Mapping[str, Any]
     prompt: str | None = None
+    price: Decimal | None = None
 
 
 def _told(error: HailuoError | None) -> tuple[str, str] | None:
@@ -92,11 +95,35 @@ class Record:
     saved_sha256: str | None = None
     holder: str | None = None
     lease_until: float | None = None
+    price: Decimal | None = None
+    """What it costs at most, in USD, by the prices when it was asked for; ``None`` where no price was known."""
+    cost: Decimal | None = None
+    """What the service says that it cost, in USD."""
+    cost_before: Decimal | None = None
+    """What earlier POSTs of it cost, or may have cost, in USD: it failed or was in doubt, and was sent again."""
+
+    @property
+    def spent(self) -> Decimal:
+        """What was paid for it, in USD. A failed task counts in full until the service says otherwise."""
+        has_ended = self.state in (JournalState.SUCCESS, JournalState.FAILED)
+        now = (self.price if self.cost is None else self.cost) if has_ended else None
+        return (now or Decimal(0)) + (self.cost_before or Decimal(0))
 
     @property
     def is_wiped(self) -> bool:
         """Whether there was a video and its URLs are gone from here: it was saved, or its result has expired."""
         return self.video is not None and not any(resource.url for resource in self.video.resources)
+
+
+@attrs.frozen
+class Spending:
+    """What a journal knows of money, in USD: what was paid, and the price of each job that was sent and has not ended.
+
+    Those that have not ended are named by their identity: a job in doubt is among them.
+    """
+
+    spent: Decimal = Decimal(0)
+    unfinished: Mapping[str, Decimal] = attrs.field(factory=dict)
 
 
 @attrs.frozen
@@ -110,6 +137,7 @@ class Claim:
     ours: bool
 
 
+_MONEY = ("price", "cost", "cost_before")
 #: The columns of a record, in the order of its fields: whatever is stored under the field's own name.
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
 #: What a job is made of that never stands in ``facts``, whoever puts it there: images may be signed URLs or data URLs,
@@ -166,6 +194,7 @@ def error_text(error: HailuoError) -> str:
 
 
 def _plain(fact: object) -> object:
+    fact = str(fact) if isinstance(fact, Decimal) else fact
     is_plain = fact is None or isinstance(fact, int | float | str)
     return fact if is_plain and not (isinstance(fact, str) and len(fact) > _LONGEST_FACT) else shown(fact)
 
@@ -185,6 +214,7 @@ def record_from(row: Mapping[str, Any], path: str) -> Record:
     """One row, joined with where its result lies, as a value. ``path`` is the journal's, for the words of errors."""
     columns = {name: row[name] for name in COLUMNS}
     columns["state"] = JournalState(row["state"])
+    columns |= {name: from_nanos(row[name]) for name in _MONEY}
     columns["facts"] = json.loads(row["facts"])
     if row["video"] is not None:
         columns["video"] = video_from(row["video"], row["urls"])
@@ -196,6 +226,7 @@ def record_from(row: Mapping[str, Any], path: str) -> Record:
 def export_text(record: Record) -> str:
     """``record`` as one line of JSON, with no URL of its result in it."""
     told = attrs.asdict(record, recurse=False)
+    told |= {name: None if told[name] is None else str(told[name]) for name in _MONEY}
     if record.video is not None:
         told["video"] = json.loads(video_text(record.video)[0])
     if record.error is not None:

@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from types import MappingProxyType
 
 import attrs
@@ -33,6 +34,7 @@ from hailuo_async._io.journal.records import (
     Intent,
     JournalState,
     Record,
+    Spending,
     error_text,
     facts_text,
     video_text,
@@ -50,7 +52,8 @@ from hailuo_async._io.journal.rows import (
     as_read,
 )
 from hailuo_async.contract import RESULT_LIFETIME
-from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError
+from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError, TaskFailedError
+from hailuo_async.money import from_nanos, to_nanos
 from hailuo_async.outcomes import Video
 from hailuo_async.settings import JournalPlace
 
@@ -61,12 +64,16 @@ _SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAIL
 _FORGETTABLE = (*_SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
 
+#: What is paid for, or may be, when a job that was sent is to be sent again.
+_PAID_BEFORE = Sql(
+    "COALESCE(cost_before, 0) + CASE WHEN state IN ('failed', 'unknown') THEN COALESCE(cost, price, 0) ELSE 0 END"
+)
 _NO_END: dict[str, object] = {"ended_at": None, "error": None}
 _UNSENT: dict[str, object] = {"task_id": None, "sent_at": None, "accepted_at": None, **_NO_END}
 #: What a row tells of its task rather than of the job that led to it.
 _OF_THE_TASK = (
     *("state", "task_id", "accepted_at", "ended_at", "video", "error", "saved_to"),
-    *("saved_bytes", "saved_sha256", "place", "useful_until", "holder", "lease_until"),
+    *("saved_bytes", "saved_sha256", "cost", "place", "useful_until", "holder", "lease_until"),
 )
 
 
@@ -99,6 +106,7 @@ class JobTable(JobRows):
             "model": intent.model,
             "facts": facts_text(intent.facts),
             "prompt": intent.prompt,
+            "price": to_nanos(intent.price),
             "state": JournalState.INTENDED,
         }
 
@@ -147,6 +155,7 @@ class JobTable(JobRows):
     def failed(self, identity: str, error: HailuoError) -> None:
         """The service gave it up, or no longer knows it. A video that was seen before stays."""
         emitter: dict[str, object] = {"state": "failed", "error": error_text(error)}
+        emitter["cost"] = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
         row = identity
         if error.task_id is not None:
             emitter["task_id"] = error.task_id
@@ -163,7 +172,7 @@ class JobTable(JobRows):
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
         until = Sql(f":now + {RESULT_LIFETIME.total_seconds()}") if expiry is None else expiry
         emitter: dict[str, object] = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
-        emitter |= {"place": place, "useful_until": until}
+        emitter |= {"place": place, "useful_until": until, "cost": to_nanos(video.cost)}
         if not self._end(identity, emitter, f"{OF_THIS_TASK} AND place IS NULL"):
             row = self._row_of_task(identity, video.task_id)
             self._wipe("job.identity = :value", row)
@@ -186,6 +195,15 @@ class JobTable(JobRows):
         sql = f"UPDATE job SET lease_until = {LEASE} WHERE holder = :us"
         self.database.execute(sql, {"lease_s": self._lease_s, "us": self.holder})
         self.wipe_expired()
+
+    def spending(self) -> Spending:
+        """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
+        ended = "CASE WHEN state IN ('success', 'failed') THEN COALESCE(cost, price, 0) ELSE 0 END"
+        sql = f"SELECT CAST(COALESCE(SUM({ended} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job"
+        spent = from_nanos(self.database.execute(sql).fetchone()["spent"])
+        sql = "SELECT identity, price FROM job WHERE state IN ('sending', 'accepted', 'unknown') AND price IS NOT NULL"
+        prices = {row["identity"]: from_nanos(row["price"]) for row in self.database.execute(sql).fetchall()}
+        return Spending(spent or Decimal(0), {name: price for name, price in prices.items() if price is not None})
 
     # What a session does with tasks that it did not submit.
 
@@ -236,7 +254,8 @@ class JobTable(JobRows):
             _check_state(record, (JournalState.UNKNOWN,), "is given a task id")
             return self._become(record, task_id)
         _check_state(record, _SENDABLE_AGAIN, "is sent again")
-        return bool(self._change(record.identity, {"state": "intended", **_UNSENT, **FREE}, UNCHANGED, record))
+        emitter = {"state": "intended", "cost_before": _PAID_BEFORE, "cost": None, **_UNSENT, **FREE}
+        return bool(self._change(record.identity, emitter, UNCHANGED, record))
 
     # Leases.
 

@@ -25,7 +25,7 @@ from typing import Any, TypeAlias, cast
 import anyio.to_thread
 import attrs
 
-from hailuo_async._io.journal.records import Claim, Intent, Record
+from hailuo_async._io.journal.records import Claim, Intent, Record, Spending
 from hailuo_async._io.journal.rows import Changed
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
@@ -209,6 +209,10 @@ class JournalWriter:
     async def look_for_task(self, task_id: str) -> Record | None:
         """The job that led to the task, as it stands: ``saved_to`` says where its video lies."""
         return cast(Record | None, await self._ask(lambda table: table.find_task(task_id)))
+
+    async def spending(self) -> Spending:
+        """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
+        return cast(Spending, await self._ask(lambda table: table.spending()))
 
     async def renew(self) -> None:
         """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""

@@ -99,6 +99,9 @@ async def test_an_export_has_a_line_for_each_job_and_no_signed_url(path: Path) -
     told = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert len(told) == 300
     assert told[1] == {
+        "price": None,
+        "cost": None,
+        "cost_before": None,
         "identity": "lost",
         "key": "lost",
         "fingerprint": "f1",

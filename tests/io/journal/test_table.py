@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import attrs
 import pytest
 
@@ -9,6 +11,7 @@ from hailuo_async._io.journal.records import (
     Claim,
     JournalState,
     Record,
+    Spending,
 )
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import (
@@ -71,8 +74,53 @@ def test_a_job_goes_through_its_life_and_each_step_is_on_record(ours: JobTable, 
     assert record_of(ours) == attrs.evolve(there, lease_until=clock.time + LEASE_S)
     did(ours, lambda it: it.succeeded("cat", video()))
     assert record_of(ours) == attrs.evolve(
-        there, state=JournalState.SUCCESS, video=video(), ended_at=clock.time, holder=None, lease_until=None
+        there,
+        state=JournalState.SUCCESS,
+        video=video(),
+        cost=Decimal("0.2400"),
+        ended_at=clock.time,
+        holder=None,
+        lease_until=None,
     )
+
+
+def test_money_is_kept_to_the_cent_and_a_failed_task_counts_until_the_service_says_otherwise(ours: JobTable) -> None:
+    def ask(key: str, price: str | None = "0.3240") -> None:
+        did(ours, lambda it: it.intend(attrs.evolve(intent(key), price=None if price is None else Decimal(price))))
+        did(ours, lambda it: it.sending(key, 999.0))
+
+    def take(key: str, price: str | None = "0.3240") -> None:
+        ask(key, price)
+        did(ours, lambda it: it.accepted(key, f"t-{key}", 1001.0))
+
+    def spending() -> Spending:
+        return did(ours, lambda it: it.spending())
+
+    assert spending() == Spending()
+    take("billed")
+    take("silent")
+    take("failed")
+    take("free of charge")
+    take("running")
+    take("unknown price", None)
+    ask("in doubt")
+    ask("refused")
+    did(ours, lambda it: it.intend(attrs.evolve(intent("intended"), price=Decimal(9))))
+    did(ours, lambda it: it.succeeded("billed", video("t-billed")))
+    did(ours, lambda it: it.succeeded("silent", attrs.evolve(video("t-silent"), cost=None)))
+    did(ours, lambda it: it.failed("failed", TaskFailedError(reason="r", task_id="t-failed")))
+    unpaid = TaskFailedError(reason="r", task_id="t-free of charge", cost=Decimal(0))
+    did(ours, lambda it: it.failed("free of charge", unpaid))
+    did(ours, lambda it: it.unknown("in doubt", SubmissionUnknownError(reason="r")))
+    did(ours, lambda it: it.refused("refused", RequestRejectedError(message="m")))
+    price = Decimal("0.3240")
+    assert spending() == Spending(Decimal("0.2400") + 2 * price, {"running": price, "in doubt": price})
+    assert record_of(ours, "failed").spent == price
+    assert record_of(ours, "free of charge").spent == 0
+    for key in ("failed", "in doubt"):
+        did(ours, lambda it, key=key: it.resolve(key, resubmit=True, task_id=None, forget=False))  # type: ignore[misc]
+    assert spending() == Spending(Decimal("0.2400") + 3 * price, {"running": price})
+    assert (record_of(ours, "in doubt").cost_before, record_of(ours, "in doubt").spent) == (price, price)
 
 
 @pytest.mark.parametrize("state", ["intended", "sending", "accepted"])

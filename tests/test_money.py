@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hailuo_async._rules.money import read_amount, read_cost
+from hailuo_async.money import read_amount, read_cost
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,24 @@ def read_amount(value: object) -> Decimal | None:
     return None if found is None else Decimal(found[1])
 
 
+#: A journal keeps amounts as whole billionths of a dollar, so that it can add them up exactly.
+_NANOS = 10**9
+
+
+def to_nanos(amount: Decimal | None) -> int | None:
+    """``amount`` in billionths of a dollar."""
+    return None if amount is None else int(amount * _NANOS)
+
+
+def from_nanos(nanos: int | None) -> Decimal | None:
+    """The amount that ``to_nanos`` kept, with four decimals as the service writes it, or as many as it needs."""
+    if nanos is None:
+        return None
+    amount = Decimal(nanos).scaleb(-9)
+    short = amount.quantize(Decimal("0.0001"))
+    return short if short == amount else amount
+
+
 def read_cost(data: Mapping[str, Any]) -> Decimal | None:
     """What a task cost: ``data.billing.amount``, in USD as text (customer, vendor), if it is in no other currency."""
     billing = data.get("billing")

@@ -8,7 +8,7 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from random import Random
+from random import Random, SystemRandom
 from types import TracebackType
 from typing import Self
 
@@ -17,13 +17,16 @@ import anyio
 import anyio.to_thread
 
 from hailuo_async import contract
+from hailuo_async._engine.calls import accepted
+from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
 from hailuo_async._engine.quota import Quota
-from hailuo_async._engine.running import Running, accepted
 from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
 from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
+from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._engine.wiring import start_engine
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
@@ -124,30 +127,35 @@ class AsyncSession:
         check_client_session(client_session)
         self._client_session = client_session
         self._transport = transport
-        self._rng = rng or Random()
+        self._rng = rng or SystemRandom()  # not seeded, so that forked workers do not share dice
         self._quota = Quota(self._settings.max_jobs)
         self._hooks = Hooks()
-        self._open: Running | None = None
-        self._is_used = False
-        self._is_closed = False
+        self._engine_state = EngineState()
+        self._engine: Engine | None = None
 
     def __repr__(self) -> str:
-        is_open = self._open is not None and self._open.engine.engine_state.tasks is not None
-        state = "open" if is_open else "closed" if self._is_used else "not entered"
-        return f"<AsyncSession at {self._settings.base_url}, {state}>"
+        return f"<AsyncSession at {self._settings.base_url}, {self._engine_state.phase}>"
 
     # --- Its life ---
 
     async def __aenter__(self) -> Self:
         """Opens the journal and starts the engine. Raises ``JournalError`` if the journal cannot be used."""
-        if self._is_used:
-            raise SessionClosedError(reason="a session can be entered once: make a new one")
-        self._is_used = True
-        here = await Running.start(self._settings, self._transport, self._client_session, self._rng, self._hooks)
-        if self._is_closed:
-            await here.close(0.0)
+        state = self._engine_state
+        if state.phase is not Phase.NEW:
+            reason = "a session can be entered once: make a new one each time, as in an application's lifespan"
+            raise SessionClosedError(reason=reason)
+        state.phase = Phase.OPENING
+        try:
+            engine = await start_engine(
+                self._settings, state, self._transport, self._client_session, self._rng, self._hooks
+            )
+        except BaseException:
+            state.end("the session could not be opened")
+            raise
+        if not state.is_open:
+            await engine.close(0.0)
             raise SessionClosedError(reason="the session was closed while it opened")
-        self._open = here
+        self._engine = engine
         return self
 
     async def __aexit__(
@@ -163,20 +171,18 @@ class AsyncSession:
         with a journal, ``resume`` has them all. May be called more than once, from any task of its loop: the shortest
         grace counts, and a caller that is cancelled stops nothing.
         """
-        self._is_used = self._is_closed = True
-        if self._open is not None:
-            self._here()
-            await self._open.close(grace)
+        if self._engine is None:
+            self._engine_state.end("the session is closed; nothing was sent")
+        else:
+            await self._here().close(grace)
 
-    def _here(self) -> Running:
-        """What is open, if the session is used where and while it may be. Raises ``SessionClosedError`` otherwise."""
-        if self._open is None:
-            not_open = "the session is not open: use it inside 'async with'"
-            reason = "the session is closed" if self._is_closed else not_open
-            raise SessionClosedError(reason=f"{reason}; nothing was sent")
-        if asyncio.get_running_loop() is not self._open.loop:
+    def _here(self) -> Engine:
+        """The engine, if it is used where it may be. Raises ``SessionClosedError`` otherwise."""
+        if self._engine is None:
+            raise self._engine_state.error()
+        if asyncio.get_running_loop() is not self._engine.loop:
             raise SessionClosedError(reason="the session belongs to another event loop; nothing was sent")
-        return self._open
+        return self._engine
 
     # --- Jobs ---
 
@@ -191,7 +197,7 @@ class AsyncSession:
         return Generation(await self._take(job, timeout), self._here().loop)
 
     async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
-        admission = self._here().engine.admission
+        admission = self._here().admission
         admission.check_queue()
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
         return await admission.take(check_job(job), timeout_s, (self._quota,))
@@ -206,7 +212,7 @@ class AsyncSession:
         try:
             return await Generation(tracked, here.loop)
         except asyncio.CancelledError:
-            here.engine.admission.withdraw(tracked)
+            here.admission.withdraw(tracked)
             raise
 
     def stream(
@@ -255,7 +261,7 @@ class AsyncSession:
         here = self._here()
         _check_task_id(task_id)
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return Generation(await here.engine.admission.attach(task_id, timeout_s), here.loop)
+        return Generation(await here.admission.attach(task_id, timeout_s), here.loop)
 
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.
@@ -343,19 +349,19 @@ class AsyncSession:
         if frame.size > MAX_UPLOAD_BYTES:
             rule = f"must be at most {MAX_UPLOAD_BYTES} bytes for an upload"
             raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
-        return await here.upload(frame)
+        return await here.calls.upload(frame)
 
     # --- The account, and a look inside ---
 
     async def account(self) -> Account:
         """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
         here = self._here()
-        answer = await here.send(Request("GET", contract.VALIDATE_PATH))
+        answer = await here.calls.send(Request("GET", contract.VALIDATE_PATH))
         if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
             return Account(is_valid=False, balance=None)
         if accepted(answer).data.get("is_valid") is not True:
             return Account(is_valid=False, balance=None)
-        balance = (await here.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
+        balance = (await here.calls.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
         if isinstance(balance, bool) or not isinstance(balance, int | float):
             balance = None
         return Account(is_valid=True, balance=balance)

@@ -17,20 +17,19 @@ from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, TypeAlias
 
 import anyio
-import anyio.to_thread
 import attrs
 
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.quota import Quota, give_back, reserve
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
-from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._rules.identity import DuplicateNumbers, build_facts
 from hailuo_async._rules.lifecycle import Event
@@ -49,10 +48,6 @@ from hailuo_async.outcomes import Status
 
 logger = logging.getLogger("hailuo_async")
 
-#: Images looked at at the same time. More threads than disks and cores help nobody.
-LOOKING_THREADS = 4
-#: Images made to fit at the same time: the largest takes a gigabyte while it is decoded.
-FITTING_THREADS = 1
 #: How often a job that another session works on is looked up, in seconds.
 FOLLOW_EVERY_S = 1.0
 
@@ -74,8 +69,7 @@ class Admission:
     _engine_state: EngineState
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
-    _threads: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(LOOKING_THREADS), init=False)
-    _fitting: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(FITTING_THREADS), init=False)
+    _inspector: Inspector = attrs.field(factory=Inspector, init=False)
     live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
     """Every job that has not ended, in the order of taking."""
     ended: Counter[Status] = attrs.field(factory=Counter, init=False)
@@ -104,6 +98,7 @@ class Admission:
         asked: DuplicateNumbers | None = None,
         uploads: SharedUploads | None = None,
         find_fault: FindFault | None = None,
+        lane: Lane | None = None,
     ) -> TrackedJob:
         """Takes a job: its images are looked at, it is on record, and queued. Cancelling it before that costs nothing.
 
@@ -115,9 +110,8 @@ class Admission:
         asked_at = loop_time()
         self._preparing += 1
         try:
-            frames = await self._inspect_images(
-                job, needs_fingerprints=uploads is not None or self._recorder.need_fingerprints
-            )
+            fingerprint = uploads is not None or self._recorder.need_fingerprints
+            frames = await self._inspector.inspect(job, fingerprint=fingerprint)
             self._engine_state.check()
             frames = frames if uploads is None else await uploads.share(frames)
             fault = None if find_fault is None else await find_fault()
@@ -128,7 +122,9 @@ class Admission:
         if known is not None:
             known.job = known.job or job
             return self._joined(known)
-        tracked = self._new_tracked_job(asked_at, timeout_s, job=job, key=job.key, kind=_kind(job), **_names(intent))
+        tracked = self._new_tracked_job(
+            asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=_kind(job), **_names(intent)
+        )
         tracked.request, tracked.quotas, tracked.fault = build_submit(job, frames), quotas, fault
         tracked.look = functools.partial(self._recorder.intend, intent)
         tracked.is_counted = intent is not None and job.key is None and asked is None
@@ -217,53 +213,39 @@ class Admission:
             if tracked.task_id is not None:
                 _log_goes_on(tracked)
 
-    def landed(self, tracked: TrackedJob) -> None:
-        """The submitter is done with a POST: it was accepted, or waits again, unless nobody wants it any more."""
-        if tracked.task_id is not None:
-            self._watch(tracked, ask_now=False)
-            if tracked.is_left:
-                _log_goes_on(tracked)
-        elif tracked.is_withheld:
-            self._drop(tracked, _withdrawn())
-        if tracked.seconds_left(loop_time()) <= 0:
-            self._expire(tracked)
-
     def follow(self, tracked: TrackedJob) -> None:
         """Another session works on it: its outcome is waited for here, and it is not paid for by us."""
         if tracked.quota_reserved:
             tracked.quota_reserved = False
             give_back(tracked.quotas)
         with contextlib.suppress(SessionClosedError):  # then it ends with all the others
-            self._engine_state.start_soon(functools.partial(self._follow, tracked))
-
-    def taken(self, tracked: TrackedJob) -> None:
-        """Another session took it over before its POST, which was not made."""
-        self.follow(tracked)
-        self.landed(tracked)
+            self._engine_state.start(self._follow(tracked))
+        if tracked.seconds_left(loop_time()) <= 0:
+            self._expire(tracked)
 
     # --- Preparing ---
-
-    async def _inspect_images(self, job: Job, *, needs_fingerprints: bool) -> dict[str, Frame]:
-        frames = {}
-        for field, source in job.frames.items():
-            look = functools.partial(inspect_image, field, source, fingerprint=needs_fingerprints, fit=job.fit)
-            is_short = isinstance(source, str) and source[:5].lower() != "data:"
-            threads = self._fitting if job.fit else self._threads
-            frames[field] = frame = look() if is_short else await anyio.to_thread.run_sync(look, limiter=threads)
-            if frame.changes:
-                logger.info("%s (%s) was made to fit: %s", field, frame.name, "; ".join(frame.changes))
-        return frames
 
     def _new_tracked_job(self, taken_at: float, timeout_s: float | None, **facts: Any) -> TrackedJob:
         self._engine_state.check()
         tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, **facts)
         self.live[tracked] = None
-        tracked.listeners += (self._forget_if_ended, self._emitter.changed)
+        tracked.listeners += (self._forget_if_ended, self._emitter.changed, self._go_on)
         if tracked.identity is not None:
             self._by_identity[tracked.identity] = tracked
         if timeout_s is not None:
             tracked.set_deadline(taken_at + timeout_s, self._expire)
         return tracked
+
+    def _go_on(self, tracked: TrackedJob) -> None:
+        """Does what follows from a change that ends nothing, whichever room brought it about."""
+        if tracked.status is Status.PENDING:
+            self._watch(tracked)
+            if tracked.is_left:
+                _log_goes_on(tracked)
+        elif tracked.status is Status.QUEUED and tracked.is_withheld:
+            self._drop(tracked, _withdrawn())
+        if tracked.seconds_left(loop_time()) <= 0:  # as it may be after a POST, which a deadline does not cut
+            self._expire(tracked)
 
     def _forget_if_ended(self, tracked: TrackedJob) -> None:
         if not tracked.status.is_final:
@@ -329,14 +311,13 @@ class Admission:
         tracked.is_attached = True
         age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
         tracked.accepted_at = loop_time() - age_s
-        tracked.move(Event.ACCEPT)
         self._gate.task_adopted()
-        self._watch(tracked, ask_now=True)
+        tracked.move(Event.ACCEPT)
 
-    def _watch(self, tracked: TrackedJob, *, ask_now: bool) -> None:
+    def _watch(self, tracked: TrackedJob) -> None:
         if tracked.timeout_s is None:
             tracked.set_deadline(loop_time() + RESULT_KEPT_S, self._expire)
-        self._poller.watch_nowait(tracked, ask_now=ask_now)
+        self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
 
     def _deliver(self, tracked: TrackedJob, record: Record) -> None:
         """A video on record is given as it is while its URLs are good, or when it lies on the disk; else asked for."""

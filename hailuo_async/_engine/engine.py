@@ -1,116 +1,202 @@
-"""One engine per session. It runs as one task that owns everything which waits: submitter, poller, feeders of streams.
+"""One engine per session: what it holds while it is open, the tasks that work in it, and their end.
 
-Callers hold handles; nobody's cancellation reaches a POST. Whatever ends the engine, its close, a bug or the end of the
-loop, every job that has not ended by then ends with an error: nobody waits for ever.
+It runs as one task that owns everything which waits: submitter, poller, feeders of streams. Callers hold handles; no
+caller's cancellation reaches a POST. Whatever ends the engine, its close, a bug or the end of the loop, every job that
+has not ended by then ends with an error: no caller waits for ever.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable
-from random import Random
+import math
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from pathlib import Path
 
 import anyio
 import attrs
 
 from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
-from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.quota import Quota
+from hailuo_async._engine.results import Results
+from hailuo_async._engine.saving import SaveAs, Saving, StrPath, Target
+from hailuo_async._engine.shared_uploads import SharedUploads
+from hailuo_async._engine.state import EngineState, Phase
+from hailuo_async._engine.stream import Stream
 from hailuo_async._engine.submitter import Submitter
+from hailuo_async._engine.tracked_job import Lane, TrackedJob
+from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.http import Transport
+from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.budget import Budget
-from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
-from hailuo_async._rules.slots import Slots
-from hailuo_async.errors import SubmissionUnknownError
-from hailuo_async.outcomes import Status
-from hailuo_async.settings import Settings
+from hailuo_async.errors import ConfigError, SessionClosedError, SubmissionUnknownError
+from hailuo_async.jobs import Job, check_job
+from hailuo_async.outcomes import Stats, Status
 
 logger = logging.getLogger("hailuo_async")
+
+#: What each edge gets to close in, when the engine has ended.
+CLOSING_S = 10.0
 
 
 @attrs.define(eq=False)
 class Engine:
     """Runs the rooms of the engine together, and ends them in order."""
 
+    loop: asyncio.AbstractEventLoop
     engine_state: EngineState
     gate: Gate
     admission: Admission
     submitter: Submitter
     poller: Poller
     recorder: JournalRecorder
-    _closing: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _grace: anyio.CancelScope = attrs.field(factory=anyio.CancelScope, init=False)
-    """Ends the wait for the POSTs under way."""
+    calls: Calls
+    results: Results
+    _downloads: Downloads
+    _transport: Transport
+    _journal: JournalWriter | None
+    _grace_ends_at: float = attrs.field(default=math.inf, init=False)
+    """When the wait for the POSTs under way ends."""
+    _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)
 
-    async def run(self, started: anyio.Event) -> None:
-        """Works until it is closed, cancelled, or broken by a bug. Whichever it is, every job has ended then."""
+    # --- Its life ---
+
+    async def start(self) -> None:
+        """Returns when it works. Cancelled, it leaves nothing behind."""
+        self._task = self.loop.create_task(self._run(), name="hailuo-async engine")
         try:
-            async with anyio.create_task_group() as tasks:
-                self.engine_state.tasks = tasks
-                tasks.start_soon(self.submitter.run, tasks)
-                tasks.start_soon(self.poller.run, tasks)
-                tasks.start_soon(self.recorder.keep_up)
-                started.set()
-                await self._closing.wait()
-                await self._wind_down()
-                tasks.cancel_scope.cancel()
+            while self.engine_state.phase is Phase.OPENING:
+                await self.engine_state.changed.wait()
+        except asyncio.CancelledError:
+            await self.close(0.0)
+            raise
+
+    async def close(self, grace_s: float) -> None:
+        """Takes no more jobs, ends what is queued, and gives the POSTs under way ``grace_s`` seconds to end.
+
+        Returns when nothing runs any more; the engine bounds its own end. If it is closed more than once, the shortest
+        grace counts.
+        """
+        self.engine_state.end("the session is closed")
+        self._grace_ends_at = min(self._grace_ends_at, loop_time() + grace_s)
+        self.submitter.landed.notify()
+        if self._task is not None:
+            with anyio.CancelScope(shield=True):
+                await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        try:
+            await self._work()
+        finally:
+            for close in (self.recorder.aclose, self._downloads.aclose, self._transport.aclose):
+                with anyio.move_on_after(CLOSING_S, shield=True):
+                    await close()
+
+    async def _work(self) -> None:
+        """Works until it is closed, cancelled, or broken by a bug. Whichever it is, every job has ended then."""
+        workers = self.engine_state.workers
+        try:
+            self.engine_state.begin()
+            for work in (self.submitter.run, self.poller.run, self.recorder.keep_up):
+                workers.start(self._run_to_the_end(work))
+            while self.engine_state.is_open:
+                await self.engine_state.changed.wait()
+            await self._wind_down()
+        finally:
+            self.engine_state.end("the session's loop ended, or its task was cancelled")
+            try:
+                await workers.end()
+            finally:
+                self._end_all()
+
+    async def _run_to_the_end(self, work: Callable[[], Awaitable[None]]) -> None:
+        """One of the loops that the engine consists of: without it, nothing goes on."""
+        try:
+            await work()
+        except SessionClosedError:
+            pass
         except Exception as failure:
             logger.exception("the engine failed")
             self.engine_state.end("the engine failed: please report this", failure)
-        finally:
-            self.engine_state.end("the session's loop ended, or its task was cancelled")
-            self._end_all()
-
-    def close_nowait(self, grace_s: float) -> None:
-        """Takes no more jobs, ends what is queued, and gives the POSTs under way ``grace_s`` seconds to end.
-
-        Of several who close it, the least patient has his way.
-        """
-        self.engine_state.end("the session is closed")
-        self._grace.deadline = min(self._grace.deadline, loop_time() + grace_s)
-        self._closing.set()
 
     async def _wind_down(self) -> None:
-        self.gate.close()
+        self.gate.wake()
         self.submitter.drop_all_nowait(Event.ABANDON, self.engine_state.error)
-        with self._grace:
-            await self.submitter.landed()
+        await self.submitter.wait_idle(lambda: self._grace_ends_at)
 
     def _end_all(self) -> None:
-        self.gate.close()
+        self.gate.wake()
         while self.admission.live:  # each end may bring others: those of a stream that ends with it
             tracked = next(iter(self.admission.live))
             if tracked.status is Status.SENDING:
-                tracked.fail(
-                    Event.DOUBT,
-                    SubmissionUnknownError(reason=self.engine_state.reason, key=tracked.key or tracked.identity),
-                )
+                reason, key = self.engine_state.reason, tracked.key or tracked.identity
+                tracked.fail(Event.DOUBT, SubmissionUnknownError(reason=reason, key=key))
             else:
                 tracked.fail(Event.ABANDON, self.engine_state.error())
 
+    # --- What a session asks of it ---
 
-def build_engine(
-    settings: Settings,
-    transport: Transport,
-    journal: JournalWriter | None,
-    wall_clock: Callable[[], float],
-    rng: Random,
-    emitter: EventEmitter,
-) -> Engine:
-    """An engine for ``settings``, wired and not yet running."""
-    engine_state = EngineState()
-    gate = Gate(Slots(settings.max_running, rng), Budget(), rng, emitter)
-    recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts)
-    cadence = Cadence(*settings.poll_interval, rng)
-    poller = Poller(gate, transport, recorder, cadence, settings.poll_interval)
-    resubmits = settings.on_unknown == "resubmit"
-    submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter)
-    admission = Admission(submitter, poller, gate, recorder, settings.max_queued, engine_state, wall_clock, emitter)
-    submitter.on_landed, submitter.on_taken = admission.landed, admission.taken
-    return Engine(engine_state, gate, admission, submitter, poller, recorder)
+    def stream(
+        self,
+        jobs: Iterable[Job] | AsyncIterable[Job],
+        timeout_s: float | None,
+        quotas: tuple[Quota, ...],
+        save_to: StrPath | None,
+        save_as: SaveAs | None,
+        *,
+        share_uploads: bool,
+    ) -> OutcomeStream:
+        """Many jobs, as ``AsyncSession.stream`` says."""
+        duplicates, lane = DuplicateNumbers(), Lane()
+        uploads = SharedUploads(self.calls.upload) if share_uploads else None
+
+        async def take(item: Job, target: Target | None) -> TrackedJob:
+            find_fault = None if target is None else target.find_fault
+            return await self.admission.take(check_job(item), timeout_s, quotas, duplicates, uploads, find_fault, lane)
+
+        saving = None
+        if save_to is not None or save_as is not None:
+            directory = None if save_to is None else Path(save_to)
+            saving = Saving(self.results, directory, save_as, has_journal=self._journal is not None)
+        self.engine_state.check()
+        return OutcomeStream(Stream(jobs, take, self.admission, self.engine_state, saving))
+
+    async def resume(self) -> OutcomeStream:
+        """What the journal holds without an end, as ``AsyncSession.resume`` says."""
+
+        async def recall(record: Record, target: object) -> TrackedJob:
+            return await self.admission.recall(record)
+
+        records = await self.journal_or_raise().unfinished()
+        return OutcomeStream(Stream(records, recall, self.admission, self.engine_state))
+
+    def journal_or_raise(self) -> JournalWriter:
+        """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
+        self.engine_state.check()
+        if self._journal is None:
+            raise ConfigError(field="journal", value=None, rule="names the file to go on from")
+        return self._journal
+
+    def stats(self) -> Stats:
+        """The engine at a glance."""
+        ended = self.admission.ended
+        return Stats(
+            queued=self.admission.queued,
+            running=self.gate.slots.running,
+            limit=self.gate.slots.limit,
+            requests_left=self.gate.budget.remaining(self.loop.time()),
+            refusals=self.gate.refusals,
+            succeeded=ended[Status.SUCCESS],
+            failed=ended[Status.FAILED],
+            refused=ended[Status.REFUSED],
+            unknown=ended[Status.UNKNOWN],
+            abandoned=ended[Status.ABANDONED],
+        )

@@ -1,11 +1,11 @@
 """The one place where anyone waits for permission: for a slot at the service, and for a request of its budget.
 
-The rules (``_rules/slots``, ``_rules/budget``) decide and never wait; the gate asks them, sleeps until the time they
-name, and asks again whenever something has happened. Waiting and taking are two steps: ``wait_for`` returns when the
-gate stands open and ``take_…`` goes through, without an await in between. So a waiter that is cancelled has taken
-nothing, and leaves no hole.
+The rules (``_rules/slots``, ``_rules/budget``, ``_rules/reachability``) decide and never wait. The gate asks them,
+sleeps until the time they name, and asks again whenever something has changed. Waiting and acquiring are two steps:
+``wait_for_…`` returns when the gate stands open and ``acquire_…`` goes through, without an await in between. So a
+waiter that is cancelled has acquired nothing, and leaves no hole.
 
-Three more things close it: images being uploaded (each holds memory), a service that cannot be reached, and the end.
+Two more things close it: images being uploaded (each holds memory), and the end of the engine.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from random import Random
 from typing import TypeAlias
 
-import anyio
 import attrs
 
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
-from hailuo_async._rules.budget import Budget, Use
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.state import EngineState
+from hailuo_async._rules.budget import Budget, Hints, Use
+from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
-from hailuo_async.errors import SessionClosedError
 
 logger = logging.getLogger("hailuo_async")
 
 #: Uploads at once. Each holds a piece of an image, its base64 and the socket's buffer; more would not be faster.
 MAX_UPLOADS = 8
-#: Seconds to hold back after a connection could not be made; doubled each time up to the longest.
-_UNREACHABLE_S, _UNREACHABLE_LONGEST_S = 0.5, 30.0
+#: The first failure in a row is nothing to log: connections fail now and then.
+_FAILURES_LOGGED = 2
 
 _OpensAt: TypeAlias = Callable[[float], float]
 
@@ -42,19 +42,16 @@ class Gate:
 
     slots: Slots
     budget: Budget
-    _rng: Random
+    _reachability: Reachability
+    _engine_state: EngineState
     _emitter: EventEmitter = attrs.field(factory=EventEmitter)
     refusals: int = attrs.field(default=0, init=False)
     """Requests that the service refused for being too many, of either kind."""
-    _is_closed: bool = attrs.field(default=False, init=False)
     _uploads: int = attrs.field(default=0, init=False)
-    _unreachable_s: float = attrs.field(default=_UNREACHABLE_S, init=False)
-    _unreachable_until: float = attrs.field(default=-math.inf, init=False)
-    _told_limit: int | None = attrs.field(default=None, init=False)
-    _told_closed_until: float = attrs.field(default=-math.inf, init=False)
-    _told_ignored: bool = attrs.field(default=False, init=False)
-    _happened: anyio.Event | None = attrs.field(default=None, init=False)
-    """Made by whoever waits, so that what nobody waits for costs nothing."""
+    _logged_limit: int | None = attrs.field(default=None, init=False)
+    _logged_closed_until: float = attrs.field(default=-math.inf, init=False)
+    _has_logged_ignored: bool = attrs.field(default=False, init=False)
+    _changed: Signal = attrs.field(factory=Signal, init=False)
 
     # --- Waiting ---
 
@@ -68,28 +65,24 @@ class Gate:
 
     async def _wait_until(self, opens_at: _OpensAt) -> bool:
         waited = False
-        while not self._is_closed and (at := opens_at(now := loop_time())) > now:
+        while self._engine_state.is_open and (at := opens_at(now := loop_time())) > now:
             waited = True
-            self._happened = happened = self._happened or anyio.Event()
-            with anyio.move_on_after(at - now):
-                await happened.wait()
-        if self._is_closed:
-            raise SessionClosedError(reason="the session is closed; nothing was sent")
+            await self._changed.wait(at - now)
+        self._engine_state.check()
         return waited
 
     def _submit_opens_at(self, now: float, is_heavy: bool) -> float:
         if is_heavy and self._uploads >= MAX_UPLOADS:
             return math.inf
         slot_at = self.slots.may_start(now)
-        return max(self._unreachable_until, slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT))
+        return max(self._reachability.opens_at, slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT))
 
     def _query_opens_at(self, now: float) -> float:
-        return max(self._unreachable_until, self.budget.may_send(now, Use.QUERY))
+        return max(self._reachability.opens_at, self.budget.may_send(now, Use.QUERY))
 
-    def close(self) -> None:
-        """Sends everyone who waits away."""
-        self._is_closed = True
-        self._wake()
+    def wake(self) -> None:
+        """Lets everyone who waits ask the rules again, or leave where the engine has ended."""
+        self._changed.notify()
 
     # --- Going through ---
 
@@ -122,6 +115,14 @@ class Gate:
             self.slots.released(now)
         self.request_answered(answer, sent_at)
 
+    def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
+        """The POST that was to leave was not begun: what it had acquired is free again."""
+        now = loop_time()
+        self._uploads -= is_heavy
+        self.slots.released(now)
+        self.budget.learn(now, Hints(), acquired_at)
+        self._changed.notify()
+
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """What the answer to any request of ``sent_at`` says of the budget."""
         now = loop_time()
@@ -132,46 +133,38 @@ class Gate:
         if answer.verdict is Verdict.UNSENT and answer.problem is None:
             self._hold_back(now, answer.message)
         elif answer.verdict is not Verdict.UNSENT:
-            self._unreachable_s = _UNREACHABLE_S
-        self._tell(now, answer)
-        self._wake()
+            self._reachability.reached()
+        self._report(now, answer)
+        self._changed.notify()
 
     def task_ended(self, ended_at: float | None) -> None:
         """A task of ours ended at the service, at ``ended_at`` if that is known; or nobody waits for it any more."""
         now = loop_time()
         self.slots.ended(now, ended_at)
-        self._wake()
+        self._changed.notify()
 
     def task_adopted(self) -> None:
         """A task that was submitted elsewhere is waited for here."""
         self.slots.adopted(loop_time())
 
     def _hold_back(self, now: float, reason: str) -> None:
-        if now < self._unreachable_until:
+        if not self._reachability.failed(now):
             return
-        if self._unreachable_s == 2 * _UNREACHABLE_S:  # the second time in a row: once is nothing to tell
-            words = "the service cannot be reached: %s; it is tried again and again: check the network and base_url"
-            logger.warning(words, reason)
-        self._unreachable_until = now + self._unreachable_s * self._rng.uniform(0.5, 1.0)
-        self._unreachable_s = min(_UNREACHABLE_LONGEST_S, 2 * self._unreachable_s)
-        self._emitter.gate_closed("unreachable", self._unreachable_until - now)
+        if self._reachability.failures == _FAILURES_LOGGED:
+            message = "the service cannot be reached: %s; it is tried again and again: check the network and base_url"
+            logger.warning(message, reason)
+        self._emitter.gate_closed("unreachable", self._reachability.opens_at - now)
 
-    def _wake(self) -> None:
-        """Lets everyone who waits ask the rules again."""
-        if self._happened is not None:
-            self._happened.set()
-            self._happened = None
-
-    def _tell(self, now: float, answer: Answer) -> None:
-        if self.slots.is_settled and self.slots.limit != self._told_limit:
-            self._told_limit = self.slots.limit
-            logger.info("up to %d tasks run at once", self._told_limit)
+    def _report(self, now: float, answer: Answer) -> None:
+        if self.slots.is_settled and self.slots.limit != self._logged_limit:
+            self._logged_limit = self.slots.limit
+            logger.info("up to %d tasks run at once", self._logged_limit)
         closed_until = self.budget.closed_until
-        if closed_until is not None and closed_until > max(now, self._told_closed_until):
-            self._told_closed_until = closed_until
+        if closed_until is not None and closed_until > max(now, self._logged_closed_until):
+            self._logged_closed_until = closed_until
             logger.info("the request budget is spent: nothing is sent for %.1f s", closed_until - now)
             self._emitter.gate_closed("request_rate", closed_until - now)
-        if answer.hints.ignored and not self._told_ignored:
-            self._told_ignored = True
-            words = "headers that cannot be believed are ignored: %s; see whether a proxy changes them"
-            logger.warning(words, ", ".join(answer.hints.ignored))
+        if answer.hints.ignored and not self._has_logged_ignored:
+            self._has_logged_ignored = True
+            message = "headers that cannot be believed are ignored: %s; see whether a proxy changes them"
+            logger.warning(message, ", ".join(answer.hints.ignored))

@@ -105,6 +105,11 @@ class JournalRecorder:
         """It certainly was not accepted, and waits again."""
         await self._note(tracked, lambda journal, identity: journal.unsent(identity))
 
+    async def withdrawn(self, tracked: TrackedJob) -> None:
+        """Nobody wants it any more, and its POST did not leave: it is free for others."""
+        await self.unsent(tracked)
+        self.release_nowait(tracked)
+
     async def accepted(self, tracked: TrackedJob, at: float) -> None:
         """The service has it, since ``at`` Unix seconds."""
         task_id = tracked.task_id or ""

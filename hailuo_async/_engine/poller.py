@@ -1,7 +1,7 @@
 """Asks where the tasks stand: one poller for all of them.
 
 A heap holds every task by the time at which it is worth a request; the cadence names that time. One loop takes what is
-due through the gate, and a semaphore bounds the queries in flight. No task has a loop of its own.
+due through the gate, and ``InFlight`` bounds the queries without an answer. No task has a loop of its own.
 
 A query may fail in any way, any number of times: it is asked again, at growing intervals, until the job's own deadline.
 Only the service's own word ends a task: its result, its ``failed``, a 404 (after a grace, as the service may lag behind
@@ -10,37 +10,36 @@ its own submit), or a 401 or 403.
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import heapq
 import itertools
 import logging
 import math
 from collections.abc import Iterator
 
-import anyio
 import attrs
-from anyio.abc import TaskGroup
 
 from hailuo_async import contract
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.in_flight import InFlight
 from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Transport
 from hailuo_async._rules.cadence import Cadence, PollState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.reports import Report, Unreadable, read_report
-from hailuo_async._rules.wire import Answer, Refusal, Verdict, build_query
-from hailuo_async.errors import HailuoError, SessionClosedError, TaskExpiredError, TaskFailedError
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query, unknown
+from hailuo_async.errors import HailuoError, TaskExpiredError, TaskFailedError
 from hailuo_async.outcomes import Status, Video
 
 logger = logging.getLogger("hailuo_async")
 
 #: A query's answer is a few hundred bytes; one that takes longer is asked for again.
 QUERY_TIMEOUT_S = 30.0
-#: Queries in flight at once. The budget allows far fewer a second; this bounds what a stalling service can hold.
-MAX_QUERIES = 32
 #: A task that had to wait for the budget is asked about all the same, unless it now is due later than this.
 RECONSIDER_S = 0.5
 #: For so long after its acceptance a task may be unknown to the service without being lost.
@@ -58,15 +57,18 @@ class Poller:
     _recorder: JournalRecorder
     _cadence: Cadence
     _interval_s: tuple[float, float]
+    _engine_state: EngineState
     _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _due: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
     """A heap. What has ended meanwhile stays in it until it comes up."""
     _ticks: Iterator[int] = attrs.field(factory=itertools.count, init=False)
-    _added: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _in_flight: anyio.Semaphore = attrs.field(
-        factory=lambda: anyio.Semaphore(MAX_QUERIES, fast_acquire=True), init=False
-    )
-    _told_word: bool = attrs.field(default=False, init=False)
+    _added: Signal = attrs.field(factory=Signal, init=False)
+    _in_flight: InFlight = attrs.field(init=False)
+    _has_logged_word: bool = attrs.field(default=False, init=False)
+
+    @_in_flight.default
+    def _make_in_flight(self) -> InFlight:
+        return InFlight(self._engine_state.workers.cut)
 
     @property
     def running(self) -> int:
@@ -90,18 +92,16 @@ class Poller:
         """Waits for it no longer. The task goes on at the service; its slot counts as free here."""
         self._unwatch(tracked, None)
 
-    async def run(self, tasks: TaskGroup) -> None:
-        """Asks until the gate is closed for good, each query in a task of its own."""
-        with contextlib.suppress(SessionClosedError):
-            while True:
-                await self._something_is_due()
-                await self._in_flight.acquire()
-                is_scarce = await self._gate.wait_for_query()
-                tracked = self._pop_worthiest() if is_scarce else self._pop_earliest()
-                if tracked is None:
-                    self._in_flight.release()
-                else:
-                    tasks.start_soon(self._ask, tracked, self._gate.acquire_query())
+    async def run(self) -> None:
+        """Asks until the engine has ended, each query in a task of its own."""
+        while True:
+            await self._something_is_due()
+            await self._in_flight.wait_for_room()
+            is_scarce = await self._gate.wait_for_query()
+            tracked = self._pop_worthiest() if is_scarce else self._pop_earliest()
+            if tracked is not None:
+                asking = self._ask(tracked, self._gate.acquire_query())
+                self._in_flight.add(self._engine_state.start(asking, cancel=self._engine_state.workers.cut))
 
     # --- What is due ---
 
@@ -113,14 +113,11 @@ class Poller:
     def _push(self, tracked: TrackedJob, due: float) -> None:
         heapq.heappush(self._due, (due, next(self._ticks), tracked))
         if self._due[0][2] is tracked:  # what comes later than the first needs no look
-            self._added.set()
+            self._added.notify()
 
     async def _something_is_due(self) -> None:
-        while not self._due or self._due[0][0] > loop_time():
-            self._added = anyio.Event()
-            delay = self._due[0][0] - loop_time() if self._due else math.inf
-            with anyio.move_on_after(delay):
-                await self._added.wait()
+        while (delay_s := self._due[0][0] - loop_time() if self._due else math.inf) > 0:
+            await self._added.wait(delay_s)
 
     def _pop_earliest(self) -> TrackedJob | None:
         _, _, tracked = heapq.heappop(self._due)
@@ -154,10 +151,16 @@ class Poller:
     async def _ask(self, tracked: TrackedJob, sent_at: float) -> None:
         request = build_query(tracked.task_id or "", tracked.query_path, is_alone=tracked.asks_alone)
         try:
-            answer = await self._transport.send(request, QUERY_TIMEOUT_S)
-        finally:
-            self._in_flight.release()
-        self._gate.request_answered(answer, sent_at)
+            answer = await self._query(request)
+            self._gate.request_answered(answer, sent_at)
+            await self._learn(tracked, answer, is_alone=request.is_alone)
+        except Exception as error:
+            logger.exception("a bug cut the reading of an answer short: please report this")
+            # The task is paid for: whatever its answer did to us, it is waited for until its deadline.
+            if tracked.poll_state is not None:
+                self._ask_again(tracked, tracked.poll_state, f"{type(error).__name__} while its answer was read")
+
+    async def _learn(self, tracked: TrackedJob, answer: Answer, *, is_alone: bool) -> None:
         poll_state = tracked.poll_state
         if poll_state is None:
             return  # its deadline passed meanwhile
@@ -170,8 +173,17 @@ class Poller:
             case Verdict.REFUSED | Verdict.UNSENT:
                 self._ask_again(tracked, poll_state, answer.message)
             case _:
-                report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=request.is_alone)
+                report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=is_alone)
                 await self._handle_report(tracked, poll_state, report)
+
+    async def _query(self, request: Request) -> Answer:
+        try:
+            with self._engine_state.workers.cuttable:
+                return await self._transport.send(request, QUERY_TIMEOUT_S)
+        except asyncio.CancelledError:
+            if not self._in_flight.is_given_up():
+                raise
+            return unknown("no answer in time, as of many others")
 
     async def _handle_report(self, tracked: TrackedJob, poll_state: PollState, report: Report | Unreadable) -> None:
         match report:
@@ -187,10 +199,10 @@ class Poller:
 
     def _still_running(self, tracked: TrackedJob, poll_state: PollState, status: Status | None, word: str) -> None:
         now = loop_time()
-        if status is None and not self._told_word:
-            self._told_word = True  # once a session: a service that counts in this field would fill the log
-            words = "the status %r is unknown; task %s is asked about until it ends: please report this word"
-            logger.warning(words, word, poll_state.task_id)
+        if status is None and not self._has_logged_word:
+            self._has_logged_word = True  # once a session: a service that counts in this field would fill the log
+            message = "the status %r is unknown; task %s is asked about until it ends: please report this word"
+            logger.warning(message, word, poll_state.task_id)
         tracked.failed_queries = 0
         if status is not None:
             tracked.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)

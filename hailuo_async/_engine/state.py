@@ -1,43 +1,82 @@
-"""Whether the engine runs, and why it does not: what everyone asks before taking anything on."""
+"""Where a session is in its life, and why it takes nothing more: the one state that all of its rooms ask."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
+import asyncio
+import enum
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import attrs
-from anyio.abc import TaskGroup
 
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.workers import Cancel, Workers
 from hailuo_async.errors import SessionClosedError
 
-_NOT_ENTERED = "the session is not open: use it inside 'async with'"
+T = TypeVar("T")
+
+_NOT_ENTERED = "the session is not open: use it inside 'async with'; nothing was sent"
+
+
+class Phase(enum.StrEnum):
+    """A session passes through these in their order, each at most once."""
+
+    NEW = "not entered"
+    OPENING = "opening"
+    OPEN = "open"
+    ENDED = "closed"
 
 
 @attrs.define(eq=False)
 class EngineState:
-    """Whether the engine runs, and why it does not."""
+    """Where a session is in its life, and the tasks that run meanwhile."""
 
-    reason: str = _NOT_ENTERED
-    cause: BaseException | None = None
-    tasks: TaskGroup | None = None
+    phase: Phase = Phase.NEW
+    reason: str = attrs.field(default=_NOT_ENTERED, init=False)
+    _cause: BaseException | None = attrs.field(default=None, init=False)
+    workers: Workers = attrs.field(factory=Workers, init=False)
+    changed: Signal = attrs.field(factory=Signal, init=False)
+    """Tells that it is in another phase."""
 
-    def check(self) -> TaskGroup:
+    @property
+    def is_open(self) -> bool:
+        """Whether new work is taken."""
+        return self.phase is Phase.OPEN
+
+    def check(self) -> None:
         """Raises ``SessionClosedError`` when nothing more is taken."""
-        if self.tasks is None:
+        if self.phase is not Phase.OPEN:
             raise self.error()
-        return self.tasks
 
-    def start_soon(self, tracked: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs ``tracked`` for as long as the engine runs. Raises ``SessionClosedError`` once it does not."""
-        self.check().start_soon(tracked)
+    def start(self, work: Coroutine[Any, Any, T], *, cancel: Cancel = asyncio.Task.cancel) -> asyncio.Task[T]:
+        """Runs ``work`` for as long as the engine runs. Raises ``SessionClosedError`` once it does not."""
+        self._check_for(work)
+        return self.workers.start(work, cancel=cancel)
+
+    def start_foreign(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """The same for ``work`` that runs code of a user."""
+        self._check_for(work)
+        return self.workers.start_foreign(work)
+
+    def _check_for(self, work: Coroutine[Any, Any, object]) -> None:
+        if self.phase is not Phase.OPEN:
+            work.close()  # it will not be awaited
+            raise self.error()
+
+    def begin(self) -> None:
+        """Takes work from now on, unless it has ended before."""
+        if self.phase is not Phase.ENDED:
+            self.phase = Phase.OPEN
+            self.changed.notify()
 
     def end(self, reason: str, cause: BaseException | None = None) -> None:
         """Takes nothing more. The first reason given stands."""
-        if self.tasks is not None:
-            self.tasks, self.reason, self.cause = None, reason, cause
+        if self.phase is not Phase.ENDED:
+            self.phase, self.reason, self._cause = Phase.ENDED, reason, cause
+            self.changed.notify()
 
     def error(self) -> SessionClosedError:
         """Why not, as an error of its own."""
         error = SessionClosedError(reason=self.reason)
-        error.__cause__ = self.cause
+        error.__cause__ = self._cause
         return error

@@ -1,30 +1,33 @@
 """Many jobs through one session: pulled as there is room, told as they end.
 
 Three things are bounded, each by the same small number: jobs of the stream that are looked at or wait for a slot, and
-outcomes that nobody has read yet. What runs at the service is bounded by its slots. So a stream over a million jobs
-holds a handful, and a reader that is slow holds everything back.
+outcomes that were not read yet. What runs at the service is bounded by its slots. So a stream over a million jobs holds
+a handful, and a reader that is slow holds everything back.
 
-The feeder runs in the engine; the reader is an async generator that holds no scope and awaits nothing when it is left,
-so it may be left in any way, from any task: ``break``, an exception, cancellation, or by being forgotten. From that
-moment nothing more is pulled, sent or saved. What was sent goes on, as it may be paid for.
+The feeder, which runs the caller's source, is a task of the engine behind a wall: what the source raises, whatever it
+is, ends this stream and is raised where it is read. The reader is an async generator that may be left in any way, from
+any task: ``break``, an exception, cancellation, or by being forgotten. From that moment nothing more is pulled, sent or
+saved; the only thing that leaving waits for, and not for long, is the source's own cleanup. What was sent goes on, as
+it may be paid for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import Any
 
 import anyio
 import attrs
-from anyio.abc import TaskGroup
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.saving import Saving, Target
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._engine.workers import CLEANUP_S
 from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
 from hailuo_async.outcomes import Failure, Outcome, Status, Success
@@ -45,42 +48,49 @@ class Stream:
     _items: Iterable[Any] | AsyncIterable[Any]
     _take: Callable[[Any, Target | None], Awaitable[TrackedJob]]
     _admission: Admission
-    _start: Callable[[Callable[[], Coroutine[Any, Any, None]]], None]
+    _engine_state: EngineState
     _saving: Saving | None = None
     """Saves each video before its outcome is told. What it raises ends the stream."""
-    _is_left: bool = attrs.field(default=False, init=False)
-    """Whether the reader has gone: nothing is saved any more."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
-    _saves: set[anyio.CancelScope] = attrs.field(factory=set, init=False)
-    """Of the videos that are being saved, or wait to be."""
-    _preparing: int = attrs.field(default=0, init=False)
+    _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
+    _preparing: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+    """Of the items that are pulled and not taken yet."""
     _waiting: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Taken, and not sent."""
     _running: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Sent, and not ended."""
+    _saves: dict[asyncio.Task[Outcome], anyio.CancelScope] = attrs.field(factory=dict, init=False)
+    """Of the videos that are being saved, or wait to be."""
     _unread: deque[Outcome] = attrs.field(factory=deque, init=False)
     _is_fed: bool = attrs.field(default=False, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
+    _is_left: bool = attrs.field(default=False, init=False)
+    """Whether the reader has gone: nothing is saved any more."""
     _error: BaseException | None = attrs.field(default=None, init=False)
     """What ends the stream, once what runs has ended and was read."""
-    _scope: anyio.CancelScope | None = attrs.field(default=None, init=False)
-    _changed: anyio.Event | None = attrs.field(default=None, init=False)
+    _changed: Signal = attrs.field(factory=Signal, init=False)
+
+    # --- Reading ---
 
     async def outcomes(self) -> AsyncGenerator[Outcome]:
         """Yields each job's outcome as it ends. Raises what would meet every job, after what runs has been told."""
-        self._start(self._feed)
         try:
+            if self._is_stopped:
+                return
+            self._feeder = self._engine_state.start_foreign(self._feed())
             while True:
                 while self._unread:
                     yield self._read_nowait()
                 if self._is_fed and not (self._preparing or self._waiting or self._running or self._saves):
                     break
-                await self._wait()
+                await self._changed.wait()
             if self._error is not None:
                 raise self._error
         finally:
             self.stop_nowait()
             self._leave_nowait()
+            if self._feeder is not None and not self._feeder.done():
+                await asyncio.wait([self._feeder], timeout=CLEANUP_S)
 
     def stop_nowait(self) -> None:
         """Pulls nothing more, and takes back what was not sent."""
@@ -89,64 +99,66 @@ class Stream:
             if tracked.task_id is None:
                 self._admission.withhold(tracked)
 
-    def _read_nowait(self) -> Outcome:
-        outcome = self._unread.popleft()
-        self._wake()
-        return outcome
-
     def _stop_pulling_nowait(self) -> None:
+        if self._is_stopped:
+            return
         self._is_stopped = True
-        if self._scope is not None:
-            self._scope.cancel()
+        for task in self._preparing:
+            task.cancel()
+        if self._feeder is not None and not self._is_fed:
+            self._feeder.cancel()
 
     def _leave_nowait(self) -> None:
         """Saves nothing more: a later download goes on with what is on the disk. The tasks that run go on."""
         self._is_left = True
-        for scope in self._saves:
+        for scope in self._saves.values():
             scope.cancel()
         for tracked in list(self._running):
             self._admission.withdraw(tracked)
+
+    def _read_nowait(self) -> Outcome:
+        outcome = self._unread.popleft()
+        self._changed.notify()  # there may be room for another job
+        return outcome
 
     # --- Feeding ---
 
     async def _feed(self) -> None:
         try:
-            with anyio.CancelScope() as self._scope:
-                if self._saving is not None:
-                    await self._saving.begin()
-                async with anyio.create_task_group() as tasks:
-                    await self._pull(tasks)
-        except Exception as error:
-            self._stop_with(_unwrapped(error))
-        except asyncio.CancelledError:
-            self._stop_with(SessionClosedError(reason="the stream was cut short: not every job was taken"))
-            raise
+            if self._saving is not None:
+                await self._saving.begin()
+            await self._pull()
+        except asyncio.CancelledError as error:
+            if not self._is_stopped:
+                cut_short = SessionClosedError(reason="the stream was cut short: not every job was taken")
+                self._stop_with(error if self._engine_state.is_open else cut_short)
+        except BaseException as error:  # sys.exit() or pytest.fail() in a source is its reader's, not the engine's
+            self._stop_with(error)
         finally:
             self._is_fed = True
-            self._wake()
+            self._changed.notify()
 
-    async def _pull(self, tasks: TaskGroup) -> None:
+    async def _pull(self) -> None:
         async with contextlib.aclosing(_as_async(self._items)) as items:
             await self._room()
             index = 0
             while not self._is_stopped and (item := await anext(items, _END)) is not _END:
-                self._preparing += 1
-                tasks.start_soon(self._prepare, index, item)
+                preparing = self._engine_state.start(self._prepare(index, item))
+                self._preparing.add(preparing)
+                preparing.add_done_callback(self._prepared)
                 index += 1
                 await self._room()
 
     async def _room(self) -> None:
         while (
-            self._preparing + len(self._waiting) >= LOOKAHEAD
+            len(self._preparing) + len(self._waiting) >= LOOKAHEAD
             or len(self._unread) >= LOOKAHEAD
             or len(self._saves) >= MAX_UNSAVED
         ):
-            await self._wait()
+            await self._changed.wait()
 
     async def _prepare(self, index: int, item: Any) -> None:
         try:
-            if self._is_stopped:  # a cancelled task still runs up to its first await, and taking may need none
-                return
             target = None if self._saving is None else self._saving.target(item)
             tracked = await self._take(item, target)
         except HailuoError as error:
@@ -154,11 +166,16 @@ class Stream:
                 self._stop_with(error)
             else:
                 self._tell(Failure(item, getattr(item, "key", None), index, error))
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a save_as may raise anything
+            self._stop_with(error)
         else:
             self._watch(index, tracked, target)
-        finally:
-            self._preparing -= 1
-            self._wake()
+
+    def _prepared(self, preparing: asyncio.Task[None]) -> None:
+        self._preparing.discard(preparing)
+        self._changed.notify()
 
     def _watch(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         def look(tracked: TrackedJob) -> None:
@@ -170,12 +187,14 @@ class Stream:
                 self._running.add(tracked)
             else:
                 self._end(index, tracked, target)
-            self._wake()
+            self._changed.notify()
 
         tracked.listeners.append(look)
         look(tracked)
         if self._is_stopped:  # while it was taken: its cancellation came too late
             self._admission.withhold(tracked)
+
+    # --- Ends ---
 
     def _end(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         error = tracked.error
@@ -191,32 +210,32 @@ class Stream:
             self._tell(Failure(tracked.job, tracked.key, index, error))
 
     def _succeed(self, success: Success, target: Target | None) -> None:
-        if self._saving is None or target is None or self._is_left:
+        if self._saving is None or target is None or self._is_left or not self._engine_state.is_open:
             self._tell(success)
             return
-        scope = anyio.CancelScope()
-        self._saves.add(scope)
-        try:
-            self._start(functools.partial(self._save_and_tell, self._saving, success, target, scope))
-        except SessionClosedError:
-            self._saves.discard(scope)
-            self._tell(success)
+        scope = anyio.CancelScope()  # and no plain cancellation, as what is almost saved is shielded
+        work = self._save(self._saving, success, target, scope)
+        saving = self._engine_state.start(work, cancel=lambda _: scope.cancel())
+        self._saves[saving] = scope
+        saving.add_done_callback(lambda saving: self._saved(success, saving))
 
-    async def _save_and_tell(self, saving: Saving, success: Success, target: Target, scope: anyio.CancelScope) -> None:
-        outcome: Outcome = success  # told as it is, should the session be closed before it is saved
+    async def _save(self, saving: Saving, success: Success, target: Target, scope: anyio.CancelScope) -> Outcome:
         try:
             with scope:
                 async with self._savers:
-                    outcome = await saving.save(success, target)
+                    return await saving.save(success, target)
         except Exception as error:
             self._stop_with(error)
-        finally:
-            self._saves.discard(scope)
-            self._tell(outcome)
+        return success
+
+    def _saved(self, success: Success, saving: asyncio.Task[Outcome]) -> None:
+        del self._saves[saving]
+        # Told as it is, should the session be closed before it is saved.
+        self._tell(success if saving.cancelled() or saving.exception() is not None else saving.result())
 
     def _tell(self, outcome: Outcome) -> None:
         self._unread.append(outcome)
-        self._wake()
+        self._changed.notify()
 
     def _stop_with(self, error: BaseException) -> None:
         """Ends the stream with ``error`` when what runs has been told. The first error stands."""
@@ -225,15 +244,6 @@ class Stream:
             self._stop_pulling_nowait()  # what was taken before it may be paid for
         else:
             self.stop_nowait()
-
-    async def _wait(self) -> None:
-        self._changed = changed = self._changed or anyio.Event()
-        await changed.wait()
-
-    def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
 
 
 async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
@@ -252,13 +262,6 @@ async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator
 def _is_left_behind(tracked: TrackedJob) -> bool:
     """Whether what the journal says of it ends this job alone: it was left there unsent, or taken out meanwhile.
 
-    A journal that fails ends a job by refusing its POST, or before there is a work.
+    A journal that fails ends a job by refusing its POST, or before the job is taken.
     """
     return isinstance(tracked.error, JournalError) and tracked.status is Status.ABANDONED
-
-
-def _unwrapped(error: Exception) -> BaseException:
-    """The error itself, where a task group has wrapped it: the reader gets what the source raised."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error

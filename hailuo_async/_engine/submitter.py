@@ -1,7 +1,8 @@
 """Sends jobs, each at most once unless it certainly was not accepted.
 
 One queue, first come first served; one loop that draws from it when the gate opens; one task for each POST under way.
-Nobody who waits for a job owns its POST, so nobody's cancellation can tear one.
+No caller owns a POST, so no caller's cancellation can tear one. Whether the POST may leave at all (the journal has it
+on record, no other session took the job over, somebody still wants it) is decided before it counts as sent.
 
 What an answer means was decided by ``decipher``; what follows from it is this table:
 
@@ -16,26 +17,24 @@ A POST that is torn, because the session is closed and its grace is over, is unk
 
 from __future__ import annotations
 
-import contextlib
 import copy
-import heapq
 import logging
-import operator
 from collections.abc import Callable
 
-import anyio
 import attrs
-from anyio.abc import TaskGroup
 
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.queue import SubmitQueue
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
-from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown, unsent
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown
 from hailuo_async.errors import (
     HailuoError,
     JournalError,
@@ -43,6 +42,7 @@ from hailuo_async.errors import (
     SessionClosedError,
     SubmissionUnknownError,
 )
+from hailuo_async.outcomes import Status
 
 logger = logging.getLogger("hailuo_async")
 
@@ -57,13 +57,7 @@ UNREACHABLE_FOR_S = 300.0
 #: How often one job is sent again after a doubt, where the session was told to. Each time may be paid for.
 MOST_RESUBMITS = 3
 
-_NOT_SENT = unsent("the session was closed before it was sent")
 _TORN = unknown("the session was closed before the answer came")
-_TAKEN = unsent("another session works on it", RuntimeError("taken over"))
-
-
-def _nobody(tracked: TrackedJob) -> None:
-    """Until the intake listens."""
 
 
 @attrs.define(eq=False)
@@ -77,15 +71,15 @@ class Submitter:
     _resubmits: bool
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
-    on_landed: Callable[[TrackedJob], None] = attrs.field(default=_nobody, init=False)
-    """Told of each job whose POST was accepted, or has to be made again."""
-    on_taken: Callable[[TrackedJob], None] = attrs.field(default=_nobody, init=False)
-    """Told of each job that another session took over before its POST."""
-    _queue: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
-    """A heap by ticket: a job that was refused for want of room goes back to its own place."""
-    _filled: anyio.Event = attrs.field(factory=anyio.Event, init=False)
-    _under_way: int = attrs.field(default=0, init=False)
-    _all_landed: anyio.Event = attrs.field(factory=anyio.Event, init=False)
+    _engine_state: EngineState
+    _follow: Callable[[TrackedJob], None]
+    """Given each job that another session took over before its POST."""
+    _queue: SubmitQueue = attrs.field(factory=SubmitQueue, init=False)
+    _filled: Signal = attrs.field(factory=Signal, init=False)
+    under_way: int = attrs.field(default=0, init=False)
+    """Jobs whose POST has left, or is about to."""
+    landed: Signal = attrs.field(factory=Signal, init=False)
+    """Tells that one fewer is under way."""
 
     @property
     def queued(self) -> int:
@@ -93,65 +87,97 @@ class Submitter:
         return len(self._queue)
 
     def put_nowait(self, tracked: TrackedJob) -> None:
-        """Puts a job into the queue, at the place of its ticket."""
-        heapq.heappush(self._queue, (tracked.ticket, tracked))
-        self._filled.set()
+        """Puts a job into the queue."""
+        self._queue.put(tracked)
+        self._filled.notify()
 
     def drop_nowait(self, tracked: TrackedJob) -> None:
         """Takes a job out of the queue, if it is in it. It was not sent, and costs nothing."""
-        if (tracked.ticket, tracked) in self._queue:
-            self._queue.remove((tracked.ticket, tracked))
-            heapq.heapify(self._queue)
+        self._queue.take(tracked)
 
     def drop_all_nowait(self, event: Event, build: Callable[[], HailuoError]) -> None:
         """Ends every job that has not been sent, each with an error of its own. In a journal they stay intended."""
-        queue, self._queue = self._queue, []
-        for _, tracked in sorted(queue, key=operator.itemgetter(0)):
+        for tracked in self._queue.take_all():
             if not tracked.status.is_final:  # a stream that ends with one of them takes back the others itself
                 tracked.fail(event, build())
 
-    async def run(self, tasks: TaskGroup) -> None:
-        """Draws from the queue until the gate is closed for good, and sends each job in a task of its own."""
-        with contextlib.suppress(SessionClosedError):
-            while True:
-                while not self._queue:
-                    self._filled = anyio.Event()
-                    await self._filled.wait()
-                is_heavy = self._queue[0][1].is_heavy
-                await self._gate.wait_for_submit(is_heavy)
-                if self._queue and self._queue[0][1].is_heavy == is_heavy:
-                    _, tracked = heapq.heappop(self._queue)
-                    self._send_nowait(tracked, tasks)
+    async def run(self) -> None:
+        """Draws from the queue, and sends each job in a task of its own, until the engine has ended."""
+        while True:
+            while (tracked := self._queue.first()) is None:
+                await self._filled.wait()
+            await self._gate.wait_for_submit(tracked.is_heavy)
+            # Meanwhile another may have become the first: it is sent now if the gate is open for it as well.
+            first = self._queue.first()
+            if first is not None and first.is_heavy == tracked.is_heavy:
+                self._send_nowait(first)
 
-    async def landed(self) -> None:
-        """Returns when no POST is under way."""
-        while self._under_way:
-            self._all_landed = anyio.Event()
-            await self._all_landed.wait()
+    async def wait_idle(self, until: Callable[[], float]) -> None:
+        """Returns when no POST is under way, or at the loop's time ``until``, which may change at each ``landed``."""
+        while self.under_way and (left_s := until() - loop_time()) > 0:
+            await self.landed.wait(left_s)
 
-    def _send_nowait(self, tracked: TrackedJob, tasks: TaskGroup) -> None:
-        tracked.sent_at = self._gate.acquire_submit(tracked.is_heavy)
-        tracked.attempts += 1
-        self._under_way += 1
-        tracked.move(Event.SEND)
-        tasks.start_soon(self._send, tracked)
+    def _send_nowait(self, tracked: TrackedJob) -> None:
+        self._queue.take(tracked)
+        acquired_at = self._gate.acquire_submit(tracked.is_heavy)
+        self.under_way += 1
+        # Cancelled only before its answer is there: what the service said is put on record, whatever ends the engine.
+        self._engine_state.start(self._send(tracked, acquired_at), cancel=self._engine_state.workers.cut)
 
-    async def _send(self, tracked: TrackedJob) -> None:
-        answer, posted_at = _NOT_SENT, self._wall_clock()
+    async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
+        posted_at, is_claimed = self._wall_clock(), False
         try:
-            if not await self._recorder.sending(tracked, posted_at):
-                answer = _TAKEN
-            elif tracked.request is not None:
-                answer = _TORN
-                answer = await self._transport.send(tracked.request, _answer_timeout_s(tracked, tracked.request))
-        except JournalError as error:
-            answer = unsent(str(error), error)
+            is_claimed = await self._claim(tracked, posted_at)
+            if is_claimed and tracked.request is not None:
+                await self._post(tracked, tracked.request, acquired_at, posted_at)
+        except Exception:
+            logger.exception("a bug ended the sending of job %s: please report this", tracked.name)
+            self._doubt_nowait(tracked)
         finally:
-            # Every await in here is shielded and bounded by the books: a cancelled POST is settled like any other.
+            if not is_claimed:
+                self._gate.submit_withdrawn(acquired_at, tracked.is_heavy)
+            self.under_way -= 1
+            self.landed.notify()
+
+    # --- Before the POST ---
+
+    async def _claim(self, tracked: TrackedJob, posted_at: float) -> bool:
+        """Whether the POST may leave: it is on record, no other session took the job over, and it is still wanted.
+
+        The job stays queued meanwhile: a caller that leaves, a deadline and a close still cost nothing.
+        """
+        try:
+            with self._engine_state.workers.cuttable:
+                is_ours = await self._recorder.sending(tracked, posted_at)
+        except JournalError as error:
+            if not tracked.status.is_final:
+                await self._give_up(tracked, error)
+            return False
+        if tracked.status.is_final:
+            await self._recorder.withdrawn(tracked)
+            return False
+        if not is_ours:
+            self._follow(tracked)
+        elif not self._engine_state.is_open:
+            await self._recorder.unsent(tracked)
+            tracked.fail(Event.ABANDON, self._engine_state.error())
+        return is_ours and self._engine_state.is_open
+
+    # --- The POST, and what follows from its answer ---
+
+    async def _post(self, tracked: TrackedJob, request: Request, acquired_at: float, posted_at: float) -> None:
+        tracked.sent_at, answer = acquired_at, _TORN
+        tracked.attempts += 1
+        tracked.move(Event.SEND)
+        try:
+            with self._engine_state.workers.cuttable:
+                answer = await self._transport.send(request, _answer_timeout_s(tracked, request))
+        except Exception as error:  # of a caller's own transport: it does not say how far the POST came
+            logger.exception("the transport failed; a transport answers, and never raises: correct it")
+            answer = unknown(f"the transport raised {type(error).__name__}")
+        finally:
+            # Every await in here is shielded and bounded by the recorder: a torn POST is settled like any other.
             await self._settle(tracked, answer, posted_at)
-            self._under_way -= 1
-            if not self._under_way:
-                self._all_landed.set()
 
     async def _settle(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
         answer = read_submit(answer)
@@ -163,9 +189,6 @@ class Submitter:
                 await self._accept(tracked, answer)
             case Verdict.REFUSED:
                 await self._refuse(tracked, answer)
-            case Verdict.UNSENT if answer is _TAKEN:
-                tracked.move(Event.WAIT_AGAIN)
-                self.on_taken(tracked)
             case Verdict.UNSENT:
                 await self._retry(tracked, answer)
             case Verdict.UNKNOWN:
@@ -178,7 +201,6 @@ class Submitter:
         await self._recorder.accepted(tracked, self._wall_clock())
         tracked.accepted_at = loop_time()
         tracked.move(Event.ACCEPT)
-        self.on_landed(tracked)
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
         tracked.unsent_since = None
@@ -209,8 +231,8 @@ class Submitter:
         if self._resubmits and tracked.resubmits < MOST_RESUBMITS and answer.task_id is None:
             tracked.resubmits += 1
             tracked.doubt = error
-            words = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"
-            logger.warning(words, tracked.name, answer.message)
+            message = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"
+            logger.warning(message, tracked.name, answer.message)
             await self._wait_again(tracked)
             return
         advice = "attach() tells what became of it" if answer.task_id else "look on the service's dashboard"
@@ -218,11 +240,18 @@ class Submitter:
         await self._recorder.unknown(tracked, error)
         tracked.fail(Event.DOUBT, error)
 
+    def _doubt_nowait(self, tracked: TrackedJob) -> None:
+        """A bug cut its sending short: what can be known of its POST is in its status."""
+        if tracked.status is Status.SENDING:
+            reason = "this library failed while the answer was read: please report this"
+            tracked.fail(Event.DOUBT, SubmissionUnknownError(reason=reason, key=tracked.key or tracked.identity))
+        elif tracked.status is Status.QUEUED:
+            tracked.fail(Event.ABANDON, SessionClosedError(reason="this library failed before it was sent"))
+
     async def _wait_again(self, tracked: TrackedJob) -> None:
         await self._recorder.unsent(tracked)
+        self.put_nowait(tracked)  # before its change is heard: who hears it may take it out again
         tracked.move(Event.WAIT_AGAIN)
-        self.put_nowait(tracked)
-        self.on_landed(tracked)
 
     async def _give_up(self, tracked: TrackedJob, error: HailuoError) -> None:
         if tracked.doubt is None:
@@ -230,9 +259,9 @@ class Submitter:
         else:
             await self._recorder.unknown(tracked, tracked.doubt)
         tracked.fail(Event.REFUSE, error)
-        if stops_everything(error) and self._queue:
-            words = "nothing more is sent: %s; %d queued jobs end unsent: put that right, and give them again"
-            logger.warning(words, error, self.queued)
+        if stops_everything(error) and self.queued:
+            message = "nothing more is sent: %s; %d queued jobs end unsent: put that right, and give them again"
+            logger.warning(message, error, self.queued)
             self.drop_all_nowait(Event.REFUSE, lambda: copy.copy(error))
 
 

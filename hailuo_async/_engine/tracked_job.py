@@ -1,20 +1,22 @@
 """One job on its way through the engine: everything that is known of it, and everyone who waits for it.
 
 Invariants. ``status`` changes only through ``move``, by the table of ``_rules/lifecycle``. ``history`` holds every
-status it ever had, in order, so that a slow reader misses none. A work that is final has exactly one of ``video`` and
-``error``, set before anyone is woken. Whoever waits is woken at each change, and a waiter that was cancelled in between
-harms nobody: waiting is on an event, and events do not care.
+status it ever had, in order, so that a slow reader misses none. A job that is final has exactly one of ``video`` and
+``error``, set before any waiter is woken. Listeners hear each change at once, in the order in which they were added; if
+one of them changes the job again, the others hear only the later change.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 
 import attrs
 
 from hailuo_async._engine.quota import Quota
+from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import Claim
 from hailuo_async._rules.cadence import PollState
 from hailuo_async._rules.lifecycle import Event, next_status
@@ -25,11 +27,20 @@ from hailuo_async.outcomes import Status, Video
 
 
 @attrs.define(eq=False)
+class Lane:
+    """The jobs of one stream that wait for a slot, in order."""
+
+    first: TrackedJob | None = attrs.field(default=None, init=False)
+    """The one that stands in the queue."""
+    others: deque[TrackedJob] = attrs.field(factory=deque, init=False)
+
+
+@attrs.define(eq=False)
 class TrackedJob:
     """A job, or a task without its job (attached), from the moment it was taken to its end."""
 
     ticket: int
-    """Its place in the queue: who came first is sent first."""
+    """Its number in the session, in the order of taking."""
     taken_at: float = 0.0
     """When the session was given it, in loop time."""
     job: Job | None = None
@@ -46,6 +57,8 @@ class TrackedJob:
     """Tasks of one kind take about as long: the same model, duration and resolution."""
     quotas: tuple[Quota, ...] = ()
     """What it may be paid from."""
+    lane: Lane | None = None
+    """The jobs of its stream, of which one stands in the queue at a time."""
     is_quiet: bool = False
     """Whether only the URL of a finished video is asked for anew: that is no job, and no news."""
     listeners: list[Callable[[TrackedJob], None]] = attrs.field(factory=list, repr=False)
@@ -53,6 +66,8 @@ class TrackedJob:
 
     status: Status = attrs.field(default=Status.QUEUED, init=False)
     history: list[Status] = attrs.field(factory=lambda: [Status.QUEUED], init=False)
+    place: int | None = attrs.field(default=None, init=False)
+    """Where it stands in the queue: the lowest is sent next. A job that was refused keeps its place."""
     task_id: str | None = attrs.field(default=None, init=False)
     attempts: int = attrs.field(default=0, init=False)
     """POSTs of it, the one under way included."""
@@ -91,8 +106,8 @@ class TrackedJob:
     """What became of an earlier POST of it: that one may be paid for, whatever becomes of the next."""
     unsent_since: float | None = attrs.field(default=None, init=False)
     _deadline: asyncio.TimerHandle | None = attrs.field(default=None, init=False, repr=False)
-    _changed: asyncio.Event | None = attrs.field(default=None, init=False, repr=False)
-    _ended: asyncio.Event | None = attrs.field(default=None, init=False, repr=False)
+    _changed: Signal = attrs.field(factory=Signal, init=False, repr=False)
+    _ended: Signal = attrs.field(factory=Signal, init=False, repr=False)
 
     @property
     def name(self) -> str:
@@ -105,12 +120,12 @@ class TrackedJob:
         return self.request is not None and self.request.is_heavy
 
     def move(self, event: Event) -> None:
-        """Takes the step that ``event`` asks for, and wakes everyone who waits."""
+        """Takes the step that ``event`` asks for, wakes everyone who waits, and calls the listeners."""
         status = next_status(self.status, event)
         if status is not self.status:
             self.status = status
             self.history.append(status)
-            self._wake()
+            self._report(status)
 
     def succeed(self, video: Video) -> None:
         """Ends it with its video."""
@@ -148,21 +163,18 @@ class TrackedJob:
 
     async def changed(self) -> None:
         """Returns at the next change. Cancelling it cancels only this wait."""
-        if self._changed is None:
-            self._changed = asyncio.Event()
         await self._changed.wait()
 
     async def ended(self) -> None:
         """Returns when its status is final. Cancelling it cancels only this wait."""
         if not self.status.is_final:
-            self._ended = self._ended or asyncio.Event()
             await self._ended.wait()
 
-    def _wake(self) -> None:
-        if self._changed is not None:
-            self._changed.set()
-            self._changed = None
-        if self._ended is not None and self.status.is_final:
-            self._ended.set()
+    def _report(self, status: Status) -> None:
+        self._changed.notify()
+        if status.is_final:
+            self._ended.notify()
         for listener in self.listeners:
             listener(self)
+            if self.status is not status:
+                return  # that listener changed it again, and with that all of them were called

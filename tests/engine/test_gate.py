@@ -11,7 +11,9 @@ import pytest
 
 from hailuo_async import AsyncSession, SessionClosedError
 from hailuo_async._engine.gate import MAX_UPLOADS, Gate
+from hailuo_async._engine.state import EngineState
 from hailuo_async._rules.budget import Budget
+from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, unknown, unsent
 from hailuo_async.emulator import DEFAULT_API_KEY, Kind, Service
@@ -24,7 +26,9 @@ ACCEPTED = told(200, taken())
 
 
 def make_gate(max_running: int | None = 1) -> Gate:
-    return Gate(Slots(max_running, Random(0)), Budget(), Random(0))
+    state = EngineState()
+    state.begin()
+    return Gate(Slots(max_running, Random(0)), Budget(), Reachability(Random(0)), state)
 
 
 async def settle() -> None:
@@ -59,7 +63,8 @@ async def test_closing_sends_everyone_away() -> None:
     await submit(gate, ACCEPTED)
     waiters = [asyncio.ensure_future(submit(gate, ACCEPTED)) for _ in range(3)]
     await settle()
-    gate.close()
+    gate._engine_state.end("closed")
+    gate.wake()
     ends = await asyncio.gather(*waiters, return_exceptions=True)
     assert {type(end) for end in ends} == {SessionClosedError}
     for wait in (gate.wait_for_submit(False), gate.wait_for_query()):

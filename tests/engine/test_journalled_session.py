@@ -30,7 +30,8 @@ from hailuo_async import (
     TaskFailedError,
     WaitTimeoutError,
 )
-from hailuo_async._engine.running import Running
+from hailuo_async._engine.state import EngineState, Phase
+from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal.records import Intent
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
@@ -337,7 +338,7 @@ async def test_a_job_that_nobody_waits_for_any_more_is_free_for_another_session(
     line, other = Line(on_query=never), Line()
     async with line.session(journal=path, max_running=1) as session, other.session(journal=path) as second:
         with pytest.raises(WaitTimeoutError):
-            await session.generate(job("timed out", key="accepted"), timeout=0.05)
+            await session.generate(job("timed out", key="accepted"), timeout=0.5)
         holding = await session.submit(job("holds the slot", key="held"))
         await holding.accepted()
         with pytest.raises(WaitTimeoutError):
@@ -417,8 +418,8 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) ->
 
 async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:
     line = Line()
-    settings = make_settings("http://localhost", journal=path)
-    starting = asyncio.ensure_future(Running.start(settings, line, None, Random(1), Hooks()))
+    settings, state = make_settings("http://localhost", journal=path), EngineState(phase=Phase.OPENING)
+    starting = asyncio.ensure_future(start_engine(settings, state, line, None, Random(1), Hooks()))
     await until(lambda: starting.done() or "hailuo-async engine" in map(asyncio.Task.get_name, asyncio.all_tasks()))
     starting.cancel()
     await asyncio.wait([starting])

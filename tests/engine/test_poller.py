@@ -23,7 +23,8 @@ from hailuo_async import (
     Video,
     WaitTimeoutError,
 )
-from hailuo_async._engine.poller import MAX_QUERIES, NOT_FOUND_GRACE_S, RESULT_KEPT_S
+from hailuo_async._engine.in_flight import MAX_QUERIES
+from hailuo_async._engine.poller import NOT_FOUND_GRACE_S, RESULT_KEPT_S
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Fault, FaultRates, Faults, Kind, Service
 from hailuo_async.testing import run_virtual

@@ -145,13 +145,13 @@ async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it(tmp_pa
 
     told_of: list[Outcome] = []
     async with Line().session() as session:
-        assert session._open is not None
-        engine, saving = session._open.engine, Broken(session._open.results, tmp_path, None, False)
+        engine = session._here()
+        saving = Broken(engine.results, tmp_path, None, has_journal=False)
 
         async def take(item: Job, target: Target | None) -> TrackedJob:
             return await engine.admission.take(item, None, ())
 
-        stream = Stream(jobs(2), take, engine.admission, engine.engine_state.start_soon, saving)
+        stream = Stream(jobs(2), take, engine.admission, engine.engine_state, saving)
         with pytest.raises(LookupError, match="a bug"):
             await read_into(told_of, stream.outcomes())
     assert {outcome.path for outcome in told_of if isinstance(outcome, Success)} == {None}

@@ -31,7 +31,7 @@ async def test_nothing_more_is_sent_and_what_runs_is_yielded(caplog: pytest.LogC
     async with line.session(max_running=3) as session:
         stream = session.stream(source)
         reading = asyncio.ensure_future(collect(stream))
-        await until(lambda: session.stats().running == 3 and session.stats().queued)
+        await until(lambda: len(line.posts) == 3 and session.stats().queued)
         stream.stop()
         stream.stop()
         pulled = source.pulled

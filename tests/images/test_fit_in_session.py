@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from hailuo_async import Failure, ImageError, ImageToVideo, JobError, Success
-from hailuo_async._engine.admission import LOOKING_THREADS
+from hailuo_async._engine.inspection import LOOKING_THREADS
 from hailuo_async.emulator import Kind
 
 from ..support.pictures import plain, written

@@ -215,7 +215,7 @@ async def test_the_task_id_of_an_error_is_enough_to_wait_for_it_in_another_sessi
     journal = path if journalled else None
     async with Line(on_query=never).session(journal=journal) as session:
         with pytest.raises(WaitTimeoutError) as caught:
-            await session.generate(job(key="cat"), timeout=0.05)
+            await session.generate(job(key="cat"), timeout=0.5)
         task_id = caught.value.task_id
         generation = await session.submit(job("cut off by the close", key="dog"))
         await generation.accepted()

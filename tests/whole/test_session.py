@@ -17,7 +17,6 @@ import pytest
 from hailuo_async import (
     AsyncSession,
     ConfigError,
-    HailuoError,
     Resource,
     SessionClosedError,
     SubmissionUnknownError,
@@ -27,7 +26,20 @@ from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Emulator
 
 from ..support.rawserver import Exchange, raw_server
-from ..support.service import KEY, Line, asked_about, envelope, job, jobs, picture, running, taken, told, until
+from ..support.service import (
+    KEY,
+    Line,
+    asked_about,
+    envelope,
+    finished,
+    job,
+    jobs,
+    picture,
+    running,
+    taken,
+    told,
+    until,
+)
 
 FAST = {"generation_s": 0.02, "spread": 0.0, "max_running": None, "requests_per_minute": None}
 
@@ -306,27 +318,53 @@ def test_a_post_under_way_when_the_loop_ends_is_in_doubt() -> None:
 # --- A bug of ours ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("where", ["on_post", "on_query"])
-async def test_a_bug_in_the_engine_wakes_everyone_with_an_error(where: str, caplog: pytest.LogCaptureFixture) -> None:
-    async def break_down(request: Request) -> Answer:
-        raise LookupError("a bug")
-
-    line = Line()
-    setattr(line, where, break_down)
+async def test_a_bug_in_the_engine_wakes_everyone_with_an_error(caplog: pytest.LogCaptureFixture) -> None:
+    line = Line(on_query=stay)
     async with line.session(max_running=1) as session:
         tasks = [asyncio.ensure_future(session.generate(each)) for each in jobs(3)]
         stream = asyncio.ensure_future(anext(session.stream(jobs(3))))
+        await until(lambda: line.queries and session.stats().queued >= 2)
+        engine = session._here()
+        engine.engine_state.start(engine._run_to_the_end(break_down))
         errors = await asyncio.gather(*tasks, stream, return_exceptions=True)
-        assert all(isinstance(error, HailuoError) for error in errors)
-        assert {type(error) for error in errors[2:]} == {SessionClosedError}
+        assert {type(error) for error in errors} <= {SessionClosedError, SubmissionUnknownError}
         with pytest.raises(SessionClosedError, match="engine failed") as caught:
             await session.submit(job())
-        assert isinstance(caught.value.__cause__, ExceptionGroup)
-    assert isinstance(errors[0], SubmissionUnknownError if where == "on_post" else SessionClosedError)
+        assert isinstance(caught.value.__cause__, LookupError)
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "the engine failed"
     ]
     assert len(line.posts) == len(set(line.prompts))
+
+
+async def break_down() -> None:
+    raise LookupError("a bug")
+
+
+async def test_a_transport_that_raises_leaves_its_job_in_doubt_and_no_other() -> None:
+    async def break_once(request: Request) -> Answer:
+        if len(line.posts) == 1:
+            raise LookupError("a bug")
+        return line.accept()
+
+    line = Line(on_post=break_once)
+    async with line.session(max_running=1) as session:
+        made = await asyncio.gather(*map(session.generate, jobs(3)), return_exceptions=True)
+    assert [type(each) for each in made] == [SubmissionUnknownError, Video, Video]
+    assert len(line.posts) == 3
+
+
+async def test_a_bug_while_an_answer_is_read_loses_no_task_and_ends_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def break_now_and_then(request: Request) -> Answer:
+        if len(line.queries) % 2:
+            raise LookupError("a bug")
+        return told(200, finished(asked_about(request)))
+
+    line = Line(on_query=break_now_and_then)
+    async with line.session() as session:
+        made = await asyncio.gather(*map(session.generate, jobs(3)))
+    assert {video.task_id for video in made} == {"task-1", "task-2", "task-3"}
+    assert "please report this" in caplog.text
 
 
 # --- Side by side -----------------------------------------------------------------------------------------------------

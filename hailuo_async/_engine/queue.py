@@ -1,0 +1,87 @@
+"""The jobs that wait for a slot, first come first served; a stream holds one place at a time.
+
+A stream looks ahead, so it has several jobs ready. If each held a place, a caller with a single job would wait behind
+all of them. So the jobs of one stream form a *lane*: only the first of a lane stands in the queue, and the next takes a
+place, at the end, when that one was sent or taken out.
+
+A job that was refused for want of a slot goes back to its own place. Taking a job out leaves its entry in the heap
+until it comes up, so that ten thousand callers who leave at once cost no search each.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Iterator
+
+import attrs
+
+from hailuo_async._engine.tracked_job import Lane, TrackedJob
+
+#: Entries of jobs that were taken out may outnumber those that wait by this many before the heap is made anew.
+_MAX_STALE = 64
+
+
+@attrs.define(eq=False)
+class SubmitQueue:
+    """Owns the order in which jobs are sent."""
+
+    _heap: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
+    """By place, which no two jobs share."""
+    _waiting: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
+    _places: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, tracked: TrackedJob) -> None:
+        """Puts a job at the end, or behind the others of its lane, or back to the place that it had."""
+        self._waiting[tracked] = None
+        lane = tracked.lane
+        if tracked.place is None and lane is not None and lane.first is not None:
+            lane.others.append(tracked)
+        else:
+            self._stand(tracked)
+
+    def first(self) -> TrackedJob | None:
+        """The job that is sent next. It stays."""
+        while self._heap and self._heap[0][1] not in self._waiting:
+            heapq.heappop(self._heap)
+        return self._heap[0][1] if self._heap else None
+
+    def take(self, tracked: TrackedJob) -> bool:
+        """Takes a job out, to be sent or because it will not be. Whether it was in."""
+        if tracked not in self._waiting:
+            return False
+        del self._waiting[tracked]
+        self._advance(tracked.lane, tracked)
+        if len(self._heap) > 2 * len(self._waiting) + _MAX_STALE:
+            self._heap = [entry for entry in self._heap if entry[1] in self._waiting]
+            heapq.heapify(self._heap)
+        return True
+
+    def take_all(self) -> list[TrackedJob]:
+        """Takes all jobs out, in the order of their numbers."""
+        jobs = sorted(self._waiting, key=lambda tracked: tracked.ticket)
+        self._heap.clear()
+        self._waiting.clear()
+        for tracked in jobs:
+            if tracked.lane is not None:
+                tracked.lane.first = None
+                tracked.lane.others.clear()
+        return jobs
+
+    def _stand(self, tracked: TrackedJob) -> None:
+        if tracked.place is None:
+            tracked.place = next(self._places)
+            if tracked.lane is not None:
+                tracked.lane.first = tracked
+        heapq.heappush(self._heap, (tracked.place, tracked))
+
+    def _advance(self, lane: Lane | None, tracked: TrackedJob) -> None:
+        if lane is None or lane.first is not tracked:
+            return
+        lane.first = None
+        while lane.others and lane.first is None:
+            if (candidate := lane.others.popleft()) in self._waiting:
+                self._stand(candidate)

@@ -1,0 +1,47 @@
+"""The one way in which anything in the engine is woken: by a signal that something has changed.
+
+A signal carries no value and keeps none. So a waiter looks at the state itself, waits if it must, and looks again; a
+waiter that is cancelled or that was woken for nothing harms no other. A timer ends a wait in the same way, so a wait
+that is bounded costs no task and no cancel scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+
+import attrs
+
+
+@attrs.define(eq=False)
+class Signal:
+    """Wakes everyone who waits. A signal that nobody waits for costs nothing."""
+
+    _waiters: dict[asyncio.Future[None], None] | None = attrs.field(default=None, init=False)
+    """In the order of waiting."""
+
+    async def wait(self, timeout_s: float = math.inf) -> None:
+        """Returns at the next ``notify``, or after ``timeout_s`` seconds. Cancelling it cancels only this wait."""
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[None] = loop.create_future()
+        self._waiters = self._waiters or {}
+        self._waiters[waiter] = None
+        timer = None if timeout_s == math.inf else loop.call_later(timeout_s, _wake, waiter)
+        try:
+            await waiter
+        finally:
+            if self._waiters is not None:
+                self._waiters.pop(waiter, None)
+            if timer is not None:
+                timer.cancel()
+
+    def notify(self) -> None:
+        """Wakes everyone who waits now."""
+        waiters, self._waiters = self._waiters, None
+        for waiter in waiters or ():
+            _wake(waiter)
+
+
+def _wake(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():  # it may have been cancelled, or timed out, in this very turn of the loop
+        waiter.set_result(None)

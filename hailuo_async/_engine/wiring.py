@@ -1,0 +1,104 @@
+"""Makes an engine for given settings: opens its edges, and hands each room what it works with."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from random import Random
+
+import aiohttp
+import anyio
+
+from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.calls import Calls
+from hailuo_async._engine.engine import Engine
+from hailuo_async._engine.events import EventEmitter
+from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.poller import Poller
+from hailuo_async._engine.results import Results
+from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.submitter import Submitter
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.http import Http, Transport, proxy_for
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.budget import Budget
+from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.reachability import Reachability
+from hailuo_async._rules.slots import Slots
+from hailuo_async.hooks import Hooks
+from hailuo_async.settings import Settings
+
+
+async def start_engine(
+    settings: Settings,
+    state: EngineState,
+    transport: Transport | None,
+    client_session: aiohttp.ClientSession | None,
+    rng: Random,
+    hooks: Hooks,
+) -> Engine:
+    """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
+    journal = None
+    if settings.journal is not None:
+        journal = await JournalWriter.open(settings.journal, base_url=settings.base_url, now=wall_clock)
+    try:
+        line = transport or Http.open(settings, client_session)
+        engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks))
+    except BaseException:
+        if journal is not None:
+            with anyio.CancelScope(shield=True):
+                await journal.aclose()
+        raise
+    await engine.start()
+    return engine
+
+
+def _assemble(
+    settings: Settings,
+    state: EngineState,
+    transport: Transport,
+    journal: JournalWriter | None,
+    rng: Random,
+    emitter: EventEmitter,
+) -> Engine:
+    loop = asyncio.get_running_loop()
+    gate = Gate(Slots(settings.max_running, rng), Budget(), Reachability(rng), state, emitter)
+    recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts)
+    cadence = Cadence(*settings.poll_interval, rng)
+    poller = Poller(gate, transport, recorder, cadence, settings.poll_interval, state)
+
+    def follow(tracked: TrackedJob) -> None:
+        admission.follow(tracked)  # which is made of the submitter, and so after it
+
+    resubmits = settings.on_unknown == "resubmit"
+    submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter, state, follow)
+    admission = Admission(submitter, poller, gate, recorder, settings.max_queued, state, wall_clock, emitter)
+    downloads = _open_downloads(settings)
+    results = Results(downloads, journal, admission, state, loop, emitter)
+    return Engine(
+        loop=loop,
+        engine_state=state,
+        gate=gate,
+        admission=admission,
+        submitter=submitter,
+        poller=poller,
+        recorder=recorder,
+        calls=Calls(gate, transport),
+        results=results,
+        downloads=downloads,
+        transport=transport,
+        journal=journal,
+    )
+
+
+def _open_downloads(settings: Settings) -> Downloads:
+    is_private = settings.allow_private_network or settings.is_local
+    proxy = proxy_for("https://results.invalid")
+    return Downloads(allow_private_network=is_private, proxy=None if settings.is_local else proxy)
+
+
+def wall_clock() -> float:
+    """Unix seconds by this machine's clock: for records that people read, never for deciding."""
+    return datetime.now(UTC).timestamp()

@@ -20,8 +20,8 @@ try:
 except ModuleNotFoundError:
     sys.exit("hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'")
 
-from hailuo_async._cli.exit_codes import DONE, FAILED, USAGE, errors_told, leave
-from hailuo_async._cli.output import say, speaking, tell
+from hailuo_async._cli.exit_codes import DONE, FAILED, USAGE, exit_with, report_errors
+from hailuo_async._cli.output import echo, emit, log_to_stderr
 from hailuo_async.errors import ConfigError
 from hailuo_async.models import MODELS
 from hailuo_async.settings import JournalPlace, journal_place
@@ -45,14 +45,14 @@ class _Commands(click.Group):
 
     def make_context(self, *given: Any, **more: Any) -> click.Context:
         """Reads what stands before the command, and tells ``--help``."""
-        with errors_told(is_debug=False):
+        with report_errors(is_debug=False):
             return super().make_context(*given, **more)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command that was asked for."""
         is_debug = ctx.params["debug"]
         level = logging.DEBUG if is_debug else logging.INFO if ctx.params["verbose"] else logging.WARNING
-        with speaking(level), errors_told(is_debug=is_debug):
+        with log_to_stderr(level), report_errors(is_debug=is_debug):
             return super().invoke(ctx)
 
 
@@ -162,13 +162,13 @@ def generate(
     if task_id is None:
         if image is None:
             raise click.UsageError("give an IMAGE, or the --task-id of what was sent before")
-        errand = SingleVideo(build_job(image, last, options), choose_target(output, name_for(image), journal), journal)
+        single = SingleVideo(build_job(image, last, options), choose_target(output, name_for(image), journal), journal)
     elif image is not None or last is not None:
         raise click.UsageError("give an IMAGE or a --task-id, not both")
     else:
-        errand = SingleVideo(task_id, choose_target(output, task_id, journal), journal)
-    line = asyncio.run(errand.run(open_session(key_file, journal=journal)))
-    sys.exit(errand.report(line, is_json=is_json))
+        single = SingleVideo(task_id, choose_target(output, task_id, journal), journal)
+    line = asyncio.run(single.run(open_session(key_file, journal=journal)))
+    sys.exit(single.report(line, is_json=is_json))
 
 
 @main.command()
@@ -203,18 +203,18 @@ def batch(
 
     Ctrl-C once: nothing more is sent, and what runs is waited for and saved. Twice: it quits at once.
     """
-    from hailuo_async._cli.batch.run import Assignment, carry_out
+    from hailuo_async._cli.batch.run import BatchPlan, run_batch
     from hailuo_async._cli.jobfile.joblist import read_jobs
     from hailuo_async._cli.keys import open_session
     from hailuo_async._cli.targets import choose_names
 
     read = read_jobs(jobs)
     for problem in (*read.notes, *read.problems):
-        say(str(problem))
+        echo(str(problem))
     if read.problems:
-        leave(USAGE, f"{len(read.problems)} to correct in {click.format_filename(jobs)}; nothing was sent")
+        exit_with(USAGE, f"{len(read.problems)} to correct in {click.format_filename(jobs)}; nothing was sent")
     journal = journal or output / _JOURNAL_NAME
-    assignment = Assignment(
+    assignment = BatchPlan(
         jobs=read.jobs,
         targets=choose_names(read.jobs.keys(), output),
         output=output,
@@ -223,7 +223,7 @@ def batch(
         is_json=is_json,
     )
     session = open_session(key_file, journal=journal, max_running=max_running)
-    sys.exit(carry_out(assignment, session, is_agreed=is_agreed))
+    sys.exit(run_batch(assignment, session, is_agreed=is_agreed))
 
 
 @main.command()
@@ -256,18 +256,18 @@ def demo(
     round: the output folder remembers what was sent, and the second run pays only for what is missing.
     """
     from hailuo_async._cli import demo as work
-    from hailuo_async._cli.batch.run import carry_out
+    from hailuo_async._cli.batch.run import run_batch
     from hailuo_async._cli.keys import open_session
 
     plan = work.read_plan(folder, jobs)
     if not plan.jobs and not plan.unusable:
         raise click.UsageError(f"there is no JPEG, PNG or WebP picture in {folder}")
-    assignment = work.build_assignment(plan, output, is_real=is_real, is_json=is_json)
+    assignment = work.build_batch_plan(plan, output, is_real=is_real, is_json=is_json)
     if not is_real:
-        say("An emulator of the service answers: nothing leaves this machine, nothing is paid for.")
-        sys.exit(carry_out(assignment, work.emulated_session(max_running), is_agreed=True))
+        echo("An emulator of the service answers: nothing leaves this machine, nothing is paid for.")
+        sys.exit(run_batch(assignment, work.emulated_session(max_running), is_agreed=True))
     session = open_session(key_file, journal=assignment.journal, max_running=max_running)
-    sys.exit(carry_out(assignment, session, is_agreed=is_agreed))
+    sys.exit(run_batch(assignment, session, is_agreed=is_agreed))
 
 
 # --- What was sent ---
@@ -349,4 +349,4 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     if kind is not None:
-        tell(kind(main, {}, "hailuo-async", "_HAILUO_ASYNC_COMPLETE").source())
+        emit(kind(main, {}, "hailuo-async", "_HAILUO_ASYNC_COMPLETE").source())

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import click
 
-from hailuo_async._cli.batch.lines import JobResult, Line
-from hailuo_async._cli.batch.run import Assignment
+from hailuo_async._cli.batch.lines import JobResult, ResultLine
+from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.plan import Plan, build_plan, choose_targets, find_pictures
 from hailuo_async.emulator import Emulator
 from hailuo_async.session import AsyncSession
@@ -32,16 +32,17 @@ def read_plan(folder: Path | None, count: int | None) -> Plan:
     return build_plan({f"{name}.jpg": picture for name, picture in draw_pictures().items()}, count)
 
 
-def build_assignment(plan: Plan, output: Path, *, is_real: bool, is_json: bool) -> Assignment:
+def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) -> BatchPlan:
     """The assignment for ``plan``, each video in a new file. Raises ``OSError`` if ``output`` cannot be read."""
     is_new = not output.exists()
-    return Assignment(
+    return BatchPlan(
         jobs=plan.jobs,
         targets={key: output / f"{key}.mp4" for key in plan.jobs} if is_new else choose_targets(plan.jobs, output),
         output=output,
         journal=output / JOURNAL_NAME if is_real else None,
         unusable=tuple(
-            Line(key=click.format_filename(bad.name), fate=JobResult.UNUSABLE, error=bad.error) for bad in plan.unusable
+            ResultLine(key=click.format_filename(bad.name), result=JobResult.UNUSABLE, error=bad.error)
+            for bad in plan.unusable
         ),
         is_json=is_json,
     )

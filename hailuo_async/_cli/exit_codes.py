@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import click
 
-from hailuo_async._cli.output import end_line, say
+from hailuo_async._cli.output import echo, end_line
 from hailuo_async._cli.problems import one_line
 from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
 
@@ -26,14 +26,14 @@ UNKNOWN = 3
 INTERRUPTED = 130
 
 
-def leave(code: int, words: str) -> NoReturn:
+def exit_with(code: int, words: str) -> NoReturn:
     """Ends the command with one line on stderr."""
-    say(f"hailuo-async: {one_line(words)}")
+    echo(f"hailuo-async: {one_line(words)}")
     raise SystemExit(code)
 
 
 @contextlib.contextmanager
-def errors_told(*, is_debug: bool) -> Iterator[None]:
+def report_errors(*, is_debug: bool) -> Iterator[None]:
     """Leaves with one line and the right code, whatever is raised inside; with its traceback before it if asked for."""
     try:
         yield
@@ -42,11 +42,11 @@ def errors_told(*, is_debug: bool) -> Iterator[None]:
     except BaseException as caught:
         error = _unwrapped(caught)
         if is_debug:
-            say("".join(traceback.format_exception(error)).rstrip())
+            echo("".join(traceback.format_exception(error)).rstrip())
         code, words = _told(error)
         if code == INTERRUPTED:
             end_line()
-        leave(code, words)
+        exit_with(code, words)
 
 
 def _unwrapped(error: BaseException) -> BaseException:

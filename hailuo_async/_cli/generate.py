@@ -15,9 +15,9 @@ import click
 from hailuo_async import Generation
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.bill import read_records
-from hailuo_async._cli.batch.lines import JobResult, Line, exit_code, failed
+from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
 from hailuo_async._cli.interrupts import interruptible
-from hailuo_async._cli.output import end_line, json_line, say, tell
+from hailuo_async._cli.output import echo, emit, end_line, json_line
 from hailuo_async._cli.plan import free_name
 from hailuo_async._cli.targets import make_folder
 from hailuo_async._io.filenames import file_name, is_directory
@@ -85,7 +85,7 @@ class SingleVideo:
     is_interrupted: bool = attrs.field(default=False, init=False)
     _generation: Generation | None = attrs.field(default=None, init=False)
 
-    async def run(self, session: AsyncSession) -> Line:
+    async def run(self, session: AsyncSession) -> ResultLine:
         """What became of it. A job is paid for, once. An interrupt closes the session; what was sent goes on.
 
         Raises ``JobError``, ``ImageError`` and ``JournalError``, before anything is sent.
@@ -96,7 +96,7 @@ class SingleVideo:
             self.is_interrupted = True  # the session's end waits for the answer to a POST
         return self._left()
 
-    async def _fetch(self, session: AsyncSession) -> Line:
+    async def _fetch(self, session: AsyncSession) -> ResultLine:
         began_at = anyio.current_time()
         asked = self.asked
         self._generation = generation = await (
@@ -104,48 +104,48 @@ class SingleVideo:
         )
         async for status in generation.updates():
             task = f", task {generation.task_id}" if generation.task_id else ""
-            say(f"{anyio.current_time() - began_at:6.1f} s  {status}{task}")
+            echo(f"{anyio.current_time() - began_at:6.1f} s  {status}{task}")
         try:
             video = await generation
             path = await session.download(video, self.target)
         except HailuoError as error:
             return failed("", error)
         size = (await anyio.Path(path).stat()).st_size
-        return Line(
-            fate=JobResult.SAVED, path=path, task_id=video.task_id, seconds_taken=video.seconds_taken, size=size
+        return ResultLine(
+            result=JobResult.SAVED, path=path, task_id=video.task_id, seconds_taken=video.seconds_taken, size=size
         )
 
-    def _left(self) -> Line:
+    def _left(self) -> ResultLine:
         """How it stood when the session was closed."""
         generation = self._generation
         if generation is not None and generation.task_id is not None:
-            return Line(fate=JobResult.UNFINISHED, task_id=generation.task_id)
+            return ResultLine(result=JobResult.UNFINISHED, task_id=generation.task_id)
         is_in_doubt = generation is not None and generation.status is Status.UNKNOWN
-        return Line(fate=JobResult.UNKNOWN if is_in_doubt else JobResult.NOT_SENT)
+        return ResultLine(result=JobResult.UNKNOWN if is_in_doubt else JobResult.NOT_SENT)
 
-    def report(self, line: Line, *, is_json: bool) -> int:
+    def report(self, line: ResultLine, *, is_json: bool) -> int:
         """Tells what became of it and how to go on with it, and returns the exit code."""
         if self.is_interrupted:
             end_line()
         if is_json:
-            tell(json_line(line.facts))
+            emit(json_line(line.facts))
         elif line.path is not None:
-            tell(str(line.path))
+            emit(str(line.path))
         if line.error is not None:
-            say(f"hailuo-async: {line.error}")
+            echo(f"hailuo-async: {line.error}")
         elif self.is_interrupted:
-            say(f"hailuo-async: interrupted; {_INTERRUPTED[line.fate]}")
+            echo(f"hailuo-async: interrupted; {_INTERRUPTED[line.result]}")
         if advice := self._advice(line):
-            say(advice)
-        return exit_codes.INTERRUPTED if self.is_interrupted else exit_code([line.fate])
+            echo(advice)
+        return exit_codes.INTERRUPTED if self.is_interrupted else exit_code([line.result])
 
-    def _advice(self, line: Line) -> str | None:
+    def _advice(self, line: ResultLine) -> str | None:
         journal = "" if self.journal is None else shlex.quote(str(self.journal))
-        if line.fate is JobResult.UNKNOWN and journal:
+        if line.result is JobResult.UNKNOWN and journal:
             return f"To decide: hailuo-async status {journal}"
         target, kept = shlex.quote(str(self.target)), f" --journal {journal}" if journal else ""
         fetch = f"hailuo-async generate --task-id {line.task_id or 'ID'} -o {target}{kept}"
-        if line.fate is JobResult.UNKNOWN:
+        if line.result is JobResult.UNKNOWN:
             return f"Look at the service's dashboard. If it has the task, this fetches the video: {fetch}"
         has_ended = isinstance(line.error, TaskFailedError | TaskExpiredError)
         return None if line.path is not None or line.task_id is None or has_ended else f"To have the video: {fetch}"

@@ -4,7 +4,7 @@
     Ctrl-C again       quits: nothing is waited for any longer
     SIGTERM, SIGHUP    quit at once: whoever sends them does not wait for minutes, and the terminal has gone
 
-From then on signals do what they do without us, so one more ends the process.
+Before and after that every signal ends the command, as ``hailuo_async_command`` has arranged.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def interruptible(stop: Callable[[], None], quit: Callable[[], None]) -> Iterator[None]:
-    """Calls ``stop`` at the first Ctrl-C and ``quit`` at whatever signal comes after it, or is no Ctrl-C.
+    """Calls ``stop`` at the first Ctrl-C and ``quit`` at any signal that comes after it, or is no Ctrl-C.
 
-    For the loop that runs, until the context ends. A signal that this process was told to ignore stays ignored (nohup).
+    For the loop that runs, until the context ends; then each signal is handled as before. A signal that this process
+    was told to ignore stays ignored (nohup).
     """
     loop = asyncio.get_running_loop()
     numbers = [number for name in _SIGNALS if (number := getattr(signal, name, None)) is not None]
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: handler for number in numbers if (handler := signal.getsignal(number)) is not signal.SIG_IGN}
 
-    def remove() -> None:
-        for number in heard:
-            loop.remove_signal_handler(number)
+    def restore() -> None:
+        for number, handler in before.items():
+            if loop.remove_signal_handler(number):
+                signal.signal(number, handler)
 
     def quit_now() -> None:
-        remove()
+        restore()
         quit()
 
     def interrupted() -> None:
@@ -40,10 +42,10 @@ def interruptible(stop: Callable[[], None], quit: Callable[[], None]) -> Iterato
         stop()
 
     with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C cancels the run there, which is to quit
-        for number in heard:
+        for number in before:
             loop.add_signal_handler(number, interrupted if number == signal.SIGINT else quit_now)
     try:
         yield
     finally:
         with contextlib.suppress(NotImplementedError):
-            remove()
+            restore()

@@ -25,12 +25,12 @@ from hailuo_async.errors import SubmissionUnknownError
 _GONE = (errno.EPIPE, errno.EIO)
 
 
-def tell(words: str) -> None:
+def emit(words: str) -> None:
     """A line of what came out."""
     _write(sys.stdout, words)
 
 
-def say(words: str) -> None:
+def echo(words: str) -> None:
     """A line beside what came out."""
     _write(sys.stderr, words)
 
@@ -38,7 +38,7 @@ def say(words: str) -> None:
 def end_line() -> None:
     """Ends the line in which, at a terminal, a ``^C`` or a question stands."""
     if sys.stderr.isatty():
-        say("")
+        echo("")
 
 
 def json_line(facts: Mapping[str, object]) -> str:
@@ -52,7 +52,7 @@ def can_ask() -> bool:
 
 
 @contextlib.contextmanager
-def speaking(level: int) -> Iterator[None]:
+def log_to_stderr(level: int) -> Iterator[None]:
     """Lets the library's log be heard from ``level`` on, and its warnings as one line each, until the context ends."""
     _replace_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
@@ -64,7 +64,7 @@ def speaking(level: int) -> Iterator[None]:
     logger.setLevel(level)
     try:
         with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: say(f"hailuo-async: {message}")
+            warnings.showwarning = lambda message, *_, **__: echo(f"hailuo-async: {message}")
             yield
     finally:
         logger.setLevel(before)
@@ -88,7 +88,7 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Says the record; where it was logged with a traceback, that too, for those who asked for DEBUG."""
-        say(f"hailuo-async: {self.format(record) if self.level == logging.DEBUG else record.getMessage()}")
+        echo(f"hailuo-async: {self.format(record) if self.level == logging.DEBUG else record.getMessage()}")
 
 
 def _write(stream: TextIO, words: str) -> None:

@@ -12,7 +12,7 @@ import click
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import error_facts, reason
-from hailuo_async._cli.output import can_ask, json_line, say, tell
+from hailuo_async._cli.output import can_ask, echo, emit, json_line
 from hailuo_async._io.journal import owner
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
@@ -30,12 +30,12 @@ def show(journal: JournalPlace, *, is_json: bool) -> int:
             state = _state(record)
             counts[state] += 1
             if is_json:
-                tell(json_line(_facts(record, state)))
+                emit(json_line(_facts(record, state)))
             elif state is JournalState.UNKNOWN:
                 doubtful.append(record)
     if not is_json:
         for line in _table(journal, counts, doubtful):
-            tell(line)
+            emit(line)
     if counts[JournalState.UNKNOWN]:
         return exit_codes.UNKNOWN
     return exit_codes.DONE if counts[JournalState.SUCCESS] == counts.total() else exit_codes.FAILED
@@ -80,9 +80,9 @@ async def decide(
     async with AsyncSession(api_key=_NO_KEY, journal=journal) as session:
         await session.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
     become = "forgotten" if forget else JournalState.INTENDED if resubmit else JournalState.ACCEPTED
-    tell(json_line({"key": key, "status": become}) if is_json else f"{key}: {become}")
+    emit(json_line({"key": key, "status": become}) if is_json else f"{key}: {become}")
     if not forget:
-        say("Run the command that sent it again to go on.")
+        echo("Run the command that sent it again to go on.")
 
 
 def agree_to_resubmit(key: str, *, is_agreed: bool) -> None:
@@ -90,6 +90,6 @@ def agree_to_resubmit(key: str, *, is_agreed: bool) -> None:
     if is_agreed:
         return
     if not can_ask():
-        exit_codes.leave(exit_codes.USAGE, "nobody can be asked here whether to pay perhaps twice: give --yes")
+        exit_codes.exit_with(exit_codes.USAGE, "nobody can be asked here whether to pay perhaps twice: give --yes")
     if not click.confirm(f"If {key} was accepted after all, it is paid for twice. Send it again?", err=True):
-        exit_codes.leave(exit_codes.FAILED, "nothing was changed")
+        exit_codes.exit_with(exit_codes.FAILED, "nothing was changed")

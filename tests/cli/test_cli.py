@@ -20,7 +20,7 @@ from PIL import Image
 
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import JobResult
-from hailuo_async._cli.output import can_ask, speaking, tell
+from hailuo_async._cli.output import can_ask, emit, log_to_stderr
 from hailuo_async.cli import main
 from hailuo_async.emulator import Emulator
 from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
@@ -254,7 +254,7 @@ def test_help_that_cannot_be_told_is_no_traceback(
 def test_whatever_is_raised_ends_in_one_line(
     error: BaseException, code: int, words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as caught, exit_codes.errors_told(is_debug=False):
+    with pytest.raises(SystemExit) as caught, exit_codes.report_errors(is_debug=False):
         raise error
     assert (caught.value.code, capsys.readouterr()) == (code, ("", f"hailuo-async: {words}\n"))
 
@@ -281,7 +281,7 @@ def test_the_log_is_told_as_far_as_it_is_asked_for(
 def test_the_log_and_warnings_are_lines_and_a_doubt_is_left_to_its_outcome(capsys: pytest.CaptureFixture[str]) -> None:
     logger = logging.getLogger("hailuo_async")
     for level in (logging.WARNING, logging.DEBUG):
-        with speaking(level):
+        with log_to_stderr(level):
             logger.warning("%s", SubmissionUnknownError(reason="cut"))
             logger.error("it is %s", "odd", exc_info=ValueError("why"))
             warnings.simplefilter("always")
@@ -295,8 +295,8 @@ def test_a_stream_that_was_closed_before_it_came_is_nobody() -> None:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("stdin", "stdout", "stderr"):
             patch.setattr(sys, name, None)
-        with speaking(logging.WARNING), sys.stdin, sys.stdout, sys.stderr:
-            tell("a")
+        with log_to_stderr(logging.WARNING), sys.stdin, sys.stdout, sys.stderr:
+            emit("a")
             assert [stream.name for stream in (sys.stdin, sys.stdout, sys.stderr)] == [os.devnull] * 3
             assert not can_ask()
 
@@ -308,7 +308,7 @@ def test_an_interrupt_ends_the_line_that_a_terminal_is_in() -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stderr", screen := Screen())
-        with pytest.raises(SystemExit), exit_codes.errors_told(is_debug=False):
+        with pytest.raises(SystemExit), exit_codes.report_errors(is_debug=False):
             raise KeyboardInterrupt
     assert screen.getvalue() == "\nhailuo-async: interrupted\n"
 
@@ -319,14 +319,14 @@ def test_what_is_said_to_a_reader_that_has_gone_is_dropped() -> None:
     with open(writer, "w") as pipe, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", pipe)
         for _ in range(2):
-            tell("a")
+            emit("a")
 
 
 def test_a_stream_that_cannot_be_written_for_another_reason_is_an_error() -> None:
     with open("/dev/full", "w") as full, pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdout", full)
         with pytest.raises(click.ClickException, match="the output cannot be written: No space left on device"):
-            tell("a")
+            emit("a")
 
 
 # --- What the README says of it ---
@@ -351,6 +351,6 @@ def test_every_option_that_is_named_exists() -> None:
 
 
 def test_every_status_that_a_batch_can_have_is_named() -> None:
-    assert {f"`{fate}`" for fate in JobResult if fate is not JobResult.UNUSABLE} <= set(
+    assert {f"`{result}`" for result in JobResult if result is not JobResult.UNUSABLE} <= set(
         re.findall(r"`[a-z ]+`", section())
     )

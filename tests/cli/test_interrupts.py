@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,7 +18,7 @@ import pytest
 
 from hailuo_async import AsyncSession, ImageToVideo, Journal
 from hailuo_async._cli.batch.batch import Batch
-from hailuo_async._cli.batch.lines import JobResult, Line
+from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.progress import Lines
 from hailuo_async._cli.generate import SingleVideo
 from hailuo_async._cli.interrupts import interruptible
@@ -98,15 +99,39 @@ async def test_who_does_not_wait_is_not_made_to(number: signal.Signals) -> None:
 
 async def test_afterwards_signals_do_what_they_did_and_what_was_ignored_stays_so() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    term = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         assert await heard(signal.SIGTERM) == ["quit"]
         with interruptible(lambda: None, lambda: None):
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-            assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
-        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+            assert signal.getsignal(signal.SIGTERM) is not signal.default_int_handler
+        assert signal.getsignal(signal.SIGTERM) is signal.default_int_handler
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     finally:
         signal.signal(signal.SIGHUP, before)
+        signal.signal(signal.SIGTERM, term)
+
+
+def started(folder: Path, first: str, number: str) -> subprocess.CompletedProcess[str]:
+    """The command after ``first``, to which ``number`` is sent while it still imports what it needs."""
+    send = f"import os, signal\nos.kill(os.getpid(), signal.{number})\nraise ModuleNotFoundError('click')\n"
+    (folder / "click.py").write_text(send)
+    run_it = f"import signal\n{first}\nimport hailuo_async_command\nhailuo_async_command.main()"
+    arguments = [sys.executable, "-c", run_it]
+    return subprocess.run(arguments, env=environment(folder), capture_output=True, text=True, timeout=30)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_command_in_good_order_before_it_has_begun(tmp_path: Path) -> None:
+    for number in ("SIGTERM", "SIGHUP", "SIGINT"):
+        done = started(tmp_path, "", number)
+        assert (number, done.returncode, done.stderr) == (number, 130, "")
+
+
+@pytest.mark.slow
+def test_a_signal_that_was_to_be_ignored_is_ignored_from_the_beginning(tmp_path: Path) -> None:
+    done = started(tmp_path, "signal.signal(signal.SIGHUP, signal.SIG_IGN)", "SIGHUP")
+    assert (done.returncode, "needs the extra 'cli'" in done.stderr) == (1, True)
 
 
 @pytest.mark.slow
@@ -115,14 +140,14 @@ async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_
     number: signal.Signals, saved: int, service: Emulator, tmp_path: Path
 ) -> None:
     jobs = {key: ImageToVideo("https://example.com/cat.jpg", prompt=f"scene {key}", key=key) for key in "abcdefghijkl"}
-    told: list[Line] = []
+    told: list[ResultLine] = []
     batch = Batch(jobs, {key: tmp_path / f"{key}.mp4" for key in jobs}, told.append)
     session = AsyncSession(api_key=service.api_key, base_url=service.url, max_running=2)
     async with session, anyio.create_task_group() as tasks:
         tasks.start_soon(batch.run, session, Lines())
         await anyio.to_thread.run_sync(wait_until, lambda: service.ledger.submits_accepted == 2)
         signal.raise_signal(number)
-    assert ([line.fate for line in told], batch.is_interrupted, batch.stopped_by) == (
+    assert ([line.result for line in told], batch.is_interrupted, batch.stopped_by) == (
         [JobResult.SAVED] * saved,
         True,
         None,
@@ -130,18 +155,18 @@ async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_
     assert service.ledger.posts == 2
 
 
-@pytest.mark.parametrize(("max_running", "fate"), [(0, JobResult.NOT_SENT), (1, JobResult.UNFINISHED)])
+@pytest.mark.parametrize(("max_running", "result"), [(0, JobResult.NOT_SENT), (1, JobResult.UNFINISHED)])
 async def test_one_video_that_is_interrupted_is_not_sent_or_goes_on(
-    max_running: int, fate: JobResult, service: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    max_running: int, result: JobResult, service: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     service.service.max_running = max_running
-    errand = SingleVideo(ImageToVideo("https://example.com/cat.jpg"), tmp_path / "a.mp4", None)
+    single = SingleVideo(ImageToVideo("https://example.com/cat.jpg"), tmp_path / "a.mp4", None)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(interrupt_when, lambda: service.ledger.posts > 0)
-        line = await errand.run(AsyncSession(api_key=service.api_key, base_url=service.url))
-    assert (line.fate, errand.report(line, is_json=False)) == (fate, 130)
+        line = await single.run(AsyncSession(api_key=service.api_key, base_url=service.url))
+    assert (line.result, single.report(line, is_json=False)) == (result, 130)
     _, _, end = capsys.readouterr().err.rpartition("hailuo-async: interrupted; ")
-    assert ("--task-id" in end) == (fate is JobResult.UNFINISHED)
+    assert ("--task-id" in end) == (result is JobResult.UNFINISHED)
 
 
 async def interrupt_when(holds: Callable[[], bool]) -> None:

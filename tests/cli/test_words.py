@@ -10,8 +10,8 @@ import pytest
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli.batch.bar import open_bar
-from hailuo_async._cli.batch.bill import CostEstimate, make_out, read_records
-from hailuo_async._cli.batch.lines import JobResult, Line, exit_code, failed, reason
+from hailuo_async._cli.batch.bill import CostEstimate, estimate_cost, read_records
+from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.progress import Lines
 from hailuo_async._cli.batch.summary import summary
 from hailuo_async._cli.batch.tally import Tally, span
@@ -37,28 +37,36 @@ GIVEN_UP = TaskFailedError(reason="too dark", task_id="t1")
 TALLY = Tally(waiting=3, running=2, saving=1, saved=8, there=2, failed=1, unknown=1, limit=4, elapsed_s=120.0)
 
 
+def stats(**given: int) -> Stats:
+    names = ("queued", "running", "limit", "succeeded", "failed", "refused", "unknown", "abandoned", "refusals")
+    return Stats(**{**dict.fromkeys(names, 0), **given}, requests_left=None)
+
+
 def test_a_tally_counts_every_job_once_and_leaves_out_what_there_is_none_of() -> None:
-    ended = dict.fromkeys(("succeeded", "failed", "refused", "unknown", "abandoned", "refusals"), 0)
-    stats = Stats(queued=2, running=3, limit=4, requests_left=None, **ended)
-    tally = Tally.of(stats, total=10, saving=1, saved=2, there=0, failed=1, unknown=0, elapsed_s=0.0)
-    assert tally.words == "3 waiting, 3 running (limit 4), 1 saving, 2 saved, 1 failed"
+    results = {JobResult.SAVED: 1, JobResult.THERE: 1, JobResult.NOT_SAVED: 1}
+    here = stats(queued=2, running=3, limit=4, succeeded=3)
+    tally = Tally.of(here, results, total=10, fetched=2, elapsed_s=0.0)
+    assert tally.message == "3 waiting, 3 running (limit 4), 1 saving, 2 saved (1 by an earlier run), 1 failed"
     assert (tally.total, tally.done, tally.left) == (10, 3, 7)
-    few = Tally.of(stats, total=3, saving=0, saved=1, there=0, failed=0, unknown=0, elapsed_s=0.0)
-    assert (few.waiting, few.running) == (0, 2)
+
+
+def test_what_an_earlier_run_brought_and_what_others_run_does_not_count_twice() -> None:
+    few = Tally.of(stats(running=3, limit=4), {JobResult.SAVED: 1}, total=3, fetched=1, elapsed_s=0.0)
+    assert (few.waiting, few.running, few.saving) == (0, 2, 0)
 
 
 def test_it_tells_how_fast_it_goes_without_what_an_earlier_run_did() -> None:
-    assert TALLY.words == (
+    assert TALLY.message == (
         "3 waiting, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, "
         "4.0 a minute, 90 s left"
     )
     at_the_end = attrs.evolve(TALLY, waiting=0, running=0, saving=0)
-    assert at_the_end.words.endswith("1 unknown, 4.0 a minute")
+    assert at_the_end.message.endswith("1 unknown, 4.0 a minute")
 
 
 def test_of_its_first_second_nothing_is_concluded_and_when_it_stops_nothing_is_to_come() -> None:
-    assert attrs.evolve(TALLY, elapsed_s=0.9).words.endswith(", 1 unknown")
-    assert attrs.evolve(TALLY, is_stopping=True).words == (
+    assert attrs.evolve(TALLY, elapsed_s=0.9).message.endswith(", 1 unknown")
+    assert attrs.evolve(TALLY, is_stopping=True).message == (
         "3 not sent, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, 4.0 a minute"
     )
 
@@ -103,14 +111,14 @@ def test_the_bar_shows_what_is_done_the_time_and_the_counts(capsys: pytest.Captu
 def test_a_line_has_its_columns_one_under_the_other() -> None:
     path = Path("videos/cat.mp4")
     lines = [
-        Line(fate=JobResult.SAVED, path=path, seconds_taken=4.25, size=1_230_000, task_id="t1"),
-        Line(fate=JobResult.SAVED, path=path, seconds_taken=61.0, size=4096, task_id="t1"),
-        Line(fate=JobResult.UNFINISHED, task_id="t1"),
-        Line(fate=JobResult.NOT_SENT),
+        ResultLine(result=JobResult.SAVED, path=path, seconds_taken=4.25, size=1_230_000, task_id="t1"),
+        ResultLine(result=JobResult.SAVED, path=path, seconds_taken=61.0, size=4096, task_id="t1"),
+        ResultLine(result=JobResult.UNFINISHED, task_id="t1"),
+        ResultLine(result=JobResult.NOT_SENT),
         failed("", DOUBT),
         failed("", GIVEN_UP),
     ]
-    assert [line.words for line in lines] == [
+    assert [line.message for line in lines] == [
         "saved       4.2 s  videos/cat.mp4  1.2 MB",
         "saved      61.0 s  videos/cat.mp4  4.1 kB",
         "unfinished          task t1",
@@ -125,19 +133,20 @@ def test_an_error_decides_what_became_of_its_job_and_jobs_with_the_same_trouble_
         DOUBT: (JobResult.UNKNOWN, "the answer was cut"),
         GIVEN_UP: (JobResult.FAILED, "the service gave the task up: too dark"),
         DownloadError(reason="cut", path="a.mp4", task_id="t2"): (JobResult.NOT_SAVED, "cut"),
+        DownloadError(reason="is there already", path="a.mp4"): (JobResult.FAILED, "is there already"),
         JobError(field="prompt", value="x", rule="is short"): (JobResult.FAILED, "prompt: is short"),
     }
-    assert {error: (failed("a", error).fate, reason(error)) for error in errors} == errors
+    assert {error: (failed("a", error).result, reason(error)) for error in errors} == errors
 
 
 def test_the_exit_code_is_that_of_the_worst() -> None:
-    fates = [
+    results = [
         [],
         [JobResult.SAVED, JobResult.THERE],
         [JobResult.SAVED, JobResult.NOT_SENT],
         [JobResult.FAILED, JobResult.UNKNOWN, JobResult.SAVED],
     ]
-    assert [exit_code(each) for each in fates] == [0, 0, 1, 3]
+    assert [exit_code(each) for each in results] == [0, 0, 1, 3]
 
 
 # --- At the end ---
@@ -145,11 +154,11 @@ def test_the_exit_code_is_that_of_the_worst() -> None:
 
 def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> None:
     lines = [
-        Line(key="cat", fate=JobResult.SAVED),
-        Line(key="sea", fate=JobResult.THERE),
+        ResultLine(key="cat", result=JobResult.SAVED),
+        ResultLine(key="sea", result=JobResult.THERE),
         *(failed(f"night-{number}", GIVEN_UP) for number in range(10)),
         failed("dog", DOUBT),
-        Line(key="sun", fate=JobResult.NOT_SENT),
+        ResultLine(key="sun", result=JobResult.NOT_SENT),
     ]
     key = AuthenticationError(message="Authentication failed", status=401)
     assert list(summary(lines, 200.0, key, Path("my videos/batch.db"))) == [
@@ -185,9 +194,9 @@ def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
 
 
 def test_where_nothing_is_remembered_or_all_is_well_there_is_no_advice() -> None:
-    saved = Line(key="cat", fate=JobResult.SAVED)
+    saved = ResultLine(key="cat", result=JobResult.SAVED)
     assert list(summary([saved], 3.0, None, Path("j.db"))) == ["1 of 1 saved in 3 s"]
-    assert list(summary([Line(key="cat", fate=JobResult.UNFINISHED)], 3.0, None, None)) == [
+    assert list(summary([ResultLine(key="cat", result=JobResult.UNFINISHED)], 3.0, None, None)) == [
         "0 of 1 saved in 3 s",
         "1 unfinished: they go on at the service",
     ]
@@ -224,17 +233,17 @@ def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) ->
         "e": record(JournalState.UNKNOWN),
         "f": record(JournalState.INTENDED),
     }
-    bill = make_out(jobs, targets, records)
+    bill = estimate_cost(jobs, targets, records)
     there = {key: targets[key] for key in "abc"}
     assert bill == CostEstimate(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
-    assert bill.words == "Jobs: 3 there already, 2 sent before, 2 to pay for, which is 20 s of video."
-    assert attrs.evolve(bill, to_pay={}).words == "Jobs: 3 there already, 2 sent before, none to pay for."
+    assert bill.message == "Jobs: 3 there already, 2 sent before, 2 to pay for, which is 20 s of video."
+    assert attrs.evolve(bill, to_pay={}).message == "Jobs: 3 there already, 2 sent before, none to pay for."
 
 
 def test_another_file_in_the_place_of_a_saved_video_is_not_counted_as_there(tmp_path: Path) -> None:
     job = ImageToVideo("https://x.y/z.jpg", key="a")
     (tmp_path / "a.mp4").write_bytes(b"another program's file")
-    bill = make_out({"a": job}, {"a": tmp_path / "a.mp4"}, {"a": record(JournalState.SUCCESS, tmp_path / "a.mp4")})
+    bill = estimate_cost({"a": job}, {"a": tmp_path / "a.mp4"}, {"a": record(JournalState.SUCCESS, tmp_path / "a.mp4")})
     assert bill == CostEstimate({}, {"a": job}, {})
 
 

@@ -102,7 +102,7 @@ def test_the_two_commands_are_those_of_the_project() -> None:
     assert tests == f'{make} ".[dev]" && .venv/bin/python -m pytest -n auto --dist loadfile'
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"].keys() >= {"cli", "emulator", "dev"}
-    assert project["scripts"] == {"hailuo-async": "hailuo_async.cli:main"}
+    assert project["scripts"] == {"hailuo-async": "hailuo_async_command:main"}
     install, _, _ = tests.rpartition(" && ")
     assert install in (ROOT / ".ci" / "run").read_text()
 

@@ -30,7 +30,7 @@ class Bar:
         row.add_column(ratio=1)
         elapsed = timedelta(seconds=int(tally.elapsed_s))
         row.add_row(ProgressBar(tally.total, tally.done), f"{tally.done}/{tally.total}", str(elapsed))
-        self._live.update(Group(row, Text(tally.words)), refresh=True)
+        self._live.update(Group(row, Text(tally.message)), refresh=True)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import click
 
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.output import can_ask, say
+from hailuo_async._cli.output import can_ask, echo
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.journal.places import is_used
 from hailuo_async.jobs import Job
@@ -31,7 +31,7 @@ class CostEstimate:
     to_pay: Mapping[str, Job]
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """The bill in one line."""
         there = f"{len(self.there)} there already, " if self.there else ""
         sent = len(self.sent.keys() - self.there.keys())
@@ -50,7 +50,7 @@ def read_records(journal: JournalPlace | None) -> dict[str, Record]:
         return {record.identity: record for record in opened.records()}
 
 
-def make_out(jobs: Mapping[str, Job], targets: Mapping[str, Path], records: Mapping[str, Record]) -> CostEstimate:
+def estimate_cost(jobs: Mapping[str, Job], targets: Mapping[str, Path], records: Mapping[str, Record]) -> CostEstimate:
     """The bill for ``jobs``. One that would be paid for and whose file is there is done with, whoever put it there."""
     sent = {key: job for key, job in jobs.items() if key in records and records[key].state not in SENT_AGAIN}
     saved = {key: path for key in sent if (path := _saved(records[key])) is not None}
@@ -66,14 +66,14 @@ def _saved(record: Record) -> Path | None:
     return path if is_there else None
 
 
-def agree(bill: CostEstimate, *, is_agreed: bool) -> None:
+def confirm(bill: CostEstimate, *, is_agreed: bool) -> None:
     """Says what is about to be paid for, and asks. Leaves if the answer is no, or if there is nobody to ask."""
-    say(bill.words)
+    echo(bill.message)
     if is_agreed or not bill.to_pay:
         return
     if not can_ask():
-        exit_codes.leave(
+        exit_codes.exit_with(
             exit_codes.USAGE, "nobody can be asked here whether to pay: give --yes, or --max-jobs N to pay for N"
         )
     if not click.confirm("Go on?", err=True):
-        exit_codes.leave(exit_codes.FAILED, "nothing was sent")
+        exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")

@@ -11,6 +11,7 @@ import click
 
 from hailuo_async._cli import exit_codes
 from hailuo_async.errors import DownloadError, HailuoError, JobError, SubmissionUnknownError
+from hailuo_async.outcomes import Failure, Outcome, Video
 
 
 class JobResult(enum.StrEnum):
@@ -35,10 +36,10 @@ _IS_THERE = (JobResult.SAVED, JobResult.THERE)
 
 
 @attrs.frozen(kw_only=True)
-class Line:
+class ResultLine:
     """What became of one job."""
 
-    fate: JobResult
+    result: JobResult
     key: str = ""
     path: Path | None = None
     task_id: str | None = None
@@ -49,11 +50,16 @@ class Line:
     error: HailuoError | None = None
 
     @property
-    def words(self) -> str:
+    def has_video(self) -> bool:
+        """Whether its task ended in a video, saved or not."""
+        return self.result in (JobResult.SAVED, JobResult.THERE, JobResult.NOT_SAVED)
+
+    @property
+    def message(self) -> str:
         """The line for people, without its key."""
         seconds = "" if self.seconds_taken is None else f"{self.seconds_taken:.1f} s"
         size = "" if self.size is None else f"  {_size(self.size)}"
-        return f"{self.fate:<9} {seconds:>7}  {self._detail}{size}".rstrip()
+        return f"{self.result:<9} {seconds:>7}  {self._detail}{size}".rstrip()
 
     @property
     def _detail(self) -> str:
@@ -70,7 +76,7 @@ class Line:
         """The object for machines."""
         return {
             "key": self.key or None,
-            "status": self.fate,
+            "status": self.result,
             "path": None if self.path is None else str(self.path.absolute()),
             "task_id": self.task_id,
             "seconds_taken": self.seconds_taken,
@@ -89,13 +95,36 @@ def error_facts(error: HailuoError | None) -> dict[str, str] | None:
     return None if error is None else {"type": type(error).__name__, "message": str(error)}
 
 
-def failed(key: str, error: HailuoError) -> Line:
+def line_of(outcome: Outcome) -> ResultLine:
+    """The line for how a job of a stream ended. Looks at the file that was saved, so it blocks."""
+    key = outcome.key or ""
+    if isinstance(outcome, Failure):
+        return failed(key, outcome.error)
+    if outcome.path is None:  # the session was closed before it was saved
+        return ResultLine(key=key, result=JobResult.UNFINISHED, task_id=outcome.video.task_id)
+    return saved(key, outcome.video, outcome.path)
+
+
+def saved(key: str, video: Video, path: Path) -> ResultLine:
+    """The line for a video that lies at ``path``. Blocks."""
+    return ResultLine(
+        key=key,
+        result=JobResult.SAVED,
+        path=path,
+        task_id=video.task_id,
+        seconds_taken=video.seconds_taken,
+        size=path.stat().st_size,
+    )
+
+
+def failed(key: str, error: HailuoError) -> ResultLine:
     """The line for a job that ended in ``error``."""
     if isinstance(error, SubmissionUnknownError):
-        fate = JobResult.UNKNOWN
-    else:
-        fate = JobResult.NOT_SAVED if isinstance(error, DownloadError) else JobResult.FAILED
-    return Line(key=key, fate=fate, task_id=error.task_id, error=error)
+        result = JobResult.UNKNOWN
+    else:  # without a task nothing was paid for: the file was found to be there already, or unwritable
+        is_paid = isinstance(error, DownloadError) and error.task_id is not None
+        result = JobResult.NOT_SAVED if is_paid else JobResult.FAILED
+    return ResultLine(key=key, result=result, task_id=error.task_id, error=error)
 
 
 def reason(error: HailuoError) -> str:
@@ -107,9 +136,9 @@ def reason(error: HailuoError) -> str:
     return error.summary
 
 
-def exit_code(fates: Iterable[JobResult]) -> int:
+def exit_code(results: Iterable[JobResult]) -> int:
     """The code that tells what became of all of them."""
-    seen: Collection[JobResult] = set(fates)
+    seen: Collection[JobResult] = set(results)
     if JobResult.UNKNOWN in seen:
         return exit_codes.UNKNOWN
-    return exit_codes.DONE if all(fate in _IS_THERE for fate in seen) else exit_codes.FAILED
+    return exit_codes.DONE if all(result in _IS_THERE for result in seen) else exit_codes.FAILED

@@ -11,7 +11,7 @@ from typing import Protocol
 import attrs
 
 from hailuo_async._cli.batch.tally import Tally
-from hailuo_async._cli.output import say
+from hailuo_async._cli.output import echo
 
 #: Between two plain lines: a tenth of what has passed, but at least and at most so many seconds. A night is some
 #: hundred lines, a minute ten.
@@ -42,7 +42,7 @@ class Lines:
             return
         self._last = tally
         self._next_s = tally.elapsed_s + min(max(_SHORTEST_S, tally.elapsed_s / 10), _LONGEST_S)
-        say(f"{tally.elapsed_s:6.1f} s  {tally.words}")
+        echo(f"{tally.elapsed_s:6.1f} s  {tally.message}")
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 
-from hailuo_async._cli.batch.lines import JobResult, Line, reason
+from hailuo_async._cli.batch.lines import JobResult, ResultLine, reason
 from hailuo_async._cli.batch.tally import span
 from hailuo_async.errors import (
     HailuoError,
@@ -35,7 +35,7 @@ _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
 
 def summary(
-    lines: Collection[Line], elapsed_s: float, stopped_by: HailuoError | None, journal: JournalPlace | None
+    lines: Collection[ResultLine], elapsed_s: float, stopped_by: HailuoError | None, journal: JournalPlace | None
 ) -> Iterator[str]:
     """The lines of it. ``journal`` is where the jobs are remembered, if they are."""
     there = _of(JobResult.THERE, lines)
@@ -43,8 +43,8 @@ def summary(
     yield f"{len(_of(JobResult.SAVED, lines)) + len(there)} of {len(lines)} saved in {span(elapsed_s)}{before}"
     if stopped_by is not None:
         yield f"stopped: {_why(stopped_by)}"
-    for fate, words in _TROUBLES.items():
-        if troubled := _of(fate, lines):
+    for result, words in _TROUBLES.items():
+        if troubled := _of(result, lines):
             yield f"{len(troubled)} {words}"
             yield from _by_reason(troubled)
     if journal is not None:
@@ -57,11 +57,11 @@ def _why(stopped_by: HailuoError) -> str:
     return f"{stopped_by}; every other job would meet the same"
 
 
-def _of(fate: JobResult, lines: Collection[Line]) -> list[Line]:
-    return [line for line in lines if line.fate is fate]
+def _of(result: JobResult, lines: Collection[ResultLine]) -> list[ResultLine]:
+    return [line for line in lines if line.result is result]
 
 
-def _by_reason(lines: Collection[Line]) -> Iterator[str]:
+def _by_reason(lines: Collection[ResultLine]) -> Iterator[str]:
     keys: dict[str, list[str]] = defaultdict(list)
     for line in lines:
         if line.error is not None:
@@ -71,12 +71,12 @@ def _by_reason(lines: Collection[Line]) -> Iterator[str]:
         yield f"  {why}: {', '.join(names[:_NAMED])}{more}"
 
 
-def _advice(lines: Collection[Line], resolve: str) -> Iterator[str]:
+def _advice(lines: Collection[ResultLine], resolve: str) -> Iterator[str]:
     if _of(JobResult.UNKNOWN, lines):
         yield f"Look for an unknown job on the dashboard, and then: {resolve} --task-id ID | --resubmit | --forget"
     if any(line.task_id is not None for line in _of(JobResult.FAILED, lines)):
         yield f"To have one that the service gave up, or no longer has, made and paid for again: {resolve} --forget"
     if any(isinstance(line.error, JobError) and line.error.field == "key" for line in lines):
         yield f"To have a job take the place of the one that has its key in the journal: {resolve} --forget"
-    if any(line.fate in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
+    if any(line.result in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
         yield "Run the same command again to go on: nothing is paid for twice"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import attrs
 
+from hailuo_async._cli.batch.lines import JobResult
 from hailuo_async.outcomes import Stats
 
 
@@ -30,26 +33,29 @@ class Tally:
     def of(
         cls,
         stats: Stats,
+        results: Mapping[JobResult, int],
         *,
         total: int,
-        saving: int,
-        saved: int,
-        there: int,
-        failed: int,
-        unknown: int,
+        fetched: int,
         elapsed_s: float,
         is_stopping: bool = False,
     ) -> Tally:
-        """What the session says of the jobs that it has, and the counts of those that it is done with."""
-        left = total - saving - saved - failed - unknown
+        """What the session says of the jobs that it has, and the counts of those that have ended.
+
+        ``fetched`` of the videos that the session has were saved, or could not be; the others are being saved.
+        """
+        left = total - sum(results.values())
         running = min(stats.running, left)
+        saving = min(max(stats.succeeded - fetched, 0), left - running)
+        there, unknown = results.get(JobResult.THERE, 0), results.get(JobResult.UNKNOWN, 0)
+        saved = results.get(JobResult.SAVED, 0) + there
         return cls(
-            waiting=left - running,
+            waiting=left - running - saving,
             running=running,
             saving=saving,
             saved=saved,
             there=there,
-            failed=failed,
+            failed=sum(results.values()) - saved - unknown,
             unknown=unknown,
             limit=stats.limit,
             elapsed_s=elapsed_s,
@@ -72,7 +78,7 @@ class Tally:
         return self.waiting + self.running + self.saving
 
     @property
-    def words(self) -> str:
+    def message(self) -> str:
         """The counts in one line, without those that are none, and how fast it goes."""
         there = f" ({self.there} by an earlier run)" if self.there else ""
         counts = [

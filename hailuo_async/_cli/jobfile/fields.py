@@ -32,7 +32,7 @@ _ANY_MODEL = "/api/v1/any"
 
 
 @attrs.define
-class Order:
+class JobRow:
     """A row and its meaning. What is wrong is taken out of the fields, so that what else is wrong is found too."""
 
     row: Row
@@ -70,10 +70,10 @@ class Order:
             return self.kind(**{**self.fields, "key": key})
 
 
-def read_order(row: Row, base: Path) -> Order:
+def read_job_row(row: Row, base: Path) -> JobRow:
     """What ``row`` asks for, with everything checked but the inside of its images. ``base`` is where paths begin."""
     fields = {name: value for name, value in row.values.items() if value is not None}
-    order = Order(row, _kind(fields), fields, list(row.problems))
+    order = JobRow(row, _kind(fields), fields, list(row.problems))
     _normalise(fields)
     _take_images(order, base)
     _leave_out_what_it_does_not_take(order)
@@ -98,7 +98,7 @@ def _normalise(fields: dict[str, Any]) -> None:
         fields["duration"] = int(duration)
 
 
-def _take_images(order: Order, base: Path) -> None:
+def _take_images(order: JobRow, base: Path) -> None:
     for name in _IMAGES:
         given = order.fields.get(name)
         if given is None:
@@ -123,7 +123,7 @@ def _source(given: object, base: Path) -> str | Path:
     return _STAND_IN if "://" in begin else base / given
 
 
-def _leave_out_what_it_does_not_take(order: Order) -> None:
+def _leave_out_what_it_does_not_take(order: JobRow) -> None:
     model = order.fields.get("model", attrs.fields(order.kind).model.default)
     taken = {field.alias for field in attrs.fields(order.kind)}
     for name in [name for name in order.fields if name not in taken]:
@@ -131,7 +131,7 @@ def _leave_out_what_it_does_not_take(order: Order) -> None:
             order.refuse(name, f"is not taken by {model}")
 
 
-def _check(order: Order) -> None:
+def _check(order: JobRow) -> None:
     """Lets the job check itself, and again without each field that it refuses."""
     while True:
         try:

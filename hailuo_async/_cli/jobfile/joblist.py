@@ -23,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from hailuo_async._cli.jobfile.fields import Order, read_order
+from hailuo_async._cli.jobfile.fields import JobRow, read_job_row
 from hailuo_async._cli.jobfile.image_cache import ImageCache
 from hailuo_async._cli.jobfile.jsonlines import read_json_lines
 from hailuo_async._cli.jobfile.spreadsheet import read_csv
@@ -106,7 +106,7 @@ def _read_file(source: Path) -> JobList:
         if isinstance(row, Problem):
             reading.problems.append(row)
         else:
-            reading.take(read_order(row, source.parent))
+            reading.take(read_job_row(row, source.parent))
     if not reading.orders and not reading.problems:
         reading.problems.append(Problem(str(source), None, "holds no job"))
     return reading.result()
@@ -117,14 +117,14 @@ class _Reading:
     """The rows of a file. Keys are made only when all are read: a later line may give the one that would be made."""
 
     problems: list[Problem] = attrs.field(factory=list, init=False)
-    orders: list[tuple[Order, str]] = attrs.field(factory=list, init=False)
+    orders: list[tuple[JobRow, str]] = attrs.field(factory=list, init=False)
     """The rows without problems, each with the key that it has or would like to have."""
     _notes: list[Problem] = attrs.field(factory=list, init=False)
     _given: dict[str, str] = attrs.field(factory=dict, init=False)
     """The keys that lines give, and where they stand."""
     _looks: ImageCache = attrs.field(factory=ImageCache, init=False)
 
-    def take(self, order: Order) -> None:
+    def take(self, order: JobRow) -> None:
         """Looks at the row's images and its key."""
         frames = self._inspect_images(order)
         key = order.key
@@ -135,7 +135,7 @@ class _Reading:
         if not order.problems:
             self.orders.append((order, key or _made_key(order, frames)))
 
-    def _inspect_images(self, order: Order) -> dict[str, Frame]:
+    def _inspect_images(self, order: JobRow) -> dict[str, Frame]:
         frames = {}
         for field, source in order.images.items():
             seen = self._looks.look(source, fingerprint=order.key is None, fit=order.is_fitted)
@@ -158,7 +158,7 @@ class _Reading:
         return JobList(jobs, places, tuple(self.problems), tuple(self._notes))
 
 
-def _made_key(order: Order, frames: Mapping[str, Frame]) -> str:
+def _made_key(order: JobRow, frames: Mapping[str, Frame]) -> str:
     """For people the name of the picture that the video starts from, and for the journal what the job asks."""
     name = _name(next(iter(order.images.values())))
     return f"{name}-{build_fingerprint(order.job(), frames)[:_MARK_DIGITS]}"

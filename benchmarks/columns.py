@@ -41,6 +41,9 @@ COLUMNS = {
     "refused_share": Column("no room", ".1%"),
     "over_budget": Column("over budget", ".0f"),
     "slots": Column(""),
+    **{f"efficiency_{slots}": Column(f"efficiency at {slots}", ".2f") for slots in (3, 12, 30)},
+    **{f"refused_{slots}": Column(f"refused at {slots}", ".1%") for slots in (3, 12, 30)},
+    "second_delay_s": Column("second model s", ".1f"),
     "took_ms": Column("ms", ".0f"),
 }
 

@@ -40,6 +40,7 @@ WHAT_RULES_MAY_IMPORT = {
     "decimal",
     "email.utils",
     "enum",
+    "functools",
     "hashlib",
     "heapq",
     "itertools",

@@ -1,21 +1,28 @@
-"""Requests left in the service's window, from the headers of every answer.
+"""Requests left, whatever way the service counts them: learned from the headers and the refusals of its answers.
 
-The service counts the requests of a key in fixed windows of a minute, submits and queries together, and says in every
-answer how many are left. Headers are advisory: any may be missing, stale, wrong, or about the
-requests of another program with the same key. So two counts run side by side, and the lower one is obeyed: our own,
-and the service's last word less what it cannot have counted yet.
+The service counts the requests of a key, submits and queries together. Its documents tell of a limit a minute, not how
+the minute is counted, and gateways before it may count in their own way. Headers are advisory: any may be missing,
+stale, wrong, or about the requests of another program with the same key. So the budget believes in one of two shapes,
+and lets what it sees decide.
 
-- **Which window.** The value of the reset, in the server's clock, names the window; a later one opens the next, an
-  earlier one is stale. Where it lies in our clock follows from the answer's own ``Date``; both are whole seconds, so
-  every answer gives a bound that is late by up to two, and the least of the bounds stands.
-- **Spread.** A part of the window may be spent at once, the rest along a line to its end. Submits may burst further
-  than queries, and so go first when both wait.
-- **Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
-  stands empty because polling spent the window.
-- **Closed.** A 429 closes the gate for everyone until the reset, once: refusals of requests that had left before do
-  not extend it. One while the service itself tells of requests left is not about the window: it closes for a second,
-  or as advised, and for twice as long each time that nothing but a refusal came between. So does one with
-  ``Retry-After: 0``. However absurd the headers, the gate is never closed for more than five minutes.
+**A window** is so many requests until a moment, and then as many again. This is believed first. Our own count and the
+service's (less what it cannot have counted yet) run side by side, and the lower one is obeyed. A part of the window may
+be spent at once, the rest along a line to its end. The reset names the window: a later one opens the next, an earlier
+one is stale. Its place in our clock follows from the answer's ``Date`` or from a span; all count whole seconds, so each
+answer gives a bound that is late by up to two, and the least of the bounds stands. The distance between two resets is
+the window's length.
+
+**A flow** is a rate: requests leave along a line, evenly (``_rules/flow``: how its rate is measured or found). This
+is believed when the count grows though no window opens (sliding windows and buckets do that), when a new reset brings
+no new requests, when windows are too short for their ends to be placed, and when refusals come and no header tells of a
+count. What the service says is left is then only a cap.
+
+**Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
+stands empty because polling spent the budget.
+
+**Closed.** A 429 closes the gate for everyone, once: refusals of requests that had left before do not extend it. In a
+window it closes until the reset; in a flow, or where requests are said to be left, for a second, or as advised, and for
+twice as long each time that nothing but a refusal came between. ``Retry-After: 0`` closes for a pause, too.
 
 Invariants: in a window no more is granted than its limit; a time that is returned is either not after ``now`` or
 ahead of it by at least a tick, and never more than five minutes.
@@ -23,147 +30,58 @@ ahead of it by at least a tick, and never more than five minutes.
 
 from __future__ import annotations
 
-import enum
 import math
-from collections.abc import Mapping
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 
 import attrs
 
-from hailuo_async import contract
+from hailuo_async._rules.flow import LEAST_RATE, LONGEST_PAUSE_S, TICK_S, Flow, Use
+from hailuo_async._rules.hints import Hints, read_hints
+from hailuo_async.contract import WINDOW_S
 
-#: The limit is assumed only where the service refuses and tells none.
-_WINDOW_S, _DOCUMENTED_LIMIT = contract.WINDOW_S, contract.SMALLEST_REQUEST_LIMIT
+__all__ = ["Budget", "Hints", "Use", "read_hints"]
 
-#: Longer than this nothing closes the gate; a reset further ahead is not believed.
+#: Longer than this nothing closes the gate.
 _LONGEST_S = 300.0
 
-#: A Retry-After further ahead than this is not believed; a shorter one is cut to the longest closing.
-_BELIEVED_S = 3600.0
+#: Resets count whole seconds: the window may end this much later than they say, and spans name it this inexactly.
+_MARGIN_S, _SPAN_MARGIN_S = 1.0, 1.5
 
-#: Resets are told in whole seconds: the window may end this much later than they say.
-_MARGIN_S = 1.0
+#: A reset without a unit that is larger than this counts milliseconds.
+_SECONDS_BELOW = 90.0
 
-#: The least step by which a refusal to send lies in the future.
-_TICK_S = 0.01
+#: However many submits are expected, queries get this share of the budget: each job needs one at least.
+_LEAST_SHARE = 1 / 3
 
-#: Counts from here on are no counts, and times from here on (the year 2286) no times.
-_COUNTS_BELOW, _UNIX_BELOW = 1e9, 1e10
+#: Seconds to close after a window's 429 that says nothing.
+_CLOSE_S = 15.0
 
-#: However many submits are expected, this share of the budget is left to queries, and at least so many a second.
-_LEAST_SHARE, _LEAST_RATE = 0.02, 0.001
+#: A sign against windows weighs as much as so many for them: a sliding count may look full at every other opening. A
+#: window has just opened if not more of it is over.
+_SIGN, _OPENING_S = 2, 3.0
 
-#: Seconds to close after a 429 that says nothing, and after a first one that the service's own count denies.
-_CLOSE_S, _PAUSE_S = 15.0, 1.0
-
-
-class Use(enum.Enum):
-    """What a request is for; the value is the share of a window that such requests may burst into."""
-
-    SUBMIT = 0.5
-    QUERY = 0.3
+#: Windows up to this length flow, at this part of their limit: their ends are placed too inexactly to wait for.
+_SHORT_S, _SHORT_SHARE = 12.0, 0.98
 
 
-@attrs.frozen
-class Hints:
-    """What the headers of one answer say. ``None``: nothing, or nothing that can be believed."""
-
-    limit: int | None = None
-    remaining: int | None = None
-    reset_at: float | None = None
-    """Unix seconds, in the server's clock."""
-    date: float | None = None
-    """Unix seconds of the answer, in the server's clock."""
-    retry_after_s: float | None = None
-    ignored: tuple[str, ...] = ()
-    """Headers that were there and were not believed, for one warning."""
-
-
-def read_hints(headers: Mapping[str, str]) -> Hints:
-    """The hints in ``headers``, whatever their case. Never raises: what cannot be believed is named in ``ignored``."""
-    found = {name.lower(): value.strip() for name, value in headers.items()}
-    date = _unix(found.get("date"))
-    limit = _count(found.get("x-ratelimit-limit"), least=1)
-    remaining = _count(found.get("x-ratelimit-remaining"), least=0)
-    reset_at = _reset(found.get("x-ratelimit-reset"), date)
-    retry_after_s = _retry_after(found.get("retry-after"), date)
-    believed: dict[str, float | None] = {
-        "x-ratelimit-limit": limit,
-        "x-ratelimit-remaining": remaining,
-        "x-ratelimit-reset": reset_at,
-        "retry-after": retry_after_s,
-        "date": date,
-    }
-    ignored = tuple(name for name, value in believed.items() if name in found and value is None)
-    return Hints(limit, remaining, reset_at, date, retry_after_s, ignored)
-
-
-def _number(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if math.isfinite(value) else None
-
-
-def _count(text: str | None, least: int) -> int | None:
-    value = _number(text)
-    return int(value) if value is not None and least <= value < _COUNTS_BELOW else None
-
-
-def _unix(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        moment = parsedate_to_datetime(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-
-
-def _reset(text: str | None, date: float | None) -> float | None:
-    value = _number(text)
-    if value is None or not 0 < value < _UNIX_BELOW:
-        return None
-    if date is not None and not -_MARGIN_S <= value - date <= _LONGEST_S:
-        return None
-    return value
-
-
-def _retry_after(text: str | None, date: float | None) -> float | None:
-    value, until = _number(text), _unix(text)
-    if until is not None and date is not None:
-        value = until - date
-    return value if value is not None and 0 <= value <= _BELIEVED_S else None
-
-
-@attrs.define
-class Budget:
+@attrs.define(kw_only=True)
+class Budget(Flow):
     """Grants requests, counts them, and learns from the answers. All times are loop seconds."""
 
-    _limit: int | None = attrs.field(default=None, init=False)
-    _sent: int = attrs.field(default=0, init=False)
-    """Requests of ours that count, or may count, in this window."""
-    _carried: int = attrs.field(default=0, init=False)
-    """Those of them that left before it began."""
-    _told: int | None = attrs.field(default=None, init=False)
-    """The least that the service said was left in this window."""
-    _inflight: int = attrs.field(default=0, init=False)
-    _start: float = attrs.field(default=-math.inf, init=False)
-    _end: float = attrs.field(default=-math.inf, init=False)
-    _reset_at: float | None = attrs.field(default=None, init=False)
-    """The server's name for this window, once it was told."""
-    _last_reset_at: float = attrs.field(default=-math.inf, init=False)
-    """The name of the window before."""
-    _closed_at: float = attrs.field(default=-math.inf, init=False)
-    _closed_until: float = attrs.field(default=-math.inf, init=False)
-    _pause_s: float = attrs.field(default=_PAUSE_S, init=False)
-    """How long the last pause was."""
-    _heard: int = attrs.field(default=0, init=False)
-    """Answers to requests that left since the gate was last closed."""
+    _limit: int | None = None
+
+    # The window
+    _sent: int = 0  # requests of ours that count, or may count, in this window
+    _carried: int = 0  # those of them that left before it began
+    _start: float = -math.inf
+    _end: float = -math.inf
+    _reset_at: float | None = None  # the server's name for this window, once it was told
+    _last_reset_at: float = -math.inf  # the name of the window before
+    _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
+    _is_ms: bool = False  # whether resets without a unit count milliseconds
+    _signs: int = 0  # that this is no window
+
+    # Closed
+    _closed_until: float = -math.inf
 
     @property
     def limit(self) -> int | None:
@@ -176,7 +94,9 @@ class Budget:
         return None if self._closed_until == -math.inf else self._closed_until
 
     def remaining(self, now: float) -> int | None:
-        """Requests left in this window by the lower count; ``None`` while no limit is known."""
+        """Requests left by the lower count; ``None`` while no limit is known."""
+        if self._rate is not None:
+            return None if self._told is None else max(0, math.floor(self._level(now)))
         self._roll(now)
         return self._left()
 
@@ -184,62 +104,84 @@ class Budget:
         """When such a request may leave: ``now`` or earlier is now. A later time is a time to ask again."""
         if now < self._closed_until:
             return self._closed_until
-        self._roll(now)
-        left = self._left()
-        if left is None:
-            return now
-        opens_at = self._end if left <= self._reserve(use, left) else self._line(use, left)
-        return now if opens_at <= now else max(opens_at, now + _TICK_S)
+        opens_at = self._window_opens_at(now, use) if self._rate is None else self._flow_opens_at(now, use)
+        return now if opens_at <= now else min(max(opens_at, now + TICK_S), now + _LONGEST_S)
 
     def sent(self, now: float, use: Use) -> None:
         """A request leaves. It counts from now on, whatever becomes of it; ``learn`` must follow, once."""
         self._roll(now)
+        self._flow_on(now)
+        if self._recovered_at == -math.inf:
+            self._recovered_at = now
         self._inflight += 1
         self._sent += 1
+        self._slack = max(self._slack, self._inflight)
 
     def learn(self, now: float, hints: Hints, sent_at: float) -> None:
         """The request of ``sent_at`` was answered, or failed (``Hints()``). Answers may come in any order."""
         self._inflight = max(0, self._inflight - 1)
-        self._heard += sent_at >= self._closed_at
+        self._answered += 1
+        self._hear(now, sent_at)
         self._roll(now)
         if hints.limit is not None:
             self._limit = hints.limit
-        if not self._belongs(now, hints, sent_at):
-            return
-        if hints.remaining is not None:
-            self._told = hints.remaining if self._told is None else min(self._told, hints.remaining)
-        elif self._told is not None:
-            self._told = max(0, self._told - 1)
+        ahead_s = self._ahead_s(hints)
+        is_youngest = sent_at >= self._newest_at
+        if self._rate is None:
+            if not self._belongs(now, hints, ahead_s, sent_at):
+                return
+            if hints.remaining is not None:
+                self._told = hints.remaining if self._told is None else min(self._told, hints.remaining)
+            elif self._told is not None:
+                self._told = max(0, self._told - 1)
+        if hints.remaining is not None and is_youngest:
+            self._newest_at = sent_at
+            self._full = max(self._full, hints.remaining)
+            if self._rate is None:
+                self._doubt_window(now, hints.remaining, ahead_s)
+            else:
+                self._measure(now, hints.remaining)
 
     def refused(self, now: float, hints: Hints, sent_at: float) -> None:
         """429 for requests: closes the gate, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
             return
         advised = now if hints.retry_after_s is None else now + hints.retry_after_s
-        if hints.retry_after_s == 0 or (self._told is not None and self._left()):
+        if self._rate is None and self._told is None and self._reset_at is None:
+            self._begin_flow(now, 0.0)
+        if self._rate is not None:
+            self._fall(now)
+            pause_s = min(LONGEST_PAUSE_S, self._next_pause_s())
+            until = advised if advised > now else now + pause_s
+        elif hints.retry_after_s == 0 or (self._told is not None and self._left()):
             until = max(advised, min(self._end, now + self._next_pause_s()))
         else:
-            until = advised if self._reset_at is None else max(advised, self._end)
+            until = max(advised, self._end if self._reset_at is not None else now)
             until = self._end = min(until if until > now else now + _CLOSE_S, now + _LONGEST_S)
-        if self._limit is None:
-            self._limit = max(_DOCUMENTED_LIMIT, self._sent)
         self._closed_at, self._heard = now, 0
         self._closed_until = min(until, now + _LONGEST_S)
 
-    def _next_pause_s(self) -> float:
-        """A second; twice the last pause where the first answer after it is the refusal that asks for this one."""
-        self._pause_s = _PAUSE_S if self._heard > 1 else 2 * self._pause_s
-        return self._pause_s
-
     def query_rate(self, now: float, submit_rate: float) -> float | None:
-        """Queries per second that this window and the next can bear besides ``submit_rate``; ``None``: any number."""
+        """Queries per second that the budget can bear besides ``submit_rate``; ``None``: any number."""
+        if self._rate is not None:
+            whole = self._planned(now)
+        else:
+            self._roll(now)
+            left = self._left()
+            if left is None:
+                return None
+            limit = self._limit if self._limit is not None else left
+            whole = (left + limit) / (max(0.0, self._end - now) + self._window_s)
+        return max(whole - submit_rate, _LEAST_SHARE * whole, LEAST_RATE)
+
+    # --- A window ---
+
+    def _window_opens_at(self, now: float, use: Use) -> float:
         self._roll(now)
         left = self._left()
         if left is None:
-            return None
-        ahead_s = max(0.0, self._end - now) + _WINDOW_S
-        whole = self._limit if self._limit is not None else left
-        return max((left + whole) / ahead_s - submit_rate, _LEAST_SHARE * whole / _WINDOW_S, _LEAST_RATE)
+            return now
+        return self._end if left <= self._reserve(use, self._sent + left) else self._line(use, left)
 
     def _left(self) -> int | None:
         counts = []
@@ -248,9 +190,6 @@ class Budget:
         if self._told is not None:
             counts.append(self._told - self._inflight)
         return max(0, min(counts)) if counts else None
-
-    def _reserve(self, use: Use, left: int) -> int:
-        return 0 if use is Use.SUBMIT else min(1 + self._inflight, (self._sent + left) // 4)
 
     def _line(self, use: Use, left: int) -> float:
         """When the next request lies on the line from the burst, at the window's start, to all of it at its end."""
@@ -262,33 +201,80 @@ class Budget:
 
     def _roll(self, now: float) -> None:
         """Begin a window when the last is over. Until it is told, it ends as late as a window can."""
-        if now < self._end:
+        if now < self._end or self._rate is not None:
             return
         if self._reset_at is not None:
             self._last_reset_at = self._reset_at
-        self._open(now, now + _WINDOW_S, None)
+        self._open(now)
 
-    def _open(self, now: float, end: float, reset_at: float | None) -> None:
-        self._start, self._end, self._reset_at = now, end, reset_at
+    def _open(self, now: float) -> None:
+        self._start, self._end, self._reset_at = now, now + self._window_s, None
         # What left in the last window may arrive in this one. What left before that cannot: no answer takes so long.
         self._carried = min(self._inflight, self._sent - self._carried)
-        self._sent, self._told = self._carried, None
+        self._sent, self._told, self._mark = self._carried, None, None
 
-    def _belongs(self, now: float, hints: Hints, sent_at: float) -> bool:
+    def _belongs(self, now: float, hints: Hints, ahead_s: float | None, sent_at: float) -> bool:
         """Whether the hints are about this window; places its end, and opens the next if they are about that."""
-        reset_at = hints.reset_at
+        reset_at, margin_s = hints.reset_at, _MARGIN_S
+        if reset_at is None and ahead_s is not None:
+            reset_at, margin_s = (hints.date if hints.date is not None else now) + ahead_s, _SPAN_MARGIN_S
         if reset_at is None:
             return sent_at >= self._start
-        ahead_s = _WINDOW_S if hints.date is None else reset_at - hints.date + _MARGIN_S
+        ends_at = now + (self._window_s if ahead_s is None else ahead_s + _MARGIN_S)
         name = self._reset_at
-        if reset_at <= self._last_reset_at + _MARGIN_S or (name is not None and reset_at < name - _MARGIN_S):
+        if reset_at <= self._last_reset_at + margin_s or (name is not None and reset_at < name - margin_s):
             return False
-        if name is None:
-            self._reset_at, self._end = reset_at, now + ahead_s
-        elif reset_at > name + _MARGIN_S:
+        if name is not None and reset_at <= name + margin_s:
+            self._end = min(self._end, ends_at)
+            return True
+        if name is not None:
             self._last_reset_at = name
-            self._open(now, now + ahead_s, reset_at)
+            self._open(now)
             self._sent += 1
-        else:
-            self._end = min(self._end, now + ahead_s)
+        self._window_s = min(self._window_s, max(_MARGIN_S, reset_at - self._last_reset_at))
+        self._reset_at, self._end = reset_at, ends_at
         return True
+
+    def _ahead_s(self, hints: Hints) -> float | None:
+        """How far ahead the reset lies, in whatever form it is told. The furthest of all is remembered."""
+        ahead_s = hints.reset_in_s
+        if hints.reset_number is not None:
+            self._is_ms = self._is_ms or hints.reset_number > _SECONDS_BELOW
+            ahead_s = hints.reset_number / (1000 if self._is_ms else 1)
+        elif hints.reset_at is not None and hints.date is not None:
+            ahead_s = hints.reset_at - hints.date
+        self._longest_s = max(self._longest_s, ahead_s or 0.0)
+        return ahead_s
+
+    # --- Which of the two ---
+
+    def _doubt_window(self, now: float, told: int, ahead_s: float | None) -> None:
+        """Look for signs that requests flow: the count grows within the window, or has not grown at its opening."""
+        limit = self._limit or self._full
+        missing = limit - 1 - told - self._slack
+        if self._mark is None and missing <= 0 and self._window_s <= _SHORT_S:
+            self._short_rate = _SHORT_SHARE * limit / self._short_length_s()
+            self._begin_flow(now, self._short_rate)
+            return
+        if self._mark is None:
+            # Later in a window others may have spent it, and so may they before the first one that is seen.
+            is_opening = ahead_s is not None and ahead_s >= self._window_s - _OPENING_S
+            if is_opening and self._last_reset_at > -math.inf:
+                is_sign = missing > max(2, limit // 5)
+                self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
+        elif told + self._answered - self._mark - self._slack > 1:
+            self._signs += _SIGN
+        else:
+            return
+        if self._signs > _SIGN:
+            self._begin_flow(now, self._measured(now, told))
+        self._begin_measure(now, told)
+
+    def _short_length_s(self) -> float:
+        """The length of short windows. Resets a second apart have one name, so that of one second looks like two."""
+        return self._window_s if self._window_s > 2 * _SPAN_MARGIN_S else max(_MARGIN_S, self._longest_s)
+
+    def _begin_flow(self, now: float, rate: float) -> None:
+        """Believe in a flow from here on; the limit, if it is one a minute, is a first guess at its rate."""
+        self._rate = max(rate, (self._limit or 0) / WINDOW_S, LEAST_RATE)
+        self._next_at = self._told_at = self._quiet_from = now

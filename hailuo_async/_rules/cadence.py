@@ -243,6 +243,9 @@ class Cadence:
         law = self._up_to_date(task.kind)
         young = task.asked_at - task.began_at
         share_s = running / query_rate if query_rate else 0.0
+        if not law.is_known and self._length_s > 0:
+            # Its first ends show how long the kind takes: to hold a slot unasked for longer than that costs more.
+            share_s = min(share_s, max(self._length_s, young) / 2)
         price = self._price(law, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         gap = law.due(young, price) - young
         if not law.is_known and task.asked_at == task.accepted_at:

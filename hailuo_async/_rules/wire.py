@@ -22,7 +22,7 @@ import attrs
 
 from hailuo_async import contract
 from hailuo_async._images.frame import Frame
-from hailuo_async._rules.budget import Hints, read_hints
+from hailuo_async._rules.hints import Hints, read_hints
 from hailuo_async.jobs import Job
 
 #: Task ids stand in paths and logs; what is longer than this is not one.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from hailuo_async._rules.budget import Budget, Hints, Use
+from hailuo_async._rules.budget import Budget, Use
+from hailuo_async._rules.hints import Hints
 
 ROOM = Hints(limit=100, remaining=80)
 """What every answer here says, the refusals too. The window began at 0.0 and ends at 60.0."""

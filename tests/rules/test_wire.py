@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._rules.budget import Hints
+from hailuo_async._rules.hints import Hints
 from hailuo_async._rules.wire import (
     MAX_TASK_ID_CHARACTERS,
     Answer,

@@ -20,6 +20,7 @@ from benchmarks.machine import Machine
 from benchmarks.plots import PLOTS, draw
 from benchmarks.report import Report
 from benchmarks.scheduling import fixed_interval_efficiency, fixed_interval_queries, ideal_seconds
+from benchmarks.schemes import SCHEMES, SIZES, measure_scheme, schemes_targets
 from benchmarks.simulation import Scenario, simulate
 from benchmarks.soak import SLACK, Program, Round, is_delivered, judge
 from benchmarks.start import FIRST_POST, IMPORT, NEEDED, start_targets
@@ -78,6 +79,25 @@ def test_a_simulation_takes_the_same_course_each_time() -> None:
     scenario = Scenario(name="twelve", jobs=12, slots=[(0.0, 3)])
     once, again = simulate(scenario), simulate(scenario)
     assert (once.seconds, once.queries, once.lengths_s) == (again.seconds, again.queries, again.lengths_s)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name", ["60 s, no headers", "sliding counter, Unix", "bucket of one, no headers", "6 s, Unix"]
+)
+def test_behind_any_gateway_the_slots_are_filled_and_no_model_starves(name: str) -> None:
+    scheme = next(scheme for scheme in SCHEMES if scheme.name == name)
+    figure = measure_scheme(scheme, SIZES[:1], jobs_a_slot=30)
+    assert figure.values["efficiency_3"] >= scheme.efficiency
+    assert figure.values["refused_3"] <= 0.05
+    assert figure.values["second_delay_s"] <= 5.0
+
+
+def test_each_scheme_has_targets_of_its_own() -> None:
+    scheme = next(scheme for scheme in SCHEMES if scheme.name == "1 s, no headers")
+    values = {"efficiency_3": 0.81, "refused_3": 0.04, "mean_delay_s": 9.0, "second_delay_s": 4.0}
+    targets = list(schemes_targets([Figure(subject=LIBRARY, case=scheme.name, values=values)]))
+    assert [(target.bound, target.holds) for target in targets] == [(0.8, True), (0.03, False), (5.0, True)]
 
 
 # --- Targets ----------------------------------------------------------------------------------------------------------
@@ -228,7 +248,7 @@ def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as error:
         main(["speed"])
     assert error.value.code == 2
-    assert "'speed' is none of peers, growth, limits, faults, start, soak" in capsys.readouterr().err
+    assert "'speed' is none of peers, growth, limits, schemes, faults, start, soak" in capsys.readouterr().err
 
 
 @pytest.mark.slow

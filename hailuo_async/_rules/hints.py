@@ -1,0 +1,182 @@
+"""What the headers of an answer say about the requests that are left.
+
+Services and the gateways before them use several families of names. The first family that says anything speaks:
+
+- the service's own: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset``;
+- the IETF draft ``RateLimit``, version 8 (``RateLimit: "default";r=50;t=30`` beside ``RateLimit-Policy``), and
+  version 3 (``RateLimit-Limit``, ``-Remaining``, ``-Reset``);
+- the names that many gateways use: ``X-RateLimit-Limit-Requests``, and so on.
+
+A reset may be a moment (Unix seconds or milliseconds, an HTTP or ISO date) or a span (``12s``, ``1m3s``, ``120ms``). A
+small number alone is a span too; only the numbers of several answers can show whether it counts seconds or
+milliseconds, so it is passed on as it is. ``Retry-After`` and ``Date`` are read beside each family.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import attrs
+
+#: A reset further ahead than this is not believed, nor one that lies further back than clocks of whole seconds explain.
+_LONGEST_S, _MARGIN_S = 300.0, 1.0
+
+#: A ``Retry-After`` further ahead than this is not believed.
+_BELIEVED_S = 3600.0
+
+#: Counts from here on are no counts.
+_COUNTS_BELOW = 1e9
+
+#: A number is a span below the first, Unix seconds up to the third, milliseconds up to the last (the year 2286).
+_SPANS_BELOW, _SECONDS_FROM, _MILLISECONDS_FROM, _UNIX_BELOW = 1e6, 1e8, 1e11, 1e13
+
+#: The names of each family: the limit, what is left, the reset.
+_FAMILIES = (
+    ("x-ratelimit-limit", "x-ratelimit-remaining", "x-ratelimit-reset"),
+    ("ratelimit-limit", "ratelimit-remaining", "ratelimit-reset"),
+    ("x-ratelimit-limit-requests", "x-ratelimit-remaining-requests", "x-ratelimit-reset-requests"),
+)
+_NAMES = frozenset({*sum(_FAMILIES, ()), "ratelimit", "ratelimit-policy", "retry-after", "date"})
+
+_SPAN = re.compile(r"(?=\d)(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?")
+_PARAMETER = re.compile(r";\s*([a-z]+)\s*=\s*(\d+)")
+
+
+@attrs.frozen
+class Hints:
+    """What the headers of one answer say. ``None``: nothing, or nothing that can be believed."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset_at: float | None = None
+    """Unix seconds, in the server's clock."""
+    date: float | None = None
+    """Unix seconds of the answer, in the server's clock."""
+    retry_after_s: float | None = None
+    ignored: tuple[str, ...] = ()
+    """Headers that were there and were not believed, for one warning."""
+    reset_in_s: float | None = None
+    """The same as ``reset_at``, told as a span from the answer on."""
+    reset_number: float | None = None
+    """A span in seconds or milliseconds: the number does not say which."""
+    window_s: float | None = None
+    """The length of the window that ``limit`` is for."""
+
+
+@attrs.frozen
+class _Reset:
+    at: float | None = None
+    in_s: float | None = None
+    number: float | None = None
+
+
+def read_hints(headers: Mapping[str, str]) -> Hints:
+    """Reads the hints in ``headers``, whatever their case. Never raises; ``ignored`` names what cannot be believed."""
+    found = {low: value.strip() for name, value in headers.items() if (low := name.lower()) in _NAMES}
+    if not found:
+        return Hints()
+    date = _unix(found["date"]) if "date" in found else None
+    retry_after_s = _retry_after(found.get("retry-after"), date)
+    ignored = [name for name, value in (("retry-after", retry_after_s), ("date", date)) if value is None]
+    if "ratelimit" in found and not any(name in found for name in _FAMILIES[0]):
+        said = _draft_8(found["ratelimit"], found.get("ratelimit-policy", ""))
+        ignored = [*ignored, *(["ratelimit"] if said == Hints() else [])]
+    else:
+        said, unread = _family(found, date)
+        ignored = [*unread, *ignored]
+    named = tuple(name for name in ignored if name in found)
+    return attrs.evolve(said, date=date, retry_after_s=retry_after_s, ignored=named)
+
+
+def _family(found: Mapping[str, str], date: float | None) -> tuple[Hints, list[str]]:
+    """What the first family that is there says, and which of its headers cannot be believed."""
+    for limit_name, remaining_name, reset_name in _FAMILIES:
+        if limit_name in found or remaining_name in found or reset_name in found:
+            break
+    else:
+        return Hints(), []
+    limit_text, _, policy = found.get(limit_name, "").partition(",")
+    limit = _count(limit_text, least=1)
+    remaining = _count(found.get(remaining_name, ""), least=0)
+    reset = _reset(found.get(reset_name, ""), date)
+    if reset is not None and reset.number is not None and reset_name == "ratelimit-reset":
+        reset = _Reset(in_s=reset.number)  # the draft says that it counts seconds
+    read = ((limit_name, limit), (remaining_name, remaining), (reset_name, reset))
+    window_s = dict(_PARAMETER.findall(policy)).get("w")
+    told = reset or _Reset()
+    hints = Hints(limit, remaining, told.at, reset_in_s=told.in_s, reset_number=told.number, window_s=_span(window_s))
+    return hints, [name for name, value in read if value is None]
+
+
+def _draft_8(text: str, policy: str) -> Hints:
+    """Of several quotas the one with the fewest requests left speaks."""
+    quotas = [(item.split(";")[0].strip(), dict(_PARAMETER.findall(item))) for item in text.split(",")]
+    known = [(name, said) for name, said in quotas if _count(said.get("r", ""), least=0) is not None]
+    if not known:
+        return Hints()
+    name, said = min(known, key=lambda quota: int(quota[1]["r"]))
+    rules = {item.split(";")[0].strip(): dict(_PARAMETER.findall(item)) for item in policy.split(",")}
+    rule = rules.get(name, {})
+    return Hints(
+        limit=_count(rule.get("q", ""), least=1),
+        remaining=int(said["r"]),
+        reset_in_s=_span(said.get("t")),
+        window_s=_span(rule.get("w")),
+    )
+
+
+def _span(text: str | None) -> float | None:
+    value = _number(text or "")
+    return value if value is not None and 0 <= value <= _LONGEST_S else None
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _count(text: str, least: int) -> int | None:
+    value = _number(text)
+    return int(value) if value is not None and least <= value < _COUNTS_BELOW else None
+
+
+@functools.lru_cache(maxsize=16)
+def _unix(text: str) -> float | None:
+    """A date as Unix seconds. Cached: many answers share one, and parsing it is the dearest part of reading."""
+    try:
+        moment = datetime.fromisoformat(text) if text[:1].isdigit() else parsedate_to_datetime(text)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+
+
+def _reset(text: str, date: float | None) -> _Reset | None:
+    value = _number(text)
+    if value is not None and 0 <= value < _SPANS_BELOW:
+        return _Reset(number=value)
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        minutes, rest, unit = span.groups()
+        in_s = 60 * float(minutes or 0) + float(rest or 0) / (1000 if unit == "ms" else 1)
+        return _Reset(in_s=in_s) if in_s <= _LONGEST_S else None
+    at = _unix(text) if value is None else value / 1000 if value >= _MILLISECONDS_FROM else value
+    if at is None or not _SECONDS_FROM <= at < _UNIX_BELOW / 1000:
+        return None
+    return _Reset(at) if date is None or -_MARGIN_S <= at - date <= _LONGEST_S else None
+
+
+def _retry_after(text: str | None, date: float | None) -> float | None:
+    if text is None:
+        return None
+    value = _number(text)
+    if value is None and date is not None and (until := _unix(text)) is not None:
+        value = until - date
+    return value if value is not None and 0 <= value <= _BELIEVED_S else None

@@ -91,6 +91,10 @@ RESULT_LIFETIME = timedelta(days=7)
 WINDOW_S = 60.0
 SMALLEST_REQUEST_LIMIT = 100
 
+#: How many tasks a team may run at once, by its largest single top-up (customer, vendor). What others of the team run
+#: lies within it, so the limit that a client meets may be any number.
+RUNNING_TIERS = (2, 10, 20, 30, 50, 100)
+
 #: An upload's size; how many files a team may hold; how many it may send at once; how long each stays (customer, and a
 #: published client of the service's).
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024

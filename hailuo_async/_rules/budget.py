@@ -63,7 +63,7 @@ _SIGN, _OPENING_S = 2, 3.0
 _SHORT_S, _SHORT_SHARE = 12.0, 0.98
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Budget(Flow):
     """Grants requests, counts them, and learns from the answers. All times are loop seconds."""
 

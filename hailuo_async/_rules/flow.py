@@ -54,7 +54,7 @@ class Use(enum.Enum):
     QUERY = 0.3
 
 
-@attrs.define(kw_only=True)
+@attrs.define(kw_only=True, eq=False)
 class Flow:
     """The line and its rate. All times are loop seconds."""
 

@@ -20,6 +20,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TypeAlias
 
 import attrs
 
@@ -43,8 +44,9 @@ _FAMILIES = (
 )
 _NAMES = frozenset({*sum(_FAMILIES, ()), "ratelimit", "ratelimit-policy", "retry-after", "date"})
 
-_SPAN = re.compile(r"(?=\d)(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?")
-_PARAMETER = re.compile(r";\s*([a-z]+)\s*=\s*(\d+)")
+#: Patterns that few services need: ``re`` compiles them at their first use, and keeps them.
+_SPAN = r"(?=\d)(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?"
+_PARAMETER = r";\s*([a-z]+)\s*=\s*(\d+)"
 
 
 @attrs.frozen
@@ -68,11 +70,8 @@ class Hints:
     """The length of the window that ``limit`` is for."""
 
 
-@attrs.frozen
-class _Reset:
-    at: float | None = None
-    in_s: float | None = None
-    number: float | None = None
+#: A moment, a span in seconds, a span in a unit that is not told: one of the three.
+_Reset: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 def read_hints(headers: Mapping[str, str]) -> Hints:
@@ -104,23 +103,23 @@ def _family(found: Mapping[str, str], date: float | None) -> tuple[Hints, list[s
     limit = _count(limit_text, least=1)
     remaining = _count(found.get(remaining_name, ""), least=0)
     reset = _reset(found.get(reset_name, ""), date)
-    if reset is not None and reset.number is not None and reset_name == "ratelimit-reset":
-        reset = _Reset(in_s=reset.number)  # the draft says that it counts seconds
+    at, in_s, number = reset or (None, None, None)
+    if reset_name == "ratelimit-reset":  # the draft says that it counts seconds
+        in_s, number = in_s if number is None else number, None
     read = ((limit_name, limit), (remaining_name, remaining), (reset_name, reset))
-    window_s = dict(_PARAMETER.findall(policy)).get("w")
-    told = reset or _Reset()
-    hints = Hints(limit, remaining, told.at, reset_in_s=told.in_s, reset_number=told.number, window_s=_span(window_s))
+    window_s = dict(re.findall(_PARAMETER, policy)).get("w")
+    hints = Hints(limit, remaining, at, reset_in_s=in_s, reset_number=number, window_s=_span(window_s))
     return hints, [name for name, value in read if value is None]
 
 
 def _draft_8(text: str, policy: str) -> Hints:
     """Of several quotas the one with the fewest requests left speaks."""
-    quotas = [(item.split(";")[0].strip(), dict(_PARAMETER.findall(item))) for item in text.split(",")]
+    quotas = [(item.split(";")[0].strip(), dict(re.findall(_PARAMETER, item))) for item in text.split(",")]
     known = [(name, said) for name, said in quotas if _count(said.get("r", ""), least=0) is not None]
     if not known:
         return Hints()
     name, said = min(known, key=lambda quota: int(quota[1]["r"]))
-    rules = {item.split(";")[0].strip(): dict(_PARAMETER.findall(item)) for item in policy.split(",")}
+    rules = {item.split(";")[0].strip(): dict(re.findall(_PARAMETER, item)) for item in policy.split(",")}
     rule = rules.get(name, {})
     return Hints(
         limit=_count(rule.get("q", ""), least=1),
@@ -161,16 +160,16 @@ def _unix(text: str) -> float | None:
 def _reset(text: str, date: float | None) -> _Reset | None:
     value = _number(text)
     if value is not None and 0 <= value < _SPANS_BELOW:
-        return _Reset(number=value)
-    span = _SPAN.fullmatch(text)
+        return None, None, value
+    span = re.fullmatch(_SPAN, text)
     if span is not None:
         minutes, rest, unit = span.groups()
         in_s = 60 * float(minutes or 0) + float(rest or 0) / (1000 if unit == "ms" else 1)
-        return _Reset(in_s=in_s) if in_s <= _LONGEST_S else None
+        return (None, in_s, None) if in_s <= _LONGEST_S else None
     at = _unix(text) if value is None else value / 1000 if value >= _MILLISECONDS_FROM else value
     if at is None or not _SECONDS_FROM <= at < _UNIX_BELOW / 1000:
         return None
-    return _Reset(at) if date is None or -_MARGIN_S <= at - date <= _LONGEST_S else None
+    return (at, None, None) if date is None or -_MARGIN_S <= at - date <= _LONGEST_S else None
 
 
 def _retry_after(text: str | None, date: float | None) -> float | None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hailuo_async._rules.slots import Slots
+from hailuo_async.contract import RUNNING_TIERS
 
 #: No probe and no hold is further away than this, jitter included.
 LONGEST_S = 198.0
@@ -64,7 +65,15 @@ def test_a_large_limit_is_found_for_refusals_of_at_most_a_fifth() -> None:
         trips, refusals = settle(slots, limit)
         assert (slots.limit, slots.running) == (limit, limit)
         assert refusals <= max(1, limit / 5)
-        assert trips <= 28
+        assert trips <= 31
+
+
+def test_a_tier_is_found_for_one_refusal() -> None:
+    for tier in RUNNING_TIERS:
+        slots = make_slots()
+        trips, refusals = settle(slots, tier)
+        assert (slots.limit, slots.running, refusals) == (tier, tier, 1)
+        assert trips <= 26
 
 
 def test_three_hundred_starts_ramp_geometrically_where_nothing_is_refused() -> None:
@@ -72,7 +81,7 @@ def test_three_hundred_starts_ramp_geometrically_where_nothing_is_refused() -> N
     while slots.running < 300:
         assert fly(slots, 10_000, 0.0)[0] > 0
         trips += 1
-    assert trips <= 28
+    assert trips <= 33
 
 
 def test_an_end_is_filled_at_once_and_costs_nothing() -> None:
@@ -138,6 +147,42 @@ def test_below_the_typical_limit_somebody_else_is_assumed_to_hold_the_rest() -> 
         assert wait < 60
         now += wait
         fly(slots, 0, now)
+
+
+def test_a_settled_tier_is_probed_every_ten_minutes_in_the_end() -> None:
+    slots, now, probes = make_slots(), 0.0, 0
+    settle(slots, 20)
+    while (now := slots.may_start(now)) < 9000:
+        assert fly(slots, 0, now) == (0, 1)
+        probes += 1
+    assert probes <= 22
+    assert slots.limit == 20
+
+
+def test_a_tier_that_others_take_from_is_probed_within_a_minute_as_any_limit() -> None:
+    slots, now = make_slots(), 0.0
+    settle(slots, 20)
+    for _ in range(10):
+        slots.ended(now)
+        fly(slots, 0, now)
+    assert slots.limit == 10
+    for _ in range(12):
+        wait = slots.may_start(now) - now
+        assert wait < 60
+        now += wait
+        fly(slots, 0, now)
+
+
+def test_one_slot_beyond_a_tier_that_is_refused_soon_was_a_task_that_had_ended_unnoticed() -> None:
+    slots = make_slots()
+    settle(slots, 10)
+    now = slots.may_start(0.0)
+    assert fly(slots, 1, now) == (1, 0)
+    assert fly(slots, 0, now) == (0, 1)
+    slots.ended(now + 1)
+    assert fly(slots, 0, now + 1) == (0, 1)
+    assert slots.limit == 10
+    assert slots.may_start(now + 1) > now + 60
 
 
 def test_an_accepted_probe_goes_on_one_by_one() -> None:

@@ -260,4 +260,4 @@ def test_an_import_brings_nothing_that_only_some_need_and_takes_so_many_calls() 
     command = [sys.executable, "-c", _COUNTED_IMPORTS.format(needed=NEEDED)]
     needed, more, *modules = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     assert NOT_AT_ONCE & set(modules) == set()
-    assert int(more) <= 0.34 * ROOM * int(needed)
+    assert int(more) <= 0.36 * ROOM * int(needed)

@@ -22,6 +22,7 @@ from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
 from hailuo_async._engine.quota import Quota
+from hailuo_async._engine.results import check_video
 from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
 from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
 from hailuo_async._engine.state import EngineState, Phase
@@ -29,7 +30,7 @@ from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.source import ImageSource, check_source
-from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.http import Transport, check_client_session
 from hailuo_async._rules.wire import Refusal, Request, is_task_id
 from hailuo_async.errors import ImageError, JobError, SessionClosedError
@@ -299,22 +300,33 @@ class AsyncSession:
         key: str | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         timeout: float = DEFAULT_TIMEOUT_S,
+        allow_unchecked: bool = False,
     ) -> Path:
         """Saves a video as the file ``path``, or in the directory ``path`` by a name made from ``key`` or the task id.
 
-        It is written beside its target and renamed when it is whole and on the disk; one that was cut short is gone
-        on with. An existing file is left alone unless ``overwrite``. The API key is not sent to where the video lies.
-        An expired URL is asked for anew, once. With a journal, a video that was saved before and is still there is
-        not fetched again. ``max_bytes`` and ``timeout``, in seconds, bound it: 2 GiB and an hour unless told otherwise.
-        Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``. Cancelled, it leaves
-        only what a later download can go on with.
+        The file is written beside its target and renamed when it is whole and on the disk. A download that was cut
+        goes on where it was. An existing file is left alone unless ``overwrite``, and a device, a FIFO or a directory
+        always. The API key is not sent to where the video lies. An expired URL is asked for anew, once. With a journal,
+        a video that was saved before is not fetched again while that very file is still there. ``max_bytes`` and
+        ``timeout``, in seconds, bound it: 2 GiB and an hour unless set otherwise. ``allow_unchecked`` saves also what
+        nothing shows to be whole or readable: of an answer without a length that is no MP4, or in a strange encoding.
+        Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and ``TypeError`` for
+        what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
         """
-        here = self._here()
+        check_video(video)
         timeout_s, most = seconds("timeout", timeout), count("max_bytes", max_bytes)
-        return await here.results.save(video, path, key=key, overwrite=overwrite, max_bytes=most, timeout_s=timeout_s)
+        return await self._here().results.save(
+            video,
+            path,
+            key=key,
+            overwrite=overwrite,
+            max_bytes=most,
+            timeout_s=timeout_s,
+            allow_unchecked=allow_unchecked,
+        )
 
     def open_video(
-        self, video: Video, *, max_bytes: int = DEFAULT_MAX_BYTES
+        self, video: Video, *, max_bytes: int = DEFAULT_MAX_BYTES, allow_unchecked: bool = False
     ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
         """The video in pieces of some 256 KiB, without a file: for passing it on, as a web handler does.
 
@@ -326,9 +338,11 @@ class AsyncSession:
 
         Entering it brings the first piece, so that an error is known before anything is promised. A ``DownloadError``
         may come as late as behind the last piece: what was passed on then is no whole video. One piece is held at a
-        time, and an expired URL is asked for anew. Not charged for. Raises what ``download`` raises.
+        time, and an expired URL is asked for anew. Not charged for. Takes and raises what ``download`` does.
         """
-        return self._here().results.open(video, max_bytes=count("max_bytes", max_bytes))
+        check_video(video)
+        most = count("max_bytes", max_bytes)
+        return self._here().results.open(video, max_bytes=most, allow_unchecked=allow_unchecked)
 
     async def upload(self, image: ImageSource) -> str:
         """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.

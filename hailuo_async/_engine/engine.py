@@ -19,6 +19,7 @@ import attrs
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.outcome_stream import OutcomeStream
@@ -31,7 +32,6 @@ from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.stream import Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
-from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.http import Transport
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.writer import JournalWriter
@@ -60,7 +60,7 @@ class Engine:
     recorder: JournalRecorder
     calls: Calls
     results: Results
-    _downloads: Downloads
+    _download_room: DownloadRoom
     _transport: Transport
     _journal: JournalWriter | None
     _grace_ends_at: float = attrs.field(default=math.inf, init=False)
@@ -96,7 +96,7 @@ class Engine:
         try:
             await self._work()
         finally:
-            for close in (self.recorder.aclose, self._downloads.aclose, self._transport.aclose):
+            for close in (self.recorder.aclose, self._download_room.aclose, self._transport.aclose):
                 with anyio.move_on_after(CLOSING_S, shield=True):
                     await close()
 

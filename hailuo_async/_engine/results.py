@@ -23,10 +23,11 @@ import attrs
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.state import EngineState
-from hailuo_async._io.download.client import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Downloads
+from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
 from hailuo_async._io.journal.records import Record
@@ -41,7 +42,7 @@ logger = logging.getLogger("hailuo_async")
 class Results:
     """Saves videos, and passes them on."""
 
-    _downloads: Downloads
+    _download_room: DownloadRoom
     _journal: JournalWriter | None
     _admission: Admission
     _engine_state: EngineState
@@ -58,20 +59,23 @@ class Results:
         overwrite: bool = False,
         max_bytes: int = DEFAULT_MAX_BYTES,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        allow_unchecked: bool = False,
     ) -> Path:
         """The file that the video lies in now: ``path`` itself, or in that directory. As ``AsyncSession.download``."""
         async with self._saving.setdefault(video.task_id, anyio.Lock()):
             target, began_at = await _target(video, path, key), loop_time()
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
                 return saved
-            await self._downloads.fetch(
-                (video.url if video.resources else "") or await self._fresh_url(video.task_id),
+            downloads = await self._download_room.open()
+            await downloads.fetch(
+                _url_at_hand(video) or await self._fresh_url(video.task_id),
                 target,
                 overwrite=overwrite,
                 refresh=functools.partial(self._fresh_url, video.task_id),
                 max_bytes=max_bytes,
                 timeout_s=timeout_s,
                 task_id=video.task_id,
+                allow_unchecked=allow_unchecked,
                 on_whole=None if self._journal is None else functools.partial(self._note_whole, video),
             )
             with anyio.CancelScope(shield=True):  # the file has its name: whoever closes the session hears of it, too
@@ -95,11 +99,19 @@ class Results:
         return attrs.evolve(success, path=saved_to)
 
     @contextlib.asynccontextmanager
-    async def open(self, video: Video, *, max_bytes: int) -> AsyncGenerator[AsyncIterator[bytes]]:
+    async def open(
+        self, video: Video, *, max_bytes: int, allow_unchecked: bool
+    ) -> AsyncGenerator[AsyncIterator[bytes]]:
         """The video in pieces, without a file. As ``AsyncSession.open_video``."""
         refresh = functools.partial(self._fresh_url, video.task_id)
-        url = (video.url if video.resources else "") or await refresh()
-        async with self._downloads.stream(url, refresh=refresh, max_bytes=max_bytes, task_id=video.task_id) as pieces:
+        downloads = await self._download_room.open()
+        async with downloads.stream(
+            _url_at_hand(video) or await refresh(),
+            refresh=refresh,
+            max_bytes=max_bytes,
+            task_id=video.task_id,
+            allow_unchecked=allow_unchecked,
+        ) as pieces:
             yield pieces
 
     async def _fresh_url(self, task_id: str) -> str:
@@ -155,8 +167,27 @@ async def _is_saved_video(path: Path, size: int | None, sha256: str | None) -> b
     return await anyio.to_thread.run_sync(is_saved_video, path, size, sha256)
 
 
+def check_video(given: object) -> None:
+    """Raises a ``TypeError`` that says what to give, for what is not a ``Video``."""
+    if isinstance(given, Video):
+        return
+    advice = "give the Video that generate() returns"
+    if isinstance(given, Generation):
+        advice = "await the generation first, and give the Video that it returns"
+    elif isinstance(given, Success):
+        advice = "give the outcome's .video"
+    elif isinstance(given, str):
+        advice = "await session.attach(task_id), then the generation that it returns, and give the Video"
+    raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")
+
+
+def _url_at_hand(video: Video) -> str:
+    """The video's URL; empty if a journal has wiped it, or if the video was made by hand and has none."""
+    return video.url if video.resources else ""
+
+
 async def _target(video: Video, path: str | os.PathLike[str], key: str | None) -> Path:
     """The file to save a video as."""
-    in_directory = await anyio.to_thread.run_sync(is_directory, path)
-    suffix = suffix_for(next((each.format for each in video.resources if each.url == video.url), None), video.url)
+    in_directory, url = await anyio.to_thread.run_sync(is_directory, path), _url_at_hand(video)
+    suffix = suffix_for(next((each.format for each in video.resources if each.url == url), None), url)
     return target_for(path, is_directory=in_directory, key=key, task_id=video.task_id, suffix=suffix)

@@ -11,6 +11,7 @@ import anyio
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.calls import Calls
+from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
@@ -20,8 +21,7 @@ from hailuo_async._engine.results import Results
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.download.client import Downloads
-from hailuo_async._io.http import Http, Transport, proxy_for
+from hailuo_async._io.http import Http, Transport
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
@@ -75,8 +75,8 @@ def _assemble(
     resubmits = settings.on_unknown == "resubmit"
     submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter, state, follow)
     admission = Admission(submitter, poller, gate, recorder, settings.max_queued, state, wall_clock, emitter)
-    downloads = _open_downloads(settings)
-    results = Results(downloads, journal, admission, state, loop, emitter)
+    download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
+    results = Results(download_room, journal, admission, state, loop, emitter)
     return Engine(
         loop=loop,
         engine_state=state,
@@ -87,16 +87,10 @@ def _assemble(
         recorder=recorder,
         calls=Calls(gate, transport),
         results=results,
-        downloads=downloads,
+        download_room=download_room,
         transport=transport,
         journal=journal,
     )
-
-
-def _open_downloads(settings: Settings) -> Downloads:
-    is_private = settings.allow_private_network or settings.is_local
-    proxy = proxy_for("https://results.invalid")
-    return Downloads(allow_private_network=is_private, proxy=None if settings.is_local else proxy)
 
 
 def wall_clock() -> float:

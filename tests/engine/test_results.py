@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hailuo_async import DownloadError, Record
+from hailuo_async import DownloadError, Record, Success, Video
 from hailuo_async._io.journal.table import JobTable
 
 from ..support.crash_journal import records_in
@@ -97,6 +97,30 @@ async def test_a_note_of_an_older_version_without_a_digest_is_not_believed(path:
         await _forget_digest(path)
         with pytest.raises(DownloadError, match="File exists"):
             await saved(host, path, target)
+
+
+async def test_what_is_not_a_video_is_refused_with_what_to_give(tmp_path: Path) -> None:
+    async with films() as host, host.line().session() as session:
+        generation = await session.submit(job(key="cat"))
+        video = await generation
+        given: dict[object, str] = {
+            generation: "not Generation: await the generation first",
+            Success(None, "cat", 0, video): "not Success: give the outcome's .video",
+            "task-1": r"not str: await session\.attach\(task_id\)",
+            None: r"not NoneType: give the Video that generate\(\) returns",
+        }
+        for wrong, advice in given.items():
+            with pytest.raises(TypeError, match=advice):
+                await session.download(wrong, tmp_path / "cat.mp4")  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match=advice):
+                session.open_video(wrong)  # type: ignore[arg-type]
+    assert host.asked == []
+
+
+async def test_a_video_made_by_hand_without_resources_is_asked_for(tmp_path: Path) -> None:
+    async with films() as host, host.line().session() as session:
+        path = await session.download(Video("task-1", None, ()), tmp_path / "cat.mp4")
+        assert await anyio.Path(path).read_bytes() == FILM
 
 
 async def _forget_digest(path: Path) -> None:

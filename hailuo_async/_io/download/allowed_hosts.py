@@ -15,12 +15,14 @@ Through a proxy it is the proxy that resolves and connects: then only what stand
 from __future__ import annotations
 
 import ipaddress
+import re
 import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import aiohttp
+import anyio.to_thread
 import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
@@ -35,6 +37,8 @@ _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 #: What a connection may hold unread, twice over. The default of aiohttp is four times as much, for each of fifty.
 _READ_BUFFER_BYTES = 2**16
 _CONNECT_S = 30.0
+#: What aiohttp makes of a header's bytes that are no UTF-8.
+_UNDECODED = re.compile("[\udc80-\udcff]")
 
 #: Not public although ``is_global`` calls them so, in some versions of Python or in all: protocol assignments (the
 #: gateway's own anycast is among them), the 6to4 relays, IPv6 protocol assignments with Teredo, 6to4, the old 6bone,
@@ -123,22 +127,76 @@ class CheckingResolver(AbstractResolver):
         await self.inner.close()
 
 
-def make_client(
-    reach: Reach, resolver: AbstractResolver, *, proxy: str | None, stall_s: float
-) -> aiohttp.ClientSession:
-    """A client for result hosts: no key, no cookies, nothing from the environment, no lookup used twice.
+@attrs.define(kw_only=True, eq=False)
+class Clients:
+    """Two clients for result hosts: no key, no cookies, no lookup used twice.
 
-    ``stall_s`` is how long a connection may bring nothing. The caller closes it, and bounds what is under way: a limit
-    here would let a hundred slow readers hold up everyone else, and a close would cancel those who wait.
+    The direct one connects itself, and its resolver checks each address. The other goes through proxies, whose own
+    address may be private. Which one a URL takes is decided for its host each time, so ``NO_PROXY`` counts, and a
+    redirect cannot carry the exemption of a proxy's address to another host.
+    """
+
+    reach: Reach
+    find_proxy: Callable[[str], str | None] = attrs.field(repr=False)
+    """The proxy for an origin. Called in a thread: on some systems it reads settings, or asks a name server."""
+    make_resolver: Callable[[], AbstractResolver]
+    stall_s: float
+    _direct: aiohttp.ClientSession | None = attrs.field(default=None, init=False)
+    _proxied: aiohttp.ClientSession | None = attrs.field(default=None, init=False)
+
+    @asynccontextmanager
+    async def travel(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+        """The answer at the end of at most five redirects from ``url``, each step within reach.
+
+        Raises ``DownloadError`` if a step is not; connection errors are aiohttp's. Leaving it closes the connection
+        unless the body was read to its end.
+        """
+        place = parse_url(url)
+        for _ in range(_MAX_REDIRECTS + 1):
+            self.reach.check_url(place)
+            proxy = await self._proxy_for(place)
+            client = self._client(is_proxied=proxy is not None)
+            async with client.get(place, headers=headers, proxy=proxy, allow_redirects=False) as response:
+                target = response.headers.get("Location") if response.status in _REDIRECTS else None
+                if target is None:
+                    yield response
+                    return
+            place = place.join(parse_url(target))
+        raise DownloadError(reason=f"more than {_MAX_REDIRECTS} redirects")
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        for client in filter(None, (self._direct, self._proxied)):
+            await client.close()
+
+    async def _proxy_for(self, place: URL) -> str | None:
+        origin = f"{place.scheme}://{place.raw_authority}"
+        proxy = await anyio.to_thread.run_sync(self.find_proxy, origin)
+        scheme = "http" if proxy is None else proxy.partition("://")[0].lower()
+        if scheme not in ("http", "https"):
+            rule = f"the environment names a proxy for {place.raw_host} that cannot be used"
+            raise DownloadError(reason=f"{rule}: give one whose URL begins with http://, or set NO_PROXY")
+        return proxy
+
+    def _client(self, *, is_proxied: bool) -> aiohttp.ClientSession:
+        if is_proxied:
+            self._proxied = self._proxied or _make_client(self.make_resolver(), self.stall_s)
+            return self._proxied
+        if self._direct is None:
+            self._direct = _make_client(CheckingResolver(self.make_resolver(), self.reach), self.stall_s)
+        return self._direct
+
+
+def _make_client(resolver: AbstractResolver, stall_s: float) -> aiohttp.ClientSession:
+    """A client whose connections may bring nothing for ``stall_s``.
+
+    It has no other limits: one on connections would let a hundred slow readers hold up everyone else.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            resolver=resolver if proxy else CheckingResolver(resolver, reach), use_dns_cache=False, limit=0
-        ),
+        connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=stall_s),
-        proxy=proxy,
-        trust_env=False,
+        trust_env=False,  # would also read .netrc, and send a password from it
         auto_decompress=False,
         read_bufsize=_READ_BUFFER_BYTES,
     )
@@ -147,32 +205,13 @@ def make_client(
 def parse_url(text: str) -> URL:
     """``text`` as a URL, to the letter: a signature covers how it is spelled. Raises ``DownloadError``, without it.
 
-    What could not stand in a request as it is (spaces, control characters, letters beyond ASCII) is quoted.
+    What could not stand in a request as it is (spaces, control characters, letters beyond ASCII) is quoted. A header
+    may hold bytes that are no UTF-8, such as a ``Location`` in Latin-1: each is quoted as the byte that it is.
     """
+    text = _UNDECODED.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
     try:
         url = URL(text, encoded=text.isascii() and text.isprintable() and " " not in text)
         _ = url.port  # yarl looks at it only now
         return url
     except ValueError:
         raise DownloadError(reason="what should be the video's URL is none") from None
-
-
-@asynccontextmanager
-async def travel(
-    client: aiohttp.ClientSession, url: str, headers: Mapping[str, str], reach: Reach
-) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-    """The answer at the end of at most five redirects from ``url``, each step within ``reach``.
-
-    Raises ``DownloadError`` if a step is not; connection errors are aiohttp's. Leaving it closes the connection
-    unless the body was read to its end.
-    """
-    place = parse_url(url)
-    for _ in range(_MAX_REDIRECTS + 1):
-        reach.check_url(place)
-        async with client.get(place, headers=headers, allow_redirects=False) as response:
-            target = response.headers.get("Location") if response.status in _REDIRECTS else None
-            if target is None:
-                yield response
-                return
-        place = place.join(parse_url(target))
-    raise DownloadError(reason=f"more than {_MAX_REDIRECTS} redirects")

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -29,20 +30,22 @@ import anyio.to_thread
 import attrs
 from aiohttp.abc import AbstractResolver
 
-from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Reach, make_client, travel
-from hailuo_async._io.download.partial_file import Part
+from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Clients, Reach
+from hailuo_async._io.download.encoding import Inflater
+from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.partial_file import SYNC_EVERY_BYTES, Part
 from hailuo_async._io.download.stamp import new_hash
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
 from hailuo_async.errors import DownloadError, SessionClosedError
 
-DEFAULT_MAX_BYTES = 2 * 2**30
-DEFAULT_TIMEOUT_S = 3600.0
 #: Before each new try of a download that was cut, or told to come later.
 DEFAULT_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0)
 
-#: What is gathered before it is written. With fifty downloads of 20 MB at once, the process has 72 MB at most with
-#: these, 90 with pieces of 512 KiB and 126 with 1 MiB, and takes as long with each.
-_PIECE_BYTES = 2**18
+#: A piece is what is gathered before it is written, in one hop to a thread: the larger, the fewer hops. All downloads
+#: under way share the memory for it, so that fifty at once hold little more than one.
+_MAX_PIECE_BYTES, _MIN_PIECE_BYTES, _PIECES_BYTES = 2**20, 2**17, 2**23
+#: A reader gets smaller ones: it may be slow, there may be hundreds, and each wants its first soon.
+_READERS_PIECE_BYTES = 2**18
 #: Threads for the disk, so that a slow one does not take all of the program's.
 _THREADS = 8
 
@@ -64,12 +67,12 @@ class Downloads:
     """
 
     allow_private_network: bool
-    proxy: str | None = attrs.field(default=None, repr=False)
+    find_proxy: Callable[[str], str | None] = attrs.field(default=lambda origin: None, repr=False)
     stall_s: float = 60.0
     waits_s: Sequence[float] = DEFAULT_WAITS_S
     reach: Reach = attrs.field()
     make_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
-    _client: aiohttp.ClientSession | None = attrs.field(default=None, init=False, repr=False)
+    _clients: Clients = attrs.field(init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
     _reading: set[aiohttp.StreamReader] = attrs.field(factory=set, init=False, repr=False)
     """The bodies that are being read. aiohttp would let a closed one wait for ever."""
@@ -81,6 +84,12 @@ class Downloads:
     def _by_the_setting(self) -> Reach:
         return ANYWHERE if self.allow_private_network else PUBLIC
 
+    @_clients.default
+    def _not_yet_connected(self) -> Clients:
+        return Clients(
+            reach=self.reach, find_proxy=self.find_proxy, make_resolver=self.make_resolver, stall_s=self.stall_s
+        )
+
     async def fetch(
         self,
         url: str,
@@ -91,20 +100,22 @@ class Downloads:
         max_bytes: int = DEFAULT_MAX_BYTES,
         timeout_s: float | None = DEFAULT_TIMEOUT_S,
         task_id: str | None = None,
+        allow_unchecked: bool = False,
         on_whole: NoteWhole | None = None,
     ) -> Path:
         """Saves the resource at ``url`` as the file ``target``, and returns that. Nothing here is charged for.
 
         ``refresh`` gives a new URL if this one is refused as expired; it is called at most once, and what it raises is
-        raised. ``on_whole`` is awaited when every byte is on the disk and before the file has its name. Raises
-        ``DownloadError``, with the path: the target exists (before anything is asked for) or cannot be written, the URL
-        or an address is not allowed, the server sent no video or not all of it after several tries, a checksum or a
-        limit (2 GiB and an hour, unless set otherwise) does not hold. Then the target is as it was, and what a later
-        download can go on with lies beside it. So it is when cancelled, unless the file had its name already; a
-        cancellation is delivered when the disk has finished the work under way.
+        raised. ``on_whole`` is awaited when every byte is on the disk and before the file has its name.
+        ``allow_unchecked`` takes also what nothing shows to be whole or readable. Raises ``DownloadError``, with the
+        path: the target exists (before anything is asked for) or cannot be written, the URL or an address is not
+        allowed, the server sent no video or not all of it after several tries, a checksum or a limit (2 GiB and an
+        hour, unless set otherwise) does not hold. Then the target is as it was, and what a later download can go on
+        with lies beside it. So it is when cancelled, unless the file had its name already; a cancellation is delivered
+        when the disk has finished the work under way.
         """
         part = Part(target=target, overwrite=overwrite)
-        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes)
+        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked)
         with _telling(task_id, target), anyio.move_on_after(timeout_s):
             await self._save(transfer, part, refresh, on_whole)
             return target
@@ -118,6 +129,7 @@ class Downloads:
         refresh: Refresh | None = None,
         max_bytes: int = DEFAULT_MAX_BYTES,
         task_id: str | None = None,
+        allow_unchecked: bool = False,
     ) -> AsyncGenerator[AsyncIterator[bytes], None]:
         """The bytes at ``url``, in pieces of some 256 KiB, without a file: for passing a video on.
 
@@ -125,7 +137,7 @@ class Downloads:
         Checks, tries and limits are those of ``fetch``, but for time, which is the reader's. A ``DownloadError`` may
         come as late as behind the last piece (cut for good, changed, wrong checksum): what was passed on is no video.
         """
-        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes)
+        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked)
         async with contextlib.aclosing(self._checked(transfer, refresh)) as pieces:
             first = await anext(pieces)
             yield _Peeked(first, pieces)
@@ -135,21 +147,33 @@ class Downloads:
         self._closed = True
         for content in self._reading:
             content.set_exception(SessionClosedError(reason="the session is closed"))
-        if self._client is not None:
-            await self._client.close()
+        await self._clients.aclose()
 
     async def _save(self, transfer: Transfer, part: Part, refresh: Refresh | None, on_whole: NoteWhole | None) -> None:
+        syncing: asyncio.Future[None] | None = None
         try:
             await self._in_thread(part.open, transfer.stamp.of)
             if part.stamp is not None:
                 transfer.held, transfer.stamp = part.size, part.stamp
+            synced = part.size
             async with contextlib.aclosing(self._pieces(transfer, refresh)) as pieces:
                 async for offset, piece in pieces:
                     await self._in_thread(part.write, offset, piece, transfer.stamp)
+                    del piece
+                    # The difference is negative where the download began anew.
+                    if abs(part.size - synced) >= SYNC_EVERY_BYTES and (syncing is None or syncing.done()):
+                        await _result_of(syncing)
+                        synced, syncing = part.size, asyncio.ensure_future(self._in_thread(part.sync))
+            await _result_of(syncing)
             await self._check_whole(transfer, part, on_whole)
-            await self._in_thread(part.publish)
+            with anyio.CancelScope(shield=True):  # a file that gets its name now is told of, also if the session closes
+                await self._in_thread(part.publish)
         finally:
-            await self._in_thread(partial(part.leave, useful=not transfer.spoilt))
+            with anyio.CancelScope(shield=True):
+                try:
+                    await _wait_for(syncing)
+                finally:
+                    await self._in_thread(partial(part.leave, useful=not transfer.spoilt))
 
     async def _check_whole(self, transfer: Transfer, part: Part, on_whole: NoteWhole | None) -> None:
         """Checks what the server told of the whole against the disk, and has its digest noted, if that is wanted."""
@@ -166,7 +190,7 @@ class Downloads:
         hashes: dict[str, hashlib._Hash] = {}
         sent = 0
         with _telling(transfer.task_id):
-            async with contextlib.aclosing(self._pieces(transfer, refresh)) as pieces:
+            async with contextlib.aclosing(self._pieces(transfer, refresh, _READERS_PIECE_BYTES)) as pieces:
                 async for offset, piece in pieces:
                     if offset != sent:
                         raise DownloadError(reason="the server cannot go on where it was cut")
@@ -174,18 +198,23 @@ class Downloads:
                     for running in hashes.values():
                         await self._in_thread(running.update, piece)
                     sent += len(piece)
-                    yield bytes(piece)
+                    yield piece
             for algorithm, running in hashes.items():
                 if running.hexdigest() != transfer.stamp.checksums[algorithm]:
                     raise DownloadError(reason=_wrong(algorithm))
 
-    async def _pieces(self, transfer: Transfer, refresh: Refresh | None) -> AsyncGenerator[tuple[int, bytearray], None]:
+    async def _pieces(
+        self, transfer: Transfer, refresh: Refresh | None, max_bytes: int = _MAX_PIECE_BYTES
+    ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Each piece with its offset, until all are there. An offset of 0 begins anew."""
         for wait_s in (0.0, *self.waits_s):
             await anyio.sleep(wait_s)
             try:
-                async with self._answer(transfer) as content:
-                    while piece := await _next_piece(content):
+                async with (
+                    self._answer(transfer) as content,
+                    contextlib.aclosing(self._body(transfer, content, max_bytes)) as body,
+                ):
+                    async for piece in body:
                         yield transfer.take(piece), piece
                 transfer.end()
                 return
@@ -199,11 +228,38 @@ class Downloads:
                 refresh = None
         raise DownloadError(reason=f"{problem}, at the last of {len(self.waits_s) + 1} tries")
 
+    async def _body(
+        self, transfer: Transfer, content: aiohttp.StreamReader, max_bytes: int
+    ) -> AsyncGenerator[bytes, None]:
+        """The pieces of one answer; as they were before the server compressed them, if it did."""
+        piece = await _next_piece(content, self._piece_bytes(max_bytes))
+        inflater = transfer.inflater(piece, _MIN_PIECE_BYTES)
+        while piece:
+            if inflater is None:
+                yield piece
+            else:
+                while plain := await self._inflate(inflater, piece):
+                    yield plain
+                    piece = b""
+            del piece  # it is not to be held while the next one is gathered
+            piece = await _next_piece(content, self._piece_bytes(max_bytes))
+
+    def _piece_bytes(self, max_bytes: int) -> int:
+        return max(_MIN_PIECE_BYTES, min(max_bytes, _PIECES_BYTES // max(1, len(self._reading))))
+
+    async def _inflate(self, inflater: Inflater, piece: bytes) -> bytes:
+        try:
+            return await self._in_thread(inflater.inflate, piece)
+        except zlib.error:
+            raise Again("what the server sent compressed is damaged") from None
+
     @contextlib.asynccontextmanager
     async def _answer(self, transfer: Transfer) -> AsyncGenerator[aiohttp.StreamReader, None]:
         """The body that answers the transfer's next request. What fails on the way there, or in it, is ``Again``."""
+        if self._closed:
+            raise SessionClosedError(reason="the session is closed")
         try:
-            async with travel(self._connections(), transfer.url, transfer.headers(), self.reach) as response:
+            async with self._clients.travel(transfer.url, transfer.headers()) as response:
                 transfer.begin(response.status, response.headers)
                 self._reading.add(response.content)
                 try:
@@ -215,33 +271,41 @@ class Downloads:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise Again(_told(error)) from None
 
-    def _connections(self) -> aiohttp.ClientSession:
-        if self._closed:
-            raise SessionClosedError(reason="the session is closed")
-        if self._client is None:
-            self._client = make_client(self.reach, self.make_resolver(), proxy=self.proxy, stall_s=self.stall_s)
-        return self._client
-
     async def _in_thread(self, call: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
         """Runs ``call`` in a thread and waits for its end, also when cancelled, by anyio or by asyncio, even twice.
 
         Raises ``DownloadError`` for an ``OSError``: what runs here is work on the disk. A cancellation is delivered
         afterwards. (Left alone, a task that asyncio cancels returns while its thread still writes.)
         """
-        cancelled: asyncio.CancelledError | None = None
         work = asyncio.ensure_future(anyio.to_thread.run_sync(call, *arguments, limiter=self._threads))
-        with anyio.CancelScope(shield=True):
-            while not work.done():
-                try:
-                    await asyncio.wait([work])
-                except asyncio.CancelledError as error:
-                    cancelled = error
-        failure = None if work.cancelled() else work.exception()
-        if cancelled is not None:
-            raise cancelled
-        if isinstance(failure, OSError | ValueError):
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await _wait_for(work)
+            raise  # whatever the thread raised: the caller has gone
+        except (OSError, ValueError) as failure:
             raise DownloadError(reason=f"cannot be written: {_strerror(failure) or failure}") from failure
-        return work.result()
+
+
+async def _result_of(work: asyncio.Future[None] | None) -> None:
+    """Waits for ``work``, if there is any, and raises what it raises. Cancelling it cancels only the wait."""
+    if work is not None:
+        await asyncio.shield(work)
+
+
+async def _wait_for(work: asyncio.Future[_Result] | None) -> None:
+    """Returns when ``work`` is done, whatever became of it. A cancellation is raised then, and not before."""
+    cancelled: asyncio.CancelledError | None = None
+    with anyio.CancelScope(shield=True):
+        while work is not None and not work.done():
+            try:
+                await asyncio.wait([work])
+            except asyncio.CancelledError as error:
+                cancelled = error
+    if work is not None and not work.cancelled():
+        work.exception()
+    if cancelled is not None:
+        raise cancelled
 
 
 @attrs.define
@@ -272,20 +336,21 @@ def _telling(task_id: str | None, target: Path | None = None) -> Iterator[None]:
         raise
 
 
-async def _next_piece(content: aiohttp.StreamReader) -> bytearray:
-    """The next piece: a full one, or what there was before the end or a cut. A cut is met again at the next call.
+async def _next_piece(content: aiohttp.StreamReader, size: int) -> bytes:
+    """The next piece: at least ``size`` bytes, or what came before the end or a cut, which the next call meets.
 
     ``readany`` and no other way of reading: the rest of them let aiohttp hold as much again, and twice.
     """
-    piece = bytearray()
+    chunks, length = [], 0
     try:
-        while len(piece) < _PIECE_BYTES and (chunk := await content.readany()):
-            piece += chunk
-            del chunk  # not to be held while the next is waited for
+        while length < size and (chunk := await content.readany()):
+            chunks.append(chunk)
+            length += len(chunk)
+            del chunk  # it is not to be held while the next one is waited for
     except (aiohttp.ClientError, TimeoutError):
-        if not piece:
+        if not chunks:
             raise
-    return piece
+    return b"".join(chunks)
 
 
 def _told(error: BaseException) -> str:

@@ -30,8 +30,9 @@ from hailuo_async._io.download.stamp import Stamp, StampedBytes, new_hash, read_
 from hailuo_async._io.filenames import part_name
 from hailuo_async.errors import DownloadError
 
-#: How much a killed process may have to fetch again.
-_STAMP_EVERY_BYTES = 16 * 2**20
+#: After so many more bytes the disk is told to keep them, beside the next ones: then little is left to wait for at the
+#: end. A killed process may have to fetch about twice as many again.
+SYNC_EVERY_BYTES = 8 * 2**20
 #: What is read of the file at a time, to hash it.
 _HASHED_BYTES = 2**20
 
@@ -67,7 +68,6 @@ class Part:
     path: str = attrs.field(init=False)
     """Where the bytes are."""
     _descriptor: int = -1
-    _stamped: int = 0
     _one_thread: threading.Lock = attrs.field(factory=threading.Lock, init=False)
 
     @path.default
@@ -86,7 +86,7 @@ class Part:
             self._descriptor, self.path = exclusive.open_alone(self.path)
             found = read_stamp(self.stamp_path)
             if found is not None and found.stamp.of == of and 0 < found.size <= os.fstat(self._descriptor).st_size:
-                self.size, self.stamp, self._stamped = found.size, found.stamp, found.size
+                self.size, self.stamp = found.size, found.stamp
                 os.ftruncate(self._descriptor, found.size)
             else:
                 self._empty()
@@ -102,8 +102,18 @@ class Part:
                 written = os.write(self._descriptor, rest)
                 self.size += written
                 rest = rest[written:]
-            if self.size - self._stamped >= _STAMP_EVERY_BYTES:
-                self._write_stamp()
+
+    def sync(self) -> None:
+        """Puts what was written so far on the disk, and stamps it. Other threads may write meanwhile.
+
+        Raises ``OSError`` if the disk cannot keep it.
+        """
+        with self._one_thread:
+            stamp, size = self.stamp, self.size
+        os.fsync(self._descriptor)
+        with self._one_thread:
+            if stamp is not None and stamp is self.stamp:  # else it began anew meanwhile
+                self._write_stamp(stamp, size)
 
     def digests(self, algorithms: Iterable[str]) -> dict[str, str]:
         """The digest in hex of the file as it lies on the disk, by each of ``algorithms``, in one pass over it."""
@@ -171,22 +181,21 @@ class Part:
     def _empty(self) -> None:
         remove_stamp(self.stamp_path)
         os.ftruncate(self._descriptor, 0)
-        self.size, self.stamp, self._stamped = 0, None, 0
+        self.size, self.stamp = 0, None
 
     def _try_to_stamp(self) -> bool:
-        with contextlib.suppress(OSError):
-            return self._write_stamp()
-        return False
-
-    def _write_stamp(self) -> bool:
-        """Whether there is now a stamp: without a validator, or without a byte, there is nothing to go on with."""
-        if self.size == 0 or self.stamp is None or self.stamp.validator is None or not self._is_ours():
+        """Whether there is a stamp for all that was written: without a validator there is nothing to go on with."""
+        if self.size == 0 or self.stamp is None or self.stamp.validator is None:
             return False
         os.fsync(self._descriptor)
-        self._stamped = self.size
+        return self._write_stamp(self.stamp, self.size)
+
+    def _write_stamp(self, stamp: Stamp, size: int) -> bool:
+        if stamp.validator is None or not self._is_ours():
+            return False
         remove_stamp(self.stamp_path)
         try:
-            write_stamp(self.stamp_path, StampedBytes(self.stamp, self.size))
+            write_stamp(self.stamp_path, StampedBytes(stamp, size))
         except OSError:  # a stamp saves time after a crash, and is no reason to give the video up
             return False
         return True

@@ -5,6 +5,8 @@ No I/O and no clock: ``Transfer`` is told the head of each answer and each piece
 - Bytes count as held only in order, from the first one on. An answer that does not continue them begins anew.
 - Checksums are those of an answer with the whole. An answer with the rest may speak of the rest alone.
 - What is refused for good is a ``DownloadError``; what another try may bring is ``Again``, a new URL ``Expired``.
+- A video was paid for, so an unusual answer is used as far as its bytes can be checked. What nothing bears out is
+  refused with the rule and the option that allows it, ``allow_unchecked``.
 """
 
 from __future__ import annotations
@@ -18,16 +20,21 @@ from collections.abc import Mapping
 
 import attrs
 
+from hailuo_async._io.download.container import Boxes, begins_as_media
+from hailuo_async._io.download.encoding import Inflater, encodings, is_compressed, is_readable
 from hailuo_async._io.download.stamp import Stamp, new_hash
 from hailuo_async.errors import DownloadError
 from hailuo_async.outcomes import without_query
 
+#: 203: a proxy has changed something on the way, which need not be the film.
+_WHOLE = frozenset({200, 203})
 _EXPIRED = frozenset({401, 403, 404, 410})
 _LATER = frozenset({408, 425, 429})
 _PAGES = frozenset({"text/html", "application/xhtml+xml", "application/json", "application/xml", "text/xml"})
+_PAGE = "the server sent a page, not a video"
 _LOOKS_LIKE_A_PAGE = re.compile(rb'(?:\xef\xbb\xbf)?\s*(?:<!doctype|<html|<\?xml|\{\s*["}])', re.IGNORECASE)
 _STRONG_ETAG = re.compile(r'"[\x21\x23-\x7e]*"')
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
+_CONTENT_RANGE = re.compile(r"bytes[ =]+(\d+)-(\d+)/(\d+|\*)")
 _DIGEST = re.compile(r"(sha-256|sha-512|md5)\s*=\s*:?([A-Za-z0-9+/]+=*):?", re.IGNORECASE)
 
 
@@ -78,6 +85,22 @@ def _checksums(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
+def _is_page(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() in _PAGES
+
+
+def _length(headers: Mapping[str, str]) -> int | None:
+    return int(headers["Content-Length"]) if "Content-Length" in headers else None
+
+
+def _length_of_unasked_part(headers: Mapping[str, str]) -> int | None:
+    """How long the whole is of which a 206 brings the first bytes; often all. ``None`` if the answer does not say."""
+    told = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    if told is None or int(told[1]) != 0:
+        raise DownloadError(reason="the server answered 206, with a part that was not asked for")
+    return None if told[3] == "*" else int(told[3])
+
+
 @attrs.define(kw_only=True)
 class Transfer:
     """One resource under way: where it is asked for, how much of it is held, and what the rest must be."""
@@ -85,10 +108,19 @@ class Transfer:
     url: str
     task_id: str | None
     max_bytes: int
+    allow_unchecked: bool = False
+    """Whether bytes are taken that nothing bears out: their end may be a cut, their encoding another."""
     stamp: Stamp = attrs.field()
     held: int = 0
     total: int | None = None
     spoilt: bool = False
+    _boxes: Boxes | None = None
+    """Where the film ends by its own word; ``None`` where the answer says how long it is."""
+    _labels: tuple[str, ...] = ()
+    """How the answer says that it is encoded."""
+    _is_page: bool = False
+    """Whether the answer says that it is a page."""
+    _inflater: Inflater | None = None
 
     @stamp.default
     def _of_the_url(self) -> Stamp:
@@ -117,19 +149,40 @@ class Transfer:
         if asked_for_rest and (status == 416 or (status == 206 and not self._continues(headers))):
             self._forget()
             raise Again("the server has no rest of what it sent before")
-        if status != 200 and not (asked_for_rest and status == 206):
+        if asked_for_rest and _is_page(headers):
+            raise DownloadError(reason=_PAGE)  # a page to log in, say: what is held stays worth keeping
+        if status in _WHOLE:
+            self._start(headers, _length(headers), is_chunked="chunked" in headers.get("Transfer-Encoding", "").lower())
+        elif status == 206 and not asked_for_rest:
+            self._start(headers, _length_of_unasked_part(headers), is_chunked=False)
+        elif status != 206:
             raise DownloadError(reason=f"the server answered {status}")
-        _check_form(headers)
-        if status == 200:
-            self._start(headers)
         if self.total is not None and self.total > self.max_bytes:
             raise self.useless(f"it has {self.total} bytes, more than {self.max_bytes}")
 
-    def take(self, piece: bytearray) -> int:
+    def inflater(self, first: bytes | bytearray, max_piece_bytes: int) -> Inflater | None:
+        """What undoes the compression of the body that begins with ``first``, if it is compressed.
+
+        Raises ``DownloadError`` for an encoding that cannot be undone here.
+        """
+        self._inflater = None
+        if not self.allow_unchecked and not is_readable(self._labels, first):
+            rule = f"the server says that it is encoded as {', '.join(self._labels)!a}, which is not undone here"
+            raise self.useless(f"{rule}; allow_unchecked=True saves the bytes as they come")
+        if is_compressed(self._labels, first):
+            # The length, the checksums and the ranges of this answer are those of the compressed bytes.
+            self.total, self._boxes = None, None
+            self.stamp = attrs.evolve(self.stamp, validator=None, checksums={})
+            self._inflater = Inflater(max_piece_bytes)
+        return self._inflater
+
+    def take(self, piece: bytes | bytearray) -> int:
         """Counts the next piece and says where it belongs. Raises ``DownloadError`` if it cannot be right."""
         offset = self.held
-        if offset == 0 and _LOOKS_LIKE_A_PAGE.match(piece):
-            raise self.useless("the server sent a page, not a video")
+        if offset == 0 and (_LOOKS_LIKE_A_PAGE.match(piece) or (self._is_page and not begins_as_media(piece))):
+            raise self.useless(_PAGE)
+        if self._boxes is not None:
+            self._boxes.take(piece)
         self.held += len(piece)
         if self.total is not None and self.held > self.total:
             raise self.useless(f"the server sent more than the {self.total} bytes that it had told")
@@ -138,11 +191,15 @@ class Transfer:
         return offset
 
     def end(self) -> None:
-        """Raises ``Again`` if bytes are missing, ``DownloadError`` if there never were any."""
+        """Raises ``Again`` if bytes are missing, ``DownloadError`` if there never were any, or if that is not known."""
         if self.total is not None and self.held < self.total:
             raise Again(f"the answer ended after {self.held} of {self.total} bytes")
+        if self._inflater is not None and not self._inflater.is_whole:
+            raise Again("the compressed answer ended before its end")
         if self.held == 0:
             raise DownloadError(reason="the server sent nothing")
+        if self._boxes is not None and not self._boxes.is_whole and not self.allow_unchecked:
+            self._refuse_the_end(self._boxes)
 
     def useless(self, reason: str) -> DownloadError:
         """The error for what no further try makes good: nothing of what came is worth keeping."""
@@ -150,29 +207,31 @@ class Transfer:
         self.spoilt = True
         return DownloadError(reason=reason)
 
+    def _refuse_the_end(self, boxes: Boxes) -> None:
+        """Raises ``Again`` for an MP4 that was cut, and ``DownloadError`` for what does not show its own end."""
+        option = "allow_unchecked=True saves it all the same"
+        if boxes.is_film:
+            raise Again(f"the server does not tell its length, and the film in it is not whole ({option})")
+        rule = "the server does not tell its length, so a cut would look like its end, and only an MP4 shows its own"
+        raise self.useless(f"{rule}; {option}")
+
     def _forget(self) -> None:
         self.held, self.total, self.stamp = 0, None, Stamp(_resource(self.task_id, self.url))
 
-    def _start(self, headers: Mapping[str, str]) -> None:
-        """Begins with the first byte of a whole answer."""
+    def _start(self, headers: Mapping[str, str], total: int | None, *, is_chunked: bool) -> None:
+        """Begins with the first byte of an answer that has ``total`` bytes, or ends where its chunks do."""
         self._forget()
         self.stamp = attrs.evolve(self.stamp, validator=_validator(headers), checksums=_checksums(headers))
-        if "Content-Length" in headers:
-            self.total = int(headers["Content-Length"])
-        elif "Transfer-Encoding" not in headers and not self.stamp.checksums:
-            raise DownloadError(reason="the server does not tell its length, so a cut would look like its end")
+        self._labels = encodings(headers)
+        self._is_page = _is_page(headers)
+        self.total = total
+        shows_its_end = total is not None or is_chunked or bool(self.stamp.checksums)
+        self._boxes = None if shows_its_end else Boxes()
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
         """Whether a 206 is the rest of what is held. Some servers send one although the resource has changed."""
         told = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        if told is None or int(told[1]) != self.held or self.total not in (None, int(told[2])):
+        if told is None or told[3] == "*" or int(told[1]) != self.held or self.total not in (None, int(told[3])):
             return False
-        self.total = int(told[2])
+        self.total, self._boxes, self._labels = int(told[3]), None, ()
         return _validator(headers) in (None, self.stamp.validator)
-
-
-def _check_form(headers: Mapping[str, str]) -> None:
-    if headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise DownloadError(reason="the server sent it compressed, although asked not to")
-    if headers.get("Content-Type", "").partition(";")[0].strip().lower() in _PAGES:
-        raise DownloadError(reason="the server sent a page, not a video")

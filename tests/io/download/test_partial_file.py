@@ -109,13 +109,35 @@ def test_beginning_anew_takes_the_stamp_away_before_the_bytes(tmp_path: Path) ->
     part.leave(useful=False)
 
 
-def test_a_killed_download_loses_no_more_than_the_last_sixteen_mebibytes(tmp_path: Path) -> None:
-    part = begun(tmp_path / "a", b"abc")
-    for _ in range(33):
-        part.write(part.size, bytearray(2**19), STAMP)
-    stamped = json.loads((tmp_path / "a.part.json").read_text())
+def stamped_size(target: Path) -> int:
+    stamped = json.loads(target.with_name(f"{target.name}.part.json").read_text())
     assert stamped["stamp"] == {"of": "of", "validator": '"v1"', "checksums": {"md5": "0" * 32}}
-    assert stamped["size"] == 3 + 32 * 2**19
+    size: int = stamped["size"]
+    return size
+
+
+def test_what_was_synced_is_found_again_after_a_kill_and_what_came_later_is_not_trusted(tmp_path: Path) -> None:
+    part = begun(tmp_path / "a", b"abc")
+    part.sync()
+    part.write(3, b"def", STAMP)
+    assert stamped_size(tmp_path / "a") == 3
+    part.sync()
+    assert stamped_size(tmp_path / "a") == 6
+    part.leave(useful=False)
+
+
+def test_a_sync_that_ends_after_the_download_began_anew_stamps_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = begun(tmp_path / "a", b"abc")
+
+    def begin_anew(descriptor: int) -> None:
+        part.write(0, b"xyz", Stamp("of", '"v2"'))
+
+    monkeypatch.setattr(os, "fsync", begin_anew)  # what comes while the disk works
+    part.sync()
+    assert names(tmp_path) == ["a.part"]
+    monkeypatch.undo()
     part.leave(useful=False)
 
 
@@ -221,8 +243,7 @@ def test_what_another_program_put_in_place_of_a_part_is_left_alone(useful: bool,
 def test_what_lies_in_place_of_a_stamp_is_not_opened_and_the_video_is_saved_without(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.part.json")
     part = begun(tmp_path / "a", b"abc")
-    for _ in range(33):  # enough for a stamp, which cannot be written
-        part.write(part.size, bytes(2**19), STAMP)
+    part.sync()
     part.publish()
     assert names(tmp_path) == ["a", "a.part.json"]
     assert stat.S_ISFIFO((tmp_path / "a.part.json").stat().st_mode)

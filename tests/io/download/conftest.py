@@ -1,0 +1,16 @@
+"""Downloads of a session of its own, that does not wait between its tries."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator
+
+import pytest
+
+from hailuo_async._io.download.client import Downloads
+
+
+@pytest.fixture
+async def downloads() -> AsyncGenerator[Downloads, None]:
+    async with contextlib.aclosing(Downloads(allow_private_network=True, waits_s=(0.0, 0.0, 0.0))) as made:
+        yield made

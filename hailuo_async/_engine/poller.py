@@ -1,7 +1,7 @@
 """Asks where the tasks stand: one poller for all of them.
 
-A heap holds every task by the time at which it is worth a request; the cadence names that time. One loop takes what is
-due through the gate, and ``InFlight`` bounds the queries without an answer. No task has a loop of its own.
+``DueTasks`` holds every task by the time at which it is worth a request; the cadence names that time. One loop takes
+what is due through the gate, and ``InFlight`` bounds the queries without an answer. No task has a loop of its own.
 
 A query may fail in any way, any number of times: it is asked again, at growing intervals, until the job's own deadline.
 Only the service's own word ends a task: its result, its ``failed``, a 404 (after a grace, as the service may lag behind
@@ -11,16 +11,13 @@ its own submit), or a 401 or 403.
 from __future__ import annotations
 
 import asyncio
-import heapq
-import itertools
 import logging
-import math
-from collections.abc import Iterator
 
 import attrs
 
 from hailuo_async import contract
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.due_tasks import DueTasks
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.in_flight import InFlight
 from hailuo_async._engine.journaling import JournalRecorder
@@ -59,9 +56,7 @@ class Poller:
     _interval_s: tuple[float, float]
     _engine_state: EngineState
     _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
-    _due: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
-    """A heap. What has ended meanwhile stays in it until it comes up."""
-    _ticks: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    _due: DueTasks = attrs.field(factory=DueTasks, init=False)
     _added: Signal = attrs.field(factory=Signal, init=False)
     _in_flight: InFlight = attrs.field(init=False)
     _has_logged_word: bool = attrs.field(default=False, init=False)
@@ -98,7 +93,7 @@ class Poller:
             await self._something_is_due()
             await self._in_flight.wait_for_room()
             is_scarce = await self._gate.wait_for_query()
-            tracked = self._pop_worthiest() if is_scarce else self._pop_earliest()
+            tracked = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
             if tracked is not None:
                 asking = self._ask(tracked, self._gate.acquire_query())
                 self._in_flight.add(self._engine_state.start(asking, cancel=self._engine_state.workers.cut))
@@ -111,40 +106,30 @@ class Poller:
         return self._cadence.next_due(poll_state, now, rate, running)
 
     def _push(self, tracked: TrackedJob, due: float) -> None:
-        heapq.heappush(self._due, (due, next(self._ticks), tracked))
-        if self._due[0][2] is tracked:  # what comes later than the first needs no look
+        if self._due.push(tracked, due):  # what comes later than the first needs no look
             self._added.notify()
 
     async def _something_is_due(self) -> None:
-        while (delay_s := self._due[0][0] - loop_time() if self._due else math.inf) > 0:
+        while (delay_s := self._due.first_at - loop_time()) > 0:
             await self._added.wait(delay_s)
 
-    def _pop_earliest(self) -> TrackedJob | None:
-        _, _, tracked = heapq.heappop(self._due)
-        return tracked if tracked.poll_state is not None else None
-
     def _pop_worthiest(self) -> TrackedJob | None:
-        """Of all that are due, the one that has probably been finished longest. The others stay due.
+        """The one that has probably been finished longest, of all that are due.
 
         None, if even that one is not worth a request any more: while it waited, what others showed has moved the price.
         """
         now = loop_time()
-        due: list[tuple[float, PollState, TrackedJob]] = []
-        while self._due and self._due[0][0] <= now:
-            at, _, tracked = heapq.heappop(self._due)
-            if tracked.poll_state is not None:
-                due.append((at, tracked.poll_state, tracked))
-        if not due:
+        tracked = self._due.pop_worthiest(now, lambda tracked: self._worth(tracked, now))
+        if tracked is None or tracked.poll_state is None:
             return None
-        best = max(due, key=lambda entry: self._cadence.worth(entry[1], now))
-        for at, _, tracked in due:
-            if tracked is not best[2]:
-                self._push(tracked, at)
-        due_at = self._next_due(best[1], now)
+        due_at = self._next_due(tracked.poll_state, now)
         if due_at <= now + RECONSIDER_S:
-            return best[2]
-        self._push(best[2], due_at)
+            return tracked
+        self._push(tracked, due_at)
         return None
+
+    def _worth(self, tracked: TrackedJob, now: float) -> float:
+        return 0.0 if tracked.poll_state is None else self._cadence.worth(tracked.poll_state, now)
 
     # --- Asking ---
 

@@ -52,6 +52,8 @@ from hailuo_async.outcomes import Account, Failure, Outcome, Resource, Stats, St
 from hailuo_async.prices import Estimate, ModelInfo, estimate
 from hailuo_async.session import AsyncSession
 
+__version__ = "0.1.0"
+
 __all__ = [
     "MODELS",
     "Accepted",
@@ -109,5 +111,6 @@ __all__ = [
     "UnknownCommandWarning",
     "Video",
     "WaitTimeoutError",
+    "__version__",
     "estimate",
 ]

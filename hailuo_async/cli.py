@@ -20,6 +20,7 @@ try:
 except ModuleNotFoundError:
     sys.exit("hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'")
 
+from hailuo_async import __version__
 from hailuo_async._cli.exit_codes import DONE, FAILED, USAGE, exit_with, report_errors
 from hailuo_async._cli.output import echo, emit, log_to_stderr
 from hailuo_async.errors import ConfigError
@@ -105,7 +106,7 @@ _output = click.option(
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
-@click.version_option(package_name="hailuo-async")
+@click.version_option(__version__, prog_name="hailuo-async")
 @click.option("-v", "--verbose", is_flag=True, help="Tell more of what is going on.")
 @click.option("--debug", is_flag=True, help="Tell everything, and show where errors come from.")
 def main(verbose: bool, debug: bool) -> None:

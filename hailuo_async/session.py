@@ -143,7 +143,7 @@ class AsyncSession:
         """Opens the journal and starts the engine. Raises ``JournalError`` if the journal cannot be used."""
         state = self._engine_state
         if state.phase is not Phase.NEW:
-            reason = "a session can be entered once: make a new one each time, as in an application's lifespan"
+            reason = "a session can be entered once: make a new one each time, in the application's lifespan"
             raise SessionClosedError(reason=reason)
         state.phase = Phase.OPENING
         try:
@@ -207,13 +207,17 @@ class AsyncSession:
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
 
         Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
-        service has no cancel, and its task id is logged; to keep hold of it use ``submit``, or a journal and a key.
+        service has no cancel; its task id is logged, and stands in a note on what is raised here. To keep hold of it
+        use ``submit``, or a journal and a key.
         """
         here, tracked = self._here(), await self._take(job, timeout)
         try:
             return await Generation(tracked, here.loop)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as cancellation:
             here.admission.withdraw(tracked)
+            if tracked.task_id is not None:
+                advice = f"session.attach({tracked.task_id!r}) waits for it again, and does not pay again"
+                cancellation.add_note(f"the job goes on at the service and is paid for: {advice}")
             raise
 
     def stream(

@@ -126,6 +126,7 @@ class Admission:
             asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=_kind(job), **_names(intent)
         )
         tracked.request, tracked.quotas, tracked.fault = build_submit(job, frames), quotas, fault
+        tracked.is_heavy = tracked.request.is_heavy
         tracked.look = functools.partial(self._recorder.intend, intent)
         tracked.is_counted = intent is not None and job.key is None and asked is None
         self._dispatch(tracked, claim)
@@ -238,6 +239,8 @@ class Admission:
 
     def _go_on(self, tracked: TrackedJob) -> None:
         """Does what follows from a change that ends nothing, whichever room brought it about."""
+        if tracked.status.is_final:
+            return
         if tracked.status is Status.PENDING:
             self._watch(tracked)
             if tracked.is_left:
@@ -363,7 +366,9 @@ def _names(intent: Intent | None) -> dict[str, str]:
 
 
 def _log_goes_on(tracked: TrackedJob) -> None:
-    logger.info("nobody waits for job %s any more; it goes on as task %s", tracked.name, tracked.task_id)
+    level = logging.WARNING if tracked.identity is None else logging.INFO  # a journal keeps the id anyway
+    message = "job %s goes on as task %s, which is paid for, though its caller has left: attach() waits for it again"
+    logger.log(level, message, tracked.name, tracked.task_id)
 
 
 def _withdrawn() -> SessionClosedError:

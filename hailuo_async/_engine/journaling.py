@@ -15,6 +15,7 @@ from typing import TypeAlias
 import anyio
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
@@ -38,6 +39,10 @@ class JournalRecorder:
     path: str = ""
     """Where the journal lies, for the words of errors."""
     _keeps_prompts: bool = False
+    _renewed_at: float = attrs.field(factory=loop_time, init=False)
+    """When the leases of our jobs were last renewed, in loop time."""
+    _lapses: int = attrs.field(default=0, init=False)
+    """How often they were not renewed in time: another session may have taken our jobs over then."""
     _pending_writes: dict[str, _Note] = attrs.field(factory=dict, init=False)
     """The last word on each job that could not be written. It holds whatever was to be said before it."""
 
@@ -101,6 +106,16 @@ class JournalRecorder:
         await self._flush(self._journal, tracked.identity)
         return await self._journal.sending(tracked.identity, at)
 
+    def leave_to_send(self) -> Callable[[], bool] | None:
+        """Tells at any later time whether a job that is claimed now is still ours by our own clock.
+
+        It is not once the leases have lapsed in between, even if they were renewed since. ``None`` without a journal.
+        """
+        if self._journal is None:
+            return None
+        lapses = self._lapses
+        return lambda: self._lapses == lapses and loop_time() - self._renewed_at < LEASE_S
+
     async def unsent(self, tracked: TrackedJob) -> None:
         """It certainly was not accepted, and waits again."""
         await self._note(tracked, lambda journal, identity: journal.unsent(identity))
@@ -157,8 +172,11 @@ class JournalRecorder:
         """Keeps our jobs ours, and makes up for what is owed, until it is cancelled."""
         while self._journal is not None:
             await anyio.sleep(LEASE_S / 3)
+            began_at = loop_time()
+            self._lapses += began_at - self._renewed_at >= LEASE_S
             try:
                 await self._journal.renew()
+                self._renewed_at = began_at
                 await self._flush_all(self._journal)
             except JournalError as error:
                 logger.warning("%s; another session may take its jobs over: check its disk", error)

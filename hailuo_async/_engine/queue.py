@@ -38,14 +38,17 @@ class SubmitQueue:
         """Puts a job at the end, or behind the others of its lane, or back to the place that it had."""
         self._waiting[tracked] = None
         lane = tracked.lane
-        if tracked.place is None and lane is not None and lane.first is not None:
+        if lane is None or lane.first is None:
+            self._stand(tracked)
+        elif tracked.place is None:
             lane.others.append(tracked)
         else:
+            self._step_back(lane, lane.first)
             self._stand(tracked)
 
     def first(self) -> TrackedJob | None:
         """The job that is sent next. It stays."""
-        while self._heap and self._heap[0][1] not in self._waiting:
+        while self._heap and not self._stands(self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][1] if self._heap else None
 
@@ -56,7 +59,7 @@ class SubmitQueue:
         del self._waiting[tracked]
         self._advance(tracked.lane, tracked)
         if len(self._heap) > 2 * len(self._waiting) + _MAX_STALE:
-            self._heap = [entry for entry in self._heap if entry[1] in self._waiting]
+            self._heap = [entry for entry in self._heap if self._stands(entry)]
             heapq.heapify(self._heap)
         return True
 
@@ -71,12 +74,22 @@ class SubmitQueue:
                 tracked.lane.others.clear()
         return jobs
 
+    def _stands(self, entry: tuple[int, TrackedJob]) -> bool:
+        """Whether an entry is of a job that waits, and that still has this place."""
+        place, tracked = entry
+        return tracked.place == place and tracked in self._waiting
+
     def _stand(self, tracked: TrackedJob) -> None:
         if tracked.place is None:
             tracked.place = next(self._places)
-            if tracked.lane is not None:
-                tracked.lane.first = tracked
+        if tracked.lane is not None:
+            tracked.lane.first = tracked
         heapq.heappush(self._heap, (tracked.place, tracked))
+
+    def _step_back(self, lane: Lane, tracked: TrackedJob) -> None:
+        """Makes room for one of its lane that was refused: together they would hold two places."""
+        tracked.place = None
+        lane.others.appendleft(tracked)
 
     def _advance(self, lane: Lane | None, tracked: TrackedJob) -> None:
         if lane is None or lane.first is not tracked:

@@ -37,9 +37,10 @@ class Signal:
 
     def notify(self) -> None:
         """Wakes everyone who waits now."""
-        waiters, self._waiters = self._waiters, None
-        for waiter in waiters or ():
-            _wake(waiter)
+        if self._waiters:
+            waiters, self._waiters = self._waiters, None
+            for waiter in waiters:
+                _wake(waiter)
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

@@ -50,18 +50,10 @@ class EngineState:
 
     def start(self, work: Coroutine[Any, Any, T], *, cancel: Cancel = asyncio.Task.cancel) -> asyncio.Task[T]:
         """Runs ``work`` for as long as the engine runs. Raises ``SessionClosedError`` once it does not."""
-        self._check_for(work)
-        return self.workers.start(work, cancel=cancel)
-
-    def start_foreign(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """The same for ``work`` that runs code of a user."""
-        self._check_for(work)
-        return self.workers.start_foreign(work)
-
-    def _check_for(self, work: Coroutine[Any, Any, object]) -> None:
         if self.phase is not Phase.OPEN:
             work.close()  # it will not be awaited
             raise self.error()
+        return self.workers.start(work, cancel=cancel)
 
     def begin(self) -> None:
         """Takes work from now on, unless it has ended before."""

@@ -77,7 +77,8 @@ class Stream:
         try:
             if self._is_stopped:
                 return
-            self._feeder = self._engine_state.start_foreign(self._feed())
+            self._engine_state.check()
+            self._feeder = self._engine_state.workers.start_foreign(self._feed())
             while True:
                 while self._unread:
                     yield self._read_nowait()

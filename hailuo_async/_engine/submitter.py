@@ -126,10 +126,12 @@ class Submitter:
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
         posted_at, is_claimed = self._wall_clock(), False
+        leave = self._recorder.leave_to_send()
         try:
             is_claimed = await self._claim(tracked, posted_at)
             if is_claimed and tracked.request is not None:
-                await self._post(tracked, tracked.request, acquired_at, posted_at)
+                request = tracked.request if leave is None else attrs.evolve(tracked.request, may_go_on=leave)
+                await self._post(tracked, request, acquired_at, posted_at)
         except Exception:
             logger.exception("a bug ended the sending of job %s: please report this", tracked.name)
             self._doubt_nowait(tracked)

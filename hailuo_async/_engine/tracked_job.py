@@ -52,6 +52,8 @@ class TrackedJob:
     look: Callable[[], Awaitable[Claim | None]] | None = attrs.field(default=None, repr=False)
     """Asks the journal how it stands, and for leave to work on it."""
     request: Request | None = attrs.field(default=None, repr=False)
+    is_heavy: bool = False
+    """Whether sending it reads images."""
     timeout_s: float | None = None
     kind: Hashable = None
     """Tasks of one kind take about as long: the same model, duration and resolution."""
@@ -113,11 +115,6 @@ class TrackedJob:
     def name(self) -> str:
         """How a log names it."""
         return repr(self.key) if self.key is not None else f"#{self.ticket}"
-
-    @property
-    def is_heavy(self) -> bool:
-        """Whether sending it reads images."""
-        return self.request is not None and self.request.is_heavy
 
     def move(self, event: Event) -> None:
         """Takes the step that ``event`` asks for, wakes everyone who waits, and calls the listeners."""

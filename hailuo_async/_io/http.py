@@ -45,6 +45,10 @@ if "server_hostname" not in ConnectionKey._fields:
 
 #: A connection that takes longer than this to stand is not going to.
 CONNECT_TIMEOUT_S = 15.0
+#: aiohttp bounds the connecting alone: the whole is bounded by ``_time_limit``.
+_CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
+#: For so long an answer that came in time is still read when the time is over.
+LAST_LOOK_S = 0.5
 #: Threads that read images as they are sent. More than disks and cores help nobody.
 READING_THREADS = 4
 #: The service's answers are a few hundred bytes. One that is larger than this is not an answer: to parse it would hold
@@ -69,6 +73,10 @@ class Transport(Protocol):
         """Lets go of whatever it holds."""
 
 
+class LeaveLapsedError(Exception):
+    """The leave to send a request lapsed before the whole of it had left: it certainly was not accepted."""
+
+
 class _Body(aiohttp.payload.Payload):
     """A request's body, read in pieces as the socket takes it, with its exact length known before."""
 
@@ -79,7 +87,8 @@ class _Body(aiohttp.payload.Payload):
         self._opened: list[tuple[bytes, Iterator[bytes]]] = []
         self._is_let_go = False
         self.begun = False
-        self.problem: ImageError | None = None
+        self._may_go_on = request.may_go_on
+        self.problem: ImageError | LeaveLapsedError | None = None
 
     async def open(self) -> None:
         """Opens every image and reads its first piece, so that one that is gone is noticed before anything is sent."""
@@ -95,8 +104,11 @@ class _Body(aiohttp.payload.Payload):
             writer.protocol.force_close()  # "Connection: close" asks the server; this is certain
         try:
             async for piece in self._flow():
+                # A process that was stopped for long wakes here, and what it may send has been given to another.
+                if self._may_go_on is not None and not self._may_go_on():
+                    raise LeaveLapsedError("the process was stopped for so long that its leave to send had lapsed")
                 await writer.write(piece)
-        except ImageError as error:
+        except (ImageError, LeaveLapsedError) as error:
             self.problem = error
             raise
 
@@ -173,8 +185,9 @@ class Http:
         body = _Body(request, self._limiter)
         try:
             await body.open()
-            return await self._exchange(request, body, timeout_s)
-        except ImageError as error:
+            async with _time_limit(timeout_s):
+                return await self._exchange(request, body)
+        except (ImageError, LeaveLapsedError) as error:
             return unsent(str(error), error)
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
             if body.problem is not None:  # cut short by us: half a body cannot be accepted
@@ -183,7 +196,7 @@ class Http:
         finally:
             body.let_go()
 
-    async def _exchange(self, request: Request, body: _Body, timeout_s: float) -> Answer:
+    async def _exchange(self, request: Request, body: _Body) -> Answer:
         url = URL(self._origin + request.path, encoded=True)
         is_alone = request.method == "POST" or request.is_alone
         async with self._session.request(
@@ -196,7 +209,7 @@ class Http:
             middlewares=(),
             proxy=self._proxy,
             server_hostname=url.host if is_alone else None,
-            timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S),
+            timeout=_CONNECTING,
             auto_decompress=False,  # would inflate on the loop, whatever comes
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
@@ -228,6 +241,22 @@ class Http:
         """Closes the aiohttp session if it was made here."""
         if self._owns_session:
             await self._session.close()
+
+
+@contextlib.asynccontextmanager
+async def _time_limit(timeout_s: float) -> AsyncIterator[None]:
+    """Raises ``TimeoutError`` in what takes longer, but only after a last look at the socket.
+
+    Where the process was stopped, or its loop was held, the answer may lie in the socket when the time is over. The
+    loop then finds both in one turn, and a plain timer would throw the answer away.
+    """
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as limit:
+        first = loop.call_later(timeout_s, lambda: limit.reschedule(loop.time() + LAST_LOOK_S))
+        try:
+            yield
+        finally:
+            first.cancel()
 
 
 def check_client_session(session: object) -> None:

@@ -64,6 +64,8 @@ class Request:
     body: Body = ()
     content_type: str = "application/json"
     is_alone: bool = False
+    may_go_on: Callable[[], bool] | None = attrs.field(default=None, eq=False, repr=False)
+    """Asked before each piece of the body leaves: not one leaves once the leave to send it has lapsed."""
 
     @property
     def length(self) -> int:

@@ -172,7 +172,7 @@ async def test_cancelled_while_its_post_is_under_way_the_post_is_let_finish_and_
         assert "task-1" not in info.text
         may_answer.set()
         await until(lambda: session.stats().succeeded)
-    assert [line for line in info.text.splitlines() if "nobody waits for job 'mine'" in line and "task-1" in line]
+    assert [line for line in info.text.splitlines() if "job 'mine' goes on as task task-1" in line]
     assert len(line.posts) == 1
 
 

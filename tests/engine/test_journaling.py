@@ -7,7 +7,9 @@ import time
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
+from typing import cast
 
+import attrs
 import pytest
 
 from hailuo_async import (
@@ -27,6 +29,7 @@ from hailuo_async._io.journal.records import Claim, Intent
 from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async.outcomes import Resource, Video
+from hailuo_async.testing import run_virtual
 
 from ..support.crash_journal import locked, records_in, states_in, wait_for
 from ..support.service import job
@@ -333,3 +336,43 @@ def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
         loop = runner.get_loop()
         assert isinstance(loop, LeapingLoop)
         runner.run(_keep_up(loop, path, caplog))
+
+
+# --- Leave to send ----------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class Idle:
+    """A journal that is asked for nothing but to renew its leases."""
+
+    renewed: int = 0
+
+    async def renew(self) -> None:
+        self.renewed += 1
+
+
+def test_a_leave_to_send_lapses_with_the_leases_and_does_not_come_back_with_them() -> None:
+    async def main() -> list[bool]:
+        loop = asyncio.get_running_loop()
+        recorder = JournalRecorder(cast(JournalWriter, Idle()), "batch.db")
+        leave = recorder.leave_to_send()
+        assert leave is not None
+        seen = [leave()]
+        await asyncio.sleep(LEASE_S + 1)  # as while the process was stopped: nothing was renewed
+        seen.append(leave())
+        keeping = loop.create_task(recorder.keep_up())
+        await asyncio.sleep(LEASE_S)
+        later = recorder.leave_to_send()
+        assert later is not None
+        seen += [leave(), later()]
+        await asyncio.sleep(3 * LEASE_S)
+        seen.append(later())
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        return seen
+
+    assert run_virtual(main) == [True, False, False, True, True]
+
+
+async def test_without_a_journal_nothing_lapses() -> None:
+    assert JournalRecorder().leave_to_send() is None

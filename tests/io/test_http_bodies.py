@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -290,3 +291,23 @@ async def test_a_refused_connection_closes_what_was_opened() -> None:
 
 async def test_a_job_of_urls_reads_nothing_in_threads() -> None:
     assert not request_for(job()).is_heavy
+
+
+# --- A leave that lapses ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pieces", [0, 3], ids=["before the first byte", "in the middle"])
+async def test_once_its_leave_has_lapsed_no_more_of_a_job_leaves_and_it_was_certainly_not_accepted(pieces: int) -> None:
+    request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
+    left = iter([True] * pieces)
+    request = attrs.evolve(request, may_go_on=lambda: next(left, False))
+    accepted = []
+
+    async def accept_what_is_whole(exchange: Exchange) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            await exchange.read_body()
+            accepted.append(exchange)
+
+    answer, _ = await answer_of(request, accept_what_is_whole)
+    assert (answer.verdict, accepted) == (Verdict.UNSENT, [])
+    assert "leave to send had lapsed" in answer.message

@@ -128,7 +128,7 @@ def calls(work: Callable[[], object], *where: str) -> int:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", [stream, callers])
-@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 353), ("", 1031)], ids=["package", "all"])
+@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 477), ("", 1098)], ids=["package", "all"])
 def test_a_job_that_is_done_when_first_asked_about_takes_so_many_calls(work: TrackedJob, where: str, most: int) -> None:
     assert added(lambda count: calls(lambda: run(work, count, burst()), where), 50, 150) <= most * ROOM
 
@@ -143,7 +143,7 @@ def test_a_job_of_many_takes_no_more_calls_than_one_of_few(work: TrackedJob) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 155), ("", 614)], ids=["package", "all"])
+@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 207), ("", 536)], ids=["package", "all"])
 def test_a_query_takes_so_many_calls(where: str, most: int) -> None:
     """As nearly all requests of long jobs are."""
     few, many = night(), night()

@@ -13,27 +13,21 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
-import anyio
-import anyio.to_thread
 
-from hailuo_async import contract
-from hailuo_async._engine.calls import accepted
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
 from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.results import check_video
 from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
-from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._engine.wiring import start_engine
-from hailuo_async._images.frame import inspect_image
-from hailuo_async._images.source import ImageSource, check_source
+from hailuo_async._images.source import ImageSource
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.http import Transport, check_client_session
-from hailuo_async._rules.wire import Refusal, Request, is_task_id
-from hailuo_async.errors import ImageError, JobError, SessionClosedError
+from hailuo_async._rules.wire import is_task_id
+from hailuo_async.errors import JobError, SessionClosedError
 from hailuo_async.hooks import Hooks
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
@@ -354,35 +348,13 @@ class AsyncSession:
         The image is checked as for a job, and may have at most 16 MiB. Raises ``ImageError``, and a ``ServiceError`` if
         it was refused or cannot be known to have arrived; uploading again is safe.
         """
-        here = self._here()
-        check_source("image", image)
-        frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
-        if frame.is_url:
-            raise ImageError(
-                field="image",
-                image=frame.name,
-                value="a URL",
-                rule="must not be on the web already: give its URL to the job",
-            )
-        if frame.size > MAX_UPLOAD_BYTES:
-            rule = f"must be at most {MAX_UPLOAD_BYTES} bytes for an upload"
-            raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
-        return await here.calls.upload(frame)
+        return await self._here().calls.check_and_upload(image)
 
     # --- The account, and a look inside ---
 
     async def account(self) -> Account:
         """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
-        here = self._here()
-        answer = await here.calls.send(Request("GET", contract.VALIDATE_PATH))
-        if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
-            return Account(is_valid=False, balance=None)
-        if accepted(answer).data.get("is_valid") is not True:
-            return Account(is_valid=False, balance=None)
-        balance = (await here.calls.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
-        if isinstance(balance, bool) or not isinstance(balance, int | float):
-            balance = None
-        return Account(is_valid=True, balance=balance)
+        return await self._here().calls.account()
 
     @property
     def hooks(self) -> Hooks:

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import secrets
 
+import anyio.to_thread
 import attrs
 
+from hailuo_async import contract
 from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
-from hailuo_async._images.frame import Frame
-from hailuo_async._images.source import check_source
+from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.http import Transport
 from hailuo_async._rules.refusals import build_error
-from hailuo_async._rules.wire import Answer, Request, Verdict, build_upload, unknown
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import HailuoError, ImageError, ProtocolError
+from hailuo_async.outcomes import Account
 
 #: For a request that is no job's: answered in this time beside that for its body, or not at all.
 REQUEST_TIMEOUT_S = 60.0
@@ -49,6 +53,31 @@ class Calls:
         if not isinstance(url, str) or not _is_on_the_web(url):
             raise ProtocolError(message="no http(s) URL @ $.data.url", status=answer.status)
         return url
+
+    async def check_and_upload(self, image: ImageSource) -> str:
+        """The same for what a caller gives. Raises ``ImageError`` for what cannot be uploaded."""
+        check_source("image", image)
+        frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
+        if frame.is_url:
+            rule = "must not be on the web already: give its URL to the job"
+            raise ImageError(field="image", image=frame.name, value="a URL", rule=rule)
+        if frame.size > MAX_UPLOAD_BYTES:
+            rule = f"must be at most {MAX_UPLOAD_BYTES} bytes for an upload"
+            raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
+        return await self.upload(frame)
+
+    async def account(self) -> Account:
+        """Whether the key is valid, and the balance in USD. Raises ``ServiceError``."""
+        answer = await self.send(Request("GET", contract.VALIDATE_PATH))
+        # A key that is not valid is told in two ways: by a 401, and by a 200 whose data say so.
+        if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
+            return Account(is_valid=False, balance=None)
+        if accepted(answer).data.get("is_valid") is not True:
+            return Account(is_valid=False, balance=None)
+        balance = (await self.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
+        if isinstance(balance, bool) or not isinstance(balance, int | float):
+            balance = None
+        return Account(is_valid=True, balance=balance)
 
 
 def accepted(answer: Answer) -> Answer:

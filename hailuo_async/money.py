@@ -11,11 +11,17 @@ from decimal import Decimal
 from typing import Any
 
 #: An amount in dollars: no more than a million, and no finer than a billionth.
-_AMOUNT = re.compile(r"\$? ?(0*[0-9]{1,6}(?:\.[0-9]{1,9}0*)?)(?: ?USD)?", re.ASCII)
+_AMOUNT = r"\$? ?(0*[0-9]{1,6}(?:\.[0-9]{1,9}0*)?)(?: ?USD)?"
 
 
-def read_amount(value: object) -> Decimal | None:
-    """``value`` as dollars: a number, or text that is one. ``None`` for anything else, and for what is negative."""
+def read_amount(value: object, *, may_be_owed: bool = False) -> Decimal | None:
+    """``value`` as dollars: a number, or text that is one. ``None`` for anything else.
+
+    Negative amounts are none either, except for a balance, which ``may_be_owed``.
+    """
+    if may_be_owed and isinstance(value, int | float) and value < 0:
+        owed = read_amount(-value)
+        return None if owed is None else -owed
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     if isinstance(value, float | Decimal):
@@ -24,7 +30,7 @@ def read_amount(value: object) -> Decimal | None:
         text = f"{number if number else 0:f}" if is_sane else ""
     else:
         text = str(value)[:60] if isinstance(value, str) or abs(value) < 10**9 else ""
-    found = _AMOUNT.fullmatch(text.strip())
+    found = re.fullmatch(_AMOUNT, text.strip(), re.ASCII)
     return None if found is None else Decimal(found[1])
 
 

@@ -126,7 +126,7 @@ class Account:
     """What the service says of the key. ``balance`` is in USD, ``None`` where it did not say."""
 
     is_valid: bool
-    balance: float | None
+    balance: Decimal | None
 
 
 @attrs.frozen(kw_only=True)
@@ -148,3 +148,8 @@ class Stats:
     refused: int
     unknown: int
     abandoned: int
+    spent: Decimal = Decimal(0)
+    """USD paid for what has ended. With a journal that counts what earlier sessions paid; a failed task counts in full
+    until the service says otherwise."""
+    committed: Decimal = Decimal(0)
+    """USD that what waits, runs or is in doubt costs at most."""

@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
@@ -17,21 +18,30 @@ import aiohttp
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
-from hailuo_async._engine.quota import Quota
+from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.results import check_video
 from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._engine.wiring import start_engine
-from hailuo_async._images.source import ImageSource
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.http import Transport, check_client_session
-from hailuo_async._rules.wire import is_task_id
-from hailuo_async.errors import JobError, SessionClosedError
+from hailuo_async._rules.wire import check_task_id
+from hailuo_async._service_calls import ServiceCalls
+from hailuo_async.errors import SessionClosedError
 from hailuo_async.hooks import Hooks
 from hailuo_async.jobs import Job, check_job
-from hailuo_async.outcomes import Account, Failure, Stats, Success, Video
-from hailuo_async.settings import Dsn, OnUnknown, check_settings, count, optional_count, optional_seconds, seconds
+from hailuo_async.outcomes import Failure, Stats, Success, Video
+from hailuo_async.settings import (
+    Dsn,
+    OnUnknown,
+    check_settings,
+    count,
+    optional_count,
+    optional_dollars,
+    optional_seconds,
+    seconds,
+)
 
 #: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
 DEFAULT_MAX_QUEUED = 10_000
@@ -39,7 +49,7 @@ DEFAULT_MAX_QUEUED = 10_000
 DEFAULT_GRACE_S = 30.0
 
 
-class AsyncSession:
+class AsyncSession(ServiceCalls):
     """Makes videos from images through the Modellix API: submits jobs, waits for them, and loses none that is paid for.
 
     ::
@@ -68,6 +78,10 @@ class AsyncSession:
         At most so many jobs waiting for a slot; ``submit`` raises ``QueueFullError`` beyond it.
     ``max_jobs``
         At most so many jobs sent in the session's life; ``SpendingLimitError`` beyond it, before anything is sent.
+    ``max_cost``
+        At most so many US dollars, as a ``Decimal``, or as text or a number that says one. A job whose highest price
+        would pass it is not sent (``SpendingLimitError``); one of which no price is known needs ``max_jobs`` as well.
+        With a journal, what earlier sessions paid counts.
     ``poll_interval``
         The shortest and the longest time between two questions about one task, in seconds. Between them the session
         learns when asking is worth a request.
@@ -98,6 +112,7 @@ class AsyncSession:
         timeout: float | None = None,
         max_queued: int = DEFAULT_MAX_QUEUED,
         max_jobs: int | None = None,
+        max_cost: Decimal | str | float | None = None,
         poll_interval: tuple[float, float] = (0.5, 30.0),
         on_unknown: OnUnknown = "raise",
         journal_prompts: bool = False,
@@ -114,18 +129,17 @@ class AsyncSession:
             timeout=timeout,
             max_queued=max_queued,
             max_jobs=max_jobs,
+            max_cost=max_cost,
             poll_interval=poll_interval,
             on_unknown=on_unknown,
             journal_prompts=journal_prompts,
             allow_private_network=allow_private_network,
         )
         check_client_session(client_session)
-        self._client_session = client_session
-        self._transport = transport
+        self._client_session, self._transport = client_session, transport
         self._rng = rng or SystemRandom()  # not seeded, so that forked workers do not share dice
-        self._quota = Quota(self._settings.max_jobs)
-        self._hooks = Hooks()
-        self._engine_state = EngineState()
+        self._money = Money(Quota(self._settings.max_jobs, self._settings.max_cost))
+        self._hooks, self._engine_state = Hooks(), EngineState()
         self._engine: Engine | None = None
 
     def __repr__(self) -> str:
@@ -142,7 +156,8 @@ class AsyncSession:
         state.phase = Phase.OPENING
         try:
             engine = await start_engine(
-                self._settings, state, self._transport, self._client_session, self._rng, self._hooks
+                *(self._settings, state, self._transport, self._client_session, self._rng, self._hooks),
+                self._money,
             )
         except BaseException:
             state.end("the session could not be opened")
@@ -195,7 +210,7 @@ class AsyncSession:
         admission = self._here().admission
         admission.check_queue()
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return await admission.take(check_job(job), timeout_s, (self._quota,))
+        return await admission.take(check_job(job), timeout_s, (self._money.quota,))
 
     async def generate(self, job: Job, *, timeout: float | None = None) -> Video:
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
@@ -220,6 +235,7 @@ class AsyncSession:
         *,
         timeout: float | None = None,
         max_jobs: int | None = None,
+        max_cost: Decimal | str | float | None = None,
         save_to: StrPath | None = None,
         save_as: SaveAs | None = None,
         share_uploads: bool = False,
@@ -227,9 +243,10 @@ class AsyncSession:
         """Submits many jobs and yields their outcomes as they end, in that order. Each job is paid for once.
 
         Jobs are pulled only as there is room, so ``jobs`` may be endless, and a slow reader holds everything back.
-        One job's error is a ``Failure``. What every job would meet (401, 402, a spent ``max_jobs``, a journal that
-        cannot be written), and what ``jobs`` itself raises, is raised here after the tasks that run were yielded.
-        ``timeout`` is each job's, ``max_jobs`` this stream's; both mean what they mean for the session.
+        One job's error is a ``Failure``. What every job would meet (401, 402, a spent ``max_jobs`` or ``max_cost``, a
+        journal that cannot be written), and what ``jobs`` itself raises, is raised here after the tasks that run were
+        yielded. ``timeout`` is each job's, ``max_jobs`` and ``max_cost`` are this stream's; they mean what they mean
+        for the session.
 
         ``save_to`` is a directory, made if there is none, in which each video is saved before its ``Success`` is
         yielded, with its ``path``; saving is bounded by itself and takes no slot. A video that cannot be saved is a
@@ -248,7 +265,10 @@ class AsyncSession:
         check_jobs(jobs)
         check_save_as(save_to, save_as)
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        quotas = (self._quota, Quota(optional_count("max_jobs", max_jobs)))
+        quotas = (
+            self._money.quota,
+            Quota(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost)),
+        )
         return self._here().stream(jobs, timeout_s, quotas, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
@@ -258,7 +278,7 @@ class AsyncSession:
         does not know, or no longer, ends in ``TaskExpiredError``.
         """
         here = self._here()
-        _check_task_id(task_id)
+        check_task_id(task_id)
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
         return Generation(await here.admission.attach(task_id, timeout_s), here.loop)
 
@@ -283,7 +303,7 @@ class AsyncSession:
         error's ``key`` for a job without one. Raises ``JobError`` for a key that is not there, and ``JournalError``.
         """
         if task_id is not None:
-            _check_task_id(task_id)
+            check_task_id(task_id)
         journal = self._here().journal_or_raise()
         await journal.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
 
@@ -342,19 +362,7 @@ class AsyncSession:
         most = count("max_bytes", max_bytes)
         return self._here().results.open(video, max_bytes=most, allow_unchecked=allow_unchecked)
 
-    async def upload(self, image: ImageSource) -> str:
-        """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.
-
-        The image is checked as for a job, and may have at most 16 MiB. Raises ``ImageError``, and a ``ServiceError`` if
-        it was refused or cannot be known to have arrived; uploading again is safe.
-        """
-        return await self._here().calls.check_and_upload(image)
-
-    # --- The account, and a look inside ---
-
-    async def account(self) -> Account:
-        """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
-        return await self._here().calls.account()
+    # --- A look inside ---
 
     @property
     def hooks(self) -> Hooks:
@@ -368,8 +376,3 @@ class AsyncSession:
     def stats(self) -> Stats:
         """The session at a glance: what waits, what runs, what the limits are, and how jobs have ended."""
         return self._here().stats()
-
-
-def _check_task_id(task_id: object) -> None:
-    if not is_task_id(task_id):
-        raise JobError(field="task_id", value=task_id, rule="must be a short printable str without spaces")

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -17,6 +18,7 @@ from hailuo_async.contract import API_KEY_VARIABLE as API_KEY_VARIABLE
 from hailuo_async.contract import BASE_URL_VARIABLE as BASE_URL_VARIABLE
 from hailuo_async.contract import DEFAULT_BASE_URL as DEFAULT_BASE_URL
 from hailuo_async.errors import ConfigError
+from hailuo_async.money import read_amount
 
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 
@@ -88,6 +90,16 @@ def count(field: str, value: object) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise ConfigError(field=field, value=value, rule="must be a whole number of at least 1")
     return value
+
+
+def optional_dollars(field: str, value: object) -> Decimal | None:
+    """``None``, or US dollars over 0. A float is the decimal that its text says. Raises ``ConfigError``."""
+    if value is None:
+        return None
+    amount = read_amount(value)
+    if not amount:
+        raise ConfigError(field=field, value=value, rule="must be US dollars over 0, such as 20 or Decimal('14.58')")
+    return amount
 
 
 def _interval(field: str, value: object) -> tuple[float, float]:
@@ -197,6 +209,7 @@ class Settings:
     max_running: int | None = _checked(optional_count)
     max_queued: int = _checked(count)
     max_jobs: int | None = _checked(optional_count)
+    max_cost: Decimal | None = _checked(optional_dollars)
     timeout: float | None = _checked(optional_seconds)
     poll_interval: tuple[float, float] = _checked(_interval)
     journal: JournalPlace | None = _checked(_optional_place)

@@ -24,7 +24,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_io",),
     ("_engine",),
     ("testing",),
-    ("", "session"),
+    ("", "session", "_service_calls"),
     ("cli", "_cli", "__main__", "otel"),
 )
 

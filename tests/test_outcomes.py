@@ -6,6 +6,7 @@ import copy
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -50,7 +51,7 @@ VALUES = [
     resource(),
     video(),
     Success(JOB, "mine", 3, video()),
-    Account(is_valid=True, balance=12.5),
+    Account(is_valid=True, balance=Decimal("12.5")),
     Account(is_valid=False, balance=None),
     STATS,
 ]

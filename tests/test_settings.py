@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ ALL: dict[str, Any] = {
     "max_running": None,
     "max_queued": 10,
     "max_jobs": None,
+    "max_cost": None,
     "timeout": None,
     "poll_interval": (0.5, 30.0),
     "journal": None,
@@ -218,7 +220,7 @@ def test_a_count_is_a_whole_number_of_at_least_one(field: str) -> None:
         assert refused(field, bad) == "must be a whole number of at least 1"
 
 
-@pytest.mark.parametrize("field", ["max_running", "max_jobs", "timeout", "journal"])
+@pytest.mark.parametrize("field", ["max_running", "max_jobs", "max_cost", "timeout", "journal"])
 def test_what_need_not_be_set_may_be_none(field: str) -> None:
     assert getattr(check(**{field: None}), field) is None
 
@@ -226,6 +228,13 @@ def test_what_need_not_be_set_may_be_none(field: str) -> None:
 @pytest.mark.parametrize("field", ["max_queued", "poll_interval", "on_unknown", "journal_prompts"])
 def test_what_has_a_value_is_never_none(field: str) -> None:
     refused(field, None)
+
+
+def test_a_limit_of_dollars_is_the_decimal_that_is_said() -> None:
+    for said, dollars in ((20, "20"), (14.58, "14.58"), ("0.5", "0.5"), ("$20", "20"), (Decimal("1.10"), "1.10")):
+        assert check(max_cost=said).max_cost == Decimal(dollars)
+    for bad in (0, 0.0, -1, "-1", "", "lots", True, math.inf, math.nan, 10**7, "1e3", [20], Decimal("NaN")):
+        assert refused("max_cost", bad) == "must be US dollars over 0, such as 20 or Decimal('14.58')"
 
 
 SECONDS = "must be a finite number of seconds over 0"

@@ -25,7 +25,7 @@ from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
-from hailuo_async._engine.quota import Quota, give_back, reserve
+from hailuo_async._engine.quota import Money, Payment, Quota
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
@@ -69,6 +69,7 @@ class Admission:
     _engine_state: EngineState
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
+    money: Money
     _inspector: Inspector = attrs.field(factory=Inspector, init=False)
     live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
     """Every job that has not ended, in the order of taking."""
@@ -115,7 +116,8 @@ class Admission:
             self._engine_state.check()
             frames = frames if uploads is None else await uploads.share(frames)
             fault = None if find_fault is None else await find_fault()
-            intent = self._recorder.build_intent(job, frames, asked or self._asked)
+            payment = Payment(quotas, self.money.prices.estimate(job).high)
+            intent = self._recorder.build_intent(job, frames, asked or self._asked, payment.price)
             known, claim = await self._intend(intent, is_counted=asked is None)
         finally:
             self._preparing -= 1
@@ -125,7 +127,7 @@ class Admission:
         tracked = self._new_tracked_job(
             asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=_kind(job), **_names(intent)
         )
-        tracked.request, tracked.quotas, tracked.fault = build_submit(job, frames), quotas, fault
+        tracked.request, tracked.payment, tracked.fault = build_submit(job, frames), payment, fault
         tracked.is_heavy = tracked.request.is_heavy
         tracked.look = functools.partial(self._recorder.intend, intent)
         tracked.is_counted = intent is not None and job.key is None and asked is None
@@ -171,6 +173,8 @@ class Admission:
         if claim is None or (is_asked and claim.record.state is JournalState.SUCCESS):
             tracked = self._new_tracked_job(loop_time(), timeout_s, identity=identity or None, is_quiet=is_asked)
             tracked.task_id = task_id
+            if not is_asked:
+                tracked.payment.adopt(None)
             self._wait_for_task(tracked, None)
             return tracked
         return self._adopt(claim, timeout_s)
@@ -216,9 +220,8 @@ class Admission:
 
     def follow(self, tracked: TrackedJob) -> None:
         """Another session works on it: its outcome is waited for here, and it is not paid for by us."""
-        if tracked.quota_reserved:
-            tracked.quota_reserved = False
-            give_back(tracked.quotas)
+        if tracked.payment.is_reserved:
+            tracked.payment.give_back()
         with contextlib.suppress(SessionClosedError):  # then it ends with all the others
             self._engine_state.start(self._follow(tracked))
         if tracked.seconds_left(loop_time()) <= 0:
@@ -229,6 +232,7 @@ class Admission:
     def _new_tracked_job(self, taken_at: float, timeout_s: float | None, **facts: Any) -> TrackedJob:
         self._engine_state.check()
         tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, **facts)
+        tracked.payment = Payment((self.money.quota,))
         self.live[tracked] = None
         tracked.listeners += (self._forget_if_ended, self._emitter.changed, self._go_on)
         if tracked.identity is not None:
@@ -258,8 +262,8 @@ class Admission:
         if tracked.identity is not None:
             self._by_identity.pop(tracked.identity, None)
             self._release(tracked, tracked.identity)
-        if tracked.quota_reserved and tracked.task_id is None and tracked.status is not Status.UNKNOWN:
-            give_back(tracked.quotas)
+        has_task = tracked.task_id is not None
+        tracked.payment.end(tracked.status, tracked.identity, tracked.cost, has_task=has_task)
 
     def _release(self, tracked: TrackedJob, identity: str) -> None:
         """What ended without an end on record is free for others; what came to nothing may be asked for again."""
@@ -277,6 +281,7 @@ class Admission:
             return
         record = claim.record
         tracked.task_id = record.task_id
+        tracked.payment.adopt(record)
         match record.state:
             case JournalState.INTENDED if claim.ours:
                 self._enqueue(tracked)
@@ -298,11 +303,10 @@ class Admission:
             tracked.fail(Event.ABANDON, tracked.fault)
             return
         try:
-            reserve(tracked.quotas)
+            tracked.payment.reserve()
         except SpendingLimitError as error:
             tracked.fail(Event.ABANDON, error)
         else:
-            tracked.quota_reserved = True
             self._submitter.put_nowait(tracked)
             self._emitter.queued(tracked)
 

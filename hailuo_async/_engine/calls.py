@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 
 import anyio.to_thread
 import attrs
 
 from hailuo_async import contract
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.shared_uploads import MAX_UPLOAD_BYTES
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.http import Transport
+from hailuo_async._rules.catalogue import build_live_prices, read_models
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import HailuoError, ImageError, ProtocolError
+from hailuo_async.money import read_amount
 from hailuo_async.outcomes import Account
+from hailuo_async.prices import ModelInfo, PriceBook
 
 #: For a request that is no job's: answered in this time beside that for its body, or not at all.
 REQUEST_TIMEOUT_S = 60.0
@@ -29,6 +32,8 @@ class Calls:
 
     _gate: Gate
     _transport: Transport
+    _prices: PriceBook
+    _wall_clock: Callable[[], float]
 
     async def send(self, request: Request) -> Answer:
         """The answer to one request. Cancelling it tears the request, and costs nothing."""
@@ -46,6 +51,39 @@ class Calls:
         """``send``, for an answer that has to be an acceptance. Raises a ``ServiceError`` otherwise."""
         return accepted(await self.send(request))
 
+    async def account(self) -> Account:
+        """Whether the key is valid, which a 200 may deny as well as a 401, and the balance."""
+        answer = await self.send(Request("GET", contract.VALIDATE_PATH))
+        if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
+            return Account(is_valid=False, balance=None)
+        if accepted(answer).data.get("is_valid") is not True:
+            return Account(is_valid=False, balance=None)
+        balance = (await self.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
+        return Account(is_valid=True, balance=read_amount(balance, may_be_owed=True))
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What the service offers now. Estimates go by its prices from here on."""
+        answer = await self.send(Request("GET", contract.MODELS_PATH))
+        models = read_models(answer)
+        if models is None:
+            if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
+                accepted(answer)
+            raise ProtocolError(message="no list @ $.models", status=answer.status, request_id=answer.request_id)
+        self._prices.live = build_live_prices(models, answer.hints.date, self._wall_clock())
+        return models
+
+    async def check_and_upload(self, image: ImageSource) -> str:
+        """Looks at an image, and puts it on the service. As ``AsyncSession.upload``."""
+        check_source("image", image)
+        frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
+        if frame.is_url:
+            rule = "must not be on the web already: give its URL to the job"
+            raise ImageError(field="image", image=frame.name, value="a URL", rule=rule)
+        if frame.size > contract.MAX_UPLOAD_BYTES:
+            rule = f"must be at most {contract.MAX_UPLOAD_BYTES} bytes for an upload"
+            raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
+        return await self.upload(frame)
+
     async def upload(self, frame: Frame) -> str:
         """Puts an image on the service and returns its URL. Raises ``ServiceError`` unless it is known to be there."""
         answer = await self.ask(build_upload(frame, secrets.token_hex(16)))
@@ -53,31 +91,6 @@ class Calls:
         if not isinstance(url, str) or not _is_on_the_web(url):
             raise ProtocolError(message="no http(s) URL @ $.data.url", status=answer.status)
         return url
-
-    async def check_and_upload(self, image: ImageSource) -> str:
-        """The same for what a caller gives. Raises ``ImageError`` for what cannot be uploaded."""
-        check_source("image", image)
-        frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
-        if frame.is_url:
-            rule = "must not be on the web already: give its URL to the job"
-            raise ImageError(field="image", image=frame.name, value="a URL", rule=rule)
-        if frame.size > MAX_UPLOAD_BYTES:
-            rule = f"must be at most {MAX_UPLOAD_BYTES} bytes for an upload"
-            raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
-        return await self.upload(frame)
-
-    async def account(self) -> Account:
-        """Whether the key is valid, and the balance in USD. Raises ``ServiceError``."""
-        answer = await self.send(Request("GET", contract.VALIDATE_PATH))
-        # A key that is not valid is told in two ways: by a 401, and by a 200 whose data say so.
-        if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
-            return Account(is_valid=False, balance=None)
-        if accepted(answer).data.get("is_valid") is not True:
-            return Account(is_valid=False, balance=None)
-        balance = (await self.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
-        if isinstance(balance, bool) or not isinstance(balance, int | float):
-            balance = None
-        return Account(is_valid=True, balance=balance)
 
 
 def accepted(answer: Answer) -> Answer:

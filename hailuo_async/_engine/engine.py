@@ -199,4 +199,6 @@ class Engine:
             refused=ended[Status.REFUSED],
             unknown=ended[Status.UNKNOWN],
             abandoned=ended[Status.ABANDONED],
+            spent=self.admission.money.quota.spent,
+            committed=self.admission.money.quota.committed,
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
 from typing import TypeAlias
 
 import anyio
@@ -51,7 +52,9 @@ class JournalRecorder:
         """Whether images have to be read whole before they are sent, to be known again."""
         return self._journal is not None
 
-    def build_intent(self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers) -> Intent | None:
+    def build_intent(
+        self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers, price: Decimal | None = None
+    ) -> Intent | None:
         """What the journal is to know ``job`` by, counted in ``asked`` if it has no key; ``None`` without a journal."""
         if self._journal is None:
             return None
@@ -64,6 +67,7 @@ class JournalRecorder:
             model=job.model,
             facts=build_facts(job),
             prompt=job.prompt if self._keeps_prompts else None,
+            price=price,
         )
 
     async def intend(self, intent: Intent | None) -> Claim | None:

@@ -17,12 +17,11 @@ import anyio.lowlevel
 import attrs
 
 from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async.contract import MAX_UPLOAD_BYTES
 from hailuo_async.errors import ServiceError
 
 logger = logging.getLogger("hailuo_async")
 
-#: "at most 16 MiB" (a published client of the service's).
-MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 #: Images remembered; of a stream over more, the one seen longest ago is forgotten.
 MAX_REMEMBERED = 4096
 #: Uploads of one image that may fail.

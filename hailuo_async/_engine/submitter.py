@@ -230,7 +230,8 @@ class Submitter:
             request_id=answer.request_id,
         )
         # A task that the service named is there: to send the job again would pay for it twice, whoever asked for it.
-        if self._resubmits and tracked.resubmits < MOST_RESUBMITS and answer.task_id is None:
+        may_repeat = self._resubmits and tracked.resubmits < MOST_RESUBMITS and answer.task_id is None
+        if may_repeat and tracked.payment.reserve_again():
             tracked.resubmits += 1
             tracked.doubt = error
             message = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"

@@ -12,16 +12,17 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
+from decimal import Decimal
 
 import attrs
 
-from hailuo_async._engine.quota import Quota
+from hailuo_async._engine.quota import Payment
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import Claim
 from hailuo_async._rules.cadence import PollState
 from hailuo_async._rules.lifecycle import Event, next_status
 from hailuo_async._rules.wire import Request
-from hailuo_async.errors import HailuoError, SubmissionUnknownError
+from hailuo_async.errors import HailuoError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
 
@@ -57,7 +58,7 @@ class TrackedJob:
     timeout_s: float | None = None
     kind: Hashable = None
     """Tasks of one kind take about as long: the same model, duration and resolution."""
-    quotas: tuple[Quota, ...] = ()
+    payment: Payment = attrs.field(factory=Payment)
     """What it may be paid from."""
     lane: Lane | None = None
     """The jobs of its stream, of which one stands in the queue at a time."""
@@ -87,8 +88,6 @@ class TrackedJob:
     error: HailuoError | None = attrs.field(default=None, init=False)
 
     poll_state: PollState | None = attrs.field(default=None, init=False)
-    quota_reserved: bool = attrs.field(default=False, init=False)
-    """Whether it has used its allowances."""
     is_counted: bool = attrs.field(default=False, init=False)
     """Whether its identity is a number of the session's own count, to be given back if it comes to nothing."""
     is_shared: bool = attrs.field(default=False, init=False)
@@ -115,6 +114,13 @@ class TrackedJob:
     def name(self) -> str:
         """How a log names it."""
         return repr(self.key) if self.key is not None else f"#{self.ticket}"
+
+    @property
+    def cost(self) -> Decimal | None:
+        """What the service says that it cost, in USD, once it has ended."""
+        if self.video is not None:
+            return self.video.cost
+        return self.error.cost if isinstance(self.error, TaskFailedError) else None
 
     def move(self, event: Event) -> None:
         """Takes the step that ``event`` asks for, wakes everyone who waits, and calls the listeners."""

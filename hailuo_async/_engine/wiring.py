@@ -17,6 +17,7 @@ from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.poller import Poller
+from hailuo_async._engine.quota import Money
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
@@ -38,14 +39,17 @@ async def start_engine(
     client_session: aiohttp.ClientSession | None,
     rng: Random,
     hooks: Hooks,
+    money: Money,
 ) -> Engine:
     """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
     journal = None
     if settings.journal is not None:
         journal = await JournalWriter.open(settings.journal, base_url=settings.base_url, now=wall_clock)
     try:
+        if journal is not None:
+            money.quota.begin_with(await journal.spending())
         line = transport or Http.open(settings, client_session)
-        engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks))
+        engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
     except BaseException:
         if journal is not None:
             with anyio.CancelScope(shield=True):
@@ -62,6 +66,7 @@ def _assemble(
     journal: JournalWriter | None,
     rng: Random,
     emitter: EventEmitter,
+    money: Money,
 ) -> Engine:
     loop = asyncio.get_running_loop()
     gate = Gate(Slots(settings.max_running, rng), Budget(), Reachability(rng), state, emitter)
@@ -74,7 +79,7 @@ def _assemble(
 
     resubmits = settings.on_unknown == "resubmit"
     submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter, state, follow)
-    admission = Admission(submitter, poller, gate, recorder, settings.max_queued, state, wall_clock, emitter)
+    admission = Admission(submitter, poller, gate, recorder, settings.max_queued, state, wall_clock, emitter, money)
     download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
     results = Results(download_room, journal, admission, state, loop, emitter)
     return Engine(
@@ -85,7 +90,7 @@ def _assemble(
         submitter=submitter,
         poller=poller,
         recorder=recorder,
-        calls=Calls(gate, transport),
+        calls=Calls(gate, transport, money.prices, wall_clock),
         results=results,
         download_room=download_room,
         transport=transport,

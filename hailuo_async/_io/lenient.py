@@ -14,7 +14,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver
 from aiohttp.client_proto import ResponseHandler
 
-_LENGTH = re.compile(rb"\r\ncontent-length:([0-9, \t]*)(?=\r\n|$)", re.IGNORECASE)
+_LENGTH = rb"(?i)\r\ncontent-length:([0-9, \t]*)(?=\r\n|$)"
 
 
 class LenientHandler(ResponseHandler):
@@ -36,8 +36,8 @@ def lenient_connector(resolver: AbstractResolver | None) -> aiohttp.TCPConnector
 def with_one_length(data: bytes) -> bytes:
     """``data``, which begins with an answer's head, with its equal lengths made one."""
     head, end, rest = data.partition(b"\r\n\r\n")
-    told: list[bytes] = _LENGTH.findall(head)
+    told: list[bytes] = re.findall(_LENGTH, head)
     lengths = {length.strip() for line in told for length in line.split(b",")}
     if len(lengths) != 1 or (len(told) == 1 and b"," not in told[0]):
         return data
-    return _LENGTH.sub(b"", head) + b"\r\nContent-Length: " + lengths.pop() + end + rest
+    return re.sub(_LENGTH, b"", head) + b"\r\nContent-Length: " + lengths.pop() + end + rest

@@ -35,10 +35,9 @@ _STATUSES: Mapping[str, Status] = {
     **dict.fromkeys(contract.FAILED_WORDS | contract.CANCELED_WORDS, Status.FAILED),
 }
 #: MiniMax's codes as they stand in words. A reason without a number may still name what was sensitive.
-_MINIMAX_CODE = re.compile(
+_MINIMAX_CODE = (
     rf"\b({contract.SENSITIVE_INPUT}|{contract.SENSITIVE_OUTPUT}|{contract.BAD_PARAMETERS})\b"
-    r"|\b(input|output)\b.{0,20}\bsensitive\b",
-    re.IGNORECASE | re.ASCII,
+    r"|\b(input|output)\b.{0,20}\bsensitive\b"
 )
 _SENSITIVE = {"input": contract.SENSITIVE_INPUT, "output": contract.SENSITIVE_OUTPUT}
 
@@ -213,7 +212,7 @@ def _read_failure_code(answer: Answer, reason: str) -> int | str | None:
 
 
 def _code_in(reason: str) -> int | None:
-    found = _MINIMAX_CODE.search(reason)
+    found = re.search(_MINIMAX_CODE, reason, re.IGNORECASE | re.ASCII)
     if found is None:
         return None
     return int(found[1]) if found[1] else _SENSITIVE[found[2].lower()]

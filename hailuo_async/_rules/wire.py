@@ -23,6 +23,7 @@ import attrs
 from hailuo_async import contract
 from hailuo_async._images.frame import Frame
 from hailuo_async._rules.hints import Hints, read_hints
+from hailuo_async.errors import JobError
 from hailuo_async.jobs import Job
 
 #: Task ids stand in paths and logs; what is longer than this is not one.
@@ -247,10 +248,8 @@ def read_words(envelope: object) -> str | None:
     if not isinstance(envelope, dict):
         return None
     error = envelope.get("error")
-    for words in (envelope.get("message"), error.get("message") if isinstance(error, dict) else error):
-        if isinstance(words, str):
-            return single_line(words)
-    return None
+    words = envelope.get("message", error.get("message") if isinstance(error, dict) else error)
+    return single_line(words) if isinstance(words, str) else None
 
 
 def _read_request_id(headers: Mapping[str, str], data: object, key: str) -> str | None:
@@ -258,7 +257,7 @@ def _read_request_id(headers: Mapping[str, str], data: object, key: str) -> str 
     result = data.get("result") if isinstance(data, dict) else None
     metadata = result.get("metadata") if isinstance(result, dict) else None
     told = metadata.get("request_id") if isinstance(metadata, dict) else None
-    header = next((value for name, value in headers.items() if name.lower() == "x-request-id"), None)
+    header = headers.get("X-Request-ID") or headers.get("x-request-id")
     found = told if isinstance(told, str) else header and _hidden(header, key)
     return (single_line(found)[:MAX_TASK_ID_CHARACTERS] or None) if found else None
 
@@ -276,7 +275,7 @@ def _read_json(body: bytes, key: str) -> tuple[object, str | None]:
     """What is in ``body``, and what is wrong with it as an answer."""
     try:
         text = body.decode(json.detect_encoding(body), "replace")
-        found = json.loads(text, parse_int=_read_int)
+        found = _loads(text)
         key = key if len(key) >= _SHORTEST_KEY else ""
         # A real answer is told by one look at its text: it is flat, has no escapes, and does not hold the key.
         if "\\" in text or (key and key in text) or text.count("{") + text.count("[") > MAX_DEPTH:
@@ -286,8 +285,13 @@ def _read_json(body: bytes, key: str) -> tuple[object, str | None]:
     return found, None if isinstance(found, dict) else "not an object @ $"
 
 
-def _read_int(digits: str) -> int | float:
-    return int(digits) if len(digits) < _MAX_DIGITS else float("inf")
+def _loads(text: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        raise
+    except ValueError:  # a number has thousands of digits: that spoils no more than itself
+        return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else float("inf"))
 
 
 def _cleaned(value: object, key: str, depth: int) -> object:
@@ -336,6 +340,8 @@ def read_submit(answer: Answer) -> Answer:
 
 def _find_task_id(envelope: Mapping[str, Any]) -> str | None:
     """A task that an answer names: in its ``data``, or anywhere near its top."""
+    if isinstance(data := envelope.get("data"), dict) and (task_id := read_task_id(data)) is not None:
+        return task_id
     layer, left = [envelope], _ID_VALUES
     for _ in range(_ID_DEPTH):
         for found in layer[:left]:
@@ -366,6 +372,12 @@ def is_task_id(value: object) -> TypeGuard[str]:
         and value.isprintable()
         and " " not in value
     )
+
+
+def check_task_id(value: object) -> None:
+    """Raises ``JobError`` for what cannot be a task's id."""
+    if not is_task_id(value):
+        raise JobError(field="task_id", value=value, rule="must be a short printable str without spaces")
 
 
 def read_query_path(data: Mapping[str, Any], origin: str) -> str | None:

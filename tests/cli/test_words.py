@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -39,7 +40,8 @@ TALLY = Tally(waiting=3, running=2, saving=1, saved=8, there=2, failed=1, unknow
 
 def stats(**given: int) -> Stats:
     names = ("queued", "running", "limit", "succeeded", "failed", "refused", "unknown", "abandoned", "refusals")
-    return Stats(**{**dict.fromkeys(names, 0), **given}, requests_left=None)
+    counts: dict[str, Any] = {**dict.fromkeys(names, 0), **given}
+    return Stats(**counts, requests_left=None)
 
 
 def test_a_tally_counts_every_job_once_and_leaves_out_what_there_is_none_of() -> None:

@@ -30,6 +30,7 @@ from hailuo_async import (
     TaskFailedError,
     WaitTimeoutError,
 )
+from hailuo_async._engine.quota import Money
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal.records import Intent
@@ -419,7 +420,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) ->
 async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:
     line = Line()
     settings, state = make_settings("http://localhost", journal=path), EngineState(phase=Phase.OPENING)
-    starting = asyncio.ensure_future(start_engine(settings, state, line, None, Random(1), Hooks()))
+    starting = asyncio.ensure_future(start_engine(settings, state, line, None, Random(1), Hooks(), Money()))
     await until(lambda: starting.done() or "hailuo-async engine" in map(asyncio.Task.get_name, asyncio.all_tasks()))
     starting.cancel()
     await asyncio.wait([starting])

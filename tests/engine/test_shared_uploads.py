@@ -26,11 +26,11 @@ from hailuo_async import (
     ServiceUnavailableError,
     Success,
 )
-from hailuo_async._engine.shared_uploads import MAX_REMEMBERED, MAX_UPLOAD_BYTES, MOST_FAILURES, SharedUploads
+from hailuo_async._engine.shared_uploads import MAX_REMEMBERED, MOST_FAILURES, SharedUploads
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.wire import Answer, Request
-from hailuo_async.contract import UPLOADS_PATH
+from hailuo_async.contract import MAX_UPLOAD_BYTES, UPLOADS_PATH
 from hailuo_async.emulator import Kind
 
 from ..support.crash_journal import records_in

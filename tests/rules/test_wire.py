@@ -442,7 +442,7 @@ def test_a_number_of_thousands_of_digits_spoils_nothing_else() -> None:
     ("headers", "body", "request_id"),
     [
         ({}, {}, None),
-        ({"X-REQUEST-ID": "req-1"}, {}, "req-1"),
+        ({"X-Request-ID": "req-1"}, {}, "req-1"),
         ({"x-request-id": "req-1"}, {"data": {"result": {"metadata": {"request_id": "req-2"}}}}, "req-2"),
         ({"x-request-id": "req-1"}, {"data": {"result": {"metadata": {"request_id": 5}}}}, "req-1"),
         ({"x-request-id": " "}, {}, None),

@@ -8,6 +8,7 @@ import logging
 import pickle
 import tracemalloc
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import anyio
@@ -29,11 +30,25 @@ from hailuo_async import (
     Success,
     TaskExpiredError,
     Video,
+    estimate,
 )
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import FaultRates, Faults, Kind
 
-from ..support.service import CONCURRENT, KEY, Line, emulated, envelope, job, jobs, picture, refusal, told, until
+from ..support.service import (
+    CONCURRENT,
+    KEY,
+    TOO_MANY,
+    Line,
+    emulated,
+    envelope,
+    job,
+    jobs,
+    picture,
+    refusal,
+    told,
+    until,
+)
 
 
 def answering(*contents: tuple[int, object]) -> Line:
@@ -55,16 +70,66 @@ def names_in(directory: Path) -> list[str]:
 
 async def test_an_account_is_its_key_and_its_balance() -> None:
     async with emulated(balance=12.5) as (emulator, session):
-        assert await session.account() == Account(is_valid=True, balance=12.5)
+        assert await session.account() == Account(is_valid=True, balance=Decimal("12.5"))
         emulator.service.api_key = "another"
         assert await session.account() == Account(is_valid=False, balance=None)
 
 
-@pytest.mark.parametrize("balance", [None, "12", True, []])
+@pytest.mark.parametrize("balance", [None, "lots", True, []])
 async def test_a_balance_that_is_no_number_is_none(balance: object) -> None:
     line = answering((200, envelope({"is_valid": True})), (200, envelope({"balance": balance})))
     async with line.session() as session:
         assert await session.account() == Account(is_valid=True, balance=None)
+
+
+@pytest.mark.parametrize(("told", "balance"), [(12.34, "12.34"), ("12.5000", "12.5"), (0, "0"), (-3.5, "-3.5")])
+async def test_a_balance_is_dollars_to_the_cent_and_may_be_owed(told: object, balance: str) -> None:
+    line = answering((200, envelope({"is_valid": True})), (200, envelope({"balance": told})))
+    async with line.session() as session:
+        assert await session.account() == Account(is_valid=True, balance=Decimal(balance))
+
+
+async def test_a_key_that_a_200_calls_invalid_is_not_valid() -> None:
+    line = answering((200, envelope({"is_valid": False})))
+    async with line.session() as session:
+        assert await session.account() == Account(is_valid=False, balance=None)
+
+
+# --- Models and prices ------------------------------------------------------------------------------------------------
+
+
+async def test_what_the_service_offers_makes_the_estimates_of_that_session_narrower() -> None:
+    async with emulated() as (_, session):
+        before = session.estimate(job())
+        models = {model.slug: model for model in await session.models()}
+        offered = models["minimax/hailuo-2.3-i2v"]
+        assert (before.low, before.high) == (Decimal("0.3240"), Decimal("0.7200"))
+        assert (offered.price_low, offered.price_high, offered.unit) == (Decimal("0.0540"), Decimal("0.1200"), "$/sec")
+        assert session.estimate(job()).high == Decimal("0.7200")
+    row = {"slug": "minimax/hailuo-2.3-i2v", "price": {"min": 0.06, "max": 0.1}, "unit": "$/sec"}
+    line = answering((200, {"models": [row]}))
+    async with line.session() as session:
+        await session.models()
+        narrower = session.estimate(job())
+    assert (narrower.low, narrower.high) == (Decimal("0.36"), Decimal("0.6"))
+    assert estimate(job()) == before
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "kind"),
+    [
+        (500, {}, "ProtocolError"),
+        (200, {"data": {}}, "ProtocolError"),
+        (401, refusal(401, "Authentication failed"), "AuthenticationError"),
+        (429, TOO_MANY, "RateLimitedError"),
+    ],
+)
+async def test_models_that_cannot_be_read_are_an_error(status: int, content: object, kind: str) -> None:
+    line = answering((status, content))
+    async with line.session() as session:
+        with pytest.raises(ServiceError) as caught:
+            await session.models()
+        assert type(caught.value).__name__ == kind
 
 
 @pytest.mark.parametrize(

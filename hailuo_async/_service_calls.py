@@ -1,0 +1,45 @@
+"""What a session asks the service beside its jobs: account, models and prices, uploads. None of it is charged for."""
+
+from __future__ import annotations
+
+import abc
+
+from hailuo_async._engine.engine import Engine
+from hailuo_async._engine.quota import Money
+from hailuo_async._images.source import ImageSource
+from hailuo_async.jobs import Job
+from hailuo_async.outcomes import Account
+from hailuo_async.prices import Estimate, ModelInfo
+
+
+class ServiceCalls(abc.ABC):
+    """The part of ``AsyncSession`` that has no jobs in it."""
+
+    _money: Money
+
+    @abc.abstractmethod
+    def _here(self) -> Engine:
+        """The engine, if it is used where and while it may be. Raises ``SessionClosedError`` otherwise."""
+
+    async def account(self) -> Account:
+        """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
+        return await self._here().calls.account()
+
+    async def models(self) -> tuple[ModelInfo, ...]:
+        """What the service offers now, with its prices: from then on this session's estimates are narrower.
+
+        One request, not charged for. Raises ``ServiceError``.
+        """
+        return await self._here().calls.models()
+
+    def estimate(self, job: Job) -> Estimate:
+        """What a job will cost, as ``hailuo_async.estimate`` says, and by what ``models`` has told this session."""
+        return self._money.prices.estimate(job)
+
+    async def upload(self, image: ImageSource) -> str:
+        """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.
+
+        The image is checked as for a job, and may have at most 16 MiB. Raises ``ImageError``, and a ``ServiceError`` if
+        it was refused or cannot be known to have arrived; uploading again is safe.
+        """
+        return await self._here().calls.check_and_upload(image)

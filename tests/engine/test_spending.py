@@ -1,0 +1,239 @@
+"""Money: no job is sent that may pass the limit, and what was spent is the service's own sum, to the cent."""
+
+from __future__ import annotations
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hailuo_async import (
+    AsyncSession,
+    FirstLastFrameToVideo,
+    ImageToVideo,
+    Job,
+    Outcome,
+    SpendingLimitError,
+    SubmissionUnknownError,
+    Success,
+    TaskFailedError,
+)
+from hailuo_async._rules.wire import Answer, Request, unknown
+from hailuo_async.emulator import Fault, Kind, Service
+from hailuo_async.testing import run_virtual
+from hailuo_async.testing.in_memory import InMemory
+
+from ..support.service import KEY, Line, asked_about, failed, finished, refusal, told, until
+from .test_stream import read_into, stay_running
+
+PRICE, ZERO = Decimal("0.3240"), Decimal(0)
+UNKNOWN_MODEL = "/api/v1/minimax/some-other-model"
+
+
+def paid_job(number: int = 0, **options: Any) -> FirstLastFrameToVideo:
+    """A job whose price is known to the cent."""
+    return FirstLastFrameToVideo("https://pictures.example/cat.jpg", prompt=f"job {number}", **options)
+
+
+def paid_jobs(count: int) -> list[Job]:
+    return [paid_job(number, key=f"k{number}") for number in range(count)]
+
+
+def bill(content: dict[str, Any], amount: object) -> dict[str, Any]:
+    """The same answer with what the task cost."""
+    return {**content, "data": {**content["data"], "billing": {"amount": amount}}}
+
+
+def billing(amount: object) -> Line:
+    """A service that bills each task so."""
+
+    async def answer(request: Request) -> Answer:
+        return told(200, bill(finished(asked_about(request)), amount))
+
+    return Line(on_query=answer)
+
+
+def money(session: AsyncSession) -> tuple[Decimal, Decimal]:
+    return session.stats().spent, session.stats().committed
+
+
+async def test_what_waits_and_runs_is_committed_and_what_has_ended_is_spent_as_it_was_billed() -> None:
+    line = billing("0.3000")
+    line.on_query = stay_running
+    async with line.session(max_running=1) as session:
+        first = await session.submit(paid_job(1))
+        second = await session.submit(paid_job(2))
+        await first.accepted()
+        assert money(session) == (ZERO, 2 * PRICE)
+        line.on_query = billing("0.3000").on_query
+        assert (await first).cost == Decimal("0.3000")
+        await second
+        assert money(session) == (Decimal("0.6000"), ZERO)
+
+
+@pytest.mark.parametrize("amount", [None, "lots", "NaN", "-1", "9" * 1000, [], {"usd": 1}])
+async def test_without_a_bill_that_can_be_believed_a_video_counts_at_its_highest_price(amount: object) -> None:
+    async with billing(amount).session() as session:
+        video = await session.generate(paid_job())
+        assert (video.cost, money(session)) == (None, (PRICE, ZERO))
+
+
+@pytest.mark.parametrize(("amount", "spent"), [(None, PRICE), ("0", Decimal(0)), ("0.1", Decimal("0.1"))])
+async def test_a_failed_task_counts_as_spent_until_the_service_says_otherwise(
+    amount: str | None, spent: Decimal
+) -> None:
+    async def answer(request: Request) -> Answer:
+        return told(200, bill(failed(asked_about(request)), amount))
+
+    async with Line(on_query=answer).session() as session:
+        with pytest.raises(TaskFailedError) as caught:
+            await session.generate(paid_job())
+        assert caught.value.cost == (None if amount is None else Decimal(amount))
+        assert money(session) == (spent, ZERO)
+
+
+async def test_a_doubt_stays_committed_and_a_refusal_costs_nothing() -> None:
+    async def lose(request: Request) -> Answer:
+        return unknown("cut") if len(line.posts) == 1 else told(422, refusal(422, "no"))
+
+    line = Line(on_post=lose)
+    async with line.session() as session:
+        for _ in range(2):
+            await asyncio.gather(session.generate(paid_job()), return_exceptions=True)
+        assert money(session) == (ZERO, PRICE)
+
+
+async def test_a_job_that_may_pass_the_limit_is_not_sent_and_the_error_names_the_sums() -> None:
+    line = Line(on_query=stay_running)
+    async with line.session(max_cost=1) as session:
+        for number in range(3):
+            await (await session.submit(paid_job(number))).accepted()
+        with pytest.raises(SpendingLimitError) as caught:
+            await session.submit(paid_job())
+        error = caught.value
+        assert (error.max_cost, error.spent, error.committed, error.cost) == (Decimal(1), ZERO, 3 * PRICE, PRICE)
+        assert len(line.posts) == 3
+
+
+async def test_a_limit_is_for_what_was_billed_not_for_what_might_have_been() -> None:
+    line = billing("0.1000")
+    async with line.session(max_cost="0.55", max_running=1) as session:
+        for number in range(3):
+            await session.generate(paid_job(number))
+        with pytest.raises(SpendingLimitError):
+            await session.generate(paid_job())
+    assert len(line.posts) == 3
+
+
+async def test_a_job_without_a_price_needs_a_limit_of_jobs() -> None:
+    job = ImageToVideo("https://pictures.example/cat.jpg", model=UNKNOWN_MODEL)
+    line = billing("0.5")
+    async with line.session(max_cost=1) as session:
+        with pytest.raises(SpendingLimitError, match="no price of this job is known"):
+            await session.submit(job)
+        assert line.posts == []
+    async with line.session(max_cost=1, max_jobs=1) as session:
+        await session.generate(job)
+        assert money(session) == (Decimal("0.5"), ZERO)
+        with pytest.raises(SpendingLimitError, match="1 jobs may be paid for"):
+            await session.submit(job)
+
+
+async def test_a_streams_limit_ends_the_stream_after_what_runs_was_told() -> None:
+    line = billing("0.3240")
+    async with line.session(max_running=2) as session:
+        outcomes: list[Outcome] = []
+        with pytest.raises(SpendingLimitError) as caught:
+            await read_into(outcomes, session.stream(paid_jobs(30), max_cost=Decimal("1.62")))
+        assert caught.value.max_cost == Decimal("1.62")
+        assert [type(outcome) for outcome in outcomes] == [Success] * 5
+        assert money(session) == (5 * PRICE, ZERO)
+        await session.generate(paid_job())
+    assert len(line.posts) == 6
+
+
+async def test_a_batch_that_is_run_again_counts_what_it_spent_before(tmp_path: Path) -> None:
+    line, path = billing("0.3240"), tmp_path / "batch.db"
+    for _ in range(3):
+        async with line.session(journal=path, max_cost="1.62") as session:
+            outcomes: list[Outcome] = []
+            with pytest.raises(SpendingLimitError):
+                await read_into(outcomes, session.stream(paid_jobs(30)))
+            assert len(outcomes) == 5
+            assert money(session) == (5 * PRICE, ZERO)
+        async with line.session(journal=path) as session:
+            outcomes = []
+            with pytest.raises(SpendingLimitError):
+                await read_into(outcomes, session.stream(paid_jobs(30), max_cost="1.62"))
+            assert len(outcomes) == 5
+    assert len(line.posts) == 5
+
+
+async def test_what_runs_or_is_in_doubt_when_a_session_ends_is_committed_in_the_next_and_settled_there(
+    tmp_path: Path,
+) -> None:
+    line, path = billing("0.3000"), tmp_path / "batch.db"
+    line.on_query = stay_running
+    async with line.session(journal=path) as session:
+        await (await session.submit(paid_job(1, key="runs"))).accepted()
+        line.on_post = lose_it
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(paid_job(2, key="doubt"))
+        assert money(session) == (ZERO, 2 * PRICE)
+    line.on_post, line.on_query = None, billing("0.3000").on_query
+    async with line.session(journal=path, max_cost="0.9") as session:
+        assert money(session) == (ZERO, 2 * PRICE)
+        with pytest.raises(SpendingLimitError):
+            await session.submit(paid_job(3, key="new"))
+        await session.generate(paid_job(1, key="runs"))
+        assert money(session) == (Decimal("0.3000"), PRICE)
+        await session.resolve("doubt", task_id="task-9")
+        await session.generate(paid_job(2, key="doubt"))
+        assert money(session) == (Decimal("0.6000"), ZERO)
+    assert len(line.posts) == 2
+
+
+async def lose_it(request: Request) -> Answer:
+    return unknown("cut")
+
+
+async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:
+    line = Line(on_post=lose_it)
+    async with line.session(on_unknown="resubmit", max_cost="0.7") as session:
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(paid_job())
+        assert (len(line.posts), money(session)) == (2, (ZERO, 2 * PRICE))
+
+
+async def test_a_task_that_was_attached_counts_what_it_cost() -> None:
+    async with billing("0.25").session() as session:
+        await (await session.attach("task-5"))
+        assert money(session) == (Decimal("0.25"), ZERO)
+
+
+async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known() -> None:
+    line = Line(on_query=stay_running)
+    async with line.session() as session:
+        generation = await session.submit(paid_job(), timeout=0.05)
+        await until(lambda: generation.status.is_final)
+        assert money(session) == (ZERO, PRICE)
+
+
+def test_after_300_jobs_with_failures_the_sum_is_the_services_to_the_cent() -> None:
+    service = Service(generation_s=30, max_running=20, requests_per_minute=600, fail_rate=0.1, seed=4)
+
+    async def main() -> tuple[Decimal, Decimal, Decimal]:
+        session = AsyncSession(
+            api_key=KEY, base_url="http://localhost", transport=InMemory(service, api_key=service.api_key)
+        )
+        service.next_fault(Kind.SUBMIT, Fault.REFUSE)
+        async with session:
+            async for _ in session.stream(paid_jobs(300)):
+                pass
+            return session.stats().spent, session.stats().committed, service.ledger.spent
+
+    spent, committed, billed = run_virtual(main)
+    assert (spent, committed) == (billed, ZERO)
+    assert billed > 80

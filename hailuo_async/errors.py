@@ -270,6 +270,8 @@ class JournalError(HailuoError):
 
     path: str
     reason: str
+    is_outage: bool = False
+    """Whether it may pass by itself: the file is locked, its disk is full, or its server is away."""
 
     def _words(self) -> str:
         return f"journal {self.path}: {self.reason}"

@@ -1,8 +1,8 @@
 """What the journal is told of a job. Without a journal there is nothing to tell, and everything here returns at once.
 
 Before a POST, a journal that fails stops the job: nothing is sent that is not on record. After it, the journal stops
-nothing: the task may be paid for, so it is waited for all the same. What could not be written is logged, with the task
-id, and *owed*: it is written before anything else about that job, with each renewal of the leases, and at the close.
+nothing: the task may be paid for, so it is waited for all the same. What could not be written yet is logged, with the
+task id; the journal owes it, and writes it first when it can be written again.
 No word is torn by a cancellation: what was begun is written.
 """
 
@@ -44,8 +44,6 @@ class JournalRecorder:
     """When the leases of our jobs were last renewed, in loop time."""
     _lapses: int = attrs.field(default=0, init=False)
     """How often they were not renewed in time: another session may have taken our jobs over then."""
-    _pending_writes: dict[str, _Note] = attrs.field(factory=dict, init=False)
-    """The last word on each job that could not be written. It holds whatever was to be said before it."""
 
     @property
     def need_fingerprints(self) -> bool:
@@ -107,7 +105,6 @@ class JournalRecorder:
         """
         if self._journal is None or tracked.identity is None:
             return True
-        await self._flush(self._journal, tracked.identity)
         return await self._journal.sending(tracked.identity, at)
 
     def leave_to_send(self) -> Callable[[], bool] | None:
@@ -154,7 +151,7 @@ class JournalRecorder:
 
     def release_nowait(self, tracked: TrackedJob) -> None:
         """Nobody here works on it any longer, and another session may."""
-        if self._journal is not None and tracked.identity is not None and tracked.identity not in self._pending_writes:
+        if self._journal is not None and tracked.identity is not None:
             self._journal.release_nowait(tracked.identity)
 
     async def _note(self, tracked: TrackedJob, write: _Note) -> None:
@@ -163,17 +160,16 @@ class JournalRecorder:
         try:
             with anyio.CancelScope(shield=True):
                 await write(self._journal, tracked.identity)
-            self._pending_writes.pop(tracked.identity, None)
         except JournalError as error:
-            self._pending_writes[tracked.identity] = write
+            then = "it is written when that has passed" if error.is_outage else "note it down"
             logger.error(
-                "%s; job %s, task %s, goes on without it: check its disk", error, tracked.name, tracked.task_id
+                "%s; job %s goes on, its task %s is not on record: %s", error, tracked.name, tracked.task_id, then
             )
 
     # --- Beside all jobs ---
 
     async def keep_up(self) -> None:
-        """Keeps our jobs ours, and makes up for what is owed, until it is cancelled."""
+        """Keeps our jobs ours, until it is cancelled."""
         while self._journal is not None:
             await anyio.sleep(LEASE_S / 3)
             began_at = loop_time()
@@ -181,34 +177,20 @@ class JournalRecorder:
             try:
                 await self._journal.renew()
                 self._renewed_at = began_at
-                await self._flush_all(self._journal)
             except JournalError as error:
-                logger.warning("%s; another session may take its jobs over: check its disk", error)
+                logger.warning("%s; another session may take its jobs over", error)
 
     async def aclose(self) -> None:
-        """Makes up for what is owed, as far as that can be done, and closes the journal."""
+        """Writes what is owed, as far as that can be done, and closes the journal."""
         if self._journal is None:
             return
-        try:
-            await self._flush_all(self._journal)
-        except JournalError as error:
-            words = "%s; what became of %d jobs is not in it: the service's dashboard has them"
-            logger.error(words, error, len(self._pending_writes))
         try:
             await self._journal.aclose()
         except JournalError as error:
             logger.warning("%s; its jobs are free for others in %g s: go on with them then", error, LEASE_S)
-
-    async def _flush_all(self, journal: JournalWriter) -> None:
-        for identity in list(self._pending_writes):
-            await self._flush(journal, identity)
-
-    async def _flush(self, journal: JournalWriter, identity: str) -> None:
-        write = self._pending_writes.get(identity)
-        if write is not None:
-            await write(journal, identity)
-            if self._pending_writes.get(identity) is write:  # meanwhile there may have been a later word
-                del self._pending_writes[identity]
+        if self._journal.lost:
+            words = "what became of %d jobs is not in the journal: the service's dashboard has them"
+            logger.error(words, self._journal.lost)
 
 
 def is_left_unsent(record: Record) -> bool:

@@ -152,8 +152,7 @@ class Submitter:
             with self._engine_state.workers.cuttable:
                 is_ours = await self._recorder.sending(tracked, posted_at)
         except JournalError as error:
-            if not tracked.status.is_final:
-                await self._give_up(tracked, error)
+            await self._claim_failed(tracked, error)
             return False
         if tracked.status.is_final:
             await self._recorder.withdrawn(tracked)
@@ -164,6 +163,17 @@ class Submitter:
             await self._recorder.unsent(tracked)
             tracked.fail(Event.ABANDON, self._engine_state.error())
         return is_ours and self._engine_state.is_open
+
+    async def _claim_failed(self, tracked: TrackedJob, error: JournalError) -> None:
+        """An outage of the journal delays the job, and ends nothing: it goes back to its place, while it is wanted."""
+        if tracked.status.is_final:
+            return
+        if not error.is_outage:
+            await self._give_up(tracked, error)
+        elif self._engine_state.is_open:
+            self.put_nowait(tracked)
+        else:
+            tracked.fail(Event.ABANDON, self._engine_state.error())
 
     # --- The POST, and what follows from its answer ---
 

@@ -60,6 +60,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE job ADD COLUMN cost {integer}",
         "ALTER TABLE job ADD COLUMN cost_before {integer}",
     ),
+    (
+        # See ``sqlite``: whether the file says of itself that a part of it is in its log alone.
+        "ALTER TABLE journal ADD COLUMN log_due {integer} NOT NULL DEFAULT 0",
+        "ALTER TABLE journal ADD COLUMN log_seen {integer} NOT NULL DEFAULT 0",
+    ),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.
@@ -114,8 +119,12 @@ class Database(abc.ABC):
         """A file descriptor that is readable when there are news; ``None`` if there is none, and one has to ask."""
 
     @abc.abstractmethod
-    def drop_wiped(self) -> bool:
-        """Whether what was wiped has left the engine's log, too. If not now, it is to be tried again later."""
+    def check_place(self) -> None:
+        """Raises ``JournalError`` if what is written from now on would not be found again by the next session."""
+
+    @abc.abstractmethod
+    def fold_soon(self) -> None:
+        """What this transaction wipes leaves the engine's log, too: when it has committed, or if not now, later."""
 
     @abc.abstractmethod
     def close(self) -> None:

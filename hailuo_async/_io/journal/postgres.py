@@ -211,9 +211,11 @@ class PostgresDatabase(Database):
     def fileno(self) -> int | None:
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
 
-    def drop_wiped(self) -> bool:
+    def check_place(self) -> None:
+        """A server stays what it is, or is away."""
+
+    def fold_soon(self) -> None:
         """There is nothing that could be done about the server's log."""
-        return True
 
     def close(self) -> None:
         self._is_closed = True

@@ -211,7 +211,21 @@ def error_from(text: str, path: str) -> HailuoError:
 
 
 def record_from(row: Mapping[str, Any], path: str) -> Record:
-    """One row, joined with where its result lies, as a value. ``path`` is the journal's, for the words of errors."""
+    """One row, joined with where its result lies, as a value. ``path`` is the journal's, for the words of errors.
+
+    Raises ``JournalError`` for a row that no version of this library has written: the journal is damaged.
+    """
+    try:
+        return _record_from(row, path)
+    except Exception as cause:  # of json, cattrs, or an enum, for whatever bytes a disk made of it
+        reason = (
+            f"job {shown(row['identity'])} is damaged in it: restore it from a copy, or keep it to look at ({cause})"
+        )
+        raise JournalError(path=path, reason=reason) from cause
+
+
+def _record_from(row: Mapping[str, Any], path: str) -> Record:
+
     columns = {name: row[name] for name in COLUMNS}
     columns["state"] = JournalState(row["state"])
     columns |= {name: from_nanos(row[name]) for name in _MONEY}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import attrs
@@ -50,15 +50,10 @@ class JobRows:
     _lease_s: float
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
-    _wiped: bool = attrs.field(default=False, init=False)
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Everything inside is durable when it ends, or none of it happened. Then wiped URLs leave the log, too."""
-        with self.database.transaction():
-            yield
-        if self._wiped:
-            self._wiped = not self.database.drop_wiped()
+    def transaction(self) -> AbstractContextManager[None]:
+        """Everything inside is durable when it ends, or none of it happened."""
+        return self.database.transaction()
 
     def find(self, identity: str) -> Record | None:
         """The job of that name."""
@@ -99,10 +94,15 @@ class JobRows:
         return None if row is None else Claim(self._record(row), ours=True)
 
     def _change(
-        self, identity: str, emitter: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
+        self,
+        identity: str,
+        emitter: Mapping[str, object],
+        condition: str = "TRUE",
+        was: Record | None = None,
+        **more: object,
     ) -> Changed:
         """Sets columns of one job if ``condition`` holds for it, in one statement: whether it did."""
-        return Changed(self._update(identity, emitter, condition, was))
+        return Changed(self._update(identity, emitter, condition, was, "", **more))
 
     def _update(
         self,
@@ -111,13 +111,14 @@ class JobRows:
         condition: str,
         was: Record | None = None,
         returning: str = "",
+        **more: object,
     ) -> Rows:
-        """``:us`` is this session, ``:was_…`` is how the row was read; the other names are those of ``emitter``."""
+        """``:us`` is this session, ``:was_…`` is how the row was read; other names are in ``emitter`` and ``more``."""
         changes = ", ".join(f"{name} = {_value(name, emitter[name])}" for name in emitter)
         sql = f"UPDATE job SET {changes} WHERE identity = :identity AND {condition} {returning}"
         ours = {"identity": identity, "us": self.holder, "lease_s": self._lease_s}
         read = {} if was is None else as_read(was)
-        return self.database.execute(sql, {**_parameters(emitter), **ours, **read})
+        return self.database.execute(sql, {**_parameters(emitter), **ours, **read, **more})
 
     def _end(
         self, identity: str, emitter: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
@@ -130,7 +131,7 @@ class JobRows:
         wiping = f"{self.database.WIPE} WHERE seq IN (SELECT place FROM job WHERE {which})"
         if self.database.execute(wiping, given).rowcount:
             self.database.execute(f"UPDATE job SET place = NULL, useful_until = NULL WHERE {which}", given)
-            self._wiped = True
+            self.database.fold_soon()
 
 
 def _value(name: str, value: object) -> str:

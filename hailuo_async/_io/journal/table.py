@@ -69,6 +69,8 @@ _PAID_BEFORE = Sql(
     "COALESCE(cost_before, 0) + CASE WHEN state IN ('failed', 'unknown') THEN COALESCE(cost, price, 0) ELSE 0 END"
 )
 _NO_END: dict[str, object] = {"ended_at": None, "error": None}
+#: Whether the last that happened to a job is one attempt to send it, which only the session that made it can know.
+_THIS_ATTEMPT = "(state = 'sending' AND holder = :us OR state = 'unknown' AND task_id IS NULL) AND sent_at = :attempt"
 _UNSENT: dict[str, object] = {"task_id": None, "sent_at": None, "accepted_at": None, **_NO_END}
 #: What a row tells of its task rather than of the job that led to it.
 _OF_THE_TASK = (
@@ -90,7 +92,7 @@ class JobTable(JobRows):
             columns = ", ".join(f"{name} = NULL" for name in FREE)
             self.database.execute(f"UPDATE job SET {columns} WHERE holder = :us", {"us": self.holder})
             self.wipe_expired()
-            self._wiped = True
+            self.database.fold_soon()
 
     # What a session does with a job, in the order of a job's life.
 
@@ -118,18 +120,33 @@ class JobTable(JobRows):
                 raise JobError(field="key", value=intent.identity, rule=rule)
             return self._claim(record)
 
+        self.database.check_place()
         while True:
             claim = self._insert(identity=intent.identity, **asked) or self._decide(intent.identity, decide)
             if claim is not None:
                 return claim
 
     def sending(self, identity: str, sent_at: float) -> Changed:
-        """Whether this session, and no other, may send the job now."""
-        return self._change(identity, {"state": "sending", "sent_at": sent_at}, "state = 'intended' AND holder = :us")
+        """Whether this session, and no other, may send the job now.
 
-    def unsent(self, identity: str) -> None:
-        """The POST certainly was not accepted, and is to be made again."""
-        self._change(identity, {"state": "intended", "sent_at": None}, "state = 'sending' AND holder = :us")
+        Made again because nobody knows whether it was committed, it finds its own ``sent_at``: nothing was sent since,
+        even if another session took it for left behind meanwhile.
+        """
+        self.database.check_place()
+        emitter = {"state": "sending", "sent_at": sent_at, **_NO_END, **self._held()}
+        condition = f"(state = 'intended' AND holder = :us OR {_THIS_ATTEMPT})"
+        return self._change(identity, emitter, condition, attempt=sent_at)
+
+    def unsent(self, identity: str, sent_at: float | None = None) -> None:
+        """The POST certainly was not accepted, and is to be made again.
+
+        With ``sent_at``, of that one attempt: also if another session took it for left behind meanwhile.
+        """
+        if sent_at is None:
+            self._change(identity, {"state": "intended", "sent_at": None}, "state = 'sending' AND holder = :us")
+        else:
+            given = {"state": "intended", "sent_at": None, **_NO_END, **self._held()}
+            self._change(identity, given, _THIS_ATTEMPT, attempt=sent_at)
 
     def release(self, identity: str) -> None:
         """This session works on the job no longer."""

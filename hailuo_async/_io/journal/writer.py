@@ -2,13 +2,16 @@
 
 ``JournalWriter`` is a session's own. Its database is reached on one thread, and writes are grouped: whatever is
 asked in one turn of the loop, or while a transaction is being committed, goes into the next one, whole, in one hop to
-that thread. So a lone write costs one ``fsync``, and hundreds at once cost few. Four invariants:
+that thread. So a lone write costs one ``fsync``, and hundreds at once cost few. What holds:
 
-- A method returns only when what it wrote is durable. If a commit fails, every write in it raises ``JournalError``, and
-  the next commit is tried anew.
+- A method returns only when what it wrote is durable. A write that the database refuses raises ``JournalError`` alone:
+  the others of its commit are made anew, each by itself.
 - A write once asked for is made, in the order of asking. Cancelling its caller cancels only the wait: no commit belongs
-  to a caller, so none is torn, and nobody waits for one that was cancelled.
-- All state here is the loop's; the connection is the thread's. They share nothing but a batch.
+  to a caller, so none is torn, and no commit waits for a caller.
+- An outage is waited out: the file is locked, its disk is full, or its server is away. The same commit is tried again
+  until it is made, and what is asked for meanwhile goes behind it. A caller that has waited too long gets a
+  ``JournalError``. What its write was to grant is then taken back as if the caller had been cancelled, and a fact is
+  written all the same: it is owed.
 - Leases are by the wall clock. That may jump, which can only cause a takeover: what keeps money safe is the
   compare-and-set before a POST and that an acceptance is always recorded (see ``table``).
 """
@@ -18,15 +21,15 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import anyio.to_thread
 import attrs
 
+from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commits, Work
 from hailuo_async._io.journal.records import Claim, Intent, Record, Spending
-from hailuo_async._io.journal.rows import Changed
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.outcomes import Video
@@ -36,24 +39,6 @@ from hailuo_async.settings import Dsn, journal_place
 LEASE_S = 30.0
 #: For how long a write waits for another process to finish its own.
 BUSY_TIMEOUT_S = 5.0
-
-_Work: TypeAlias = Callable[[JobTable], Any]
-
-
-@attrs.frozen
-class _Asked:
-    """One write, who waits for it, and what takes it back if nobody does any longer."""
-
-    work: _Work
-    undo: _Work | None
-    answer: asyncio.Future[Any]
-
-
-@attrs.frozen
-class _Raised:
-    """A write that failed by itself, without harm to the others of its batch."""
-
-    error: Exception
 
 
 @attrs.define(eq=False)
@@ -66,10 +51,8 @@ class JournalWriter:
 
     _table: JobTable
     _thread: ThreadPoolExecutor
-    _pending: list[_Asked] = attrs.field(factory=list)
-    _committing: asyncio.Future[list[Any]] | None = None
-    _is_closing: bool = False
-    _is_closed: bool = False
+    _commits: Commits
+    _is_closing: bool = attrs.field(default=False, init=False)
 
     @classmethod
     async def open(
@@ -81,12 +64,14 @@ class JournalWriter:
         holder: str | None = None,
         lease_s: float = LEASE_S,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
     ) -> JournalWriter:
         """The journal at ``place``, a file or a PostgreSQL DSN, made if there is none.
 
         ``now`` tells Unix seconds and is called on another thread. ``holder`` names this session among those that share
-        the file, and is made up if it is ``None``. Raises ``JournalError``, which says what to do, when the file cannot
-        serve: then nothing may be sent. Cancelled, it leaves no thread and no open file.
+        the journal, and is made up if it is ``None``. Callers wait up to ``patience_s`` for an outage to end. Raises
+        ``JournalError``, which says what to do, when the journal cannot serve: then nothing may be sent. Cancelled, it
+        leaves no thread and no open file.
         """
         thread = ThreadPoolExecutor(1, "hailuo-journal")
         opening = thread.submit(open_table, journal_place(place), base_url, now, holder, lease_s, busy_timeout_s)
@@ -96,7 +81,7 @@ class JournalWriter:
             thread.submit(_close_if_opened, opening)
             thread.shutdown(wait=False)
             raise
-        return cls(table, thread)
+        return cls(table, thread, Commits(table, thread, patience_s))
 
     @property
     def holder(self) -> str:
@@ -118,12 +103,13 @@ class JournalWriter:
 
         ``sent_at`` is in Unix seconds. Cancelled, it is taken back: the caller does not send.
         """
-        undo = functools.partial(JobTable.unsent, identity=identity)
-        return cast(bool, await self._ask_or_undo(lambda table: table.sending(identity, sent_at), undo))
+        undo = functools.partial(JobTable.unsent, identity=identity, sent_at=sent_at)
+        asked = self._ask_or_undo(lambda table: table.sending(identity, sent_at), undo, SHORT_PATIENCE_S)
+        return cast(bool, await asked)
 
     async def unsent(self, identity: str) -> None:
         """The POST certainly was not accepted, and is to be made again: no connection, or a 429."""
-        await self._ask(lambda table: table.unsent(identity))
+        await self._note(lambda table: table.unsent(identity))
 
     def release_nowait(self, identity: str) -> None:
         """This session works on the job no longer: it was withdrawn, or its deadline passed. Another may at once.
@@ -131,31 +117,31 @@ class JournalWriter:
         Made with the next commit. Nobody waits for it: if it fails, or the journal closes, the lease ends by itself.
         """
         if not self._is_closing:
-            self._put(lambda table: table.release(identity)).cancel()
+            self._commits.put(lambda table: table.release(identity), is_fact=True).cancel()
 
     async def accepted(self, identity: str, task_id: str, at: float) -> None:
         """The service has the job. A fact: recorded whoever holds the job by now, and never over another task's id."""
-        await self._ask(lambda table: table.accepted(identity, task_id, at))
+        await self._note(lambda table: table.accepted(identity, task_id, at))
 
     async def refused(self, identity: str, error: HailuoError) -> None:
         """The service did not take the job. It is sent when it is asked for again."""
-        await self._ask(lambda table: table.refused(identity, error))
+        await self._note(lambda table: table.refused(identity, error))
 
     async def unknown(self, identity: str, error: HailuoError) -> None:
         """Nobody knows whether the service took the job. It waits for ``resolve``."""
-        await self._ask(lambda table: table.unknown(identity, error))
+        await self._note(lambda table: table.unknown(identity, error))
 
     async def failed(self, identity: str, error: HailuoError) -> None:
         """The service gave the task up, or no longer knows it. A video that is on record stays there."""
-        await self._ask(lambda table: table.failed(identity, error))
+        await self._note(lambda table: table.failed(identity, error))
 
     async def succeeded(self, identity: str, video: Video) -> None:
         """The video is there. Its URLs are kept until it is saved or has expired."""
-        await self._ask(lambda table: table.succeeded(identity, video))
+        await self._note(lambda table: table.succeeded(identity, video))
 
     async def whole(self, task_id: str, size: int, sha256: str) -> None:
         """The video was fetched whole, and its file has no name yet. A file of this size and digest is the one."""
-        await self._ask(lambda table: table.whole(task_id, size, sha256))
+        await self._note(lambda table: table.whole(task_id, size, sha256))
 
     async def saved(self, task_id: str, path: str | os.PathLike[str]) -> None:
         """The video lies at ``path``, under that name. No file of the journal holds its URLs from then on.
@@ -164,7 +150,7 @@ class JournalWriter:
         """
         # A file name may hold bytes that are no text, and SQLite takes none of those.
         text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8")
-        await self._ask(lambda table: table.saved(task_id, text))
+        await self._note(lambda table: table.saved(task_id, text))
 
     async def adopt(self, task_id: str, model: str | None = None) -> Claim:
         """Takes up a task by its id: that of a job here, or one submitted elsewhere, ``task:<id>`` from now on."""
@@ -216,22 +202,26 @@ class JournalWriter:
 
     async def renew(self) -> None:
         """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""
-        await self._ask(lambda table: table.renew())
+        await self._ask(lambda table: table.renew(), patience_s=SHORT_PATIENCE_S)
+
+    @property
+    def lost(self) -> int:
+        """How many facts could not be written, not even at the close."""
+        return self._commits.lost
 
     async def aclose(self) -> None:
         """Makes what is still to be written, lets go of every job, and closes the file.
 
-        Bounded: it waits for another process three times as long as a write does, at most. Raises ``JournalError`` if
-        the last write could not be made: then the leases run out by themselves. Cancelled, it goes on by itself.
+        Bounded: it waits for an outage to end for ``SHORT_PATIENCE_S`` and the last try. Raises ``JournalError`` if the
+        last write could not be made: then the leases run out by themselves. Cancelled, it goes on by itself.
         """
         if self._is_closing:
             return
         self._is_closing = True
         try:
-            while self._committing is not None:
-                await asyncio.wait([self._committing])
+            await self._commits.settled()
         finally:
-            closing = self._close()
+            closing = self._commits.close()
         try:
             await asyncio.shield(asyncio.wrap_future(closing))
         except self._table.database.FAULTS as fault:
@@ -239,86 +229,28 @@ class JournalWriter:
         finally:
             await anyio.to_thread.run_sync(self._thread.shutdown)
 
-    def _close(self) -> Future[None]:
-        """Hands the thread its last work. Whatever was cancelled, it comes behind every write that was asked for."""
-        self._commit()
-        self._is_closed = True
-        closing = self._thread.submit(self._table.close)
-        self._thread.shutdown(wait=False)
-        return closing
-
-    def _ask(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
+    def _ask(
+        self, work: Work, undo: Work | None = None, patience_s: float = PATIENCE_S, *, is_fact: bool = False
+    ) -> asyncio.Future[Any]:
         if self._is_closing:
             raise JournalError(path=self._table.database.name, reason="it is closed: its session has ended")
-        return self._put(work, undo)
+        return self._commits.put(work, undo, patience_s, is_fact=is_fact)
 
-    async def _ask_or_undo(self, work: _Work, undo: _Work) -> Any:
+    def _note(self, work: Work) -> asyncio.Future[Any]:
+        """A fact, which is written even if it has to wait for longer than its caller does."""
+        return self._ask(work, patience_s=SHORT_PATIENCE_S, is_fact=True)
+
+    async def _ask_or_undo(self, work: Work, undo: Work, patience_s: float = PATIENCE_S) -> Any:
         """What ``work`` answers. If its caller is cancelled, what it was granted is given back."""
-        answer = self._ask(work, undo)
+        answer = self._ask(work, undo, patience_s)
         try:
             return await answer
         except asyncio.CancelledError:
             if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
-                self._undo(undo, answer.result())
+                self._commits.undo(undo, answer.result())
             raise
-
-    def _undo(self, undo: _Work | None, result: object) -> None:
-        was_granted = bool(result) and not isinstance(result, _Raised)
-        if undo is not None and was_granted and not self._is_closed:
-            self._put(undo).cancel()  # nobody waits for it; if it fails, a lease runs out or a doubt is raised
-
-    def _put(self, work: _Work, undo: _Work | None = None) -> asyncio.Future[Any]:
-        loop = asyncio.get_running_loop()
-        if self._committing is None and not self._pending:
-            loop.call_soon(self._commit)  # not at once: what else this turn of the loop asks for goes with it
-        answer: asyncio.Future[Any] = loop.create_future()
-        self._pending.append(_Asked(work, undo, answer))
-        return answer
-
-    def _commit(self) -> None:
-        batch, self._pending = self._pending, []
-        if not batch:
-            return  # the close was quicker
-        works = [asked.work for asked in batch]
-        self._committing = asyncio.get_running_loop().run_in_executor(self._thread, _apply, self._table, works)
-        self._committing.add_done_callback(functools.partial(self._deliver, batch))
-
-    def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
-        fault = committed.exception()
-        results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
-        for asked, result in zip(batch, results, strict=True):
-            if asked.answer.cancelled():
-                self._undo(asked.undo, result)
-            elif isinstance(result, _Raised):
-                asked.answer.set_exception(result.error)
-            else:
-                asked.answer.set_result(result)
-        self._committing = None
-        if self._pending:
-            self._commit()
-
-    def _failed_with(self, fault: BaseException) -> _Raised:
-        """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""
-        error = self._table.database.explain(fault)
-        error.__cause__ = fault
-        return _Raised(error)
 
 
 def _close_if_opened(opening: Future[JobTable]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         opening.result().close()
-
-
-def _apply(table: JobTable, works: Sequence[_Work]) -> list[Any]:
-    with table.transaction():
-        results = [_attempt(table, work) for work in works]
-    return [bool(result) if isinstance(result, Changed) else result for result in results]
-
-
-def _attempt(table: JobTable, work: _Work) -> Any:
-    try:
-        return work(table)
-    except table.database.FAULTS:
-        raise
-    except Exception as error:
-        return _Raised(error)

@@ -18,7 +18,7 @@ import anyio
 import pytest
 from anyio import to_thread
 
-from hailuo_async._io.journal import database, sqlite
+from hailuo_async._io.journal import database, files, sqlite
 from hailuo_async._io.journal.owner import is_gone
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Intent, JournalState, Record
@@ -62,7 +62,7 @@ def intent(key, prompt=None):
     return Intent(identity=key, key=key, fingerprint="f", kind="ImageToVideo", model="m", facts={}, prompt=prompt)
 
 async def main(path):
-    journal = await JournalWriter.open(path, base_url="https://api.modellix.ai", now=time.time)
+    journal = await JournalWriter.open(path, base_url="https://api.modellix.ai", now=time.time, patience_s=0.2)
     await journal.intend(intent("before"))
     free = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, free[1]))
@@ -251,7 +251,7 @@ def test_a_full_disk_is_told_and_the_next_write_is_tried_anew(small_disk: Path) 
     path, filler = small_disk / "batch.db", small_disk / "filler"
 
     async def write() -> None:
-        journal = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
+        journal = await JournalWriter.open(path, base_url=BASE_URL, now=time.time, patience_s=0.2)
         await journal.intend(intent("before"))
         await to_thread.run_sync(filled_up, filler)
         with pytest.raises(JournalError, match="the disk is full: free some room, then run it again"):
@@ -362,13 +362,29 @@ def test_a_journal_is_flushed_to_the_disk_with_every_commit(path: Path) -> None:
     assert told == {"journal_mode": "wal", "synchronous": 2, "secure_delete": 1}
 
 
-def test_a_log_that_cannot_be_folded_now_is_left_for_later(path: Path) -> None:
+def test_a_log_that_cannot_be_folded_now_is_folded_later(path: Path) -> None:
     database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
+    reader = sqlite3.connect(path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT * FROM journal").fetchall()
+    database.fold_soon()
     with database.transaction():
         database.execute("UPDATE journal SET opened_at = 1")
-        assert not database.drop_wiped()
-    assert database.drop_wiped()
+    assert files.size_of_log(path) > 0
+    reader.close()
+    with database.transaction():
+        database.execute("UPDATE journal SET opened_at = 2")
+    assert files.size_of_log(path) == 0
     assert database.execute("PRAGMA busy_timeout").fetchone()[0] == 1000
+    database.close()
+
+
+def test_a_log_that_has_grown_is_folded(path: Path) -> None:
+    database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
+    for _ in range(3):
+        with database.transaction():
+            database.execute("INSERT INTO place (urls) VALUES (zeroblob(5000000))")
+    assert files.size_of_log(path) < 6_000_000
     database.close()
 
 

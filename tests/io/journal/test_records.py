@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hailuo_async._io.journal.records import error_from, error_text
+from hailuo_async._io.journal.records import COLUMNS, error_from, error_text, record_from
 from hailuo_async.errors import (
     HailuoError,
     JobError,
@@ -41,3 +41,10 @@ def test_an_error_of_another_version_is_told_as_it_stands(text: str) -> None:
     error = error_from(text, "batch.db")
     assert isinstance(error, JournalError)
     assert "holds an error that this version does not know" in str(error)
+
+
+@pytest.mark.parametrize("column", ["state", "facts", "video", "error"])
+def test_a_row_that_is_damaged_is_a_journal_error_that_names_the_job(column: str) -> None:
+    row = dict.fromkeys((*COLUMNS, "urls")) | {"identity": "cat", "state": "success", "facts": "{}", column: "{dam"}
+    with pytest.raises(JournalError, match="job 'cat' is damaged in it: restore it from a copy"):
+        record_from(row, "batch.db")

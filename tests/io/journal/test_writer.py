@@ -87,7 +87,9 @@ def path(tmp_path: Path) -> Path:
 
 @asynccontextmanager
 async def opened(path: Path, now: Callable[[], float], holder: str | None = "ours") -> AsyncIterator[JournalWriter]:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=now, holder=holder, busy_timeout_s=0.1)
+    journal = await JournalWriter.open(
+        path, base_url=BASE_URL, now=now, holder=holder, busy_timeout_s=0.05, patience_s=0.1
+    )
     try:
         yield journal
     finally:
@@ -171,7 +173,7 @@ async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter
         assert isinstance(table.database, SqliteDatabase)
         table.database._connection.set_trace_callback(statements.append)
 
-    await journal._put(trace)
+    await journal._commits.put(trace)
     claims = await asyncio.gather(*(journal.intend(intent(f"job-{number}")) for number in range(300)))
     assert all(claim.ours for claim in claims)
     assert sum(statement.startswith("INSERT") for statement in statements) == 300
@@ -196,7 +198,7 @@ async def test_a_write_that_fails_by_itself_does_not_harm_the_others(journal: Jo
     assert [record.identity for record in await journal.unfinished()] == ["cat", "before", "after"]
 
 
-async def test_every_writer_of_a_failed_batch_gets_an_error_of_its_own_and_the_next_batch_is_tried_anew(
+async def test_every_writer_that_an_outage_outlasts_gets_an_error_of_its_own_and_leaves_nothing(
     journal: JournalWriter, path: Path, gate: Gate
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
@@ -205,7 +207,7 @@ async def test_every_writer_of_a_failed_batch_gets_an_error_of_its_own_and_the_n
         *(journal.intend(intent(f"job-{number}")) for number in range(5)), return_exceptions=True
     )
     await off_loop(other.close)
-    assert [type(error) for error in errors] == [JournalError] * 5
+    assert [(type(error), getattr(error, "is_outage", None)) for error in errors] == [(JournalError, True)] * 5
     assert len({id(error) for error in errors}) == 5
     assert str(errors[0]).startswith(f"journal {path}: another program has locked it: end that program")
     assert (await journal.intend(intent("job-0"))).ours
@@ -281,7 +283,7 @@ async def test_a_cancelled_sender_that_had_no_leave_does_not_take_back_anothers(
     await journal.intend(intent())
     assert await journal.sending("cat", gate.time)
     held = await gate.shut(journal)
-    second = asyncio.ensure_future(journal.sending("cat", gate.time))
+    second = asyncio.ensure_future(journal.sending("cat", gate.time + 1))
     await settled()
     second.cancel()
     await asyncio.wait([second])
@@ -314,7 +316,7 @@ async def test_closing_writes_what_was_asked_for_and_takes_back_what_was_cancell
 async def test_a_write_asked_for_in_the_very_turn_of_the_close_is_made(path: Path, gate: Gate) -> None:
     journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours")
     await journal.intend(intent())
-    asked = journal._put(lambda table: table.accepted("cat", "t1", gate.time))
+    asked = journal._commits.put(lambda table: table.accepted("cat", "t1", gate.time))
     await journal.aclose()
     assert asked.done()
     assert [(record.state.value, record.holder) for record in await off_loop(partial(read, path))] == [
@@ -368,7 +370,9 @@ async def test_a_closed_journal_refuses_and_closes_again_without_ado(path: Path,
 
 
 async def test_a_close_that_cannot_let_go_says_so_and_closes_all_the_same(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.05)
+    journal = await JournalWriter.open(
+        path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.05, patience_s=0.05
+    )
     await journal.intend(intent())
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     await off_loop(partial(other.execute, "BEGIN IMMEDIATE"))
@@ -410,12 +414,64 @@ async def test_a_saved_video_is_found_again_by_its_task(journal: JournalWriter, 
         assert (record.saved_to, record.is_wiped) == (str(tmp_path / told), True)
 
 
-async def test_what_sqlite_refuses_undoes_the_whole_batch(journal: JournalWriter, gate: Gate) -> None:
+async def test_a_write_that_the_database_refuses_fails_alone(journal: JournalWriter, gate: Gate) -> None:
     held = await gate.shut(journal)
-    writes = [journal.intend(intent()), journal._put(lambda table: table.database.execute("no SQL"))]
-    batch = asyncio.gather(*writes, return_exceptions=True)
+    refused = journal._commits.put(lambda table: table.database.execute("no SQL"))
+    batch = asyncio.gather(journal.intend(intent()), refused, journal.intend(intent("dog")), return_exceptions=True)
     await settled()
     gate.lift()
     await held
-    assert [type(error) for error in await batch] == [JournalError, JournalError]
-    assert await journal.unfinished() == []
+    assert [type(answer).__name__ for answer in await batch] == ["Claim", "JournalError", "Claim"]
+    assert [record.identity for record in await journal.unfinished()] == ["cat", "dog"]
+
+
+@asynccontextmanager
+async def locked_out(path: Path) -> AsyncIterator[None]:
+    """Another program holds the file meanwhile."""
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    await off_loop(partial(other.execute, "BEGIN IMMEDIATE"))
+    try:
+        yield
+    finally:
+        await off_loop(other.close)
+
+
+async def test_an_outage_delays_what_is_asked_for_and_changes_nothing_else(path: Path, gate: Gate) -> None:
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
+    await journal.intend(intent("cat"))
+    async with locked_out(path):
+        sending = asyncio.ensure_future(journal.sending("cat", gate.time))
+        await asyncio.sleep(0.02)  # for a try that fails; without one, the test would prove less and hold all the same
+        other = asyncio.ensure_future(journal.intend(intent("dog")))
+        await settled()
+        assert not sending.done()
+    assert await sending
+    assert (await other).ours
+    await journal.aclose()
+
+
+async def test_what_outlasts_its_caller_is_written_in_its_order_when_the_outage_is_over(
+    journal: JournalWriter, path: Path, gate: Gate
+) -> None:
+    await journal.intend(intent())
+    await journal.sending("cat", gate.time)
+    async with locked_out(path):
+        with pytest.raises(JournalError, match="another program has locked it"):
+            await journal.accepted("cat", "t1", 5.0)
+        with pytest.raises(JournalError, match="another program has locked it"):
+            await journal.succeeded("cat", video())
+    await journal.renew()
+    record = await recorded(journal)
+    assert (record.state, record.accepted_at, record.video) == (JournalState.SUCCESS, 5.0, video())
+
+
+async def test_a_sender_that_an_outage_outlasts_has_no_leave_and_its_job_stays_intended(
+    journal: JournalWriter, path: Path, gate: Gate
+) -> None:
+    await journal.intend(intent())
+    async with locked_out(path):
+        with pytest.raises(JournalError, match="another program has locked it"):
+            await journal.sending("cat", gate.time)
+    await journal.renew()
+    assert (await recorded(journal)).state is JournalState.INTENDED
+    assert await journal.sending("cat", gate.time + 1)

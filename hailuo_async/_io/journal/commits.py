@@ -1,0 +1,206 @@
+"""The commits of a journal: writes asked for on the loop, made in groups on the journal's thread, in outages again.
+
+All state here is the loop's; the connection is the thread's. They share nothing but a batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeAlias
+
+import attrs
+
+from hailuo_async._io.journal.rows import Changed
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async.errors import JournalError
+
+#: For how long callers wait for an outage to end: as long as for a service that cannot be reached.
+PATIENCE_S = 300.0
+#: The same, before a POST, which can be tried again later, and for facts, which are written later by themselves.
+SHORT_PATIENCE_S = 5.0
+#: Between two tries of a commit in an outage: at first, and at most.
+_FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+
+Work: TypeAlias = Callable[[JobTable], Any]
+
+
+@attrs.define(eq=False)
+class _Asked:
+    """One write, who waits for it, and what takes it back if that caller no longer does."""
+
+    work: Work
+    undo: Work | None
+    answer: asyncio.Future[Any]
+    give_up_at: float
+    """Until when its caller waits for an outage to end, in loop time."""
+    is_fact: bool
+    """Whether it is to be written even when its caller has given up."""
+    _timer: asyncio.TimerHandle | None = None
+
+    def wait_until(self, give_up: Callable[[_Asked], None]) -> None:
+        """Calls ``give_up`` when its caller has waited long enough. Only needed in an outage."""
+        if self._timer is None and not self.answer.done():
+            self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
+
+    def settle(self, result: object) -> bool:
+        """Gives its caller the answer: whether there still was one who waits."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.answer.done():
+            return False
+        if isinstance(result, _Raised):
+            self.answer.set_exception(result.error)
+        else:
+            self.answer.set_result(result)
+        return True
+
+
+@attrs.frozen
+class _Raised:
+    """A write that failed by itself, without harm to the others of its batch."""
+
+    error: Exception
+
+
+@attrs.define(eq=False)
+class Commits:
+    """The writes of a session, on their way to the disk."""
+
+    _table: JobTable
+    _thread: ThreadPoolExecutor
+    _patience_s: float = PATIENCE_S
+    _pending: list[_Asked] = attrs.field(factory=list, init=False)
+    _committing: asyncio.Future[list[Any]] | None = attrs.field(default=None, init=False)
+    _outage: BaseException | None = attrs.field(default=None, init=False)
+    """Why the last commit could not be made, if that may pass."""
+    _retry_s: float = attrs.field(default=_FIRST_RETRY_S, init=False)
+    _alone: int = attrs.field(default=0, init=False)
+    """So many of the pending writes are to have a commit of their own: one of them spoilt that of all."""
+    lost: int = attrs.field(default=0, init=False)
+    """How many facts could not be written, not even at the close."""
+    _is_closed: bool = attrs.field(default=False, init=False)
+
+    def undo(self, undo: Work | None, result: object) -> None:
+        """Takes back what ``result`` says was granted: its caller does not use it."""
+        was_granted = bool(result) and not isinstance(result, _Raised)
+        if undo is not None and was_granted and not self._is_closed:
+            self.put(undo, is_fact=True).cancel()  # if it fails, a lease runs out or a doubt is raised
+
+    def put(
+        self, work: Work, undo: Work | None = None, patience_s: float = PATIENCE_S, *, is_fact: bool = False
+    ) -> asyncio.Future[Any]:
+        """The answer of ``work``, when it is durable. ``undo`` takes it back if the caller no longer waits then."""
+        loop = asyncio.get_running_loop()
+        if self._committing is None and not self._pending:
+            loop.call_soon(self._commit)  # not at once: what else this turn of the loop asks for goes with it
+        give_up_at = loop.time() + min(patience_s, self._patience_s)
+        asked = _Asked(work, undo, loop.create_future(), give_up_at, is_fact)
+        self._pending.append(asked)
+        if self._outage is not None:
+            asked.wait_until(self._give_up)
+            loop.call_soon(self._retry)  # it may be over
+        return asked.answer
+
+    def _commit(self) -> None:
+        size = 1 if self._alone else len(self._pending)
+        batch, self._pending = self._pending[:size], self._pending[size:]
+        if not batch:
+            return  # the close was quicker
+        self._alone = max(0, self._alone - 1)
+        works = [asked.work for asked in batch]
+        self._committing = asyncio.get_running_loop().run_in_executor(self._thread, _apply, self._table, works)
+        self._committing.add_done_callback(functools.partial(self._deliver, batch))
+
+    def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
+        self._committing = None
+        fault = committed.exception()
+        if fault is None:
+            self._outage, self._retry_s = None, _FIRST_RETRY_S
+        elif not self._is_closed and self._is_tried_again(batch, fault):
+            return
+        results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
+        for asked, result in zip(batch, results, strict=True):
+            self.lost += asked.is_fact and fault is not None
+            if not asked.settle(result):
+                self.undo(asked.undo, result)
+        if self._pending and self._committing is None:
+            self._commit()
+
+    def _is_tried_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
+        """Puts the writes of a commit that failed back at the head, where making them anew may help."""
+        if self._table.database.is_outage(fault):
+            self._pending[:0] = batch
+            self._outage = fault
+            for asked in self._pending:
+                asked.wait_until(self._give_up)
+            asyncio.get_running_loop().call_later(self._retry_s, self._retry)
+            self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
+            return True
+        if len(batch) == 1:
+            return False
+        self._pending[:0] = batch
+        self._alone = len(batch)
+        self._commit()
+        return True
+
+    def _retry(self) -> None:
+        if self._committing is None and not self._is_closed:
+            self._commit()
+
+    def _give_up(self, asked: _Asked) -> None:
+        """Its caller has waited long enough. What was perhaps granted, as a commit's answer was lost, is taken back."""
+        if self._outage is not None:
+            asked.settle(self._failed_with(self._outage))
+        if asked in self._pending and not asked.is_fact:  # else it is under way, or is written all the same
+            if asked.undo is None:
+                self._pending.remove(asked)
+            else:
+                asked.work, asked.undo, asked.is_fact = asked.undo, None, True
+
+    def _failed_with(self, fault: BaseException) -> _Raised:
+        """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""
+        database = self._table.database
+        error = copy.copy(fault) if isinstance(fault, JournalError) else database.explain(fault)
+        error.is_outage = database.is_outage(fault)
+        error.__cause__ = fault
+        return _Raised(error)
+
+    # --- The end ---
+
+    async def settled(self) -> None:
+        """Returns when no commit is under way, and an outage is over, or has gone on for too long."""
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
+        while self._committing is not None or (self._outage is not None and loop.time() < give_up_at):
+            if self._committing is not None:
+                await asyncio.wait([self._committing])
+            else:
+                await asyncio.sleep(_FIRST_RETRY_S)
+
+    def close(self) -> Future[None]:
+        """Hands the thread its last work. Whatever was cancelled, it comes behind every write that was asked for."""
+        self._alone = 0
+        self._commit()
+        self._is_closed = True
+        closing = self._thread.submit(self._table.close)
+        self._thread.shutdown(wait=False)
+        return closing
+
+
+def _apply(table: JobTable, works: Sequence[Work]) -> list[Any]:
+    with table.transaction():
+        results = [_attempt(table, work) for work in works]
+    return [bool(result) if isinstance(result, Changed) else result for result in results]
+
+
+def _attempt(table: JobTable, work: Work) -> Any:
+    try:
+        return work(table)
+    except table.database.FAULTS:
+        raise
+    except Exception as error:
+        return _Raised(error)

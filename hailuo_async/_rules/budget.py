@@ -74,7 +74,7 @@ class Budget(Flow):
     _carried: int = 0  # those of them that left before it began
     _start: float = -math.inf
     _end: float = -math.inf
-    _reset_at: float | None = None  # the server's name for this window, once it was told
+    _reset_at: float | None = None  # the server's name for this window, once an answer gave it
     _last_reset_at: float = -math.inf  # the name of the window before
     _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
     _is_ms: bool = False  # whether resets without a unit count milliseconds
@@ -96,7 +96,7 @@ class Budget(Flow):
     def remaining(self, now: float) -> int | None:
         """Requests left by the lower count; ``None`` while no limit is known."""
         if self._rate is not None:
-            return None if self._told is None else max(0, math.floor(self._level(now)))
+            return None if self._reported is None else max(0, math.floor(self._level(now)))
         self._roll(now)
         return self._left()
 
@@ -104,7 +104,12 @@ class Budget(Flow):
         """When such a request may leave: ``now`` or earlier is now. A later time is a time to ask again."""
         if now < self._closed_until:
             return self._closed_until
-        opens_at = self._window_opens_at(now, use) if self._rate is None else self._flow_opens_at(now, use)
+        if self._rate is None:
+            opens_at = self._window_opens_at(now, use)
+        else:
+            opens_at = self._flow_opens_at(now, use)
+            if self._end > now:  # a reset brings one request at least
+                opens_at = min(opens_at, max(self._end, self._next_at))
         return now if opens_at <= now else min(max(opens_at, now + TICK_S), now + _LONGEST_S)
 
     def sent(self, now: float, use: Use) -> None:
@@ -121,44 +126,50 @@ class Budget(Flow):
         """The request of ``sent_at`` was answered, or failed (``Hints()``). Answers may come in any order."""
         self._inflight = max(0, self._inflight - 1)
         self._answered += 1
-        self._hear(now, sent_at)
+        self._note_recovery(now, sent_at)
         self._roll(now)
-        if hints.limit is not None:
-            self._limit = hints.limit
+        if hints.limit is not None and hints.limit != self._limit:
+            self._limit, self._full = hints.limit, 0
         ahead_s = self._ahead_s(hints)
-        is_youngest = sent_at >= self._newest_at
+        if self._rate is not None and ahead_s is not None:
+            self._end = now + ahead_s + _MARGIN_S
         if self._rate is None:
             if not self._belongs(now, hints, ahead_s, sent_at):
                 return
             if hints.remaining is not None:
-                self._told = hints.remaining if self._told is None else min(self._told, hints.remaining)
-            elif self._told is not None:
-                self._told = max(0, self._told - 1)
-        if hints.remaining is not None and is_youngest:
+                self._reported = hints.remaining if self._reported is None else min(self._reported, hints.remaining)
+            elif self._reported is not None:
+                self._reported = max(0, self._reported - 1)
+        if hints.remaining is not None and sent_at >= self._newest_at:
             self._newest_at = sent_at
             self._full = max(self._full, hints.remaining)
             if self._rate is None:
                 self._doubt_window(now, hints.remaining, ahead_s)
-            else:
+            elif not self._doubt_flow(now, hints.remaining):
                 self._measure(now, hints.remaining)
+        elif self._rate is not None and now > self._reported_at + WINDOW_S:
+            self._reported = None  # the headers have stopped
 
     def refused(self, now: float, hints: Hints, sent_at: float) -> None:
         """429 for requests: closes the gate, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
             return
         advised = now if hints.retry_after_s is None else now + hints.retry_after_s
-        if self._rate is None and self._told is None and self._reset_at is None:
-            self._begin_flow(now, 0.0)
+        if self._rate is None and self._reported is None and self._reset_at is None:
+            # Nothing is known of this window. Where nothing was ever known, no header will help.
+            self._signs += _SIGN
+            if self._limit is None or self._signs > _SIGN:
+                self._begin_flow(now, 0.0)
         if self._rate is not None:
             self._fall(now)
             pause_s = min(LONGEST_PAUSE_S, self._next_pause_s())
             until = advised if advised > now else now + pause_s
-        elif hints.retry_after_s == 0 or (self._told is not None and self._left()):
+        elif hints.retry_after_s == 0 or (self._reported is not None and self._left()):
             until = max(advised, min(self._end, now + self._next_pause_s()))
         else:
             until = max(advised, self._end if self._reset_at is not None else now)
             until = self._end = min(until if until > now else now + _CLOSE_S, now + _LONGEST_S)
-        self._closed_at, self._heard = now, 0
+        self._closed_at, self._answers = now, 0
         self._closed_until = min(until, now + _LONGEST_S)
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
@@ -187,8 +198,8 @@ class Budget(Flow):
         counts = []
         if self._limit is not None:
             counts.append(self._limit - self._sent)
-        if self._told is not None:
-            counts.append(self._told - self._inflight)
+        if self._reported is not None:
+            counts.append(self._reported - self._inflight)
         return max(0, min(counts)) if counts else None
 
     def _line(self, use: Use, left: int) -> float:
@@ -200,7 +211,7 @@ class Budget(Flow):
         return self._start + (self._end - self._start) * (self._sent + 1 - burst) / (whole - burst)
 
     def _roll(self, now: float) -> None:
-        """Begin a window when the last is over. Until it is told, it ends as late as a window can."""
+        """Begin a window when the last is over. Until an answer says when, it ends as late as a window can."""
         if now < self._end or self._rate is not None:
             return
         if self._reset_at is not None:
@@ -211,7 +222,7 @@ class Budget(Flow):
         self._start, self._end, self._reset_at = now, now + self._window_s, None
         # What left in the last window may arrive in this one. What left before that cannot: no answer takes so long.
         self._carried = min(self._inflight, self._sent - self._carried)
-        self._sent, self._told, self._mark = self._carried, None, None
+        self._sent, self._reported, self._mark = self._carried, None, None
 
     def _belongs(self, now: float, hints: Hints, ahead_s: float | None, sent_at: float) -> bool:
         """Whether the hints are about this window; places its end, and opens the next if they are about that."""
@@ -236,7 +247,7 @@ class Budget(Flow):
         return True
 
     def _ahead_s(self, hints: Hints) -> float | None:
-        """How far ahead the reset lies, in whatever form it is told. The furthest of all is remembered."""
+        """How far ahead the reset lies, in whatever form it comes. The furthest, and the window's length, are kept."""
         ahead_s = hints.reset_in_s
         if hints.reset_number is not None:
             self._is_ms = self._is_ms or hints.reset_number > _SECONDS_BELOW
@@ -244,15 +255,17 @@ class Budget(Flow):
         elif hints.reset_at is not None and hints.date is not None:
             ahead_s = hints.reset_at - hints.date
         self._longest_s = max(self._longest_s, ahead_s or 0.0)
+        if hints.window_s is not None:
+            self._window_s = max(_MARGIN_S, hints.window_s)
         return ahead_s
 
     # --- Which of the two ---
 
-    def _doubt_window(self, now: float, told: int, ahead_s: float | None) -> None:
+    def _doubt_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
         """Look for signs that requests flow: the count grows within the window, or has not grown at its opening."""
         limit = self._limit or self._full
-        missing = limit - 1 - told - self._slack
-        if self._mark is None and missing <= 0 and self._window_s <= _SHORT_S:
+        missing = limit - 1 - remaining - self._slack
+        if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
             self._short_rate = _SHORT_SHARE * limit / self._short_length_s()
             self._begin_flow(now, self._short_rate)
             return
@@ -262,13 +275,28 @@ class Budget(Flow):
             if is_opening and self._last_reset_at > -math.inf:
                 is_sign = missing > max(2, limit // 5)
                 self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
-        elif told + self._answered - self._mark - self._slack > 1:
+        elif remaining + self._answered - self._mark - self._slack > 1:
             self._signs += _SIGN
         else:
             return
         if self._signs > _SIGN:
-            self._begin_flow(now, self._measured(now, told))
-        self._begin_measure(now, told)
+            self._begin_flow(now, self._measured(now, remaining))
+        self._begin_measure(now, remaining)
+
+    def _doubt_flow(self, now: float, remaining: int) -> bool:
+        """Look for signs of windows: the count jumps to full, faster than it flows, or there is one at last."""
+        limit = self._limit or self._full
+        is_jump = (
+            self._longest_s > _SHORT_S
+            and remaining >= limit - 1 - self._slack
+            and (self._reported or 0) + 2 * (self._rate or 0.0) * (now - self._reported_at) < limit / 2
+        )
+        if self._reported is not None and not is_jump:
+            return False
+        self._rate, self._short_rate, self._signs = None, None, 0
+        self._open(now)
+        self._reported = remaining
+        return True
 
     def _short_length_s(self) -> float:
         """The length of short windows. Resets a second apart have one name, so that of one second looks like two."""
@@ -276,5 +304,6 @@ class Budget(Flow):
 
     def _begin_flow(self, now: float, rate: float) -> None:
         """Believe in a flow from here on; the limit, if it is one a minute, is a first guess at its rate."""
+        self._signs = 0
         self._rate = max(rate, (self._limit or 0) / WINDOW_S, LEAST_RATE)
-        self._next_at = self._told_at = self._quiet_from = now
+        self._next_at = self._reported_at = self._quiet_from = now

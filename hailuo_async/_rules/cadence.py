@@ -10,10 +10,10 @@ gaps are narrow where the ends are dense (they go as one over the square root of
 others is asked at growing intervals; none starves, as worth only grows; and when requests are short, the greatest
 worth goes first.
 
-**The law of a kind** is a life table: ages in steps of four percent, and for each step how many tasks were seen
-entering it and how many ended in it. Answers of "still running" count as much as ends. The table forgets slowly, so it
-follows a service that slows down or speeds up. Where it has seen nothing, the hazard is one over the age, the law that
-knows no scale: the gaps are then a fixed share of the age.
+**The duration model** of a kind is a life table: ages in steps of four percent, and for each step how many tasks were
+seen entering it and how many ended in it. Answers of "still running" count as much as ends. The table forgets slowly,
+so it follows a service that slows down or speeds up. Where it has seen nothing, the hazard is one over the age, the law
+that knows no scale: the gaps are then a fixed share of the age.
 
 **The price** is a small share of the task's age; when requests are short, that at which all running tasks together ask
 as often as the budget bears.
@@ -28,7 +28,7 @@ from random import Random
 
 import attrs
 
-#: Ages are told apart in steps of this ratio, from the first age on; with so many steps the last is at 1.6 hours.
+#: Ages are distinguished in steps of this ratio, from the first age on; with so many steps the last is at 1.6 hours.
 _RATIO = 1.04
 _FIRST_S = 0.25
 _STEPS = 256
@@ -61,19 +61,20 @@ _JITTER = 0.3
 #: together would otherwise be asked together, to learn the same.
 _SCOUT = 0.2
 
-#: Once a kind is known, a task may be asked at this part of the shortest interval: the law tells when that is worth it.
+#: Once a kind is known, a task may be asked at this part of the shortest interval: its model says when it is worth it.
 _KNOWN_INTERVAL = 0.25
 
 #: Less than this share of the tasks still running: the task has outlived what is known of its kind.
 _OUTLIVED = 0.02
 
-#: How often an end that was not told is put anywhere since the task was last seen running, not where the law has it.
+#: How often an end whose time the service does not report is put anywhere since the task was last seen running, and
+#: not where the model has it.
 _DOUBT = 0.1
 
 #: What the service says of a task's length may differ from our clock's by this much, and a tenth of it.
-_TOLD_SLACK_S = 1.0
+_REPORTED_SLACK_S = 1.0
 
-#: Kinds remembered; they are few, unless somebody makes up model names.
+#: Kinds remembered; they are few, unless a caller makes up model names.
 _KINDS = 64
 
 
@@ -116,7 +117,7 @@ class DurationModel:
     ended: list[float] = attrs.field(factory=lambda: [0.0] * _STEPS)
     is_known: bool = False
     """Whether one of the kind has ended."""
-    emitter: int = 0
+    unread: int = 0
     """Observations since the tables below were made."""
     seen: int = 0
     alive: list[float] = attrs.field(factory=list)
@@ -128,9 +129,9 @@ class DurationModel:
 
     def refresh(self) -> None:
         """Make the tables anew, if enough has been learned since."""
-        if self.alive and self.emitter < max(1, min(_STALE_NEWS, self.seen / _STALE_SHARE)):
+        if self.alive and self.unread < max(1, min(_STALE_NEWS, self.seen / _STALE_SHARE)):
             return
-        self.emitter = 0
+        self.unread = 0
         alive, lived, root = 1.0, 0.0, 0.0
         self.alive, self.lived = [alive], [lived]
         for entered, ended, width in zip(self.entered, self.ended, _WIDTHS, strict=True):
@@ -163,7 +164,7 @@ class DurationModel:
             left -= share
 
     def _observe(self) -> None:
-        self.emitter += 1
+        self.unread += 1
         self.seen += 1
 
     def _enter(self, steps: Iterable[int], weight: float) -> None:
@@ -227,7 +228,7 @@ class Cadence:
     _min_interval_s: float
     _max_interval_s: float
     _rng: Random
-    _laws: dict[Hashable, DurationModel] = attrs.field(factory=dict, init=False)
+    _models: dict[Hashable, DurationModel] = attrs.field(factory=dict, init=False)
     _length_s: float = attrs.field(default=0.0, init=False)
     """How long slots were held of late, for tasks of whatever kind; 0.0 until one has ended."""
 
@@ -240,17 +241,17 @@ class Cadence:
 
         ``query_rate``, in requests per second, is shared by the ``running`` tasks; ``None`` is as many as they like.
         """
-        law = self._up_to_date(task.kind)
+        model = self._up_to_date(task.kind)
         young = task.asked_at - task.began_at
         share_s = running / query_rate if query_rate else 0.0
-        if not law.is_known and self._length_s > 0:
+        if not model.is_known and self._length_s > 0:
             # Its first ends show how long the kind takes: to hold a slot unasked for longer than that costs more.
-            share_s = min(share_s, max(self._length_s, young) / 2)
-        price = self._price(law, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
-        gap = law.due(young, price) - young
-        if not law.is_known and task.asked_at == task.accepted_at:
+            share_s = min(share_s, max(self._length_s, young) / 4)
+        price = self._price(model, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        gap = model.due(young, price) - young
+        if not model.is_known and task.asked_at == task.accepted_at:
             gap *= self._rng.uniform(_SCOUT, 1)
-        return max(now, task.asked_at + self._bounded(gap, task, law, share_s))
+        return max(now, task.asked_at + self._bounded(gap, task, model, share_s))
 
     def worth(self, task: PollState, now: float) -> float:
         """Seconds for which ``task`` has probably been finished unnoticed: who has more is asked first."""
@@ -262,48 +263,48 @@ class Cadence:
         if pending:
             task.began_at = now
         else:
-            self._law(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)
+            self._model(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)
         task.asked_at = now
 
-    def ended(self, task: PollState, now: float, told_s: float | None) -> float:
+    def ended(self, task: PollState, now: float, reported_s: float | None) -> float:
         """The service says that ``task`` has ended, and perhaps how long it worked. Gives when it probably ended."""
         young, old = task.asked_at - task.began_at, now - task.began_at
-        if told_s is not None and told_s > old * 1.1 + _TOLD_SLACK_S:
+        if reported_s is not None and reported_s > old * 1.1 + _REPORTED_SLACK_S:
             return task.asked_at  # It began before we knew of it, so its age teaches nothing.
-        if told_s is not None and young - _TOLD_SLACK_S <= told_s:
-            at = min(max(young, told_s), old)
+        if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s:
+            at = min(max(young, reported_s), old)
         else:
             at = self._up_to_date(task.kind).draw(young, old, self._rng)
-        self._law(task.kind).end(young, at)
+        self._model(task.kind).end(young, at)
         if task.is_whole:
             took = now - task.accepted_at
             self._length_s = took if self._length_s == 0 else self._length_s + (took - self._length_s) / 8
         return task.began_at + at
 
-    def _law(self, kind: Hashable) -> DurationModel:
-        law = self._laws.get(kind)
-        if law is None:
-            if len(self._laws) >= _KINDS:
-                del self._laws[next(iter(self._laws))]
-            law = self._laws[kind] = DurationModel()
-        return law
+    def _model(self, kind: Hashable) -> DurationModel:
+        model = self._models.get(kind)
+        if model is None:
+            if len(self._models) >= _KINDS:
+                del self._models[next(iter(self._models))]
+            model = self._models[kind] = DurationModel()
+        return model
 
     def _up_to_date(self, kind: Hashable) -> DurationModel:
-        """The law to read from. Who only adds to it leaves its tables alone: many ends come at once."""
-        law = self._law(kind)
-        law.refresh()
-        return law
+        """The model to read from. Adding to one leaves its tables alone: many ends come at once."""
+        model = self._model(kind)
+        model.refresh()
+        return model
 
-    def _price(self, law: DurationModel, young: float, share_s: float) -> float:
+    def _price(self, model: DurationModel, young: float, share_s: float) -> float:
         """What a query must be worth, in seconds, if each task may be asked once in ``share_s``."""
-        if not law.is_known:
+        if not model.is_known:
             length = max(young + share_s, self._min_interval_s)
             return max(_PRICE * length, share_s * share_s / (4 * length))
-        length = law.lived[-1]
-        return max(_PRICE * length, law.breadth_s * min(1.0, share_s / length) ** 2)
+        length = model.lived[-1]
+        return max(_PRICE * length, model.breadth_s * min(1.0, share_s / length) ** 2)
 
-    def _bounded(self, gap: float, task: PollState, law: DurationModel, share_s: float) -> float:
-        if law.is_known and law.at(task.asked_at - task.began_at)[0] > _OUTLIVED:
+    def _bounded(self, gap: float, task: PollState, model: DurationModel, share_s: float) -> float:
+        if model.is_known and model.at(task.asked_at - task.began_at)[0] > _OUTLIVED:
             return max(gap, _KNOWN_INTERVAL * self._min_interval_s)
         least = max(self._min_interval_s, _UNKNOWN_SHARE * (task.asked_at - task.accepted_at))
         return min(max(gap, least), max(self._max_interval_s, 2 * share_s))

@@ -41,7 +41,7 @@ _BRIEF_S = 2.5
 #: A rate rises by this share a second, more with the square of the time since a refusal: twice that after so long.
 _RISE, _RISE_S = 0.0004, 45.0
 #: So many requests before a refusal tell a rate, and this part of them may run ahead of the line. After fewer, the rate
-#: rises by a fifth a second at first, and by half of that after each refusal.
+#: rises by a fifth a second at first, and by a quarter of that after each refusal.
 _TELLING, _BURST, _STEEPEST = 10, 0.1, 0.2
 #: So many before the first refusal, in less than a minute, are likely to be all of a minute: others may take some.
 _MINUTE_LIMIT = 0.6 * SMALLEST_REQUEST_LIMIT
@@ -60,8 +60,8 @@ class Flow:
 
     _inflight: int = 0
     _answered: int = 0
-    _told: int | None = None  # what the service said is left: in a window the least, in a flow the last
-    _told_at: float = -math.inf
+    _reported: int | None = None  # what the service says is left: in a window the least, in a flow the last
+    _reported_at: float = -math.inf
     _full: int = 0  # the most that it ever said is left
     _newest_at: float = -math.inf  # when the youngest request that was answered had left
 
@@ -69,11 +69,11 @@ class Flow:
     _rate: float | None = None  # requests a second; None while windows are believed in
     _next_at: float = -math.inf  # when the next request lies on the line
     _last_sent_at: float = -math.inf
-    _burst: float = 0.0  # so many requests may run ahead of the line, where no count is told
+    _burst: float = 0.0  # so many requests may run ahead of the line, where answers carry no count
     _short_rate: float | None = None  # where the flow stands for short windows: their own rate
 
     # A rate that is measured
-    _mark: int | None = None  # what was told to be left, and the answers so far, when the measuring began
+    _mark: int | None = None  # the reported count and the answers so far, when the measuring began
     _mark_at: float = -math.inf
     _longest_s: float = 0.0  # the furthest ahead that a reset was seen
     _slack: int = 0  # the most requests in flight since: the measure may be wrong by so many
@@ -90,17 +90,17 @@ class Flow:
     # Refusals
     _closed_at: float = -math.inf
     _pause_s: float = _PAUSE_S  # how long the last pause was
-    _heard: int = 0  # answers to requests that left since the gate was last closed
+    _answers: int = 0  # answers to requests that left since the gate was last closed
 
     def _flow_opens_at(self, now: float, use: Use) -> float:
         rate = self._rate or LEAST_RATE
         line_at = self._next_at
-        if self._borne is not None and self._heard == 0 and self._last_sent_at >= self._closed_at:
+        if self._borne is not None and self._answers == 0 and self._last_sent_at >= self._closed_at:
             line_at = max(line_at, self._last_sent_at + LONGEST_PAUSE_S)  # one request finds out whether it is over
-        if self._told is None:
+        if self._reported is None:
             return line_at - self._burst / rate if use is Use.SUBMIT else line_at + TICK_S
         kept = self._reserve(use, self._full)
-        spare = self._told - self._inflight - kept
+        spare = self._reported - self._inflight - kept
         if spare >= 1 and (use is Use.SUBMIT or spare > _PLENTY / 2 * self._full):
             return now
         missing = 1 + kept - self._level(now)
@@ -110,15 +110,15 @@ class Flow:
         return 0 if use is Use.SUBMIT else min(1 + self._inflight, whole // 4)
 
     def _level(self, now: float) -> float:
-        """What is left by now, if it grew at the rate since it was told."""
-        grown = (self._rate or 0.0) * (now - self._told_at)
-        return min(self._full + 1, (self._told or 0) - self._inflight + grown)
+        """What is left by now, if the reported count has grown at the rate since."""
+        grown = (self._rate or 0.0) * (now - self._reported_at)
+        return min(self._full + 1, (self._reported or 0) - self._inflight + grown)
 
     def _planned(self, now: float) -> float:
         """Requests a second that may leave: the rate, and a part of what is left beyond what is plenty."""
         surplus = (
             0.0
-            if self._told is None or self._short_rate is not None
+            if self._reported is None or self._short_rate is not None
             else max(0.0, self._level(now) - self._full * _PLENTY)
         )
         return (self._rate or LEAST_RATE) + surplus / _SURPLUS_S
@@ -127,33 +127,33 @@ class Flow:
         """A request leaves: move on along the line, and rise where no count tells how far."""
         if self._rate is not None:
             gap_s = 1 / self._planned(now)
-            if self._told is None and now <= self._next_at + 2 * TICK_S:  # it had to wait for the line
+            if self._reported is None and now <= self._next_at + 2 * TICK_S:  # it had to wait for the line
                 quiet = (now - self._quiet_from) / _RISE_S
                 risen = (self._rise + _RISE * (1 + quiet * quiet)) * min(now - self._last_sent_at, 1.0)
                 self._rate *= 1 + min(risen, _STEEPEST)
             self._next_at = max(self._next_at, now - self._burst * gap_s) + gap_s
         self._last_sent_at = now
 
-    def _measured(self, now: float, told: int) -> float:
+    def _measured(self, now: float, remaining: int) -> float:
         """Requests a second: those answered since the mark, and those that the count grew by."""
         if self._mark is None or now <= self._mark_at:
             return 0.0
-        return (told + self._answered - self._mark) / (now - self._mark_at)
+        return (remaining + self._answered - self._mark) / (now - self._mark_at)
 
-    def _begin_measure(self, now: float, told: int) -> None:
-        self._mark, self._mark_at = told + self._answered, now
+    def _begin_measure(self, now: float, remaining: int) -> None:
+        self._mark, self._mark_at = remaining + self._answered, now
         self._slack, self._was_full = self._inflight, False
 
-    def _measure(self, now: float, told: int) -> None:
+    def _measure(self, now: float, remaining: int) -> None:
         """Follow what is measured. While the count is full it cannot grow, so then the rate is only raised."""
-        self._told, self._told_at = told, now
-        self._was_full = self._was_full or told >= self._full - 1 - self._slack
+        self._reported, self._reported_at = remaining, now
+        self._was_full = self._was_full or remaining >= self._full - 1 - self._slack
         span_s = now - self._mark_at
         if self._mark is None:
-            self._begin_measure(now, told)
+            self._begin_measure(now, remaining)
         elif span_s >= (_MEASURE_S if self._short_rate is None else max(_MEASURE_S, 1.1 * self._longest_s)):
-            rate, measured = self._rate or LEAST_RATE, self._measured(now, told)
-            is_scarce = not self._was_full and told <= self._full * _PLENTY
+            rate, measured = self._rate or LEAST_RATE, self._measured(now, remaining)
+            is_scarce = not self._was_full and remaining <= self._full * _PLENTY
             if is_scarce:
                 self._short_rate = None  # a short window would have been full at its beginning
             if self._short_rate is not None:
@@ -161,27 +161,27 @@ class Flow:
             elif measured > rate or is_scarce:
                 rate += (measured - rate) * min(1.0, span_s / _FOLLOW_S)
             self._rate = max(rate, LEAST_RATE)
-            self._begin_measure(now, told)
+            self._begin_measure(now, remaining)
 
-    def _hear(self, now: float, sent_at: float) -> None:
+    def _note_recovery(self, now: float, sent_at: float) -> None:
         """Note the first answer since the gate was closed: unless it is a refusal, requests are taken again."""
         if sent_at < self._closed_at:
             return
-        if self._heard and self._borne is not None:
+        if self._answers and self._borne is not None:
             self._draw_rate()
-        self._heard += 1
-        if self._heard == 1 and self._closed_at > -math.inf:
+        self._answers += 1
+        if self._answers == 1 and self._closed_at > -math.inf:
             self._recovered_at = now
 
     def _fall(self, now: float) -> None:
         """A refusal lowers the rate, unless the one before has not been followed by anything else."""
         self._quiet_from = now
-        if self._heard <= 1 and self._borne is not None:
+        if self._answers <= 1 and self._borne is not None:
             return
-        self._cycle_at, self._borne = self._recovered_at, max(1, self._heard - 1)
-        self._rise /= 2
+        self._cycle_at, self._borne = self._recovered_at, max(1, self._answers - 1)
+        self._rise /= 4
         self._burst /= 2
-        if self._is_found or self._told is not None:
+        if self._is_found or self._reported is not None:
             self._rate = _FALL * (self._rate or LEAST_RATE)
         else:
             self._rate = self._borne / max(1.0, now - self._cycle_at)
@@ -194,7 +194,7 @@ class Flow:
         borne, self._borne = self._borne or 1, None
         is_brief = self._recovered_at - self._closed_at < _BRIEF_S
         drawn = borne / max(TICK_S, self._recovered_at - self._cycle_at)
-        if self._told is not None:
+        if self._reported is not None:
             return
         if not self._is_found:
             self._is_found = True
@@ -210,5 +210,5 @@ class Flow:
 
     def _next_pause_s(self) -> float:
         """A second; twice the last pause where the first answer after it is the refusal that asks for this one."""
-        self._pause_s = _PAUSE_S if self._heard > 1 else 2 * self._pause_s
+        self._pause_s = _PAUSE_S if self._answers > 1 else 2 * self._pause_s
         return self._pause_s

@@ -120,6 +120,38 @@ def test_headers_that_begin_to_speak_are_heard() -> None:
     assert found.budget.remaining(found.now) is not None
 
 
+def test_windows_are_believed_in_again_when_the_count_jumps_to_full() -> None:
+    found = Demand(SlidingCounter(100, 60.0), limiters.unix, Random(0))
+    found.run(150.0)
+    found.count, found.refused = FixedWindow(100, 60.0), 0
+    found.run(400.0)
+    found.taken, found.refused = 0, 0
+    found.run(1000.0)
+    assert found.taken >= 900
+    assert found.refused == 0
+
+
+def test_one_429_without_headers_does_not_shake_the_belief_in_windows_that_were_told() -> None:
+    found = Demand(FixedWindow(100, 60.0), limiters.unix, Random(0))
+    found.run(100.5)
+    budget, at = found.budget, found.now + 300.0
+    bare(budget, at, is_refused=True)
+    assert budget.remaining(at + 16.0) is not None
+    assert budget.may_send(at + 16.0, Use.SUBMIT) <= at + 16.0
+
+
+def test_headers_that_stop_are_not_believed_for_ever() -> None:
+    found = Demand(SlidingLog(100, 60.0), limiters.unix, Random(0))
+    found.run(200.0)
+    assert found.budget.remaining(found.now) is not None
+    found.style = limiters.silent
+    found.run(400.0)
+    assert found.budget.remaining(found.now) is None
+    found.taken = 0
+    found.run(1000.0)
+    assert found.taken >= 700
+
+
 # --- Without a word ---
 
 

@@ -176,10 +176,10 @@ def test_the_end_is_when_the_service_says_if_that_can_be() -> None:
 
 
 def test_the_end_lies_between_the_last_answer_and_this_one_whatever_the_service_says() -> None:
-    for told_s in (None, 2.0, 49.5, 70.4):
+    for reported_s in (None, 2.0, 49.5, 70.4):
         cadence, task = make_cadence(), PollState.new("t", "kind", 100.0)
         cadence.asked(task, 150.0, False)
-        assert 150.0 <= cadence.ended(task, 170.0, told_s) <= 170.0
+        assert 150.0 <= cadence.ended(task, 170.0, reported_s) <= 170.0
 
 
 def test_a_task_that_began_before_we_knew_of_it_teaches_nothing() -> None:
@@ -188,10 +188,10 @@ def test_a_task_that_began_before_we_knew_of_it_teaches_nothing() -> None:
     assert cadence.turnover(1) == 0.0
 
 
-@pytest.mark.parametrize("told_s", [None, 0.3])
-def test_a_task_that_is_not_watched_from_its_beginning_teaches_nothing_of_others(told_s: float | None) -> None:
+@pytest.mark.parametrize("reported_s", [None, 0.3])
+def test_a_task_that_is_not_watched_from_its_beginning_teaches_nothing_of_others(reported_s: float | None) -> None:
     cadence = make_cadence()
-    cadence.ended(PollState.new("t", "kind", 100.0, is_whole=False), 100.01, told_s)
+    cadence.ended(PollState.new("t", "kind", 100.0, is_whole=False), 100.01, reported_s)
     assert cadence.turnover(30) == 0.0  # 30 as short as that would leave no request for queries
     task = PollState.new("u", "kind", 200.0)
     assert cadence.worth(task, 300.0) == make_cadence().worth(task, 300.0)
@@ -229,10 +229,10 @@ class AnyService(RuleBasedStateMachine):
         self.cadence.asked(self.tasks[pick % len(self.tasks)], self.now, is_pending)
 
     @precondition(lambda self: self.tasks)
-    @rule(pick=st.integers(0, 99), told_s=st.none() | st.floats(0, 1e6))
-    def see_ended(self, pick: int, told_s: float | None) -> None:
+    @rule(pick=st.integers(0, 99), reported_s=st.none() | st.floats(0, 1e6))
+    def see_ended(self, pick: int, reported_s: float | None) -> None:
         task = self.tasks.pop(pick % len(self.tasks))
-        ended_at = self.cadence.ended(task, self.now, told_s)
+        ended_at = self.cadence.ended(task, self.now, reported_s)
         assert task.asked_at <= ended_at + 1e-6
         assert ended_at <= self.now + 1e-6
 

@@ -282,6 +282,15 @@ class AsyncSession(ServiceCalls):
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
         return Generation(await here.admission.attach(task_id, timeout_s), here.loop)
 
+    async def find(self, key: str) -> Generation:
+        """A handle on any job in the journal, whichever session works on it, by its key. It is not paid for again.
+
+        News of it come a tenth of a second after that session has them on record. If that session has gone, its task
+        is waited for here; a job that it never sent ends in ``JournalError``. Raises ``JobNotFoundError``,
+        ``JournalError``, and ``ConfigError`` if the session has no journal.
+        """
+        return Generation(await self._here().admission.find(key), self._here().loop)
+
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.
 

@@ -7,7 +7,6 @@ before that has done nothing; after it, the job no longer depends on its caller.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import itertools
 import logging
@@ -16,11 +15,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Hashable, Iterator
 from typing import Any, TypeAlias
 
-import anyio
 import attrs
 
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
+from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
@@ -48,13 +47,7 @@ from hailuo_async.outcomes import Status
 
 logger = logging.getLogger("hailuo_async")
 
-#: How often a job that another session works on is looked up, in seconds.
-FOLLOW_EVERY_S = 1.0
-
 FindFault: TypeAlias = Callable[[], Awaitable[HailuoError | None]]
-
-#: What another session may be doing with a job.
-_AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)
 
 
 @attrs.define(eq=False)
@@ -71,6 +64,7 @@ class Admission:
     _emitter: EventEmitter
     money: Money
     _inspector: Inspector = attrs.field(factory=Inspector, init=False)
+    following: Following = attrs.field(init=False)
     live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
     """Every job that has not ended, in the order of taking."""
     ended: Counter[Status] = attrs.field(factory=Counter, init=False)
@@ -80,6 +74,9 @@ class Admission:
     """Of the jobs without a key that belong to no stream. One that came to nothing is the same job when asked again."""
     _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _preparing: int = attrs.field(default=0, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.following = Following(self._engine_state, self._dispatch)
 
     @property
     def queued(self) -> int:
@@ -191,6 +188,20 @@ class Admission:
             return await self.attach(record.task_id, None)
         return self._adopt(Claim(record, ours=False), None)
 
+    async def take_over(self, record: Record) -> None:
+        """Waits for a task that a dead session left, for whoever asks for it. It is not paid for again."""
+        if record.identity not in self._by_identity:
+            self._adopt(Claim(record, ours=True), None).is_quiet = True
+
+    async def find(self, key: str) -> TrackedJob:
+        """The job of that name, whichever session works on it. Raises ``JobNotFoundError`` and ``JournalError``."""
+        known = self._by_identity.get(key)
+        if known is not None:
+            return self._joined(known)
+        claim = await self._recorder.find(key)
+        known = self._by_identity.get(key)
+        return self._joined(known) if known is not None else self._adopt(claim, None)
+
     def _adopt(self, claim: Claim, timeout_s: float | None) -> TrackedJob:
         """A work for what is in the journal, and whose job is not at hand."""
         record = claim.record
@@ -222,8 +233,7 @@ class Admission:
         """Another session works on it: its outcome is waited for here, and it is not paid for by us."""
         if tracked.payment.is_reserved:
             tracked.payment.give_back()
-        with contextlib.suppress(SessionClosedError):  # then it ends with all the others
-            self._engine_state.start(self._follow(tracked))
+        self.following.add(tracked)
         if tracked.seconds_left(loop_time()) <= 0:
             self._expire(tracked)
 
@@ -245,7 +255,7 @@ class Admission:
         """Does what follows from a change that ends nothing, whichever room brought it about."""
         if tracked.status.is_final:
             return
-        if tracked.status is Status.PENDING:
+        if tracked.status is Status.PENDING and not tracked.is_followed:
             self._watch(tracked)
             if tracked.is_left:
                 _log_goes_on(tracked)
@@ -287,7 +297,7 @@ class Admission:
                 self._enqueue(tracked)
             case JournalState.ACCEPTED if claim.ours:
                 self._wait_for_task(tracked, record.accepted_at)
-            case state if state in _AT_WORK:
+            case state if state in AT_WORK:
                 self.follow(tracked)
             case JournalState.SUCCESS:
                 self._deliver(tracked, record)
@@ -319,7 +329,10 @@ class Admission:
         age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
         tracked.accepted_at = loop_time() - age_s
         self._gate.task_adopted()
-        tracked.move(Event.ACCEPT)
+        if tracked.status is Status.QUEUED:
+            tracked.move(Event.ACCEPT)
+        else:  # it was seen before, while another session waited for it
+            self._watch(tracked)
 
     def _watch(self, tracked: TrackedJob) -> None:
         if tracked.timeout_s is None:
@@ -332,19 +345,6 @@ class Admission:
             tracked.succeed(record.video)
         else:
             self._wait_for_task(tracked, None)
-
-    async def _follow(self, tracked: TrackedJob) -> None:
-        """Looks at it until it has ended, or the other session has: then its place is taken here."""
-        while not tracked.status.is_final and tracked.look is not None:
-            await anyio.sleep(FOLLOW_EVERY_S)
-            try:
-                claim = await tracked.look()
-            except HailuoError as error:
-                tracked.fail(Event.ABANDON, error)
-                return
-            if claim is not None and (claim.ours or claim.record.state not in _AT_WORK) and not tracked.status.is_final:
-                self._dispatch(tracked, claim)
-                return
 
     # --- Ends ---
 

@@ -105,7 +105,9 @@ class Engine:
         workers = self.engine_state.workers
         try:
             self.engine_state.begin()
-            for work in (self.submitter.run, self.poller.run, self.recorder.keep_up):
+            team = self.recorder.team
+            of_team = () if team is None else (team.watch, team.look_after_the_dead)
+            for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
                 workers.start(self._run_to_the_end(work))
             while self.engine_state.is_open:
                 await self.engine_state.changed.wait()

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
@@ -25,6 +25,9 @@ from hailuo_async._rules.budget import Budget, Hints, Use
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.team_views import TeamBudget, TeamSlots
 
 logger = logging.getLogger("hailuo_async")
 
@@ -40,8 +43,8 @@ _OpensAt: TypeAlias = Callable[[float], float]
 class Gate:
     """Grants slots and requests, in the order in which they are waited for."""
 
-    slots: Slots
-    budget: Budget
+    slots: Slots | TeamSlots
+    budget: Budget | TeamBudget
     _reachability: Reachability
     _engine_state: EngineState
     _emitter: EventEmitter = attrs.field(factory=EventEmitter)
@@ -122,6 +125,17 @@ class Gate:
         self.slots.released(now)
         self.budget.learn(now, Hints(), acquired_at)
         self._changed.notify()
+
+    def submit_withheld(self, is_heavy: bool) -> None:
+        """The POST that was to leave was granted nothing: others of the team were quicker, or came first."""
+        self._uploads -= is_heavy
+        self._changed.notify()
+
+    def is_open_here(self, is_heavy: bool) -> bool:
+        """Whether a POST could leave but for the limits that a team shares."""
+        if not self._engine_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
+            return False
+        return self._reachability.opens_at <= loop_time()
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """What the answer to any request of ``sent_at`` says of the budget."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from decimal import Decimal
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import attrs
@@ -19,12 +19,15 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
-from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Leave, Record
 from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint
-from hailuo_async.errors import AuthenticationError, HailuoError, JournalError
+from hailuo_async.errors import AuthenticationError, ConfigError, HailuoError, JobNotFoundError, JournalError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Video
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.team import Team
 
 logger = logging.getLogger("hailuo_async")
 
@@ -40,6 +43,8 @@ class JournalRecorder:
     path: str = ""
     """Where the journal lies, for the words of errors."""
     _keeps_prompts: bool = False
+    team: Team | None = None
+    """Who grants the POSTs, where the session shares its journal."""
     _renewed_at: float = attrs.field(factory=loop_time, init=False)
     """When the leases of our jobs were last renewed, in loop time."""
     _lapses: int = attrs.field(default=0, init=False)
@@ -89,6 +94,18 @@ class JournalRecorder:
             raise self.not_sent(identity)
         return claim
 
+    async def find(self, identity: str) -> Claim:
+        """What the journal knows of the job of that name; its task is taken up if the session that worked it has gone.
+
+        Raises ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` without a journal.
+        """
+        if self._journal is None:
+            raise ConfigError(field="journal", value=None, rule="names the file that knows the jobs")
+        claim = await self._journal.follow(identity)
+        if claim is None:
+            raise JobNotFoundError(key=identity)
+        return claim
+
     def not_sent(self, identity: str) -> JournalError:
         """A job is in the journal, and nobody here could send it."""
         reason = f"job {identity!r} was not sent: give the job itself again to send it"
@@ -98,14 +115,17 @@ class JournalRecorder:
         """What the journal knows of a task that is attached to; ``None`` without a journal."""
         return None if self._journal is None else await self._journal.adopt(task_id, None)
 
-    async def sending(self, tracked: TrackedJob, at: float) -> bool:
-        """The POST is about to leave, at ``at`` Unix seconds: whether it may. If not, another session took it over.
+    async def sending(self, tracked: TrackedJob, at: float) -> Leave:
+        """The POST would leave, at ``at`` Unix seconds: whether it may. From then on it counts as sent.
 
         Raises ``JournalError`` if it cannot be written: then it must not leave either.
         """
         if self._journal is None or tracked.identity is None:
-            return True
-        return await self._journal.sending(tracked.identity, at)
+            return Leave.GRANTED
+        if self.team is None:
+            return Leave.GRANTED if await self._journal.sending(tracked.identity, at) else Leave.TAKEN
+        place = tracked.taken_at if tracked.place is None else tracked.place
+        return await self.team.leave(tracked.identity, at, place)
 
     def leave_to_send(self) -> Callable[[], bool] | None:
         """Tells at any later time whether a job that is claimed now is still ours by our own clock.

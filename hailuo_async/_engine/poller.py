@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import TYPE_CHECKING
 
 import attrs
 
@@ -32,6 +33,9 @@ from hailuo_async._rules.reports import Report, Unreadable, read_report
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query, unknown
 from hailuo_async.errors import HailuoError, TaskExpiredError, TaskFailedError
 from hailuo_async.outcomes import Status, Video
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.team import Team
 
 logger = logging.getLogger("hailuo_async")
 
@@ -55,6 +59,7 @@ class Poller:
     _cadence: Cadence
     _interval_s: tuple[float, float]
     _engine_state: EngineState
+    _team: Team | None = None
     _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _due: DueTasks = attrs.field(factory=DueTasks, init=False)
     _added: Signal = attrs.field(factory=Signal, init=False)
@@ -101,7 +106,7 @@ class Poller:
     # --- What is due ---
 
     def _next_due(self, poll_state: PollState, now: float) -> float:
-        running = len(self._tasks)
+        running = len(self._tasks) if self._team is None else max(len(self._tasks), self._team.all_running)
         rate = self._gate.budget.query_rate(now, self._cadence.turnover(running))
         return self._cadence.next_due(poll_state, now, rate, running)
 
@@ -213,15 +218,24 @@ class Poller:
     # --- Ends ---
 
     async def _succeed(self, tracked: TrackedJob, poll_state: PollState, video: Video) -> None:
-        tracked.ended_at = self._cadence.ended(poll_state, loop_time(), video.seconds_taken)
+        tracked.ended_at = self._ended_at(poll_state, video.seconds_taken)
         self._unwatch(tracked, tracked.ended_at)
         await self._recorder.succeeded(tracked, video)
         tracked.succeed(video)
 
     async def _fail(self, tracked: TrackedJob, poll_state: PollState, error: HailuoError) -> None:
-        self._unwatch(tracked, self._cadence.ended(poll_state, loop_time(), None))
+        self._unwatch(tracked, self._ended_at(poll_state, None))
         await self._recorder.failed(tracked, error)
         tracked.fail(Event.FAIL, error)
+
+    def _ended_at(self, poll_state: PollState, told_s: float | None) -> float:
+        """When the task probably ended, for the own law of lengths and for those of the team."""
+        now = loop_time()
+        ended_at = self._cadence.ended(poll_state, now, told_s)
+        young_s, at_s = poll_state.asked_at - poll_state.began_at, ended_at - poll_state.began_at
+        if self._team is not None and poll_state.is_whole and isinstance(poll_state.kind, tuple) and at_s >= young_s:
+            self._team.ended(poll_state.kind, young_s, at_s, now - poll_state.accepted_at)
+        return ended_at
 
     def _unwatch(self, tracked: TrackedJob, ended_at: float | None) -> None:
         """From here on its end is certain: its slot is free, and no deadline can come between."""

@@ -4,18 +4,21 @@ A stream looks ahead, so it has several jobs ready. If each held a place, a call
 all of them. So the jobs of one stream form a *lane*: only the first of a lane stands in the queue, and the next takes a
 place, at the end, when that one was sent or taken out.
 
-A job that was refused for want of a slot goes back to its own place. Taking a job out leaves its entry in the heap
+A place is the time from which on a job stands: of a single job that at which it was asked for, of a lane's the time at
+which the one before it left. So sessions that share a journal can tell who came first. A job that was refused for want
+of a slot, or that was not granted one, goes back to its own place. Taking a job out leaves its entry in the heap
 until it comes up, so that ten thousand callers who leave at once cost no search each.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
-from collections.abc import Iterator
+import math
+from collections.abc import Callable
 
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 
 #: Entries of jobs that were taken out may outnumber those that wait by this many before the heap is made anew.
@@ -26,10 +29,10 @@ _MAX_STALE = 64
 class SubmitQueue:
     """Owns the order in which jobs are sent."""
 
-    _heap: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
-    """By place, which no two jobs share."""
+    _clock: Callable[[], float] = loop_time
+    _heap: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
+    """By place, and by number among those who came at once."""
     _waiting: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
-    _places: Iterator[int] = attrs.field(factory=itertools.count, init=False)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -40,17 +43,17 @@ class SubmitQueue:
         lane = tracked.lane
         if lane is None or lane.first is None:
             self._stand(tracked)
-        elif tracked.place is None:
-            lane.others.append(tracked)
-        else:
-            self._step_back(lane, lane.first)
+        elif tracked.place is None or _order(lane.first) < _order(tracked):
+            self._stand_behind(lane, tracked)
+        else:  # it comes back, and takes its place again from the one that came after it
+            self._stand_behind(lane, lane.first)
             self._stand(tracked)
 
     def first(self) -> TrackedJob | None:
         """The job that is sent next. It stays."""
-        while self._heap and not self._stands(self._heap[0]):
+        while self._heap and not self._stands(*self._heap[0]):
             heapq.heappop(self._heap)
-        return self._heap[0][1] if self._heap else None
+        return self._heap[0][2] if self._heap else None
 
     def take(self, tracked: TrackedJob) -> bool:
         """Takes a job out, to be sent or because it will not be. Whether it was in."""
@@ -59,7 +62,7 @@ class SubmitQueue:
         del self._waiting[tracked]
         self._advance(tracked.lane, tracked)
         if len(self._heap) > 2 * len(self._waiting) + _MAX_STALE:
-            self._heap = [entry for entry in self._heap if self._stands(entry)]
+            self._heap = [entry for entry in self._heap if self._stands(*entry)]
             heapq.heapify(self._heap)
         return True
 
@@ -74,27 +77,28 @@ class SubmitQueue:
                 tracked.lane.others.clear()
         return jobs
 
-    def _stands(self, entry: tuple[int, TrackedJob]) -> bool:
-        """Whether an entry is of a job that waits, and that still has this place."""
-        place, tracked = entry
-        return tracked.place == place and tracked in self._waiting
+    def _stands(self, place: float, _: int, tracked: TrackedJob) -> bool:
+        return tracked in self._waiting and tracked.place == place
 
     def _stand(self, tracked: TrackedJob) -> None:
         if tracked.place is None:
-            tracked.place = next(self._places)
+            tracked.place = tracked.taken_at if tracked.lane is None else self._clock()
         if tracked.lane is not None:
             tracked.lane.first = tracked
-        heapq.heappush(self._heap, (tracked.place, tracked))
+        heapq.heappush(self._heap, (tracked.place, tracked.ticket, tracked))
 
-    def _step_back(self, lane: Lane, tracked: TrackedJob) -> None:
-        """Makes room for one of its lane that was refused: together they would hold two places."""
+    def _stand_behind(self, lane: Lane, tracked: TrackedJob) -> None:
         tracked.place = None
-        lane.others.appendleft(tracked)
+        heapq.heappush(lane.others, (tracked.ticket, tracked))
 
     def _advance(self, lane: Lane | None, tracked: TrackedJob) -> None:
         if lane is None or lane.first is not tracked:
             return
         lane.first = None
         while lane.others and lane.first is None:
-            if (candidate := lane.others.popleft()) in self._waiting:
+            if (candidate := heapq.heappop(lane.others)[1]) in self._waiting:
                 self._stand(candidate)
+
+
+def _order(tracked: TrackedJob) -> tuple[float, int]:
+    return (math.inf if tracked.place is None else tracked.place, tracked.ticket)

@@ -32,6 +32,7 @@ from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Transport
+from hailuo_async._io.journal.records import Leave
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown
@@ -90,6 +91,14 @@ class Submitter:
         """Puts a job into the queue."""
         self._queue.put(tracked)
         self._filled.notify()
+        if self._recorder.team is not None:
+            self._recorder.team.stand()
+
+    @property
+    def waits_since(self) -> float | None:
+        """Since when the first in the queue waits, in loop time, if it could leave but for the limits of a team."""
+        first = self._queue.first()
+        return None if first is None or not self._gate.is_open_here(first.is_heavy) else first.place
 
     def drop_nowait(self, tracked: TrackedJob) -> None:
         """Takes a job out of the queue, if it is in it. It was not sent, and costs nothing."""
@@ -125,44 +134,48 @@ class Submitter:
         self._engine_state.start(self._send(tracked, acquired_at), cancel=self._engine_state.workers.cut)
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
-        posted_at, is_claimed = self._wall_clock(), False
-        leave = self._recorder.leave_to_send()
+        posted_at, leave, is_claimed = self._wall_clock(), Leave.LATER, False
+        may_go_on = self._recorder.leave_to_send()
         try:
-            is_claimed = await self._claim(tracked, posted_at)
+            with self._engine_state.workers.cuttable:
+                leave = await self._recorder.sending(tracked, posted_at)
+            is_claimed = await self._claim(tracked, leave)
             if is_claimed and tracked.request is not None:
-                request = tracked.request if leave is None else attrs.evolve(tracked.request, may_go_on=leave)
+                request = tracked.request if may_go_on is None else attrs.evolve(tracked.request, may_go_on=may_go_on)
                 await self._post(tracked, request, acquired_at, posted_at)
+        except JournalError as error:
+            await self._claim_failed(tracked, error)
         except Exception:
             logger.exception("a bug ended the sending of job %s: please report this", tracked.name)
             self._doubt_nowait(tracked)
         finally:
-            if not is_claimed:
+            if not is_claimed and leave is Leave.LATER and self._recorder.team is not None:
+                self._gate.submit_withheld(tracked.is_heavy)
+            elif not is_claimed:
                 self._gate.submit_withdrawn(acquired_at, tracked.is_heavy)
             self.under_way -= 1
             self.landed.notify()
 
     # --- Before the POST ---
 
-    async def _claim(self, tracked: TrackedJob, posted_at: float) -> bool:
+    async def _claim(self, tracked: TrackedJob, leave: Leave) -> bool:
         """Whether the POST may leave: it is on record, no other session took the job over, and it is still wanted.
 
         The job stays queued meanwhile: a caller that leaves, a deadline and a close still cost nothing.
         """
-        try:
-            with self._engine_state.workers.cuttable:
-                is_ours = await self._recorder.sending(tracked, posted_at)
-        except JournalError as error:
-            await self._claim_failed(tracked, error)
-            return False
         if tracked.status.is_final:
-            await self._recorder.withdrawn(tracked)
-            return False
-        if not is_ours:
+            if leave is Leave.GRANTED:
+                await self._recorder.withdrawn(tracked)
+        elif leave is Leave.LATER:
+            self.put_nowait(tracked)
+        elif leave is Leave.TAKEN:
             self._follow(tracked)
         elif not self._engine_state.is_open:
             await self._recorder.unsent(tracked)
             tracked.fail(Event.ABANDON, self._engine_state.error())
-        return is_ours and self._engine_state.is_open
+        else:
+            return True
+        return False
 
     async def _claim_failed(self, tracked: TrackedJob, error: JournalError) -> None:
         """An outage of the journal delays the job, and ends nothing: it goes back to its place, while it is wanted."""

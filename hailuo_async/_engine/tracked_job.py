@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
 from decimal import Decimal
 
@@ -33,7 +32,8 @@ class Lane:
 
     first: TrackedJob | None = attrs.field(default=None, init=False)
     """The one that stands in the queue."""
-    others: deque[TrackedJob] = attrs.field(factory=deque, init=False)
+    others: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
+    """A heap by their numbers."""
 
 
 @attrs.define(eq=False)
@@ -69,8 +69,10 @@ class TrackedJob:
 
     status: Status = attrs.field(default=Status.QUEUED, init=False)
     history: list[Status] = attrs.field(factory=lambda: [Status.QUEUED], init=False)
-    place: int | None = attrs.field(default=None, init=False)
-    """Where it stands in the queue: the lowest is sent next. A job that was refused keeps its place."""
+    place: float | None = attrs.field(default=None, init=False)
+    """Since when it stands in the queue, in loop time: the first is sent next. One that was refused keeps its place."""
+    is_followed: bool = attrs.field(default=False, init=False)
+    """Whether another session works on it."""
     task_id: str | None = attrs.field(default=None, init=False)
     attempts: int = attrs.field(default=0, init=False)
     """POSTs of it, the one under way included."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from random import Random
+from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
@@ -31,6 +32,10 @@ from hailuo_async._rules.slots import Slots
 from hailuo_async.hooks import Hooks
 from hailuo_async.settings import Settings
 
+if TYPE_CHECKING:
+    from hailuo_async._engine.team import Team
+    from hailuo_async._engine.team_views import TeamBudget, TeamSlots
+
 
 async def start_engine(
     settings: Settings,
@@ -50,6 +55,8 @@ async def start_engine(
             money.quota.begin_with(await journal.spending())
         line = transport or Http.open(settings, client_session)
         engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
+        if engine.recorder.team is not None:
+            await engine.recorder.team.join()
     except BaseException:
         if journal is not None:
             with anyio.CancelScope(shield=True):
@@ -69,10 +76,11 @@ def _assemble(
     money: Money,
 ) -> Engine:
     loop = asyncio.get_running_loop()
-    gate = Gate(Slots(settings.max_running, rng), Budget(), Reachability(rng), state, emitter)
-    recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts)
     cadence = Cadence(*settings.poll_interval, rng)
-    poller = Poller(gate, transport, recorder, cadence, settings.poll_interval, state)
+    team, slots, budget = _limits(settings, journal, rng, cadence)
+    gate = Gate(slots, budget, Reachability(rng), state, emitter)
+    recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts, team)
+    poller = Poller(gate, transport, recorder, cadence, settings.poll_interval, state, team)
 
     def follow(tracked: TrackedJob) -> None:
         admission.follow(tracked)  # which is made of the submitter, and so after it
@@ -80,6 +88,8 @@ def _assemble(
     resubmits = settings.on_unknown == "resubmit"
     submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter, state, follow)
     admission = Admission(submitter, poller, gate, recorder, settings.max_queued, state, wall_clock, emitter, money)
+    if team is not None:
+        _join(team, gate, submitter, admission)
     download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
     results = Results(download_room, journal, admission, state, loop, emitter)
     return Engine(
@@ -96,6 +106,33 @@ def _assemble(
         transport=transport,
         journal=journal,
     )
+
+
+def _limits(
+    settings: Settings, journal: JournalWriter | None, rng: Random, cadence: Cadence
+) -> tuple[None, Slots, Budget] | tuple[Team, TeamSlots, TeamBudget]:
+    """What the gate asks: the rules themselves, or the team of those who share the journal.
+
+    A team is imported where there is a journal: without one nothing of it is needed.
+    """
+    if journal is None:
+        return None, Slots(settings.max_running, rng), Budget()
+    from hailuo_async._engine.team import Team
+    from hailuo_async._engine.team_views import TeamBudget, TeamSlots
+
+    team = Team(journal, settings.max_running, rng, cadence)
+    return team, TeamSlots(team), TeamBudget(team)
+
+
+def _join(team: Team, gate: Gate, submitter: Submitter, admission: Admission) -> None:
+    """Has the team ask and tell the rooms of this engine."""
+    team.waits_since = lambda: submitter.waits_since
+    team.on_change = gate.wake
+    team.followers = lambda: len(admission.following)
+    team.on_job_changes = admission.following.hear
+    team.on_death = admission.following.ask_all
+    team.on_orphan = admission.take_over
+    admission.following.on_added = team.woken
 
 
 def wall_clock() -> float:

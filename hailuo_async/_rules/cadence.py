@@ -277,9 +277,18 @@ class Cadence:
             at = self._up_to_date(task.kind).draw(young, old, self._rng)
         self._model(task.kind).end(young, at)
         if task.is_whole:
-            took = now - task.accepted_at
-            self._length_s = took if self._length_s == 0 else self._length_s + (took - self._length_s) / 8
+            self._held_for(now - task.accepted_at)
         return task.began_at + at
+
+    def hear(self, kind: Hashable, young_s: float, at_s: float, took_s: float) -> None:
+        """Another session's task of that kind ended at the age of ``at_s``, seen running at ``young_s`` last."""
+        model = self._model(kind)
+        model.ran(0.0, young_s)
+        model.end(young_s, at_s)
+        self._held_for(took_s)
+
+    def _held_for(self, took_s: float) -> None:
+        self._length_s = took_s if self._length_s == 0 else self._length_s + (took_s - self._length_s) / 8
 
     def _model(self, kind: Hashable) -> DurationModel:
         model = self._models.get(kind)

@@ -153,6 +153,10 @@ class Slots:
         """A task that was submitted elsewhere is waited for: it takes a slot, above the limit if need be."""
         self._settled += 1
 
+    def recount(self, inflight: int, settled: int) -> None:
+        """So many POSTs are on their way, and so many tasks run: what those who hold them say."""
+        self._inflight, self._settled = inflight, settled
+
     def _was_one_too_many(self, now: float) -> bool:
         """Whether a tier was passed by one slot a moment ago: a task had ended unnoticed, and no other took a slot."""
         return (

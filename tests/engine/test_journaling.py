@@ -25,7 +25,7 @@ from hailuo_async import (
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._io.journal.records import Claim, Intent
+from hailuo_async._io.journal.records import Claim, Intent, Leave
 from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async.outcomes import Resource, Video
@@ -63,7 +63,7 @@ async def sent(recorder: JournalRecorder, key: str = "cat", task_id: str | None 
     """A job whose POST is under way; with a ``task_id``, one that was just accepted and is not on record as such."""
     tracked = TrackedJob(0, key=key, identity=key)
     await recorder.intend(intent(key))
-    assert await recorder.sending(tracked, 1.0)
+    assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
     tracked.task_id = task_id
     return tracked
 
@@ -130,7 +130,7 @@ async def test_without_a_journal_there_is_nothing_to_tell() -> None:
     assert await recorder.intend(None) is None
     assert await recorder.adopt("t1") is None
     assert await recorder.look("cat") is None
-    assert await recorder.sending(tracked, 1.0)
+    assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
     await recorder.accepted(tracked, 1.0)
     recorder.release_nowait(tracked)
     await recorder.keep_up()
@@ -145,7 +145,7 @@ async def test_a_job_that_another_session_took_over_is_not_sent(recorder: Journa
     await recorder.intend(intent())
     other = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: time.time() + 30)
     assert (await other.intend(intent())).ours
-    assert not await recorder.sending(tracked, 1.0)
+    assert await recorder.sending(tracked, 1.0) is Leave.TAKEN
     await other.aclose()
 
 
@@ -157,7 +157,7 @@ async def test_a_journal_that_cannot_be_written_keeps_a_job_from_being_sent(
     async with locked(path):
         with pytest.raises(JournalError, match="another program has locked it: end that program"):
             await recorder.sending(tracked, 1.0)
-    assert await recorder.sending(tracked, 1.0)
+    assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
 
 
 async def test_that_a_key_is_not_valid_says_nothing_of_a_task(recorder: JournalRecorder, path: Path) -> None:
@@ -248,7 +248,7 @@ async def test_what_is_owed_of_a_job_is_written_before_it_is_sent_again(recorder
         await recorder.unsent(tracked)
         with pytest.raises(JournalError):
             await recorder.sending(tracked, 2.0)
-    assert await recorder.sending(tracked, 3.0)
+    assert await recorder.sending(tracked, 3.0) is Leave.GRANTED
     record = (await records_in(path))["cat"]
     assert (record.state, record.sent_at) == (JournalState.SENDING, 3.0)
 

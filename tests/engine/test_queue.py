@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from random import Random
 
 from hailuo_async import AsyncSession
@@ -25,8 +26,11 @@ def drain(queue: SubmitQueue) -> list[int]:
 
 
 def filled(*tracked: TrackedJob) -> SubmitQueue:
-    queue = SubmitQueue()
+    """A queue in which each came a moment after the one before it."""
+    moments = itertools.count(1.0)
+    queue = SubmitQueue(moments.__next__)
     for each in tracked:
+        each.taken_at = next(moments)
         queue.put(each)
     return queue
 
@@ -49,6 +53,19 @@ def test_a_job_that_was_refused_goes_back_to_its_own_place() -> None:
     queue.take(first)
     queue.put(first)
     assert drain(queue) == [0, 2, 1]
+
+
+def test_jobs_of_a_stream_that_come_back_in_any_order_hold_one_place() -> None:
+    lane = Lane()
+    tracked = [TrackedJob(number, lane=lane) for number in range(4)]
+    single = TrackedJob(9)
+    queue = filled(*tracked, single)
+    for each in tracked[:3]:
+        queue.take(each)
+    for number in (1, 0, 2):
+        queue.put(tracked[number])
+    assert [each.place is not None for each in tracked] == [True, False, False, False]
+    assert drain(queue) == [0, 9, 1, 2, 3]
 
 
 def test_a_job_that_is_taken_out_gives_its_lane_the_next_place() -> None:

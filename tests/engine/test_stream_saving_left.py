@@ -95,6 +95,7 @@ async def test_a_save_that_would_begin_while_the_session_closes_leaves_its_video
             stream = session.stream(jobs(SAVERS + 2), save_to=tmp_path / "videos")
             reading = asyncio.ensure_future(read_into(outcomes, stream))
             await until(lambda: session.stats().succeeded == SAVERS + 1 and len(host.under_way) == SAVERS)
+            await until(lambda: len(line.posts) == SAVERS + 2)
             closing = asyncio.ensure_future(session.aclose())
             await until(lambda: "closed" in repr(session))
             host.may_go_on.set()

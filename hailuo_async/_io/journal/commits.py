@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from hailuo_async._io.journal.rows import Changed
+from hailuo_async._io.journal.rows import Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import JournalError
 
@@ -39,6 +39,8 @@ class _Asked:
     """Until when its caller waits for an outage to end, in loop time."""
     is_fact: bool
     """Whether it is to be written even when its caller has given up."""
+    on_settled: Callable[[object], None] | None = None
+    """Called with the answer at once, before anybody else is."""
     _timer: asyncio.TimerHandle | None = None
 
     def wait_until(self, give_up: Callable[[_Asked], None]) -> None:
@@ -52,7 +54,10 @@ class _Asked:
             self._timer.cancel()
         if self.answer.done():
             return False
-        if isinstance(result, _Raised):
+        if self.on_settled is not None:
+            self.on_settled(result)
+            self.answer.cancel()
+        elif isinstance(result, Raised):
             self.answer.set_exception(result.error)
         else:
             self.answer.set_result(result)
@@ -60,10 +65,19 @@ class _Asked:
 
 
 @attrs.frozen
-class _Raised:
+class Raised:
     """A write that failed by itself, without harm to the others of its batch."""
 
     error: Exception
+
+
+@attrs.frozen
+class FirstWork:
+    """What a commit is to begin with, what takes that back, and who is told what came of it."""
+
+    work: Work
+    undo: Work
+    on_settled: Callable[[object], None]
 
 
 @attrs.define(eq=False)
@@ -82,11 +96,17 @@ class Commits:
     """So many of the pending writes are to have a commit of their own: one of them spoilt that of all."""
     lost: int = attrs.field(default=0, init=False)
     """How many facts could not be written, not even at the close."""
+    first: Callable[[], FirstWork | None] = attrs.field(default=lambda: None, init=False)
+    """Asked for what each commit is to begin with."""
+    on_idle: Callable[[bool], None] = attrs.field(default=lambda _: None, init=False)
+    """Called when the thread has nothing to do any more, or something."""
+    on_failure: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called on the thread, when a transaction was taken back."""
     _is_closed: bool = attrs.field(default=False, init=False)
 
     def undo(self, undo: Work | None, result: object) -> None:
         """Takes back what ``result`` says was granted: its caller does not use it."""
-        was_granted = bool(result) and not isinstance(result, _Raised)
+        was_granted = bool(result) and not isinstance(result, Raised)
         if undo is not None and was_granted and not self._is_closed:
             self.put(undo, is_fact=True).cancel()  # if it fails, a lease runs out or a doubt is raised
 
@@ -96,7 +116,7 @@ class Commits:
         """The answer of ``work``, when it is durable. ``undo`` takes it back if the caller no longer waits then."""
         loop = asyncio.get_running_loop()
         if self._committing is None and not self._pending:
-            loop.call_soon(self._commit)  # not at once: what else this turn of the loop asks for goes with it
+            loop.call_soon(self._commit_if_idle)  # not at once: what else this turn of the loop asks for goes with it
         give_up_at = loop.time() + min(patience_s, self._patience_s)
         asked = _Asked(work, undo, loop.create_future(), give_up_at, is_fact)
         self._pending.append(asked)
@@ -105,14 +125,36 @@ class Commits:
             loop.call_soon(self._retry)  # it may be over
         return asked.answer
 
+    def commit_soon(self) -> None:
+        """A commit begins soon, or is under way and is followed by one: it begins with what ``first`` gives then."""
+        if self._committing is None and not self._pending and not self._is_closed:
+            asyncio.get_running_loop().call_soon(self._commit_if_idle)
+
+    def _commit_if_idle(self) -> None:
+        if self._committing is None and not self._is_closed:
+            self._commit()
+
+    def _begin(self) -> None:
+        """Puts in front what a commit is to begin with."""
+        first = None if self._alone or self._is_closed else self.first()
+        if first is not None:
+            loop = asyncio.get_running_loop()
+            give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
+            asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
+            self._pending.insert(0, asked)
+
     def _commit(self) -> None:
+        self._begin()
         size = 1 if self._alone else len(self._pending)
         batch, self._pending = self._pending[:size], self._pending[size:]
         if not batch:
             return  # the close was quicker
         self._alone = max(0, self._alone - 1)
         works = [asked.work for asked in batch]
-        self._committing = asyncio.get_running_loop().run_in_executor(self._thread, _apply, self._table, works)
+        self.on_idle(False)
+        self._committing = asyncio.get_running_loop().run_in_executor(
+            self._thread, _apply, self._table, works, self.on_failure
+        )
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 
     def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
@@ -127,8 +169,10 @@ class Commits:
             self.lost += asked.is_fact and fault is not None
             if not asked.settle(result):
                 self.undo(asked.undo, result)
-        if self._pending and self._committing is None:
+        if self._committing is None and not self._is_closed:
             self._commit()
+        if self._committing is None:
+            self.on_idle(True)
 
     def _is_tried_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
         """Puts the writes of a commit that failed back at the head, where making them anew may help."""
@@ -161,13 +205,13 @@ class Commits:
             else:
                 asked.work, asked.undo, asked.is_fact = asked.undo, None, True
 
-    def _failed_with(self, fault: BaseException) -> _Raised:
+    def _failed_with(self, fault: BaseException) -> Raised:
         """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""
         database = self._table.database
         error = copy.copy(fault) if isinstance(fault, JournalError) else database.explain(fault)
         error.is_outage = database.is_outage(fault)
         error.__cause__ = fault
-        return _Raised(error)
+        return Raised(error)
 
     # --- The end ---
 
@@ -181,20 +225,24 @@ class Commits:
             else:
                 await asyncio.sleep(_FIRST_RETRY_S)
 
-    def close(self) -> Future[None]:
+    def close(self, close: Callable[[], None] | None = None) -> Future[None]:
         """Hands the thread its last work. Whatever was cancelled, it comes behind every write that was asked for."""
         self._alone = 0
         self._commit()
         self._is_closed = True
-        closing = self._thread.submit(self._table.close)
+        closing = self._thread.submit(close or self._table.close)
         self._thread.shutdown(wait=False)
         return closing
 
 
-def _apply(table: JobTable, works: Sequence[Work]) -> list[Any]:
-    with table.transaction():
-        results = [_attempt(table, work) for work in works]
-    return [bool(result) if isinstance(result, Changed) else result for result in results]
+def _apply(table: JobTable, works: Sequence[Work], on_failure: Callable[[], None]) -> list[Any]:
+    try:
+        with table.transaction():
+            results = [_attempt(table, work) for work in works]
+        return [result.outcome() if isinstance(result, Later) else result for result in results]
+    except BaseException:
+        on_failure()
+        raise
 
 
 def _attempt(table: JobTable, work: Work) -> Any:
@@ -203,4 +251,4 @@ def _attempt(table: JobTable, work: Work) -> Any:
     except table.database.FAULTS:
         raise
     except Exception as error:
-        return _Raised(error)
+        return Raised(error)

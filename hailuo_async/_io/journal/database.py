@@ -65,6 +65,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE journal ADD COLUMN log_due {integer} NOT NULL DEFAULT 0",
         "ALTER TABLE journal ADD COLUMN log_seen {integer} NOT NULL DEFAULT 0",
     ),
+    (
+        """CREATE TABLE team (
+            version {integer} NOT NULL, writer TEXT NOT NULL, clock TEXT NOT NULL, state TEXT NOT NULL)""",
+        "INSERT INTO team (version, writer, clock, state) VALUES (0, '', '', '')",
+        "CREATE TABLE member (holder TEXT PRIMARY KEY, lease_until {real} NOT NULL, place {real})",
+        "ALTER TABLE job ADD COLUMN changed {integer}",
+        "CREATE INDEX job_by_change ON job (changed)",
+    ),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.
@@ -95,6 +103,13 @@ class Database(abc.ABC):
     WIPE: ClassVar[str]
     """Makes the URLs of some rows of ``place`` vanish: a WHERE is to follow."""
 
+    READS_ARE_FREE: ClassVar[bool]
+    """Whether a row that is looked at inside a transaction costs next to nothing, and stays as it is until its end."""
+    CHANGE: ClassVar[str]
+    """A number for a change of this transaction: later looks begin with it, or with an earlier one."""
+    SEEN: ClassVar[str]
+    """The least number that a change may have which this statement does not see."""
+
     name: str
     """Where the journal lies, for the words of errors. Without a password."""
 
@@ -109,6 +124,10 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def notify(self, topic: str = ANYTHING) -> None:
         """Tells other sessions when the transaction that it is called in commits. A file tells them of every commit."""
+
+    @abc.abstractmethod
+    def listen(self, topic: str) -> None:
+        """Has ``fileno`` told of that topic from now on, if the engine can."""
 
     @abc.abstractmethod
     def news(self) -> frozenset[str]:

@@ -31,6 +31,14 @@ def is_gone(holder: str, proc: Path = PROC) -> bool:
     return _started(int(pid), proc) != rest.partition("/")[0]
 
 
+def boot(proc: Path = PROC) -> str:
+    """Names this boot of the machine, whose processes share one monotonic clock; empty where no such file is."""
+    try:
+        return (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
 def _machine(proc: Path) -> str:
     """The boot and the pid namespace, in which a pid means something; nothing where there is no such file."""
     try:

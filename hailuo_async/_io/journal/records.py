@@ -126,6 +126,14 @@ class Spending:
     unfinished: Mapping[str, Decimal] = attrs.field(factory=dict)
 
 
+class Leave(enum.Enum):
+    """Whether a POST may leave."""
+
+    GRANTED = "it may: its record says so"
+    TAKEN = "another session works on the job"
+    LATER = "not yet: it waits in its place"
+
+
 @attrs.frozen
 class Claim:
     """The journal's answer to "may I work on this?". ``ours``: yes, and nobody else will for as long as we live.

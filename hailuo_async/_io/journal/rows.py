@@ -31,14 +31,25 @@ FREE: dict[str, object] = {"holder": None, "lease_until": None}
 RETURNING = "RETURNING *, NULL AS urls, :now AS read_at"
 
 
+class Later:
+    """What a write came to: looked at when its transaction is over, so that it needs no round trip of its own."""
+
+    def outcome(self) -> object:
+        """Looks at it."""
+        raise NotImplementedError
+
+
 @attrs.frozen
-class Changed:
-    """Whether a change was made: looked at when its transaction is over, so that it needs no round trip of its own."""
+class Changed(Later):
+    """Whether a change was made."""
 
     _rows: Rows
 
     def __bool__(self) -> bool:
         return self._rows.rowcount == 1
+
+    def outcome(self) -> bool:
+        return bool(self)
 
 
 @attrs.define(eq=False)
@@ -47,7 +58,7 @@ class JobRows:
 
     database: Database
     holder: str
-    _lease_s: float
+    lease_s: float
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
 
@@ -83,14 +94,14 @@ class JobRows:
         if record.holder in (None, self.holder) or record.lease_until is None:
             return False
         left_s = record.lease_until - self._read_at
-        return 0 < left_s <= _LEASES_AHEAD * self._lease_s and not owner.is_gone(record.holder)
+        return 0 < left_s <= _LEASES_AHEAD * self.lease_s and not owner.is_gone(record.holder)
 
     def _insert(self, **columns: object) -> Claim | None:
         """A new row, held by this session; ``None`` if there is one of that identity."""
-        columns |= self._held()
+        columns |= {"changed": Sql(self.database.CHANGE), **self._held()}
         names, values = ", ".join(columns), ", ".join(_value(name, columns[name]) for name in columns)
         sql = f"INSERT INTO job ({names}) VALUES ({values}) ON CONFLICT (identity) DO NOTHING {RETURNING}"
-        row = self.database.execute(sql, {**_parameters(columns), "lease_s": self._lease_s}).fetchone()
+        row = self.database.execute(sql, {**_parameters(columns), "lease_s": self.lease_s}).fetchone()
         return None if row is None else Claim(self._record(row), ours=True)
 
     def _change(
@@ -115,8 +126,9 @@ class JobRows:
     ) -> Rows:
         """``:us`` is this session, ``:was_…`` is how the row was read; other names are in ``emitter`` and ``more``."""
         changes = ", ".join(f"{name} = {_value(name, emitter[name])}" for name in emitter)
+        changes += f", changed = {self.database.CHANGE}"
         sql = f"UPDATE job SET {changes} WHERE identity = :identity AND {condition} {returning}"
-        ours = {"identity": identity, "us": self.holder, "lease_s": self._lease_s}
+        ours = {"identity": identity, "us": self.holder, "lease_s": self.lease_s}
         read = {} if was is None else as_read(was)
         return self.database.execute(sql, {**_parameters(emitter), **ours, **read, **more})
 

@@ -25,6 +25,7 @@ from types import MappingProxyType
 import attrs
 
 from hailuo_async._io.journal import database, files
+from hailuo_async._io.journal.bell import Bell
 from hailuo_async._io.journal.database import ANYTHING, MIGRATIONS, Database, Parameters, Rows
 from hailuo_async.errors import JournalError
 
@@ -60,6 +61,8 @@ class SqliteDatabase(Database):
 
     FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite quotes a damaged page
     TYPES = MappingProxyType({"serial": "INTEGER PRIMARY KEY", "integer": "INTEGER", "real": "REAL", "bytes": "BLOB"})
+    READS_ARE_FREE = True
+    CHANGE = SEEN = "(SELECT coalesce(max(changed), 0) + 1 FROM job)"
     WIPE = "UPDATE place SET urls = zeroblob(length(urls))"
 
     path: Path
@@ -69,6 +72,9 @@ class SqliteDatabase(Database):
     _number: tuple[int, int] | None = attrs.field(default=None, init=False)
     """Which file it is: another may be put under its name."""
     _seen: int | None = attrs.field(default=None, init=False)
+    _bell: Bell = attrs.field(factory=Bell, init=False)
+    _topics: set[str] = attrs.field(factory=set, init=False)
+    """To be told of when this transaction has committed."""
     _is_folding: bool = attrs.field(default=False, init=False)
     """Whether the log is to be folded into the file after the next commit."""
     _is_due: bool = attrs.field(default=False, init=False)
@@ -95,11 +101,14 @@ class SqliteDatabase(Database):
             elif self._is_due:
                 self._connection.execute("UPDATE journal SET log_seen = log_due")
             self._connection.execute("COMMIT")
+            self._bell.ring(self._topics)
         except BaseException:
             # A full disk or a failed write has rolled back already, and may fail to do so again.
             with contextlib.suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             raise
+        finally:
+            self._topics.clear()
         self._is_due = self._is_folding
         if self._is_folding:
             self._is_folding = not self._fold_log()
@@ -107,14 +116,20 @@ class SqliteDatabase(Database):
             self._is_folding = True
 
     def notify(self, topic: str = ANYTHING) -> None:
-        """Every commit changes ``PRAGMA data_version`` for the other connections, so there is nothing to do."""
+        """Wakes who listens to the topic. Every commit changes ``PRAGMA data_version`` for the other connections."""
+        if topic != ANYTHING:
+            self._topics.add(topic)
+
+    def listen(self, topic: str) -> None:
+        self._bell.listen(topic)
 
     def news(self) -> frozenset[str]:
+        self._bell.quiet()
         seen, self._seen = self._seen, self._connection.execute("PRAGMA data_version").fetchone()[0]
         return frozenset() if seen in (None, self._seen) else frozenset({ANYTHING})
 
     def fileno(self) -> int | None:
-        return None
+        return self._bell.fileno()
 
     def fold_soon(self) -> None:
         self._is_folding = True
@@ -139,6 +154,7 @@ class SqliteDatabase(Database):
             raise JournalError(path=self.name, reason=reason)
 
     def close(self) -> None:
+        self._bell.close()
         with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connection):
             if files.number_of(self.path) != self._number:
                 self._leave_log()

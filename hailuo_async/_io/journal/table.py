@@ -89,7 +89,7 @@ class JobTable(JobRows):
         The database is closed whatever happens to the rest.
         """
         with contextlib.closing(self.database), self.transaction():
-            columns = ", ".join(f"{name} = NULL" for name in FREE)
+            columns = ", ".join([*(f"{name} = NULL" for name in FREE), f"changed = {self.database.CHANGE}"])
             self.database.execute(f"UPDATE job SET {columns} WHERE holder = :us", {"us": self.holder})
             self.wipe_expired()
             self.database.fold_soon()
@@ -126,16 +126,16 @@ class JobTable(JobRows):
             if claim is not None:
                 return claim
 
-    def sending(self, identity: str, sent_at: float) -> Changed:
-        """Whether this session, and no other, may send the job now.
+    def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
+        """Whether this session, and no other, may send the job now, if ``condition`` holds as well.
 
         Made again because nobody knows whether it was committed, it finds its own ``sent_at``: nothing was sent since,
         even if another session took it for left behind meanwhile.
         """
         self.database.check_place()
         emitter = {"state": "sending", "sent_at": sent_at, **_NO_END, **self._held()}
-        condition = f"(state = 'intended' AND holder = :us OR {_THIS_ATTEMPT})"
-        return self._change(identity, emitter, condition, attempt=sent_at)
+        condition = f"(state = 'intended' AND holder = :us OR {_THIS_ATTEMPT}) AND {condition}"
+        return self._change(identity, emitter, condition, None, attempt=sent_at, **more)
 
     def unsent(self, identity: str, sent_at: float | None = None) -> None:
         """The POST certainly was not accepted, and is to be made again.
@@ -210,7 +210,7 @@ class JobTable(JobRows):
     def renew(self) -> None:
         """Every lease of this session runs anew from now; what has expired is forgotten."""
         sql = f"UPDATE job SET lease_until = {LEASE} WHERE holder = :us"
-        self.database.execute(sql, {"lease_s": self._lease_s, "us": self.holder})
+        self.database.execute(sql, {"lease_s": self.lease_s, "us": self.holder})
         self.wipe_expired()
 
     def spending(self) -> Spending:
@@ -247,6 +247,14 @@ class JobTable(JobRows):
         records = [self._record(row) for row in self.database.execute(sql).fetchall()]
         claims = [self._continue(record) or self.follow(record.identity) for record in records]
         return [claim.record for claim in claims if claim is not None]
+
+    def take_over(self) -> list[Record]:
+        """Every task that no live session waits for, taken up. What a dead one was sending is in doubt from here on."""
+        sql = f"""{database.SELECT} WHERE state IN ('sending', 'accepted')
+            AND COALESCE(holder, '') <> :us ORDER BY job.seq"""
+        records = [self._record(row) for row in self.database.execute(sql, {"us": self.holder}).fetchall()]
+        claims = [self._claim(record) for record in records]
+        return [claim.record for claim in claims if claim is not None and claim.ours]
 
     def follow(self, identity: str) -> Claim | None:
         """How the job of that name stands; taken up if that can be done without the job itself."""

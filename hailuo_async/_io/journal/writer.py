@@ -23,7 +23,7 @@ import functools
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
 import attrs
@@ -34,6 +34,10 @@ from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.outcomes import Video
 from hailuo_async.settings import Dsn, journal_place
+
+if TYPE_CHECKING:
+    from hailuo_async._io.journal.team import Looked
+    from hailuo_async._io.journal.team_link import Member, TeamLink
 
 #: For how long a job stays with a session that has stopped renewing its leases.
 LEASE_S = 30.0
@@ -52,6 +56,8 @@ class JournalWriter:
     _table: JobTable
     _thread: ThreadPoolExecutor
     _commits: Commits
+    team: TeamLink | None = attrs.field(default=None, init=False)
+    """This session's line to its team, once it has joined."""
     _is_closing: bool = attrs.field(default=False, init=False)
 
     @classmethod
@@ -202,7 +208,28 @@ class JournalWriter:
 
     async def renew(self) -> None:
         """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""
-        await self._ask(lambda table: table.renew(), patience_s=SHORT_PATIENCE_S)
+        renew = JobTable.renew if self.team is None else self.team.renew
+        await self._ask(renew, patience_s=SHORT_PATIENCE_S)
+
+    async def join(self, member: Member) -> Looked:
+        """This session shares the limits of its team from now on, with the others of this journal."""
+        from hailuo_async._io.journal.team_link import TeamLink
+
+        link = TeamLink.make(self._table, self._thread, self._commits)
+        looked = await self._ask(link.join)
+        link.begin(member)
+        self.team = link
+        return cast("Looked", looked)
+
+    async def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
+        """Takes up every task that no live session waits for. Returns those, and the members that are dead."""
+        if self.team is None:
+            return [], ()
+        return cast("tuple[list[Record], tuple[str, ...]]", await self._ask(self.team.take_over))
+
+    def unsent_nowait(self, identity: str, sent_at: float) -> None:
+        """``unsent``, of an attempt that nobody waits for any more. If it fails, it is in doubt after the lease."""
+        self._commits.put(lambda table: table.unsent(identity, sent_at), is_fact=True).cancel()
 
     @property
     def lost(self) -> int:
@@ -221,7 +248,7 @@ class JournalWriter:
         try:
             await self._commits.settled()
         finally:
-            closing = self._commits.close()
+            closing = self._commits.close(None if self.team is None else self.team.end())
         try:
             await asyncio.shield(asyncio.wrap_future(closing))
         except self._table.database.FAULTS as fault:

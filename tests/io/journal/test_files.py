@@ -113,6 +113,10 @@ def test_a_journal_of_an_earlier_version_needs_no_log(path: Path) -> None:
     with sqlite3.connect(path) as connection:
         for column in ("log_due", "log_seen"):
             connection.execute(f"ALTER TABLE journal DROP COLUMN {column}")
+        for statement in ("DROP INDEX job_by_change", "ALTER TABLE job DROP COLUMN changed"):
+            connection.execute(statement)
+        for name in ("team", "member"):
+            connection.execute(f"DROP TABLE {name}")
         connection.execute("PRAGMA user_version = 3")
     connection.close()
     opened(path).close()

@@ -1,0 +1,193 @@
+"""Several processes with one journal: whether they fill the team's limits as one process would, and share them evenly.
+
+``python -m benchmarks.fleet OPTIONS`` is one of the processes: a session that streams its share of the jobs as soon as
+a line comes on its standard input, and then prints when each was done, as one line of JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import attrs
+import cattrs.preconf.json  # noqa: F401 (a process imports it once, whatever it does: that is not counted)
+
+from benchmarks.figures import Figure
+from benchmarks.scheduling import ideal_seconds
+from benchmarks.targets import LIBRARY, Target
+from hailuo_async import AsyncSession, ImageToVideo, Success
+from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Kind
+
+JOBS = 96
+#: A process is stuck when it takes so many times what an all-knowing scheduler needs.
+PATIENCE = 6.0
+_ROOT = Path(__file__).parents[1]
+
+
+@attrs.frozen
+class Fleet:
+    """What the processes work against."""
+
+    limit: int
+    generation_s: float
+    requests_per_minute: int | None = None
+    jobs: int = JOBS
+
+    @property
+    def name(self) -> str:
+        """As it stands in the table."""
+        requests = "" if self.requests_per_minute is None else f", {self.requests_per_minute} requests a minute"
+        return f"limit {self.limit}, {self.generation_s:g} s{requests}"
+
+
+FLEETS = (Fleet(3, 4.0), Fleet(12, 6.0), Fleet(3, 4.0, 100), Fleet(12, 6.0, 300))
+PROCESSES = (1, 2, 4, 8)
+
+
+@attrs.frozen
+class Done:
+    """What one process came to."""
+
+    at: Sequence[float]
+    """When each of its jobs was done, by the machine's monotonic clock."""
+    lengths_s: Sequence[float]
+    cpu_s: float
+
+
+def measure_fleet(is_quick: bool) -> list[Figure]:
+    """Every fleet with one process and with several, on a journal in a file."""
+    fleets = [attrs.evolve(fleet, jobs=24) for fleet in FLEETS[:2]] if is_quick else FLEETS
+    processes = (1, 4) if is_quick else PROCESSES
+    return [make_figure(fleet, number) for fleet in fleets for number in processes]
+
+
+def make_figure(fleet: Fleet, processes: int, journal: str | None = None) -> Figure:
+    """Lets so many processes work. Without ``journal``, a DSN, theirs is a file."""
+    with tempfile.TemporaryDirectory() as directory:
+        path = journal or str(Path(directory, "journal.db"))
+        values = asyncio.run(_values(fleet, processes, path))
+    kind = "a file" if journal is None else "PostgreSQL"
+    return Figure(subject=LIBRARY, case=f"{fleet.name}: {_counted(processes)} on {kind}", values=values)
+
+
+def _counted(processes: int) -> str:
+    return f"{processes} process{'es' if processes > 1 else ''}"
+
+
+async def _values(fleet: Fleet, processes: int, journal: str) -> dict[str, float]:
+    emulator = Emulator(
+        max_running=fleet.limit,
+        generation_s=fleet.generation_s,
+        requests_per_minute=fleet.requests_per_minute,
+        render=False,
+        balance=1e9,
+    )
+    async with emulator:
+        began, done = await _work(emulator.url, fleet, processes, journal)
+    lengths = [length_s for each in done for length_s in each.lengths_s]
+    ideal_s = ideal_seconds(lengths, lambda _: fleet.limit, [])
+    ended = max(at for each in done for at in each.at)
+    ledger = emulator.ledger
+    limited = sum(entry.status == 429 for entry in ledger.of(Kind.QUERY))
+    return {
+        "efficiency": ideal_s / (ended - began),
+        "refused_submits": 1 - ledger.submits_accepted / ledger.posts,
+        "queries_refused": float(limited),
+        "evenness": jain([sum(at <= (began + ended) / 2 for at in each.at) for each in done]),
+        "requests_per_job": sum(ledger.requests.values()) / fleet.jobs,
+        "cpu_s": sum(each.cpu_s for each in done),
+    }
+
+
+async def _work(url: str, fleet: Fleet, processes: int, journal: str) -> tuple[float, list[Done]]:
+    async with contextlib.AsyncExitStack() as stack:
+        options = [(url, journal, f"{number} of {processes}", fleet.jobs // processes) for number in range(processes)]
+        children = [await stack.enter_async_context(_child(each)) for each in options]
+        for child in children:
+            await _line(child)
+        began = time.monotonic()
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write(b"begin\n")
+        patience_s = PATIENCE * fleet.jobs * fleet.generation_s / fleet.limit + 60
+        with anyio.fail_after(patience_s):
+            done = [Done(**json.loads(await _line(child))) for child in children]
+            for child in children:
+                await child.wait()
+    return began, done
+
+
+@contextlib.asynccontextmanager
+async def _child(options: Sequence[Any]) -> AsyncIterator[asyncio.subprocess.Process]:
+    command = (sys.executable, "-m", "benchmarks.fleet", json.dumps(options))
+    child = await asyncio.create_subprocess_exec(*command, cwd=_ROOT, stdin=-1, stdout=-1, limit=1 << 24)
+    try:
+        yield child
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+
+
+async def _line(child: asyncio.subprocess.Process) -> bytes:
+    assert child.stdout is not None
+    line = await child.stdout.readline()
+    if not line:
+        raise RuntimeError("a process of the fleet ended before its work was done: see above")
+    return line
+
+
+def jain(shares: Sequence[float]) -> float:
+    """How evenly something is shared: 1 when all have the same, 1 / n when one of n has it all (Jain, 1984)."""
+    squares = len(shares) * sum(share * share for share in shares)
+    return sum(shares) ** 2 / squares if squares else 1.0
+
+
+def fleet_targets(figures: Sequence[Figure]) -> Iterator[Target]:
+    """Several processes do as well as one, are refused as seldom, and each gets its share."""
+    alone = {figure.case.partition(":")[0]: figure.values for figure in figures if ": 1 process " in figure.case}
+    for figure in figures:
+        fleet, _, processes = figure.case.partition(":")
+        if fleet in alone and not processes.startswith(" 1 "):
+            lost = alone[fleet]["efficiency"] - figure.values["efficiency"]
+            yield Target(f"{figure.case}: efficiency lost beside one process", lost, 0.03)
+            yield Target(f"{figure.case}: submits refused", figure.values["refused_submits"], 0.05)
+            yield Target(f"{figure.case}: queries refused", figure.values["queries_refused"], 0.0)
+            yield Target(f"{figure.case}: evenness (Jain's index)", figure.values["evenness"], 0.95, is_least=True)
+            yield Target(f"{figure.case}: CPU over that of one", figure.values["cpu_s"] / alone[fleet]["cpu_s"], 2.0)
+
+
+# --- One of the processes --------------------------------------------------------------------------------------------
+
+
+async def work(url: str, journal: str, name: str, jobs: int) -> None:
+    """A session that streams ``jobs`` jobs when it is told to."""
+    async with AsyncSession(api_key=DEFAULT_API_KEY, base_url=url, journal=journal) as session:
+        print("ready", flush=True)
+        await anyio.to_thread.run_sync(sys.stdin.readline)
+        cpu_s, at, lengths_s = time.process_time(), list[float](), list[float]()
+        async for outcome in session.stream(_jobs(name, jobs)):
+            if not isinstance(outcome, Success):
+                raise outcome.error
+            at.append(time.monotonic())
+            lengths_s.append(outcome.video.seconds_taken or 0.0)
+        cpu_s = time.process_time() - cpu_s
+    print(json.dumps({"at": at, "lengths_s": lengths_s, "cpu_s": cpu_s}), flush=True)
+
+
+def _jobs(name: str, jobs: int) -> Iterator[ImageToVideo]:
+    for number in range(jobs):
+        yield ImageToVideo("https://example.com/cat.jpg", prompt=f"{name}: job {number}")
+
+
+if __name__ == "__main__":
+    asyncio.run(work(*json.loads(sys.argv[1])))

@@ -1,0 +1,376 @@
+"""What a session knows of its team, and how it asks for its share.
+
+Without a journal a session is a team of its own: the gate asks ``Slots`` and ``Budget`` themselves. Sessions that share
+a journal share one ``TeamState``, which lies in it, and ``Team`` stands between that and the gate:
+
+- **View.** A copy of the state as it was last read, with what this session has done since. What the gate asks at once
+  (may a POST leave, may a query?) is answered from it. It is a guess: another session may have been quicker.
+- **Step.** What this session did, and what it wants, goes to the journal as one ``Step`` with the next commit. There a
+  POST is granted together with the record of its intent, on the state as it stands, behind whoever came first.
+- **Queries** take their requests from a small stock, which steps fill. While no limit is known, or no other session is
+  there, none is needed: what was sent is told with a later step.
+- **News.** While this session waits, it is told when its turn has come, and looks now and then all the same: telling
+  may fail, so nothing depends on it.
+
+Times in here are the loop's. Those of the state are the team's, which is ahead by ``offset_s``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+
+import anyio
+import attrs
+
+from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.signal import Signal
+from hailuo_async._io.journal.records import Leave, Record
+from hailuo_async._io.journal.team import JobChange, News, Step, StepDone, Turn
+from hailuo_async._io.journal.team_link import TeamLink
+from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.team import Change, End, Held, TeamState, load_state
+from hailuo_async.errors import JournalError
+
+#: Requests that are asked for at once. Where they are short, the state grants fewer.
+_STOCK = 4
+#: What this session learned, and no commit takes along, is told after so long: while others are there, and alone.
+_TELL_S, _TELL_ALONE_S = 0.5, 5.0
+#: A session that is first in the line, and does not take its turn for so long, is passed over: it may be stopped.
+PATIENCE_S = 1.0
+#: How often a session looks that follows jobs of others.
+FOLLOW_S = 0.05
+#: How often one looks that waits, one that does not, and the most seldom, where each look costs all of them something.
+LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 0.5, 1.0, 10.0
+#: A step that failed is made again after so long.
+_AGAIN_S = 1.0
+#: How often in a third of a lease it is looked whether a member has died, where that costs next to nothing.
+_SWEEPS = 5
+
+logger = logging.getLogger("hailuo_async")
+
+
+async def _leave_it(record: Record) -> None:
+    """Until the engine is wired."""
+
+
+@attrs.define(eq=False)
+class Team:
+    """This session's part in its team."""
+
+    _journal: JournalWriter
+    ceiling: int | None
+    _rng: Random
+    _cadence: Cadence
+    offset_s: float = 0.0
+    on_change: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called when what could not leave before may now."""
+    waits_since: Callable[[], float | None] = attrs.field(default=lambda: None, init=False)
+    """Since when the first of this session's queue waits, if it could leave but for the team."""
+    followers: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
+    """How many jobs of other sessions are followed here."""
+    on_job_changes: Callable[[Sequence[JobChange]], None] = attrs.field(default=lambda _: None, init=False)
+    """Given the jobs that changed, while any are followed."""
+    on_orphan: Callable[[Record], Awaitable[object]] = attrs.field(default=_leave_it, init=False)
+    """Given each task that a dead session left, and that is this session's now."""
+    on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called when another session has died."""
+    members: int = attrs.field(default=1, init=False)
+    view: TeamState = attrs.field(init=False)
+    inflight: int = attrs.field(default=0, init=False)
+    settled: int = attrs.field(default=0, init=False)
+    requests: int = attrs.field(default=0, init=False)
+    """Requests that were granted, or counted, and are not answered."""
+    stock: int = attrs.field(default=0, init=False)
+    """Those of them that have not left."""
+    tentative: int = attrs.field(default=0, init=False)
+    """POSTs that may leave by the view, and whose grant is asked for."""
+    _query_at: float = attrs.field(default=-math.inf, init=False)
+    _asks_queries: bool = attrs.field(default=False, init=False)
+    _changes: list[Change] = attrs.field(factory=list, init=False)
+    _turns: list[tuple[Turn, asyncio.Future[Leave]]] = attrs.field(factory=list, init=False)
+    _stepping: list[tuple[Turn, asyncio.Future[Leave]]] | None = attrs.field(default=None, init=False)
+    _step: Step | None = attrs.field(default=None, init=False)
+    _buried: tuple[str, ...] = attrs.field(default=(), init=False)
+    _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
+    _first: tuple[float, str] | None = attrs.field(default=None, init=False)
+    """Of the other sessions that wait, the first: since when, in loop time, and who."""
+    _seen: int | None = attrs.field(default=None, init=False)
+    """Where the next look for changed jobs begins."""
+    _ahead: int = attrs.field(default=0, init=False)
+    """How many of the others wait longer."""
+    _blocked_since: float | None = attrs.field(default=None, init=False)
+    """Since when that one could have taken its turn, and this session waits only for it."""
+    _passed: str | None = attrs.field(default=None, init=False)
+    """That one, once it has not taken its turn for too long."""
+    _place: float | None = attrs.field(default=None, init=False)
+    """What the journal knows of ``waits_since``."""
+    _learned: int | None = attrs.field(default=None, init=False)
+    """How many ends had been taught when this session last learned."""
+    _look_now: Signal = attrs.field(factory=Signal, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.view = TeamState.new(self._rng)
+
+    # --- What the gate asks and tells, through ``TeamSlots`` and ``TeamBudget`` ---
+
+    @property
+    def running(self) -> int:
+        """POSTs and tasks of this session that take a slot."""
+        return self.inflight + self.tentative + self.settled
+
+    @property
+    def all_running(self) -> int:
+        """POSTs and tasks of the whole team, as far as this session knows."""
+        return self.view.slots.running
+
+    def submit_opens_at(self, now: float) -> float:
+        """When the view has a slot for this session, whose turn it is then."""
+        if self.ceiling is not None and self.running >= self.ceiling:
+            return math.inf
+        at = self.view.submit_opens_at(now + self.offset_s) - self.offset_s
+        place = self.waits_since()
+        if at > now or self._first is None or place is None or place <= self._first[0]:
+            self._blocked_since = None
+            return at
+        self._blocked_since = now if self._blocked_since is None else self._blocked_since
+        opens_at = self._blocked_since + PATIENCE_S
+        self._passed = self._first[1] if opens_at <= now else self._passed
+        return opens_at
+
+    def query_opens_at(self, now: float) -> float:
+        """When a query may leave: at once while there is a stock, or none is needed."""
+        if self.stock:
+            return now
+        if self._needs_no_stock:
+            return self.view.budget.may_send(now + self.offset_s, Use.QUERY) - self.offset_s
+        if not self._asks_queries and self._query_at <= now:
+            self._asks_queries = True
+            self._commit_soon()
+        return math.inf if self._asks_queries else self._query_at
+
+    @property
+    def _needs_no_stock(self) -> bool:
+        return self.members <= 1 or self.view.budget.query_rate(loop_time() + self.offset_s, 0.0) is None
+
+    def query_leaves(self, now: float) -> None:
+        """A query leaves, from the stock if there is one."""
+        if self.stock:
+            self.stock -= 1
+            return
+        self.requests += 1
+        at = now + self.offset_s
+        self.tell(lambda state: state.budget.sent(at, Use.QUERY), is_urgent=False)
+
+    def tell(self, change: Change, *, is_urgent: bool = True) -> None:
+        """``change`` happened: here at once, and in the journal with the next commit, which is soon if it is urgent."""
+        change(self.view)
+        self._changes.append(change)
+        if is_urgent and self.members > 1:
+            self._commit_soon()
+        elif self._tell_at is None:
+            delay_s = _TELL_S if self.members > 1 else _TELL_ALONE_S
+            self._tell_at = asyncio.get_running_loop().call_later(delay_s, self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._tell_at = None
+        self._commit_soon()
+
+    def _commit_soon(self) -> None:
+        if self._journal.team is not None:
+            self._journal.team.commit_soon()
+
+    @property
+    def _link(self) -> TeamLink:
+        if self._journal.team is None:
+            raise RuntimeError("a team was asked before it was joined")
+        return self._journal.team
+
+    def stand(self) -> None:
+        """The first of this session's queue is another one: whoever shares the line is told."""
+        if self.members > 1 and self._place != self._place_now():
+            self._commit_soon()
+            self._look_now.notify()
+
+    # --- Steps ---
+
+    def leave(self, identity: str, sent_at: float, place: float) -> asyncio.Future[Leave]:
+        """Asks for the grant of one POST, and for the record of its intent, in one step. Does not wait.
+
+        ``sent_at`` is in Unix seconds. The answer raises ``JournalError`` if neither can be had.
+        """
+        answer: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
+        self._turns.append((Turn(identity, sent_at, place + self.offset_s), answer))
+        self._commit_soon()
+        return answer
+
+    def compose(self) -> Step | None:
+        """What the next commit takes along; ``None`` if there is nothing that could not wait."""
+        place = self._place_now()
+        is_due = self._turns or self._asks_queries or (self._changes and (self.members > 1 or self._tell_at is None))
+        if self._step is not None or not (is_due or (self.members > 1 and place != self._place)):
+            return None
+        self._stepping, self._turns = sorted(self._turns, key=lambda each: each[0].place), []
+        self._step = Step(
+            now=loop_time() + self.offset_s,
+            held=Held(self.inflight, self.settled, self.requests),
+            changes=tuple(self._changes),
+            turns=tuple(turn for turn, _ in self._stepping),
+            queries=_STOCK if self._asks_queries else 0,
+            place=place,
+            passed=self._passed,
+            buried=self._buried,
+        )
+        self._buried, self._passed = (), None
+        self._changes.clear()
+        self._place = place
+        if self._tell_at is not None:
+            self._tell_at.cancel()
+            self._tell_at = None
+        return self._step
+
+    def _place_now(self) -> float | None:
+        place = self.waits_since()
+        return None if place is None else place + self.offset_s
+
+    def stepped(self, done: StepDone) -> None:
+        """The step is on disk."""
+        stepping, self._stepping, self._step = self._stepping or [], None, None
+        self._asks_queries = False
+        self.stock += done.queries
+        self.requests += done.queries
+        self._query_at = done.query_at - self.offset_s
+        for leave in done.leaves:
+            self.tentative -= 1
+            self.inflight += leave is not Leave.LATER
+            self.requests += leave is not Leave.LATER
+        self.hear(done.news)
+        for (turn, answer), leave in zip(stepping, done.leaves, strict=True):
+            if not answer.done():
+                answer.set_result(leave)
+            elif leave is Leave.GRANTED:  # nobody sends it any more
+                self._give_back(turn)
+        self.on_change()
+
+    def _give_back(self, turn: Turn) -> None:
+        """Its POST was granted, and its caller has left meanwhile."""
+        at = loop_time() + self.offset_s
+        self._journal.unsent_nowait(turn.identity, turn.sent_at)
+        self.inflight -= 1
+        self.requests -= 1
+        self.tell(lambda state: state.slots.released(at))
+        self.tell(lambda state: state.budget.learn(at, Hints(), at))
+
+    def failed(self, error: Exception) -> None:
+        """The step is not on disk, as far as is known: what it told is told again, and nothing was granted."""
+        step, self._step = self._step, None
+        stepping, self._stepping = self._stepping or [], None
+        if step is not None:
+            self._changes[:0] = step.changes
+        self._asks_queries, self._query_at = False, loop_time() + _AGAIN_S
+        self.tentative -= len(stepping)
+        for _, answer in stepping:
+            if not answer.done():
+                answer.set_exception(error)
+        if self._tell_at is None:
+            self._tell_at = asyncio.get_running_loop().call_later(_AGAIN_S, self._tell_now)
+        self.on_change()
+
+    def bury(self, members: tuple[str, ...]) -> None:
+        """They are dead, and their tasks were taken up here or elsewhere: what they held is free."""
+        at = loop_time() + self.offset_s
+        self._buried = members
+        for member in members:
+            self.tell(functools.partial(TeamState.bury, member=member, now=at))
+
+    def ended(self, kind: tuple[object, ...], young_s: float, at_s: float, took_s: float) -> None:
+        """The others learn from how long a task took."""
+        end = End(self._journal.holder, kind, young_s, at_s, took_s)
+        self.tell(functools.partial(TeamState.teach, end=end), is_urgent=False)
+
+    # --- News ---
+
+    def hear(self, news: News) -> None:
+        """Learns how the team stands."""
+        first = None if news.first is None else (news.first[0] - self.offset_s, news.first[1])
+        if first != self._first:
+            self._first, self._blocked_since = first, None
+        self._ahead, self._place = news.ahead, news.place
+        was_alone, self.members = self.members <= 1, news.members
+        if news.state is not None:
+            self.view = load_state(news.state, self._rng)
+            for change in self._changes:
+                change(self.view)
+            for _ in range(self.tentative):
+                self.view.submit_leaves(loop_time() + self.offset_s)
+            self._learn()
+        if was_alone and self.members > 1:  # the newcomer is to know what this one has
+            self._commit_soon()
+            self._look_now.notify()
+
+    def _learn(self) -> None:
+        """Takes the others' ends into the own law of lengths."""
+        seen, self._learned = self._learned, self.view.ended
+        for end in self.view.ends_since(0 if seen is None else seen):
+            if end.member != self._journal.holder:
+                self._cadence.hear(end.kind, end.young_s, end.at_s, end.took_s)
+
+    def _look_again_s(self) -> float:
+        """Where a look costs the team something, those far behind in the line look seldom."""
+        if self.followers():
+            return FOLLOW_S
+        waits = self.members > 1 and self.waits_since() is not None
+        if self._link.looks_are_free:
+            return LOOK_S if waits else IDLE_LOOK_S
+        return min(SELDOM_LOOK_S, IDLE_LOOK_S * (1 + self._ahead)) if waits else SELDOM_LOOK_S
+
+    async def join(self) -> None:
+        """Becomes a member. Raises ``JournalError``."""
+        looked = await self._journal.join(self)
+        self._seen = looked.seen
+        self.hear(looked.news)
+
+    def woken(self) -> None:
+        """Something has changed that this session may wait for."""
+        self._look_now.notify()
+
+    async def watch(self) -> None:
+        """Looks now and then, and at once when it is told, until it is cancelled."""
+        while True:
+            await self._look_now.wait(self._look_again_s())
+            try:
+                looked = await self._link.look(self._seen if self.followers() else None)
+            except JournalError:
+                continue  # an outage: whatever waits for the journal learns of it there
+            if looked is not None:
+                self._seen = looked.seen
+                self.hear(looked.news)
+                self.on_change()
+                self.on_job_changes(looked.changes)
+
+    async def look_after_the_dead(self) -> None:
+        """Takes up what dead sessions have left, at once and then now and then, until it is cancelled."""
+        while True:
+            try:
+                await self._take_over()
+                for _ in range(_SWEEPS):
+                    await anyio.sleep(LEASE_S / 3 / _SWEEPS)
+                    if self._link.looks_are_free and await self._link.look_for_dead():
+                        break
+            except JournalError as error:
+                logger.warning("%s; what other sessions have left is taken up later", error)
+                await anyio.sleep(LEASE_S / 3)
+
+    async def _take_over(self) -> None:
+        records, dead = await self._journal.take_over()
+        for record in records:
+            await self.on_orphan(record)
+        if dead:
+            self.bury(dead)
+            self.on_death()

@@ -1,0 +1,62 @@
+"""How a session wakes another one on the same machine: a datagram without content, to a name in Linux's abstract space.
+
+It says nothing but "look now". Anybody may send one, and any may get lost; so who is woken looks, and who is not looks
+a little later. Where there are no such names (other systems, another network namespace) nobody is woken.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import socket
+import sys
+from collections.abc import Iterable
+
+import attrs
+
+
+@attrs.define(eq=False)
+class Bell:
+    """One session's bell, and the hand that rings those of others. Lives on the journal's thread."""
+
+    _socket: socket.socket | None = attrs.field(default=None, init=False)
+
+    def listen(self, topic: str) -> None:
+        """Is rung under that name from now on, if the system has such names and nobody else has this one."""
+        self.close()
+        if sys.platform != "linux":
+            return
+        bell = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        try:
+            bell.bind(_address(topic))
+        except OSError:
+            bell.close()
+        else:
+            self._socket = bell
+
+    def fileno(self) -> int | None:
+        """Readable when it was rung."""
+        return None if self._socket is None else self._socket.fileno()
+
+    def ring(self, topics: Iterable[str]) -> None:
+        """Rings the bells of those names, where there are any. Never waits."""
+        for topic in topics:
+            if self._socket is not None:
+                with contextlib.suppress(OSError):
+                    self._socket.sendto(b"", _address(topic))
+
+    def quiet(self) -> None:
+        """Forgets that it was rung."""
+        with contextlib.suppress(OSError):
+            while self._socket is not None:
+                self._socket.recv(1)
+
+    def close(self) -> None:
+        """Is rung no more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _address(topic: str) -> bytes:
+    return b"\0hailuo-async/" + hashlib.sha256(topic.encode()).hexdigest()[:40].encode()

@@ -1,0 +1,341 @@
+"""The team in the journal: its state, its members, and the line in which they wait.
+
+``team`` has one row: the state as text, and which step of which member wrote it. ``member`` has a row for each session:
+its lease, and since when the first of its queue waits. A step is one transaction, decided on the state that was read
+last. If another member was quicker, or came first, it changes nothing, brings the present state, and is made anew.
+Where reading costs nothing (SQLite, whose transaction has the file to itself) the state is read in it, and holds.
+
+No step waits for a result before it commits, so on PostgreSQL each takes one round trip, and no lock outlives it.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import attrs
+
+from hailuo_async._io.journal import owner
+from hailuo_async._io.journal.database import Row, Rows
+from hailuo_async._io.journal.records import JournalState, Leave, Record
+from hailuo_async._io.journal.rows import Changed, Later
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async._rules.team import Call, Change, Grant, Held, TeamState, dump_state, exchange, load_state
+
+#: A step that others forestall is made anew so often. Then its POSTs wait for the next one.
+_TRIES = 8
+
+
+@attrs.frozen
+class Turn:
+    """A POST that would leave: of which job, when (in Unix seconds), and since when it waits (in the team's time)."""
+
+    identity: str
+    sent_at: float
+    place: float
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """What a session tells its team and asks of it, with one commit. Times are the team's."""
+
+    now: float
+    held: Held = attrs.field(factory=Held)
+    changes: tuple[Change, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    """In the order of their places."""
+    queries: int = 0
+    place: float | None = None
+    """Since when the first of this session waits that is not among ``turns``; ``None`` if none does."""
+    passed: str | None = None
+    """Who was first in the line and did not take its turn: it loses its place."""
+    buried: tuple[str, ...] = ()
+    """Members that are dead, and whose jobs others have taken up."""
+
+
+@attrs.frozen(kw_only=True)
+class News:
+    """How the team stands. Times are the team's."""
+
+    state: str | None
+    """The state, if it is not what this session's own steps have made of it."""
+    members: int
+    first: tuple[float, str] | None
+    """Of the others who wait, the first: since when, and who."""
+    place: float | None = None
+    """This session's own place in the line."""
+    ahead: int = 0
+    """How many of the others wait longer than this session."""
+
+
+@attrs.frozen(kw_only=True)
+class StepDone:
+    """What became of a step."""
+
+    news: News
+    leaves: tuple[Leave, ...]
+    """For each of its turns."""
+    queries: int
+    query_at: float
+
+
+@attrs.frozen
+class JobChange:
+    """A job that changed: how it stands."""
+
+    identity: str
+    state: JournalState
+    task_id: str | None
+    is_held: bool = True
+    """Whether a session works on it."""
+
+
+@attrs.frozen(kw_only=True)
+class Looked:
+    """What a look at the journal found."""
+
+    news: News
+    changes: tuple[JobChange, ...]
+    """Jobs that changed since the look before, each as it stands now. Some may be told twice."""
+    seen: int
+    """Where the next look begins."""
+
+
+_FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
+_LOOK = f"""SELECT version, writer, clock, state,
+    {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
+    (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
+    (SELECT place FROM member WHERE holder = :us) AS own_place,
+    (SELECT place {_FIRST}) AS first_place, (SELECT holder {_FIRST}) AS first_holder FROM team"""
+_CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"
+_WRITE = """UPDATE team SET version = version + 1, writer = :us, clock = :clock, state = :state
+    WHERE version = :version AND writer = :writer AND NOT EXISTS (
+        SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
+#: Whether the step that a statement belongs to was made.
+_MADE = "EXISTS (SELECT 1 FROM team WHERE version = :version AND writer = :us)"
+_JOIN = """INSERT INTO member (holder, lease_until, place) VALUES (:us, :now + :lease_s, :place)
+    ON CONFLICT (holder) DO UPDATE SET lease_until = excluded.lease_until"""
+
+
+@attrs.define(eq=False)
+class TeamTable:
+    """One session's part in the team's tables. Lives on the journal's thread."""
+
+    jobs: JobTable
+    _clock: str = attrs.field(default="", init=False)
+    """Which clock the team's times are of. A state with times of another one is worth nothing."""
+    _rng: Random = attrs.field(factory=Random)
+    _version: tuple[int, str] | None = attrs.field(default=None, init=False)
+    """Which step of whom wrote ``_state``."""
+    _state: TeamState | None = attrs.field(default=None, init=False)
+    _known: tuple[int, str] | None = attrs.field(default=None, init=False)
+    """Which version the session has on its loop."""
+    _news: News | None = attrs.field(default=None, init=False)
+    _place: float | None = attrs.field(default=None, init=False)
+
+    # --- Membership ---
+
+    def join(self) -> Looked:
+        """This session is a member from now on. A team that has no other begins anew."""
+        self.jobs.database.news()  # what was before is read now
+        self._clock = owner.boot() if self.jobs.database.READS_ARE_FREE else "the server's"
+        self.renew()
+        self.jobs.database.listen(self.jobs.holder)
+        self.jobs.database.notify()
+        row = self._look().fetchone()
+        news = self._heard(row)
+        if news.members == 1:
+            self._state = TeamState.new(self._rng)
+            self._write(self._state, None)
+            news = attrs.evolve(news, state=dump_state(self._state))
+        return Looked(news=news, changes=(), seen=row["seen"])
+
+    def renew(self) -> None:
+        """Its lease runs anew. A member that others took for dead is one again."""
+        us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self._place}
+        self.jobs.database.execute(_JOIN, us)
+
+    def leave(self) -> None:
+        """This session is a member no longer. What it holds is counted no more: another takes up its tasks."""
+        self._heard(self._look().fetchone())
+        if self._state is not None:
+            self._state.bury(self.jobs.holder, -1.0)
+            self._write(self._state, None)
+        self.jobs.database.execute("DELETE FROM member WHERE holder = :us", {"us": self.jobs.holder})
+
+    def close(self) -> None:
+        """Leaves the team, and closes the journal."""
+        try:
+            with self.jobs.transaction():
+                self.leave()
+        finally:
+            self.jobs.close()
+
+    def dead(self) -> tuple[str, ...]:
+        """The members whose lease has run out, or whose process has ended."""
+        sql = "SELECT holder, lease_until <= :now AS is_over FROM member WHERE holder <> :us"
+        rows = self.jobs.database.execute(sql, {"us": self.jobs.holder}).fetchall()
+        return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
+
+    def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
+        """Every task that no live session waits for, taken up here; and the members whose tasks those may be."""
+        dead = self.dead()
+        return self.jobs.take_over(), dead
+
+    # --- Steps ---
+
+    def step(self, step: Step) -> StepTried:
+        """Makes ``step``, if nobody forestalls it."""
+        self._clear(step)
+        if self.jobs.database.READS_ARE_FREE or self._state is None or self._news is None:
+            self._heard(self._look().fetchone())
+        state, news = self._state or TeamState.new(self._rng), self._news or News(state=None, members=1, first=None)
+        is_first = news.first is None or news.first[1] == step.passed
+        turns = [turn for turn in step.turns if is_first or (news.first and turn.place <= news.first[0])]
+        call = Call(
+            member=self.jobs.holder,
+            now=step.now,
+            held=step.held,
+            changes=step.changes,
+            submits=len(turns),
+            queries=step.queries,
+        )
+        grant = exchange(state, call, news.members)
+        turns = turns[: grant.submits]
+        written = self._write(state, turns[-1].place if turns else None)
+        sent = [self._send(turn) for turn in turns]
+        self._stand(step, turns)
+        has_room = state.submit_opens_at(step.now) <= step.now
+        woken = news.first[1] if news.first is not None and has_room else None
+        if woken is not None:
+            self.jobs.database.notify(woken)
+        return StepTried(self, step, grant, written, sent, self._look(), has_room, woken)
+
+    def look(self, since: int | None) -> Looked | None:
+        """How the team stands, and which jobs changed, as from ``since`` if that is given.
+
+        ``None`` if certainly nothing has changed since the look before. Writes nothing.
+        """
+        if not self.jobs.database.news() and self.jobs.database.READS_ARE_FREE:
+            return None
+        row = self._look().fetchone()
+        rows = [] if since is None else self.jobs.database.execute(_CHANGES, {"since": since}).fetchall()
+        changes = tuple(
+            JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
+            for each in rows
+        )
+        return Looked(news=self._heard(row), changes=changes, seen=row["seen"])
+
+    def _look(self) -> Rows:
+        return self.jobs.database.execute(
+            _LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self._place}
+        )
+
+    def heard(self, row: Row, *, is_all: bool) -> News:
+        """What ``row`` says of the team, with the whole state if that is asked for, or new here."""
+        if is_all:
+            self._known = None
+        return self._heard(row)
+
+    def _heard(self, row: Row) -> News:
+        version = (row["version"], row["writer"])
+        if version != self._version or self._state is None:
+            self._version = version
+            self._state = load_state(row["state"] if row["clock"] == self._clock else None, self._rng)
+        state = None
+        if self._known != version:
+            self._known, state = version, row["state"] if row["clock"] == self._clock else ""
+        first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
+        self._place = row["own_place"]
+        self._news = News(
+            state=None, members=max(1, row["members"]), first=first, place=self._place, ahead=row["ahead"]
+        )
+        return attrs.evolve(self._news, state=state)
+
+    def take_back(self, step: Step) -> None:
+        """Nobody sends what ``step`` may have been granted."""
+        for turn in step.turns:
+            self.jobs.unsent(turn.identity, turn.sent_at)
+
+    def forget(self) -> None:
+        """What was written last is perhaps not there: the state is read anew."""
+        self._version = self._known = None
+
+    def _write(self, state: TeamState, last_place: float | None) -> Rows:
+        version, writer = self._version or (0, "")
+        parameters = {
+            "us": self.jobs.holder,
+            "version": version,
+            "writer": writer,
+            "clock": self._clock,
+            "state": dump_state(state),
+            "last_place": last_place,
+        }
+        is_known = self._known == self._version
+        self._version = (version + 1, self.jobs.holder)
+        if is_known:
+            self._known = self._version
+        return self.jobs.database.execute(_WRITE, parameters)
+
+    def _send(self, turn: Turn) -> Changed:
+        version = 0 if self._version is None else self._version[0]
+        return self.jobs.sending(turn.identity, turn.sent_at, _MADE, version=version)
+
+    def _clear(self, step: Step) -> None:
+        """Takes those out of the line who do not take their turn, and the dead out of the team."""
+        if step.passed is not None:
+            self.jobs.database.execute("UPDATE member SET place = NULL WHERE holder = :who", {"who": step.passed})
+        for holder in step.buried:
+            self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
+
+    def _stand(self, step: Step, granted: list[Turn]) -> None:
+        """Takes the place in the line of the first that still waits."""
+        left = step.turns[len(granted) :]
+        place = left[0].place if left else step.place
+        if place != self._place:
+            self._place = place
+            sql = "UPDATE member SET place = :place WHERE holder = :us"
+            self.jobs.database.execute(sql, {"place": place, "us": self.jobs.holder})
+
+
+@attrs.frozen
+class StepTried(Later):
+    """A step whose transaction was made."""
+
+    _table: TeamTable
+    _step: Step
+    _grant: Grant
+    _written: Rows
+    _sent: list[Changed]
+    _seen: Rows
+    _has_room: bool
+    """Whether one more could be granted."""
+    _woken: str | None
+    """Who was told so."""
+
+    def outcome(self) -> StepDone:
+        """What became of it. One that another forestalled is made anew."""
+        tried = self
+        for _ in range(_TRIES):
+            if tried._written.rowcount == 1:
+                return tried._told(tried._grant)
+            self._table.heard(tried._seen.fetchone(), is_all=False)
+            with self._table.jobs.transaction():
+                tried = self._table.step(self._step)
+        return tried._forestalled()
+
+    def _forestalled(self) -> StepDone:
+        """Others were quicker, time after time. What the step told is lost, but for what its member holds."""
+        news = self._table.heard(self._seen.fetchone(), is_all=True)
+        leaves = (Leave.LATER,) * len(self._step.turns)
+        return StepDone(news=news, leaves=leaves, queries=0, query_at=self._step.now + 1.0)
+
+    def _told(self, grant: Grant) -> StepDone:
+        leaves = [Leave.GRANTED if made else Leave.TAKEN for made in self._sent]
+        later = [Leave.LATER] * (len(self._step.turns) - len(leaves))
+        news = self._table.heard(self._seen.fetchone(), is_all=bool(later))
+        leaves += later
+        first = None if news.first is None else news.first[1]
+        if self._has_room and first not in (None, self._woken):  # it came while this session did not look
+            with self._table.jobs.transaction():
+                self._table.jobs.database.notify(first)
+        return StepDone(news=news, leaves=tuple(leaves), queries=grant.queries, query_at=grant.query_at)

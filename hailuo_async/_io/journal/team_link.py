@@ -1,0 +1,148 @@
+"""A session's line to its team: steps that go with its commits, looks between them, and the bell that wakes it."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol, TypeVar
+
+import attrs
+
+from hailuo_async._io.journal.commits import Commits, FirstWork, Raised
+from hailuo_async._io.journal.database import told_in_words
+from hailuo_async._io.journal.records import Record
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.team import Looked, Step, StepDone, StepTried, TeamTable
+
+T = TypeVar("T")
+
+
+class Member(Protocol):
+    """A session's part in its team: each commit begins with what it has to say."""
+
+    def compose(self) -> Step | None:
+        """What the commit that begins now takes along."""
+
+    def stepped(self, done: StepDone) -> None:
+        """What was composed last is on record."""
+
+    def failed(self, error: Exception) -> None:
+        """What was composed last is not on record, or is taken back."""
+
+    def woken(self) -> None:
+        """Another session has changed something that this one may wait for."""
+
+
+@attrs.define(eq=False)
+class TeamLink:
+    """Belongs to the loop; ``_table`` to the journal's thread."""
+
+    _table: TeamTable
+    _thread: ThreadPoolExecutor
+    _commits: Commits
+    _member: Member | None = attrs.field(default=None, init=False)
+    _listening: int | None = attrs.field(default=None, init=False)
+    """The file descriptor that the loop watches for news."""
+    _is_ended: bool = attrs.field(default=False, init=False)
+
+    @classmethod
+    def make(cls, jobs: JobTable, thread: ThreadPoolExecutor, commits: Commits) -> TeamLink:
+        """A line to the team of the journal that holds ``jobs``."""
+        return cls(TeamTable(jobs), thread, commits)
+
+    @property
+    def looks_are_free(self) -> bool:
+        """Whether a look costs next to nothing, also for those who share the journal."""
+        return self._table.jobs.database.READS_ARE_FREE
+
+    def begin(self, member: Member) -> None:
+        """Asks ``member`` for a step with each commit from now on, and wakes it."""
+        self._member = member
+        self._commits.first, self._commits.on_idle = self._first, self._idle
+        self._commits.on_failure = self._table.forget
+        self._idle(True)
+
+    def commit_soon(self) -> None:
+        """The member has something to say."""
+        self._commits.commit_soon()
+
+    def end(self) -> Callable[[], None]:
+        """Says and hears nothing more. Returns what leaves the team and closes the journal, on its thread."""
+        self._is_ended = True
+        self._idle(False)
+        return self._table.close
+
+    # --- Works, on the journal's thread ---
+
+    def join(self, _: JobTable) -> Looked:
+        """Makes this session a member."""
+        return self._table.join()
+
+    def renew(self, jobs: JobTable) -> None:
+        """Every lease of this session runs anew."""
+        jobs.renew()
+        self._table.renew()
+
+    def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
+        """Takes up what the dead have left."""
+        return self._table.take_over()
+
+    # --- Looks: they write nothing ---
+
+    async def look(self, since: int | None) -> Looked | None:
+        """How the team stands, and which jobs changed; ``None`` if nothing has. Raises ``JournalError``."""
+        if self._is_ended:
+            return None
+        return await self._read(functools.partial(self._table.look, since))
+
+    async def look_for_dead(self) -> tuple[str, ...]:
+        """The members of the team that have ended without a word. Raises ``JournalError``."""
+        return () if self._is_ended else await self._read(self._table.dead)
+
+    async def _read(self, read: Callable[[], T]) -> T:
+        self._idle(False)
+        try:
+            with told_in_words(self._table.jobs.database):
+                return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+        finally:
+            self._idle(True)
+
+    # --- Steps and wake-ups ---
+
+    def _first(self) -> FirstWork | None:
+        step = None if self._member is None or self._is_ended else self._member.compose()
+        if step is None:
+            return None
+        made = step
+
+        def work(_: JobTable) -> StepTried:
+            return self._table.step(made)
+
+        def undo(_: JobTable) -> None:
+            self._table.take_back(made)
+
+        return FirstWork(work, undo, self._settled)
+
+    def _settled(self, result: object) -> None:
+        if self._member is not None and isinstance(result, StepDone):
+            self._member.stepped(result)
+        elif self._member is not None and isinstance(result, Raised):
+            self._member.failed(result.error)
+
+    def _idle(self, is_idle: bool) -> None:
+        """Has the loop watch for news only while the thread leaves the connection alone: its answers come that way."""
+        loop = asyncio.get_running_loop()
+        if self._listening is not None:
+            loop.remove_reader(self._listening)
+            self._listening = None
+        number = self._table.jobs.database.fileno() if is_idle and not self._is_ended else None
+        if number is not None:
+            self._listening = number
+            loop.add_reader(number, self._woken)
+
+    def _woken(self) -> None:
+        self._idle(False)
+        if self._member is not None:
+            self._member.woken()

@@ -1,0 +1,217 @@
+"""What the sessions of one journal know together: the team's slots, its requests, and how long its tasks took.
+
+``TeamState`` is one value. Each session changes it by one call at a time, ``exchange``, which the journal applies to
+the state as it stands, or not at all; so any number of sessions decide as one would. Times are in the team's clock: on
+one machine that of every loop, between machines that of the database.
+
+Invariants:
+
+- ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered.
+  Each call of a member states its own share anew, so nothing drifts. What a dead member held is counted until another
+  has taken up its tasks.
+- ``slots`` and ``budget`` are the rules of one session, with the counts of all. A member's own ceiling stays its own.
+- ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
+  learns from the last ``ended - n``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from random import Random
+from typing import Any, TypeAlias
+
+import attrs
+
+from hailuo_async._rules.budget import Budget, Hints, Use
+from hailuo_async._rules.slots import Slots
+
+#: What is state of the rules, and no argument of their making: numbers, as JSON has them.
+_SLOTS = tuple(field.name for field in attrs.fields(Slots) if field.default is not attrs.NOTHING)
+_BUDGET = tuple(field.name for field in attrs.fields(Budget) if field.default is not attrs.NOTHING)
+
+#: Ends that are kept for others to learn from. Each looks every second at least, and may miss one.
+_KEPT_ENDS = 16
+
+
+@attrs.frozen
+class Held:
+    """What one member holds."""
+
+    inflight: int = 0
+    """POSTs that have left, or are about to, and are not answered."""
+    settled: int = 0
+    """Tasks that run at the service, as far as the member knows."""
+    requests: int = 0
+    """Requests that it was granted, and that are not answered."""
+
+
+@attrs.frozen
+class End:
+    """A task that ended: who waited for it, of what kind it was, how old when it was last seen running, and at its end,
+
+    and how long it held a slot.
+    """
+
+    member: str
+    kind: tuple[Any, ...]
+    young_s: float
+    at_s: float
+    took_s: float
+
+
+@attrs.define
+class TeamState:
+    """The team's slots, requests and news."""
+
+    slots: Slots
+    budget: Budget
+    held: dict[str, Held] = attrs.field(factory=dict)
+    ends: list[End] = attrs.field(factory=list)
+    ended: int = 0
+
+    @classmethod
+    def new(cls, rng: Random) -> TeamState:
+        """Nothing is known yet."""
+        return cls(Slots(None, rng), Budget())
+
+    def hold(self, member: str, held: Held) -> None:
+        """States what ``member`` holds; the slots count the sum over all members."""
+        if held == Held():
+            self.held.pop(member, None)
+        else:
+            self.held[member] = held
+        shares = self.held.values()
+        self.slots.recount(sum(each.inflight for each in shares), sum(each.settled for each in shares))
+
+    def bury(self, member: str, now: float) -> None:
+        """``member`` is dead, and its tasks were taken up by others or are in doubt."""
+        held = self.held.get(member, Held())
+        for _ in range(held.requests):
+            self.budget.learn(now, Hints(), now)
+        self.hold(member, Held())
+
+    def submit_opens_at(self, now: float) -> float:
+        """When a POST may leave: a time not after ``now`` is now."""
+        slot_at = self.slots.may_start(now)
+        return slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT)
+
+    def submit_leaves(self, now: float) -> None:
+        """A POST leaves: it takes a slot and a request."""
+        self.slots.started(now)
+        self.budget.sent(now, Use.SUBMIT)
+
+    def teach(self, end: End) -> None:
+        """A task ended."""
+        self.ended += 1
+        self.ends = [*self.ends[1 - _KEPT_ENDS :], end]
+
+    def ends_since(self, seen: int) -> Iterable[End]:
+        """What was taught since ``seen`` were, as far as it is kept."""
+        news = self.ended - seen
+        return self.ends[-news:] if news > 0 else ()
+
+
+Change: TypeAlias = Callable[[TeamState], object]
+"""Something that a member tells the team."""
+
+
+@attrs.frozen(kw_only=True)
+class Call:
+    """What one member tells the team, and asks of it, in one step."""
+
+    member: str
+    now: float
+    held: Held
+    """After ``changes``, and before what is granted now."""
+    changes: tuple[Change, ...] = ()
+    submits: int = 0
+    """So many POSTs it would send now."""
+    queries: int = 0
+    """So many other requests it would like to have in hand."""
+
+
+@attrs.frozen
+class Grant:
+    """What a member was granted, and when it may ask again for more, unless something happens before."""
+
+    submits: int = 0
+    submit_at: float = 0.0
+    queries: int = 0
+    query_at: float = 0.0
+
+
+def exchange(state: TeamState, call: Call, members: int) -> Grant:
+    """Applies ``call`` to ``state``, for one of so many live ``members``, and decides what is granted."""
+    for change in call.changes:
+        change(state)
+    state.hold(call.member, call.held)
+    submits, submit_at = _take_submits(state, call)
+    queries, query_at = _take_queries(state, call, members)
+    held = call.held
+    state.hold(call.member, Held(held.inflight + submits, held.settled, held.requests + submits + queries))
+    return Grant(submits, submit_at, queries, query_at)
+
+
+def _take_submits(state: TeamState, call: Call) -> tuple[int, float]:
+    taken, at = 0, call.now
+    while taken < call.submits and (at := state.submit_opens_at(call.now)) <= call.now:
+        state.submit_leaves(call.now)
+        taken += 1
+    return taken, at
+
+
+def _take_queries(state: TeamState, call: Call, members: int) -> tuple[int, float]:
+    """As many as are asked for and may leave now, but for more than one no more than a second has for each member."""
+    taken, at = 0, call.now
+    rate = state.budget.query_rate(call.now, 0.0)
+    most = call.queries if rate is None else min(call.queries, max(1, int(rate / members)))
+    while taken < most and (at := state.budget.may_send(call.now, Use.QUERY)) <= call.now:
+        state.budget.sent(call.now, Use.QUERY)
+        taken += 1
+    return taken, at
+
+
+# --- As text ----------------------------------------------------------------------------------------------------------
+
+
+def dump_state(state: TeamState) -> str:
+    """``state`` as JSON, for ``load_state``."""
+    told = {
+        "slots": _dump(state.slots),
+        "budget": _dump(state.budget),
+        "held": {member: attrs.astuple(held) for member, held in state.held.items()},
+        "ends": [attrs.astuple(end) for end in state.ends],
+        "ended": state.ended,
+    }
+    return json.dumps(told, separators=(",", ":"))
+
+
+def load_state(text: str | None, rng: Random) -> TeamState:
+    """What ``dump_state`` told; a new state where there is none, or where another version of the library told it."""
+    state = TeamState.new(rng)
+    if not text:
+        return state
+    try:
+        told = json.loads(text)
+        _fill(state.slots, told["slots"])
+        _fill(state.budget, told["budget"])
+        state.held = {member: Held(*held) for member, held in told["held"].items()}
+        state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in told["ends"]]
+        state.ended = told["ended"]
+    except (KeyError, TypeError, ValueError):
+        return TeamState.new(rng)
+    return state
+
+
+def _dump(rules: Slots | Budget) -> dict[str, Any]:
+    return {name: getattr(rules, name) for name in _state_of(rules)}
+
+
+def _fill(rules: Slots | Budget, told: Mapping[str, Any]) -> None:
+    for name in _state_of(rules):
+        setattr(rules, name, told[name])
+
+
+def _state_of(rules: Slots | Budget) -> tuple[str, ...]:
+    return _SLOTS if isinstance(rules, Slots) else _BUDGET

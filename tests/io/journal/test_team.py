@@ -1,0 +1,242 @@
+"""The team in a journal, in a file and in a database: one step at a time, behind who came first."""
+
+from __future__ import annotations
+
+import select
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from hailuo_async._io.journal.records import JournalState, Leave
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.team import JobChange, Step, StepDone, TeamTable, Turn
+from hailuo_async._rules.team import Held, TeamState, load_state
+
+from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of, sent
+
+NOW = 500.0
+
+
+@pytest.fixture
+def a(ours: JobTable) -> TeamTable:
+    return joined(ours)
+
+
+@pytest.fixture
+def b(a: TeamTable, theirs: JobTable) -> TeamTable:
+    return joined(theirs)
+
+
+def joined(jobs: JobTable) -> TeamTable:
+    team = TeamTable(jobs)
+    with jobs.transaction():
+        team.join()
+    return team
+
+
+def step(
+    team: TeamTable,
+    *,
+    held: Held = Held(),  # noqa: B008 (frozen)
+    turns: Sequence[Turn] = (),
+    changes: Sequence[Callable[[TeamState], object]] = (),
+    place: float | None = None,
+    passed: str | None = None,
+    buried: Sequence[str] = (),
+) -> StepDone:
+    made = Step(
+        now=NOW,
+        held=held,
+        turns=tuple(turns),
+        changes=tuple(changes),
+        place=place,
+        passed=passed,
+        buried=tuple(buried),
+    )
+    with team.jobs.transaction():
+        tried = team.step(made)
+    return tried.outcome()
+
+
+def turn(team: TeamTable, key: str, place: float = NOW) -> Turn:
+    assert did(team.jobs, lambda it: it.intend(intent(key))).ours
+    return Turn(key, 999.0, place)
+
+
+def filled(team: TeamTable) -> None:
+    """The limit of three is known, and three tasks of this member run."""
+    turns = [turn(team, f"{team.jobs.holder} {number}") for number in range(3)]
+    assert step(team, turns=turns).leaves == (Leave.GRANTED,) * 3
+
+    def learn(state: TeamState) -> None:
+        for _ in range(3):
+            state.slots.accepted(NOW)
+        state.submit_leaves(NOW)
+        state.slots.refused(NOW, NOW)
+
+    step(team, held=Held(settled=3), changes=[learn])
+
+
+def ended(state: TeamState) -> None:
+    state.slots.ended(NOW)
+
+
+def test_a_grant_and_the_record_of_the_intent_are_one_step(a: TeamTable, clock: Clock) -> None:
+    assert step(a, turns=[turn(a, "cat")]).leaves == (Leave.GRANTED,)
+    record = record_of(a.jobs)
+    assert (record.state, record.sent_at) == (JournalState.SENDING, 999.0)
+
+
+def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: TeamTable) -> None:
+    mine = step(a, turns=[turn(a, "a1"), turn(a, "a2")])
+    theirs = step(b, turns=[turn(b, "b1"), turn(b, "b2")])
+    assert mine.leaves == (Leave.GRANTED, Leave.GRANTED)
+    assert theirs.leaves == (Leave.GRANTED, Leave.LATER)
+    assert record_of(b.jobs, "b2").state is JournalState.INTENDED
+    assert load_state(theirs.news.state, a._rng).slots.running == 3
+    assert theirs.news.members == 2
+
+
+def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTable) -> None:
+    filled(a)
+    waiting = turn(b, "visitor", place=NOW - 5)
+    assert step(b, turns=[waiting]).leaves == (Leave.LATER,)
+    later = step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next", place=NOW - 1)])
+    assert later.leaves == (Leave.LATER,)
+    assert later.news.first == (NOW - 5, "theirs")
+    assert step(b, turns=[waiting]).leaves == (Leave.GRANTED,)
+    assert step(a, held=Held(settled=2)).news.first is None
+
+
+def test_the_first_in_the_line_is_told_when_there_is_room(a: TeamTable, b: TeamTable) -> None:
+    filled(a)
+    step(b, turns=[turn(b, "visitor")])
+    b.look(None)
+    step(a, held=Held(settled=2), changes=[ended])
+    number = b.jobs.database.fileno()
+    assert number is not None
+    assert select.select([number], [], [], 10)[0] == [number]
+    assert b.jobs.database.news()
+
+
+def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable, b: TeamTable) -> None:
+    filled(a)
+    step(b, turns=[turn(b, "stopped", place=NOW - 5)])
+    mine = turn(a, "next")
+    step(a, held=Held(settled=2), changes=[ended])
+    assert step(a, held=Held(settled=2), turns=[mine], passed="theirs").leaves == (Leave.GRANTED,)
+    assert step(b).news.place is None
+
+
+def test_a_member_whose_lease_is_over_holds_no_place_in_the_line(a: TeamTable, b: TeamTable, clock: Clock) -> None:
+    filled(a)
+    step(b, turns=[turn(b, "dead", place=NOW - 5)])
+    clock.time += LEASE_S + 1
+    did(a.jobs, lambda _: a.renew())
+    assert step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next")]).leaves == (Leave.GRANTED,)
+
+
+def test_a_job_that_another_session_took_is_not_granted(a: TeamTable, b: TeamTable) -> None:
+    assert did(b.jobs, lambda it: it.intend(intent("cat"))).ours
+    assert step(a, turns=[Turn("cat", 999.0, NOW)]).leaves == (Leave.TAKEN,)
+
+
+def test_a_step_that_is_made_again_finds_its_own_grants(a: TeamTable, b: TeamTable) -> None:
+    """As after a commit whose answer was lost. Nobody else is granted what is on its way."""
+    mine = turn(a, "cat")
+    assert step(a, turns=[mine]).leaves == (Leave.GRANTED,)
+    assert step(b, turns=[Turn("cat", 998.0, NOW)]).leaves == (Leave.TAKEN,)
+    assert step(a, turns=[mine]).leaves == (Leave.GRANTED,)
+
+
+def test_what_nobody_sends_is_taken_back(a: TeamTable) -> None:
+    made = Step(now=NOW, turns=(turn(a, "cat"),))
+    with a.jobs.transaction():
+        a.step(made)
+    with a.jobs.transaction():
+        a.take_back(made)
+    assert record_of(a.jobs).state is JournalState.INTENDED
+
+
+def test_a_step_that_was_rolled_back_is_made_on_the_state_that_is_there(a: TeamTable, b: TeamTable) -> None:
+    def fail() -> None:
+        with a.jobs.transaction():
+            a.step(Step(now=NOW, turns=(turn_in(a, "lost"),)))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    a.forget()
+    assert step(b, turns=[turn(b, "b1"), turn(b, "b2")]).leaves == (Leave.GRANTED, Leave.GRANTED)
+    assert step(a, turns=[turn(a, "a1"), turn(a, "a2")]).leaves == (Leave.GRANTED, Leave.LATER)
+
+
+def turn_in(team: TeamTable, key: str) -> Turn:
+    team.jobs.intend(intent(key))
+    return Turn(key, 999.0, NOW)
+
+
+def test_a_team_without_another_member_begins_anew(a: TeamTable, theirs: JobTable) -> None:
+    filled(a)
+    with a.jobs.transaction():
+        a.leave()
+    b = joined(theirs)
+    done = step(b)
+    assert done.news.members == 1
+    assert load_state(done.news.state, a._rng).slots.running == 0
+
+
+def test_what_a_member_holds_is_counted_no_more_when_it_leaves(a: TeamTable, b: TeamTable) -> None:
+    filled(a)
+    with a.jobs.transaction():
+        a.leave()
+    turns = [turn(b, f"b{number}") for number in range(4)]
+    done = step(b, turns=turns)
+    assert done.leaves == (Leave.GRANTED,) * 3 + (Leave.LATER,)
+    assert done.news.members == 1
+
+
+def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_doubt(
+    a: TeamTable, b: TeamTable, clock: Clock
+) -> None:
+    accepted(a.jobs, "running", "t1")
+    sent(a.jobs, "torn")
+    assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
+    step(a, held=Held(inflight=1, settled=1))
+    assert b.dead() == ()
+    clock.time += LEASE_S + 1
+    did(b.jobs, lambda _: b.renew())
+    with b.jobs.transaction():
+        records, dead = b.take_over()
+    assert ([record.identity for record in records], dead) == (["running"], ("ours",))
+    assert record_of(b.jobs, "running").holder == "theirs"
+    assert record_of(b.jobs, "torn").state is JournalState.UNKNOWN
+    assert record_of(b.jobs, "queued").state is JournalState.INTENDED
+    done = step(b, held=Held(settled=1), changes=[lambda team: team.bury("ours", NOW)], buried=dead)
+    assert (done.news.members, b.dead()) == (1, ())
+    with b.jobs.transaction():
+        assert b.take_over() == ([], ())
+
+
+def test_the_tasks_of_a_session_that_was_closed_are_taken_up_at_once(a: TeamTable, b: TeamTable) -> None:
+    accepted(a.jobs, "running", "t1")
+    a.close()
+    with b.jobs.transaction():
+        records, dead = b.take_over()
+    assert ([record.identity for record in records], dead) == (["running"], ())
+
+
+def test_a_look_tells_which_jobs_have_changed_since_the_one_before(a: TeamTable, b: TeamTable) -> None:
+    b.jobs.database.news()
+    did(a.jobs, lambda it: it.intend(intent("before")))
+    first = b.look(None)
+    assert first is not None
+    assert first.changes == ()
+    accepted(a.jobs, "cat", "t1")
+    second = b.look(first.seen)
+    assert second is not None
+    assert JobChange("cat", JournalState.ACCEPTED, "t1") in second.changes
+    did(a.jobs, lambda it: it.intend(intent("after")))
+    third = b.look(second.seen)
+    assert third is not None
+    assert "after" in {change.identity for change in third.changes}

@@ -1,0 +1,149 @@
+"""What sessions that share a journal decide together: as one session would, whoever of them asks."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import attrs
+import pytest
+
+from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.slots import Slots
+from hailuo_async._rules.team import Call, End, Grant, Held, TeamState, dump_state, exchange, load_state
+
+NOW = 1000.0
+NOTHING = Held()
+
+
+def make_state() -> TeamState:
+    return TeamState.new(Random(7))
+
+
+def ask(state: TeamState, member: str, held: Held = NOTHING, submits: int = 0, queries: int = 0) -> Grant:
+    call = Call(member=member, now=NOW, held=held, submits=submits, queries=queries)
+    return exchange(state, call, members=2)
+
+
+def settled(limit: int) -> TeamState:
+    """A team that has found its limit, with nothing running."""
+    state = make_state()
+    ask(state, "old", submits=3)
+    for _ in range(3):
+        state.slots.accepted(NOW)
+    for _ in range(limit - 3):
+        state.submit_leaves(NOW)
+        state.slots.accepted(NOW)
+    state.submit_leaves(NOW)
+    state.slots.refused(NOW, NOW)
+    state.hold("old", NOTHING)
+    return state
+
+
+def test_two_members_together_get_what_one_alone_would() -> None:
+    state = make_state()
+    assert ask(state, "a", submits=2).submits == 2
+    assert ask(state, "b", submits=2).submits == 1
+    assert ask(state, "b", Held(inflight=1), submits=1).submits == 0
+    alone = Slots(None, Random(7))
+    while alone.may_start(NOW) <= NOW:
+        alone.started(NOW)
+    assert state.slots.running == alone.running == 3
+
+
+def test_a_member_that_was_granted_nothing_learns_when_to_ask_again() -> None:
+    state = settled(3)
+    ask(state, "a", submits=3)
+    assert ask(state, "b", submits=1).submit_at > NOW
+
+
+def test_what_a_dead_member_held_counts_until_it_is_buried() -> None:
+    state = settled(3)
+    ask(state, "dead", Held(settled=3))
+    assert ask(state, "alive", submits=1).submits == 0
+    state.bury("dead", NOW)
+    assert ask(state, "alive", submits=3).submits == 3
+
+
+def test_each_call_states_anew_what_its_member_holds_so_nothing_drifts() -> None:
+    state = settled(3)
+    ask(state, "a", submits=3)
+    ask(state, "a", Held(settled=1))  # two of its POSTs came to nothing, and nobody told
+    assert state.slots.running == 1
+    assert ask(state, "b", submits=3).submits == 2
+
+
+def test_changes_count_before_what_is_granted_with_them() -> None:
+    state = settled(3)
+    ask(state, "a", Held(settled=3))
+    ended = Call(member="a", now=NOW, held=Held(settled=2), changes=(lambda team: team.slots.ended(NOW),), submits=1)
+    assert exchange(state, ended, members=1).submits == 1
+
+
+def test_requests_of_all_members_come_from_one_budget() -> None:
+    state = make_state()
+    state.budget.learn(NOW, Hints(limit=100, remaining=100, reset_at=60.0, date=0.0), NOW)
+    granted = 0
+    for number in range(100):
+        granted += ask(state, f"member {number}", queries=4).queries
+    remaining = state.budget.remaining(NOW)
+    assert remaining is not None
+    assert 0 < granted == 100 - remaining
+    last = ask(state, "a", queries=4)
+    assert last.queries == 0
+    assert last.query_at > NOW
+
+
+def test_no_member_keeps_many_requests_for_itself_when_they_are_short() -> None:
+    state = make_state()
+    state.budget.learn(NOW, Hints(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)
+    assert ask(state, "a", queries=4).queries == 1
+
+
+def test_the_requests_that_a_dead_member_did_not_use_are_waited_for_no_longer() -> None:
+    state = make_state()
+    hints = Hints(limit=100, remaining=100, reset_at=60.0, date=0.0)
+    state.budget.learn(NOW, hints, NOW)
+    ask(state, "dead", queries=4)
+    state.bury("dead", NOW)
+    assert state.held == {}
+    state.budget.learn(NOW, attrs.evolve(hints, remaining=50), NOW)
+    assert state.budget.remaining(NOW) == 50  # nothing is in flight
+
+
+def test_each_end_is_taught_once_and_only_the_last_are_kept() -> None:
+    state = make_state()
+    ends = [End("a", ("model", 6, "768P"), 3.0, 4.0 + number, 5.0) for number in range(40)]
+    for end in ends:
+        state.teach(end)
+    assert list(state.ends_since(38)) == ends[38:]
+    assert list(state.ends_since(40)) == []
+    assert list(state.ends_since(0)) == ends[-len(state.ends) :]
+    assert len(state.ends) < 40
+
+
+def test_the_state_comes_back_from_its_text_as_it_was() -> None:
+    state = settled(5)
+    ask(state, "a", submits=2, queries=3)
+    state.budget.sent(NOW, Use.QUERY)
+    state.budget.refused(NOW, Hints(), NOW)
+    state.teach(End("a", ("model", 6, None), 3.0, 4.0, 5.0))
+    again = load_state(dump_state(state), Random(1))
+    assert dump_state(again) == dump_state(state)
+    assert (again.held, again.ends, again.ended) == (state.held, state.ends, state.ended)
+    assert again.slots.may_start(NOW) == state.slots.may_start(NOW)
+    assert again.budget.may_send(NOW, Use.QUERY) == state.budget.may_send(NOW, Use.QUERY)
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", "[]", "no JSON", '{"slots":{},"budget":{},"held":{},"ends":[]}'])
+def test_a_text_that_says_nothing_is_a_new_team(text: str | None) -> None:
+    assert dump_state(load_state(text, Random(7))) == dump_state(make_state())
+
+
+def test_a_count_that_is_put_right_opens_the_slots_again() -> None:
+    slots = Slots(None, Random(7))
+    for _ in range(3):
+        slots.started(NOW)
+    assert slots.may_start(NOW) == math.inf
+    slots.recount(1, 0)
+    assert slots.may_start(NOW) == NOW

@@ -1,0 +1,241 @@
+"""Sessions that share a journal, in a file or in a database: one team, with its slots, its line and its news."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from pathlib import Path
+
+import anyio
+import pytest
+from anyio import to_thread
+
+from hailuo_async import (
+    AsyncSession,
+    ConfigError,
+    Generation,
+    ImageToVideo,
+    JobNotFoundError,
+    JournalError,
+    JournalState,
+    Record,
+    Status,
+    Success,
+)
+from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
+
+from ..support.crash_children import Child, running
+from ..support.crash_journal import wait_for
+from ..support.postgres import Postgres
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def journal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where the team's journal is."""
+    if request.param == "sqlite":
+        yield str(tmp_path / "batch.db")
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    schema = server.new_schema()
+    yield server.dsn(schema)
+    server.run(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[Emulator]:
+    async with Emulator(generation_s=0.3, spread=0.0, requests_per_minute=None, max_running=2) as emulator:
+        yield emulator
+
+
+def session_at(service: Emulator, journal: str | None, max_running: int | None = None) -> AsyncSession:
+    return AsyncSession(
+        api_key=DEFAULT_API_KEY,
+        base_url=service.url,
+        journal=journal,
+        poll_interval=(0.02, 0.1),
+        max_running=max_running,
+    )
+
+
+def jobs(name: str, number: int) -> list[ImageToVideo]:
+    return [
+        ImageToVideo("https://example.com/cat.jpg", prompt=f"{name} {each}", key=f"{name}-{each}")
+        for each in range(number)
+    ]
+
+
+async def read(session: AsyncSession, work: list[ImageToVideo]) -> list[float]:
+    """When each was done."""
+    done = []
+    async for outcome in session.stream(work):
+        assert isinstance(outcome, Success)
+        done.append(time.monotonic())
+    return done
+
+
+async def test_two_sessions_fill_the_slots_of_the_team_together_and_find_its_limit_once(
+    service: Emulator, journal: str
+) -> None:
+    async with session_at(service, journal) as one, session_at(service, journal) as two:
+        first, second = await asyncio.gather(read(one, jobs("a", 8)), read(two, jobs("b", 8)))
+        assert (one.stats().limit, two.stats().limit) == (2, 2)
+    ledger = service.ledger
+    assert [len(tasks) for tasks in ledger.accepted.values()] == [1] * 16
+    assert ledger.posts - ledger.submits_accepted <= 2  # what one session alone would be refused, too
+    assert ledger.most_running == 2
+    half = (min(first + second) + max(first + second)) / 2
+    assert abs(sum(at < half for at in first) - sum(at < half for at in second)) <= 3
+
+
+async def test_a_visitor_waits_for_a_slot_or_two_beside_another_sessions_long_stream(
+    service: Emulator, journal: str
+) -> None:
+    async with session_at(service, journal) as busy, session_at(service, journal) as visited:
+        streaming = asyncio.ensure_future(read(busy, jobs("stream", 30)))
+        while service.ledger.submits_accepted < 4:  # noqa: ASYNC110 (the emulator tells nobody)
+            await anyio.sleep(0.01)
+        before = service.ledger.submits_accepted
+        [visitor] = jobs("visitor", 1)
+        generation = await visited.submit(visitor)
+        await generation.accepted()
+        assert service.ledger.submits_accepted - before <= 4
+        streaming.cancel()
+        await asyncio.wait([streaming])
+
+
+async def test_a_job_of_another_session_is_found_with_its_status_its_updates_and_its_video(
+    service: Emulator, journal: str
+) -> None:
+    [job] = jobs("cat", 1)
+    async with session_at(service, journal) as worker, session_at(service, journal) as web:
+        generation = await worker.submit(job)
+        found = await web.find("cat-0")
+        seen = asyncio.ensure_future(statuses(found))
+        assert await found.accepted() == await generation.accepted()
+        video = await generation
+        told_at = time.monotonic()
+        assert (await found).task_id == video.task_id
+        assert time.monotonic() - told_at < 0.5  # twice a look, on a machine that does other things
+        assert (await seen)[-2:] == [Status.PENDING, Status.SUCCESS]
+        assert found.key == "cat-0"
+        assert (await (await web.find("cat-0"))).task_id == video.task_id  # also when it has ended
+    assert service.ledger.posts == 1
+
+
+async def statuses(found: Generation) -> list[Status]:
+    return [status async for status in found.updates()]
+
+
+async def test_a_key_that_the_journal_does_not_know_is_not_found(service: Emulator, journal: str) -> None:
+    async with session_at(service, journal) as session:
+        with pytest.raises(JobNotFoundError, match="'dog'"):
+            await session.find("dog")
+    async with session_at(service, None) as session:
+        with pytest.raises(ConfigError, match="journal"):
+            await session.find("dog")
+
+
+async def test_a_found_job_whose_session_closes_before_it_was_sent_ends_in_an_error_that_says_what_to_do(
+    service: Emulator, journal: str
+) -> None:
+    async with session_at(service, journal) as web:
+        async with session_at(service, journal, max_running=1) as worker:
+            for job in jobs("cat", 3):
+                await worker.submit(job)
+            found = await web.find("cat-2")
+        with pytest.raises(JournalError, match="give the job itself again"):
+            await found
+
+
+async def test_what_a_closed_session_left_running_is_recorded_by_another(service: Emulator, journal: str) -> None:
+    [job] = jobs("cat", 1)
+    async with session_at(service, journal) as staying:
+        async with session_at(service, journal) as leaving:
+            await (await leaving.submit(job)).accepted()
+        with anyio.fail_after(30):
+            await (await staying.find("cat-0"))
+        assert staying.stats().running == 0
+    assert service.ledger.posts == 1
+
+
+async def test_the_same_jobs_in_two_sessions_are_paid_for_once_and_told_in_both(
+    service: Emulator, journal: str
+) -> None:
+    async with session_at(service, journal) as one, session_at(service, journal) as two:
+        await asyncio.gather(read(one, jobs("cat", 6)), read(two, jobs("cat", 6)))
+    assert [len(tasks) for tasks in service.ledger.accepted.values()] == [1] * 6
+
+
+def number_of(state: JournalState, found: Mapping[str, Record]) -> int:
+    return sum(record.state is state for record in found.values())
+
+
+@pytest.mark.slow
+async def test_what_a_killed_process_left_is_delivered_by_whoever_is_alive(service: Emulator, tmp_path: Path) -> None:
+    path = tmp_path / "batch.db"
+    service.service.generation_s = 1.0
+    async with session_at(service, str(path)) as alive:
+        async with running(base_url=service.url, journal=str(path), jobs=8) as child:
+            await wait_for(path, lambda found: number_of(JournalState.ACCEPTED, found) == 2)
+            child.signal(signal.SIGKILL)
+            await child.process.wait()
+            killed_at = time.monotonic()
+            found = await wait_for(path, lambda found: number_of(JournalState.ACCEPTED, found) == 0)
+        assert time.monotonic() - killed_at < 15
+        assert number_of(JournalState.SUCCESS, found) == 2
+        assert alive.stats().running == 0
+        outcomes = [outcome async for outcome in alive.stream(jobs("more", 2))]
+        assert [type(outcome) for outcome in outcomes] == [Success, Success]
+    assert [len(tasks) for tasks in service.ledger.accepted.values()] == [1] * 4
+
+
+async def stop_between_commits(child: Child, path: Path) -> None:
+    """Stops the process where it does not hold the file: there SQLite has everybody wait for it."""
+
+    def is_free() -> bool:
+        with contextlib.closing(sqlite3.connect(path, timeout=0.2, isolation_level=None)) as connection:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            connection.execute("ROLLBACK")
+            return True
+
+    child.signal(signal.SIGSTOP)
+    while not await to_thread.run_sync(is_free):
+        child.signal(signal.SIGCONT)
+        await anyio.sleep(0.01)
+        child.signal(signal.SIGSTOP)
+
+
+@pytest.mark.slow
+async def test_a_process_that_is_stopped_holds_up_nobody(service: Emulator, tmp_path: Path) -> None:
+    """Its tasks keep their slots until its lease is over. Its place in the line does not."""
+    path = tmp_path / "batch.db"
+    service.service.max_running = 5
+    async with session_at(service, str(path)) as alive:
+        streaming = asyncio.ensure_future(read(alive, jobs("alive", 30)))
+        async with running(base_url=service.url, journal=str(path), jobs=12) as child:
+            await child.says("success")
+            await stop_between_commits(child, path)
+            with anyio.fail_after(25):
+                assert len(await streaming) == 30
+            child.signal(signal.SIGCONT)
+            assert await child.ended() == 0
+    assert set(child.outcomes().values()) == {"success"}
+    assert {len(tasks) for tasks in service.ledger.accepted.values()} == {1}
+
+
+async def test_a_session_that_opens_takes_up_what_was_left(service: Emulator, tmp_path: Path) -> None:
+    path = tmp_path / "batch.db"
+    async with session_at(service, str(path)) as session:
+        await (await session.submit(jobs("cat", 1)[0])).accepted()
+    async with session_at(service, str(path)):
+        await wait_for(path, lambda found: found["cat-0"].state is JournalState.SUCCESS)
+    assert service.ledger.posts == 1

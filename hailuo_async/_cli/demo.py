@@ -10,7 +10,8 @@ import click
 
 from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.run import BatchPlan
-from hailuo_async._cli.plan import Plan, build_plan, choose_targets, find_pictures
+from hailuo_async._cli.jobfile.folder import find_pictures
+from hailuo_async._cli.plan import Plan, build_plan, choose_targets
 from hailuo_async.emulator import Emulator
 from hailuo_async.session import AsyncSession
 
@@ -26,7 +27,7 @@ def read_plan(folder: Path | None, count: int | None) -> Plan:
     Raises ``OSError`` if the folder cannot be read, and ``ImportError`` if Pillow is needed and missing.
     """
     if folder is not None:
-        return build_plan(find_pictures(folder), count)
+        return build_plan({path.name: path for path in find_pictures(folder).found.values()}, count)
     from hailuo_async._cli.demo_pictures import draw_pictures  # here, for only drawing needs Pillow
 
     return build_plan({f"{name}.jpg": picture for name, picture in draw_pictures().items()}, count)

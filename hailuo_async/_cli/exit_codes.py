@@ -14,6 +14,7 @@ import click
 
 from hailuo_async._cli.output import echo, end_line
 from hailuo_async._cli.problems import one_line
+from hailuo_async._cli.suggestions import near_options
 from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
 
 DONE = 0
@@ -62,7 +63,9 @@ def _told(error: BaseException) -> tuple[int, str]:
         case KeyboardInterrupt() | click.Abort():
             return INTERRUPTED, "interrupted"
         case click.UsageError(ctx=click.Context(command_path=path)):
-            return USAGE, f"{error.format_message().rstrip('.')} (see '{path} --help')"
+            near = near_options(error) if isinstance(error, click.NoSuchOption) else ""
+            message = f"{error.message}{near}" if near else error.format_message().rstrip(".")
+            return USAGE, f"{message} (see '{path} --help')"
         case click.ClickException():
             return error.exit_code, error.format_message()
         case ImportError():

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import anyio.to_thread
 import attrs
 import click
 
 from hailuo_async import Generation
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.bill import read_records
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
+from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, saved
 from hailuo_async._cli.interrupts import interruptible
+from hailuo_async._cli.jobfile.names import free_name
+from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import echo, emit, end_line, json_line
-from hailuo_async._cli.plan import free_name
 from hailuo_async._cli.targets import make_folder
 from hailuo_async._io.filenames import file_name, is_directory
 from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFailedError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
-from hailuo_async.outcomes import Status
+from hailuo_async.outcomes import Status, Video
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
+
+#: How long the service works on a video of 6 s at 768P, as its documentation and customers have it.
+_USUAL = "30 s to 2 min"
 
 _INTERRUPTED = {
     JobResult.NOT_SENT: "nothing was sent",
@@ -74,6 +82,17 @@ def choose_target(output: str | None, name: str, journal: JournalPlace | None) -
     return path
 
 
+def plan_video(asked: Job | str, output: str | None, name: str, given: Mapping[str, Any]) -> SingleVideo:
+    """The video to fetch, and its file. Raises ``click.UsageError`` and ``OSError`` for one that cannot be."""
+    journal = given["journal"]
+    return SingleVideo(asked, choose_target(output, name, journal), journal, given["quiet"])
+
+
+def price_message(job: Job) -> str:
+    """What ``job`` is about to cost."""
+    return f"To pay for: {job.duration} s of video, {price_of([job])}."
+
+
 @attrs.define(eq=False)
 class SingleVideo:
     """One video to fetch: for a job that is sent, or for a task that was sent before."""
@@ -82,6 +101,7 @@ class SingleVideo:
     """The job, or the task's id."""
     target: Path
     journal: JournalPlace | None
+    is_quiet: bool = False
     is_interrupted: bool = attrs.field(default=False, init=False)
     _generation: Generation | None = attrs.field(default=None, init=False)
 
@@ -97,23 +117,33 @@ class SingleVideo:
         return self._left()
 
     async def _fetch(self, session: AsyncSession) -> ResultLine:
-        began_at = anyio.current_time()
         asked = self.asked
         self._generation = generation = await (
             session.attach(asked) if isinstance(asked, str) else session.submit(asked)
         )
-        async for status in generation.updates():
-            task = f", task {generation.task_id}" if generation.task_id else ""
-            echo(f"{anyio.current_time() - began_at:6.1f} s  {status}{task}")
+        with open_line(is_quiet=self.is_quiet) as show:
+            async with anyio.create_task_group() as showing:
+                showing.start_soon(_show_life, generation, session, show)
+                await self._echo_updates(generation)
+                showing.cancel_scope.cancel()
         try:
             video = await generation
             path = await session.download(video, self.target)
         except HailuoError as error:
             return failed("", error)
-        size = (await anyio.Path(path).stat()).st_size
-        return ResultLine(
-            result=JobResult.SAVED, path=path, task_id=video.task_id, seconds_taken=video.seconds_taken, size=size
-        )
+        return await anyio.to_thread.run_sync(self._saved, video, path)
+
+    def _saved(self, video: Video, path: Path) -> ResultLine:
+        line = saved("", video, path)
+        is_there = path.absolute() != self.target.absolute()
+        return attrs.evolve(line, result=JobResult.THERE) if is_there else line
+
+    async def _echo_updates(self, generation: Generation) -> None:
+        began_at = anyio.current_time()
+        async for status in generation.updates():
+            task = f", task {generation.task_id}" if generation.task_id else ""
+            if not self.is_quiet:
+                echo(f"{anyio.current_time() - began_at:6.1f} s  {status}{task}")
 
     def _left(self) -> ResultLine:
         """How it stood when the session was closed."""
@@ -123,7 +153,7 @@ class SingleVideo:
         is_in_doubt = generation is not None and generation.status is Status.UNKNOWN
         return ResultLine(result=JobResult.UNKNOWN if is_in_doubt else JobResult.NOT_SENT)
 
-    def report(self, line: ResultLine, *, is_json: bool) -> int:
+    def report(self, line: ResultLine, *, is_json: bool, is_opened: bool = False) -> int:
         """Tells what became of it and how to go on with it, and returns the exit code."""
         if self.is_interrupted:
             end_line()
@@ -137,10 +167,19 @@ class SingleVideo:
             echo(f"hailuo-async: interrupted; {_INTERRUPTED[line.result]}")
         if advice := self._advice(line):
             echo(advice)
+        if line.cost is not None and line.result is JobResult.SAVED and not self.is_quiet:
+            echo(f"Paid: {dollars(line.cost)}")
+        if is_opened and line.path is not None and click.launch(str(line.path)):
+            echo(f"hailuo-async: nothing plays {click.format_filename(line.path)} here: open it yourself")
+        if line.result is JobResult.THERE:
+            return exit_codes.FAILED
         return exit_codes.INTERRUPTED if self.is_interrupted else exit_code([line.result])
 
     def _advice(self, line: ResultLine) -> str | None:
         journal = "" if self.journal is None else shlex.quote(str(self.journal))
+        if line.result is JobResult.THERE:
+            made = f"this video was made before and is {line.path}; {self.target} was not made"
+            return f"hailuo-async: {made}. To make another, and pay for it, give another --journal, or none"
         if line.result is JobResult.UNKNOWN and journal:
             return f"To decide: hailuo-async status {journal}"
         target, kept = shlex.quote(str(self.target)), f" --journal {journal}" if journal else ""
@@ -149,3 +188,35 @@ class SingleVideo:
             return f"Look at the service's dashboard. If it has the task, this fetches the video: {fetch}"
         has_ended = isinstance(line.error, TaskFailedError | TaskExpiredError)
         return None if line.path is not None or line.task_id is None or has_ended else f"To have the video: {fetch}"
+
+
+# --- Life ---
+
+
+async def _show_life(generation: Generation, session: AsyncSession, show: Callable[[str], None]) -> None:
+    """Says every second how long it has taken, beside what is usual."""
+    began_at = anyio.current_time()
+    while True:
+        await anyio.sleep(1)
+        waited = f"{anyio.current_time() - began_at:6.0f} s  "
+        if generation.status is Status.QUEUED:
+            stats = session.stats()
+            message = f"waits for one of the team's slots; {stats.refusals} refusals so far, which cost nothing"
+        else:
+            message = f"{generation.status}; {_USUAL} is usual, more for 10 s and 1080P"
+        await anyio.to_thread.run_sync(show, waited + message)
+
+
+@contextlib.contextmanager
+def open_line(*, is_quiet: bool) -> Iterator[Callable[[str], None]]:
+    """What draws a line anew, under all that is written to stderr meanwhile, if that is a terminal that can."""
+    if is_quiet or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+        yield lambda _: None
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console = Console(stderr=True)
+    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=sys.stdout.isatty()) as live:
+        yield lambda message: live.update(Text(message, overflow="ellipsis", no_wrap=True), refresh=True)

@@ -1,24 +1,18 @@
-"""From a folder of pictures to jobs, and to the files that their videos go to. Looks at the disk, so it blocks."""
+"""What the demo makes of pictures: jobs, and the files that their videos go to. Looks at the disk, so it blocks."""
 
 from __future__ import annotations
 
 import itertools
-import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import attrs
 
+from hailuo_async._cli.jobfile.names import free_name, short_name, title
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
-
-#: A file whose name ends like a picture's was meant to be one: if it is none, that is worth a line.
-_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-_HEAD_BYTES = 12
-#: Two such names and a number make a key of at most 200 characters, and a file name of at most 255 bytes.
-_NAME_BYTES = 90
 
 _ONE_PICTURE = "[Push in] The scene slowly comes to life"
 _TWO_PICTURES = "The first scene turns into the second"
@@ -60,25 +54,6 @@ class Plan:
         return sum(job.duration for job in self.jobs.values())
 
 
-def find_pictures(folder: Path) -> dict[str, ImageSource]:
-    """The pictures in ``folder`` by file name, in order of their names: by their content, or their names' endings.
-
-    Hidden files and folders are left out. Raises ``OSError`` if the folder cannot be read.
-    """
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    return {path.name: path for path in files if path.suffix.lower() in _SUFFIXES or _begins_like_a_picture(path)}
-
-
-def _begins_like_a_picture(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD_BYTES)
-    except OSError:
-        return False
-    is_webp = head.startswith(b"RIFF") and head.endswith(b"WEBP")
-    return is_webp or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
-
-
 def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) -> Plan:
     """A video for each picture and, of two or more, one from the first to the second; ``count`` jobs if that is given.
 
@@ -116,23 +91,6 @@ def _jobs(scenes: Sequence[_Scene], count: int | None) -> dict[str, Job]:
         key = free_name(scene.name, jobs)
         jobs[key] = scene.job(key)
     return jobs
-
-
-def title(file_name: str) -> str:
-    """The name of a file without its ending, the same in every locale: its bytes are taken for UTF-8."""
-    return os.fsencode(Path(file_name).stem).decode(errors="surrogateescape")
-
-
-def short_name(name: str, most_bytes: int = _NAME_BYTES) -> str:
-    """``name`` as a part of a key and of a file's name: printable, and never too long for them."""
-    printable = "".join(character if character.isprintable() else "_" for character in name)
-    return printable.encode()[:most_bytes].decode(errors="ignore")
-
-
-def free_name(name: str, taken: Collection[str], suffix: str = "") -> str:
-    """``name`` with ``suffix``, or the first of ``name-2``, ``name-3``, … with it that is not ``taken``."""
-    numbered = (f"{name}-{number}{suffix}" for number in itertools.count(2))
-    return next(free for free in itertools.chain([name + suffix], numbered) if free not in taken)
 
 
 def choose_targets(keys: Iterable[str], folder: Path) -> dict[str, Path]:

@@ -7,15 +7,15 @@ import attrs
 from hailuo_async.errors import ImageError, JobError, shown
 
 #: More than a screen's line or two is no clear line; and a value may be an image of 27 MB.
-_MOST_CHARACTERS = 500
+_MAX_CHARACTERS = 500
 
 
 def one_line(text: str) -> str:
     """``text`` without what would break a line or an encoder, control characters and lone surrogates, and not long."""
-    head = text[:_MOST_CHARACTERS]
+    head = text[:_MAX_CHARACTERS]
     if not head.isprintable():
         head = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in head)
-    return head if len(text) <= _MOST_CHARACTERS else head + "…"
+    return head if len(text) <= _MAX_CHARACTERS else head + "…"
 
 
 @attrs.frozen
@@ -26,22 +26,24 @@ class Problem:
     """The file, and in it the line and, where that is known, the column: ``jobs.jsonl, line 12, column 40``."""
     field: str | None = attrs.field(converter=attrs.converters.optional(one_line))
     """The field's name as it was given."""
-    words: str = attrs.field(converter=one_line)
+    message: str = attrs.field(converter=one_line)
     """The rule, and what breaks it."""
+    is_whole: bool = False
+    """Whether nothing of the file can be used: what its rows ask for is not certain."""
 
     def __str__(self) -> str:
         if self.field is None or self.where.endswith(f", column {self.field}"):
-            return f"{self.where}: {self.words}"
-        return f"{self.where}: {self.field}: {self.words}"
+            return f"{self.where}: {self.message}"
+        return f"{self.where}: {self.field}: {self.message}"
 
 
-def words_of(error: JobError) -> str:
+def error_message(error: JobError) -> str:
     """What ``error`` says beside its field's name. What was found in an image is in words already."""
     if isinstance(error, ImageError):
         return f"({error.image}) {error.rule}; got {error.value}"
     return f"{error.rule}; got {shown(error.value)}"
 
 
-def kind_of(value: object) -> str:
+def type_name(value: object) -> str:
     """What ``value`` is, without a look inside: it may be long, and it may be a signed URL."""
     return "nothing" if value is None else type(value).__name__

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import shlex
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
 
+import anyio
+import anyio.to_thread
+import attrs
 import click
 
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.lines import error_facts, reason
+from hailuo_async._cli.batch.lines import JobResult, error_facts, reason
+from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import can_ask, echo, emit, json_line
 from hailuo_async._io.journal import owner
 from hailuo_async.session import AsyncSession
@@ -19,77 +28,164 @@ from hailuo_async.settings import JournalPlace
 
 #: A session wants a key. This one sends nothing.
 _NO_KEY = "none"
+_WATCH_EVERY_S = 2.0
+#: Jobs that are named one by one.
+_NAMED = 50
+_RESULTS = {
+    JournalState.INTENDED: JobResult.NOT_SENT,
+    JournalState.SENDING: JobResult.UNFINISHED,
+    JournalState.ACCEPTED: JobResult.UNFINISHED,
+    JournalState.FAILED: JobResult.FAILED,
+    JournalState.REFUSED: JobResult.FAILED,
+    JournalState.UNKNOWN: JobResult.UNKNOWN,
+}
+
+
+@attrs.define
+class _Overview:
+    """How the jobs of a journal stand, and what is to be said of some."""
+
+    counts: Counter[JobResult] = attrs.field(factory=Counter, init=False)
+    spent: Decimal = attrs.field(default=Decimal(), init=False)
+    troubled: list[tuple[Record, JobResult]] = attrs.field(factory=list, init=False)
+    """Those that failed, and those that wait for a decision."""
+
+    def add(self, record: Record) -> JobResult:
+        result = result_of(record)
+        self.counts[result] += 1
+        self.spent += record.spent
+        if result in (JobResult.FAILED, JobResult.UNKNOWN):
+            self.troubled.append((record, result))
+        return result
+
+    @property
+    def exit_code(self) -> int:
+        if self.counts[JobResult.UNKNOWN]:
+            return exit_codes.UNKNOWN
+        done = self.counts[JobResult.SAVED] + self.counts[JobResult.NOT_SAVED]
+        return exit_codes.DONE if done == self.counts.total() else exit_codes.FAILED
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is to come without its owner's word."""
+        return not self.counts[JobResult.UNFINISHED] + self.counts[JobResult.NOT_SENT]
 
 
 def show(journal: JournalPlace, *, is_json: bool) -> int:
     """Tells how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``."""
-    counts: Counter[JournalState] = Counter()
-    doubtful: list[Record] = []
+    return _show(journal, is_json=is_json).exit_code
+
+
+def watch(journal: JournalPlace, *, is_json: bool) -> int:
+    """The same again and again, until nothing is to come."""
+
+    async def look() -> int:
+        while not (overview := await anyio.to_thread.run_sync(partial(_show, journal, is_json=is_json))).is_over:
+            await anyio.sleep(_WATCH_EVERY_S)
+            if sys.stdout.isatty() and not is_json:
+                click.clear()
+        return overview.exit_code
+
+    return asyncio.run(look())
+
+
+def _show(journal: JournalPlace, *, is_json: bool) -> _Overview:
+    overview = _Overview()
     with Journal.open(journal) as opened:
         for record in opened.records():
-            state = _state(record)
-            counts[state] += 1
+            result = overview.add(record)
             if is_json:
-                emit(json_line(_facts(record, state)))
-            elif state is JournalState.UNKNOWN:
-                doubtful.append(record)
-    if not is_json:
-        for line in _table(journal, counts, doubtful):
-            emit(line)
-    if counts[JournalState.UNKNOWN]:
-        return exit_codes.UNKNOWN
-    return exit_codes.DONE if counts[JournalState.SUCCESS] == counts.total() else exit_codes.FAILED
+                emit(json_line(_facts(record, result)))
+    for line in () if is_json else _table(journal, overview):
+        emit(line)
+    return overview
 
 
-def _state(record: Record) -> JournalState:
-    """Where it stands. Left behind in the middle of its POST it is in doubt, as the next session will say, too."""
-    is_left = record.state is JournalState.SENDING and (record.holder is None or owner.is_gone(record.holder))
-    return JournalState.UNKNOWN if is_left else record.state
+def result_of(record: Record) -> JobResult:
+    """What became of a job, in the words of a batch.
+
+    Left behind in the middle of its POST it is in doubt, as the next session will say, too.
+    """
+    match record.state:
+        case JournalState.SUCCESS:
+            return JobResult.SAVED if record.saved_to is not None else JobResult.NOT_SAVED
+        case JournalState.SENDING if record.holder is None or owner.is_gone(record.holder):
+            return JobResult.UNKNOWN
+        case state:
+            return _RESULTS[state]
 
 
-def _facts(record: Record, state: JournalState) -> dict[str, object]:
+def _facts(record: Record, result: JobResult) -> dict[str, object]:
     return {
         "key": record.identity,
-        "status": state,
+        "status": result,
         "path": record.saved_to,
         "task_id": record.task_id,
         "sent_at": record.sent_at,
         "accepted_at": record.accepted_at,
         "ended_at": record.ended_at,
         "error": error_facts(record.error),
+        "spent": str(record.spent),
     }
 
 
-def _table(journal: JournalPlace, counts: Counter[JournalState], doubtful: Iterable[Record]) -> Iterator[str]:
-    jobs = "job" if counts.total() == 1 else "jobs"
-    yield f"{click.format_filename(str(journal))}: {counts.total()} {jobs}"
-    yield from (f"{counts[state]:7} {state}" for state in JournalState if counts[state])
-    for record in doubtful:
-        sent = "" if record.sent_at is None else f"sent {datetime.fromtimestamp(record.sent_at):%Y-%m-%d %H:%M:%S}, "
-        why = "the process that sent it has ended" if record.error is None else reason(record.error)
-        yield f"{record.identity} may have been accepted and paid for: {sent}{why}"
-    if counts[JournalState.UNKNOWN]:
-        path = shlex.quote(str(journal))
-        yield f"To decide: hailuo-async resolve {path} KEY --task-id ID | --resubmit | --forget"
+def _table(journal: JournalPlace, overview: _Overview) -> Iterator[str]:
+    total = overview.counts.total()
+    name = click.format_filename(journal) if isinstance(journal, Path) else str(journal)
+    spent = f", {dollars(overview.spent)} spent" if overview.spent else ""
+    yield f"{name}: {total} {'job' if total == 1 else 'jobs'}{spent}"
+    yield from (f"{overview.counts[result]:7} {result}" for result in JobResult if overview.counts[result])
+    yield from _troubles(overview.troubled)
+    quoted = shlex.quote(str(journal))
+    if overview.counts[JobResult.FAILED]:
+        yield "To make again what failed, which is paid for again: the batch's own command with --retry-failed"
+    if overview.counts[JobResult.UNKNOWN]:
+        yield f"To decide: hailuo-async resolve {quoted} KEY... --task-id ID | --resubmit | --forget"
+
+
+def _troubles(troubled: Sequence[tuple[Record, JobResult]]) -> Iterator[str]:
+    for record, result in troubled[:_NAMED]:
+        cost = f", {dollars(record.spent)} spent" if record.spent else ""
+        if result is JobResult.FAILED:
+            why = "" if record.error is None else f" {reason(record.error)}"
+            yield f"{record.identity} failed:{why}{cost}"
+        else:
+            sent = (
+                "" if record.sent_at is None else f"sent {datetime.fromtimestamp(record.sent_at):%Y-%m-%d %H:%M:%S}, "
+            )
+            why = "the process that sent it has ended" if record.error is None else reason(record.error)
+            yield f"{record.identity} may have been accepted and paid for: {sent}{why}{cost}"
+    if len(troubled) > _NAMED:
+        yield f"and {len(troubled) - _NAMED} more: --json lists all"
 
 
 async def decide(
-    journal: JournalPlace, key: str, *, resubmit: bool, task_id: str | None, forget: bool, is_json: bool
+    journal: JournalPlace, keys: Sequence[str], task_id: str | None, resubmit: bool, forget: bool, *, is_json: bool
 ) -> None:
-    """Decides what becomes of the job ``key``, and tells it. Raises ``JobError``, ``JournalError``, ``ConfigError``."""
+    """Decides what becomes of the jobs, and tells it. Raises ``JobError``, ``JournalError``, ``ConfigError``."""
+    become = "forgotten" if forget else JobResult.NOT_SENT if resubmit else JobResult.UNFINISHED
     async with AsyncSession(api_key=_NO_KEY, journal=journal) as session:
-        await session.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
-    become = "forgotten" if forget else JournalState.INTENDED if resubmit else JournalState.ACCEPTED
-    emit(json_line({"key": key, "status": become}) if is_json else f"{key}: {become}")
+        for key in keys:
+            await session.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
+            emit(json_line({"key": key, "status": become}) if is_json else f"{key}: {become}")
     if not forget:
         echo("Run the command that sent it again to go on.")
 
 
-def agree_to_resubmit(key: str, *, is_agreed: bool) -> None:
-    """Asks whether ``key`` may be paid for a second time. Leaves if not, or if there is nobody to ask."""
+def confirm_resubmit(journal: JournalPlace, keys: Sequence[str], *, is_agreed: bool) -> None:
+    """Asks whether ``keys`` may be paid for again. Leaves if not, or if there is nobody to ask."""
     if is_agreed:
         return
+    with Journal.open(journal) as opened:
+        found = {key: next(opened.records(key=key), None) for key in keys}
+    states = {key: record.state for key, record in found.items() if record is not None}
+    failed = [key for key, state in states.items() if state is JournalState.FAILED]
+    doubtful = [key for key, state in states.items() if state in (JournalState.UNKNOWN, JournalState.SENDING)]
+    if not failed and not doubtful:
+        return
     if not can_ask():
-        exit_codes.exit_with(exit_codes.USAGE, "nobody can be asked here whether to pay perhaps twice: give --yes")
-    if not click.confirm(f"If {key} was accepted after all, it is paid for twice. Send it again?", err=True):
+        exit_codes.exit_with(exit_codes.USAGE, "nobody can be asked here whether to pay again: give --yes")
+    words = [f"{', '.join(failed)} failed: to make it again is paid for again."] if failed else []
+    words += [f"If {', '.join(doubtful)} was accepted after all, it is paid for twice."] if doubtful else []
+    if not click.confirm(f"{' '.join(words)} Send it again?", err=True):
         exit_codes.exit_with(exit_codes.FAILED, "nothing was changed")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import click
@@ -23,6 +24,17 @@ def make_folder(folder: Path) -> None:
             pass
     except OSError as error:
         raise click.UsageError(f"{click.format_filename(folder)} cannot be written to: {error.strerror}") from None
+
+
+def free_targets(keys: Iterable[str], targets: Mapping[str, Path]) -> dict[str, Path]:
+    """For each of ``keys`` its target or, if a file is there, one beside it that is free: no file is overwritten."""
+    free = {}
+    for key in keys:
+        path, numbers = targets[key], itertools.count(2)
+        while path.exists():
+            path = targets[key].with_stem(f"{targets[key].stem}-{next(numbers)}")
+        free[key] = path
+    return free
 
 
 def choose_names(keys: Collection[str], folder: Path) -> dict[str, Path]:

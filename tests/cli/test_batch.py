@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from hailuo_async import Journal
 from hailuo_async.emulator import Emulator
@@ -50,8 +51,8 @@ def test_every_video_is_saved_under_its_key_and_paid_for_once(service: Emulator,
     assert sorted(" ".join(line.split()) for line in result.stdout.splitlines()) == [
         f"{key} saved 0.2 s {output / key}.mp4 4.1 kB" for key in "abcd"
     ]
-    assert result.stderr.startswith("Jobs: 4 to pay for, which is 24 s of video.\n")
-    assert re.search(r"^4 of 4 saved in \d+ s\n$", result.stderr, re.MULTILINE)
+    assert result.stderr.startswith("Jobs: 4 to pay for: 24 s of video, $1.30 to $2.88 by the prices of 2026-08-10.\n")
+    assert re.search(r"^4 of 4 saved in \d+ s; \$1.30 spent in all\n$", result.stderr, re.MULTILINE)
     assert paid(service) == once("abcd")
 
 
@@ -62,7 +63,7 @@ def test_run_again_it_pays_only_for_what_is_missing_and_asks_about_nothing_else(
     run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes")
     again = run("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--max-jobs", "1", "--json")
     assert (again.exit_code, statuses(again.stdout)) == (0, {"a": "there", "b": "there", "c": "saved"})
-    assert "Jobs: 2 there already, 1 to pay for, which is 6 s of video.\n" in again.stderr
+    assert "Jobs: 2 there already, 1 to pay for: 6 s of video, $0.32 to $0.72 by the prices of" in again.stderr
     assert "\n3 of 3 saved in " in again.stderr
     whole = run("batch", tmp_path / "jobs.jsonl", "--output", tmp_path)
     assert (whole.exit_code, whole.stdout) == (0, "")
@@ -77,7 +78,7 @@ def test_an_object_tells_all_that_is_known_of_an_outcome(service: Emulator, tmp_
     words = re.search(r"400 Invalid parameters: refused on purpose \(request [\w-]+\)", result.stdout)
     assert words is not None
     refused = {"type": "RequestRejectedError", "message": words.group()}
-    nothing = {"path": None, "task_id": None, "seconds_taken": None, "bytes": None}
+    nothing = {"path": None, "task_id": None, "seconds_taken": None, "bytes": None, "cost": None}
     assert facts(result.stdout) == {
         "a": {"key": "a", "status": "failed", **nothing, "error": refused},
         "b": {
@@ -87,6 +88,7 @@ def test_an_object_tells_all_that_is_known_of_an_outcome(service: Emulator, tmp_
             "task_id": task_id,
             "seconds_taken": 0.2,
             "bytes": 4096,
+            "cost": "0.3240",
             "error": None,
         },
     }
@@ -132,6 +134,99 @@ def test_a_folder_of_pictures_is_a_batch_too(service: Emulator, tmp_path: Path) 
         assert [record.key for record in journal.records()] == ["picture"]
 
 
+@pytest.mark.slow
+def test_one_prompt_for_a_folder_needs_no_file_and_what_is_bad_can_be_skipped(
+    service: Emulator, tmp_path: Path
+) -> None:
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for name, side in {"cat": 320, "dog": 340, "small": 200}.items():
+        Image.new("RGB", (side, side)).save(pictures / f"{name}.png")
+    (pictures / "bird.heic").touch()
+    given = ("batch", pictures, "--output", tmp_path / "out", "--prompt", "A {name}", "--yes", "--json")
+    refused = run(*given)
+    assert (refused.exit_code, service.ledger.posts) == (2, 0)
+    assert refused.stderr.endswith(
+        "nothing was sent; --skip-bad goes on without them; --fit makes such pictures obey\n"
+    )
+    assert "Left out of" in refused.stderr
+    assert "1 HEIC (--fit" in refused.stderr
+    skipped = run(*given, "--skip-bad")
+    small = str(pictures / "small.png")
+    assert (skipped.exit_code, statuses(skipped.stdout)) == (1, {"cat": "saved", "dog": "saved", small: "unusable"})
+    assert paid(service) == {"A cat": 1, "A dog": 1}
+
+
+def test_stdin_is_a_list_of_jobs(service: Emulator, tmp_path: Path) -> None:
+    rows = 'key,image,prompt\na,https://example.com/cat.jpg,"a cat, walking"\n'
+    result = run("batch", "-", "--output", tmp_path / "out", "--dry-run", stdin=rows)
+    assert (result.exit_code, result.stdout) == (0, "a  to pay for\n")
+    bad = run("batch", "-", "--output", tmp_path / "out", "--yes", stdin='[{"image": 1}]')
+    assert (bad.exit_code, bad.stderr.splitlines()[0]) == (
+        2,
+        "stdin, line 1: image: is an http(s) URL, a data URL, or the path of a picture; got int",
+    )
+
+
+@pytest.mark.slow
+def test_a_job_that_was_changed_under_its_key_is_found_before_anything_is_sent_and_can_be_made_anew(
+    service: Emulator, tmp_path: Path
+) -> None:
+    jobs = write_jobs(tmp_path, 2)
+    run("batch", jobs, "--output", tmp_path, "--yes")
+    jobs.write_text(jobs.read_text().replace("scene a", "scene x"))
+    found = run("batch", jobs, "--output", tmp_path, "--yes")
+    assert (found.exit_code, service.ledger.posts) == (2, 2)
+    assert found.stderr.splitlines() == [
+        f"{jobs}, line 1: key 'a' was sent before for another picture, prompt or option: "
+        "give it another key, or --redo a to make it anew, which is paid for",
+        "hailuo-async: 1 changed under a known key; nothing was sent",
+    ]
+    again = run("batch", jobs, "--output", tmp_path, "--yes", "--redo", "a", "--json")
+    assert (again.exit_code, statuses(again.stdout)) == (0, {"a": "saved", "b": "there"})
+    assert names_in(tmp_path) == ["a-2.mp4", "a.mp4", "b.mp4"]
+    assert paid(service) == {"scene a": 1, "scene b": 1, "scene x": 1}
+
+
+@pytest.mark.slow
+def test_what_is_in_doubt_is_sent_again_only_if_it_may_be_paid_for_twice(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 1)
+    service.next_fault("submit", "cut_after")
+    assert run("batch", jobs, "--output", tmp_path, "--yes").exit_code == 3
+    asked = run("batch", jobs, "--output", tmp_path, "--retry-unknown", "--max-jobs", "1")
+    assert (asked.exit_code, service.ledger.posts) == (2, 1)
+    assert "May have been accepted already, and is paid for twice then: a\n" in asked.stderr
+    agreed = run("batch", jobs, "--output", tmp_path, "--retry-unknown", "--yes")
+    assert (agreed.exit_code, paid(service)) == (0, {"scene a": 2})
+
+
+@pytest.mark.slow
+def test_no_more_is_spent_than_is_allowed_also_over_several_runs(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 3)
+    for expected in (1, 2, 2):
+        result = run("batch", jobs, "--output", tmp_path, "--max-cost", "$1.20", "--max-running", "1")
+        assert (result.exit_code, service.ledger.posts) == (1, expected)
+    assert "stopped: $0.65 of --max-cost $1.20 are spent; a job of up to $0.72 would pass it\n" in result.stderr
+    assert run("batch", jobs, "--max-cost", "much").exit_code == 2
+
+
+@pytest.mark.slow
+def test_quiet_it_says_nothing_while_all_is_well(service: Emulator, tmp_path: Path) -> None:
+    result = run("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes", "--quiet")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
+def test_a_file_of_jobs_to_begin_with_is_a_batch(service: Emulator, tmp_path: Path) -> None:
+    write_jobs(tmp_path, 1)
+    made = run("init", tmp_path)
+    assert made.stdout.splitlines()[0] == "key,image,prompt,model,duration,resolution"
+    (tmp_path / "new.csv").write_text(made.stdout)
+    result = run("batch", tmp_path / "new.csv", "--output", tmp_path / "out", "--dry-run")
+    assert (result.exit_code, result.stdout) == (0, "picture  to pay for\n")
+    (tmp_path / "picture.jpg").unlink()
+    assert run("init", tmp_path).exit_code == 2
+
+
 # --- What goes wrong ---
 
 
@@ -161,10 +256,11 @@ def test_a_task_that_the_service_gave_up_is_made_again_when_its_owner_says_so(
     for posts in (1, 1):
         result = run("batch", jobs, "--output", tmp_path, "--yes")
         assert (result.exit_code, service.ledger.posts) == (1, posts)
-    assert f"made and paid for again: hailuo-async resolve {journal} KEY --forget\n" in result.stderr
+    assert "and pay for it again: batch … --retry-failed\n" in result.stderr
+    assert "a failed: " in run("status", journal).stdout
     service.service.fail_rate = 0.0
-    assert run("resolve", journal, "a", "--forget").exit_code == 0
-    assert run("batch", jobs, "--output", tmp_path, "--yes").exit_code == 0
+    again = run("batch", jobs, "--output", tmp_path, "--yes", "--retry-failed")
+    assert (again.exit_code, "1 to pay for, 1 of them once more: 6 s of video" in again.stderr) == (0, True)
     assert service.ledger.posts == 2
 
 
@@ -209,7 +305,7 @@ def test_everything_that_is_wrong_with_the_jobs_is_told_with_its_line_before_any
     assert (result.exit_code, result.stdout, service.ledger.posts) == (2, "", 0)
     *problems, end = result.stderr.splitlines()
     assert [problem.startswith(f"{jobs}, line {line}") for problem, line in zip(problems, (3, 4), strict=True)]
-    assert end == f"hailuo-async: 2 to correct in {jobs}; nothing was sent"
+    assert end == f"hailuo-async: 2 to correct in {jobs}; nothing was sent; --skip-bad goes on without them"
     assert not (tmp_path / "out").exists()
 
 
@@ -224,7 +320,7 @@ def test_what_may_not_be_meant_is_told_before_it_is_paid_for(service: Emulator, 
     ("arguments", "words"),
     [
         (["{here}/none.jsonl"], "'{here}/none.jsonl' does not exist (see"),
-        (["{here}/picture.jpg"], "whose name ends in .jsonl, .ndjson or .csv"),
+        (["{here}/picture.jpg"], "a file that ends in .csv, .tsv, .jsonl, .ndjson or .json"),
         (["{jobs}", "--max-jobs", "0"], "0 is not in the range x>=1 (see"),
         (["{jobs}", "--output", "{jobs}"], "is a file (see"),
         (["{jobs}", "--output", "{jobs}/videos"], "{jobs}/videos: Not a directory"),
@@ -298,8 +394,9 @@ def test_without_a_terminal_nobody_is_asked_and_nothing_is_paid_for(service: Emu
     result = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path / "out", stdin="y\n")
     assert (result.exit_code, service.ledger.posts, (tmp_path / "out").exists()) == (2, 0, False)
     assert result.stderr.splitlines() == [
-        "Jobs: 2 to pay for, which is 12 s of video.",
-        "hailuo-async: nobody can be asked here whether to pay: give --yes, or --max-jobs N to pay for N",
+        "Jobs: 2 to pay for: 12 s of video, $0.65 to $1.44 by the prices of 2026-08-10.",
+        "hailuo-async: nobody can be asked here whether to pay: give --yes, or --max-jobs N or "
+        "--max-cost USD to pay for no more",
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import os
 import re
@@ -20,10 +21,12 @@ from PIL import Image
 
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import JobResult
+from hailuo_async._cli.commands import options
 from hailuo_async._cli.output import can_ask, emit, log_to_stderr
 from hailuo_async.cli import main
 from hailuo_async.emulator import Emulator
 from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
+from hailuo_async.models import MODELS
 
 from ..support.commands import (
     ROOT,
@@ -60,7 +63,7 @@ def test_a_run_saves_every_video_and_pays_for_each_job_once(pictures: Path, serv
     output = tmp_path / "new" / "videos"
     result = run("demo", pictures, "--real", "--yes", "--output", output, "--json")
     assert (result.exit_code, statuses(result.stdout)) == (0, dict.fromkeys(("Cat", "dog", "Cat-to-dog"), "saved"))
-    assert "Jobs: 3 to pay for, which is 18 s of video.\n" in result.stderr
+    assert "Jobs: 3 to pay for: 18 s of video, $0.97 to $1.76 by the prices of 2026-08-10.\n" in result.stderr
     assert names_in(output) == ["Cat-to-dog.mp4", "Cat.mp4", "dog.mp4"]
     assert (service.ledger.posts, service.ledger.submits_accepted) == (3, 3)
 
@@ -73,7 +76,7 @@ def test_run_again_it_pays_only_for_what_is_missing(pictures: Path, service: Emu
     for count in ("1", "2"):
         result = run("demo", pictures, "--real", "--yes", "--output", output, "--jobs", count)
         assert result.exit_code == 0
-    assert "Jobs: 1 there already, 1 to pay for, which is 6 s of video.\n" in result.stderr
+    assert "Jobs: 1 there already, 1 to pay for: 6 s of video, $0.32 to $0.72 by the prices" in result.stderr
     assert (names_in(output), service.ledger.submits_accepted) == (["Cat-2.mp4", "Cat.mp4", "dog.mp4"], 2)
 
 
@@ -181,6 +184,37 @@ def test_the_emulator_takes_its_own_options() -> None:
     assert "--generation-s" in run("emulator", "--help").stdout
 
 
+@pytest.mark.parametrize(
+    ("shell", "name", "variable"),
+    [
+        ("bash", ".bashrc", "HOME"),
+        ("zsh", ".zshrc", "HOME"),
+        ("fish", "fish/completions/hailuo-async.fish", "XDG_CONFIG_HOME"),
+    ],
+)
+def test_it_is_put_where_a_shell_finds_it_once(shell: str, name: str, variable: str, tmp_path: Path) -> None:
+    (tmp_path / ".bashrc").write_text("alias ll='ls -l'")
+    given = {variable: str(tmp_path), "SHELL": f"/usr/bin/{shell}"}
+    assert run("completion", "--install", env=given).stdout == f"added to {tmp_path / name}: open a new shell\n"
+    written = (tmp_path / name).read_text()
+    assert f"hailuo-async completion {shell}" in written
+    assert run("completion", shell, "--install", env=given).stdout == f"{tmp_path / name} has it already\n"
+    assert (tmp_path / name).read_text() == written
+
+
+def test_without_a_shell_it_says_which_there_are() -> None:
+    result = run("completion", env={"SHELL": "/bin/tcsh"})
+    assert (result.exit_code, "hailuo-async completion bash|zsh|fish" in result.stderr) == (2, True)
+
+
+def test_the_keys_of_a_journal_are_completed(tmp_path: Path) -> None:
+    (tmp_path / "no.db").touch()
+    for journal in ("no.db", "none.db"):
+        asked = {"COMP_WORDS": f"hailuo-async resolve {tmp_path / journal} ", "COMP_CWORD": "3"}
+        done = run(env={**asked, "_HAILUO_ASYNC_COMPLETE": "bash_complete"})
+        assert (done.exit_code, done.stdout.strip()) == (0, "")
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_shell_is_told_how_to_complete(shell: str) -> None:
     result = run("completion", shell)
@@ -200,6 +234,55 @@ def test_what_there_is_none_of_is_one_line(given: str, words: str) -> None:
     result = run(given)
     assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
     assert result.stderr.startswith(f"hailuo-async: {words}")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (["bath"], "No such command 'bath'. Did you mean batch? (see"),
+        (["list"], "No such command 'list'. Did you mean status? (see"),
+        (["batch", ".", "--max-tasks", "3"], "No such option '--max-tasks'. Did you mean --max-jobs? (see"),
+        (["batch", ".", "--output-dir", "x"], "No such option '--output-dir'. Did you mean --output? (see"),
+        (["generate", "x", "--takes", "2"], "No such option '--takes'. --takes is an option of batch (see"),
+        (
+            ["generate", "x", "--durration", "2"],
+            "Did you mean one of: '--dry-run', '--duration', '--resolution'?) (see",
+        ),
+    ],
+)
+def test_what_may_have_been_meant_is_said(given: list[str], words: str) -> None:
+    result = run(*given)
+    assert (result.exit_code, words in result.stderr, len(result.stderr.splitlines())) == (2, True, 1)
+
+
+@pytest.mark.parametrize(
+    ("given", "seconds"), [("6", 6), ("6s", 6), ("30S", 30), ("5m", 300), ("2h", 7200), ("1.5 m", 90), ("0.5s", 0.5)]
+)
+def test_a_time_may_have_its_unit(given: str, seconds: float) -> None:
+    assert options.Duration().convert(given, None, None) == seconds
+
+
+def test_help_is_true_for_the_model_that_is_chosen() -> None:
+    helps = {model: " ".join(run("batch", "--model", model, "--help").stdout.split()) for model in MODELS}
+    assert "512P, 768P or 1080P;" in helps["hailuo-02-i2v"]
+    assert "--duration SECONDS 6;" in helps["minimax-i2v-01"]
+    assert "512P, 720P, 768P or 1080P;" in " ".join(run("batch", "--help").stdout.split())
+
+
+def test_the_models_are_told_with_what_they_take_and_cost_without_a_key() -> None:
+    lines = run("models", env={"MODELLIX_API_KEY": ""}).stdout.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == list(MODELS)
+    assert "   6 s     768P   $0.32 to $0.72  (2026-08-10)" in lines
+    told = [json.loads(line) for line in run("models", "--json").stdout.splitlines()]
+    assert told[1]["images"] == ["last_frame_image", "first_frame_image"]
+    assert told[1]["sizes"][0] == {"duration": 6, "resolution": "768P", "usd_low": "0.3240", "usd_high": "0.3240"}
+
+
+def test_the_service_tells_what_it_offers_now(service: Emulator) -> None:
+    live = run("models", "--live").stdout
+    assert "minimax/hailuo-2.3-i2v  image-to-video\n  0.054 to 0.12 $/sec\n" in live
+    told = [json.loads(line) for line in run("models", "--live", "--json").stdout.splitlines()]
+    assert {"model", "usd_low", "usd_high", "unit", "type", "docs_url"} == told[0].keys()
 
 
 def test_given_nothing_it_shows_what_there_is() -> None:

@@ -76,7 +76,7 @@ def test_it_tells_the_task_and_each_step_and_prints_where_the_video_is(service: 
     assert (here / "Cat.mp4").stat().st_size == 4096
     steps = [re.sub(r"^ *\d+\.\d s  ", "", line) for line in result.stderr.splitlines()]
     assert steps[:3] == ["queued", "sending", f"pending, task {task_id}"]
-    assert steps[-1] == f"success, task {task_id}"
+    assert steps[-2:] == [f"success, task {task_id}", "Paid: $0.32"]
 
 
 @pytest.mark.slow
@@ -102,6 +102,30 @@ def test_a_task_that_was_sent_before_is_fetched_and_not_paid_for(service: Emulat
     (task_id,) = service.ledger.accepted["a cat"]
     result = run("generate", "--task-id", task_id)
     assert (result.exit_code, result.stdout, service.ledger.posts) == (0, f"{task_id}.mp4\n", 1)
+
+
+def test_a_dry_run_tells_the_cost_and_sends_nothing_and_needs_no_key(
+    service: Emulator, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MODELLIX_API_KEY")
+    result = run("generate", "Cat.jpg", "--dry-run", "--duration", "10s", "--resolution", "768p")
+    assert (result.exit_code, service.ledger.posts, names_in(here)) == (0, 0, [])
+    assert result.stderr == "To pay for: 10 s of video, $0.54 to $1.20 by the prices of 2026-08-10.\n"
+
+
+@pytest.mark.slow
+def test_what_was_paid_is_told_unless_it_is_to_be_quiet(service: Emulator, here: Path) -> None:
+    assert run("generate", "Cat.jpg").stderr.endswith("\nPaid: $0.32\n")
+    assert run("generate", "Cat.jpg", "--quiet").stderr == ""
+
+
+@pytest.mark.slow
+def test_asked_for_under_another_name_it_says_that_it_was_made_before(service: Emulator, here: Path) -> None:
+    assert run("generate", "Cat.jpg", "--journal", "j.db", "-o", "z4.mp4").exit_code == 0
+    again = run("generate", "Cat.jpg", "--journal", "j.db", "-o", "z5.mp4")
+    assert (again.exit_code, again.stdout, names_in(here)) == (1, f"{here / 'z4.mp4'}\n", ["z4.mp4"])
+    assert f"was made before and is {here / 'z4.mp4'}; z5.mp4 was not made" in again.stderr
+    assert service.ledger.posts == 1
 
 
 # --- What goes wrong ---
@@ -162,7 +186,7 @@ def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: 
         (["Cat.jpg", "--duration", "7"], "duration 7: must be 6 or 10 seconds for hailuo-2.3-i2v"),
         (
             ["Cat.jpg", "--duration", "six"],
-            "Invalid value for '--duration': 'six' is not a valid integer (see 'hailuo-async generate --help')",
+            "Invalid value for '--duration': 'six' is no time such as 90, 30s, 5m or 2h (see 'hailuo-async generate ",
         ),
         (["Cat.jpg", "--model", "sora"], "model 'sora': must be one of hailuo-2.3-i2v, "),
         (["Cat.jpg", "-o", "Cat.jpg"], "Cat.jpg exists already, and is left alone: give another --output"),
@@ -188,6 +212,6 @@ def test_interrupted_it_tells_how_to_go_on(service: Emulator, here: Path) -> Non
         assert screen.end() == 130
     (task_id,) = service.ledger.accepted["a cat"]
     assert screen.shown.endswith(
-        "^C\r\nhailuo-async: interrupted; it goes on at the service, and is paid for\r\n"
+        "\r\nhailuo-async: interrupted; it goes on at the service, and is paid for\r\n"
         f"To have the video: hailuo-async generate --task-id {task_id} -o Cat.mp4\r\n"
     )

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hailuo_async._cli.jobfile.joblist import Problem, read_jobs
-from hailuo_async._cli.jobfile.rows import LIBRARY_NAMES, MAX_FILE_BYTES
+from hailuo_async._cli.jobfile.joblist import Problem, ReadOptions, read_jobs
+from hailuo_async._cli.jobfile.rows import LIBRARY_NAMES
+from hailuo_async._cli.jobfile.text import MAX_FILE_BYTES
 from hailuo_async.errors import ConfigError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 from hailuo_async.models import MODELS
@@ -156,7 +157,7 @@ SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
         ({"first_frame_image": "https://x:y?sig=1"}, [f"first_frame_image: (URL) {NO_HOST}; got https://x:y"]),
         ({"first_frame_image": "a\n.png"}, [rf"first_frame_image: (a\n.png) {NO_FILE}: in/a\n.png"]),
         ({"first_frame_image": "."}, ["first_frame_image: (in) must be a regular file; got a directory"]),
-        ({"first_frame_image": "~/cat.png"}, [f"first_frame_image: (cat.png) {NO_FILE}: in/~/cat.png"]),
+        ({"first_frame_image": "~no-one/cat.png"}, [f"first_frame_image: (cat.png) {NO_FILE}: in/~no-one/cat.png"]),
         ({**GOOD, "model": "hailuo", "key": [1]}, [f"model: {KNOWN} 'hailuo'", f"key: {NO_KEY}; got [1]"]),
         ({**GOOD, "model": 2.3}, ["model: must be a model's slug or its path, a str; got 2.3"]),
         ({**GOOD, "prompt": float("nan")}, ["prompt: must be a str of 1 to 2000 characters, or None; got nan"]),
@@ -222,7 +223,7 @@ def test_a_row_of_csv_is_a_job_and_its_place_the_line_that_it_begins_on(folder: 
 
 
 NO_NUMBER = "must be a whole number of seconds"
-NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
+NO_RECORD = "is no record of CSV, quoted as RFC 4180 says:"
 
 
 @pytest.mark.parametrize(
@@ -231,25 +232,24 @@ NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
         ("", [": holds no job"]),
         ("first_frame_image,prompt\n,\n", [": holds no job"]),
         (
-            "key;first_frame_image\na;a.png\n",
-            [", line 1: is the header, its names with commas between them; got semicolons or tabs"],
+            "image;prompt,key\na.png;b,c",
+            [", line 1: is the header, and may be read with commas or semicolons: use one"],
         ),
         ('first_frame_image,"prompt\n', [f", line 1: {NO_RECORD} unexpected end of data"]),
         (
             "a.png,promt\nb.png,x",
             [
-                f", line 1, column a.png: is no field; the fields are {', '.join(LIBRARY_NAMES)}",
-                ", line 1, column promt: is no field; did you mean prompt?",
-                ", line 1: is the header, with a column first_frame_image or last_frame_image; got neither",
+                ", line 1: must name the columns, one of them image (or first_frame_image) or last_frame_image: "
+                "put a row above it such as key,image,prompt"
             ],
         ),
         (
-            "first_frame_image,,Prompt,key,key\na.png,,,,",
+            "first_frame_image,,promt,key,Key\na.png,,,,",
             [
-                ", line 1: has a name for every column; got one without",
-                ", line 1, column Prompt: is no field; did you mean prompt?",
-                ", line 1, column key: stands in the header only once; it is there 2 times",
+                ", line 1: has a column without a name: name it, or take it out",
+                ", line 1, column key: stands in the header 2 times, as key and Key: take all but one out",
                 f", line 2, column first_frame_image: (a.png) {NO_FILE}: in/a.png",
+                ", line 1, column promt: is no field; did you mean prompt?; no prompt has {promt} either",
             ],
         ),
         (
@@ -259,14 +259,14 @@ NO_RECORD = "is a record of CSV, quoted as RFC 4180 says; got"
                 ", line 2, column first_frame_image: is required",
                 ", line 2, column duration: must be 6 or 10 seconds for hailuo-2.3-i2v; got 7",
                 ", line 2, column fit: must be True or False; got 'maybe'",
-                ", line 4: has a cell for each of the 4 columns; got 5",
+                ", line 4: has 5 cells under 4 columns; a cell that holds a separator stands in quotes",
                 f", line 5: {NO_RECORD} ',' expected after '\"'",
-                ", line 6: has a cell for each of the 4 columns; got 1",
+                ", line 6: has 1 cells under 4 columns",
                 f", line 7: {NO_RECORD} unexpected end of data",
             ],
         ),
         ("fit,first_frame_image\n-1,cat.png", [", line 2, column fit: must be True or False; got '-1'"]),
-        ("duration,first_frame_image\n6s,cat.png", [f", line 2, column duration: {NO_NUMBER}; got '6s'"]),
+        ("duration,first_frame_image\n6m,cat.png", [f", line 2, column duration: {NO_NUMBER}; got '6m'"]),
         ("last_frame_image,key\rcat.png,a", [f", line 1: {NO_RECORD} new-line character seen in unquoted field"]),
     ],
 )  # fmt: skip
@@ -282,40 +282,118 @@ def test_a_cell_may_hold_an_image_and_the_limit_of_the_process_stays_what_it_was
     assert csv.field_size_limit() == limit
 
 
-# --- Text ---
+# --- Files as spreadsheets save them ---
+
+SHEET = "Key{0}Image{0}Prompt{0}Duration\r\n 1 {0}cat.png{0}un café{0}6,0\r\n{0}{0}{0}\r\n"
+SAVED = {"1": ImageToVideo(Path("in/cat.png"), "un café", duration=6, key="1")}
 
 
 @pytest.mark.parametrize(
-    ("content", "problems"),
+    ("name", "content", "note"),
     [
-        (ONE.encode("utf-16"), [", line 1: is text in UTF-8; got the mark of UTF-16 or UTF-32"]),
-        (ONE.encode("utf-32"), [", line 1: is text in UTF-8; got the mark of UTF-16 or UTF-32"]),
-        (ONE.encode("utf-16-le"), [", line 1, column 2: is text in UTF-8; got a NUL, as there is in UTF-16"]),
-        (
-            f"é {ONE}\n".encode("latin-1") + b"\n\xe7\x94\xbb \xff\n",
-            [
-                ", line 1, column 1: is text in UTF-8; got the byte 0xe9",
-                ", line 3, column 3: is text in UTF-8; got the byte 0xff",
-            ],
-        ),
+        ("jobs.csv", SHEET.format(";").encode(), "CSV with semicolons"),
+        ("jobs.csv", SHEET.format(";").encode("utf-8-sig"), "CSV with semicolons"),
+        ("jobs.csv", SHEET.format(";").encode("cp1252"), "cp1252, CSV with semicolons"),
+        ("jobs.txt", SHEET.format("\t").encode("utf-16"), "UTF-16, CSV with tabs"),
+        ("jobs.tsv", SHEET.format("\t").encode("utf-16-le"), "UTF-16, CSV with tabs"),
+        ("jobs.csv", ("sep=;\r\n" + SHEET.format(";")).encode(), "CSV with semicolons"),
+        ("jobs.csv", SHEET.format(";").replace("\r\n", ";;;\r\n").encode(), "CSV with semicolons"),
     ],
 )
-@pytest.mark.parametrize("name", ["jobs.jsonl", "jobs.csv"])
-def test_what_is_no_text_is_told_with_its_place(
-    name: str, content: bytes, problems: Sequence[str], folder: Path
+def test_a_file_is_read_as_it_was_saved_and_what_it_was_read_as_is_told(
+    name: str, content: bytes, note: str, folder: Path
 ) -> None:
-    assert told(read(folder, name, content)) == [f"{name}{problem}" for problem in problems]
+    found = read(folder, name, content)
+    assert (found.jobs, told(found), found.notes) == (SAVED, [], (f"in/{name}: read as {note}",))
+
+
+def test_what_is_plain_is_read_without_a_word(folder: Path) -> None:
+    found = read(folder, "jobs.csv", SHEET.replace("6,0", "6").format(","))
+    assert (found.jobs, found.notes) == (SAVED, ())
+
+
+def test_an_encoding_that_is_named_is_taken(folder: Path) -> None:
+    (folder / "jobs.csv").write_bytes(SHEET.format(";").encode("mac_roman"))
+    found = read_jobs(folder / "jobs.csv", ReadOptions(encoding="mac_roman"))
+    assert (found.jobs, found.notes) == (SAVED, ("in/jobs.csv: read as mac_roman, CSV with semicolons",))
+
+
+def test_an_array_of_objects_is_a_list_of_jobs(folder: Path) -> None:
+    objects = [{"image": URL, "key": key} for key in "ab"]
+    for text in (json.dumps(objects, indent=2), json.dumps(objects), "\n".join(map(json.dumps, objects))):
+        assert list(read(folder, "jobs.json", text).jobs) == ["a", "b"]
+    places = read(folder, "jobs.json", json.dumps(objects, indent=2)).places
+    assert places == {"a": "in/jobs.json, line 2", "b": "in/jobs.json, line 6"}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (f'[{{"image": "{URL}"}}', ", line 1: is an array of objects, with commas between them and a ] at its end"),
+        ('[{"image": ', ", line 1, column 12: is one whole JSON object; got the end of the line inside it"),
+        ('[{"image":\n [[[[]]]]}]', f", line 1: image: {NO_IMAGE} list"),
+    ],
+)
+def test_an_array_that_is_cut_is_told(text: str, problem: str, folder: Path) -> None:
+    assert told(read(folder, "jobs.json", text)) == [f"jobs.json{problem}"]
+
+
+# --- Prompts that speak of their row ---
+
+
+def test_a_prompt_is_filled_in_from_its_row(folder: Path) -> None:
+    rows = "image,key,mood,prompt\ncat.png,a,calm,A {mood} {Name} {{name}}\ndog.png,b,wild,\n"
+    (folder / "jobs.csv").write_text(rows)
+    found = read_jobs(folder / "jobs.csv", ReadOptions(defaults={"prompt": "[Push in] {name}, {mood}"}))
+    assert [job.prompt for job in found.jobs.values()] == ["A calm cat {name}", "[Push in] dog, wild"]
+    lines = read_lines(folder, {"image": "https://x.y/a%20b.jpg?s=1", "key": "c", "hour": 7, "prompt": "{name} {hour}"})
+    assert [job.prompt for job in lines.jobs.values()] == ["a b 7"]
+
+
+def test_a_name_that_a_row_does_not_have_is_told_with_its_line(folder: Path) -> None:
+    empty = read(folder, "jobs.csv", "image,key,mood,prompt\ncat.png,a,,A {mood} cat\n")
+    assert told(empty) == [
+        "jobs.csv, line 2, column prompt: {mood} is empty here; {{mood}} stands for these words themselves"
+    ]
+    unknown = read_lines(folder, {"image": URL, "prompt": "A {mood} cat"})
+    assert told(unknown) == [
+        "jobs.jsonl, line 1: prompt: {mood} is none of image, prompt, name; {{mood}} stands for these words themselves"
+    ]
+
+
+# --- Text ---
+
+
+NO_TEXT = "is no text in UTF-8, there is {}: save it as UTF-8, or name its --encoding"
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (ONE.encode("utf-32"), ", line 1: is in UTF-32: save it as UTF-8"),
+        (b"x\n a\0b\n", ", line 2, column 3: " + NO_TEXT.format("a NUL")),
+        ("\n画 \n".encode() + b"\xe9\n", ", line 3, column 1: " + NO_TEXT.format("the byte 0xe9")),
+        ("кошка".encode("cp1251"), ", line 1, column 1: " + NO_TEXT.format("the byte 0xea")),
+        ("un café noir".encode("mac_roman"), ", line 1, column 7: " + NO_TEXT.format("the byte 0x8e")),
+        ("猫が窓辺で眠る".encode("cp932"), ", line 1, column 1: " + NO_TEXT.format("the byte 0x94")),
+    ],
+)
+@pytest.mark.parametrize("name", ["jobs.jsonl", "jobs.csv", "jobs.json"])
+def test_what_is_no_text_or_may_be_read_in_two_ways_is_told_with_its_place(
+    name: str, content: bytes, problem: str, folder: Path
+) -> None:
+    assert told(read(folder, name, content)) == [f"{name}{problem}"]
 
 
 def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
     with (folder / "jobs.jsonl").open("wb") as file:
         file.truncate(MAX_FILE_BYTES + 1)
-    words = f"has at most {MAX_FILE_BYTES} bytes, so let it name its images as files; got {MAX_FILE_BYTES + 1} bytes"
-    assert read_jobs(folder / "jobs.jsonl").problems == (Problem("in/jobs.jsonl", None, words),)
+    (problem,) = read_jobs(folder / "jobs.jsonl").problems
+    assert str(problem) == "in/jobs.jsonl: has more than 256 MiB: name images as files in it, or split it"
 
 
 def test_what_cannot_be_read_at_all_raises(folder: Path) -> None:
-    with pytest.raises(ConfigError, match=re.escape("ends in .jsonl, .ndjson or .csv")):
+    with pytest.raises(ConfigError, match=re.escape("ends in .csv, .tsv, .jsonl, .ndjson or .json")):
         read_jobs(folder / "cat.png")
     with pytest.raises(FileNotFoundError):
         read_jobs(folder / "none.csv")

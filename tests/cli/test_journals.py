@@ -9,7 +9,7 @@ import pytest
 
 from hailuo_async import Journal
 from hailuo_async._io.journal.table import open_table
-from hailuo_async.errors import RequestRejectedError
+from hailuo_async.errors import RequestRejectedError, TaskFailedError
 from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ..support.commands import (
@@ -56,21 +56,27 @@ def state_of(journal: Path, key: str) -> list[str]:
 def test_the_states_are_counted_and_what_is_in_doubt_is_named(journal: Path) -> None:
     result = run("status", journal)
     assert (result.exit_code, result.stderr) == (3, "")
-    head, *counts, doubt, advice = result.stdout.splitlines()
-    assert (head, counts) == (f"{journal}: 3 jobs", ["      1 success", "      1 refused", "      1 unknown"])
+    head, *counts, doubt, failure, retry, advice = result.stdout.splitlines()
+    assert (head, counts) == (
+        f"{journal}: 3 jobs, $0.24 spent",
+        ["      1 saved", "      1 failed", "      1 unknown"],
+    )
     assert re.fullmatch(f"a may have been accepted and paid for: {WHEN}, cut", doubt)
-    assert advice == f"To decide: hailuo-async resolve {journal} KEY --task-id ID | --resubmit | --forget"
+    assert failure == "b failed: 400 no"
+    assert retry.endswith("with --retry-failed")
+    assert advice == f"To decide: hailuo-async resolve {journal} KEY... --task-id ID | --resubmit | --forget"
 
 
 def test_for_machines_every_job_is_an_object(journal: Path) -> None:
     result = run("status", journal, "--json")
     told = facts(result.stdout)
-    assert (result.exit_code, statuses(result.stdout)) == (3, {"a": "unknown", "b": "refused", "c": "success"})
+    assert (result.exit_code, statuses(result.stdout)) == (3, {"a": "unknown", "b": "failed", "c": "saved"})
     assert told["b"]["error"] == {"type": "RequestRejectedError", "message": "400 no"}
     assert told["c"] == {
         "key": "c",
-        "status": "success",
+        "status": "saved",
         "path": str(journal.parent / "c.mp4"),
+        "spent": "0.2400",
         "task_id": "t3",
         "sent_at": 999.0,
         "accepted_at": 1001.0,
@@ -85,7 +91,7 @@ def test_the_exit_code_says_whether_all_is_done(journal: Path) -> None:
         run("resolve", journal, key, "--forget")
         codes.append(run("status", journal).exit_code)
     assert codes == [3, 1, 0]
-    assert run("status", journal).stdout.startswith(f"{journal}: 1 job\n")
+    assert run("status", journal).stdout.startswith(f"{journal}: 1 job, $0.24 spent\n")
 
 
 def test_without_a_name_it_is_the_journal_of_a_batch_here(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +112,27 @@ def test_what_is_no_journal_is_told(journal: Path) -> None:
 # --- resolve ---
 
 
+def test_several_are_decided_at_once(journal: Path) -> None:
+    result = run("resolve", journal, "a", "b", "--forget")
+    assert (result.exit_code, result.stdout) == (0, "a: forgotten\nb: forgotten\n")
+    assert "a --task-id is of one KEY" in run("resolve", journal, "c", "d", "--task-id", "t").stderr
+
+
+def test_of_a_known_failure_it_is_asked_whether_to_pay_again_and_of_a_refusal_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "batch.db"
+    ledger = open_table(path, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+    accepted(ledger, "a", "t1")
+    did(ledger, lambda it: it.failed("a", TaskFailedError(reason="too dark", task_id="t1")))
+    sent(ledger, "b")
+    did(ledger, lambda it: it.refused("b", RequestRejectedError(message="no", status=400)))
+    ledger.close()
+    assert run("resolve", path, "b", "--resubmit").exit_code == 0
+    with terminal("resolve", path, "a", "--resubmit", env=environment()) as screen:
+        screen.wait_for("a failed: to make it again is paid for again. Send it again? [y/N]: ")
+        screen.type("y\n")
+        assert screen.end() == 0
+
+
 def test_forgotten_it_is_gone(journal: Path) -> None:
     result = run("resolve", journal, "a", "--forget")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a: forgotten\n", "")
@@ -114,13 +141,13 @@ def test_forgotten_it_is_gone(journal: Path) -> None:
 
 def test_given_its_task_it_is_waited_for_from_now_on(journal: Path) -> None:
     result = run("resolve", journal, "a", "--task-id", "t1", "--json")
-    assert (result.exit_code, facts(result.stdout)) == (0, {"a": {"key": "a", "status": "accepted"}})
+    assert (result.exit_code, facts(result.stdout)) == (0, {"a": {"key": "a", "status": "unfinished"}})
     assert facts(run("status", journal, "--json").stdout)["a"]["task_id"] == "t1"
 
 
 def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> None:
     refused = run("resolve", journal, "a", "--resubmit")
-    words = "hailuo-async: nobody can be asked here whether to pay perhaps twice: give --yes\n"
+    words = "hailuo-async: nobody can be asked here whether to pay again: give --yes\n"
     assert (refused.exit_code, refused.stderr, state_of(journal, "a")) == (2, words, ["unknown"])
     with terminal("resolve", journal, "a", "--resubmit", env=environment()) as screen:
         screen.wait_for("If a was accepted after all, it is paid for twice. Send it again? [y/N]: ")
@@ -128,7 +155,7 @@ def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> 
         assert screen.end() == 1
     assert state_of(journal, "a") == ["unknown"]
     agreed = run("resolve", journal, "a", "--resubmit", "--yes")
-    assert (agreed.exit_code, agreed.stdout, state_of(journal, "a")) == (0, "a: intended\n", ["intended"])
+    assert (agreed.exit_code, agreed.stdout, state_of(journal, "a")) == (0, "a: not sent\n", ["intended"])
     assert agreed.stderr == "Run the command that sent it again to go on.\n"
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
 from hailuo_async._cli.demo_pictures import draw_pictures
-from hailuo_async._cli.plan import build_plan, choose_targets, find_pictures
+from hailuo_async._cli.jobfile.folder import find_pictures
+from hailuo_async._cli.plan import build_plan, choose_targets
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 
 from ..support.commands import write_pictures
@@ -19,21 +19,12 @@ def pictures(tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "pictures")
 
 
-def test_pictures_are_found_by_their_content_or_their_ending_in_the_order_of_their_names(pictures: Path) -> None:
-    (pictures / "text.webp").write_text("no picture")
-    (pictures / "w").write_bytes(b"RIFF\x10\x00\x00\x00WEBPVP8 ")
-    names = ["Cat.JPG", "dog", "text.webp", "w"]
-    assert find_pictures(pictures) == {name: pictures / name for name in names}
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_a_file_that_cannot_be_read_and_is_not_named_like_a_picture_is_none(pictures: Path) -> None:
-    (pictures / "dog").chmod(0)
-    assert list(find_pictures(pictures)) == ["Cat.JPG"]
+def pictures_in(folder: Path) -> dict[str, Path]:
+    return {path.name: path for path in find_pictures(folder).found.values()}
 
 
 def test_a_plan_has_a_video_for_each_picture_and_one_from_the_first_to_the_second(pictures: Path) -> None:
-    plan = build_plan(find_pictures(pictures))
+    plan = build_plan(pictures_in(pictures))
     cat, dog = pictures / "Cat.JPG", pictures / "dog"
     push, turn = "[Push in] The scene slowly comes to life", "The first scene turns into the second"
     assert plan.jobs == {
@@ -53,13 +44,13 @@ def test_a_plan_of_no_pictures_is_empty_however_many_jobs_are_asked_for() -> Non
 
 
 def test_more_jobs_than_pictures_use_them_again_under_keys_of_their_own(pictures: Path) -> None:
-    plan = build_plan(find_pictures(pictures), 7)
+    plan = build_plan(pictures_in(pictures), 7)
     assert list(plan.jobs) == ["Cat", "dog", "Cat-to-dog", "Cat-2", "dog-2", "Cat-to-dog-2", "Cat-3"]
     assert [job.key for job in plan.jobs.values()] == list(plan.jobs)
 
 
 def test_fewer_jobs_than_pictures_are_the_first_of_them(pictures: Path) -> None:
-    assert list(build_plan(find_pictures(pictures), 1).jobs) == ["Cat"]
+    assert list(build_plan(pictures_in(pictures), 1).jobs) == ["Cat"]
 
 
 def test_pictures_that_differ_only_in_their_ending_get_keys_of_their_own(pictures: Path) -> None:

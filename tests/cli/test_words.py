@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from hailuo_async.errors import (
     JobError,
     RequestRejectedError,
     ServiceUnavailableError,
+    SpendingLimitError,
     SubmissionUnknownError,
     TaskFailedError,
 )
@@ -174,21 +176,38 @@ def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> Non
         "1 not sent",
         "Look for an unknown job on the dashboard, and then: "
         "hailuo-async resolve 'my videos/batch.db' KEY --task-id ID | --resubmit | --forget",
-        "To have one that the service gave up, or no longer has, made and paid for again: "
-        "hailuo-async resolve 'my videos/batch.db' KEY --forget",
+        "To make again what the service gave up, or no longer has, and pay for it again: batch … --retry-failed",
         "Run the same command again to go on: nothing is paid for twice",
     ]
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (SpendingLimitError(max_jobs=2), "as many are sent as --max-jobs 2 allows"),
+        (
+            SpendingLimitError(max_cost=Decimal(2), spent=Decimal("1.5"), committed=Decimal(), cost=Decimal("0.72")),
+            "$1.50 of --max-cost $2.00 are spent; a job of up to $0.72 would pass it",
+        ),
+        (
+            SpendingLimitError(max_cost=Decimal(2), spent=Decimal(), committed=Decimal()),
+            "there is a job of which no price is known: give --max-jobs beside --max-cost",
+        ),
+    ],
+)
+def test_what_stopped_the_spending_is_told_in_the_options_of_the_command(limit: SpendingLimitError, words: str) -> None:
+    rest = ResultLine(key="a", result=JobResult.NOT_SENT)
+    assert list(summary([rest], 3.0, limit, Path("j.db")))[1] == f"stopped: {words}"
 
 
 def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
     refused = RequestRejectedError(message="too dark", status=422)
     taken = JobError(field="key", value="sea", rule="names another job in this journal")
-    resolve = "hailuo-async resolve j.db KEY --forget"
     assert list(summary([failed("cat", refused), failed("sea", taken)], 3.0, None, Path("j.db")))[1:] == [
         "2 failed",
         "  422 too dark: cat",
         "  key: names another job in this journal: sea",
-        f"To have a job take the place of the one that has its key in the journal: {resolve}",
+        "To have a job take the place of the one that has its key in the journal: batch … --redo KEY",
     ]
     lost = failed("dog", ServiceUnavailableError(message="cannot connect"))
     *_, last = summary([lost, failed("cat", refused)], 3.0, None, Path("j.db"))
@@ -198,6 +217,9 @@ def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
 def test_where_nothing_is_remembered_or_all_is_well_there_is_no_advice() -> None:
     saved = ResultLine(key="cat", result=JobResult.SAVED)
     assert list(summary([saved], 3.0, None, Path("j.db"))) == ["1 of 1 saved in 3 s"]
+    (told,) = summary([saved], 3.0, None, Path("j.db"), Decimal("0.324"))
+    assert told == "1 of 1 saved in 3 s; $0.32 spent in all"
+    assert list(summary([saved], 3.0, None, None, Decimal("0.324"))) == ["1 of 1 saved in 3 s"]
     assert list(summary([ResultLine(key="cat", result=JobResult.UNFINISHED)], 3.0, None, None)) == [
         "0 of 1 saved in 3 s",
         "1 unfinished: they go on at the service",
@@ -238,7 +260,13 @@ def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) ->
     bill = estimate_cost(jobs, targets, records)
     there = {key: targets[key] for key in "abc"}
     assert bill == CostEstimate(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
-    assert bill.message == "Jobs: 3 there already, 2 sent before, 2 to pay for, which is 20 s of video."
+    price = "$1.08 to $2.40 by the prices of 2026-08-10"
+    assert bill.message == f"Jobs: 3 there already, 2 sent before, 2 to pay for: 20 s of video, {price}."
+    some = attrs.evolve(bill, again=frozenset("f"), max_jobs=1, max_cost=Decimal(20), spent=Decimal("3.2"))
+    assert some.message == (
+        "Jobs: 3 there already, 2 sent before, 2 to pay for, 1 of them once more, 1 of them now: 10 s of video, "
+        "$0.54 to $1.20 by the prices of 2026-08-10; at most $20.00 in all, $3.20 spent before."
+    )
     assert attrs.evolve(bill, to_pay={}).message == "Jobs: 3 there already, 2 sent before, none to pay for."
 
 

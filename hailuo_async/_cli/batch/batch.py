@@ -10,6 +10,7 @@ import contextlib
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import anyio
@@ -43,12 +44,13 @@ class Batch:
     report: Callable[[ResultLine], None]
     there: Mapping[str, Path] = attrs.field(factory=dict)
     """The files of an earlier run, by the keys of their jobs. Jobs that are not among ``jobs`` have ended with that."""
-    max_jobs: int | None = None
     lines: dict[str, ResultLine] = attrs.field(factory=dict, init=False)
     """By the keys of the jobs that have ended."""
     stopped_by: HailuoError | None = attrs.field(default=None, init=False)
     """What every further job would have met."""
     is_interrupted: bool = attrs.field(default=False, init=False)
+    spent: Decimal = attrs.field(factory=Decimal, init=False)
+    """What was paid, in USD; with a journal by earlier runs, too."""
     elapsed_s: float = attrs.field(default=0.0, init=False)
     _results: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     _fetched: int = attrs.field(default=0, init=False)
@@ -62,7 +64,7 @@ class Batch:
         interrupt that did not wait, the session is closed.
         """
         self._began_at = anyio.current_time()
-        stream = session.stream(self.jobs.values(), max_jobs=self.max_jobs, save_as=self.targets)
+        stream = session.stream(self.jobs.values(), save_as=self.targets)
         with anyio.CancelScope() as scope, interruptible(lambda: self._stop(session, stream), scope.cancel):
             async with anyio.create_task_group() as showing:
                 showing.start_soon(self._show, session, screen)
@@ -118,8 +120,10 @@ class Batch:
 
     async def _show_now(self, session: AsyncSession, screen: Screen) -> None:
         self.elapsed_s = anyio.current_time() - self._began_at
+        stats = session.stats()
+        self.spent = stats.spent
         tally = Tally.of(
-            session.stats(),
+            stats,
             self._results,
             total=len(self.jobs.keys() | self.there.keys()),
             fetched=self._fetched,

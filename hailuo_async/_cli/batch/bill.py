@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Collection, Mapping
+from decimal import Decimal
 from pathlib import Path
 
 import attrs
@@ -10,6 +12,7 @@ import click
 
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
+from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import can_ask, echo
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.journal.places import is_used
@@ -18,6 +21,8 @@ from hailuo_async.settings import JournalPlace
 
 #: In these a job is sent when it is asked for again.
 SENT_AGAIN = (JournalState.INTENDED, JournalState.REFUSED)
+#: Keys that are named in one line.
+_NAMED = 8
 
 
 @attrs.frozen
@@ -29,6 +34,14 @@ class CostEstimate:
     sent: Mapping[str, Job]
     """What the journal knows as sent: it is not paid for again, and may be there or not."""
     to_pay: Mapping[str, Job]
+    again: frozenset[str] = frozenset()
+    """Of these, what was sent before and is paid for again."""
+    spent: Decimal = Decimal()
+    """What earlier runs paid, in USD."""
+    max_jobs: int | None = None
+    """At most so many are sent."""
+    max_cost: Decimal | None = None
+    """So many US dollars are spent at most, with what was ``spent``."""
 
     @property
     def message(self) -> str:
@@ -38,8 +51,18 @@ class CostEstimate:
         before = f"{sent} sent before, " if sent else ""
         if not self.to_pay:
             return f"Jobs: {there}{before}none to pay for."
-        seconds = sum(job.duration for job in self.to_pay.values())
-        return f"Jobs: {there}{before}{len(self.to_pay)} to pay for, which is {seconds} s of video."
+        now = list(itertools.islice(self.to_pay.values(), self.max_jobs))
+        some = f", {len(now)} of them now" if len(now) < len(self.to_pay) else ""
+        again = f", {len(self.again)} of them once more" if self.again else ""
+        what = f"{sum(job.duration for job in now)} s of video, {price_of(now)}"
+        return f"Jobs: {there}{before}{len(self.to_pay)} to pay for{again}{some}: {what}{self._limit}."
+
+    @property
+    def _limit(self) -> str:
+        spent = f" {dollars(self.spent)} spent before" if self.spent else ""
+        if self.max_cost is None:
+            return f";{spent}" if spent else ""
+        return f"; at most {dollars(self.max_cost)} in all{',' if spent else ''}{spent}"
 
 
 def read_records(journal: JournalPlace | None) -> dict[str, Record]:
@@ -50,13 +73,26 @@ def read_records(journal: JournalPlace | None) -> dict[str, Record]:
         return {record.identity: record for record in opened.records()}
 
 
-def estimate_cost(jobs: Mapping[str, Job], targets: Mapping[str, Path], records: Mapping[str, Record]) -> CostEstimate:
-    """The bill for ``jobs``. One that would be paid for and whose file is there is done with, whoever put it there."""
-    sent = {key: job for key, job in jobs.items() if key in records and records[key].state not in SENT_AGAIN}
+def estimate_cost(
+    jobs: Mapping[str, Job],
+    targets: Mapping[str, Path],
+    records: Mapping[str, Record],
+    again: Collection[str] = (),
+    max_jobs: int | None = None,
+    max_cost: Decimal | None = None,
+) -> CostEstimate:
+    """The bill for ``jobs``, those ``again`` that are to be made once more.
+
+    One that would be paid for and whose file is there is done with, whoever put it there.
+    """
+    known = {key for key, record in records.items() if record.state not in SENT_AGAIN} - set(again)
+    sent = {key: job for key, job in jobs.items() if key in known}
     saved = {key: path for key in sent if (path := _saved(records[key])) is not None}
     found = {key: targets[key] for key in jobs.keys() - sent.keys() if targets[key].exists()}
     there = saved | found
-    return CostEstimate(there, sent, {key: job for key, job in jobs.items() if key not in sent and key not in there})
+    to_pay = {key: job for key, job in jobs.items() if key not in sent and key not in there}
+    spent = sum((record.spent for record in records.values()), Decimal())
+    return CostEstimate(there, sent, to_pay, frozenset(again), spent, max_jobs, max_cost)
 
 
 def _saved(record: Record) -> Path | None:
@@ -67,13 +103,25 @@ def _saved(record: Record) -> Path | None:
 
 
 def confirm(bill: CostEstimate, *, is_agreed: bool) -> None:
-    """Says what is about to be paid for, and asks. Leaves if the answer is no, or if there is nobody to ask."""
-    echo(bill.message)
+    """Asks whether to pay. Leaves if the answer is no, or if nobody can be asked."""
     if is_agreed or not bill.to_pay:
         return
     if not can_ask():
-        exit_codes.exit_with(
-            exit_codes.USAGE, "nobody can be asked here whether to pay: give --yes, or --max-jobs N to pay for N"
-        )
+        limits = "--max-jobs N or --max-cost USD to pay for no more"
+        exit_codes.exit_with(exit_codes.USAGE, f"nobody can be asked here whether to pay: give --yes, or {limits}")
     if not click.confirm("Go on?", err=True):
+        exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")
+
+
+def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:
+    """Says which jobs may be paid for twice, and asks. Leaves if the answer is no, or if nobody can be asked."""
+    if not keys:
+        return
+    names = f"{', '.join(list(keys)[:_NAMED])}{f' and {len(keys) - _NAMED} more' if len(keys) > _NAMED else ''}"
+    echo(f"May have been accepted already, and is paid for twice then: {names}")
+    if is_agreed:
+        return
+    if not can_ask():
+        exit_codes.exit_with(exit_codes.USAGE, "nobody can be asked here whether to pay perhaps twice: give --yes")
+    if not click.confirm("Send again?", err=True):
         exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection, Iterable
+from decimal import Decimal
 from pathlib import Path
 
 import attrs
@@ -48,6 +49,8 @@ class ResultLine:
     size: int | None = None
     """Bytes of the file."""
     error: HailuoError | None = None
+    cost: Decimal | None = None
+    """What the service billed, in USD."""
 
     @property
     def has_video(self) -> bool:
@@ -81,6 +84,7 @@ class ResultLine:
             "task_id": self.task_id,
             "seconds_taken": self.seconds_taken,
             "bytes": self.size,
+            "cost": None if self.cost is None else str(self.cost),
             "error": error_facts(self.error),
         }
 
@@ -114,6 +118,7 @@ def saved(key: str, video: Video, path: Path) -> ResultLine:
         task_id=video.task_id,
         seconds_taken=video.seconds_taken,
         size=path.stat().st_size,
+        cost=video.cost,
     )
 
 

@@ -45,9 +45,22 @@ class Lines:
         echo(f"{tally.elapsed_s:6.1f} s  {tally.message}")
 
 
+@attrs.define
+class Nothing:
+    """No progress, for those who want to hear only of trouble."""
+
+    every_s: float = 0.5
+
+    def show(self, tally: Tally) -> None:
+        """Shows nothing."""
+
+
 @contextlib.contextmanager
-def open_screen() -> Iterator[Screen]:
+def open_screen(*, is_quiet: bool = False) -> Iterator[Screen]:
     """A live bar if stderr is a terminal that can show one, and plain lines otherwise. Nothing of it is left open."""
+    if is_quiet:
+        yield Nothing()
+        return
     if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield Lines()
         return

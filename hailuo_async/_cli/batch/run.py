@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
+from decimal import Decimal
 from pathlib import Path
 
 import attrs
@@ -14,7 +15,14 @@ import click
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
-from hailuo_async._cli.batch.bill import SENT_AGAIN, confirm, estimate_cost, read_records
+from hailuo_async._cli.batch.bill import (
+    SENT_AGAIN,
+    CostEstimate,
+    confirm,
+    confirm_twice,
+    estimate_cost,
+    read_records,
+)
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.summary import summary
@@ -54,7 +62,7 @@ class ResultPrinter:
 
 @attrs.frozen(kw_only=True)
 class BatchPlan:
-    """What is to be made, and how it is told."""
+    """What is to be made, and how it is reported."""
 
     jobs: Mapping[str, Job]
     targets: Mapping[str, Path]
@@ -63,30 +71,55 @@ class BatchPlan:
     """Where the jobs are remembered; without it nothing is paid for."""
     unusable: tuple[ResultLine, ...] = ()
     """What no job could be made of."""
+    redo: frozenset[str] = frozenset()
+    """Jobs that the journal knows, and that are made anew."""
+    resubmit: frozenset[str] = frozenset()
+    """Jobs that failed, or may have been accepted, and that are sent again."""
+    doubtful: frozenset[str] = frozenset()
+    """Of these, those that may be paid for twice."""
     max_jobs: int | None = None
+    """At most so many are sent, which is a setting of the session."""
+    max_cost: Decimal | None = None
+    """So many US dollars are spent at most, earlier runs included: a setting of the session as well."""
     is_json: bool = False
+    is_quiet: bool = False
+
+    def cost(self) -> CostEstimate:
+        """What it is about to cost. Looks at the journal and the disk. Raises ``JournalError``."""
+        again = self.redo | self.resubmit
+        return estimate_cost(self.jobs, self.targets, read_records(self.journal), again, self.max_jobs, self.max_cost)
+
+    def show_cost(self) -> None:
+        """Prints the bill, and what is to be paid for, for a dry run."""
+        bill = self.cost()
+        echo(bill.message)
+        for key in bill.to_pay:
+            emit(json_line({"key": key, "status": JobResult.NOT_SENT}) if self.is_json else f"{key}  to pay for")
 
 
-def run_batch(given: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession], *, is_agreed: bool) -> int:
+def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession], *, is_agreed: bool) -> int:
     """Asks, runs, reports, and returns the exit code. Jobs may be paid for, each once.
 
     Raises ``OSError``, ``JournalError``, ``ConfigError`` and ``click.UsageError``, before anything is sent.
     """
-    _check_names(given.targets.values())
-    bill = estimate_cost(given.jobs, given.targets, read_records(given.journal))
-    if given.journal is not None:
-        confirm(bill, is_agreed=is_agreed or given.max_jobs is not None)
-    make_folder(given.output)
-    printer = ResultPrinter.of(given.jobs, is_json=given.is_json)
-    batch = Batch({**bill.sent, **bill.to_pay}, given.targets, printer.print, bill.there, given.max_jobs)
-    for line in given.unusable:
+    _check_names(plan.targets.values())
+    bill = plan.cost()
+    if plan.journal is not None:
+        if not (plan.is_quiet and is_agreed):
+            echo(bill.message)
+        confirm_twice(plan.doubtful, is_agreed=is_agreed)
+        confirm(bill, is_agreed=is_agreed or (plan.max_jobs or plan.max_cost) is not None)
+    make_folder(plan.output)
+    printer = ResultPrinter.of(plan.jobs, is_json=plan.is_json)
+    batch = Batch({**bill.sent, **bill.to_pay}, plan.targets, printer.print, bill.there)
+    for line in plan.unusable:
         printer.print(line)
     try:
-        with open_screen() as screen:
-            asyncio.run(_run(batch, opening, screen))
+        with open_screen(is_quiet=plan.is_quiet) as screen:
+            asyncio.run(_run(plan, batch, opening, screen))
     except KeyboardInterrupt:  # at a moment when signals do what they do without us
         batch.is_interrupted = True
-    return _report(given, batch, printer)
+    return _report(plan, batch, printer)
 
 
 def _check_names(targets: Iterable[Path]) -> None:
@@ -99,21 +132,29 @@ def _check_names(targets: Iterable[Path]) -> None:
             raise click.UsageError(reason) from None
 
 
-async def _run(batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen) -> None:
+async def _run(
+    plan: BatchPlan, batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen
+) -> None:
     async with opening as session:
+        for key in plan.redo & batch.jobs.keys():
+            await session.resolve(key, forget=True)
+        for key in plan.resubmit & batch.jobs.keys():
+            await session.resolve(key, resubmit=True)
         await batch.run(session, screen)
 
 
-def _report(given: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
+def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
     """Tells what is still to be told, sums up, and returns the exit code."""
-    rest = JobResult.UNFINISHED if given.journal is None and batch.is_interrupted else JobResult.NOT_SENT
-    records = {} if given.jobs.keys() <= batch.lines.keys() else read_records(given.journal)
-    lines = [*given.unusable, *(batch.lines.get(key) or _left(key, records.get(key), rest) for key in given.jobs)]
+    rest = JobResult.UNFINISHED if plan.journal is None and batch.is_interrupted else JobResult.NOT_SENT
+    records = {} if plan.jobs.keys() <= batch.lines.keys() else read_records(plan.journal)
+    lines = [*plan.unusable, *(batch.lines.get(key) or _left(key, records.get(key), rest) for key in plan.jobs)]
     for line in lines:
         printer.print(line)
-    for words in summary(lines, batch.elapsed_s, batch.stopped_by, given.journal):
-        echo(words)
-    return exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(line.result for line in lines)
+    code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(line.result for line in lines)
+    if code or not plan.is_quiet:
+        for message in summary(lines, batch.elapsed_s, batch.stopped_by, plan.journal, batch.spent):
+            echo(message)
+    return code
 
 
 def _left(key: str, record: Record | None, rest: JobResult) -> ResultLine:

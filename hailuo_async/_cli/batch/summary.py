@@ -5,9 +5,11 @@ from __future__ import annotations
 import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterator
+from decimal import Decimal
 
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, reason
 from hailuo_async._cli.batch.tally import span
+from hailuo_async._cli.money import dollars
 from hailuo_async.errors import (
     HailuoError,
     JobError,
@@ -35,12 +37,17 @@ _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
 
 def summary(
-    lines: Collection[ResultLine], elapsed_s: float, stopped_by: HailuoError | None, journal: JournalPlace | None
+    lines: Collection[ResultLine],
+    elapsed_s: float,
+    stopped_by: HailuoError | None,
+    journal: JournalPlace | None,
+    spent: Decimal | None = None,
 ) -> Iterator[str]:
-    """The lines of it. ``journal`` is where the jobs are remembered, if they are."""
+    """The lines of it. ``journal`` is where the jobs are remembered, if they are, and what they cost in USD."""
     there = _of(JobResult.THERE, lines)
     before = f", {len(there)} of them by an earlier run" if there else ""
-    yield f"{len(_of(JobResult.SAVED, lines)) + len(there)} of {len(lines)} saved in {span(elapsed_s)}{before}"
+    cost = f"; {dollars(spent)} spent in all" if spent and journal is not None else ""
+    yield f"{len(_of(JobResult.SAVED, lines)) + len(there)} of {len(lines)} saved in {span(elapsed_s)}{before}{cost}"
     if stopped_by is not None:
         yield f"stopped: {_why(stopped_by)}"
     for result, words in _TROUBLES.items():
@@ -53,7 +60,14 @@ def summary(
 
 def _why(stopped_by: HailuoError) -> str:
     if isinstance(stopped_by, SpendingLimitError):
-        return f"as many are sent as --max-jobs {stopped_by.max_jobs} allows"
+        if stopped_by.max_cost is None:
+            return f"as many are sent as --max-jobs {stopped_by.max_jobs} allows"
+        if stopped_by.cost is None:
+            return "there is a job of which no price is known: give --max-jobs beside --max-cost"
+        left = f"a job of up to {dollars(stopped_by.cost)} would pass it"
+        return (
+            f"{dollars(stopped_by.spent or Decimal())} of --max-cost {dollars(stopped_by.max_cost)} are spent; {left}"
+        )
     return f"{stopped_by}; every other job would meet the same"
 
 
@@ -75,8 +89,8 @@ def _advice(lines: Collection[ResultLine], resolve: str) -> Iterator[str]:
     if _of(JobResult.UNKNOWN, lines):
         yield f"Look for an unknown job on the dashboard, and then: {resolve} --task-id ID | --resubmit | --forget"
     if any(line.task_id is not None for line in _of(JobResult.FAILED, lines)):
-        yield f"To have one that the service gave up, or no longer has, made and paid for again: {resolve} --forget"
+        yield "To make again what the service gave up, or no longer has, and pay for it again: batch … --retry-failed"
     if any(isinstance(line.error, JobError) and line.error.field == "key" for line in lines):
-        yield f"To have a job take the place of the one that has its key in the journal: {resolve} --forget"
+        yield "To have a job take the place of the one that has its key in the journal: batch … --redo KEY"
     if any(line.result in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
         yield "Run the same command again to go on: nothing is paid for twice"

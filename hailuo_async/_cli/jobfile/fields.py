@@ -2,20 +2,22 @@
 
 A text for an image is an http(s) URL, a data URL, or else the path of a picture. Here, and only here, a ``str`` becomes
 a file, for whoever wrote the jobs file also runs the command. A relative path counts from the folder that the jobs file
-is in, wherever the command is run. Nothing in it is expanded: no ``~``, no variables, no wildcards.
+is in, wherever the command is run. A ``~`` at its beginning is a home; no variables and no wildcards are expanded.
 """
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
+from urllib.parse import unquote, urlsplit
 
 import attrs
 
-from hailuo_async._cli.jobfile.rows import Row
-from hailuo_async._cli.problems import Problem, kind_of, words_of
+from hailuo_async._cli.jobfile.rows import PLACEHOLDER, Row
+from hailuo_async._cli.problems import Problem, error_message, type_name
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import JobError, UnknownCommandWarning, shown
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
@@ -25,6 +27,7 @@ _Kind: TypeAlias = type[ImageToVideo] | type[FirstLastFrameToVideo]
 
 _IMAGES = ("first_frame_image", "last_frame_image")
 _LONGEST_SCHEME = 16
+_RESOLUTION = re.compile(r"[0-9]+p")
 #: In place of an image that is missing or wrong, so that the other fields can be checked. It is never looked at.
 _STAND_IN = Path()
 #: In place of a model that is wrong: one of which no rules are known.
@@ -59,9 +62,9 @@ class JobRow:
         """Whether its images are to be made to obey."""
         return self.fields.get("fit") is True
 
-    def refuse(self, field: str, words: str) -> None:
+    def refuse(self, field: str, message: str) -> None:
         """Notes what is wrong with ``field``."""
-        self.problems.append(self.row.problem(field, words))
+        self.problems.append(self.row.problem(field, message))
 
     def job(self, key: str | None = None) -> Job:
         """The job, under that key. Only for a row without problems."""
@@ -70,15 +73,30 @@ class JobRow:
             return self.kind(**{**self.fields, "key": key})
 
 
-def read_job_row(row: Row, base: Path) -> JobRow:
-    """What ``row`` asks for, with everything checked but the inside of its images. ``base`` is where paths begin."""
-    fields = {name: value for name, value in row.values.items() if value is not None}
-    order = JobRow(row, _kind(fields), fields, list(row.problems))
+def with_key(job: Job, key: str) -> Job:
+    """``job`` under another key. It was checked already, and warned of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UnknownCommandWarning)
+        return attrs.evolve(job, key=key)
+
+
+def read_job_row(row: Row, base: Path, defaults: Mapping[str, object] | None = None) -> JobRow:
+    """What ``row`` asks for, with everything checked but the inside of its images.
+
+    ``base`` is where paths begin. ``defaults`` stand in for what the row does not give.
+    """
+    fields = {name: value for name, value in {**(defaults or {}), **_given(row.values)}.items() if value is not None}
+    job_row = JobRow(row, _kind(fields), fields, list(row.problems))
     _normalise(fields)
-    _take_images(order, base)
-    _leave_out_what_it_does_not_take(order)
-    _check(order)
-    return order
+    _take_images(job_row, base)
+    _fill_prompt(job_row)
+    _leave_out_what_it_does_not_take(job_row)
+    _check(job_row)
+    return job_row
+
+
+def _given(values: Mapping[str, object]) -> dict[str, object]:
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _kind(fields: Mapping[str, object]) -> _Kind:
@@ -91,61 +109,103 @@ def _kind(fields: Mapping[str, object]) -> _Kind:
 
 def _normalise(fields: dict[str, Any]) -> None:
     """One spelling for what may be spelled in two ways: the same job has the same name in both."""
-    model, duration = fields.get("model"), fields.get("duration")
+    model, duration, resolution = fields.get("model"), fields.get("duration"), fields.get("resolution")
     if isinstance(model, str) and model.removeprefix("minimax/") in MODELS:
         fields["model"] = model.removeprefix("minimax/")
     if isinstance(duration, float) and duration.is_integer():
         fields["duration"] = int(duration)
+    if isinstance(resolution, str):
+        fields["resolution"] = _RESOLUTION.sub(lambda found: found[0].upper(), resolution)
 
 
-def _take_images(order: JobRow, base: Path) -> None:
+def _fill_prompt(job_row: JobRow) -> None:
+    """Puts what stands in the row, and the picture's name, where the prompt has their names in braces."""
+    prompt = job_row.fields.get("prompt")
+    if not isinstance(prompt, str) or "{" not in prompt:
+        return
+    known = {name.strip().casefold(): value for name, value in job_row.row.more.items()}
+    known.setdefault("name", picture_name(next(iter(job_row.images.values()), "")))
+
+    def fill(found: re.Match[str]) -> str:
+        name = found[2]
+        if name is None:
+            return f"{{{found[1]}}}"
+        value = known.get(name.strip().casefold())
+        if isinstance(value, str | int | float) and value != "":
+            return str(value)
+        rule = "is empty here" if name.strip().casefold() in known else f"is none of {', '.join(known)}"
+        job_row.refuse("prompt", f"{{{name}}} {rule}; {{{{{name}}}}} stands for these words themselves")
+        return found[0]
+
+    job_row.fields["prompt"] = PLACEHOLDER.sub(fill, prompt)
+
+
+def picture_name(image: object) -> str:
+    """The name of a file or of what a URL names, without its ending; nothing for a data URL."""
+    if isinstance(image, Path):
+        return image.stem
+    path = urlsplit(str(image)).path if str(image)[:4].lower() == "http" else ""
+    return PurePosixPath(unquote(path)).stem
+
+
+def _take_images(job_row: JobRow, base: Path) -> None:
     for name in _IMAGES:
-        given = order.fields.get(name)
+        given = job_row.fields.get(name)
         if given is None:
             continue
-        order.fields[name] = _source(given, base)
-        if order.fields[name] is _STAND_IN:
-            found = shown(given.partition("?")[0]) if isinstance(given, str) else kind_of(given)
-            order.refuse(name, f"is an http(s) URL, a data URL, or the path of a picture; got {found}")
-    required = "last_frame_image" if order.kind is FirstLastFrameToVideo else "first_frame_image"
-    if required not in order.fields:
-        order.refuse(required, "is required")
-        order.fields[required] = _STAND_IN
+        job_row.fields[name] = _source(given, base)
+        if job_row.fields[name] is _STAND_IN:
+            found = shown(given.partition("?")[0]) if isinstance(given, str) else type_name(given)
+            job_row.refuse(name, f"is an http(s) URL, a data URL, or the path of a picture; got {found}")
+    required = "last_frame_image" if job_row.kind is FirstLastFrameToVideo else "first_frame_image"
+    if required not in job_row.fields:
+        job_row.refuse(required, "is required")
+        job_row.fields[required] = _STAND_IN
 
 
 def _source(given: object, base: Path) -> str | Path:
     """Where the image is; `_STAND_IN` if nobody can tell."""
+    if isinstance(given, Path):
+        return given
     if not isinstance(given, str) or not given.strip():
         return _STAND_IN
     begin = given[:_LONGEST_SCHEME].lower()
     if begin.startswith(("http://", "https://", "data:")):
         return given
-    return _STAND_IN if "://" in begin else base / given
+    return _STAND_IN if "://" in begin else base / _expanded(given)
 
 
-def _leave_out_what_it_does_not_take(order: JobRow) -> None:
-    model = order.fields.get("model", attrs.fields(order.kind).model.default)
-    taken = {field.alias for field in attrs.fields(order.kind)}
-    for name in [name for name in order.fields if name not in taken]:
-        if order.fields.pop(name) is not False:  # a flag that is off asks for nothing
-            order.refuse(name, f"is not taken by {model}")
+def _expanded(path: str) -> Path:
+    """The path with the home for which a ``~`` stands, if there is such a user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
-def _check(order: JobRow) -> None:
+def _leave_out_what_it_does_not_take(job_row: JobRow) -> None:
+    model = job_row.fields.get("model", attrs.fields(job_row.kind).model.default)
+    taken = {field.alias for field in attrs.fields(job_row.kind)}
+    for name in [name for name in job_row.fields if name not in taken]:
+        if job_row.fields.pop(name) is not False:  # a flag that is off asks for nothing
+            job_row.refuse(name, f"is not taken by {model}")
+
+
+def _check(job_row: JobRow) -> None:
     """Lets the job check itself, and again without each field that it refuses."""
     while True:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                order.kind(**order.fields)
+                job_row.kind(**job_row.fields)
         except JobError as error:
-            order.refuse(error.field, words_of(error))
+            job_row.refuse(error.field, error_message(error))
             if error.field in _IMAGES:
-                order.fields[error.field] = _STAND_IN
+                job_row.fields[error.field] = _STAND_IN
             elif error.field == "model":
-                order.fields["model"] = _ANY_MODEL
+                job_row.fields["model"] = _ANY_MODEL
             else:
-                del order.fields[error.field]  # what is not given is never refused: every model takes the defaults
+                del job_row.fields[error.field]  # what is not given is never refused: every model takes the defaults
         else:
-            order.notes += [order.row.problem("prompt", str(warning.message)) for warning in caught]
+            job_row.notes += [job_row.row.problem("prompt", str(warning.message)) for warning in caught]
             return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from hailuo_async._cli.problems import words_of
+from hailuo_async._cli.problems import error_message
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
@@ -28,5 +28,5 @@ def _look(source: ImageSource, *, fingerprint: bool, fit: bool) -> Frame | str:
     try:
         frame = inspect_image("image", source, fingerprint=fingerprint, fit=fit)
     except ImageError as error:
-        return words_of(error)  # not the error itself: its traceback holds what was read
+        return error_message(error)  # not the error itself: its traceback holds what was read
     return attrs.evolve(frame, content=None)

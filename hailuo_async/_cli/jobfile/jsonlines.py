@@ -1,55 +1,101 @@
-"""Rows out of lines of JSON: one object a line, in the library's own terms or in those of the service's client.
+"""Rows out of JSON: one object a line, or an array of objects, in the library's own terms or the service's client's.
 
-The client's lines are ``{"modelSlug": …, "body": {…}}``; beside these two our ``key`` and ``fit`` may stand, which the
-client passes over. ``null`` is as good as nothing, and a name that stands twice in an object is refused, for nobody can
-say which of the two counts.
+The client's objects are ``{"modelSlug": …, "body": {…}}``; beside these two our ``key`` and ``fit`` may stand, which
+the client passes over. ``null`` is as good as nothing, and a name that stands twice in an object is refused, for nobody
+can say which of the two counts.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from hailuo_async._cli.jobfile.rows import BODY_FIELDS, LIBRARY_NAMES, OWN_FIELDS, Row, read_lines, unknown_name
-from hailuo_async._cli.problems import Problem, kind_of
+from hailuo_async._cli.jobfile.rows import BODY_FIELDS, LIBRARY_NAMES, OWN_FIELDS, Row, meant_by, named_in, unknown_name
+from hailuo_async._cli.jobfile.text import TextFile
+from hailuo_async._cli.problems import Problem, type_name
 
-#: The names that may stand in a line of the service's client, and the fields of a job that they mean.
+#: The names that may stand in an object of the service's client, and the fields of a job that they mean.
 _SERVICE_NAMES: Mapping[str, str] = {
     "modelSlug": "model",
     **{f"body.{name}": name for name in BODY_FIELDS},
     **{name: name for name in OWN_FIELDS},
 }
+_SPACE = re.compile(r"[ \t\r\n]*")
 
 
-def read_json_lines(source: Path) -> Iterator[Row | Problem]:
-    """A row for each line that is not blank, or what is wrong with it. Raises ``OSError``."""
-    for line in read_lines(source):
-        if isinstance(line, Problem):
-            yield line
+def read_json_lines(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
+    """A row for each line that is not blank, or what is wrong with it; first, what it was read as.
+
+    ``prompt`` is of the rows without one. Raises ``OSError``.
+    """
+    yield from _read_as(text)
+    for number, line in text.lines():
+        if not line.strip():
             continue
-        place, text = line
-        if text.strip():
-            yield _read(place, text.rstrip())
+        place, line = text.place(number), line.rstrip()
+        found, end = _read(place, line, _skip(line, 0), prompt)
+        if end >= 0 and (rest := _skip(line, end)) < len(line):
+            found = Problem(f"{place}, column {rest + 1}", None, "is one whole JSON object; got Extra data")
+        yield found
 
 
-def _read(place: str, text: str) -> Row | Problem:
+def read_json(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
+    """The same for an array of objects, and for objects one after the other, each over as many lines as it likes."""
+    yield from _read_as(text)
+    whole = text.text()
+    at = _skip(whole, 0)
+    is_array = whole.startswith("[", at)
+    at = _skip(whole, at + is_array)
+    line, counted = 1, 0
+    while at < len(whole) and not (is_array and whole.startswith("]", at)):
+        line, counted = line + whole.count("\n", counted, at), at
+        found, end = _read(text.place(line), whole, at, prompt)
+        yield found
+        if end < 0:
+            return
+        at = _skip(whole, end)
+        if is_array and whole.startswith(",", at):
+            at = _skip(whole, at + 1)
+        elif is_array and not whole.startswith("]", at):
+            place = text.place(line + whole.count("\n", counted, at))
+            yield Problem(place, None, "is an array of objects, with commas between them and a ] at its end")
+            return
+
+
+def _read_as(text: TextFile) -> Iterator[str]:
+    if text.read_as:
+        yield f"{text.name}: read as {text.read_as}"
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return at if found is None else found.end()
+
+
+def _read(place: str, text: str, at: int, prompt: str | None) -> tuple[Row | Problem, int]:
+    """The object at ``at``, and where it ends; -1 if that cannot be told."""
     twice: list[str] = []
+    decoder = json.JSONDecoder(object_pairs_hook=partial(_object, twice))
     try:
-        found = json.loads(text, object_pairs_hook=partial(_object, twice))
+        found, end = decoder.raw_decode(text, at)
     except json.JSONDecodeError as error:
         is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
         got = "the end of the line inside it" if is_cut else error.msg
-        return Problem(f"{place}, column {error.pos + 1}", None, f"is one whole JSON object; got {got}")
+        column = error.pos - text.rfind("\n", 0, error.pos)
+        return Problem(f"{place}, column {column}", None, f"is one whole JSON object; got {got}"), -1
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets in each other
-        return Problem(place, None, "is one JSON object of plain values; got what is too long or too deep to be read")
+        message = "is one JSON object of plain values; got what is too long or too deep to be read"
+        return Problem(place, None, message), -1
     if not isinstance(found, dict):
-        return Problem(place, None, f"is one JSON object; got {kind_of(found)}")
+        return Problem(place, None, f"is one JSON object; got {type_name(found)}"), end
     doubled = tuple(Problem(place, name, "stands in an object only once; it is there twice") for name in twice)
-    return _service_row(place, found, doubled) if found.keys() & {"modelSlug", "body"} else _row(place, found, doubled)
+    if found.keys() & {"modelSlug", "body"}:
+        return _service_row(place, found, doubled), end
+    return _own_row(place, found, doubled, prompt), end
 
 
 def _object(twice: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,20 +109,29 @@ def _object(twice: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _service_row(place: str, found: Mapping[str, object], problems: tuple[Problem, ...]) -> Row | Problem:
     body = found.get("body")
     if not isinstance(body, dict):
-        return Problem(place, "body", f"is an object with the fields of a request; got {kind_of(body)}")
+        return Problem(place, "body", f"is an object with the fields of a request; got {type_name(body)}")
     if found.get("modelSlug") is None:
         return Problem(place, "modelSlug", "is required beside a body")
-    beside = {name: value for name, value in found.items() if name != "body"}
-    inside = {f"body.{name}": value for name, value in body.items()}
-    return _row(place, beside | inside, problems, _SERVICE_NAMES)
+    given = {**{name: value for name, value in found.items() if name != "body"}}
+    given |= {f"body.{name}": value for name, value in body.items()}
+    values = {_SERVICE_NAMES[name]: value for name, value in given.items() if name in _SERVICE_NAMES}
+    unknown = (Problem(place, name, unknown_name(name, _SERVICE_NAMES)) for name in given if name not in _SERVICE_NAMES)
+    return Row(place, values, (*problems, *unknown), _SERVICE_NAMES, more=body)
 
 
-def _row(
-    place: str,
-    found: Mapping[str, object],
-    problems: tuple[Problem, ...],
-    names: Mapping[str, str] = LIBRARY_NAMES,
-) -> Row:
-    values = {names[name]: value for name, value in found.items() if name in names}
-    unknown = (Problem(place, name, unknown_name(name, names)) for name in found if name not in names)
-    return Row(place, values, (*problems, *unknown), names)
+def _own_row(place: str, found: Mapping[str, object], problems: tuple[Problem, ...], prompt: str | None) -> Row:
+    names = {name: meant for name in found if (meant := meant_by(name)) is not None}
+    values = {meant: found[name] for name, meant in names.items()}
+    own = found.get(next((name for name, meant in names.items() if meant == "prompt"), ""))
+    used = named_in(prompt if own is None else own)
+    unknown = tuple(
+        Problem(place, name, unknown_name(name, LIBRARY_NAMES))
+        for name in found
+        if name not in names and name.casefold() not in used
+    )
+    doubled = tuple(
+        Problem(place, name, f"is {meant}, which stands there already under another name")
+        for name, meant in names.items()
+        if list(names.values()).count(meant) > 1
+    )
+    return Row(place, values, (*problems, *unknown, *doubled), {**names, **LIBRARY_NAMES}, more=found)

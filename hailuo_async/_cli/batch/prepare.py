@@ -1,0 +1,171 @@
+"""From what was given to ``batch`` to what is to be made: everything is read and checked, and nothing is sent."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hailuo_async import JournalState, Record
+from hailuo_async._cli.batch.bill import read_records
+from hailuo_async._cli.batch.lines import JobResult, ResultLine
+from hailuo_async._cli.batch.run import BatchPlan
+from hailuo_async._cli.commands.options import JOURNAL_NAME
+from hailuo_async._cli.exit_codes import USAGE, exit_with
+from hailuo_async._cli.jobfile.folder import find_pictures
+from hailuo_async._cli.jobfile.joblist import JobList, ReadOptions, read_jobs
+from hailuo_async._cli.jobfile.text import STDIN
+from hailuo_async._cli.output import echo
+from hailuo_async._cli.problems import Problem
+from hailuo_async._cli.targets import choose_names, free_targets
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._rules.identity import build_fingerprint
+from hailuo_async.errors import ImageError, JobError
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
+from hailuo_async.models import MODELS
+
+_COLUMNS = ("key", "image", "prompt", "model", "duration", "resolution")
+#: The words of a rule that ``--fit`` makes a picture obey.
+_FITTABLE = ("short side", "aspect ratio", "under 20 MB", "JPEG, PNG or WebP", "20 MB")
+
+
+def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> BatchPlan:
+    """What is to be made of ``source``. ``fields`` are the job's options, ``given`` the others.
+
+    Says what is worth knowing, and leaves with everything that is wrong. Raises ``OSError``, ``JobError``,
+    ``ConfigError``, ``JournalError`` and ``click.UsageError``.
+    """
+    check_fields(fields)
+    read = _read(source, fields, given)
+    journal = given["journal"] or given["output"] / JOURNAL_NAME
+    records = read_records(journal)
+    redo = set(given["redo"])
+    if unknown := sorted(redo - read.jobs.keys()):
+        raise click.UsageError(f"--redo {unknown[0]} names no job of {click.format_filename(source)}")
+    _check_edited(read, records, redo)
+    states = {key: record.state for key, record in records.items() if key in read.jobs}
+    failed = _in(states, JournalState.FAILED) if given["retry_failed"] else set()
+    doubtful = _in(states, JournalState.UNKNOWN, JournalState.SENDING) if given["retry_unknown"] else set()
+    targets = choose_names(read.jobs.keys(), given["output"])
+    return BatchPlan(
+        jobs=read.jobs,
+        targets={**targets, **free_targets(redo, targets)},
+        output=given["output"],
+        journal=journal,
+        unusable=_unusable(read.problems),
+        redo=frozenset(redo & records.keys()),
+        resubmit=frozenset((failed | doubtful) - redo),
+        doubtful=frozenset(doubtful - redo),
+        max_jobs=given["max_jobs"],
+        max_cost=given["max_cost"],
+        is_json=given["is_json"],
+        is_quiet=given["quiet"],
+    )
+
+
+def check_fields(fields: Mapping[str, Any]) -> None:
+    """Raises ``JobError`` for an option that no job can have, once instead of for every picture."""
+    some = {name: value for name, value in fields.items() if name != "prompt" or "{" not in str(value)}
+    model = MODELS.get(str(fields.get("model")).removeprefix("minimax/"))
+    if model is not None and model.takes_last_frame:
+        some.pop("fast_pretreatment", None)
+        FirstLastFrameToVideo(Path("picture"), **some)
+    else:
+        ImageToVideo(Path("picture"), **some)
+
+
+def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> JobList:
+    options = ReadOptions(
+        defaults=fields,
+        takes=given["takes"] or 1,
+        is_recursive=given["is_recursive"],
+        encoding=given["encoding"],
+    )
+    read = read_jobs(source, options)
+    for note in () if given["quiet"] else read.notes:
+        echo(str(note))
+    for problem in read.problems:
+        echo(str(problem))
+    is_fatal = any(problem.is_whole for problem in read.problems) or not (given["skip_bad"] and read.jobs)
+    if read.problems and is_fatal:
+        name = "stdin" if source == STDIN else click.format_filename(source)
+        exit_with(USAGE, f"{len(read.problems)} to correct in {name}; nothing was sent{_way_out(read, fields)}")
+    return read
+
+
+def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:
+    """What to give to go on as it is."""
+    if any(problem.is_whole for problem in read.problems):
+        return ""
+    skip = "--skip-bad goes on without them" if read.jobs else ""
+    can_fit = not fields.get("fit") and any(word in problem.message for problem in read.problems for word in _FITTABLE)
+    ways = [skip, "--fit makes such pictures obey" if can_fit else ""]
+    return "".join(f"; {way}" for way in ways if way)
+
+
+def _unusable(problems: Sequence[Problem]) -> tuple[ResultLine, ...]:
+    """A line for each place of what was left out."""
+    first = {problem.where.partition(", column ")[0]: problem for problem in reversed(problems)}
+    return tuple(
+        ResultLine(
+            key=place,
+            result=JobResult.UNUSABLE,
+            error=JobError(field=problem.field or "picture", value=None, rule=problem.message),
+        )
+        for place, problem in reversed(first.items())
+    )
+
+
+def _in(states: Mapping[str, JournalState], *wanted: JournalState) -> set[str]:
+    return {key for key, state in states.items() if state in wanted}
+
+
+# --- Jobs that are others than they were ---
+
+
+def _check_edited(read: JobList, records: Mapping[str, Record], redo: set[str]) -> None:
+    """Leaves if a job asks for something else than the one that the journal knows by its key."""
+    edited = [
+        key for key in read.jobs if key in records and key not in redo and _is_edited(read.jobs[key], records[key])
+    ]
+    for key in edited:
+        rule = "was sent before for another picture, prompt or option"
+        advice = f"give it another key, or --redo {key} to make it anew, which is paid for"
+        echo(f"{read.places[key]}: key {key!r} {rule}: {advice}")
+    if edited:
+        exit_with(USAGE, f"{len(edited)} changed under a known key; nothing was sent")
+
+
+def _is_edited(job: Job, record: Record) -> bool:
+    if record.fingerprint is None:
+        return False
+    try:
+        frames = {field: inspect_image(field, source, fingerprint=True) for field, source in _frames(job)}
+    except ImageError:
+        return False
+    return build_fingerprint(job, frames) != record.fingerprint
+
+
+def _frames(job: Job) -> Iterator[tuple[str, Any]]:
+    yield from job.frames.items()
+
+
+# --- A file to begin with ---
+
+
+def write_job_file(folder: Path, *, is_recursive: bool) -> None:
+    """Writes a row for each picture of ``folder`` to stdout, as CSV. Raises ``OSError`` and ``click.UsageError``."""
+    pictures = find_pictures(folder, is_recursive=is_recursive)
+    if not pictures.found:
+        raise click.UsageError(f"there is no JPEG, PNG or WebP picture in {click.format_filename(folder)}")
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for key, path in pictures.found.items():
+        writer.writerow([key, os.fspath(path), "", "", "", ""])
+    if pictures.left_out:
+        echo(f"Left out: {pictures.left_out}")

@@ -1,0 +1,57 @@
+"""The commands about what was sent: ``status`` and ``resolve``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any, NoReturn
+
+import click
+
+from hailuo_async._cli.commands import options
+from hailuo_async.settings import JournalPlace
+
+
+@click.command()
+@click.argument(
+    "journal",
+    metavar="[JOURNAL]",
+    default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME),
+    type=options.known_place,
+)
+@click.option("--watch", "is_watched", is_flag=True, help="Tell it again every two seconds, until all is done.")
+@options.json
+def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
+    """Tell how the jobs of a journal stand.
+
+    What failed and what waits for your decision is named, with its reason, and what was spent. Works beside a batch
+    that runs. JOURNAL is a file or a PostgreSQL DSN. Without JOURNAL: videos/batch.db.
+    """
+    from hailuo_async._cli.status import show, watch
+
+    sys.exit(watch(journal, is_json=is_json) if is_watched else show(journal, is_json=is_json))
+
+
+@click.command()
+@click.argument("journal", type=options.known_place)
+@click.argument("keys", metavar="KEY...", nargs=-1, required=True, shell_complete=options.complete_key)
+@click.option("--task-id", metavar="ID", help="The service did accept it, under this id: it is waited for.")
+@click.option("--resubmit", is_flag=True, help="It is sent again, and what it was paid for is paid for again.")
+@click.option("--forget", is_flag=True, help="It is taken out of the journal. Given again, it is a new job.")
+@options.yes
+@options.json
+def resolve(journal: JournalPlace, keys: tuple[str, ...], task_id: str | None, **given: Any) -> None:
+    """Decide on jobs whose outcome is unknown, or that failed.
+
+    Each KEY names one in JOURNAL, a file or a PostgreSQL DSN. Of an unknown one look at the service's dashboard first.
+    Nothing is sent now: to go on, run the command again that sent it.
+    """
+    from hailuo_async._cli.status import confirm_resubmit, decide
+
+    if (task_id is not None) + given["resubmit"] + given["forget"] != 1:
+        raise click.UsageError("give one of --task-id, --resubmit and --forget")
+    if task_id is not None and len(keys) > 1:
+        raise click.UsageError("a --task-id is of one KEY")
+    if given["resubmit"]:
+        confirm_resubmit(journal, keys, is_agreed=given["is_agreed"])
+    asyncio.run(decide(journal, keys, task_id, given["resubmit"], given["forget"], is_json=given["is_json"]))

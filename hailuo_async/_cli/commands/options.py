@@ -1,0 +1,221 @@
+"""Options that several commands have, and the types of their values."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from click.shell_completion import CompletionItem
+
+from hailuo_async.errors import ConfigError
+from hailuo_async.models import MODELS
+from hailuo_async.settings import JournalPlace, journal_place, optional_dollars
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+#: Where ``batch`` saves, and where it keeps its journal there, unless it is told otherwise.
+DEFAULT_OUTPUT, JOURNAL_NAME = Path("videos"), "batch.db"
+
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h)?", re.IGNORECASE)
+_SECONDS = {"s": 1, "m": 60, "h": 3600}
+
+
+# --- Types ---
+
+
+class Duration(click.ParamType[Any]):
+    """A time such as ``90``, ``30s``, ``5m`` or ``2h``, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Its seconds: an ``int`` where they are whole."""
+        found = _DURATION.fullmatch(str(value).strip())
+        if found is None:
+            self.fail(f"{value!r} is no time such as 90, 30s, 5m or 2h", param, ctx)
+        seconds = float(found[1]) * _SECONDS[(found[2] or "s").lower()]
+        return int(seconds) if seconds.is_integer() else seconds
+
+
+class Resolution(click.ParamType[Any]):
+    """The name of a resolution, in capitals."""
+
+    name = "resolution"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """``1080P`` for ``1080p``."""
+        return str(value).upper()
+
+
+class Dollars(click.ParamType[Any]):
+    """An amount of US dollars, such as ``20`` or ``$4.50``."""
+
+    name = "dollars"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Its ``Decimal``."""
+        try:
+            return optional_dollars("max_cost", str(value).strip().removeprefix("$"))
+        except ConfigError as error:
+            self.fail(f"{value!r} {error.rule}", param, ctx)
+
+
+def file(*, exists: bool = False) -> click.Path:
+    """A file, which may have to be there."""
+    return click.Path(exists=exists, dir_okay=False, path_type=Path)
+
+
+def place(value: object) -> JournalPlace:
+    """A file that may not be there yet, or the DSN of a PostgreSQL database. A password is not told again."""
+    try:
+        found = journal_place(value)
+    except ConfigError as error:
+        raise click.BadParameter(error.rule) from None
+    return Path(os.fsdecode(file().convert(found, None, None))) if isinstance(found, Path) else found
+
+
+def known_place(value: object) -> JournalPlace:
+    """The same, for a file that is there."""
+    found = place(value)
+    if isinstance(found, Path):
+        file(exists=True).convert(found, None, None)
+    return found
+
+
+# --- Options whose help is true for the model that is chosen ---
+
+
+class ModelOption(click.Option):
+    """An option whose values depend on the ``--model`` that stands before it on the command line."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """With the values that the model takes."""
+        self.help = f"{_either(_values(self.name, ctx))}; 'hailuo-async models' lists what each model takes."
+        return super().get_help_record(ctx)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The values that the model takes."""
+        return _items(_values(self.name, ctx), incomplete)
+
+
+def _values(name: str | None, ctx: click.Context) -> list[str]:
+    chosen = MODELS.get(str(ctx.params.get("model")).removeprefix("minimax/"))
+    sizes = [model.sizes for model in ([chosen] if chosen is not None else MODELS.values())]
+    if name == "duration":
+        return [str(each) for each in sorted({duration for size in sizes for duration in size})]
+    found = {each for size in sizes for several in size.values() for each in several}
+    return sorted(found, key=lambda each: int(each.rstrip("P")))
+
+
+def _either(values: list[str]) -> str:
+    return " or ".join(filter(None, (", ".join(values[:-1]), values[-1])))
+
+
+def _items(values: Iterable[str], incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(value) for value in values if value.lower().startswith(incomplete.lower())]
+
+
+def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return _items(MODELS, incomplete)
+
+
+def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The keys in the journal that stands before, those that wait for a decision first."""
+    from hailuo_async._io.journal.reader import Journal
+    from hailuo_async.errors import HailuoError
+
+    try:
+        with Journal.open(place(ctx.params.get("journal"))) as journal:
+            waiting = [record.identity for record in journal.records(state="unknown")]
+            failed = [record.identity for record in journal.records(state="failed")]
+            return _items([*waiting, *failed], incomplete)
+    except (HailuoError, OSError, click.UsageError):
+        return []
+
+
+# --- Options ---
+
+
+def count(name: str, help: str) -> Callable[[Command], Command]:
+    """A whole number of at least 1."""
+    return click.option(name, metavar="N", type=click.IntRange(min=1), help=help)
+
+
+def journal(help: str) -> Callable[[Command], Command]:
+    """Where jobs are remembered."""
+    return click.option("--journal", metavar="FILE|DSN", type=place, help=help)
+
+
+json = click.option("--json", "is_json", is_flag=True, help="One JSON object a line on stdout, for machines.")
+yes = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask before paying.")
+dry_run = click.option("--dry-run", is_flag=True, help="Check everything and tell the cost. Nothing is sent.")
+quiet = click.option("--quiet", is_flag=True, help="Say nothing on stderr but what went wrong.")
+key_file = click.option(
+    "--key-file", metavar="FILE", type=file(), help="Holds the API key. Without it: MODELLIX_API_KEY, or a prompt."
+)
+max_running = click.option(
+    "--max-running",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Run at most N at once. Without it the service's own limit is found.",
+)
+max_cost = click.option(
+    "--max-cost", metavar="USD", type=Dollars(), help="Spend at most so much, earlier runs included, and do not ask."
+)
+timeout = click.option(
+    "--timeout", metavar="TIME", type=Duration(), help="Wait for each job at most so long: 90, 30s, 5m, 2h."
+)
+output = click.option(
+    "--output",
+    metavar="FOLDER",
+    default=DEFAULT_OUTPUT,
+    show_default=True,
+    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    help="Where the videos go. Files that are there are left alone.",
+)
+
+_JOB_OPTIONS = (
+    click.option("--fit", is_flag=True, flag_value=True, default=None, help="Make pictures that break a rule obey it."),
+    click.option(
+        "--fast-pretreatment", is_flag=True, flag_value=True, default=None, help="Optimize the prompt faster."
+    ),
+    click.option(
+        "--no-prompt-optimizer",
+        "prompt_optimizer",
+        is_flag=True,
+        flag_value=False,
+        default=None,
+        help="Take the prompt as it is.",
+    ),
+    click.option("--resolution", metavar="NAME", type=Resolution(), cls=ModelOption, help="Any."),
+    click.option("--duration", metavar="SECONDS", type=Duration(), cls=ModelOption, help="Any."),
+    click.option(
+        "--model",
+        metavar="NAME",
+        is_eager=True,
+        shell_complete=_complete_model,
+        help="A model of 'hailuo-async models', or a whole path. Before --help it shows that model's values.",
+    ),
+    click.option(
+        "--prompt", metavar="TEXT", help='What happens. May hold camera commands: "[Push in] the cat looks up".'
+    ),
+)
+#: Their names among the parameters of a command.
+JOB_FIELDS = ("prompt", "model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment", "fit")
+
+
+def job_options(command: Command) -> Command:
+    """Every option that a job has. What is not given is ``None``."""
+    for option in _JOB_OPTIONS:
+        command = option(command)
+    return command
+
+
+def job_fields(given: dict[str, Any]) -> dict[str, Any]:
+    """Takes what a command was given for the fields of a job out of ``given``. What was not given is left out."""
+    taken = {name: given.pop(name) for name in JOB_FIELDS}
+    return {name: value for name, value in taken.items() if value is not None}

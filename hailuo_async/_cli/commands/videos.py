@@ -1,0 +1,164 @@
+"""The commands that make videos: ``generate``, ``batch``, ``demo`` and, for a file to begin with, ``init``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from hailuo_async._cli.commands import options
+from hailuo_async._cli.exit_codes import DONE
+from hailuo_async._cli.output import echo
+
+
+@click.command()
+@click.argument("image", required=False)
+@click.option("--last", metavar="IMAGE", help="The picture that the video ends on.")
+@click.option("-o", "--output", metavar="FILE", help="Where the video goes. Without it: here, named like the picture.")
+@options.job_options
+@click.option("--task-id", metavar="ID", help="Fetch the video of a task that was sent before, without paying again.")
+@options.journal("Remember the job here: run again, it is not sent again.")
+@options.timeout
+@click.option("--open", "is_opened", is_flag=True, help="Play the video when it is there.")
+@options.dry_run
+@options.quiet
+@options.key_file
+@options.json
+def generate(image: str | None, last: str | None, task_id: str | None, **given: Any) -> None:
+    """Make one video from a picture.
+
+    IMAGE is a file or an http(s) URL. The video is paid for, and where it is saved is printed.
+
+    The task's id is told as soon as there is one. Ctrl-C stops waiting; what was sent goes on at the service, and can
+    be fetched with --task-id.
+    """
+    from hailuo_async._cli.generate import build_job, name_for, plan_video, price_message
+    from hailuo_async._cli.keys import open_session
+
+    fields = options.job_fields(given)
+    if task_id is not None:
+        if image is not None or last is not None:
+            raise click.UsageError("give an IMAGE or a --task-id, not both")
+        asked: Any = task_id
+    elif image is None:
+        raise click.UsageError("give an IMAGE, or the --task-id of what was sent before")
+    else:
+        asked = build_job(image, last, fields)
+    if given["dry_run"]:
+        echo(price_message(asked) if task_id is None else "Nothing to pay for.")
+        sys.exit(DONE)
+    single = plan_video(asked, given["output"], name_for(image) if image else str(task_id), given)
+    session = open_session(given["key_file"], journal=given["journal"], timeout=given["timeout"])
+    line = asyncio.run(single.run(session))
+    sys.exit(single.report(line, is_json=given["is_json"], is_opened=given["is_opened"]))
+
+
+@click.command()
+@click.argument("jobs", type=click.Path(exists=True, allow_dash=True, path_type=Path))
+@options.job_options
+@options.count("--takes", "Make N of each.")
+@click.option("--recursive", "is_recursive", is_flag=True, help="Take the pictures of folders in FOLDER, too.")
+@click.option("--skip-bad", is_flag=True, help="Go on without what cannot be used.")
+@click.option("--encoding", metavar="NAME", help="What the file is written in, such as cp1252, if that is unclear.")
+@options.output
+@options.journal(f"Remembers the jobs. [default: {options.JOURNAL_NAME} in FOLDER]")
+@options.max_running
+@options.count("--max-jobs", "Pay for at most N, and do not ask.")
+@options.max_cost
+@options.timeout
+@click.option("--retry-failed", is_flag=True, help="Make again what the service gave up. It is paid for again.")
+@click.option("--retry-unknown", is_flag=True, help="Send again what may have been accepted, and be PAID FOR TWICE.")
+@click.option("--redo", metavar="KEY", multiple=True, help="Make this job anew, and pay for it again. May be repeated.")
+@options.dry_run
+@options.quiet
+@options.yes
+@options.key_file
+@options.json
+def batch(jobs: Path, **given: Any) -> None:
+    """Make the videos of a folder or a file of jobs.
+
+    JOBS is a folder of pictures, a file whose name ends in .csv, .jsonl or .json, or - for stdin. What an option says
+    holds for each job that does not say otherwise; {name} in a prompt is the picture's name, {column} what stands in
+    that column. 'hailuo-async init FOLDER > jobs.csv' writes a file to begin with.
+
+    All of it is checked before anything is sent; then it is told what is to be paid for, and asked. Run it again,
+    whatever happened, and it goes on: nothing is paid for twice.
+
+    Ctrl-C once: nothing more is sent, and what runs is waited for and saved. Twice: it quits at once.
+    """
+    from hailuo_async._cli.batch.prepare import prepare
+    from hailuo_async._cli.batch.run import run_batch
+    from hailuo_async._cli.keys import open_session
+
+    plan = prepare(jobs, options.job_fields(given), given)
+    if given["dry_run"]:
+        plan.show_cost()
+        sys.exit(DONE)
+    settings = {name: given[name] for name in ("max_running", "timeout", "max_jobs", "max_cost")}
+    session = open_session(given["key_file"], journal=plan.journal, **settings)
+    sys.exit(run_batch(plan, session, is_agreed=given["is_agreed"]))
+
+
+@click.command()
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--recursive", "is_recursive", is_flag=True, help="Take the pictures of folders in FOLDER, too.")
+def init(folder: Path, is_recursive: bool) -> None:
+    """Write a file of jobs for the pictures of FOLDER, to edit.
+
+    It is CSV, as a spreadsheet opens it, and goes to stdout: hailuo-async init FOLDER > jobs.csv
+    """
+    from hailuo_async._cli.batch.prepare import write_job_file
+
+    write_job_file(folder, is_recursive=is_recursive)
+
+
+@click.command()
+@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@options.output
+@options.count("--jobs", "Make N videos, of the same pictures in turn.")
+@options.max_running
+@click.option("--real", "is_real", is_flag=True, help="Send to the real service, which is paid for.")
+@options.dry_run
+@options.yes
+@options.key_file
+@options.json
+def demo(
+    folder: Path | None,
+    output: Path,
+    jobs: int | None,
+    max_running: int | None,
+    is_real: bool,
+    dry_run: bool,
+    is_agreed: bool,
+    key_file: Path | None,
+    is_json: bool,
+) -> NoReturn:
+    """Make videos of a few pictures, to see how it goes.
+
+    There will be one of each picture in FOLDER, and one from the first picture to the second.
+
+    Without FOLDER it draws four pictures itself. Without --real an emulator of the service answers: no key, no network,
+    and nothing to pay for.
+
+    Run it twice and you have the videos twice: the second dawn.mp4 becomes dawn-2.mp4. With --real it is the other way
+    round: the output folder remembers what was sent, and the second run pays only for what is missing.
+    """
+    from hailuo_async._cli import demo as work
+    from hailuo_async._cli.batch.run import run_batch
+    from hailuo_async._cli.keys import open_session
+
+    plan = work.read_plan(folder, jobs)
+    if not plan.jobs and not plan.unusable:
+        raise click.UsageError(f"there is no JPEG, PNG or WebP picture in {folder}")
+    batch_plan = work.build_batch_plan(plan, output, is_real=is_real, is_json=is_json)
+    if dry_run:
+        batch_plan.show_cost()
+        sys.exit(DONE)
+    if not is_real:
+        echo("An emulator of the service answers: nothing leaves this machine, nothing is paid for.")
+        sys.exit(run_batch(batch_plan, work.emulated_session(max_running), is_agreed=True))
+    session = open_session(key_file, journal=batch_plan.journal, max_running=max_running)
+    sys.exit(run_batch(batch_plan, session, is_agreed=is_agreed))

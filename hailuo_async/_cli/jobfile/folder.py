@@ -1,0 +1,117 @@
+"""The pictures of a folder, and what lies beside them: nothing of a folder is left out without a word.
+
+A picture's key is its name without the ending; in a subfolder the folders' names stand before it. Of two pictures that
+would have the same key the second has its ending in it, ``cat-png``: no number that moves on with the next picture.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import attrs
+
+from hailuo_async._cli.jobfile.names import short_name, title
+from hailuo_async.jobs import MAX_KEY_CHARACTERS
+
+#: A file whose name ends like a picture's was meant to be one: if it is none, that is worth a line.
+_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+#: Pictures that the service does not take, and ``fit`` makes PNGs of.
+_FITTED_SUFFIXES = {
+    **dict.fromkeys((".heic", ".heif"), "HEIC"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    ".gif": "GIF",
+    ".bmp": "BMP",
+    ".avif": "AVIF",
+}
+_HEAD_BYTES = 12
+
+
+@attrs.frozen
+class Pictures:
+    """The pictures of a folder, and how much of what else."""
+
+    found: Mapping[str, Path]
+    """By their keys."""
+    twice: Mapping[Path, Path]
+    """Pictures that cannot have a key of their own, and the one that has it."""
+    other: Counter[str]
+    """Pictures that only ``--fit`` takes, by their format."""
+    folders: int
+    hidden: int
+    files: int
+    """Files that are no pictures."""
+
+    @property
+    def left_out(self) -> str:
+        """All that is left out and the way to have it, in a line; nothing if there is nothing."""
+        pictures = [f"{count} {name}" for name, count in sorted(self.other.items())]
+        words = [f"{', '.join(pictures)} (--fit makes pictures of them that the service takes)"] if pictures else []
+        if self.folders:
+            words.append(f"{self.folders} {'folder' if self.folders == 1 else 'folders'} (--recursive goes into them)")
+        if self.hidden:
+            words.append(f"{self.hidden} hidden")
+        if self.files:
+            words.append(f"{self.files} {'other file' if self.files == 1 else 'other files'}")
+        return ", ".join(words)
+
+
+def find_pictures(folder: Path, *, is_recursive: bool = False, fit: bool = False) -> Pictures:
+    """The pictures in ``folder``, in order of their names: by their content, or their names' endings.
+
+    With ``fit`` also those that can be made to fit. Raises ``OSError`` if the folder cannot be read.
+    """
+    found: dict[str, Path] = {}
+    twice: dict[Path, Path] = {}
+    other: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    for path in _walk(folder, counts, is_recursive=is_recursive):
+        made_of = _FITTED_SUFFIXES.get(path.suffix.lower())
+        if made_of is not None and not fit:
+            other[made_of] += 1
+        elif made_of is None and path.suffix.lower() not in _SUFFIXES and not _begins_like_a_picture(path):
+            counts["files"] += 1
+        elif (key := _key(path, folder, found)) is not None:
+            found[key] = path
+        else:
+            twice[path] = found[_keys(path, folder)[1]]
+    return Pictures(found, twice, other, counts["folders"], counts["hidden"], counts["files"])
+
+
+def _walk(folder: Path, counts: Counter[str], *, is_recursive: bool) -> Iterator[Path]:
+    """The files of a folder. A link to a folder is not followed, for it may lead round."""
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            counts["hidden"] += 1
+        elif path.is_dir():
+            if is_recursive and not path.is_symlink():
+                yield from _walk(path, counts, is_recursive=True)
+            else:
+                counts["folders"] += 1
+        elif path.is_file():
+            yield path
+
+
+def _keys(path: Path, folder: Path) -> tuple[str, str]:
+    """The key that a picture has, and the one that it has where another picture has that."""
+    parents = path.relative_to(folder).parent.parts
+    name = "-".join([*(os.fsencode(part).decode(errors="surrogateescape") for part in parents), title(path.name)])
+    ending = f"-{path.suffix.removeprefix('.')}"
+    longest = MAX_KEY_CHARACTERS
+    return short_name(name, longest), short_name(name, longest - len(ending)) + ending
+
+
+def _key(path: Path, folder: Path, taken: Mapping[str, Path]) -> str | None:
+    return next((key for key in _keys(path, folder) if key not in taken), None)
+
+
+def _begins_like_a_picture(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    is_webp = head.startswith(b"RIFF") and head.endswith(b"WEBP")
+    return is_webp or head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))

@@ -1,0 +1,60 @@
+"""What somebody may have meant who gave a command or an option that there is none of."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+
+import click
+
+#: What the service's own command-line client calls them, and others that are often tried.
+_ALIASES = {
+    "--max-tasks": "--max-jobs",
+    "--concurrency": "--max-running",
+    "--parallel": "--max-running",
+    "--output-dir": "--output",
+    "--out": "--output",
+    "--model-slug": "--model",
+    "--api-key": "--key-file",
+}
+_COMMAND_ALIASES = {
+    "run": "generate",
+    "create": "generate",
+    "submit": "generate",
+    "invoke": "generate",
+    "download": "generate --task-id",
+    "retry": "batch --retry-failed",
+    "list": "status",
+    "jobs": "status",
+    "ls": "status",
+    "balance": "doctor",
+    "prices": "models",
+    "price": "models",
+    "serve-emulator": "emulator",
+}
+
+
+def near_commands(given: str, commands: Iterable[str]) -> str:
+    """The words to put behind "no such command"."""
+    alias = _COMMAND_ALIASES.get(given.lower())
+    near = [alias] if alias else difflib.get_close_matches(given.lower(), list(commands), n=2)
+    return f" Did you mean {' or '.join(near)}?" if near else ""
+
+
+def near_options(error: click.NoSuchOption) -> str:
+    """The words to put behind "no such option": ours for an alias, or the commands that have it; else nothing."""
+    context = error.ctx
+    if context is None:
+        return ""
+    alias = _ALIASES.get(error.option_name)
+    if alias is not None and alias in _options(context.command):
+        return f" Did you mean {alias}?"
+    group = context.find_root().command
+    commands: Mapping[str, click.Command] = group.commands if isinstance(group, click.Group) else {}
+    wanted = alias or error.option_name
+    having = [name for name, command in commands.items() if wanted in _options(command)]
+    return f" {wanted} is an option of {' and '.join(having)}" if having else ""
+
+
+def _options(command: click.Command) -> set[str]:
+    return {name for parameter in command.params for name in (*parameter.opts, *parameter.secondary_opts)}

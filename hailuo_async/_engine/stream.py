@@ -84,6 +84,8 @@ class Stream:
                     yield self._read_nowait()
                 if self._is_fed and not (self._preparing or self._waiting or self._running or self._saves):
                     break
+                if self._error is not None and not isinstance(self._error, Exception):
+                    break  # sys.exit() and Ctrl-C do not wait for minutes until what runs has ended
                 await self._changed.wait()
             if self._error is not None:
                 raise self._error

@@ -23,9 +23,10 @@ class Failed(BaseException):
     """As ``pytest.fail()`` raises it: no ``Exception``."""
 
 
-@pytest.mark.parametrize(
-    "error", [SystemExit(3), KeyboardInterrupt(), Failed("no"), asyncio.CancelledError()], ids=repr
-)
+ERRORS = [SystemExit(3), KeyboardInterrupt(), Failed("no"), asyncio.CancelledError()]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
 @pytest.mark.parametrize("wrap", [iter, as_async], ids=["sync", "async"])
 @pytest.mark.parametrize("count", [0, 1, 3])
 async def test_whatever_a_source_raises_is_raised_where_it_is_read_and_ends_nothing_else(
@@ -43,6 +44,21 @@ async def test_whatever_a_source_raises_is_raised_where_it_is_read_and_ends_noth
         assert caught.value is error
         assert (await other).task_id
         assert (await session.generate(job("the next"))).task_id
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+async def test_what_is_no_exception_does_not_wait_for_what_runs(error: BaseException) -> None:
+    line = Line(on_query=stay_running)
+
+    async def source() -> AsyncIterator[ImageToVideo]:
+        yield job()
+        await until(lambda: line.queries)
+        raise error
+
+    async with line.session() as session:
+        with pytest.raises(type(error)):
+            await read_into([], session.stream(source()))
+        assert session.stats().running == 1
 
 
 async def test_an_exception_group_of_the_sources_own_arrives_as_it_is() -> None:

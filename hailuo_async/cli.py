@@ -16,7 +16,7 @@ except ModuleNotFoundError:
     sys.exit("hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'")
 
 from hailuo_async import __version__
-from hailuo_async._cli.commands import journals, others, videos
+from hailuo_async._cli.commands import journals, others, page, videos
 from hailuo_async._cli.exit_codes import report_errors
 from hailuo_async._cli.output import log_to_stderr
 from hailuo_async._cli.suggestions import near_commands
@@ -66,6 +66,7 @@ for command in (
     videos.batch,
     videos.init,
     videos.demo,
+    page.serve,
     journals.status,
     journals.resolve,
     others.models,

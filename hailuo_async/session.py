@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
@@ -25,6 +25,7 @@ from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.http import Transport, check_client_session
 from hailuo_async._rules.wire import check_task_id
 from hailuo_async._service_calls import ServiceCalls
@@ -353,8 +354,8 @@ class AsyncSession(ServiceCalls):
         )
 
     def open_video(
-        self, video: Video, *, max_bytes: int = DEFAULT_MAX_BYTES, allow_unchecked: bool = False
-    ) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        self, video: Video, *, max_bytes: int = DEFAULT_MAX_BYTES, allow_unchecked: bool = False, start: int = 0
+    ) -> AbstractAsyncContextManager[VideoPieces]:
         """The video in pieces of some 256 KiB, without a file: for passing it on, as a web handler does.
 
         ::
@@ -365,11 +366,13 @@ class AsyncSession(ServiceCalls):
 
         Entering it brings the first piece, so that an error is known before anything is promised. A ``DownloadError``
         may come as late as behind the last piece: what was passed on then is no whole video. One piece is held at a
-        time, and an expired URL is asked for anew. Not charged for. Takes and raises what ``download`` does.
+        time, and an expired URL is asked for anew. ``start`` leaves out so many bytes at the beginning, as players ask
+        that scrub; the checksum of the whole is then not checked. ``pieces.size`` is the whole video's size in bytes,
+        where the server says it. Not charged for. Takes and raises what ``download`` does.
         """
         check_video(video)
         most = count("max_bytes", max_bytes)
-        return self._here().results.open(video, max_bytes=most, allow_unchecked=allow_unchecked)
+        return self._here().results.open(video, max_bytes=most, allow_unchecked=allow_unchecked, start=start)
 
     # --- A look inside ---
 

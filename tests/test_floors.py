@@ -25,7 +25,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("_engine",),
     ("testing",),
     ("", "session", "_service_calls"),
-    ("cli", "_cli", "__main__", "otel"),
+    ("web", "otel"),
+    ("cli", "_cli", "__main__"),
 )
 
 #: What rules are made of. Nothing here waits, looks at a clock, or touches a file, a socket or another process.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -50,13 +52,32 @@ def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) 
 
 
 @contextlib.asynccontextmanager
-async def emulated_session(max_running: int | None) -> AsyncGenerator[AsyncSession]:
+async def emulated_session(max_running: int | None, **settings: Any) -> AsyncGenerator[AsyncSession]:
     """A session on an emulator of its own, which runs three tasks at once and does not say so.
 
     Raises ``ImportError`` if what renders films is not installed.
     """
     async with (
         Emulator(render=True, generation_s=_GENERATION_S) as emulator,
-        AsyncSession(api_key=emulator.api_key, base_url=emulator.url, max_running=max_running) as session,
+        AsyncSession(api_key=emulator.api_key, base_url=emulator.url, max_running=max_running, **settings) as session,
     ):
         yield session
+
+
+def show_page(plan: Plan, max_running: int | None) -> None:
+    """Serves the page over an emulator, with the jobs of ``plan`` under way, until a signal. Nothing of it is kept.
+
+    Raises ``ImportError`` if what renders films is not installed.
+    """
+    from hailuo_async._cli.serve import check_address, serve_page  # here, for only the page needs its extra
+    from hailuo_async.web.page import Page
+
+    with tempfile.TemporaryDirectory(prefix="hailuo-demo-") as name:
+        folder = Path(name)
+        page = Page(
+            make_session=lambda: emulated_session(max_running, journal=folder / JOURNAL_NAME, journal_prompts=True),
+            journal=folder / JOURNAL_NAME,
+            folder=folder,
+            notice="demo: nothing is paid for",
+        )
+        serve_page(page, check_address("127.0.0.1", 0, None), jobs=plan.jobs)

@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from weakref import WeakValueDictionary
 
@@ -28,6 +28,7 @@ from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.state import EngineState
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
 from hailuo_async._io.journal.records import Record
@@ -100,8 +101,8 @@ class Results:
 
     @contextlib.asynccontextmanager
     async def open(
-        self, video: Video, *, max_bytes: int, allow_unchecked: bool
-    ) -> AsyncGenerator[AsyncIterator[bytes]]:
+        self, video: Video, *, max_bytes: int, allow_unchecked: bool, start: int
+    ) -> AsyncGenerator[VideoPieces]:
         """The video in pieces, without a file. As ``AsyncSession.open_video``."""
         refresh = functools.partial(self._fresh_url, video.task_id)
         downloads = await self._download_room.open()
@@ -111,6 +112,7 @@ class Results:
             max_bytes=max_bytes,
             task_id=video.task_id,
             allow_unchecked=allow_unchecked,
+            start=start,
         ) as pieces:
             yield pieces
 

@@ -121,6 +121,7 @@ def init(folder: Path, is_recursive: bool) -> None:
 @options.count("--jobs", "Make N videos, of the same pictures in turn.")
 @options.max_running
 @click.option("--real", "is_real", is_flag=True, help="Send to the real service, which is paid for.")
+@click.option("--page", "is_page", is_flag=True, help="Show them on a page in your browser, and stay until Ctrl-C.")
 @options.dry_run
 @options.yes
 @options.key_file
@@ -131,6 +132,7 @@ def demo(
     jobs: int | None,
     max_running: int | None,
     is_real: bool,
+    is_page: bool,
     dry_run: bool,
     is_agreed: bool,
     key_file: Path | None,
@@ -153,6 +155,11 @@ def demo(
     plan = work.read_plan(folder, jobs)
     if not plan.jobs and not plan.unusable:
         raise click.UsageError(f"there is no JPEG, PNG or WebP picture in {folder}")
+    if is_page:
+        if is_real:
+            raise click.UsageError("--page shows the emulator's videos: for the real service use 'serve'")
+        work.show_page(plan, max_running)
+        sys.exit(DONE)
     batch_plan = work.build_batch_plan(plan, output, is_real=is_real, is_json=is_json)
     if dry_run:
         batch_plan.show_cost()

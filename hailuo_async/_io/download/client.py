@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import hashlib
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeAlias, TypeVar, TypeVarTuple
@@ -34,6 +34,7 @@ from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Clients, R
 from hailuo_async._io.download.encoding import Inflater
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.download.partial_file import SYNC_EVERY_BYTES, Part
+from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.stamp import new_hash
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
 from hailuo_async.errors import DownloadError, SessionClosedError
@@ -130,17 +131,18 @@ class Downloads:
         max_bytes: int = DEFAULT_MAX_BYTES,
         task_id: str | None = None,
         allow_unchecked: bool = False,
-    ) -> AsyncGenerator[AsyncIterator[bytes], None]:
-        """The bytes at ``url``, in pieces of some 256 KiB, without a file: for passing a video on.
+        start: int = 0,
+    ) -> AsyncGenerator[VideoPieces, None]:
+        """The bytes at ``url`` from ``start`` on, in pieces of some 256 KiB, without a file: for passing a video on.
 
         Entering it brings the first piece, so that a web handler learns of an error before it has promised anything.
         Checks, tries and limits are those of ``fetch``, but for time, which is the reader's. A ``DownloadError`` may
         come as late as behind the last piece (cut for good, changed, wrong checksum): what was passed on is no video.
         """
-        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked)
+        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked, start=start)
         async with contextlib.aclosing(self._checked(transfer, refresh)) as pieces:
             first = await anext(pieces)
-            yield _Peeked(first, pieces)
+            yield VideoPieces(transfer.total, first, pieces)
 
     async def aclose(self) -> None:
         """Closes the connections. Downloads under way, and later ones, raise ``SessionClosedError``."""
@@ -188,13 +190,18 @@ class Downloads:
     async def _checked(self, transfer: Transfer, refresh: Refresh | None) -> AsyncGenerator[bytes, None]:
         """The pieces for a reader who cannot take any back, their checksums checked behind the last one."""
         hashes: dict[str, hashlib._Hash] = {}
-        sent = 0
+        sent = transfer.start
         with _telling(transfer.task_id):
             async with contextlib.aclosing(self._pieces(transfer, refresh, _READERS_PIECE_BYTES)) as pieces:
                 async for offset, piece in pieces:
-                    if offset != sent:
+                    if offset < sent == transfer.start:  # the server sends all of it
+                        piece = piece[sent - offset :]
+                        if not piece:
+                            continue
+                    elif offset != sent:
                         raise DownloadError(reason="the server cannot go on where it was cut")
-                    hashes = hashes or {algorithm: new_hash(algorithm) for algorithm in transfer.stamp.checksums}
+                    if not transfer.start:  # checksums are of the whole
+                        hashes = hashes or {algorithm: new_hash(algorithm) for algorithm in transfer.stamp.checksums}
                     for running in hashes.values():
                         await self._in_thread(running.update, piece)
                     sent += len(piece)
@@ -306,21 +313,6 @@ async def _wait_for(work: asyncio.Future[_Result] | None) -> None:
         work.exception()
     if cancelled is not None:
         raise cancelled
-
-
-@attrs.define
-class _Peeked:
-    """An iterator whose first item was taken already."""
-
-    _first: bytes | None
-    _rest: AsyncIterator[bytes]
-
-    def __aiter__(self) -> _Peeked:
-        return self
-
-    async def __anext__(self) -> bytes:
-        first, self._first = self._first, None
-        return await anext(self._rest) if first is None else first
 
 
 @contextlib.contextmanager

@@ -110,8 +110,10 @@ class Transfer:
     max_bytes: int
     allow_unchecked: bool = False
     """Whether bytes are taken that nothing bears out: their end may be a cut, their encoding another."""
+    start: int = 0
+    """The first byte that is wanted. What lies before it is not fetched, if the server can leave it out."""
     stamp: Stamp = attrs.field()
-    held: int = 0
+    held: int = attrs.field(default=attrs.Factory(lambda self: self.start, takes_self=True))
     total: int | None = None
     spoilt: bool = False
     _boxes: Boxes | None = None
@@ -137,7 +139,14 @@ class Transfer:
         headers = {"Accept-Encoding": "identity"}
         if self.held and self.stamp.validator is not None:
             headers |= {"Range": f"bytes={self.held}-", "If-Range": self.stamp.validator}
+        elif self._is_at_start:
+            headers |= {"Range": f"bytes={self.start}-"}
         return headers
+
+    @property
+    def _is_at_start(self) -> bool:
+        """Whether a part from ``start`` on is asked for, and nothing of it came yet."""
+        return self.held == self.start > 0
 
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Reads the head of an answer. Raises ``Again``, ``Expired`` or ``DownloadError`` if no video follows."""
@@ -234,4 +243,6 @@ class Transfer:
         if told is None or told[3] == "*" or int(told[1]) != self.held or self.total not in (None, int(told[3])):
             return False
         self.total, self._boxes, self._labels = int(told[3]), None, ()
+        if self._is_at_start and self.stamp.validator is None:
+            self.stamp = attrs.evolve(self.stamp, validator=_validator(headers))
         return _validator(headers) in (None, self.stamp.validator)

@@ -60,6 +60,29 @@ async def error_of(session: AsyncSession, video: Video) -> HailuoError:
 # --- What comes -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("start", [0, 1, 700_001, SIZE - 1])
+async def test_a_video_is_passed_on_from_any_byte_on_and_says_how_large_all_of_it_is(start: int) -> None:
+    async with filmed() as (_, session, video):
+        film = await whole(session, video)
+        async with session.open_video(video, start=start) as pieces:
+            size, rest = pieces.size, b"".join([piece async for piece in pieces])
+        assert (size, rest) == (SIZE, film[start:])
+
+
+async def test_a_server_that_knows_no_ranges_is_read_past_what_is_left_out() -> None:
+    film = b"\0\0\0\x18ftypmp42" + bytes(range(256)) * 3000
+
+    async def all_of_it(exchange: Exchange) -> None:
+        await exchange.reply(200, film, {"Content-Type": "video/mp4"})
+
+    async with (
+        raw_server(all_of_it) as server,
+        Line().session() as session,
+        session.open_video(at(f"{server.url}/film.mp4"), start=500_000) as pieces,
+    ):
+        assert (pieces.size, b"".join([piece async for piece in pieces])) == (len(film), film[500_000:])
+
+
 async def test_the_pieces_are_those_of_the_file_in_order_and_none_is_large(tmp_path: Path) -> None:
     async with filmed() as (emulator, session, video):
         async with session.open_video(video) as opened:

@@ -1,0 +1,117 @@
+"""What a web application answers: a value that every framework can send, and errors as strangers may know them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from types import MappingProxyType
+
+import attrs
+
+from hailuo_async.errors import (
+    DownloadError,
+    HailuoError,
+    JobError,
+    JobNotFoundError,
+    QueueFullError,
+    RequestRejectedError,
+    SessionClosedError,
+    SubmissionUnknownError,
+    TaskExpiredError,
+    TaskFailedError,
+    WaitTimeoutError,
+)
+
+logger = logging.getLogger("hailuo_async")
+
+#: Seconds after which a visitor who met a 503 may come again.
+RETRY_AFTER_S = 30
+#: Of server-sent events: no cache keeps them, and nginx passes each on at once.
+EVENT_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "Content-Type": "text/event-stream; charset=utf-8",
+        "Cache-Control": "no-cache",
+        "X-Accel-Buffering": "no",
+    }
+)
+#: A reason of the service's is cut here: it is somebody else's text.
+_REASON_CHARACTERS = 300
+
+#: For each error what a stranger may know of it. The log has the rest.
+_WORDS: Mapping[type[HailuoError], str] = MappingProxyType(
+    {
+        JobNotFoundError: "there is no such video",
+        QueueFullError: "too many videos wait already: try again later",
+        RequestRejectedError: "the service did not take this job: change the picture, the prompt or the options",
+        SubmissionUnknownError: "nothing says whether the service took this job: its owner has to decide",
+        TaskExpiredError: "the video is gone: the service keeps it for seven days",
+        WaitTimeoutError: "the video was not there in time",
+        DownloadError: "the video could not be fetched: try again later",
+        SessionClosedError: "the server is stopping: try again later",
+    }
+)
+
+
+@attrs.frozen
+class Answer:
+    """One HTTP answer. A ``body`` that is no ``bytes`` comes in pieces; whoever sends the answer closes it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | AsyncGenerator[bytes] = b""
+
+    @property
+    def content(self) -> Mapping[str, object]:
+        """The JSON of a body that is one object; empty for any other body."""
+        is_json = isinstance(self.body, bytes) and self.headers.get("Content-Type") == "application/json"
+        return json.loads(self.body) if is_json and isinstance(self.body, bytes) else {}
+
+
+@attrs.define(eq=False)
+class RefusedRequest(Exception):
+    """A request that is not answered as it asks. ``field`` names what is wrong in it, where that is one field."""
+
+    status: int
+    rule: str
+    field: str | None = None
+
+    def answer(self) -> Answer:
+        """The refusal as JSON. The rest of a body that is too large is not read: the connection is closed."""
+        where = {} if self.field is None else {"field": self.field}
+        headers = {"Connection": "close"} if self.status in (408, 413) else {}
+        return json_answer({"error": "BadRequest", **where, "message": self.rule}, self.status, headers)
+
+
+def json_answer(content: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
+    """``content`` as JSON, which no cache keeps."""
+    body = json.dumps(content, ensure_ascii=False, default=str).encode(errors="replace")
+    return Answer(status, {"Content-Type": "application/json", "Cache-Control": "no-cache", **headers}, body)
+
+
+def etag_of(content: object) -> str:
+    """A weak validator: what it covers is the same, its bytes need not be."""
+    return f'W/"{hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]}"'
+
+
+def explained(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
+    """What a stranger may know of ``error``. ``fields`` renames fields of a job to those of the form."""
+    kind = type(error).__name__
+    if isinstance(error, JobError):
+        field = fields.get(error.field, error.field)
+        return {"error": kind, "field": field, "message": f"{field} {error.rule}"}
+    if isinstance(error, TaskFailedError):
+        reason = error.hint or error.reason[:_REASON_CHARACTERS]
+        return {"error": kind, "message": f"the service gave the video up: {reason}"}
+    words = next((words for known, words in _WORDS.items() if isinstance(error, known)), None)
+    return {"error": kind, "message": words or "the video cannot be made now: try again later"}
+
+
+def told(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
+    """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know."""
+    status = error.http_status
+    if status >= 500:
+        logger.warning("%s: %s", type(error).__name__, error)
+    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
+    return json_answer(explained(error, fields), status, headers)

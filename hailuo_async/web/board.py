@@ -1,0 +1,227 @@
+"""All jobs of a journal as the page shows them, kept up while somebody looks.
+
+The journal is read whole at first, and again when the counts of its states have changed, as another process may work on
+it. What this session does, its hooks tell: then only that job is read again. Each change has a revision, and a viewer
+is sent what came after the last one that it saw.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import AsyncGenerator
+from decimal import Decimal
+from typing import Any
+
+import anyio.to_thread
+import attrs
+
+from hailuo_async._io.journal.reader import Journal
+from hailuo_async._io.journal.records import JournalState, Record
+from hailuo_async.errors import JournalError
+from hailuo_async.hooks import JobEvent, SessionEvent, StatusSeen
+from hailuo_async.session import AsyncSession
+from hailuo_async.settings import JournalPlace
+from hailuo_async.web.line import Line
+from hailuo_async.web.pictures import Pictures
+
+logger = logging.getLogger("hailuo_async")
+
+#: How often the journal is looked at while somebody looks at the page, and how soon after an event of this session.
+_LOOK_S, _SOON_S = 1.0, 0.15
+#: So many changed jobs are read one by one; of more the whole journal.
+_FEW = 20
+#: Places further back are not told: each job that leaves the line would change all of them.
+_TOLD_PLACES = 30
+#: A stream that is silent for so long says that it lives.
+_HEARTBEAT_S = 15.0
+_MADE_ID = re.compile(r"[0-9a-f]{32}")
+
+_STATUS = {
+    JournalState.INTENDED: "queued",
+    JournalState.SENDING: "sending",
+    JournalState.ACCEPTED: "processing",
+    JournalState.SUCCESS: "success",
+    JournalState.FAILED: "failed",
+    JournalState.REFUSED: "refused",
+    JournalState.UNKNOWN: "unknown",
+}
+
+
+@attrs.define(eq=False)
+class Board:
+    """What the page shows, for any number of viewers."""
+
+    session: AsyncSession
+    journal: JournalPlace
+    line: Line
+    pictures: Pictures
+    _jobs: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
+    _changed_at: dict[str, int] = attrs.field(factory=dict, init=False)
+    _counts: dict[JournalState, int] = attrs.field(factory=dict, init=False)
+    _revision: int = attrs.field(default=0, init=False)
+    _removed_at: int = attrs.field(default=0, init=False)
+    _seen: dict[str, str] = attrs.field(factory=dict, init=False)
+    """The status of each task of this session that the service told of."""
+    _dirty: set[str] = attrs.field(factory=set, init=False)
+    _wake: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _viewers: int = attrs.field(default=0, init=False)
+    _is_stopped: bool = attrs.field(default=False, init=False)
+
+    def hear(self, event: SessionEvent) -> None:
+        """One event of the session."""
+        if isinstance(event, JobEvent) and event.key is not None:
+            if isinstance(event, StatusSeen):
+                self._seen[event.key] = str(event.status)
+            self.touch(event.key)
+
+    def touch(self, id: str) -> None:
+        """The job of that id has changed."""
+        self._dirty.add(id)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Ends all streams: the server stops."""
+        self._is_stopped = True
+        self._tell()
+
+    async def run(self) -> None:
+        """Keeps up with the journal while there are viewers, until it is cancelled."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S if self._viewers else None):
+                    await self._wake.wait()
+                await asyncio.sleep(_SOON_S)  # what happens together is read together
+            self._wake.clear()
+            if self._viewers:
+                await self._look()
+
+    async def news(self) -> AsyncGenerator[dict[str, Any] | None]:
+        """A snapshot, and then what changes; ``None`` where nothing does for a while."""
+        self._viewers += 1
+        self._wake.set()
+        try:
+            await self._look()
+            seen, stats = -1, None
+            while not self._is_stopped:
+                news = self._news
+                is_snapshot = seen < self._removed_at or seen < 0
+                jobs = [job for id, job in self._jobs.items() if is_snapshot or self._changed_at[id] > seen]
+                now = self._stats()
+                if jobs or is_snapshot or now != stats:
+                    yield {"is_snapshot": is_snapshot, "jobs": jobs, "stats": now}
+                else:
+                    yield None
+                seen, stats = self._revision, now
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_HEARTBEAT_S):
+                        await news.wait()
+        finally:
+            self._viewers -= 1
+
+    def record(self, id: str) -> Record | None:
+        """What the journal knows of a job. Blocks."""
+        with Journal.open(self.journal) as journal:
+            named = next(journal.records(key=id), None)
+            return named or next((record for record in journal.records() if record.identity == id), None)
+
+    # --- Reading ---
+
+    async def _look(self) -> None:
+        dirty, self._dirty = self._dirty, set()
+        try:
+            read = await anyio.to_thread.run_sync(self._read, dirty)
+        except JournalError as error:
+            logger.warning("%s; the page shows what was known before", error)
+            self._dirty |= dirty
+            return
+        self._counts = read.counts
+        self._revision += 1
+        self._take(read)
+        self._tell()
+
+    def _read(self, dirty: set[str]) -> _Read:
+        """The records that may have changed: all, or those of ``dirty``. Blocks."""
+        with Journal.open(self.journal) as journal:
+            counts = journal.count()
+            if counts == self._counts and len(dirty) <= _FEW:
+                return _Read([record for id in dirty for record in journal.records(key=id)], counts, is_whole=False)
+            return _Read(list(journal.records()), counts, is_whole=True)
+
+    def _take(self, read: _Read) -> None:
+        orders = {id: job["order"] for id, job in self._jobs.items()}
+        for record in read.records:
+            id = record.key or record.identity
+            order = orders.setdefault(id, len(orders))
+            job = self._describe(id, order, record)
+            if _lasting(job) != _lasting(self._jobs.get(id)):
+                self._jobs[id], self._changed_at[id] = job, self._revision
+        if read.is_whole:
+            there = {record.key or record.identity for record in read.records}
+            for id in self._jobs.keys() - there:
+                del self._jobs[id], self._changed_at[id]
+                self._removed_at = self._revision
+                self._seen.pop(id, None)
+
+    def _describe(self, id: str, order: int, record: Record) -> dict[str, Any]:
+        status = self._status(id, record)
+        is_moving = status in ("queued", "sending", "pending", "processing")
+        duration = record.facts.get("duration", 6)
+        left = self.line.seconds_left(id, record.model, duration, self.session.stats()) if is_moving else None
+        place = self.line.place(id) if is_moving else None
+        has_picture = self.pictures.has(id)
+        return {
+            "id": id,
+            "name": id[:80],
+            "named": not _MADE_ID.fullmatch(id),
+            "order": order,
+            "status": status,
+            "prompt": record.prompt,
+            "model": record.model,
+            "duration": duration,
+            "resolution": record.facts.get("resolution"),
+            "cost": None if record.video is None or record.video.cost is None else str(record.video.cost),
+            "error": None if record.error is None else str(record.error),
+            "sent_at": record.sent_at,
+            "ended_at": record.ended_at,
+            "place": place if place is not None and place <= _TOLD_PLACES else None,
+            "seconds_left": None if left is None else round(left),
+            "has_picture": has_picture,
+            "can_retry": has_picture and status in ("failed", "refused", "success", "unsent"),
+            "can_resubmit": has_picture,
+        }
+
+    def _status(self, id: str, record: Record) -> str:
+        if record.state is JournalState.INTENDED and record.holder is None and not self.line.knows(id):
+            return "unsent"
+        if record.state is JournalState.ACCEPTED:
+            return self._seen.get(id, "processing")
+        self._seen.pop(id, None)
+        return _STATUS[record.state]
+
+    def _stats(self) -> dict[str, Any]:
+        stats = self.session.stats()
+        costs = [Decimal(job["cost"]) for job in self._jobs.values() if job["cost"] is not None]
+        spent = str(sum(costs, Decimal(0))) if costs else None
+        return {"running": stats.running, "limit": stats.limit, "queued": stats.queued, "spent": spent}
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = asyncio.Event()
+
+
+@attrs.frozen
+class _Read:
+    """What was read of the journal."""
+
+    records: list[Record]
+    counts: dict[JournalState, int]
+    is_whole: bool = attrs.field(kw_only=True)
+
+
+def _lasting(job: dict[str, Any] | None) -> dict[str, Any] | None:
+    """``job`` without what passes by itself."""
+    return None if job is None else {**job, "seconds_left": None}

@@ -1,0 +1,107 @@
+"""Takes jobs from requests: a form or JSON becomes a job of the session, under an id that is its key in the journal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Collection, Mapping
+from types import MappingProxyType
+from typing import Any
+from uuid import uuid4
+
+import attrs
+
+from hailuo_async.errors import HailuoError
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
+from hailuo_async.session import AsyncSession
+from hailuo_async.web.answers import Answer, RefusedRequest, json_answer, told
+from hailuo_async.web.forms import Form, read_form
+from hailuo_async.web.line import Line
+
+#: Names of form fields for those of a job.
+FIELDS = MappingProxyType({"first_frame_image": "image"})
+#: What a visitor may set only where it is allowed: it costs more, or is the application's choice.
+OPTIONS = frozenset({"model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment"})
+#: An id that a visitor chooses has to be one that nobody guesses: whoever knows it sees the video.
+_CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
+
+
+@attrs.define(eq=False)
+class Intake:
+    """Takes jobs from requests.
+
+    ``options`` names what a visitor may set beside pictures and prompt, ``defaults`` are values for what none sets.
+    """
+
+    session: AsyncSession
+    options: Collection[str] = ()
+    defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    line: Line = attrs.field(factory=Line, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.session.hooks.append(self.line.hear)
+
+    async def create(self, headers: Mapping[str, str], body: AsyncIterator[bytes], *, path: str = "") -> Answer:
+        """Takes a job: 202 with its id, and ``Location`` below ``path``. It will be made, and paid for once.
+
+        ``body`` is a form or JSON: ``image`` or ``last_frame_image`` or both, ``prompt``, and the ``options``. A
+        visitor who sends the same ``Idempotency-Key`` (or field ``id``) again gets the same job. 413 and 422 name the
+        field and the rule; 503 when the queue is full. What is not answered 202 costs nothing.
+        """
+        try:
+            form = await read_form(headers, body)
+        except RefusedRequest as refused:
+            return refused.answer()
+        except OSError as error:
+            return json_answer({"error": "StorageFull", "message": error.strerror or "nothing can be stored"}, 507)
+        try:
+            id = id_of(headers, form)
+            await self.take(id, form)
+        except RefusedRequest as refused:
+            return refused.answer()
+        except HailuoError as error:
+            return told(error, FIELDS)
+        finally:
+            await form.aclose()
+        return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
+
+    async def take(self, id: str, form: Form) -> None:
+        """Submits the job of ``form`` under that id. Raises what ``submit`` raises, and ``RefusedRequest``."""
+        await self.session.submit(self.job(id, form))
+
+    def job(self, id: str, form: Form) -> Job:
+        """The job that ``form`` asks for. Raises ``RefusedRequest`` and ``JobError``."""
+        given = {name: value for name, value in form.texts.items() if name in OPTIONS}
+        for name in given:
+            if name not in self.options:
+                raise RefusedRequest(422, "cannot be chosen here", name)
+        options = {**self.defaults, **{name: _typed(name, value) for name, value in given.items() if value}}
+        first = form.pictures.get("image", form.pictures.get("first_frame_image"))
+        last = form.pictures.get("last_frame_image")
+        prompt = form.texts.get("prompt") or None
+        if last is not None:
+            return FirstLastFrameToVideo(last, first_frame_image=first, prompt=prompt, key=id, **options)
+        if first is None:
+            raise RefusedRequest(422, "is missing: give a picture", "image")
+        return ImageToVideo(first, prompt, key=id, **options)
+
+
+def id_of(headers: Mapping[str, str], form: Form) -> str:
+    """The id of a new job: the visitor's own, or one made here."""
+    chosen = headers.get("Idempotency-Key", "").strip('" ') or form.texts.get("id", "")
+    return check_id(chosen) if chosen else uuid4().hex
+
+
+def check_id(id: str) -> str:
+    """``id``, if it is one that a visitor may choose. Raises ``RefusedRequest``."""
+    if not _CHOSEN_ID.fullmatch(id):
+        raise RefusedRequest(422, "must have 16 to 64 letters, digits, '-' and '_'", "id")
+    return id
+
+
+def _typed(name: str, value: str) -> object:
+    """The value of an option as a job takes it; a job says what is wrong with any other."""
+    if name == "duration" and value.isdecimal() and len(value) < 6:
+        return int(value)
+    return (
+        {"true": True, "false": False}.get(value, value) if name in ("prompt_optimizer", "fast_pretreatment") else value
+    )

@@ -1,0 +1,67 @@
+"""What the events of a session tell of its line: who waits where, and how long a job takes. No clock but the loop's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from statistics import fmean
+
+import attrs
+
+from hailuo_async.hooks import Accepted, Ended, JobEvent, Queued, Refused, Sent, SessionEvent
+from hailuo_async.outcomes import Stats, Status
+
+#: Before the first job has ended: a generation takes 30 to 120 seconds, says the service.
+_FIRST_GUESS_S = 90.0
+#: So many of the last jobs of a kind are averaged.
+_LAST = 20
+
+
+@attrs.define(eq=False)
+class Line:
+    """Gathers what a session's hooks tell. Holds a few words for each job that has not ended, and nothing of others."""
+
+    _waiting: dict[str, int] = attrs.field(factory=dict, init=False)
+    """The number of each job that waits for a slot, by its key."""
+    _began: dict[str, float] = attrs.field(factory=dict, init=False)
+    _took: dict[tuple[str, int], deque[float]] = attrs.field(factory=dict, init=False)
+
+    def hear(self, event: SessionEvent) -> None:
+        """One event of the session."""
+        if not isinstance(event, JobEvent) or event.key is None:
+            return
+        match event:
+            case Queued() | Refused():
+                self._waiting[event.key] = event.number
+            case Sent():
+                self._waiting.pop(event.key, None)
+            case Accepted():
+                self._waiting.pop(event.key, None)
+                self._began[event.key] = asyncio.get_running_loop().time()
+            case Ended():
+                self._waiting.pop(event.key, None)
+                self._began.pop(event.key, None)
+                self._learn(event)
+
+    def _learn(self, ended: Ended) -> None:
+        if ended.status is Status.SUCCESS and ended.ran_s is not None and ended.job is not None:
+            kind = ended.job.model, ended.job.duration
+            self._took.setdefault(kind, deque(maxlen=_LAST)).append(ended.ran_s)
+
+    def knows(self, key: str) -> bool:
+        """Whether a job of this session waits, or runs."""
+        return key in self._waiting or key in self._began
+
+    def place(self, key: str) -> int | None:
+        """Its place among those who wait in this session, from 1; ``None`` for a job that does not wait here."""
+        number = self._waiting.get(key)
+        return None if number is None else 1 + sum(other < number for other in self._waiting.values())
+
+    def seconds_left(self, key: str, model: str | None, duration: int, stats: Stats) -> float | None:
+        """How many seconds a job of this session will still take, as far as can be said; ``None`` for one of others."""
+        took = self._took.get((model or "", duration))
+        usual_s = fmean(took) if took else _FIRST_GUESS_S
+        if (began := self._began.get(key)) is not None:
+            return max(1.0, began + usual_s - asyncio.get_running_loop().time())
+        place = self.place(key)
+        return None if place is None else usual_s * (1 + (stats.running + place - 1) // max(1, stats.limit))

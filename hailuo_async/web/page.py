@@ -1,0 +1,308 @@
+"""The page: all jobs of a journal, and a form for new ones, for the owner of the key. ``hailuo-async serve`` serves it.
+
+Its parts are HTML, CSS and modules beside this file, served from memory by their names: no path of a request reaches
+the file system. ``guard`` says who may come in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, Callable, Collection
+from contextlib import AbstractAsyncContextManager
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import anyio.to_thread
+import attrs
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from hailuo_async._io.journal.records import JournalState, Record
+from hailuo_async.contract import CAMERA_COMMANDS, MAX_PROMPT_CHARACTERS
+from hailuo_async.errors import HailuoError
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
+from hailuo_async.models import MODELS
+from hailuo_async.prices import estimate
+from hailuo_async.session import AsyncSession
+from hailuo_async.settings import JournalPlace
+from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json_answer, logger
+from hailuo_async.web.board import Board
+from hailuo_async.web.copies import Copies
+from hailuo_async.web.files import file_answer
+from hailuo_async.web.forms import Form
+from hailuo_async.web.guard import COOKIE, Guard
+from hailuo_async.web.intake import OPTIONS, Intake, check_id
+from hailuo_async.web.pictures import Pictures
+from hailuo_async.web.reply import Reply, create
+
+_TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+#: The parts of the page by their names, read with this module: a loop would stand still for it.
+_FILES = {path.name: path.read_bytes() for path in files("hailuo_async.web").joinpath("static").iterdir()}
+#: Of the small JSON bodies that decide about a job.
+_MAX_DECISION_BYTES = 4096
+#: Any URL: it stands in for a picture where only the other facts of a job count.
+_SOME_PICTURE = "https://example.com/picture.jpg"
+
+
+@attrs.define(eq=False)
+class _OwnersIntake(Intake):
+    """Keeps the pictures, so that a card shows them and its job can be tried again."""
+
+    pictures: Pictures = attrs.field(kw_only=True)
+
+    async def take(self, id: str, form: Form) -> None:
+        """Submits the job of ``form``, its pictures kept."""
+        is_new = not self.pictures.has(id)
+        await anyio.to_thread.run_sync(self.pictures.keep, id, form)
+        try:
+            await self.session.submit(self.job(id, form))
+        except (HailuoError, RefusedRequest):
+            if is_new:
+                await anyio.to_thread.run_sync(self.pictures.remove, id)
+            raise
+
+
+@attrs.define(eq=False, kw_only=True)
+class Page:
+    """The page over one journal and one folder of videos. ``app`` makes the ASGI application that serves it."""
+
+    make_session: Callable[[], AbstractAsyncContextManager[AsyncSession]]
+    journal: JournalPlace
+    folder: Path
+    notice: str = ""
+    """What stands beside the title."""
+    _intake: _OwnersIntake = attrs.field(init=False)
+    _board: Board = attrs.field(init=False)
+    _copies: Copies = attrs.field(init=False)
+    _guard: Guard = attrs.field(init=False)
+
+    def app(self, *, hosts: Collection[str], token: str | None = None) -> Guard:
+        """The application. ``hosts`` are the values of ``Host`` that it answers; none for any, with a ``token``."""
+        routes = [
+            *(Route(f"/static/{name}", _static(name, content)) for name, content in _FILES.items()),
+            Route("/", _static("index.html", _FILES["index.html"])),
+            Route("/login", self._login, methods=["POST"]),
+            Route("/api/options", self._options),
+            Route("/api/events", self._events, methods=["GET"]),
+            Route("/api/jobs", self._create, methods=["POST"]),
+            Route("/api/jobs/{id:path}/file", self._file),
+            Route("/api/jobs/{id:path}/picture", self._picture),
+            Route("/api/jobs/{id:path}/retry", self._retry, methods=["POST"]),
+            Route("/api/jobs/{id:path}/resolve", self._resolve, methods=["POST"]),
+        ]
+        app = Starlette(routes=routes, lifespan=lambda app: self.opened())
+        self._guard = Guard(app, hosts, token, _FILES["login.html"])
+        return self._guard
+
+    async def add(self, key: str, job: Job) -> None:
+        """Submits a job of the program's own, as if it had come by the page."""
+        await anyio.to_thread.run_sync(self._intake.pictures.copy_of, key, job)
+        await self._intake.session.submit(attrs.evolve(job, key=key))
+
+    def stop(self) -> None:
+        """Ends the streams of news, so that a server that stops need not wait for them."""
+        if hasattr(self, "_board"):
+            self._board.stop()
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncGenerator[None]:
+        """The session, open, and what is shown of its journal. Raises ``JournalError`` and ``ConfigError``."""
+        pictures = Pictures(self.folder / "pictures")
+        await anyio.to_thread.run_sync(pictures.open)
+        async with self.make_session() as session:
+            self._intake = _OwnersIntake(session, options=OPTIONS, pictures=pictures)
+            self._copies = Copies(session, self.folder, None)
+            self._board = Board(session, self.journal, self._intake.line, pictures)
+            session.hooks.append(self._copies.hear)
+            session.hooks.append(self._board.hear)
+            running = [asyncio.create_task(self._board.run()), asyncio.create_task(_go_on(session))]
+            try:
+                yield
+            finally:
+                self._board.stop()
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
+                await self._copies.aclose()
+
+    # --- Answers ---
+
+    async def _login(self, request: Request) -> Response:
+        form = await request.form(max_files=0, max_fields=4)
+        if not self._guard.is_token(str(form.get("token", ""))):
+            await asyncio.sleep(1)  # guessing takes its time
+            return Response(self._guard.login_page, 401, media_type="text/html")
+        answer = RedirectResponse("./", 303)
+        answer.set_cookie(COOKIE, self._guard.cookie, max_age=30 * 86400, httponly=True, samesite="strict")
+        return answer
+
+    async def _options(self, request: Request) -> Response:
+        return Reply(json_answer({**what_can_be_made(), "notice": self.notice}))
+
+    async def _create(self, request: Request) -> Response:
+        return await create(self._intake, request)
+
+    async def _events(self, request: Request) -> Response:
+        return Reply(Answer(200, EVENT_HEADERS, self._news()))
+
+    async def _news(self) -> AsyncGenerator[bytes]:
+        async with contextlib.aclosing(self._board.news()) as all_news:
+            async for news in all_news:
+                yield b": still here\n\n" if news is None else f"data: {json.dumps(news)}\n\n".encode()
+
+    async def _file(self, request: Request) -> Response:
+        try:
+            record = await self._record(request)
+            if record.video is None:
+                raise RefusedRequest(409, "the video is not there")
+            path = await self._copies.path(record.key or record.video.task_id, record.video)
+            is_head = request.method == "HEAD"
+            return Reply(await file_answer(path, f'"{record.video.task_id}"', request.headers, is_head=is_head))
+        except (HailuoError, RefusedRequest, OSError) as error:
+            return _refusal(error)
+
+    async def _picture(self, request: Request) -> Response:
+        found = await anyio.to_thread.run_sync(self._intake.pictures.find, request.path_params["id"])
+        path = found.get("first", found.get("last"))
+        if path is None:
+            return _refusal(RefusedRequest(404, "there is no picture"))
+        mime = await anyio.to_thread.run_sync(self._intake.pictures.mime, path)
+        answer = await file_answer(path, f'"{path.name}"', request.headers, is_head=request.method == "HEAD")
+        return Reply(attrs.evolve(answer, headers={**answer.headers, "Content-Type": mime}))
+
+    async def _retry(self, request: Request) -> Response:
+        try:
+            record = await self._record(request)
+            new_id = check_id((await _decision(request)).get("id", ""))
+            await self._submit_again(record, new_id)
+        except (HailuoError, RefusedRequest, OSError) as error:
+            return _refusal(error)
+        return Reply(json_answer({"id": new_id}, 202))
+
+    async def _submit_again(self, record: Record, new_id: str) -> None:
+        id = record.key or record.identity
+        pictures = await anyio.to_thread.run_sync(self._intake.pictures.copy, id, new_id)
+        await self._intake.session.submit(_job_again(record, pictures, new_id))
+
+    async def _resolve(self, request: Request) -> Response:
+        try:
+            record = await self._record(request)
+            await self._decide(record, await _decision(request))
+        except (HailuoError, RefusedRequest, OSError) as error:
+            return _refusal(error)
+        self._board.touch(record.key or record.identity)
+        return Reply(json_answer({}))
+
+    async def _decide(self, record: Record, decision: dict[str, str]) -> None:
+        id, session = record.key or record.identity, self._intake.session
+        if record.state is not JournalState.UNKNOWN:
+            raise RefusedRequest(409, "this job is not in doubt, or no longer")
+        match decision.get("action"):
+            case "task":
+                await session.resolve(id, task_id=decision.get("task_id", ""))
+                await session.attach(decision.get("task_id", ""))
+            case "resubmit":
+                pictures = await anyio.to_thread.run_sync(self._intake.pictures.find, id)
+                job = _job_again(record, pictures, id)  # before anything is decided: it may not be possible
+                await session.resolve(id, resubmit=True)
+                await session.submit(job)
+            case "forget":
+                await session.resolve(id, forget=True)
+                await anyio.to_thread.run_sync(self._intake.pictures.remove, id)
+            case _:
+                raise RefusedRequest(422, "must be task, resubmit or forget", "action")
+
+    async def _record(self, request: Request) -> Record:
+        record = await anyio.to_thread.run_sync(self._board.record, request.path_params["id"])
+        if record is None:
+            raise RefusedRequest(404, "there is no such job")
+        return record
+
+
+async def _go_on(session: AsyncSession) -> None:
+    """Waits for what was accepted before this session opened. Each end goes to the journal, which the page shows."""
+    try:
+        async with contextlib.aclosing(session.resume()) as outcomes:
+            async for _ in outcomes:
+                pass
+    except HailuoError as error:
+        logger.warning("not all of what runs is waited for: %s", error)
+
+
+def what_can_be_made() -> dict[str, Any]:
+    """The models, what each takes, and what that costs, for the form."""
+    models = []
+    for model in MODELS.values():
+        sizes = {str(duration): list(names) for duration, names in model.sizes.items()}
+        cells = [(duration, name) for duration, names in model.sizes.items() for name in names]
+        prices = {
+            f"{duration}/{name}": _price(model.slug, model.takes_last_frame, duration, name) for duration, name in cells
+        }
+        facts = {"slug": model.slug, "takes_last_frame": model.takes_last_frame, "sizes": sizes, "prices": prices}
+        models.append({**facts, "camera_commands": model.camera_commands})
+    as_of = estimate(ImageToVideo(_SOME_PICTURE)).as_of
+    return {
+        "models": models,
+        "commands": sorted(CAMERA_COMMANDS),
+        "max_prompt": MAX_PROMPT_CHARACTERS,
+        "as_of": None if as_of is None else as_of.isoformat(),
+    }
+
+
+def _price(slug: str, takes_last_frame: bool, duration: Any, resolution: Any) -> list[str] | None:
+    kind = FirstLastFrameToVideo if takes_last_frame else ImageToVideo
+    found = estimate(kind(_SOME_PICTURE, model=slug, duration=duration, resolution=resolution))
+    return None if found.low is None else [str(found.low), str(found.high)]
+
+
+def _job_again(record: Record, pictures: dict[str, Path], key: str) -> Job:
+    """The job of ``record`` under ``key``. Raises ``RefusedRequest`` where its pictures are not here."""
+    options = {name: value for name, value in record.facts.items() if value is not None}
+    if record.kind == "FirstLastFrameToVideo" and "last" in pictures:
+        options.pop("fast_pretreatment", None)
+        first = pictures.get("first")
+        return FirstLastFrameToVideo(
+            pictures["last"], first_frame_image=first, prompt=record.prompt, key=key, **options
+        )
+    if record.kind == "ImageToVideo" and "first" in pictures:
+        if not options.get("fast_pretreatment"):
+            options.pop("fast_pretreatment", None)
+        return ImageToVideo(pictures["first"], record.prompt, key=key, **options)
+    raise RefusedRequest(409, "its picture is not here: run the command again that sent it")
+
+
+def _static(name: str, content: bytes) -> Any:
+    headers = {"Content-Type": _TYPES[Path(name).suffix], "Cache-Control": "no-cache"}
+
+    async def serve(request: Request) -> Response:
+        return Response(content, headers=headers)
+
+    return serve
+
+
+async def _decision(request: Request) -> dict[str, str]:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > _MAX_DECISION_BYTES:
+            raise RefusedRequest(413, f"must have at most {_MAX_DECISION_BYTES} bytes")
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise RefusedRequest(400, "the body is not JSON") from None
+    if not isinstance(content, dict):
+        raise RefusedRequest(422, "the body must be a JSON object")
+    return {name: value for name, value in content.items() if isinstance(value, str)}
+
+
+def _refusal(error: HailuoError | RefusedRequest | OSError) -> Response:
+    """For the owner, who may know all of it."""
+    if isinstance(error, RefusedRequest):
+        return Reply(error.answer())
+    status = error.http_status if isinstance(error, HailuoError) else 500
+    return Reply(json_answer({"error": type(error).__name__, "message": str(error)}, status))

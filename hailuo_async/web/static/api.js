@@ -1,0 +1,60 @@
+// What the page asks of its server. Paths are relative, so the page may be served below any prefix.
+
+const url = (id, what) => `api/jobs/${encodeURIComponent(id)}/${what}`;
+export const videoUrl = (id) => url(id, "file");
+export const pictureUrl = (id) => url(id, "picture");
+
+// The server's words for a refusal; `status` is 0 where it did not answer.
+export class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+async function ask(path, options) {
+  let answer;
+  try {
+    answer = await fetch(path, { cache: "no-store", ...options });
+  } catch {
+    throw new Refused("The server does not answer.", 0);
+  }
+  if (answer.status === 401) location.reload();
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Refused(content.message || `The server answered ${answer.status}.`, answer.status);
+  return content;
+}
+
+export const options = () => ask("api/options");
+export const create = (form) => ask("api/jobs", { method: "POST", body: form });
+export const retry = (id, newId) => post(url(id, "retry"), { id: newId });
+export const resolve = (id, decision) => post(url(id, "resolve"), decision);
+
+const post = (path, content) =>
+  ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
+
+// A name that nobody guesses: the server makes one job of it, however often it is sent.
+export function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+// Calls back with every snapshot and change, for as long as the page is open, over whatever happens to the connection.
+export function watch(onNews, onLine) {
+  let source, timer;
+  const open = () => {
+    source = new EventSource("api/events");
+    source.onopen = () => onLine(true);
+    source.onmessage = (message) => onNews(JSON.parse(message.data));
+    source.onerror = () => {
+      onLine(false);
+      if (source.readyState === EventSource.CLOSED) again(2000); // a browser gives up where the server says no
+    };
+  };
+  const again = (wait) => {
+    clearTimeout(timer);
+    timer = setTimeout(() => { source.close(); open(); }, wait);
+  };
+  addEventListener("online", () => again(0));
+  addEventListener("offline", () => onLine(false));
+  open();
+}

@@ -13,7 +13,9 @@ from typing import Any
 try:
     import click
 except ModuleNotFoundError:
-    sys.exit("hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'")
+    from hailuo_async._cli.extras import install_hint
+
+    sys.exit(f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}")
 
 from hailuo_async import __version__
 from hailuo_async._cli.commands import journals, others, page, videos

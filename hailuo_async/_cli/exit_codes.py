@@ -12,6 +12,7 @@ from typing import NoReturn
 
 import click
 
+from hailuo_async._cli.extras import install_hint
 from hailuo_async._cli.output import echo, end_line
 from hailuo_async._cli.problems import one_line
 from hailuo_async._cli.suggestions import near_options
@@ -69,7 +70,7 @@ def _told(error: BaseException) -> tuple[int, str]:
         case click.ClickException():
             return error.exit_code, error.format_message()
         case ImportError():
-            return USAGE, f"{error}: the emulator needs an extra: pip install 'hailuo-async[emulator]'"
+            return USAGE, f"{error}: the emulator needs the extra 'emulator': {install_hint('emulator')}"
         case JobError() | ConfigError() | JournalError():
             return USAGE, str(error)
         case HailuoError():

@@ -13,6 +13,7 @@ import json
 import logging
 import os
 import sys
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from typing import TextIO
@@ -25,14 +26,46 @@ from hailuo_async.errors import SubmissionUnknownError
 _GONE = (errno.EPIPE, errno.EIO)
 
 
-def emit(words: str) -> None:
-    """A line of what came out."""
-    _write(sys.stdout, words)
+def emit(line: str) -> None:
+    """Writes a line of what came out to stdout."""
+    _write(sys.stdout, line)
 
 
-def echo(words: str) -> None:
-    """A line beside what came out."""
-    _write(sys.stderr, words)
+def echo(message: str) -> None:
+    """Writes a line beside what came out to stderr; at a terminal in as many as it needs, never cut in a word."""
+    _write(sys.stderr, fitted(message, columns(sys.stderr)))
+
+
+def columns(stream: TextIO) -> int | None:
+    """How wide the terminal is that ``stream`` leads to; ``None`` if it leads to none."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
+    except (OSError, ValueError):  # ValueError: it was closed
+        return None
+
+
+def fitted(message: str, width: int | None) -> str:
+    """``message`` in lines of at most ``width`` columns, broken between words; a longer word stays whole."""
+    if width is None or len(message) < width:
+        return message
+    indent = " " * (len(message) - len(message.lstrip(" ")) + 2)
+    return "\n".join(
+        textwrap.fill(
+            line,
+            max(width - 1, 20),
+            subsequent_indent=indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+            drop_whitespace=True,
+        )
+        for line in message.splitlines()
+    )
+
+
+def has_colours(stream: TextIO) -> bool:
+    """Whether what is written to ``stream`` may be coloured."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def end_line() -> None:
@@ -91,12 +124,12 @@ class _Handler(logging.Handler):
         echo(f"hailuo-async: {self.format(record) if self.level == logging.DEBUG else record.getMessage()}")
 
 
-def _write(stream: TextIO, words: str) -> None:
+def _write(stream: TextIO, text: str) -> None:
     try:
-        stream.write(f"{words}\n")
+        stream.write(f"{text}\n")
         stream.flush()
     except OSError as error:
-        with open(os.devnull, "wb") as nobody:  # what is left in the buffer goes there, too
-            os.dup2(nobody.fileno(), stream.fileno())
+        with open(os.devnull, "wb") as null:  # what is left in the buffer goes there, too
+            os.dup2(null.fileno(), stream.fileno())
         if error.errno not in _GONE:
             raise click.ClickException(f"the output cannot be written: {error.strerror}") from error

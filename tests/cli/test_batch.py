@@ -256,7 +256,7 @@ def test_a_task_that_the_service_gave_up_is_made_again_when_its_owner_says_so(
     for posts in (1, 1):
         result = run("batch", jobs, "--output", tmp_path, "--yes")
         assert (result.exit_code, service.ledger.posts) == (1, posts)
-    assert "and pay for it again: batch … --retry-failed\n" in result.stderr
+    assert "and pay for it again: the same command with --retry-failed\n" in result.stderr
     assert "a failed: " in run("status", journal).stdout
     service.service.fail_rate = 0.0
     again = run("batch", jobs, "--output", tmp_path, "--yes", "--retry-failed")

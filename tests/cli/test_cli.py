@@ -22,6 +22,7 @@ from PIL import Image
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import JobResult
 from hailuo_async._cli.commands import options
+from hailuo_async._cli.extras import _requirement, install_hint
 from hailuo_async._cli.output import can_ask, emit, log_to_stderr
 from hailuo_async.cli import main
 from hailuo_async.emulator import Emulator
@@ -150,7 +151,7 @@ def test_without_what_renders_films_the_demo_says_what_to_install(pictures: Path
     (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
     with child("demo", pictures, "--output", tmp_path / "videos", env=environment(tmp_path)) as demo:
         _, errors = demo.communicate(timeout=30)
-    words = "hailuo-async: No module named av: the emulator needs an extra: pip install 'hailuo-async[emulator]'"
+    words = f"hailuo-async: No module named av: the emulator needs the extra 'emulator': {install_hint('emulator')}"
     assert (demo.returncode, errors.splitlines()[-1]) == (2, words)
 
 
@@ -174,8 +175,21 @@ def test_help_imports_no_more_than_the_library() -> None:
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('click')")
     done = subprocess.run(command("demo"), env=environment(tmp_path), capture_output=True, text=True, timeout=30)
-    words = "hailuo-async: the command line needs the extra 'cli': pip install 'hailuo-async[cli]'\n"
+    words = f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+
+
+@pytest.mark.parametrize(
+    ("origin", "requirement"),
+    [
+        ({}, "'hailuo-async[cli]'"),
+        ({"url": "file:///my%20code", "dir_info": {"editable": True}}, "-e '/my code[cli]'"),
+        ({"url": "file:///code", "dir_info": {}}, "'/code[cli]'"),
+        ({"url": "https://x.y/z", "vcs_info": {"vcs": "git"}}, "'hailuo-async[cli] @ git+https://x.y/z'"),
+    ],
+)
+def test_an_extra_is_installed_from_where_the_package_came(origin: dict[str, object], requirement: str) -> None:
+    assert _requirement("cli", origin) == requirement
 
 
 def test_the_emulator_takes_its_own_options() -> None:

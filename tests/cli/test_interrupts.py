@@ -301,6 +301,25 @@ def test_the_bar_fits_its_terminal_and_ends_full_under_what_was_told(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("width", [40, 80])
+def test_nothing_breaks_within_a_word_and_a_failure_has_its_reason_under_its_key(
+    width: int, service: Emulator, tmp_path: Path
+) -> None:
+    service.service.generation_s = 0.2
+    service.next_fault("submit", "refuse")
+    env = environment(**credentials(service))
+    jobs, out = write_jobs(tmp_path, 2), tmp_path / "out"
+    with terminal("batch", jobs, "--output", out, "--yes", "--max-running", "1", env=env, columns=width) as here:
+        assert here.end() == 1
+    shown = ANSI.sub("", here.shown).replace("\r", "\n")
+    assert re.search(r"\n[ab]  failed\n+  400 Invalid parameters: refused", shown)
+    words = {word for line in shown.splitlines() for word in line.split()}
+    for message in ("by the prices of 2026-08-10.", "refused on purpose"):
+        assert set(message.split()) <= words
+    assert max(len(line) for line in shown.splitlines()) <= width
+
+
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_lines(service: Emulator, tmp_path: Path) -> None:
     service.next_fault("submit", "refuse")
     env = environment(**credentials(service), TERM="dumb")

@@ -109,6 +109,20 @@ def test_what_is_no_journal_is_told(journal: Path) -> None:
     assert result.stderr.startswith(f"hailuo-async: journal {letter}: it is not a SQLite file")
 
 
+@pytest.mark.slow
+def test_a_batch_is_followed_until_nothing_is_to_come(tmp_path: Path) -> None:
+    jobs, journal = write_jobs(tmp_path, 1), tmp_path / "batch.db"
+    with emulator_in_thread(generation_s=1.0) as service:
+        env = environment(**credentials(service))
+        with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:
+            wait_until(lambda: service.ledger.submits_accepted == 1)
+            followed = run("status", journal, "--watch")
+            process.communicate(timeout=30)
+    first, *_, last = followed.stdout.splitlines()
+    assert (followed.exit_code, first, last) == (0, f"{journal}: 1 job", "      1 saved")
+    assert "      1 unfinished\n" in followed.stdout
+
+
 # --- resolve ---
 
 

@@ -14,9 +14,11 @@ from hailuo_async import JournalState, Record
 from hailuo_async._cli.batch.bar import open_bar
 from hailuo_async._cli.batch.bill import CostEstimate, estimate_cost, read_records
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
+from hailuo_async._cli.batch.pace import TimeLeft
 from hailuo_async._cli.batch.progress import Lines
 from hailuo_async._cli.batch.summary import summary
 from hailuo_async._cli.batch.tally import Tally, span
+from hailuo_async._cli.output import fitted
 from hailuo_async._cli.targets import choose_names
 from hailuo_async.errors import (
     AuthenticationError,
@@ -38,6 +40,7 @@ GIVEN_UP = TaskFailedError(reason="too dark", task_id="t1")
 # --- Where it stands ---
 
 TALLY = Tally(waiting=3, running=2, saving=1, saved=8, there=2, failed=1, unknown=1, limit=4, elapsed_s=120.0)
+TALLY = attrs.evolve(TALLY, a_minute=4.0, left_s=TimeLeft(90.0, 90.0))
 
 
 def stats(**given: int) -> Stats:
@@ -59,20 +62,15 @@ def test_what_an_earlier_run_brought_and_what_others_run_does_not_count_twice() 
     assert (few.waiting, few.running, few.saving) == (0, 2, 0)
 
 
-def test_it_tells_how_fast_it_goes_without_what_an_earlier_run_did() -> None:
+def test_it_tells_how_fast_it_goes_and_what_is_left() -> None:
     assert TALLY.message == (
         "3 waiting, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, "
         "4.0 a minute, 90 s left"
     )
+    little = attrs.evolve(TALLY, a_minute=None, left_s=TimeLeft(60.0, 200.0))
+    assert little.message.endswith(", 1 unknown, 60 s to 3 min left")
     at_the_end = attrs.evolve(TALLY, waiting=0, running=0, saving=0)
-    assert at_the_end.message.endswith("1 unknown, 4.0 a minute")
-
-
-def test_of_its_first_second_nothing_is_concluded_and_when_it_stops_nothing_is_to_come() -> None:
-    assert attrs.evolve(TALLY, elapsed_s=0.9).message.endswith(", 1 unknown")
-    assert attrs.evolve(TALLY, is_stopping=True).message == (
-        "3 not sent, 2 running (limit 4), 1 saving, 8 saved (2 by an earlier run), 1 failed, 1 unknown, 4.0 a minute"
-    )
+    assert at_the_end.message.endswith("1 unknown")
 
 
 def test_a_time_is_told_as_people_tell_it() -> None:
@@ -153,6 +151,17 @@ def test_the_exit_code_is_that_of_the_worst() -> None:
     assert [exit_code(each) for each in results] == [0, 0, 1, 3]
 
 
+def test_a_message_is_broken_between_words_and_a_long_word_stays_whole() -> None:
+    message = "  one two three four-five /a/path/that/is/longer/than/the/screen six"
+    assert fitted(message, 24).splitlines() == [
+        "  one two three",
+        "    four-five",
+        "    /a/path/that/is/longer/than/the/screen",
+        "    six",
+    ]
+    assert (fitted(message, None), fitted(message, 200)) == (message, message)
+
+
 # --- At the end ---
 
 
@@ -176,7 +185,7 @@ def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> Non
         "1 not sent",
         "Look for an unknown job on the dashboard, and then: "
         "hailuo-async resolve 'my videos/batch.db' KEY --task-id ID | --resubmit | --forget",
-        "To make again what the service gave up, or no longer has, and pay for it again: batch … --retry-failed",
+        "To make again what the service gave up, and pay for it again: the same command with --retry-failed",
         "Run the same command again to go on: nothing is paid for twice",
     ]
 
@@ -207,7 +216,7 @@ def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
         "2 failed",
         "  422 too dark: cat",
         "  key: names another job in this journal: sea",
-        "To have a job take the place of the one that has its key in the journal: batch … --redo KEY",
+        "To have it take the place of the job that has its key: the same command with --redo KEY",
     ]
     lost = failed("dog", ServiceUnavailableError(message="cannot connect"))
     *_, last = summary([lost, failed("cat", refused)], 3.0, None, Path("j.db"))

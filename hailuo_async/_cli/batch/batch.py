@@ -19,6 +19,7 @@ import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, line_of
+from hailuo_async._cli.batch.pace import Pace
 from hailuo_async._cli.batch.progress import Screen
 from hailuo_async._cli.batch.tally import Tally
 from hailuo_async._cli.interrupts import interruptible
@@ -55,6 +56,7 @@ class Batch:
     _results: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     _fetched: int = attrs.field(default=0, init=False)
     """Outcomes of tasks that ended in a video, saved or not."""
+    _pace: Pace = attrs.field(factory=Pace, init=False)
     _began_at: float = attrs.field(default=0.0, init=False)
 
     async def run(self, session: AsyncSession, screen: Screen) -> None:
@@ -64,6 +66,7 @@ class Batch:
         interrupt that did not wait, the session is closed.
         """
         self._began_at = anyio.current_time()
+        session.hooks.append(self._pace)
         stream = session.stream(self.jobs.values(), save_as=self.targets)
         with anyio.CancelScope() as scope, interruptible(lambda: self._stop(session, stream), scope.cancel):
             async with anyio.create_task_group() as showing:
@@ -129,5 +132,7 @@ class Batch:
             fetched=self._fetched,
             elapsed_s=self.elapsed_s,
             is_stopping=self.is_interrupted,
+            pace=self._pace,
+            now=anyio.current_time(),
         )
         await anyio.to_thread.run_sync(screen.show, tally)

@@ -60,14 +60,19 @@ class ResultLine:
     @property
     def message(self) -> str:
         """The line for people, without its key."""
-        seconds = "" if self.seconds_taken is None else f"{self.seconds_taken:.1f} s"
-        size = "" if self.size is None else f"  {_size(self.size)}"
-        return f"{self.result:<9} {seconds:>7}  {self._detail}{size}".rstrip()
+        return f"{self.result:<9} {self.seconds:>7}  {self.detail}".rstrip()
 
     @property
-    def _detail(self) -> str:
+    def seconds(self) -> str:
+        """How long it took, for people; nothing if that is not known."""
+        return "" if self.seconds_taken is None else f"{self.seconds_taken:.1f} s"
+
+    @property
+    def detail(self) -> str:
+        """Where the video is, or why there is none."""
         if self.path is not None:
-            return click.format_filename(self.path)
+            size = "" if self.size is None else f"  {_size(self.size)}"
+            return f"{click.format_filename(self.path)}{size}"
         if isinstance(self.error, SubmissionUnknownError):
             return self.error.reason
         if self.error is not None:

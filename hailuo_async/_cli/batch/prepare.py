@@ -57,6 +57,7 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
         targets={**targets, **free_targets(redo, targets)},
         output=given["output"],
         journal=journal,
+        labels=read.labels,
         unusable=_unusable(read.problems),
         redo=frozenset(redo & records.keys()),
         resubmit=frozenset((failed | doubtful) - redo),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
@@ -26,7 +27,7 @@ from hailuo_async._cli.batch.bill import (
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.summary import summary
-from hailuo_async._cli.output import echo, emit, json_line
+from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line
 from hailuo_async._cli.targets import make_folder
 from hailuo_async.jobs import Job
 from hailuo_async.session import AsyncSession
@@ -42,12 +43,15 @@ class ResultPrinter:
 
     is_json: bool
     _width: int
+    _labels: Mapping[str, str] = attrs.field(factory=dict)
+    """What people call jobs whose keys were made, by these."""
     _printed: set[ResultLine] = attrs.field(factory=set, init=False)
 
     @classmethod
-    def of(cls, keys: Iterable[str], *, is_json: bool) -> ResultPrinter:
+    def of(cls, keys: Iterable[str], labels: Mapping[str, str], *, is_json: bool) -> ResultPrinter:
         """One whose columns fit ``keys``."""
-        return cls(is_json, min(max(map(len, keys), default=0), _MAX_KEY_WIDTH))
+        width = min(max((len(labels.get(key, key)) for key in keys), default=0), _MAX_KEY_WIDTH)
+        return cls(is_json, width, labels)
 
     def print(self, line: ResultLine) -> None:
         """Prints ``line``, unless it has been printed."""
@@ -57,7 +61,18 @@ class ResultPrinter:
         if self.is_json:
             emit(json_line(line.facts))
         elif line.result not in (JobResult.THERE, JobResult.NOT_SENT):
-            emit(f"{line.key:<{self._width}}  {line.message}")
+            emit(self._for_people(line, columns(sys.stdout)))
+
+    def _for_people(self, line: ResultLine, width: int | None) -> str:
+        """One line; at a terminal that is too narrow for it, or for an error, what there is to say under the key."""
+        key = self._labels.get(line.key, line.key)
+        whole = f"{key:<{self._width}}  {line.message}"
+        if width is None or (line.error is None and len(whole) < width):
+            return whole
+        head = f"{key}  {line.result}{f'  {line.seconds}' if line.seconds else ''}"
+        is_red = line.error is not None and has_colours(sys.stdout)
+        head = click.style(head, fg="red") if is_red else fitted(head, width)
+        return f"{head}\n{fitted(f'  {line.detail}', width)}" if line.detail else head
 
 
 @attrs.frozen(kw_only=True)
@@ -69,6 +84,8 @@ class BatchPlan:
     output: Path
     journal: JournalPlace | None = None
     """Where the jobs are remembered; without it nothing is paid for."""
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    """What people call jobs whose keys were made, by these."""
     unusable: tuple[ResultLine, ...] = ()
     """What no job could be made of."""
     redo: frozenset[str] = frozenset()
@@ -110,7 +127,7 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
         confirm_twice(plan.doubtful, is_agreed=is_agreed)
         confirm(bill, is_agreed=is_agreed or (plan.max_jobs or plan.max_cost) is not None)
     make_folder(plan.output)
-    printer = ResultPrinter.of(plan.jobs, is_json=plan.is_json)
+    printer = ResultPrinter.of(plan.jobs, plan.labels, is_json=plan.is_json)
     batch = Batch({**bill.sent, **bill.to_pay}, plan.targets, printer.print, bill.there)
     for line in plan.unusable:
         printer.print(line)
@@ -152,7 +169,7 @@ def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
         printer.print(line)
     code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(line.result for line in lines)
     if code or not plan.is_quiet:
-        for message in summary(lines, batch.elapsed_s, batch.stopped_by, plan.journal, batch.spent):
+        for message in summary(lines, batch.elapsed_s, batch.stopped_by, plan.journal, batch.spent, plan.labels):
             echo(message)
     return code
 

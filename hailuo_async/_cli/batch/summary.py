@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import defaultdict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from decimal import Decimal
 
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, reason
@@ -42,6 +42,7 @@ def summary(
     stopped_by: HailuoError | None,
     journal: JournalPlace | None,
     spent: Decimal | None = None,
+    labels: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """The lines of it. ``journal`` is where the jobs are remembered, if they are, and what they cost in USD."""
     there = _of(JobResult.THERE, lines)
@@ -53,7 +54,7 @@ def summary(
     for result, words in _TROUBLES.items():
         if troubled := _of(result, lines):
             yield f"{len(troubled)} {words}"
-            yield from _by_reason(troubled)
+            yield from _by_reason(troubled, labels or {})
     if journal is not None:
         yield from _advice(lines, f"hailuo-async resolve {shlex.quote(str(journal))} KEY")
 
@@ -75,11 +76,11 @@ def _of(result: JobResult, lines: Collection[ResultLine]) -> list[ResultLine]:
     return [line for line in lines if line.result is result]
 
 
-def _by_reason(lines: Collection[ResultLine]) -> Iterator[str]:
+def _by_reason(lines: Collection[ResultLine], labels: Mapping[str, str]) -> Iterator[str]:
     keys: dict[str, list[str]] = defaultdict(list)
     for line in lines:
         if line.error is not None:
-            keys[reason(line.error)].append(line.key)
+            keys[reason(line.error)].append(labels.get(line.key, line.key))
     for why, names in keys.items():
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         yield f"  {why}: {', '.join(names[:_NAMED])}{more}"
@@ -89,8 +90,8 @@ def _advice(lines: Collection[ResultLine], resolve: str) -> Iterator[str]:
     if _of(JobResult.UNKNOWN, lines):
         yield f"Look for an unknown job on the dashboard, and then: {resolve} --task-id ID | --resubmit | --forget"
     if any(line.task_id is not None for line in _of(JobResult.FAILED, lines)):
-        yield "To make again what the service gave up, or no longer has, and pay for it again: batch … --retry-failed"
+        yield "To make again what the service gave up, and pay for it again: the same command with --retry-failed"
     if any(isinstance(line.error, JobError) and line.error.field == "key" for line in lines):
-        yield "To have a job take the place of the one that has its key in the journal: batch … --redo KEY"
+        yield "To have it take the place of the job that has its key: the same command with --redo KEY"
     if any(line.result in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
         yield "Run the same command again to go on: nothing is paid for twice"

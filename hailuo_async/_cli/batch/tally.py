@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import attrs
 
 from hailuo_async._cli.batch.lines import JobResult
+from hailuo_async._cli.batch.pace import Pace, TimeLeft
 from hailuo_async.outcomes import Stats
 
 
@@ -28,6 +29,9 @@ class Tally:
     """Since the start."""
     is_stopping: bool = False
     """Whether those that wait are not sent any more."""
+    a_minute: float | None = attrs.field(default=None, eq=False)
+    """How many end in a minute, as things stand."""
+    left_s: TimeLeft | None = attrs.field(default=None, eq=False)
 
     @classmethod
     def of(
@@ -39,6 +43,8 @@ class Tally:
         fetched: int,
         elapsed_s: float,
         is_stopping: bool = False,
+        pace: Pace | None = None,
+        now: float = 0.0,
     ) -> Tally:
         """What the session says of the jobs that it has, and the counts of those that have ended.
 
@@ -49,8 +55,9 @@ class Tally:
         saving = min(max(stats.succeeded - fetched, 0), left - running)
         there, unknown = results.get(JobResult.THERE, 0), results.get(JobResult.UNKNOWN, 0)
         saved = results.get(JobResult.SAVED, 0) + there
+        waiting = left - running - saving
         return cls(
-            waiting=left - running - saving,
+            waiting=waiting,
             running=running,
             saving=saving,
             saved=saved,
@@ -60,6 +67,8 @@ class Tally:
             limit=stats.limit,
             elapsed_s=elapsed_s,
             is_stopping=is_stopping,
+            a_minute=None if pace is None else pace.a_minute,
+            left_s=None if pace is None else pace.left(now, 0 if is_stopping else waiting),
         )
 
     @property
@@ -94,13 +103,14 @@ class Tally:
 
     @property
     def _speed(self) -> str:
-        """The mean of this run so far, which says nothing in its first second, and what is left at that speed."""
-        ended = self.done - self.there
-        if not ended or self.elapsed_s < 1:
+        """How fast it goes, and what is left at that speed."""
+        if self.left_s is None or not self.left:
             return ""
-        rate = ended / self.elapsed_s
-        left = f", {span(self.left / rate)} left" if self.left and not self.is_stopping else ""
-        return f"{60 * rate:.1f} a minute{left}"
+        rate = "" if self.a_minute is None else f"{self.a_minute:.1f} a minute, "
+        low, high = span(self.left_s.low_s), span(self.left_s.high_s)
+        number, unit = low.split()
+        between = f"{number if high.endswith(f' {unit}') else low} to {high}"
+        return f"{rate}{low if low == high else between} left"
 
 
 def span(seconds: float) -> str:

@@ -77,6 +77,9 @@ class JobList:
     notes: tuple[Problem | str, ...] = ()
     """What hinders nothing, but is worth knowing before it is paid for: brackets that are no camera commands."""
 
+    labels: Mapping[str, str] = attrs.field(factory=dict)
+    """For people, the picture and the number of each job whose key was made."""
+
     @property
     def seconds(self) -> int:
         """Seconds of video that the jobs make."""
@@ -202,14 +205,17 @@ class _Reading:
         jobs: dict[str, Job] = {}
         places: dict[str, str] = {}
         numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
-        for place, job, is_given in self.rows:
+        labels: dict[str, str] = {}
+        for count, (place, job, is_given) in enumerate(self.rows, 1):
             wanted = key = job.key or ""
             while not is_given and (key in self._given or key in jobs):
                 key = f"{wanted}-{next(numbers[wanted])}"
             jobs[key], places[key] = job if key == wanted else with_key(job, key), place
+            if not is_given:
+                labels[key] = f"{wanted[: -_MARK_DIGITS - 1]} #{count}"
         for key in list(jobs) if self.takes > 1 else ():
             self._add_takes(key, jobs, places)
-        return JobList(jobs, places, tuple(self.problems), tuple(self.notes))
+        return JobList(jobs, places, tuple(self.problems), tuple(self.notes), labels)
 
     def _add_takes(self, key: str, jobs: dict[str, Job], places: dict[str, str]) -> None:
         """The first take has the job's own key: to ask for more takes later pays for no take again."""

@@ -1,0 +1,120 @@
+"""How long a batch will still take, by what its session has seen: how long tasks keep their slots, and what waits.
+
+A mean since the start would count the ramp-up, and jobs in doubt as speed. Here what is left is played through: those
+that run end after what is left of a length that was seen, and each that waits takes the slot that is free first.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections import deque
+from collections.abc import Sequence
+from itertools import repeat
+from random import Random
+
+import attrs
+
+from hailuo_async.hooks import Accepted, Downloaded, Ended, Refused, Sent, SessionEvent
+
+#: Lengths that are remembered, the last ones: the service may become slower.
+_REMEMBERED = 100
+#: Jobs that are played through one by one, a few times with different dice; more follow at the same speed.
+_PLAYED, _GAMES = 200, 4
+#: With fewer lengths than that, what is told is a range.
+_FEW = 8
+_FEW_LOW, _FEW_HIGH = 0.7, 1.5
+#: Seconds that the service works on a video, as its documentation and customers have it: while no task has ended.
+USUAL_S = (30.0, 120.0)
+
+
+@attrs.frozen
+class TimeLeft:
+    """Seconds that are left, at least and at most. Both are the same where enough is known."""
+
+    low_s: float
+    high_s: float
+
+
+@attrs.define(eq=False)
+class Pace:
+    """What is known of the speed of a batch. A hook of its session."""
+
+    _sent_at: dict[int, float] = attrs.field(factory=dict, init=False)
+    """Of the jobs that keep a slot, by their numbers."""
+    _accepted: set[int] = attrs.field(factory=set, init=False)
+    _lengths: deque[float] = attrs.field(factory=lambda: deque(maxlen=_REMEMBERED), init=False)
+    """For how long tasks kept their slots, in seconds."""
+    _width: int = attrs.field(default=0, init=False)
+    """How many kept a slot when the last of them ended."""
+    _saved_s: float = attrs.field(default=0.0, init=False)
+    """How long the last video took to be saved."""
+
+    def __call__(self, event: SessionEvent) -> None:
+        match event:
+            case Sent():
+                self._sent_at[event.number] = event.at
+            case Accepted():
+                self._sent_at.setdefault(event.number, event.at)
+                if event.attempt:  # how long one of an earlier run has taken is not known
+                    self._accepted.add(event.number)
+            case Refused():
+                self._sent_at.pop(event.number, None)
+            case Ended():
+                self._width = len(self._sent_at)  # a slot that is free just now is taken again at once
+                sent_at = self._sent_at.pop(event.number, None)
+                if event.number in self._accepted and sent_at is not None:
+                    self._accepted.discard(event.number)
+                    self._lengths.append(event.at - sent_at)
+            case Downloaded():
+                self._saved_s = event.took_s
+            case _:
+                pass
+
+    @property
+    def a_minute(self) -> float | None:
+        """How many tasks end in a minute while as many run as now."""
+        if not self._lengths or not self._sent_at:
+            return None
+        return 60 * len(self._sent_at) * len(self._lengths) / sum(self._lengths)
+
+    def left(self, now: float, waiting: int) -> TimeLeft | None:
+        """How long what runs and what waits will take. ``None`` if nothing runs."""
+        if not self._sent_at:
+            return None
+        ages = [now - sent_at for sent_at in self._sent_at.values()]
+        ages += [math.inf] * min(waiting, self._width - len(ages))
+        if not self._lengths:
+            low_s, high_s = (_play(ages, waiting, [length]) for length in USUAL_S)
+            return TimeLeft(low_s, high_s)
+        seconds = self._saved_s + _play(ages, waiting, list(self._lengths))
+        is_little = len(self._lengths) < _FEW
+        return TimeLeft(seconds * _FEW_LOW, seconds * _FEW_HIGH) if is_little else TimeLeft(seconds, seconds)
+
+
+def _play(ages: Sequence[float], waiting: int, lengths: Sequence[float]) -> float:
+    """When the last of them ends, in the mean of a few games."""
+    mean = sum(lengths) / len(lengths)
+    played = min(waiting, _PLAYED)
+    more = (waiting - played) * mean / len(ages)
+    games = _GAMES if len(lengths) > 1 else 1
+    return more + sum(_game(ages, played, lengths, Random(number)) for number in range(games)) / games
+
+
+def _game(ages: Sequence[float], waiting: int, lengths: Sequence[float], dice: Random) -> float:
+    free_at = [_rest(age, lengths, dice) for age in ages]
+    heapq.heapify(free_at)
+    for _ in repeat(None, waiting):
+        heapq.heapreplace(free_at, free_at[0] + dice.choice(lengths))
+    return max(free_at)
+
+
+def _rest(age: float, lengths: Sequence[float], dice: Random) -> float:
+    """What is left of a task that is ``age`` seconds old; of one that is older than all, a tenth of their mean.
+
+    An endless age is of a slot that is free.
+    """
+    if age == math.inf:
+        return 0.0
+    longer = [length for length in lengths if length > age]
+    return dice.choice(longer) - age if longer else sum(lengths) / len(lengths) / 10

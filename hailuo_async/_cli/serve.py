@@ -14,6 +14,7 @@ from typing import Any
 import attrs
 import click
 
+from hailuo_async._cli.extras import install_hint
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.keys import open_session
 from hailuo_async._cli.output import echo, emit
@@ -25,7 +26,7 @@ try:
 
     from hailuo_async.web.page import Page
 except ModuleNotFoundError as error:
-    raise click.UsageError(f"{error}: the page needs an extra: pip install 'hailuo-async[web]'") from None
+    raise click.UsageError(f"{error}: the page needs the extra 'web': {install_hint('web')}") from None
 
 #: Connections at once; more are answered 503. Each viewer has one for news, and players have a few.
 _MAX_CONNECTIONS = 500

@@ -28,8 +28,21 @@ def folder(tmp_path: Path) -> Path:
     return put_pictures(tmp_path)
 
 
-def run(name: str, folder: Path, service: Emulator) -> list[str]:
-    return run_program((EXAMPLES / f"{name}.py").read_text("utf-8"), folder, service)
+def run(name: str, folder: Path, service: Emulator, *arguments: str) -> list[str]:
+    return run_program((EXAMPLES / f"{name}.py").read_text("utf-8"), folder, service, *arguments)
+
+
+BATCH = """
+import asyncio
+from hailuo_async import AsyncSession, ImageToVideo
+
+async def main() -> None:
+    async with AsyncSession(journal="batch.db") as session:
+        [outcome] = [each async for each in session.stream([ImageToVideo("https://example.com/cat.jpg", key="cat")])]
+        print(type(outcome).__name__)
+
+asyncio.run(main())
+"""
 
 
 @pytest.mark.slow
@@ -85,3 +98,29 @@ def test_the_example_of_tests_passes(folder: Path, service: Emulator) -> None:
 def test_a_night_passes_in_seconds(folder: Path, service: Emulator) -> None:
     assert run("night", folder, service) == ["200 videos in 1.7 hours"]
     assert service.ledger.requests.total() == 0
+
+
+@pytest.mark.slow
+def test_a_handle_and_its_updates(folder: Path, service: Emulator) -> None:
+    task_id, *statuses = run("handle", folder, service)
+    assert service.ledger.accepted == {None: [task_id]}
+    assert (statuses[0], statuses[-1]) == ("pending", "success")
+    assert service.ledger.paid_s == 10
+    assert (folder / "day.mp4").exists()
+
+
+@pytest.mark.slow
+def test_what_is_unknown_is_named_and_sent_again_when_its_owner_says_so(folder: Path, service: Emulator) -> None:
+    service.next_fault("submit", "cut_after")
+    run_program(BATCH, folder, service)
+    assert run("resolve", folder, service, "cat") == ["unknown: cat"]
+    run_program(BATCH, folder, service)
+    assert service.ledger.posts == 2
+    assert run("resolve", folder, service) == []
+
+
+@pytest.mark.slow
+def test_where_the_limits_stand(folder: Path, service: Emulator) -> None:
+    account, stats = run("limits", folder, service)
+    assert account == "True 100000.0"
+    assert re.fullmatch("0 of 2 run, 0 wait, 9[89] requests left", stats)  # 99 where a minute ended between the two

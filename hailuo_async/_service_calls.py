@@ -7,6 +7,7 @@ import abc
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.quota import Money
 from hailuo_async._images.source import ImageSource
+from hailuo_async._rules.wire import is_task_id
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Account
 from hailuo_async.prices import Estimate, ModelInfo
@@ -35,6 +36,16 @@ class ServiceCalls(abc.ABC):
     def estimate(self, job: Job) -> Estimate:
         """What a job will cost, as ``hailuo_async.estimate`` says, and by what ``models`` has told this session."""
         return self._money.prices.estimate(job)
+
+    def notice(self, task_id: str) -> None:
+        """A hint that a task may have ended, as a webhook's receiver gives it. Never believed, and never charged for.
+
+        A task of this session is asked about at once, ahead of the line: at most once a second, and within what the
+        request budget leaves to queries. A hint about any other task, or what is no task id, costs nothing. Tasks that
+        were never announced are found by asking, as without a webhook. Raises ``SessionClosedError``.
+        """
+        if is_task_id(task_id):
+            self._here().poller.notice_nowait(task_id)
 
     async def upload(self, image: ImageSource) -> str:
         """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.

@@ -91,6 +91,8 @@ class AsyncSession(ServiceCalls):
         three times, and **each of them may be paid for**.
     ``allow_private_network``
         Lets results be downloaded over http and from private addresses; always so where the service is on this machine.
+    ``webhook_url``
+        Where the service is to tell the end of each task: a public https URL. Hand what it tells to ``notice``.
     ``client_session``
         An aiohttp session to use, for its proxy, TLS or tracing. It stays yours to close. Its retries, middlewares
         and redirects are not used for requests that cost money. Without it, proxies are taken from the
@@ -118,6 +120,7 @@ class AsyncSession(ServiceCalls):
         on_unknown: OnUnknown = "raise",
         journal_prompts: bool = False,
         allow_private_network: bool = False,
+        webhook_url: str | None = None,
         client_session: aiohttp.ClientSession | None = None,
         transport: Transport | None = None,
         rng: Random | None = None,
@@ -135,9 +138,9 @@ class AsyncSession(ServiceCalls):
             on_unknown=on_unknown,
             journal_prompts=journal_prompts,
             allow_private_network=allow_private_network,
+            webhook_url=webhook_url,
         )
-        check_client_session(client_session)
-        self._client_session, self._transport = client_session, transport
+        self._client_session, self._transport = check_client_session(client_session), transport
         self._rng = rng or SystemRandom()  # not seeded, so that forked workers do not share dice
         self._money = Money(Quota(self._settings.max_jobs, self._settings.max_cost))
         self._hooks, self._engine_state = Hooks(), EngineState()

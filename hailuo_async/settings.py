@@ -23,6 +23,7 @@ from hailuo_async.money import read_amount
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 
 _HIDDEN = "(hidden)"
+_MAX_WEBHOOK_URL = 2000
 #: A name in ASCII or an IP address, and a port: what every layer below reads in the same way.
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]*:[0-9a-f:.]*\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 
@@ -182,6 +183,47 @@ def _optional_place(field: str, value: object) -> JournalPlace | None:
     return None if value is None else journal_place(value)
 
 
+def _webhook_url(field: str, value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
+        raise ConfigError(field=field, value=value, rule="must be an https URL in printable ASCII, a str")
+    if len(value) > _MAX_WEBHOOK_URL:
+        raise ConfigError(field=field, value=value, rule=f"must have at most {_MAX_WEBHOOK_URL} characters")
+    try:
+        parts = urlsplit(value)
+        is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_url = False
+    if not is_url:
+        raise ConfigError(field=field, value=value, rule="must be an https URL with a valid host and port")
+    if "@" in parts.netloc:
+        raise ConfigError(field=field, value=_HIDDEN, rule="must hold no user name and no password")
+    if "#" in value:
+        raise ConfigError(field=field, value=value, rule="must have no fragment: it would not be sent")
+    return value
+
+
+def _check_webhook_host(settings: Settings) -> None:
+    """The service calls public https alone. One on this machine or network is for tests, and has to be allowed."""
+    url = settings.webhook_url
+    if url is None or (settings.allow_private_network and is_private(urlsplit(url).hostname or "")):
+        return
+    if not url.startswith("https:"):
+        raise ConfigError(field="webhook_url", value=url, rule="must be https: the service calls nothing else")
+    if is_private(urlsplit(url).hostname or ""):
+        rule = "must be a public address, as the service calls no other; allow_private_network=True allows it in tests"
+        raise ConfigError(field="webhook_url", value=url, rule=rule)
+
+
+def is_private(host: str) -> bool:
+    """Whether ``host`` cannot be reached from the internet, by its wording alone."""
+    try:
+        return not ipaddress.ip_address(host).is_global
+    except ValueError:
+        return "." not in host.strip(".") or host.rstrip(".").endswith((".localhost", ".local", ".internal"))
+
+
 def _flag(field: str, value: object) -> bool:
     if not isinstance(value, bool):
         raise ConfigError(field=field, value=value, rule="must be True or False")
@@ -216,6 +258,10 @@ class Settings:
     journal_prompts: bool = _checked(_flag)
     on_unknown: OnUnknown = _checked(_on_unknown)
     allow_private_network: bool = _checked(_flag)
+    webhook_url: str | None = _checked(_webhook_url)
+
+    def __attrs_post_init__(self) -> None:
+        _check_webhook_host(self)
 
     @property
     def is_local(self) -> bool:

@@ -33,6 +33,7 @@ ALL: dict[str, Any] = {
     "max_queued": 10,
     "max_jobs": None,
     "max_cost": None,
+    "webhook_url": None,
     "timeout": None,
     "poll_interval": (0.5, 30.0),
     "journal": None,
@@ -271,6 +272,55 @@ def test_the_poll_interval_is_a_pair_in_order() -> None:
 )
 def test_both_ends_of_the_poll_interval_are_seconds(interval: tuple[object, object], bad: object) -> None:
     assert problem(lambda: check(poll_interval=interval)) == ("poll_interval", bad, SECONDS)
+
+
+# --- Webhooks -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "url", ["https://hooks.example.com/done?team=1", "https://203.0.114.7:8443", "https://[2606::1]/"]
+)
+def test_a_webhook_is_a_public_https_url(url: str) -> None:
+    assert check(webhook_url=url).webhook_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.1:8000/done", "https://localhost/x", "https://10.1.2.3", "http://[::1]:1/"]
+)
+def test_a_webhook_on_this_network_has_to_be_allowed(url: str) -> None:
+    assert check(webhook_url=url, allow_private_network=True).webhook_url == url
+    field, value, rule = problem(lambda: check(webhook_url=url))
+    assert (field, value) == ("webhook_url", url)
+    assert rule.startswith(("must be https", "must be a public address"))
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("http://hooks.example.com/", "must be https: the service calls nothing else"),
+        ("ftp://hooks.example.com/", "must be an https URL with a valid host and port"),
+        ("hooks.example.com", "must be an https URL with a valid host and port"),
+        ("https://", "must be an https URL with a valid host and port"),
+        ("https://hooks.example.com:99999", "must be an https URL with a valid host and port"),
+        ("https://[::1", "must be an https URL with a valid host and port"),
+        ("https://hooks.example.com/#a", "must have no fragment: it would not be sent"),
+        ("https://hooks.example.com/" + "x" * 2000, "must have at most 2000 characters"),
+        ("https://hooks.example.com/a b", "must be an https URL in printable ASCII, a str"),
+        ("https://hooks.example.com/\r\nX: y", "must be an https URL in printable ASCII, a str"),
+        ("https://bücher.example/", "must be an https URL in printable ASCII, a str"),
+        (5, "must be an https URL in printable ASCII, a str"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@pytest.mark.parametrize("allow", [False, True])
+def test_a_webhook_that_the_service_could_not_call_is_refused(url: object, rule: str, allow: bool) -> None:
+    found = problem(lambda: check(webhook_url=url, allow_private_network=allow))
+    assert found == ("webhook_url", url, rule)
+
+
+def test_credentials_in_a_webhook_are_refused_and_not_shown() -> None:
+    found = problem(lambda: check(webhook_url="https://user:secret@hooks.example.com"))
+    assert found == ("webhook_url", "(hidden)", "must hold no user name and no password")
 
 
 # --- The others -----------------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from hailuo_async.errors import (
 )
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
+from hailuo_async.settings import Settings
 
 logger = logging.getLogger("hailuo_async")
 
@@ -58,7 +59,7 @@ class Admission:
     _poller: Poller
     _gate: Gate
     _recorder: JournalRecorder
-    _max_queued: int
+    _settings: Settings
     _engine_state: EngineState
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
@@ -85,8 +86,8 @@ class Admission:
 
     def check_queue(self) -> None:
         """Raises ``QueueFullError`` when as many jobs wait as may."""
-        if self.queued >= self._max_queued:
-            raise QueueFullError(max_queued=self._max_queued)
+        if self.queued >= self._settings.max_queued:
+            raise QueueFullError(max_queued=self._settings.max_queued)
 
     async def take(
         self,
@@ -124,8 +125,8 @@ class Admission:
         tracked = self._new_tracked_job(
             asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=_kind(job), **_names(intent)
         )
-        tracked.request, tracked.payment, tracked.fault = build_submit(job, frames), payment, fault
-        tracked.is_heavy = tracked.request.is_heavy
+        tracked.request = request = build_submit(job, frames, self._settings.webhook_url)
+        tracked.payment, tracked.fault, tracked.is_heavy = payment, fault, request.is_heavy
         tracked.look = functools.partial(self._recorder.intend, intent)
         tracked.is_counted = intent is not None and job.key is None and asked is None
         self._dispatch(tracked, claim)

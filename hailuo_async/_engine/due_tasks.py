@@ -44,28 +44,34 @@ class DueTasks:
 
     def push(self, tracked: TrackedJob, at: float) -> bool:
         """Adds a task that is due ``at``. Returns whether it is the first now."""
-        heapq.heappush(self._later, (at, next(self._ticks), tracked))
+        tracked.due_tick = next(self._ticks)  # an earlier entry of the same task counts no more
+        heapq.heappush(self._later, (at, tracked.due_tick, tracked))
         return not self._overdue and self._later[0][2] is tracked
 
     def pop_earliest(self) -> TrackedJob | None:
         """Takes the next one out, those that are overdue first; ``None`` if it has ended."""
-        _, _, tracked = heapq.heappop(self._overdue or self._later)
-        return tracked if tracked.poll_state is not None else None
+        _, tick, tracked = heapq.heappop(self._overdue or self._later)
+        return tracked if _counts(tracked, tick) else None
 
     def pop_worthiest(self, now: float, worth: Callable[[TrackedJob], float]) -> TrackedJob | None:
         """Takes the one of all that are due out that is worth most; ``None`` if none is left that has not ended."""
         while self._later and self._later[0][0] <= now:
-            _, _, tracked = heapq.heappop(self._later)
-            self._push_overdue(tracked, now, worth)
+            _, tick, tracked = heapq.heappop(self._later)
+            self._push_overdue(tracked, tick, now, worth)
         for _ in range(_LOOKS):
             if not self._overdue:
                 return None
-            _, _, tracked = heapq.heappop(self._overdue)
-            self._push_overdue(tracked, now, worth)
+            _, tick, tracked = heapq.heappop(self._overdue)
+            self._push_overdue(tracked, tick, now, worth)
             if self._overdue and self._overdue[0][2] is tracked:
                 break
         return heapq.heappop(self._overdue)[2] if self._overdue else None
 
-    def _push_overdue(self, tracked: TrackedJob, now: float, worth: Callable[[TrackedJob], float]) -> None:
-        if tracked.poll_state is not None:
-            heapq.heappush(self._overdue, (now - worth(tracked), next(self._ticks), tracked))
+    def _push_overdue(self, tracked: TrackedJob, tick: int, now: float, worth: Callable[[TrackedJob], float]) -> None:
+        if _counts(tracked, tick):
+            tracked.due_tick = next(self._ticks)
+            heapq.heappush(self._overdue, (now - worth(tracked), tracked.due_tick, tracked))
+
+
+def _counts(tracked: TrackedJob, tick: int) -> bool:
+    return tracked.poll_state is not None and tracked.due_tick == tick

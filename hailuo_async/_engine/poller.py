@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from typing import TYPE_CHECKING
 
 import attrs
@@ -22,6 +23,7 @@ from hailuo_async._engine.due_tasks import DueTasks
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.in_flight import InFlight
 from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.notices import Notices, early_query_at
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
@@ -33,6 +35,7 @@ from hailuo_async._rules.reports import Report, Unreadable, read_report
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query, unknown
 from hailuo_async.errors import HailuoError, TaskExpiredError, TaskFailedError
 from hailuo_async.outcomes import Status, Video
+from hailuo_async.settings import Settings
 
 if TYPE_CHECKING:
     from hailuo_async._engine.team import Team
@@ -57,9 +60,10 @@ class Poller:
     _transport: Transport
     _recorder: JournalRecorder
     _cadence: Cadence
-    _interval_s: tuple[float, float]
+    _settings: Settings
     _engine_state: EngineState
     _team: Team | None = None
+    _notices: Notices = attrs.field(factory=Notices, init=False)
     _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _due: DueTasks = attrs.field(factory=DueTasks, init=False)
     _added: Signal = attrs.field(factory=Signal, init=False)
@@ -85,8 +89,30 @@ class Poller:
             raise ValueError("a job without a task id cannot be asked about")
         now = loop_time()
         tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
+        tracked.poll_state.is_to_be_announced = self._settings.webhook_url is not None and not tracked.is_attached
         self._tasks[tracked.task_id] = tracked
-        self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
+        if self._notices.came_before(tracked.task_id):
+            self._ask_early(tracked, now)
+        else:
+            self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
+
+    def notice_nowait(self, task_id: str) -> None:
+        """A hint, of which nothing is believed, that a task may have ended: it is asked about at once if it runs here.
+
+        At most once a second, and within the budget. A hint about anything else costs nothing.
+        """
+        tracked = self._tasks.get(task_id)
+        if tracked is not None:
+            self._ask_early(tracked, loop_time())
+        elif (kind := self._notices.unwatched(task_id)) is not None:
+            self._cadence.announced_late(kind)
+
+    def _ask_early(self, tracked: TrackedJob, now: float) -> None:
+        if tracked.is_noticed:
+            return  # it is about to be asked about
+        tracked.is_noticed = True
+        if not tracked.is_asked:
+            self._push(tracked, early_query_at(tracked, now))
 
     def forget_nowait(self, tracked: TrackedJob) -> None:
         """Waits for it no longer. The task goes on at the service; its slot counts as free here."""
@@ -100,6 +126,7 @@ class Poller:
             is_scarce = await self._gate.wait_for_query()
             tracked = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
             if tracked is not None:
+                tracked.is_asked, tracked.is_announced, tracked.is_noticed = True, tracked.is_noticed, False
                 asking = self._ask(tracked, self._gate.acquire_query())
                 self._in_flight.add(self._engine_state.start(asking, cancel=self._engine_state.workers.cut))
 
@@ -128,12 +155,14 @@ class Poller:
         if tracked is None or tracked.poll_state is None:
             return None
         due_at = self._next_due(tracked.poll_state, now)
-        if due_at <= now + RECONSIDER_S:
+        if tracked.is_noticed or due_at <= now + RECONSIDER_S:
             return tracked
         self._push(tracked, due_at)
         return None
 
     def _worth(self, tracked: TrackedJob, now: float) -> float:
+        if tracked.is_noticed:
+            return math.inf
         return 0.0 if tracked.poll_state is None else self._cadence.worth(tracked.poll_state, now)
 
     # --- Asking ---
@@ -142,9 +171,11 @@ class Poller:
         request = build_query(tracked.task_id or "", tracked.query_path, is_alone=tracked.asks_alone)
         try:
             answer = await self._query(request)
+            tracked.is_asked = False
             self._gate.request_answered(answer, sent_at)
             await self._learn(tracked, answer, is_alone=request.is_alone)
         except Exception as error:
+            tracked.is_asked = False
             logger.exception("a bug cut the reading of an answer short: please report this")
             # The task is paid for: whatever its answer did to us, it is waited for until its deadline.
             if tracked.poll_state is not None:
@@ -197,12 +228,15 @@ class Poller:
         if status is not None:
             tracked.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
         self._cadence.asked(poll_state, now, status is Status.PENDING)
-        self._push(tracked, self._next_due(poll_state, now))
+        if tracked.is_noticed:  # while the query was under way
+            self._push(tracked, early_query_at(tracked, now))
+        else:
+            self._push(tracked, self._next_due(poll_state, now))
 
     def _ask_again(self, tracked: TrackedJob, poll_state: PollState, reason: str) -> None:
         """At growing intervals, from the shortest to the longest: what failed once may fail for a while."""
         now = loop_time()
-        shortest, longest = self._interval_s
+        shortest, longest = self._settings.poll_interval
         delay = min(longest, shortest * 2 ** min(tracked.failed_queries, 16))
         tracked.failed_queries += 1
         logger.debug("task %s is asked again in %.1f s: %s", poll_state.task_id, delay, reason)
@@ -218,20 +252,22 @@ class Poller:
     # --- Ends ---
 
     async def _succeed(self, tracked: TrackedJob, poll_state: PollState, video: Video) -> None:
-        tracked.ended_at = self._ended_at(poll_state, video.seconds_taken)
+        tracked.ended_at = self._learn_end(tracked, poll_state, video.seconds_taken)
         self._unwatch(tracked, tracked.ended_at)
         await self._recorder.succeeded(tracked, video)
         tracked.succeed(video)
 
     async def _fail(self, tracked: TrackedJob, poll_state: PollState, error: HailuoError) -> None:
-        self._unwatch(tracked, self._ended_at(poll_state, None))
+        self._unwatch(tracked, self._learn_end(tracked, poll_state, None))
         await self._recorder.failed(tracked, error)
         tracked.fail(Event.FAIL, error)
 
-    def _ended_at(self, poll_state: PollState, told_s: float | None) -> float:
+    def _learn_end(self, tracked: TrackedJob, poll_state: PollState, told_s: float | None) -> float:
         """When the task probably ended, for the own law of lengths and for those of the team."""
-        now = loop_time()
-        ended_at = self._cadence.ended(poll_state, now, told_s)
+        now, is_announced = loop_time(), tracked.is_announced or tracked.is_noticed
+        if poll_state.is_to_be_announced and not is_announced:
+            self._notices.ended_in_silence(poll_state.task_id, poll_state.kind)
+        ended_at = self._cadence.ended(poll_state, now, told_s, is_announced=is_announced)
         young_s, at_s = poll_state.asked_at - poll_state.began_at, ended_at - poll_state.began_at
         if self._team is not None and poll_state.is_whole and isinstance(poll_state.kind, tuple) and at_s >= young_s:
             self._team.ended(poll_state.kind, young_s, at_s, now - poll_state.accepted_at)

@@ -100,6 +100,16 @@ class TrackedJob:
     """Whether its caller no longer waits for it."""
     fault: HailuoError | None = attrs.field(default=None, init=False)
     """Why it must not be paid for: it ends with this instead of waiting for a slot."""
+    is_noticed: bool = attrs.field(default=False, init=False)
+    """Whether it was announced to have ended, and no query has left since."""
+    noticed_at: float = attrs.field(default=-math.inf, init=False)
+    """When it was last asked about early, in loop time."""
+    is_announced: bool = attrs.field(default=False, init=False)
+    """Whether the last query about it left because it was announced to have ended."""
+    is_asked: bool = attrs.field(default=False, init=False)
+    """Whether a query about it is under way, or about to be."""
+    due_tick: int = attrs.field(default=-1, init=False)
+    """The one entry among those of ``DueTasks`` that counts."""
     failed_queries: int = attrs.field(default=0, init=False)
     """Queries in a row that said nothing."""
     asks_alone: bool = attrs.field(default=False, init=False)

@@ -80,14 +80,14 @@ def _assemble(
     team, slots, budget = _limits(settings, journal, rng, cadence)
     gate = Gate(slots, budget, Reachability(rng), state, emitter)
     recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts, team)
-    poller = Poller(gate, transport, recorder, cadence, settings.poll_interval, state, team)
+    poller = Poller(gate, transport, recorder, cadence, settings, state, team)
 
     def follow(tracked: TrackedJob) -> None:
         admission.follow(tracked)  # which is made of the submitter, and so after it
 
-    resubmits = settings.on_unknown == "resubmit"
-    submitter = Submitter(gate, transport, recorder, settings.base_url, resubmits, wall_clock, emitter, state, follow)
-    admission = Admission(submitter, poller, gate, recorder, settings.max_queued, state, wall_clock, emitter, money)
+    resubmits, url = settings.on_unknown == "resubmit", settings.base_url
+    submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
+    admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money)
     if team is not None:
         _join(team, gate, submitter, admission)
     download_room = DownloadRoom(settings.allow_private_network or settings.is_local)

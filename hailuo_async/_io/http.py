@@ -234,6 +234,7 @@ class Http:
             "Accept": "application/json",
             "Accept-Encoding": "identity",
         }
+        headers |= request.headers
         headers |= {"Connection": "close"} if is_alone else {}
         return headers | ({"Content-Type": request.content_type} if request.method == "POST" else {})
 
@@ -259,10 +260,10 @@ async def _time_limit(timeout_s: float) -> AsyncIterator[None]:
             first.cancel()
 
 
-def check_client_session(session: object) -> None:
-    """Raises ``ConfigError`` if ``session`` is neither ``None`` nor an aiohttp session that can carry the key."""
+def check_client_session(session: object) -> aiohttp.ClientSession | None:
+    """``session``, if it is ``None`` or an aiohttp session that can carry the key. Raises ``ConfigError`` otherwise."""
     if session is None:
-        return
+        return None
     if not isinstance(session, aiohttp.ClientSession):
         raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
     if session.closed:
@@ -270,6 +271,7 @@ def check_client_session(session: object) -> None:
     if session.auth is not None:
         rule = "must have no auth of its own: the key goes into that header"
         raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
+    return session
 
 
 def proxy_for(url: str) -> str | None:

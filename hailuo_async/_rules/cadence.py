@@ -74,6 +74,13 @@ _DOUBT = 0.1
 #: What the service says of a task's length may differ from our clock's by this much, and a tenth of it.
 _REPORTED_SLACK_S = 1.0
 
+#: How likely an announcement is lost: before any was due, and at the least and the most. One that comes lowers it by a
+#: factor; one that does not come raises it at once to where asking counts again.
+_SILENCE, _LEAST_SILENCE, _HEARD, _NOT_HEARD = 0.1, 0.001, 0.5, 0.4
+
+#: For this part of a kind's length a task may have been finished, its announcement lost, before it is asked about.
+_PATIENCE = 0.6
+
 #: Kinds remembered; they are few, unless a caller makes up model names.
 _KINDS = 64
 
@@ -91,6 +98,8 @@ class PollState:
     """When its work began at the earliest: it was accepted, or last seen pending."""
     is_whole: bool
     """Whether it is watched from its beginning on."""
+    is_to_be_announced: bool = False
+    """Whether a webhook was asked for, so that its end is announced, if the announcement is not lost."""
 
     @classmethod
     def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> PollState:
@@ -124,6 +133,8 @@ class DurationModel:
     """For each edge, the share that still runs at that age."""
     lived: list[float] = attrs.field(factory=list)
     """For each edge, the mean time run up to that age: the integral of ``alive``. The last is the mean length."""
+    silence: float = _SILENCE
+    """How likely an end is not announced, of those that are to be."""
     breadth_s: float = 0.0
     """Queries a task times mean delay, in seconds, is about this: small where all take equally long."""
 
@@ -248,6 +259,9 @@ class Cadence:
             # Its first ends show how long the kind takes: to hold a slot unasked for longer than that costs more.
             share_s = min(share_s, max(self._length_s, young) / 4)
         price = self._price(model, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
+        if task.is_to_be_announced:
+            # A query is worth its price only if the end was not announced. Still, no slot is held for long in vain.
+            price = min(price / model.silence, max(price, _PATIENCE * (model.lived[-1] if model.is_known else young)))
         gap = model.due(young, price) - young
         if not model.is_known and task.asked_at == task.accepted_at:
             gap *= self._rng.uniform(_SCOUT, 1)
@@ -266,8 +280,17 @@ class Cadence:
             self._model(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)
         task.asked_at = now
 
-    def ended(self, task: PollState, now: float, reported_s: float | None) -> float:
+    def announced_late(self, kind: Hashable) -> None:
+        """The end of a task of that kind was announced after a query had found it: announcements do come."""
+        model = self._model(kind)
+        model.silence = max(_LEAST_SILENCE, model.silence * _HEARD * _HEARD)
+
+    def ended(self, task: PollState, now: float, reported_s: float | None, *, is_announced: bool = False) -> float:
         """The service says that ``task`` has ended, and perhaps how long it worked. Gives when it probably ended."""
+        if task.is_to_be_announced:
+            model = self._model(task.kind)
+            heard, not_heard = max(_LEAST_SILENCE, model.silence * _HEARD), max(model.silence, _NOT_HEARD)
+            model.silence = heard if is_announced else not_heard
         young, old = task.asked_at - task.began_at, now - task.began_at
         if reported_s is not None and reported_s > old * 1.1 + _REPORTED_SLACK_S:
             return task.asked_at  # It began before we knew of it, so its age teaches nothing.

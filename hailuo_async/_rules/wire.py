@@ -65,6 +65,7 @@ class Request:
     body: Body = ()
     content_type: str = "application/json"
     is_alone: bool = False
+    headers: Mapping[str, str] = attrs.field(factory=dict)
     may_go_on: Callable[[], bool] | None = attrs.field(default=None, eq=False, repr=False)
     """Asked before each piece of the body leaves: not one leaves once the leave to send it has lapsed."""
 
@@ -79,8 +80,8 @@ class Request:
         return any(isinstance(part, Part) for part in self.body)
 
 
-def build_submit(job: Job, frames: Mapping[str, Frame]) -> Request:
-    """The POST that asks for ``job``. ``frames`` are its images by field, looked at."""
+def build_submit(job: Job, frames: Mapping[str, Frame], webhook_url: str | None = None) -> Request:
+    """The POST that asks for ``job``. ``frames`` are its images by field, looked at. Its end is told to the webhook."""
     body: list[bytes | Part] = []
     opening = "{"
     for field, frame in frames.items():
@@ -88,7 +89,8 @@ def build_submit(job: Job, frames: Mapping[str, Frame]) -> Request:
         opening = ","
     options = json.dumps(job.options)
     body.append(b"}" if options == "{}" else f",{options[1:]}".encode())
-    return Request("POST", job.target.path, _joined(body))
+    headers = {} if webhook_url is None else {contract.WEBHOOK_HEADER: webhook_url}
+    return Request("POST", job.target.path, _joined(body), headers=headers)
 
 
 def build_query(task_id: str, path: str | None = None, *, is_alone: bool = False) -> Request:

@@ -42,7 +42,7 @@ class InMemory:
         return unknown("no answer in time")
 
     async def _exchange(self, request: Request, body: bytes) -> Answer:
-        headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": request.content_type}
+        headers = {"Authorization": f"Bearer {self._api_key}", "Content-Type": request.content_type, **request.headers}
         await anyio.sleep(self._latency_s / 2)
         now = self._epoch + anyio.current_time()
         reply = self._service.handle(emulator.Request.to(request.method, request.path, headers, body), now)

@@ -104,6 +104,7 @@ def make_settings(base_url: str, **changes: Any) -> Settings:
         "max_queued": 1000,
         "max_jobs": None,
         "max_cost": None,
+        "webhook_url": None,
         "poll_interval": (0.01, 0.05),
         "on_unknown": "raise",
         "journal_prompts": False,

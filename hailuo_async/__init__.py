@@ -48,7 +48,7 @@ from hailuo_async.hooks import (
 )
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS, Model
-from hailuo_async.outcomes import Account, Failure, Outcome, Resource, Stats, Status, Success, Video
+from hailuo_async.outcomes import Account, Failure, Outcome, Resource, Stats, Status, Success, Upload, Video
 from hailuo_async.prices import Estimate, ModelInfo, estimate
 from hailuo_async.session import AsyncSession
 
@@ -109,6 +109,7 @@ __all__ = [
     "TaskExpiredError",
     "TaskFailedError",
     "UnknownCommandWarning",
+    "Upload",
     "Video",
     "WaitTimeoutError",
     "__version__",

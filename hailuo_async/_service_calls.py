@@ -9,7 +9,7 @@ from hailuo_async._engine.quota import Money
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.wire import is_task_id
 from hailuo_async.jobs import Job
-from hailuo_async.outcomes import Account
+from hailuo_async.outcomes import Account, Upload
 from hailuo_async.prices import Estimate, ModelInfo
 
 
@@ -46,6 +46,14 @@ class ServiceCalls(abc.ABC):
         """
         if is_task_id(task_id):
             self._here().poller.notice_nowait(task_id)
+
+    async def uploads(self) -> tuple[Upload, ...]:
+        """What the team has uploaded: at most ten files, each for some seven days. Raises ``ServiceError``."""
+        return await self._here().calls.uploads()
+
+    async def delete_upload(self, file_id: str) -> None:
+        """Takes an upload off the service. No job that has yet to run may name it. Raises ``ServiceError``."""
+        await self._here().calls.delete_upload(file_id)
 
     async def upload(self, image: ImageSource) -> str:
         """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.

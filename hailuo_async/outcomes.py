@@ -122,6 +122,18 @@ Outcome: TypeAlias = Success | Failure
 
 
 @attrs.frozen
+class Upload:
+    """A file that the team holds on the service: at most ten of 16 MiB, each for some seven days."""
+
+    file_id: str
+    url: str | None = attrs.field(default=None, repr=lambda url: repr(url and without_query(url)))
+    filename: str | None = None
+    size: int | None = None
+    """In bytes."""
+    created_at: datetime | None = None
+
+
+@attrs.frozen
 class Account:
     """What the service says of the key. ``balance`` is in USD, ``None`` where it did not say."""
 

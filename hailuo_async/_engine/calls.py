@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from urllib.parse import quote
 
+import anyio
 import anyio.to_thread
 import attrs
 
@@ -14,12 +16,12 @@ from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.http import Transport
-from hailuo_async._rules.catalogue import build_live_prices, read_models
+from hailuo_async._rules.catalogue import build_live_prices, read_models, read_upload, read_uploads
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import HailuoError, ImageError, ProtocolError
 from hailuo_async.money import read_amount
-from hailuo_async.outcomes import Account
+from hailuo_async.outcomes import Account, Upload
 from hailuo_async.prices import ModelInfo, PriceBook
 
 #: For a request that is no job's: answered in this time beside that for its body, or not at all.
@@ -34,6 +36,7 @@ class Calls:
     _transport: Transport
     _prices: PriceBook
     _wall_clock: Callable[[], float]
+    _uploading: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(contract.UPLOADS_AT_ONCE), init=False)
 
     async def send(self, request: Request) -> Answer:
         """The answer to one request. Cancelling it tears the request, and costs nothing."""
@@ -82,15 +85,39 @@ class Calls:
         if frame.size > contract.MAX_UPLOAD_BYTES:
             rule = f"must be at most {contract.MAX_UPLOAD_BYTES} bytes for an upload"
             raise ImageError(field="image", image=frame.name, value=f"{frame.size} bytes", rule=rule)
-        return await self.upload(frame)
+        url, _ = await self.upload(frame)
+        return url
 
-    async def upload(self, frame: Frame) -> str:
-        """Puts an image on the service and returns its URL. Raises ``ServiceError`` unless it is known to be there."""
-        answer = await self.ask(build_upload(frame, secrets.token_hex(16)))
-        url = answer.data.get("url")
+    async def upload(self, frame: Frame) -> tuple[str, str | None]:
+        """Puts an image on the service: its URL and its id. Raises ``ServiceError`` unless it is known to be there."""
+        async with self._uploading:
+            answer = await self.ask(build_upload(frame, secrets.token_hex(16)))
+        url, stored = answer.data.get("url"), read_upload(answer.data)
         if not isinstance(url, str) or not _is_on_the_web(url):
             raise ProtocolError(message="no http(s) URL @ $.data.url", status=answer.status)
-        return url
+        return url, None if stored is None else stored.file_id
+
+    async def uploads(self) -> tuple[Upload, ...]:
+        """What the team has uploaded, as far as the service tells."""
+        answer = await self.send(Request("GET", contract.UPLOADS_PATH))
+        uploads = read_uploads(answer)
+        if uploads is None:
+            accepted(answer)
+            raise ProtocolError(message="no list @ $.data", status=answer.status, request_id=answer.request_id)
+        return uploads
+
+    async def delete_upload(self, file_id: str) -> None:
+        """Takes one upload off the service. 204 says that it is done, or an envelope does."""
+        answer = await self.send(Request("DELETE", f"{contract.UPLOADS_PATH}/{quote(file_id, safe='')}"))
+        if not 200 <= (answer.status or 0) < 300 or answer.is_envelope:
+            accepted_without_data(answer)
+
+
+def accepted_without_data(answer: Answer) -> None:
+    """Raises a ``ServiceError`` for what is neither an acceptance nor a success without data."""
+    is_success = 200 <= (answer.status or 0) < 300 and answer.code is None
+    if not is_success:
+        accepted(answer)
 
 
 def accepted(answer: Answer) -> Answer:

@@ -158,18 +158,23 @@ class Engine:
     ) -> OutcomeStream:
         """Many jobs, as ``AsyncSession.stream`` says."""
         duplicates, lane = DuplicateNumbers(), Lane()
-        uploads = SharedUploads(self.calls.upload) if share_uploads else None
+        uploads = SharedUploads(self.calls.upload, self.calls.delete_upload) if share_uploads else None
 
         async def take(item: Job, target: Target | None) -> TrackedJob:
             find_fault = None if target is None else target.find_fault
-            return await self.admission.take(check_job(item), timeout_s, quotas, duplicates, uploads, find_fault, lane)
+            job = check_job(item)
+            tracked = await self.admission.take(job, timeout_s, quotas, duplicates, uploads, find_fault, lane)
+            if uploads is not None:
+                uploads.hold(tracked)
+            return tracked
 
         saving = None
         if save_to is not None or save_as is not None:
             directory = None if save_to is None else Path(save_to)
             saving = Saving(self.results, directory, save_as, has_journal=self._journal is not None)
         self.engine_state.check()
-        return OutcomeStream(Stream(jobs, take, self.admission, self.engine_state, saving))
+        tidy = None if uploads is None else uploads.delete_all
+        return OutcomeStream(Stream(jobs, take, self.admission, self.engine_state, saving, tidy))
 
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""

@@ -4,6 +4,10 @@ Whether an image will be shared is not known when it first comes: a stream is pu
 it, and the second puts it on the service for itself and for all that follow. An upload is not charged for; one that
 fails costs nothing but the saving, and its job carries the image itself. After a few of them it is not tried again, as
 whoever needs the image waits for it.
+
+A team holds ten files (``contract.MAX_UPLOADS``). So what a stream put there it takes away when its last job has ended,
+and from the eleventh image on each goes with its jobs. A session that is closed before that leaves them: the service
+forgets them after some days.
 """
 
 from __future__ import annotations
@@ -16,9 +20,11 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, inspect_image
-from hailuo_async.contract import MAX_UPLOAD_BYTES
-from hailuo_async.errors import ServiceError
+from hailuo_async.contract import MAX_UPLOAD_BYTES, MAX_UPLOADS
+from hailuo_async.errors import HailuoError, RequestRejectedError, ServiceError
 
 logger = logging.getLogger("hailuo_async")
 
@@ -41,7 +47,14 @@ class _Seen:
 class SharedUploads:
     """The images of one stream."""
 
-    _upload: Callable[[Frame], Awaitable[str]]
+    _upload: Callable[[Frame], Awaitable[tuple[str, str | None]]]
+    _delete: Callable[[str], Awaitable[None]]
+    _files: dict[str, None] = attrs.field(factory=dict, init=False)
+    """The ids of what was put on the service, and is there still."""
+    _users: set[TrackedJob] = attrs.field(factory=set, init=False)
+    """Jobs of the stream that have not ended: the service may yet fetch what they name."""
+    _is_full: bool = attrs.field(default=False, init=False)
+    _changed: Signal = attrs.field(factory=Signal, init=False)
     _seen: OrderedDict[tuple[str, int], _Seen] = attrs.field(factory=OrderedDict, init=False)
 
     async def share(self, frames: Mapping[str, Frame]) -> dict[str, Frame]:
@@ -55,7 +68,7 @@ class SharedUploads:
         if seen is None:
             return frame
         async with seen.lock:
-            if seen.url is None and seen.failures < MOST_FAILURES:
+            if seen.url is None and seen.failures < MOST_FAILURES and not self._is_full:
                 await self._put(seen, field, frame)
         return (
             frame if seen.url is None else attrs.evolve(inspect_image(field, seen.url), fingerprint=frame.fingerprint)
@@ -64,11 +77,48 @@ class SharedUploads:
     async def _put(self, seen: _Seen, field: str, frame: Frame) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()  # as whoever held the lock before may have been
         try:
-            seen.url = await self._upload(frame)
+            if len(self._files) >= MAX_UPLOADS:
+                self._give_up("a team may hold ten")
+                return
+            seen.url, file_id = await self._upload(frame)
+            if file_id is not None:
+                self._files[file_id] = None
+        except RequestRejectedError as error:
+            self._give_up(str(error))
         except ServiceError as error:
             seen.failures += 1
             words = "%s (%s) goes with its job, as its upload failed: %s; share_uploads=False stops trying"
             logger.warning(words, field, frame.name, error)
+
+    def _give_up(self, reason: str) -> None:
+        """The service takes no more files. Said once; from here on images go with their jobs."""
+        if self._is_full:
+            return
+        self._is_full = True
+        logger.warning("no more images are shared, and each goes with its job: %s; delete_upload() makes room", reason)
+
+    def hold(self, tracked: TrackedJob) -> None:
+        """A job of the stream may name what is uploaded, until it has ended."""
+
+        def look(tracked: TrackedJob) -> None:
+            if tracked.status.is_final:
+                self._users.discard(tracked)
+                self._changed.notify()
+
+        if not tracked.status.is_final:
+            self._users.add(tracked)
+            tracked.listeners.append(look)
+
+    async def delete_all(self) -> None:
+        """Takes what was put on the service off it again, when no job of the stream needs it any longer."""
+        while self._users:
+            await self._changed.wait()
+        while self._files:
+            file_id, _ = self._files.popitem()
+            try:
+                await self._delete(file_id)
+            except HailuoError as error:
+                logger.info("upload %s stays on the service for some days: %s", file_id, error)
 
     def _recall(self, fingerprint: str, size: int) -> _Seen | None:
         """What is known of an image that has come before; ``None`` the first time."""

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 import anyio
@@ -51,6 +51,8 @@ class Stream:
     _engine_state: EngineState
     _saving: Saving | None = None
     """Saves each video before its outcome is told. What it raises ends the stream."""
+    _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
+    """Takes back what the stream put on the service for its jobs, once none of them runs."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
     _preparing: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
@@ -87,11 +89,17 @@ class Stream:
                 if self._error is not None and not isinstance(self._error, Exception):
                     break  # sys.exit() and Ctrl-C do not wait for minutes until what runs has ended
                 await self._changed.wait()
+            if self._tidy is not None:
+                tidy, self._tidy = self._tidy, None
+                await tidy()
             if self._error is not None:
                 raise self._error
         finally:
             self.stop_nowait()
             self._leave_nowait()
+            if self._tidy is not None:
+                with contextlib.suppress(SessionClosedError):
+                    self._engine_state.start(self._tidy())
             if self._feeder is not None and not self._feeder.done():
                 await asyncio.wait([self._feeder], timeout=CLEANUP_S)
 

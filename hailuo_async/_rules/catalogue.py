@@ -1,4 +1,4 @@
-"""What the service says of its models and their prices, as far as it can be believed."""
+"""What the service lists, as far as it can be believed: its models with their prices, and the team's uploads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from hailuo_async._rules.wire import Answer, single_line
+from hailuo_async._rules.wire import Answer, is_task_id, single_line
 from hailuo_async.money import read_amount
+from hailuo_async.outcomes import Upload
 from hailuo_async.prices import LivePrices, ModelInfo
 
 
@@ -27,6 +28,44 @@ def build_live_prices(models: tuple[ModelInfo, ...], answered_at: float | None, 
     """``models`` by the slug without its provider, as of the day of the answer, in Unix seconds by the service."""
     as_of = datetime.fromtimestamp(now if answered_at is None else answered_at, UTC).date()
     return LivePrices({model.slug.removeprefix("minimax/"): model for model in models}, as_of)
+
+
+def read_uploads(answer: Answer) -> tuple[Upload, ...] | None:
+    """The uploads in a list of them; ``None`` for an answer that is none."""
+    whole = answer.whole if isinstance(answer.whole, dict) else {}
+    data = whole.get("data")
+    for found in (
+        data,
+        *((data.get("files"), data.get("items")) if isinstance(data, dict) else ()),
+        whole.get("files"),
+    ):
+        if isinstance(found, list) and 200 <= (answer.status or 0) < 300:
+            uploads = (read_upload(item) for item in found if isinstance(item, dict))
+            return tuple(upload for upload in uploads if upload is not None)
+    return None
+
+
+def read_upload(told: Mapping[str, Any]) -> Upload | None:
+    """One upload; ``None`` without an id that could stand in a path."""
+    file_id = told.get("file_id")
+    if not is_task_id(file_id):
+        return None
+    size = told.get("size")
+    is_size = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1e12
+    url, filename = _text(told.get("url")), _text(told.get("filename"))
+    return Upload(file_id, url, filename, size if is_size else None, _moment(told.get("created_at")))
+
+
+def _moment(told: object) -> datetime | None:
+    """A time in ISO text, or in Unix milliseconds."""
+    try:
+        if isinstance(told, str):
+            moment = datetime.fromisoformat(told)
+            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        is_number = isinstance(told, int | float) and not isinstance(told, bool)
+        return datetime.fromtimestamp(told / 1000, UTC) if is_number else None  # type: ignore[operator]
+    except (ValueError, OverflowError, OSError):
+        return None
 
 
 def _read_each(found: list[object]) -> Iterator[ModelInfo]:

@@ -62,12 +62,16 @@ class Shelf:
         shelf.is_open.set()
         return shelf
 
-    async def __call__(self, frame: Frame) -> str:
+    async def __call__(self, frame: Frame) -> tuple[str, str]:
         self.put.append(frame)
         await self.is_open.wait()
         if self.failures:
             raise self.failures.pop(0)
-        return f"https://files.example/{len(self.put)}.png?sig=secret"
+        return f"https://files.example/{len(self.put)}.png?sig=secret", f"file-{len(self.put)}"
+
+
+async def forget(file_id: str) -> None:
+    """Nothing is taken off this shelf."""
 
 
 async def share(uploads: SharedUploads, frame: Frame) -> Frame:
@@ -83,7 +87,7 @@ def down() -> ServiceUnavailableError:
 
 async def test_an_image_goes_with_its_first_job_and_by_url_from_then_on() -> None:
     shelf, frame = Shelf.opened(), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     first, second, third = [await share(uploads, frame) for _ in range(3)]
     assert (first, shelf.put) == (frame, [frame])
     assert second == third
@@ -92,7 +96,7 @@ async def test_an_image_goes_with_its_first_job_and_by_url_from_then_on() -> Non
 
 async def test_images_that_come_once_are_not_uploaded() -> None:
     shelf = Shelf.opened()
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     frames = [frame_of(picture(301, 301, seed=seed)) for seed in range(3)]
     assert [await share(uploads, frame) for frame in frames] == frames
     assert shelf.put == []
@@ -104,7 +108,7 @@ async def test_the_same_content_is_one_image_however_it_is_given(tmp_path: Path)
     await other.write_bytes(PICTURE)
     sources: list[ImageSource] = [PICTURE, Path(one), Path(other), data_url(PICTURE), bytes(bytearray(PICTURE))]
     shelf = Shelf.opened()
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     shared = [await share(uploads, await anyio.to_thread.run_sync(frame_of, source)) for source in sources]
     assert [frame.is_url for frame in shared] == [False, True, True, True, True]
     assert len(shelf.put) == 1
@@ -112,7 +116,7 @@ async def test_the_same_content_is_one_image_however_it_is_given(tmp_path: Path)
 
 async def test_a_pil_image_is_known_again_by_its_pixels() -> None:
     shelf = Shelf.opened()
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     shared = [await share(uploads, frame_of(PIL.Image.open(io.BytesIO(PICTURE)).copy())) for _ in range(3)]
     assert [frame.is_url for frame in shared] == [False, True, True]
     assert len(shelf.put) == 1
@@ -120,7 +124,7 @@ async def test_a_pil_image_is_known_again_by_its_pixels() -> None:
 
 async def test_an_image_in_both_fields_of_a_job_is_shared_by_them() -> None:
     shelf = Shelf.opened()
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     frames = {field: frame_of(PICTURE, field) for field in (FIELD, "last_frame_image")}
     first, second = await uploads.share(frames), await uploads.share(frames)
     assert [frame.is_url for frame in [*first.values(), *second.values()]] == [False, True, True, True]
@@ -130,7 +134,7 @@ async def test_an_image_in_both_fields_of_a_job_is_shared_by_them() -> None:
 
 async def test_a_url_and_what_is_too_large_are_sent_as_they_are() -> None:
     shelf = Shelf.opened()
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     largest = frame_of(PICTURE + bytes(MAX_UPLOAD_BYTES - len(PICTURE)))
     too_large = frame_of(PICTURE + bytes(MAX_UPLOAD_BYTES + 1 - len(PICTURE)))
     for frame in (frame_of("https://pictures.example/cat.jpg"), too_large):
@@ -141,13 +145,13 @@ async def test_a_url_and_what_is_too_large_are_sent_as_they_are() -> None:
 
 async def test_a_shared_image_is_still_known_by_its_content() -> None:
     frame = frame_of(PICTURE)
-    uploads = SharedUploads(Shelf.opened())
+    uploads = SharedUploads(Shelf.opened(), forget)
     assert [(await share(uploads, frame)).fingerprint for _ in range(3)] == [frame.fingerprint] * 3
 
 
 async def test_of_very_many_images_the_one_seen_longest_ago_is_forgotten() -> None:
     shelf, frame = Shelf.opened(), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     images = [attrs.evolve(frame, fingerprint=f"image {number}") for number in range(MAX_REMEMBERED)]
     for image in images:
         await share(uploads, image)
@@ -163,7 +167,7 @@ async def test_of_very_many_images_the_one_seen_longest_ago_is_forgotten() -> No
 
 async def test_many_who_need_an_image_at_once_wait_for_one_upload() -> None:
     shelf, frame = Shelf(), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     await share(uploads, frame)
     sharing = [asyncio.ensure_future(share(uploads, frame)) for _ in range(10)]
     await until(lambda: shelf.put)
@@ -174,7 +178,7 @@ async def test_many_who_need_an_image_at_once_wait_for_one_upload() -> None:
 
 async def test_an_uploader_that_is_cancelled_leaves_its_place_to_the_next() -> None:
     shelf, frame = Shelf(), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     await share(uploads, frame)
     sharing = [asyncio.ensure_future(share(uploads, frame)) for _ in range(4)]
     await until(lambda: shelf.put)
@@ -194,7 +198,7 @@ async def test_an_uploader_that_is_cancelled_leaves_its_place_to_the_next() -> N
 
 async def test_an_upload_of_one_image_does_not_hold_up_another() -> None:
     shelf, frame = Shelf(), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     frames = [frame, attrs.evolve(frame, fingerprint="another")]
     for each in frames:
         await share(uploads, each)
@@ -209,7 +213,7 @@ async def test_an_upload_of_one_image_does_not_hold_up_another() -> None:
 
 async def test_an_image_whose_upload_fails_goes_with_its_job_and_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     shelf, frame = Shelf.opened(down()), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     shared = [await share(uploads, frame) for _ in range(4)]
     assert [each.is_url for each in shared] == [False, False, True, True]
     said = f"goes with its job, as its upload failed: {down()}; share_uploads=False stops trying"
@@ -220,14 +224,14 @@ async def test_an_image_whose_upload_fails_goes_with_its_job_and_a_warning(caplo
 
 async def test_an_upload_that_goes_on_failing_is_given_up() -> None:
     shelf, frame = Shelf.opened(*(down() for _ in range(99))), frame_of(PICTURE)
-    uploads = SharedUploads(shelf)
+    uploads = SharedUploads(shelf, forget)
     assert [await share(uploads, frame) for _ in range(10)] == [frame] * 10
     assert len(shelf.put) == MOST_FAILURES
 
 
 async def test_an_image_that_has_changed_is_no_failed_upload() -> None:
     changed = ImageError(field=FIELD, image="cat.png", value="another file", rule="must not change")
-    uploads = SharedUploads(Shelf.opened(changed))
+    uploads = SharedUploads(Shelf.opened(changed), forget)
     await share(uploads, frame_of(PICTURE))
     with pytest.raises(ImageError):
         await share(uploads, frame_of(PICTURE))
@@ -281,7 +285,7 @@ async def test_the_service_gets_a_shared_image_twice_and_its_url_in_every_other_
         named = [image for image in frames if image is not None and image.startswith(emulator.url)]
         carried = [image for image in frames if image is not None and image.startswith("sha256:")]
         assert (len(named), len(set(named)), len(carried)) == (6, 1, 1)
-        assert emulator.ledger.requests[Kind.OTHER] == 1
+        assert emulator.ledger.requests[Kind.OTHER] == 2  # it was put there, and taken away again
 
 
 async def test_without_being_asked_nothing_is_uploaded() -> None:

@@ -53,6 +53,7 @@ class SharedUploads:
     """The ids of what was put on the service, and is there still."""
     _users: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Jobs of the stream that have not ended: the service may yet fetch what they name."""
+    _uploading: int = attrs.field(default=0, init=False)
     _is_full: bool = attrs.field(default=False, init=False)
     _changed: Signal = attrs.field(factory=Signal, init=False)
     _seen: OrderedDict[tuple[str, int], _Seen] = attrs.field(factory=OrderedDict, init=False)
@@ -77,10 +78,14 @@ class SharedUploads:
     async def _put(self, seen: _Seen, field: str, frame: Frame) -> None:
         await anyio.lowlevel.checkpoint_if_cancelled()  # as whoever held the lock before may have been
         try:
-            if len(self._files) >= MAX_UPLOADS:
+            if len(self._files) + self._uploading >= MAX_UPLOADS:
                 self._give_up("a team may hold ten")
                 return
-            seen.url, file_id = await self._upload(frame)
+            self._uploading += 1
+            try:
+                seen.url, file_id = await self._upload(frame)
+            finally:
+                self._uploading -= 1
             if file_id is not None:
                 self._files[file_id] = None
         except RequestRejectedError as error:

@@ -276,7 +276,7 @@ def test_a_resolution_is_one_that_the_model_has(make: Make, resolution: object) 
     assert (field, value) == ("resolution", resolution)
 
 
-#: What each model can make (API.md, "Models" and "Rules across fields"), by duration.
+#: What each model can make, by duration.
 CAN_MAKE = {
     "hailuo-2.3-i2v": {6: {"768P", "1080P"}, 10: {"768P"}},
     "hailuo-02-fl2v": {6: {"768P", "1080P"}, 10: {"768P"}},

@@ -4,7 +4,7 @@
 thread, when the job is submitted, and returns a `Frame`: what was found, and the way to read the bytes in pieces when
 they are sent. Both raise `ImageError` and nothing else, whatever the bytes are.
 
-What the service says (both seeds): "JPG/JPEG/PNG/WebP, <20MB, short side >300px, aspect ratio between 2:5 and 5:2".
+What the service says (``contract``): "JPG/JPEG/PNG/WebP, <20MB, short side >300px, aspect ratio between 2:5 and 5:2".
 What that leaves open was decided so:
 
 - 20 MB are 20 000 000 bytes, the stricter reading, of the image and not of its base64. 20 MB exactly is too much.

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from hailuo_async import contract
 from hailuo_async._images.content import Label
 
-#: "<20MB" in both seeds: this many bytes are one too many.
-MAX_BYTES = 20_000_000
-#: "short side >300px" in both seeds.
-MIN_SHORT_SIDE = 300
+#: So many bytes are one too many.
+MAX_BYTES = contract.MAX_IMAGE_BYTES
+#: A side of so many pixels is one too short.
+MIN_SHORT_SIDE = contract.SHORT_SIDE_OVER_PX
 #: Ours, see ``frame``.
 MAX_PIXELS = 2**28
 #: Ours, of a picture that has to be decoded to be fitted: any camera's up to 60 megapixels, and 256 MB once decoded.

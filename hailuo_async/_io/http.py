@@ -19,8 +19,8 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import AsyncIterator, Generator, Iterator, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Generator, Iterator, Mapping
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -45,7 +45,7 @@ if "server_hostname" not in ConnectionKey._fields:
 
 #: A connection that takes longer than this to stand is not going to.
 CONNECT_TIMEOUT_S = 15.0
-#: aiohttp bounds the connecting alone: the whole is bounded by ``_time_limit``.
+#: aiohttp bounds the connecting alone: the whole is bounded by ``_within``.
 _CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
 #: For so long an answer that came in time is still read when the time is over.
 LAST_LOOK_S = 0.5
@@ -59,6 +59,8 @@ _LONG_ANSWER_BYTES = 64 * 1024
 #: Headers that are long or many are legal. aiohttp's own bounds would make a doubt of an answer that was paid for.
 _MAX_HEADER_BYTES, _MAX_HEADERS = 256 * 1024, 4096
 
+
+T = TypeVar("T")
 
 _CLOSED = "is closed: give one that stays open for as long as this session"
 
@@ -102,26 +104,25 @@ class _Body(aiohttp.payload.Payload):
         self.begun = True
         if isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler):
             writer.protocol.force_close()  # "Connection: close" asks the server; this is certain
+        opened = iter(self._opened)
         try:
-            async for piece in self._flow():
-                # A process that was stopped for long wakes here, and what it may send has been given to another.
-                if self._may_go_on is not None and not self._may_go_on():
-                    raise LeaveLapsedError("the process was stopped for so long that its leave to send had lapsed")
-                await writer.write(piece)
+            for part in self._value:
+                if isinstance(part, bytes):
+                    await self._pass_on(writer, part)
+                    continue
+                piece, pieces = next(opened)
+                while piece:
+                    await self._pass_on(writer, piece)
+                    piece = await self._next_piece(pieces)
         except (ImageError, LeaveLapsedError) as error:
             self.problem = error
             raise
 
-    async def _flow(self) -> AsyncIterator[bytes]:
-        opened = iter(self._opened)
-        for part in self._value:
-            if isinstance(part, bytes):
-                yield part
-                continue
-            piece, pieces = next(opened)
-            while piece:
-                yield piece
-                piece = await self._next_piece(pieces)
+    async def _pass_on(self, writer: AbstractStreamWriter, piece: bytes) -> None:
+        # A process that was stopped for long wakes here, and what it may send has been given to another.
+        if self._may_go_on is not None and not self._may_go_on():
+            raise LeaveLapsedError("the process was stopped for so long that its leave to send had lapsed")
+        await writer.write(piece)
 
     async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:
         return await anyio.to_thread.run_sync(self._read, pieces, limiter=self._limiter)
@@ -185,8 +186,7 @@ class Http:
         body = _Body(request, self._limiter)
         try:
             await body.open()
-            async with _time_limit(timeout_s):
-                return await self._exchange(request, body)
+            return await _within(timeout_s, self._exchange(request, body))
         except (ImageError, LeaveLapsedError) as error:
             return unsent(str(error), error)
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
@@ -244,20 +244,19 @@ class Http:
             await self._session.close()
 
 
-@contextlib.asynccontextmanager
-async def _time_limit(timeout_s: float) -> AsyncIterator[None]:
-    """Raises ``TimeoutError`` in what takes longer, but only after a last look at the socket.
+async def _within(timeout_s: float, exchange: Awaitable[T]) -> T:
+    """Raises ``TimeoutError`` if it takes longer, but only after a last look at the socket.
 
     Where the process was stopped, or its loop was held, the answer may lie in the socket when the time is over. The
     loop then finds both in one turn, and a plain timer would throw the answer away.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
-        first = loop.call_later(timeout_s, lambda: limit.reschedule(loop.time() + LAST_LOOK_S))
+        time_is_over = loop.call_later(timeout_s, lambda: limit.reschedule(loop.time() + LAST_LOOK_S))
         try:
-            yield
+            return await exchange
         finally:
-            first.cancel()
+            time_is_over.cancel()
 
 
 def check_client_session(session: object) -> aiohttp.ClientSession | None:

@@ -20,7 +20,7 @@ import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import attrs
 
@@ -70,35 +70,48 @@ class Hints:
     """The length of the window that ``limit`` is for."""
 
 
+#: What most answers of a service without a limit say. ``Hints`` are frozen, so one serves them all.
+_SILENT = Hints()
+
 #: A moment, a span in seconds, a span in a unit that is not told: one of the three.
 _Reset: TypeAlias = tuple[float | None, float | None, float | None]
+
+
+class _Said(NamedTuple):
+    """What one family says. A tuple: it is made for every answer, and frozen attrs cost five times as much."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: _Reset = (None, None, None)
+    window_s: float | None = None
 
 
 def read_hints(headers: Mapping[str, str]) -> Hints:
     """Reads the hints in ``headers``, whatever their case. Never raises; ``ignored`` names what cannot be believed."""
     found = {low: value.strip() for name, value in headers.items() if (low := name.lower()) in _NAMES}
     if not found:
-        return Hints()
+        return _SILENT
     date = _unix(found["date"]) if "date" in found else None
     retry_after_s = _retry_after(found.get("retry-after"), date)
     ignored = [name for name, value in (("retry-after", retry_after_s), ("date", date)) if value is None]
     if "ratelimit" in found and not any(name in found for name in _FAMILIES[0]):
         said = _draft_8(found["ratelimit"], found.get("ratelimit-policy", ""))
-        ignored = [*ignored, *(["ratelimit"] if said == Hints() else [])]
+        ignored = [*ignored, *(["ratelimit"] if said == _Said() else [])]
     else:
         said, unread = _family(found, date)
         ignored = [*unread, *ignored]
     named = tuple(name for name in ignored if name in found)
-    return attrs.evolve(said, date=date, retry_after_s=retry_after_s, ignored=named)
+    limit, remaining, (at, in_s, number), window_s = said
+    return Hints(limit, remaining, at, date, retry_after_s, named, in_s, number, window_s)
 
 
-def _family(found: Mapping[str, str], date: float | None) -> tuple[Hints, list[str]]:
+def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, list[str]]:
     """What the first family that is there says, and which of its headers cannot be believed."""
     for limit_name, remaining_name, reset_name in _FAMILIES:
         if limit_name in found or remaining_name in found or reset_name in found:
             break
     else:
-        return Hints(), []
+        return _Said(), []
     limit_text, _, policy = found.get(limit_name, "").partition(",")
     limit = _count(limit_text, least=1)
     remaining = _count(found.get(remaining_name, ""), least=0)
@@ -106,27 +119,22 @@ def _family(found: Mapping[str, str], date: float | None) -> tuple[Hints, list[s
     at, in_s, number = reset or (None, None, None)
     if reset_name == "ratelimit-reset":  # the draft says that it counts seconds
         in_s, number = in_s if number is None else number, None
+    window_s = _span(dict(re.findall(_PARAMETER, policy)).get("w")) if policy else None
     read = ((limit_name, limit), (remaining_name, remaining), (reset_name, reset))
-    window_s = dict(re.findall(_PARAMETER, policy)).get("w")
-    hints = Hints(limit, remaining, at, reset_in_s=in_s, reset_number=number, window_s=_span(window_s))
-    return hints, [name for name, value in read if value is None]
+    return _Said(limit, remaining, (at, in_s, number), window_s), [name for name, value in read if value is None]
 
 
-def _draft_8(text: str, policy: str) -> Hints:
+def _draft_8(text: str, policy: str) -> _Said:
     """Of several quotas the one with the fewest requests left speaks."""
     quotas = [(item.split(";")[0].strip(), dict(re.findall(_PARAMETER, item))) for item in text.split(",")]
     known = [(name, said) for name, said in quotas if _count(said.get("r", ""), least=0) is not None]
     if not known:
-        return Hints()
+        return _Said()
     name, said = min(known, key=lambda quota: int(quota[1]["r"]))
     rules = {item.split(";")[0].strip(): dict(re.findall(_PARAMETER, item)) for item in policy.split(",")}
     rule = rules.get(name, {})
-    return Hints(
-        limit=_count(rule.get("q", ""), least=1),
-        remaining=int(said["r"]),
-        reset_in_s=_span(said.get("t")),
-        window_s=_span(rule.get("w")),
-    )
+    reset = (None, _span(said.get("t")), None)
+    return _Said(_count(rule.get("q", ""), least=1), int(said["r"]), reset, _span(rule.get("w")))
 
 
 def _span(text: str | None) -> float | None:
@@ -161,7 +169,7 @@ def _reset(text: str, date: float | None) -> _Reset | None:
     value = _number(text)
     if value is not None and 0 <= value < _SPANS_BELOW:
         return None, None, value
-    span = re.fullmatch(_SPAN, text)
+    span = re.fullmatch(_SPAN, text) if value is None else None
     if span is not None:
         minutes, rest, unit = span.groups()
         in_s = 60 * float(minutes or 0) + float(rest or 0) / (1000 if unit == "ms" else 1)

@@ -330,7 +330,7 @@ def read_submit(answer: Answer) -> Answer:
     """
     if answer.verdict is Verdict.ACCEPTED:
         if (task_id := read_task_id(answer.data)) is not None:
-            return attrs.evolve(answer, task_id=task_id)
+            return answer if task_id == answer.task_id else attrs.evolve(answer, task_id=task_id)
         return attrs.evolve(answer, verdict=Verdict.UNKNOWN, message="it was accepted without a task id")
     if answer.verdict is Verdict.REFUSED and answer.task_id is not None:
         message = f"it was refused, and yet has a task: {answer.status} {answer.message}"

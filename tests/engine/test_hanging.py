@@ -11,7 +11,7 @@ import pytest
 from hailuo_async import WaitTimeoutError
 from hailuo_async._engine.in_flight import MAX_QUERIES, MAX_SLOW, SLOW_S
 from hailuo_async._engine.poller import QUERY_TIMEOUT_S
-from hailuo_async._io.http import LAST_LOOK_S, _time_limit
+from hailuo_async._io.http import LAST_LOOK_S, _within
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.testing import run_virtual
 
@@ -59,9 +59,8 @@ def test_an_answer_that_is_there_when_the_time_is_over_is_read() -> None:
     async def main() -> str:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[str] = loop.create_future()
-        async with _time_limit(10.0):
-            loop.call_at(loop.time() + 10.0, answer.set_result, "the answer")
-            return await answer
+        loop.call_at(loop.time() + 10.0, answer.set_result, "the answer")
+        return await _within(10.0, answer)
 
     assert run_virtual(main) == "the answer"
 
@@ -70,8 +69,7 @@ def test_what_never_comes_ends_in_a_time_out() -> None:
     async def main() -> float:
         began_at = asyncio.get_running_loop().time()
         with pytest.raises(TimeoutError):
-            async with _time_limit(10.0):
-                await anyio.sleep_forever()
+            await _within(10.0, anyio.sleep_forever())
         return asyncio.get_running_loop().time() - began_at
 
     assert run_virtual(main) == pytest.approx(10.0 + LAST_LOOK_S)

@@ -8,7 +8,9 @@ import attrs
 
 from benchmarks.faults import FAULTS, measure_faults
 from benchmarks.figures import Figure
+from benchmarks.fleet import fleet_targets, measure_fleet
 from benchmarks.growth import growth_targets, measure_growth
+from benchmarks.hosts import hosts_targets, measure_hosts
 from benchmarks.limits import limits_targets, measure_limits
 from benchmarks.peers.runner import measure_peers
 from benchmarks.schemes import measure_schemes, schemes_targets
@@ -74,6 +76,21 @@ PARTS = {
         "no word of it. Leaked: accepted tasks that nobody knows of.",
         _faults,
         faults_targets,
+    ),
+    "fleet": Part(
+        "Many processes, one journal",
+        "So many processes with a session each, which share a journal in a file and stream 96 jobs between them, to "
+        "the emulator. Efficiency: the time that a scheduler that knows everything would need, over the time taken. "
+        "Evenness: Jain's index over the jobs that each had done in the first half. CPU: of all, from the first job.",
+        measure_fleet,
+        fleet_targets,
+    ),
+    "hosts": Part(
+        "Many hosts",
+        "Real sessions on a virtual clock, each behind a line of 2 ms to one journal; tasks of 90 s. Hosts die for "
+        "good, one after another, and their jobs are given to others at once. Round trips: of all to the journal.",
+        measure_hosts,
+        hosts_targets,
     ),
     "start": Part(
         "Start",

@@ -27,6 +27,7 @@ from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.http import Transport, check_client_session
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import check_task_id
 from hailuo_async._service_calls import ServiceCalls
 from hailuo_async.errors import SessionClosedError
@@ -105,6 +106,8 @@ class AsyncSession(ServiceCalls):
     Raises ``ConfigError`` naming the field, the value and the rule.
     """
 
+    _open_journal = JournalWriter.open
+
     def __init__(
         self,
         *,
@@ -162,6 +165,7 @@ class AsyncSession(ServiceCalls):
             engine = await start_engine(
                 *(self._settings, state, self._transport, self._client_session, self._rng, self._hooks),
                 self._money,
+                self._open_journal,
             )
         except BaseException:
             state.end("the session could not be opened")

@@ -1,8 +1,14 @@
-"""The one clock of the engine: its loop's."""
+"""The one clock of the engine: its loop's; and how far that of a server is ahead of it."""
 
 from __future__ import annotations
 
 import asyncio
+import math
+
+import attrs
+
+#: A server's clock may be set: after so long its answer counts, however long it took.
+_OLD_S = 60.0
 
 
 def loop_time() -> float:
@@ -12,3 +18,19 @@ def loop_time() -> float:
     where anyio knows of no loop.
     """
     return asyncio.get_running_loop().time()
+
+
+@attrs.define(eq=False)
+class RemoteClock:
+    """A server's clock, as far as its answers tell. Its time is taken to be that of the middle of a round trip."""
+
+    offset_s: float = attrs.field(default=0.0, init=False)
+    """How far it is ahead of the loop's."""
+    _trip_s: float = attrs.field(default=math.inf, init=False)
+    _learned_at: float = attrs.field(default=-math.inf, init=False)
+
+    def learn(self, at: float | None, began_at: float, now: float) -> None:
+        """Asked at ``began_at``, it showed ``at``; ``None`` says nothing. The shortest round trip told it best."""
+        trip_s = now - began_at
+        if at is not None and (trip_s <= 2 * self._trip_s or now - self._learned_at > _OLD_S):
+            self.offset_s, self._trip_s, self._learned_at = at - (now + began_at) / 2, trip_s, now

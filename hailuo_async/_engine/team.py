@@ -18,6 +18,7 @@ Times in here are the loop's. Those of the state are the team's, which is ahead 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import math
@@ -27,7 +28,7 @@ from random import Random
 import anyio
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import RemoteClock, loop_time
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import Leave, Record
 from hailuo_async._io.journal.team import JobChange, News, Step, StepDone, Turn
@@ -40,14 +41,16 @@ from hailuo_async.errors import JournalError
 
 #: Requests that are asked for at once. Where they are short, the state grants fewer.
 _STOCK = 4
-#: What this session learned, and no commit takes along, is told after so long: while others are there, and alone.
-_TELL_S, _TELL_ALONE_S = 0.5, 5.0
+#: What this session learned, and no commit takes along, is told after so long.
+_TELL_S = 5.0
 #: A session that is first in the line, and does not take its turn for so long, is passed over: it may be stopped.
 PATIENCE_S = 1.0
 #: How often a session looks that follows jobs of others.
 FOLLOW_S = 0.05
 #: How often one looks that waits, one that does not, and the most seldom, where each look costs all of them something.
-LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 0.5, 1.0, 10.0
+LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 1.0, 1.0, 10.0
+#: Places that differ by less are one, told by clocks that were read at two times.
+_SAME_PLACE_S = 0.01
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
 #: How often in a third of a lease it is looked whether a member has died, where that costs next to nothing.
@@ -68,7 +71,6 @@ class Team:
     ceiling: int | None
     _rng: Random
     _cadence: Cadence
-    offset_s: float = 0.0
     on_change: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when what could not leave before may now."""
     waits_since: Callable[[], float | None] = attrs.field(default=lambda: None, init=False)
@@ -80,7 +82,7 @@ class Team:
     on_orphan: Callable[[Record], Awaitable[object]] = attrs.field(default=_leave_it, init=False)
     """Given each task that a dead session left, and that is this session's now."""
     on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
-    """Called when another session has died."""
+    """Called when another session has left the team, or died."""
     members: int = attrs.field(default=1, init=False)
     view: TeamState = attrs.field(init=False)
     inflight: int = attrs.field(default=0, init=False)
@@ -101,6 +103,7 @@ class Team:
     _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _first: tuple[float, str] | None = attrs.field(default=None, init=False)
     """Of the other sessions that wait, the first: since when, in loop time, and who."""
+    _clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _seen: int | None = attrs.field(default=None, init=False)
     """Where the next look for changed jobs begins."""
     _ahead: int = attrs.field(default=0, init=False)
@@ -119,6 +122,11 @@ class Team:
         self.view = TeamState.new(self._rng)
 
     # --- What the gate asks and tells, through ``TeamSlots`` and ``TeamBudget`` ---
+
+    @property
+    def offset_s(self) -> float:
+        """How far the team's clock is ahead of the loop's."""
+        return self._clock.offset_s
 
     @property
     def running(self) -> int:
@@ -175,8 +183,7 @@ class Team:
         if is_urgent and self.members > 1:
             self._commit_soon()
         elif self._tell_at is None:
-            delay_s = _TELL_S if self.members > 1 else _TELL_ALONE_S
-            self._tell_at = asyncio.get_running_loop().call_later(delay_s, self._tell_now)
+            self._tell_at = asyncio.get_running_loop().call_later(_TELL_S, self._tell_now)
 
     def _tell_now(self) -> None:
         self._tell_at = None
@@ -237,7 +244,11 @@ class Team:
 
     def _place_now(self) -> float | None:
         place = self.waits_since()
-        return None if place is None else place + self.offset_s
+        if place is None:
+            return None
+        place += self.offset_s
+        is_known = self._place is not None and abs(place - self._place) < _SAME_PLACE_S
+        return self._place if is_known else place
 
     def stepped(self, done: StepDone) -> None:
         """The step is on disk."""
@@ -302,7 +313,7 @@ class Team:
         if first != self._first:
             self._first, self._blocked_since = first, None
         self._ahead, self._place = news.ahead, news.place
-        was_alone, self.members = self.members <= 1, news.members
+        before, self.members = self.members, news.members
         if news.state is not None:
             self.view = load_state(news.state, self._rng)
             for change in self._changes:
@@ -310,9 +321,11 @@ class Team:
             for _ in range(self.tentative):
                 self.view.submit_leaves(loop_time() + self.offset_s)
             self._learn()
-        if was_alone and self.members > 1:  # the newcomer is to know what this one has
+        if before == 1 < self.members:  # the newcomer is to know what this one has
             self._commit_soon()
             self._look_now.notify()
+        if before > self.members:
+            self.on_death()
 
     def _learn(self) -> None:
         """Takes the others' ends into the own law of lengths."""
@@ -332,9 +345,13 @@ class Team:
 
     async def join(self) -> None:
         """Becomes a member. Raises ``JournalError``."""
+        began_at = loop_time()
         looked = await self._journal.join(self)
+        self._clock.learn(looked.at, began_at, loop_time())
         self._seen = looked.seen
         self.hear(looked.news)
+        if not self._link.looks_are_free:
+            await self._look()  # one round trip: it tells the time better than the joining did
 
     def woken(self) -> None:
         """Something has changed that this session may wait for."""
@@ -344,15 +361,18 @@ class Team:
         """Looks now and then, and at once when it is told, until it is cancelled."""
         while True:
             await self._look_now.wait(self._look_again_s())
-            try:
-                looked = await self._link.look(self._seen if self.followers() else None)
-            except JournalError:
-                continue  # an outage: whatever waits for the journal learns of it there
-            if looked is not None:
-                self._seen = looked.seen
-                self.hear(looked.news)
-                self.on_change()
-                self.on_job_changes(looked.changes)
+            with contextlib.suppress(JournalError):  # an outage: whatever waits for the journal learns of it there
+                await self._look()
+
+    async def _look(self) -> None:
+        began_at = loop_time()
+        looked = await self._link.look(self._seen if self.followers() else None)
+        if looked is not None:
+            self._clock.learn(looked.at, began_at, loop_time())
+            self._seen = looked.seen
+            self.hear(looked.news)
+            self.on_change()
+            self.on_job_changes(looked.changes)
 
     async def look_after_the_dead(self) -> None:
         """Takes up what dead sessions have left, at once and then now and then, until it is cancelled."""
@@ -373,4 +393,3 @@ class Team:
             await self.on_orphan(record)
         if dead:
             self.bury(dead)
-            self.on_death()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING
@@ -45,11 +46,12 @@ async def start_engine(
     rng: Random,
     hooks: Hooks,
     money: Money,
+    open_journal: Callable[..., Awaitable[JournalWriter]] = JournalWriter.open,
 ) -> Engine:
     """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
     journal = None
     if settings.journal is not None:
-        journal = await JournalWriter.open(settings.journal, base_url=settings.base_url, now=wall_clock)
+        journal = await open_journal(settings.journal, base_url=settings.base_url, now=wall_clock)
     try:
         if journal is not None:
             money.quota.begin_with(await journal.spending())

@@ -248,7 +248,10 @@ def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit) as error:
         main(["speed"])
     assert error.value.code == 2
-    assert "'speed' is none of peers, growth, limits, schemes, faults, start, soak" in capsys.readouterr().err
+    assert (
+        "'speed' is none of peers, growth, limits, schemes, faults, fleet, hosts, start, soak"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.slow

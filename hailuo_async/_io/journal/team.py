@@ -98,10 +98,12 @@ class Looked:
     """Jobs that changed since the look before, each as it stands now. Some may be told twice."""
     seen: int
     """Where the next look begins."""
+    at: float | None = None
+    """The time of the team's clock, where that is not the clock of every loop on this machine."""
 
 
 _FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
-_LOOK = f"""SELECT version, writer, clock, state,
+_LOOK = f"""SELECT version, writer, clock, state, :now AS read_at,
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
@@ -147,7 +149,7 @@ class TeamTable:
             self._state = TeamState.new(self._rng)
             self._write(self._state, None)
             news = attrs.evolve(news, state=dump_state(self._state))
-        return Looked(news=news, changes=(), seen=row["seen"])
+        return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
 
     def renew(self) -> None:
         """Its lease runs anew. A member that others took for dead is one again."""
@@ -223,7 +225,10 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        return Looked(news=self._heard(row), changes=changes, seen=row["seen"])
+        return Looked(news=self._heard(row), changes=changes, seen=row["seen"], at=self._at(row))
+
+    def _at(self, row: Row) -> float | None:
+        return None if self.jobs.database.READS_ARE_FREE else float(row["read_at"])
 
     def _look(self) -> Rows:
         return self.jobs.database.execute(

@@ -291,13 +291,18 @@ class JobNotFoundError(HailuoError, LookupError):
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class QueueFullError(HailuoError):
-    """``max_queued`` jobs wait already. Nothing was taken; try again when some of them have been sent."""
+    """``max_queued`` jobs wait already, or ``max_kept_bytes`` of their images. Nothing was taken; try again later."""
 
     http_status = 503
 
     max_queued: int
+    max_kept_bytes: int | None = None
+    """Set where it is the images that fill the journal."""
 
     def _words(self) -> str:
+        if getattr(self, "max_kept_bytes", None) is not None:
+            advice = "try again when some have been sent, or raise max_kept_bytes"
+            return f"the journal keeps as many images as it may, {self.max_kept_bytes} bytes: {advice}"
         return f"{self.max_queued} jobs wait already: try again when some have been sent, or raise max_queued"
 
 

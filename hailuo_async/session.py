@@ -47,6 +47,8 @@ from hailuo_async.settings import (
 
 #: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
 DEFAULT_MAX_QUEUED = 10_000
+#: Bytes of images that may wait in a journal that keeps jobs.
+DEFAULT_MAX_KEPT_BYTES = 4 << 30
 #: Seconds that a close gives the POSTs under way, so that no task id is lost.
 DEFAULT_GRACE_S = 30.0
 
@@ -76,6 +78,10 @@ class AsyncSession(ServiceCalls):
         A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
         remembers every job, so that a batch that was killed can be run again and pays only for what is missing.
         ``journal_prompts`` keeps the prompts there too; images and the key never are.
+    ``keep_jobs``
+        The journal keeps whole jobs, images too, until they are accepted: what ``submit`` took waits on disk, and is
+        made whatever becomes of this process. This session also sends, and pays for, what others with ``keep_jobs``
+        left unsent, the oldest first. ``max_kept_bytes`` bounds the images of all.
     ``max_queued``
         At most so many jobs waiting for a slot; ``submit`` raises ``QueueFullError`` beyond it.
     ``max_jobs``
@@ -107,6 +113,7 @@ class AsyncSession(ServiceCalls):
     """
 
     _open_journal = JournalWriter.open
+    _engine: Engine | None = None
 
     def __init__(
         self,
@@ -122,6 +129,8 @@ class AsyncSession(ServiceCalls):
         poll_interval: tuple[float, float] = (0.5, 30.0),
         on_unknown: OnUnknown = "raise",
         journal_prompts: bool = False,
+        keep_jobs: bool = False,
+        max_kept_bytes: int = DEFAULT_MAX_KEPT_BYTES,
         allow_private_network: bool = False,
         webhook_url: str | None = None,
         client_session: aiohttp.ClientSession | None = None,
@@ -129,25 +138,14 @@ class AsyncSession(ServiceCalls):
         rng: Random | None = None,
     ) -> None:
         self._settings = check_settings(
-            api_key=api_key,
-            base_url=base_url,
-            max_running=max_running,
-            journal=journal,
-            timeout=timeout,
-            max_queued=max_queued,
-            max_jobs=max_jobs,
-            max_cost=max_cost,
-            poll_interval=poll_interval,
-            on_unknown=on_unknown,
-            journal_prompts=journal_prompts,
-            allow_private_network=allow_private_network,
-            webhook_url=webhook_url,
-        )
+            api_key=api_key, base_url=base_url, max_running=max_running, journal=journal, timeout=timeout,
+            max_queued=max_queued, max_jobs=max_jobs, max_cost=max_cost, poll_interval=poll_interval,
+            on_unknown=on_unknown, journal_prompts=journal_prompts, keep_jobs=keep_jobs, max_kept_bytes=max_kept_bytes,
+            allow_private_network=allow_private_network, webhook_url=webhook_url,
+        )  # fmt: skip
         self._client_session, self._transport = check_client_session(client_session), transport
-        self._rng = rng or SystemRandom()  # not seeded, so that forked workers do not share dice
-        self._money = Money(Quota(self._settings.max_jobs, self._settings.max_cost))
-        self._hooks, self._engine_state = Hooks(), EngineState()
-        self._engine: Engine | None = None
+        self._rng, self._engine_state = rng or SystemRandom(), EngineState()  # not seeded: forked workers share no dice
+        self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 
     def __repr__(self) -> str:
         return f"<AsyncSession at {self._settings.base_url}, {self._engine_state.phase}>"

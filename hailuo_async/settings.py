@@ -256,6 +256,8 @@ class Settings:
     poll_interval: tuple[float, float] = _checked(_interval)
     journal: JournalPlace | None = _checked(_optional_place)
     journal_prompts: bool = _checked(_flag)
+    keep_jobs: bool = _checked(_flag, default=False)
+    max_kept_bytes: int = _checked(count, default=4 << 30)
     on_unknown: OnUnknown = _checked(_on_unknown)
     allow_private_network: bool = _checked(_flag)
     webhook_url: str | None = _checked(_webhook_url)
@@ -271,4 +273,7 @@ class Settings:
 
 def check_settings(**given: Any) -> Settings:
     """``Settings`` from what a caller gave, of whatever type. Raises ``ConfigError``."""
-    return Settings(**given)
+    settings = Settings(**given)
+    if settings.keep_jobs and settings.journal is None:
+        raise ConfigError(field="keep_jobs", value=True, rule="needs a journal to keep them in: give journal=")
+    return settings

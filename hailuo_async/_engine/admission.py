@@ -12,7 +12,7 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeAlias
 
 import attrs
@@ -23,20 +23,23 @@ from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
+from hailuo_async._engine.keeping import Ask, Keeper, is_sent_from_here, prepare, without_pictures
+from hailuo_async._engine.known_by import kind_of, log_goes_on, names_of, withdrawn
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.quota import Money, Payment, Quota
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
+from hailuo_async._images.frame import Frame
+from hailuo_async._io.journal.kept import KeptClaim
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
-from hailuo_async._rules.identity import DuplicateNumbers, build_facts
+from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import build_submit
 from hailuo_async.errors import (
     HailuoError,
     QueueFullError,
-    SessionClosedError,
     SpendingLimitError,
     SubmissionUnknownError,
     TaskFailedError,
@@ -64,6 +67,8 @@ class Admission:
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
     money: Money
+    keeper: Keeper | None = None
+    """Where the journal keeps whole jobs."""
     _inspector: Inspector = attrs.field(factory=Inspector, init=False)
     following: Following = attrs.field(init=False)
     live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
@@ -109,32 +114,53 @@ class Admission:
         asked_at = loop_time()
         self._preparing += 1
         try:
-            fingerprint = uploads is not None or self._recorder.need_fingerprints
-            frames = await self._inspector.inspect(job, fingerprint=fingerprint)
-            self._engine_state.check()
-            frames = frames if uploads is None else await uploads.share(frames)
+            frames = await self._look_at_images(job, uploads)
             fault = None if find_fault is None else await find_fault()
             payment = Payment(quotas, self.money.prices.estimate(job).high)
             intent = self._recorder.build_intent(job, frames, asked or self._asked, payment.price)
-            known, claim = await self._intend(intent, is_counted=asked is None)
+            keeper = None if fault else self.keeper  # what must not be paid for is not kept
+            kept, ask = await prepare(self._recorder, keeper, intent, job, frames, is_bounded=lane is None)
+            known, claim = await self._intend(intent, ask, is_counted=asked is None)
         finally:
             self._preparing -= 1
         if known is not None:
-            known.job = known.job or job
+            known.job = known.job or (job if kept is None else without_pictures(job, kept))
             return self._joined(known)
         tracked = self._new_tracked_job(
-            asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=_kind(job), **_names(intent)
+            asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=kind_of(job), **names_of(intent)
         )
         tracked.request = request = build_submit(job, frames, self._settings.webhook_url)
-        tracked.payment, tracked.fault, tracked.is_heavy = payment, fault, request.is_heavy
-        tracked.look = functools.partial(self._recorder.intend, intent)
+        tracked.payment, tracked.fault, tracked.is_heavy, tracked.look = payment, fault, request.is_heavy, ask
         tracked.is_counted = intent is not None and job.key is None and asked is None
+        if self.keeper is not None and kept is not None and is_sent_from_here(claim):
+            self.keeper.hold(tracked, kept, functools.partial(self._recorder.intend, intent))
+        tracked.is_dropped = True  # should it end at once, as it must not be paid for
         self._dispatch(tracked, claim)
+        tracked.is_dropped = False
         if isinstance(tracked.error, SpendingLimitError):
             raise tracked.error
         return tracked
 
-    async def _intend(self, intent: Intent | None, *, is_counted: bool) -> tuple[TrackedJob | None, Claim | None]:
+    async def _look_at_images(self, job: Job, uploads: SharedUploads | None) -> dict[str, Frame]:
+        is_known_again = uploads is not None or self._recorder.need_fingerprints
+        frames = await self._inspector.inspect(job, fingerprint=is_known_again)
+        self._engine_state.check()
+        return frames if uploads is None else await uploads.share(frames)
+
+    def take_up_kept(self, claim: KeptClaim) -> None:
+        """Sends a job that another session has left in the journal."""
+        record = claim.record
+        if self.keeper is None or record.identity in self._by_identity or not self._engine_state.is_open:
+            return
+        names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
+        tracked = self._new_tracked_job(loop_time(), None, kind=kind_of(record), **names)
+        self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.follow, record.identity))
+        tracked.payment.price = record.price
+        self._enqueue(tracked)
+
+    async def _intend(
+        self, intent: Intent | None, ask: Ask, *, is_counted: bool
+    ) -> tuple[TrackedJob | None, Claim | None]:
         """The work that is on its way for this job already, or else what the journal says of it."""
         if intent is None:
             return None, None
@@ -142,7 +168,7 @@ class Admission:
         if known is not None and known.fingerprint == intent.fingerprint:
             return known, None  # not to be asked about: a caller that is cancelled in between would free it
         try:
-            claim = await self._recorder.intend(intent)
+            claim = await ask()
         except BaseException:
             if is_counted and intent.key is None:
                 self._asked.give_back(intent.identity)
@@ -187,6 +213,11 @@ class Admission:
             return self._joined(known)
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
+        if self.keeper is not None and is_left_unsent(record):
+            for claim in await self.keeper.take(1, record.identity):
+                self.take_up_kept(claim)
+        if (known := self._by_identity.get(record.identity)) is not None:
+            return self._joined(known)
         return self._adopt(Claim(record, ours=False), None)
 
     async def take_over(self, record: Record) -> None:
@@ -207,8 +238,9 @@ class Admission:
         """A work for what is in the journal, and whose job is not at hand."""
         record = claim.record
         now, names = loop_time(), {"key": record.key, "identity": record.identity}
-        tracked = self._new_tracked_job(now, timeout_s, kind=_kind(record), **names)
-        tracked.look = functools.partial(self._recorder.look, record.identity)
+        tracked = self._new_tracked_job(now, timeout_s, kind=kind_of(record), **names)
+        look = self._recorder.look if self.keeper is None else self.keeper.follow
+        tracked.look = functools.partial(look, record.identity)
         if is_left_unsent(record):
             tracked.fail(Event.ABANDON, self._recorder.not_sent(record.identity))
         else:
@@ -220,7 +252,7 @@ class Admission:
         if not (tracked.is_shared or tracked.status.is_final):
             tracked.is_withheld = True
             if tracked.status is Status.QUEUED:
-                self._drop(tracked, _withdrawn())
+                self._drop(tracked, withdrawn())
 
     def withdraw(self, tracked: TrackedJob) -> None:
         """Its caller leaves: it is withheld, and one that goes on is logged with its task id."""
@@ -228,7 +260,7 @@ class Admission:
             tracked.is_left = True
             self.withhold(tracked)
             if tracked.task_id is not None:
-                _log_goes_on(tracked)
+                log_goes_on(tracked)
 
     def follow(self, tracked: TrackedJob) -> None:
         """Another session works on it: its outcome is waited for here, and it is not paid for by us."""
@@ -259,9 +291,9 @@ class Admission:
         if tracked.status is Status.PENDING and not tracked.is_followed:
             self._watch(tracked)
             if tracked.is_left:
-                _log_goes_on(tracked)
+                log_goes_on(tracked)
         elif tracked.status is Status.QUEUED and tracked.is_withheld:
-            self._drop(tracked, _withdrawn())
+            self._drop(tracked, withdrawn())
         if tracked.seconds_left(loop_time()) <= 0:  # as it may be after a POST, which a deadline does not cut
             self._expire(tracked)
 
@@ -278,7 +310,9 @@ class Admission:
 
     def _release(self, tracked: TrackedJob, identity: str) -> None:
         """What ended without an end on record is free for others; what came to nothing may be asked for again."""
-        if tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
+        if self.keeper is not None and self.keeper.is_done_with(tracked):
+            self.keeper.drop_nowait(identity)
+        elif tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
             self._recorder.release_nowait(tracked)
         if tracked.is_counted and tracked.status not in (Status.SUCCESS, Status.FAILED):
             self._asked.give_back(identity)
@@ -358,29 +392,9 @@ class Admission:
 
     def _drop(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Nobody waits for it any longer."""
+        tracked.is_dropped = True
         if tracked.poll_state is not None:
             self._poller.forget_nowait(tracked)
         else:
             self._submitter.drop_nowait(tracked)
         tracked.fail(Event.ABANDON, error)
-
-
-def _names(intent: Intent | None) -> dict[str, str]:
-    """By what the journal knows a job."""
-    return {} if intent is None else {"identity": intent.identity, "fingerprint": intent.fingerprint}
-
-
-def _log_goes_on(tracked: TrackedJob) -> None:
-    level = logging.WARNING if tracked.identity is None else logging.INFO  # a journal keeps the id anyway
-    message = "job %s goes on as task %s, which is paid for, though its caller has left: attach() waits for it again"
-    logger.log(level, message, tracked.name, tracked.task_id)
-
-
-def _withdrawn() -> SessionClosedError:
-    return SessionClosedError(reason="its caller left before it was sent; it cost nothing")
-
-
-def _kind(asked: Job | Record) -> Hashable:
-    """Tasks of one kind take about as long: what makes one of a job, or of what the journal knows of it."""
-    facts = asked.facts if isinstance(asked, Record) else build_facts(asked)
-    return (asked.model, facts.get("duration"), facts.get("resolution"))

@@ -8,6 +8,7 @@ has not ended by then ends with an error: no caller waits for ever.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
@@ -109,6 +110,9 @@ class Engine:
             of_team = () if team is None else (team.watch, team.look_after_the_dead)
             for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
                 workers.start(self._run_to_the_end(work))
+            if (keeper := self.admission.keeper) is not None:
+                keep = functools.partial(keeper.run, self.admission.take_up_kept, lambda: self.submitter.queued)
+                workers.start(self._run_to_the_end(keep))
             while self.engine_state.is_open:
                 await self.engine_state.changed.wait()
             await self._wind_down()

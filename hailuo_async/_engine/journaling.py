@@ -22,6 +22,7 @@ from hailuo_async._images.frame import Frame
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Leave, Record
 from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint
+from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import AuthenticationError, ConfigError, HailuoError, JobNotFoundError, JournalError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Video
@@ -153,7 +154,9 @@ class JournalRecorder:
 
     async def refused(self, tracked: TrackedJob, error: HailuoError) -> None:
         """It certainly was not accepted, and is not sent again."""
-        if not isinstance(error, JournalError):
+        if tracked.is_kept and stops_everything(error):
+            await self.unsent(tracked)  # a session with another key, or after a payment, can send it
+        elif not isinstance(error, JournalError):
             await self._note(tracked, lambda journal, identity: journal.refused(identity, error))
 
     async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:

@@ -237,7 +237,8 @@ class Submitter:
     async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
         now = loop_time()
         tracked.unsent_since = now if tracked.unsent_since is None else tracked.unsent_since
-        if isinstance(answer.problem, HailuoError):
+        is_passing = isinstance(answer.problem, JournalError) and answer.problem.is_outage
+        if isinstance(answer.problem, HailuoError) and not is_passing:
             await self._give_up(tracked, answer.problem)
         elif tracked.timeout_s is None and now - tracked.unsent_since >= UNREACHABLE_FOR_S:
             await self._give_up(tracked, ServiceUnavailableError(message=answer.message))

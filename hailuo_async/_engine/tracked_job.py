@@ -54,6 +54,10 @@ class TrackedJob:
     """Asks the journal how it stands, and for leave to work on it."""
     request: Request | None = attrs.field(default=None, repr=False)
     is_heavy: bool = False
+    is_kept: bool = False
+    """Whether all that is sent for it is in the journal, so that other sessions can send it, too."""
+    is_dropped: bool = False
+    """Whether it is not wanted any more, by anybody: then it is not kept either."""
     """Whether sending it reads images."""
     timeout_s: float | None = None
     kind: Hashable = None

@@ -18,6 +18,7 @@ from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.keeping import Keeper
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money
 from hailuo_async._engine.results import Results
@@ -25,6 +26,7 @@ from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http, Transport
+from hailuo_async._io.journal.kept import Room
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
@@ -89,9 +91,9 @@ def _assemble(
 
     resubmits, url = settings.on_unknown == "resubmit", settings.base_url
     submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
-    admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money)
-    if team is not None:
-        _join(team, gate, submitter, admission)
+    keeper = _keeper(settings, journal)
+    admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money, keeper)
+    _join(team, gate, submitter, admission)
     download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
     results = Results(download_room, journal, admission, state, loop, emitter)
     return Engine(
@@ -126,8 +128,10 @@ def _limits(
     return team, TeamSlots(team), TeamBudget(team)
 
 
-def _join(team: Team, gate: Gate, submitter: Submitter, admission: Admission) -> None:
-    """Has the team ask and tell the rooms of this engine."""
+def _join(team: Team | None, gate: Gate, submitter: Submitter, admission: Admission) -> None:
+    """Has the team, if there is one, ask and tell the rooms of this engine."""
+    if team is None:
+        return
     team.waits_since = lambda: submitter.waits_since
     team.on_change = gate.wake
     team.followers = lambda: len(admission.following)
@@ -135,6 +139,12 @@ def _join(team: Team, gate: Gate, submitter: Submitter, admission: Admission) ->
     team.on_death = admission.following.ask_all
     team.on_orphan = admission.take_over
     admission.following.on_added = team.woken
+
+
+def _keeper(settings: Settings, journal: JournalWriter | None) -> Keeper | None:
+    if journal is None or not settings.keep_jobs:
+        return None
+    return Keeper(journal, Room(settings.max_queued, settings.max_kept_bytes), settings.webhook_url)
 
 
 def wall_clock() -> float:

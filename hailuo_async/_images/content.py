@@ -1,9 +1,9 @@
 """Where the bytes of an image are, and how they are read a piece at a time.
 
-Three places: a file, the caller's ``bytes``, the base64 text of the caller's data URL. None of them is ever copied
-whole: a piece is read, decoded or encoded on demand, and dropped with the next one. So a job that waits holds a path or
-a reference to what the caller holds anyway. A file object is the exception: the caller may close it once the job is
-taken, so it is read whole (`read_file_object`).
+Four places: a file, the caller's ``bytes``, the base64 text of the caller's data URL, and pieces in a journal. None of
+them is ever copied whole: a piece is read, decoded or encoded on demand, and dropped with the next one. So a job that
+waits holds a path, or a reference to what the caller holds anyway. A file object is the exception: the caller may close
+it once the job is taken, so it is read whole (`read_file_object`).
 
 Everything here may block, and belongs in a worker thread. The values are frozen and the functions keep no state, so
 any number of threads may use them at once; one *iterator* is for one thread at a time.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Generator, Iterator
@@ -237,7 +238,43 @@ class FileContent:
             raise self.label.error("a later time of modification", _UNCHANGED)
 
 
-Content = BytesContent | Base64Content | FileContent
+@attrs.frozen
+class StoredContent:
+    """An image that lies in pieces elsewhere, each of `RAW_PIECE` bytes but the last: ``read_piece`` gives them."""
+
+    label: Label
+    size: int
+    sha256: str
+    read_piece: Callable[[int], bytes] = attrs.field(repr=False)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Looks into the pieces."""
+
+        def read_at(offset: int, length: int) -> bytes:
+            first, last = offset // RAW_PIECE, (offset + max(length, 1) - 1) // RAW_PIECE
+            found = b"".join(self.read_piece(number) for number in range(first, last + 1))
+            return found[offset - first * RAW_PIECE :][:length]
+
+        yield Reader(self.label, self.size, read_at)
+
+    def raw_pieces(self) -> Generator[bytes]:
+        """The pieces. Raises `ImageError` in place of the last one if they are not what was put there."""
+        digest = hashlib.sha256()
+        for number in range(-(-self.size // RAW_PIECE)):
+            piece = self.read_piece(number)
+            digest.update(piece)
+            is_last = (number + 1) * RAW_PIECE >= self.size
+            if (len(piece) < RAW_PIECE and not is_last) or (is_last and digest.hexdigest() != self.sha256):
+                raise self.label.error("something else", "must be as it was kept: submit the job again")
+            yield piece
+
+    def base64_pieces(self) -> Generator[bytes]:
+        """The pieces as base64."""
+        return _encoded(self.raw_pieces())
+
+
+Content = BytesContent | Base64Content | FileContent | StoredContent
 
 
 def read_file_object(label: Label, file: IO[bytes], limit: int) -> bytes:

@@ -28,12 +28,20 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import IO, TYPE_CHECKING, cast
 
 import attrs
 
-from hailuo_async._images.content import Base64Content, BytesContent, Content, FileContent, Label, read_file_object
+from hailuo_async._images.content import (
+    Base64Content,
+    BytesContent,
+    Content,
+    FileContent,
+    Label,
+    StoredContent,
+    read_file_object,
+)
 from hailuo_async._images.exclusive import exclusive
 from hailuo_async._images.headers import Header, read_header
 from hailuo_async._images.limits import MAX_BYTES, MAX_FIT_BYTES, check_shape, check_size
@@ -108,6 +116,27 @@ class Frame:
         """The image's own bytes, about 192 KiB at a time, for an upload; none for a URL. Otherwise like `pieces`."""
         if self._content is not None:
             yield from self._content.raw_pieces()
+
+
+def stored_frame(field: str, mime: str, size: int, sha256: str, read_piece: Callable[[int], bytes]) -> Frame:
+    """An image that was looked at before, and lies elsewhere in pieces of `RAW_PIECE` bytes."""
+    return Frame(
+        name="kept image",
+        url=None,
+        mime=mime,
+        width=0,
+        height=0,
+        size=size,
+        fingerprint=sha256,
+        encoded_length=len(_data_url_head(mime)) + -(-size // 3) * 4,
+        changes=(),
+        content=StoredContent(Label(field, "kept image"), size, sha256, read_piece),
+    )
+
+
+def url_frame(url: str) -> Frame:
+    """An image that the service fetches itself."""
+    return _inspect_url(url, fingerprint=False)
 
 
 def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False, fit: bool = False) -> Frame:

@@ -36,7 +36,7 @@ from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
-from hailuo_async.errors import ConfigError, ImageError, shown
+from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
 from hailuo_async.settings import Settings, is_this_machine
 
 if "server_hostname" not in ConnectionKey._fields:
@@ -79,6 +79,10 @@ class LeaveLapsedError(Exception):
     """The leave to send a request lapsed before the whole of it had left: it certainly was not accepted."""
 
 
+#: Why a body is not finished by us: what was begun of it cannot be accepted.
+_OURS = (ImageError, LeaveLapsedError, JournalError)
+
+
 class _Body(aiohttp.payload.Payload):
     """A request's body, read in pieces as the socket takes it, with its exact length known before."""
 
@@ -90,7 +94,7 @@ class _Body(aiohttp.payload.Payload):
         self._is_let_go = False
         self.begun = False
         self._may_go_on = request.may_go_on
-        self.problem: ImageError | LeaveLapsedError | None = None
+        self.problem: ImageError | LeaveLapsedError | JournalError | None = None
 
     async def open(self) -> None:
         """Opens every image and reads its first piece, so that one that is gone is noticed before anything is sent."""
@@ -114,7 +118,7 @@ class _Body(aiohttp.payload.Payload):
                 while piece:
                     await self._pass_on(writer, piece)
                     piece = await self._next_piece(pieces)
-        except (ImageError, LeaveLapsedError) as error:
+        except _OURS as error:
             self.problem = error
             raise
 
@@ -187,7 +191,7 @@ class Http:
         try:
             await body.open()
             return await _within(timeout_s, self._exchange(request, body))
-        except (ImageError, LeaveLapsedError) as error:
+        except _OURS as error:
             return unsent(str(error), error)
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
             if body.problem is not None:  # cut short by us: half a body cannot be accepted

@@ -82,15 +82,22 @@ class Request:
 
 def build_submit(job: Job, frames: Mapping[str, Frame], webhook_url: str | None = None) -> Request:
     """The POST that asks for ``job``. ``frames`` are its images by field, looked at. Its end is told to the webhook."""
+    return build_kept_submit(job.target.path, job.options, frames, webhook_url)
+
+
+def build_kept_submit(
+    path: str, options: Mapping[str, object], frames: Mapping[str, Frame], webhook_url: str | None = None
+) -> Request:
+    """The POST that asks for a job of which this is left: where it goes, its options, and its images by field."""
     body: list[bytes | Part] = []
     opening = "{"
     for field, frame in frames.items():
         body += [f'{opening}"{field}":"'.encode(), _image_part(frame), b'"']
         opening = ","
-    options = json.dumps(job.options)
-    body.append(b"}" if options == "{}" else f",{options[1:]}".encode())
+    told = json.dumps(options)
+    body.append(b"}" if told == "{}" else f",{told[1:]}".encode())
     headers = {} if webhook_url is None else {contract.WEBHOOK_HEADER: webhook_url}
-    return Request("POST", job.target.path, _joined(body), headers=headers)
+    return Request("POST", path, _joined(body), headers=headers)
 
 
 def build_query(task_id: str, path: str | None = None, *, is_alone: bool = False) -> Request:

@@ -73,6 +73,16 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE job ADD COLUMN changed {integer}",
         "CREATE INDEX job_by_change ON job (changed)",
     ),
+    (
+        # See ``kept``: whole jobs, their images by content, which jobs need them, and those images in pieces.
+        "ALTER TABLE job ADD COLUMN kept TEXT",
+        "ALTER TABLE job ADD COLUMN kept_form {integer}",
+        "CREATE INDEX job_by_kept ON job (seq) WHERE kept_form IS NOT NULL",
+        "CREATE TABLE picture (sha256 TEXT PRIMARY KEY, size {integer} NOT NULL, needed {integer} NOT NULL)",
+        "CREATE TABLE need (identity TEXT NOT NULL, sha256 TEXT NOT NULL, PRIMARY KEY (identity, sha256))",
+        """CREATE TABLE piece (
+            sha256 TEXT NOT NULL, number {integer} NOT NULL, data {bytes} NOT NULL, PRIMARY KEY (sha256, number))""",
+    ),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.
@@ -144,6 +154,10 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def fold_soon(self) -> None:
         """What this transaction wipes leaves the engine's log, too: when it has committed, or if not now, later."""
+
+    @abc.abstractmethod
+    def give_back(self) -> None:
+        """Gives some of the pages that are free to the file system, where the engine does not by itself."""
 
     @abc.abstractmethod
     def close(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 from hailuo_async.errors import JournalError
 
 #: Where two hosts would not see each other's locks, or the log's shared memory: WAL needs one machine's memory.
-_REMOTE = re.compile(r"(nfs\d?|cifs|smb\d?|smbfs|9p|ceph|lustre|afs|gfs2?|glusterfs|fuse(\..+)?)")
+_REMOTE = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "ceph", "lustre", "afs", "gfs2", "glusterfs", "fuse"}
 _MOUNTS = Path("/proc/self/mountinfo")
 #: The head of a log, and of each page in it (sqlite.org/fileformat2.html, "The Write-Ahead Log").
 _LOG_HEAD, _PAGE_HEAD = struct.Struct(">8I"), struct.Struct(">6I")
@@ -34,7 +34,7 @@ def check_files(path: Path, mounts: Path = _MOUNTS) -> None:
     if not directory.is_dir():
         raise JournalError(path=str(path), reason=f"there is no directory {os.fspath(directory)}: make it first")
     kind = _file_system(path, mounts)
-    if _REMOTE.fullmatch(kind):
+    if kind.partition(".")[0] in _REMOTE:
         reason = (
             f"it lies on a network file system ({kind}), where the locks of two hosts do not meet and both would pay:"
             " give a path on a local disk, or share a database, journal='postgresql://user@host/db'"

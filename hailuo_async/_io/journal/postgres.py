@@ -217,6 +217,9 @@ class PostgresDatabase(Database):
     def fold_soon(self) -> None:
         """There is nothing that could be done about the server's log."""
 
+    def give_back(self) -> None:
+        """The server does that by itself (autovacuum)."""
+
     def close(self) -> None:
         self._is_closed = True
         if self._connection is not None:

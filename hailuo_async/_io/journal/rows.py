@@ -59,6 +59,8 @@ class JobRows:
     database: Database
     holder: str
     lease_s: float
+    frees_kept: bool = attrs.field(default=False, init=False)
+    """Whether there may be whole jobs in the journal, which go when they are accepted or end."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
 
@@ -136,6 +138,20 @@ class JobRows:
         self, identity: str, emitter: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
     ) -> Changed:
         return self._change(identity, {**emitter, "ended_at": NOW, **FREE}, condition, was)
+
+    def free_kept(self, identity: str) -> None:
+        """What was kept of the job to send it goes, and every image that no other job needs."""
+        if not self.frees_kept:
+            return
+        theirs = "(SELECT sha256 FROM need WHERE identity = :identity)"
+        for sql in (
+            "UPDATE job SET kept = NULL, kept_form = NULL WHERE identity = :identity",
+            f"UPDATE picture SET needed = needed - 1 WHERE sha256 IN {theirs}",
+            f"DELETE FROM piece WHERE sha256 IN (SELECT sha256 FROM picture WHERE needed <= 0 AND sha256 IN {theirs})",
+            f"DELETE FROM picture WHERE needed <= 0 AND sha256 IN {theirs}",
+            "DELETE FROM need WHERE identity = :identity",
+        ):
+            self.database.execute(sql, {"identity": identity})
 
     def _wipe(self, condition: str, value: object) -> None:
         """Wipes the URLs of every job for which ``condition`` holds, of ``:value``."""

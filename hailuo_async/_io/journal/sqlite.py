@@ -50,6 +50,8 @@ _ADVICE = {
 }
 #: Bytes of the log beyond which it is folded into the file.
 _LARGEST_LOG = 4 << 20
+#: How many free pages go back to the file system at a time: some 200 MB.
+_PAGES_GIVEN_BACK = 50_000
 #: Of ``sqlite3_db_config``.
 _NO_CHECKPOINT_ON_CLOSE = 1006
 _OUTAGES = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR")
@@ -77,6 +79,8 @@ class SqliteDatabase(Database):
     """To be told of when this transaction has committed."""
     _is_folding: bool = attrs.field(default=False, init=False)
     """Whether the log is to be folded into the file after the next commit."""
+    _gives_back: bool = attrs.field(default=False, init=False)
+    """Whether free pages go back to the file system after the next commit."""
     _is_due: bool = attrs.field(default=False, init=False)
     """Whether the log does not say yet that it was begun."""
 
@@ -109,6 +113,10 @@ class SqliteDatabase(Database):
             raise
         finally:
             self._topics.clear()
+        if self._gives_back:
+            self._gives_back = False
+            with contextlib.suppress(sqlite3.Error):  # a script is stepped to its end, a statement would free one page
+                self._connection.executescript(f"PRAGMA incremental_vacuum({_PAGES_GIVEN_BACK})")
         self._is_due = self._is_folding
         if self._is_folding:
             self._is_folding = not self._fold_log()
@@ -152,6 +160,9 @@ class SqliteDatabase(Database):
                 f" put it back together with {files.log_of(self.path).name}, and begin a new session"
             )
             raise JournalError(path=self.name, reason=reason)
+
+    def give_back(self) -> None:
+        self._gives_back = self._is_folding = True
 
     def close(self) -> None:
         self._bell.close()
@@ -226,7 +237,8 @@ def _check_is_used(opened: SqliteDatabase) -> None:
 
 
 def _prepare(opened: SqliteDatabase, base_url: str) -> None:
-    _version_of_ours(opened)
+    if _version_of_ours(opened) == 0:
+        opened.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only until the first table is made
     _use_wal(opened)
     opened.execute("PRAGMA synchronous = FULL")
     opened.execute("PRAGMA secure_delete = ON")

@@ -25,6 +25,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -93,6 +94,8 @@ class JobTable(JobRows):
             self.database.execute(f"UPDATE job SET {columns} WHERE holder = :us", {"us": self.holder})
             self.wipe_expired()
             self.database.fold_soon()
+            if self.frees_kept:
+                self.database.give_back()
 
     # What a session does with a job, in the order of a job's life.
 
@@ -158,11 +161,13 @@ class JobTable(JobRows):
         still_open = "state NOT IN ('success', 'failed')"
         if not self._change(identity, emitter, f"{OF_THIS_TASK} AND {still_open}"):
             self._change(self._row_of_task(identity, task_id), emitter, still_open)
+        self.free_kept(identity)
 
     def refused(self, identity: str, error: HailuoError) -> None:
         """The service did not take it."""
         emitter = {"state": "refused", "error": error_text(error)}
-        self._end(identity, emitter, "state IN ('intended', 'sending') AND holder = :us")
+        if self._end(identity, emitter, "state IN ('intended', 'sending') AND holder = :us"):
+            self.free_kept(identity)
 
     def unknown(self, identity: str, error: HailuoError) -> None:
         """Nobody knows whether the service took it. Its answer may have named a task, to be attached to."""
@@ -178,6 +183,7 @@ class JobTable(JobRows):
             emitter["task_id"] = error.task_id
             row = self._row_of_task(identity, error.task_id)
         self._end(row, emitter, "state != 'success'")
+        self.free_kept(identity)
 
     def succeeded(self, identity: str, video: Video) -> None:
         """The video is there."""
@@ -194,6 +200,7 @@ class JobTable(JobRows):
             row = self._row_of_task(identity, video.task_id)
             self._wipe("job.identity = :value", row)
             self._end(row, emitter)
+        self.free_kept(identity)
 
     def whole(self, task_id: str, size: int, sha256: str) -> None:
         """Every byte of the video is on the disk, not under its name yet: by this a file is known to be the one."""
@@ -270,6 +277,8 @@ class JobTable(JobRows):
                 claim = self._claim(record)
                 record = record if claim is None else claim.record
             if self._is_resolved(record, task_id, forget=forget):
+                if not resubmit:
+                    self.free_kept(identity)
                 return None if forget else self.find(identity)
 
     def _is_resolved(self, record: Record, task_id: str | None, *, forget: bool) -> bool:
@@ -319,6 +328,10 @@ class JobTable(JobRows):
         rows = self._update(record.identity, {**emitter, **self._held()}, UNCHANGED, record, RETURNING)
         row = rows.fetchone()
         return None if row is None else Claim(self._record(row), ours=True)
+
+    def take(self, row: Mapping[str, Any]) -> Claim | None:
+        """Takes up the job of a row that was just read; ``None`` if it has changed since."""
+        return self._take(self._record(row))
 
     def _row_of_task(self, identity: str, task_id: str) -> str:
         """The identity of the row that a fact about a task belongs to: the job's, unless that has another task."""
@@ -370,6 +383,7 @@ def open_table(
     try:
         with database.told_in_words(opened), table.transaction():
             table.wipe_expired()
+            table.frees_kept = opened.execute("SELECT 1 AS it FROM need LIMIT 1").fetchone() is not None
     except BaseException:
         opened.close()
         raise

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +29,7 @@ import anyio.to_thread
 import attrs
 
 from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commits, Work
+from hailuo_async._io.journal.kept import KeptClaim, KeptJob, Pieces, Room
 from hailuo_async._io.journal.records import Claim, Intent, Record, Spending
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
@@ -38,6 +39,9 @@ from hailuo_async.settings import Dsn, journal_place
 if TYPE_CHECKING:
     from hailuo_async._io.journal.team import Looked
     from hailuo_async._io.journal.team_link import Member, TeamLink
+
+if TYPE_CHECKING:
+    from hailuo_async._io.journal.kept_table import KeptTable
 
 #: For how long a job stays with a session that has stopped renewing its leases.
 LEASE_S = 30.0
@@ -103,6 +107,62 @@ class JournalWriter:
         """
         undo = functools.partial(JobTable.release, identity=intent.identity)
         return cast(Claim, await self._ask_or_undo(lambda table: table.intend(intent), undo))
+
+    async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> Claim:
+        """``intend``, and keeps what is sent for the job. ``pieces`` gives each image by its SHA-256, in this thread.
+
+        Cancelled, the job is not taken. Raises ``QueueFullError``, ``ImageError``, and what ``intend`` raises.
+        """
+        is_new = False
+
+        def work(table: JobTable) -> Claim:
+            nonlocal is_new
+            table.frees_kept, kept = True, _kept(table)
+            claim = kept.keep(intent, job, pieces, room)
+            is_new = is_new or kept.has_stored  # the answer to the first commit may have been lost
+            return claim
+
+        def undo(table: JobTable) -> None:
+            if is_new:
+                _drop(table, intent.identity)
+            else:
+                table.release(intent.identity)
+
+        return cast(Claim, await self._ask_or_undo(work, undo))
+
+    async def take_kept(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
+        """Takes over the oldest kept jobs, at most ``limit``, that no living session holds; or the one of that name."""
+
+        def work(table: JobTable) -> list[KeptClaim]:
+            table.frees_kept = True
+            return _kept(table).take(limit, identity)
+
+        return cast("list[KeptClaim]", await self._ask(work))
+
+    async def tidy_kept(self) -> int:
+        """Frees what is left over. Returns how many jobs only newer versions of this library can send."""
+
+        def work(table: JobTable) -> int:
+            _kept(table).tidy()
+            return _kept(table).left_to_others()
+
+        return cast(int, await self._ask(work, patience_s=SHORT_PATIENCE_S))
+
+    def drop_nowait(self, identity: str) -> None:
+        """The kept job is not wanted any more, and was not sent: it goes with the next commit."""
+        if not self._is_closing:
+            self._commits.put(functools.partial(_drop, identity=identity), is_fact=True).cancel()
+
+    def read_piece(self, sha256: str, number: int) -> bytes:
+        """A piece of a kept image. Blocks: for a worker thread. Raises ``JournalError``."""
+        try:
+            return self._thread.submit(lambda: _kept(self._table).piece(sha256, number)).result()
+        except self._table.database.FAULTS as fault:
+            error = self._table.database.explain(fault)
+            error.is_outage = self._table.database.is_outage(fault)
+            raise error from fault
+        except RuntimeError as closed:  # the thread has ended
+            raise JournalError(path=self._table.database.name, reason="it is closed") from closed
 
     async def sending(self, identity: str, sent_at: float) -> bool:
         """Whether this session, and no other, may POST the job now. If not, somebody else took it: do not send it.
@@ -276,6 +336,16 @@ class JournalWriter:
             if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
                 self._commits.undo(undo, answer.result())
             raise
+
+
+def _kept(table: JobTable) -> KeptTable:
+    from hailuo_async._io.journal.kept_table import KeptTable  # most journals keep no jobs
+
+    return KeptTable(table)
+
+
+def _drop(table: JobTable, identity: str) -> None:
+    _kept(table).drop(identity)
 
 
 def _close_if_opened(opening: Future[JobTable]) -> None:

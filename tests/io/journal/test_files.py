@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hailuo_async._io.journal import files, sqlite
-from hailuo_async._io.journal.database import told_in_words
+from hailuo_async._io.journal.database import MIGRATIONS, told_in_words
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import JournalError
@@ -108,17 +108,15 @@ def test_a_journal_that_another_program_wrote_back_after_a_kill_is_whole(killed:
 
 
 def test_a_journal_of_an_earlier_version_needs_no_log(path: Path) -> None:
-    table = opened(path)
-    table.close()
-    with sqlite3.connect(path) as connection:
-        for column in ("log_due", "log_seen"):
-            connection.execute(f"ALTER TABLE journal DROP COLUMN {column}")
-        for statement in ("DROP INDEX job_by_change", "ALTER TABLE job DROP COLUMN changed"):
-            connection.execute(statement)
-        for name in ("team", "member"):
-            connection.execute(f"DROP TABLE {name}")
-        connection.execute("PRAGMA user_version = 3")
-    connection.close()
+    earlier = sqlite3.connect(path)
+    earlier.execute("PRAGMA journal_mode = WAL")
+    for statements in MIGRATIONS[:3]:
+        for statement in statements:
+            earlier.execute(statement.format_map(sqlite.SqliteDatabase.TYPES))
+    earlier.execute(f"PRAGMA application_id = {sqlite.APPLICATION_ID}")
+    earlier.execute("PRAGMA user_version = 3")
+    earlier.close()
+    assert not files.log_of(path).exists()
     opened(path).close()
 
 

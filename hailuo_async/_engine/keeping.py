@@ -1,0 +1,201 @@
+"""Whole jobs in the journal: kept when they are submitted, read as they are sent, taken over from sessions that ended.
+
+A job that is kept waits on disk. Here remain its request, whose images are read from the journal in pieces when it is
+sent, and its job without its pictures. Sessions that keep jobs take over, the oldest first, what no living session
+holds; a session that does not keep jobs never sends what it was not given.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias
+
+import anyio
+import anyio.to_thread
+import attrs
+
+from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.frame import Frame, stored_frame, url_frame
+from hailuo_async._io.journal.kept import KeptClaim, KeptImage, KeptJob, Room
+from hailuo_async._io.journal.records import Claim, Intent, JournalState
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.wire import Request, build_kept_submit
+from hailuo_async.errors import AuthenticationError, InsufficientBalanceError, JournalError, SpendingLimitError
+from hailuo_async.jobs import Job
+
+logger = logging.getLogger("hailuo_async")
+
+Ask: TypeAlias = Callable[[], Awaitable[Claim | None]]
+"""Asks the journal how a job stands, and for leave to work on it."""
+
+#: What a session meets with any job, so that it takes over no more: others may have another key, or more to spend.
+_ENDS_TAKING = (AuthenticationError, InsufficientBalanceError, SpendingLimitError)
+#: Jobs that are written at the same time: each commit holds so many images at most.
+WRITING = 4
+#: How often a session looks for what others have left, in seconds.
+TAKE_EVERY_S = 3.0
+#: Jobs taken over at a time, and held here: so the others that are open get their share.
+TAKEN_AT_ONCE = 16
+#: How often, in looks, what is left over is freed.
+_TIDY_EVERY = 10
+
+
+@attrs.frozen
+class PictureLeft:
+    """Stands in a job, in place of a picture that is kept in the journal and no longer in memory."""
+
+    sha256: str
+    size: int
+
+
+@attrs.define(eq=False)
+class Keeper:
+    """Keeps the jobs of a session that was told to."""
+
+    _journal: JournalWriter
+    _room: Room
+    _webhook_url: str | None = None
+    _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
+    _is_stopped: bool = attrs.field(default=False, init=False)
+    _has_warned: bool = attrs.field(default=False, init=False)
+
+    # --- What is submitted ---
+
+    async def describe(self, job: Job, frames: Mapping[str, Frame]) -> KeptJob:
+        """What is to be kept of a job. An image that was made to fit is read for it, in a thread."""
+        images = {field: await _image(frame) for field, frame in frames.items()}
+        return KeptJob(job.target.path, job.options, images)
+
+    async def keep(self, intent: Intent, kept: KeptJob, frames: Mapping[str, Frame], *, is_bounded: bool) -> Claim:
+        """What the journal knows of a job, all of which is in it from now on, if it is ours to send.
+
+        ``is_bounded``: raises ``QueueFullError`` if as many wait in the journal as may. Cancelled, it is not taken.
+        Raises ``ImageError`` for an image that cannot be read to its end, ``JournalError`` and ``JobError``.
+        """
+        pieces = {image.sha256: frames[field].raw_pieces for field, image in kept.images.items()}
+        room = self._room if is_bounded else attrs.evolve(self._room, max_queued=sys.maxsize)
+        async with self._writing:
+            return await self._journal.keep(intent, kept, pieces, room)
+
+    def build_request(self, kept: KeptJob) -> Request:
+        """The POST for a kept job. Its images are read from the journal as they are sent."""
+        frames = {
+            field: url_frame(image.url)
+            if image.url is not None
+            else stored_frame(
+                field, image.mime, image.size, image.sha256, functools.partial(self._journal.read_piece, image.sha256)
+            )
+            for field, image in kept.images.items()
+        }
+        return build_kept_submit(kept.path, kept.options, frames, self._webhook_url)
+
+    def hold(self, tracked: TrackedJob, kept: KeptJob, look: Ask) -> None:
+        """The journal has all that is sent for the job: here it is held no longer. ``look`` asks how it stands."""
+        tracked.look = look
+        tracked.request, tracked.is_kept = self.build_request(kept), True
+        tracked.is_heavy = tracked.request.is_heavy
+        tracked.job = None if tracked.job is None else without_pictures(tracked.job, kept)
+
+    def is_done_with(self, tracked: TrackedJob) -> bool:
+        """Whether a job that has ended is to leave the journal: it was not sent, and is not wanted any more."""
+        if isinstance(tracked.error, _ENDS_TAKING):
+            self._is_stopped = True
+        return tracked.is_kept and tracked.is_dropped and tracked.task_id is None
+
+    def drop_nowait(self, identity: str) -> None:
+        """The job is not wanted any more, and was not sent."""
+        self._journal.drop_nowait(identity)
+
+    # --- What others have left ---
+
+    async def run(self, take_up: Callable[[KeptClaim], None], count_waiting: Callable[[], int]) -> None:
+        """Takes over what no living session holds, while few jobs wait here, until it is cancelled."""
+        looks = 0
+        while True:
+            await self._attempt(functools.partial(self._take_over, take_up, count_waiting))
+            if looks % _TIDY_EVERY == 0:
+                await self._attempt(self._tidy)
+            looks += 1
+            await anyio.sleep(TAKE_EVERY_S)
+
+    async def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
+        """Kept jobs that no living session holds, the oldest first; or the one of that name. ``JournalError``."""
+        return await self._journal.take_kept(limit, identity)
+
+    async def follow(self, identity: str) -> Claim | None:
+        """How a kept job stands that another session works on: ours, if that has gone. Raises ``JournalError``."""
+        for taken in await self.take(1, identity):
+            return Claim(taken.record, ours=True)
+        return await self._journal.follow(identity)
+
+    async def _take_over(self, take_up: Callable[[KeptClaim], None], count_waiting: Callable[[], int]) -> None:
+        while not self._is_stopped and (room := TAKEN_AT_ONCE - count_waiting()) > 0:
+            claims = await self.take(room)
+            for claim in claims:
+                take_up(claim)
+            if len(claims) < room:
+                return
+
+    async def _tidy(self) -> None:
+        left = await self._journal.tidy_kept()
+        if left and not self._has_warned:
+            self._has_warned = True
+            logger.warning("%d jobs in the journal were kept by a newer version of this library: upgrade to send", left)
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except JournalError as error:
+            logger.warning("%s; what other sessions left is taken over later", error)
+
+
+async def prepare(
+    recorder: JournalRecorder,
+    keeper: Keeper | None,
+    intent: Intent | None,
+    job: Job,
+    frames: Mapping[str, Frame],
+    *,
+    is_bounded: bool,
+) -> tuple[KeptJob | None, Ask]:
+    """What is to be kept of a job, if there is a keeper; and how the journal is asked for leave to work on it."""
+    if keeper is None or intent is None:
+        return None, functools.partial(recorder.intend, intent)
+    kept = await keeper.describe(job, frames)
+    return kept, functools.partial(keeper.keep, intent, kept, frames, is_bounded=is_bounded)
+
+
+def without_pictures(job: Job, kept: KeptJob) -> Job:
+    """``job`` without what lies in memory of its images: that is in the journal."""
+    left = copy.copy(job)
+    for field, image in kept.images.items():
+        if image.url is None:
+            object.__setattr__(left, field, PictureLeft(image.sha256, image.size))
+    return left
+
+
+def is_sent_from_here(claim: Claim | None) -> bool:
+    """Whether the job of a claim is ours to send, and so is kept."""
+    return claim is not None and claim.ours and claim.record.state is JournalState.INTENDED
+
+
+async def _image(frame: Frame) -> KeptImage:
+    if frame.url is not None:
+        return KeptImage(url=frame.url)
+    sha256 = frame.fingerprint
+    if sha256 is None or frame.changes:  # the fingerprint is of what was given, not of what is sent
+        sha256 = await anyio.to_thread.run_sync(_digest, frame)
+    return KeptImage(sha256=sha256, mime=frame.mime or "", size=frame.size)
+
+
+def _digest(frame: Frame) -> str:
+    digest = hashlib.sha256()
+    for piece in frame.raw_pieces():
+        digest.update(piece)
+    return digest.hexdigest()

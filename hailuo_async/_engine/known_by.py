@@ -1,0 +1,35 @@
+"""By what a job is known: in the journal, among its like, and in the log when its caller has left."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._io.journal.records import Intent, Record
+from hailuo_async._rules.identity import build_facts
+from hailuo_async.errors import SessionClosedError
+from hailuo_async.jobs import Job
+
+logger = logging.getLogger("hailuo_async")
+
+
+def names_of(intent: Intent | None) -> dict[str, str]:
+    """By what the journal knows a job."""
+    return {} if intent is None else {"identity": intent.identity, "fingerprint": intent.fingerprint}
+
+
+def log_goes_on(tracked: TrackedJob) -> None:
+    level = logging.WARNING if tracked.identity is None else logging.INFO  # a journal keeps the id anyway
+    message = "job %s goes on as task %s, which is paid for, though its caller has left: attach() waits for it again"
+    logger.log(level, message, tracked.name, tracked.task_id)
+
+
+def withdrawn() -> SessionClosedError:
+    return SessionClosedError(reason="its caller left before it was sent; it cost nothing")
+
+
+def kind_of(asked: Job | Record) -> Hashable:
+    """Tasks of one kind take about as long: what makes one of a job, or of what the journal knows of it."""
+    facts = asked.facts if isinstance(asked, Record) else build_facts(asked)
+    return (asked.model, facts.get("duration"), facts.get("resolution"))

@@ -1,0 +1,82 @@
+"""A whole job as a journal keeps it: its request without its images, and by what those are found in the journal.
+
+What survives what, from ``submit`` to the service's acceptance:
+
+    the job is            its row              its request and images    who sends it
+    submitted             INTENDED, held       kept                      the session that took it
+    its session dies      INTENDED, not held   kept                      any session that keeps jobs, the oldest first
+    sent                  SENDING              kept                      nobody else
+    accepted, refused     ACCEPTED, REFUSED    gone, in that transaction nobody: it is waited for, or has ended
+    its sender dies       UNKNOWN              kept                      after ``resolve(resubmit=True)``, as submitted
+    withdrawn, forgotten  gone                 gone                      nobody
+
+Images are kept by their content: one that a hundred jobs need is there once, and goes with the last that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeAlias
+
+import attrs
+
+from hailuo_async._io.journal.records import Record
+
+#: The form in which jobs are kept. A job in a later one is left to the versions that know it.
+FORM = 1
+
+Pieces: TypeAlias = Callable[[], Iterator[bytes]]
+
+
+@attrs.frozen
+class KeptImage:
+    """An image of a job: where the service fetches it, or what is kept of it."""
+
+    url: str | None = attrs.field(default=None, repr=False)
+    sha256: str = ""
+    mime: str = ""
+    size: int = 0
+
+
+@attrs.frozen
+class KeptJob:
+    """What is sent for a job: where to, its options as the service names them, and its images by field."""
+
+    path: str
+    options: Mapping[str, Any] = attrs.field(repr=False)
+    images: Mapping[str, KeptImage]
+
+    @property
+    def digests(self) -> dict[str, KeptImage]:
+        """The images that are kept, by their SHA-256: each once."""
+        return {image.sha256: image for image in self.images.values() if image.url is None}
+
+
+@attrs.frozen
+class KeptClaim:
+    """A kept job that this session has taken over."""
+
+    record: Record
+    job: KeptJob
+
+
+@attrs.frozen
+class Room:
+    """What a journal may keep, whichever session fills it."""
+
+    max_queued: int
+    max_kept_bytes: int
+
+
+def kept_text(job: KeptJob) -> str:
+    """``job`` as JSON."""
+    return json.dumps(attrs.asdict(job))
+
+
+def kept_from(text: str) -> KeptJob:
+    """The job that ``kept_text`` told. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for damaged text."""
+    told = json.loads(text)
+    return KeptJob(
+        told["path"], told["options"], {field: KeptImage(**image) for field, image in told["images"].items()}
+    )

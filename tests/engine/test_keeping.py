@@ -1,0 +1,220 @@
+"""Sessions whose journal keeps whole jobs: what was submitted is sent once, by whoever is alive."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import sqlite3
+from pathlib import Path
+
+import anyio
+import anyio.lowlevel
+import PIL.Image
+import pytest
+
+from hailuo_async import (
+    AuthenticationError,
+    ConfigError,
+    Failure,
+    FirstLastFrameToVideo,
+    ImageError,
+    ImageToVideo,
+    Job,
+    JournalError,
+    JournalState,
+    QueueFullError,
+    SpendingLimitError,
+    Success,
+    WaitTimeoutError,
+)
+from hailuo_async._engine import keeping
+from hailuo_async._engine.keeping import PictureLeft
+from hailuo_async._rules.wire import Answer, Request, unsent
+
+from ..support.crash_journal import bytes_of, never, records_in, states_in, wait_for
+from ..support.service import Line, job, picture, refusal, request_for, told
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "batch.db"
+
+
+def body_of(request: Request) -> bytes:
+    """All that is sent. Blocks."""
+    return b"".join(part if isinstance(part, bytes) else b"".join(part.pieces()) for part in request.body)
+
+
+def expected_of(asked: Job) -> bytes:
+    return body_of(request_for(asked))
+
+
+async def left_unsent(path: Path, *jobs: Job) -> None:
+    """Submits jobs that wait for a slot when their session ends."""
+    line = Line(on_query=never)
+    async with line.session(journal=path, keep_jobs=True, max_running=1) as session:
+        await (await session.submit(job("first", key="first"))).accepted()
+        for each in jobs:
+            await session.submit(each)
+        await session.aclose(0.0)
+
+
+async def outcomes_of(session: object) -> dict[str | None, Success | Failure]:
+    return {outcome.key: outcome async for outcome in session.resume()}  # type: ignore[attr-defined]
+
+
+async def test_what_a_session_left_is_sent_by_the_next_one_as_it_was_submitted(path: Path, tmp_path: Path) -> None:
+    content = picture()
+    file = tmp_path / "dog.png"
+    file.write_bytes(picture(seed=6))
+    image = PIL.Image.open(io.BytesIO(picture(seed=7)))
+    image.load()
+    jobs: list[Job] = [
+        ImageToVideo(content, prompt="bytes", key="bytes"),
+        ImageToVideo(file, prompt="file", key="file", duration=10),
+        FirstLastFrameToVideo(last_frame_image=image, first_frame_image="https://e.example/a.jpg", key="PIL"),
+    ]
+    expected = [await anyio.to_thread.run_sync(expected_of, each) for each in jobs]
+    await left_unsent(path, *jobs)
+    file.unlink()  # what was read at submit is sent, whatever becomes of the file
+
+    bodies: list[bytes] = []
+    line = Line()
+
+    async def read(request: Request) -> Answer:
+        bodies.append(await anyio.to_thread.run_sync(body_of, request))
+        return line.accept()
+
+    line.on_post = read
+    async with line.session(journal=path, keep_jobs=True) as session:
+        told_of = await outcomes_of(session)
+    assert bodies == expected
+    assert all(isinstance(told_of[key], Success) for key in ("bytes", "file", "PIL"))
+    assert set((await states_in(path)).values()) == {JournalState.SUCCESS}
+    assert content[500:1500] not in await bytes_of(path)
+
+
+async def test_a_session_that_was_not_told_to_never_sends_what_it_was_not_given(path: Path) -> None:
+    await left_unsent(path, job(key="cat"))
+    line = Line()
+    async with line.session(journal=path) as session:
+        outcome = (await outcomes_of(session))["cat"]
+        assert isinstance(outcome, Failure)
+        assert isinstance(outcome.error, JournalError)
+    assert line.posts == []
+    assert (await states_in(path))["cat"] is JournalState.INTENDED
+
+
+async def test_a_session_that_keeps_jobs_takes_over_without_a_call_in_the_order_of_asking(path: Path) -> None:
+    await left_unsent(path, *(job(f"job {number}", key=str(number)) for number in range(40)))
+    line, done = Line(), anyio.Event()
+
+    async def count(request: Request) -> Answer:
+        if len(line.posts) == 40:
+            done.set()
+        return line.accept()
+
+    line.on_post = count
+    async with line.session(journal=path, keep_jobs=True, max_running=1):
+        with anyio.fail_after(20):
+            await done.wait()
+    assert line.prompts == [f"job {number}" for number in range(40)]
+
+
+async def test_a_waiting_job_holds_no_picture_in_memory(path: Path) -> None:
+    line = Line(on_query=never)
+    async with line.session(journal=path, keep_jobs=True, max_running=1) as session:
+        await (await session.submit(job("first", key="first"))).accepted()
+        content = picture()
+        generation = await session.submit(ImageToVideo(content, key="cat"))
+        assert generation.job is not None
+        left = generation.job.first_frame_image
+        assert isinstance(left, PictureLeft)
+        assert left.size == len(content)
+        assert generation.job.key == "cat"
+
+
+@pytest.mark.parametrize("how", ["cancelled", "deadline", "limit"])
+async def test_a_job_that_is_not_wanted_any_more_is_sent_by_nobody(path: Path, how: str) -> None:
+    line = Line(on_query=never)
+    async with line.session(journal=path, keep_jobs=True, max_running=1, max_jobs=2) as session:
+        await (await session.submit(job("first", key="first"))).accepted()
+        if how == "limit":
+            await session.submit(job("second", key="second"))
+            with pytest.raises(SpendingLimitError):
+                await session.submit(job(key="cat"))
+        elif how == "deadline":
+            with pytest.raises(WaitTimeoutError):
+                await (await session.submit(job(key="cat"), timeout=0.05))
+        else:
+            waiting = asyncio.ensure_future(session.generate(job(key="cat")))
+            await wait_for(path, lambda records: "cat" in records)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+        await session.aclose(0.0)
+    assert "cat" not in await states_in(path)
+
+
+async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(path: Path) -> None:
+    async def locked_out(request: Request) -> Answer:
+        return told(401, refusal(401, "Authentication failed: no such key"))
+
+    line = Line(on_post=locked_out)
+    async with line.session(journal=path, keep_jobs=True) as session:
+        with pytest.raises(AuthenticationError):
+            await session.generate(job(key="cat"))
+        await anyio.lowlevel.checkpoint()
+    assert len(line.posts) == 1
+    assert (await states_in(path))["cat"] is JournalState.INTENDED
+    other = Line()
+    async with other.session(journal=path, keep_jobs=True) as session:
+        assert isinstance((await outcomes_of(session))["cat"], Success)
+
+
+async def test_a_kept_picture_that_was_damaged_ends_its_job_unpaid(path: Path) -> None:
+    await left_unsent(path, ImageToVideo(picture(), key="cat"))
+
+    def damage() -> None:
+        connection = sqlite3.connect(path)
+        connection.execute("UPDATE piece SET data = zeroblob(length(data))")
+        connection.commit()
+        connection.close()
+
+    await anyio.to_thread.run_sync(damage)
+    line = Line()
+
+    async def read(request: Request) -> Answer:
+        try:
+            await anyio.to_thread.run_sync(body_of, request)
+        except ImageError as error:
+            return unsent(str(error), error)
+        return line.accept()
+
+    line.on_post = read
+    async with line.session(journal=path, keep_jobs=True) as session:
+        outcome = (await outcomes_of(session))["cat"]
+    assert isinstance(outcome, Failure)
+    assert isinstance(outcome.error, ImageError)
+    assert (await records_in(path))["cat"].state is JournalState.REFUSED
+
+
+async def test_the_bounds_of_a_journal_are_those_of_all_its_sessions(path: Path) -> None:
+    line = Line(on_query=never)
+    options = {"journal": path, "keep_jobs": True, "max_running": 1, "max_queued": 2, "max_kept_bytes": 400_000}
+    async with line.session(**options) as one, line.session(**options) as other:
+        await (await one.submit(job("first", key="first"))).accepted()
+        await one.submit(ImageToVideo(picture(), key="a"))
+        with pytest.raises(QueueFullError, match="400000 bytes"):
+            await other.submit(ImageToVideo(picture(seed=6), key="b"))
+        await other.submit(job(key="c"))
+        with pytest.raises(QueueFullError, match="2 jobs wait already"):
+            await other.submit(job(key="d"))
+
+
+def test_keeping_needs_a_journal() -> None:
+    with pytest.raises(ConfigError, match="keep_jobs True: needs a journal to keep them in: give journal="):
+        Line().session(keep_jobs=True)
+
+
+def test_what_others_left_is_looked_for_well_within_a_lease() -> None:
+    assert keeping.TAKE_EVERY_S <= 5.0

@@ -1,0 +1,230 @@
+"""Whole jobs in a journal: what is kept of them, for how long, and who may take them over. On both engines."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+import attrs
+import pytest
+
+from hailuo_async._io.journal.kept import FORM, KeptImage, KeptJob, Room
+from hailuo_async._io.journal.kept_table import KeptTable
+from hailuo_async._io.journal.records import Claim, JournalState
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async.errors import ImageError, JobError, QueueFullError, RequestRejectedError, SubmissionUnknownError
+
+from ...support.ledgers import LEASE_S, Clock, did, intent, record_of
+from .conftest import Everything
+
+ROOM = Room(max_queued=100, max_kept_bytes=1000)
+CAT, DOG = (bytes([letter]) * 300 for letter in b"cd")
+
+
+def digest(picture: bytes) -> str:
+    return hashlib.sha256(picture).hexdigest()
+
+
+def kept_job(*pictures: bytes) -> KeptJob:
+    fields = ("first_frame_image", "last_frame_image")
+    images = {
+        field: KeptImage(sha256=digest(picture), mime="image/png", size=len(picture))
+        for field, picture in zip(fields, pictures, strict=False)
+    }
+    return KeptJob("/api/v1/minimax/x/async", {"prompt": "S3CRET prompt"}, images)
+
+
+def keep(
+    table: JobTable, key: str = "cat", *pictures: bytes, room: Room = ROOM, fingerprint: str = "f1", cut: int = 0
+) -> Claim:
+    pictures = pictures or (CAT,)
+    table.frees_kept = True
+
+    def pieces(picture: bytes) -> Callable[[], Iterator[bytes]]:
+        return lambda: iter((picture[:100], picture[100 : len(picture) - cut]))
+
+    given = {digest(picture): pieces(picture) for picture in pictures}
+    return did(table, lambda it: KeptTable(it).keep(intent(key, fingerprint), kept_job(*pictures), given, room))
+
+
+def taken(table: JobTable, limit: int = 10, identity: str | None = None) -> list[str]:
+    return [
+        claim.record.identity for claim in did(table, lambda it: KeptTable(it).take(limit, identity)) if claim.job.path
+    ]
+
+
+def picture(table: JobTable, of: bytes = CAT) -> bytes:
+    return b"".join(did(table, lambda it: [KeptTable(it).piece(digest(of), number) for number in range(3)]))
+
+
+def test_a_kept_job_is_ours_and_its_picture_can_be_read_in_pieces(ours: JobTable) -> None:
+    claim = keep(ours)
+    assert (claim.ours, claim.record.state) == (True, JournalState.INTENDED)
+    assert did(ours, lambda it: KeptTable(it).piece(digest(CAT), 0)) == CAT[:100]
+    assert picture(ours) == CAT
+
+
+def test_what_is_kept_comes_back_as_it_was(ours: JobTable, theirs: JobTable) -> None:
+    keep(ours, "cat", CAT, DOG)
+    did(ours, lambda it: it.release("cat"))
+    (claim,) = did(theirs, lambda it: KeptTable(it).take(10))
+    assert claim.job == kept_job(CAT, DOG)
+    assert claim.record == attrs.evolve(record_of(theirs), holder="theirs")
+
+
+def test_the_same_picture_is_there_once_and_goes_with_the_last_job_that_needs_it(ours: JobTable) -> None:
+    keep(ours, "one", CAT, CAT)
+    keep(ours, "two", CAT, DOG)
+    kept = did(ours, lambda it: it.database.execute("SELECT sha256, size, needed FROM picture ORDER BY size, needed"))
+    assert [tuple(dict(row).values()) for row in kept.fetchall()] == [(digest(DOG), 300, 1), (digest(CAT), 300, 2)]
+    for key, left in (("one", [CAT, DOG]), ("two", [b"", b""])):
+        did(ours, lambda it, key=key: it.sending(key, 1.0))  # type: ignore[misc]
+        did(ours, lambda it, key=key: it.accepted(key, f"t-{key}", 1.0))  # type: ignore[misc]
+        assert [picture(ours, CAT), picture(ours, DOG)] == left
+
+
+@pytest.mark.parametrize("end", ["accepted", "refused", "forgotten", "dropped", "task id"])
+def test_prompt_and_picture_are_gone_as_soon_as_they_are_not_needed(
+    ours: JobTable, everything: Everything, end: str
+) -> None:
+    keep(ours)
+    if end == "dropped":
+        did(ours, lambda it: KeptTable(it).drop("cat"))
+    else:
+        did(ours, lambda it: it.sending("cat", 1.0))
+    if end == "accepted":
+        did(ours, lambda it: it.accepted("cat", "t1", 1.0))
+    elif end == "refused":
+        did(ours, lambda it: it.refused("cat", RequestRejectedError(message="no")))
+    elif end in ("forgotten", "task id"):
+        did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
+        assert picture(ours) == CAT
+        word = {"resubmit": False, "task_id": None, "forget": True} | (
+            {"task_id": "t1", "forget": False} if end == "task id" else {}
+        )
+        did(ours, lambda it: it.resolve("cat", **word))  # type: ignore[arg-type]
+    assert picture(ours) == b""
+    did(ours, lambda it: KeptTable(it).tidy())
+    assert b"S3CRET" not in everything()
+    assert CAT not in everything()
+
+
+def test_a_job_that_is_in_doubt_can_be_sent_again_as_it_was_submitted(ours: JobTable, theirs: JobTable) -> None:
+    keep(ours)
+    did(ours, lambda it: it.sending("cat", 1.0))
+    did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
+    assert taken(theirs) == []
+    did(ours, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    assert taken(theirs) == ["cat"]
+
+
+# --- Who takes over ---------------------------------------------------------------------------------------------------
+
+
+def test_what_a_session_left_is_taken_over_the_oldest_first_and_by_one_alone(
+    ours: JobTable, theirs: JobTable, clock: Clock
+) -> None:
+    for key in ("a", "b", "c"):
+        keep(theirs, key)
+    did(theirs, lambda it: it.release("c"))
+    assert taken(ours) == ["c"]
+    clock.time += LEASE_S
+    assert taken(ours, 1) == ["a"]
+    assert taken(ours) == ["b", "c"] or taken(ours) == ["b"]
+    assert taken(theirs) == []
+
+
+def test_what_a_living_session_holds_or_was_not_kept_is_left_alone(ours: JobTable, theirs: JobTable) -> None:
+    keep(theirs, "held")
+    did(theirs, lambda it: it.intend(intent("not kept")))
+    did(theirs, lambda it: it.release("not kept"))
+    assert taken(ours) == []
+
+
+def test_one_job_is_taken_over_by_its_name(ours: JobTable, theirs: JobTable) -> None:
+    for key in ("a", "b"):
+        keep(theirs, key)
+        did(theirs, lambda it, key=key: it.release(key))  # type: ignore[misc]
+    assert taken(ours, 1, "b") == ["b"]
+
+
+def test_jobs_of_a_newer_form_are_left_alone_and_counted(ours: JobTable, theirs: JobTable) -> None:
+    keep(theirs)
+    did(theirs, lambda it: it.release("cat"))
+    did(ours, lambda it: it.database.execute("UPDATE job SET kept_form = :form", {"form": FORM + 1}))
+    assert taken(ours) == []
+    assert did(ours, lambda it: KeptTable(it).left_to_others()) == 1
+
+
+def test_a_kept_job_that_was_damaged_ends_with_its_reason_and_is_not_sent(ours: JobTable, theirs: JobTable) -> None:
+    keep(theirs)
+    did(theirs, lambda it: it.release("cat"))
+    did(ours, lambda it: it.database.execute("UPDATE job SET kept = '{dam'"))
+    assert taken(ours) == []
+    record = record_of(ours)
+    assert (record.state, type(record.error)) == (JournalState.REFUSED, JobError)
+
+
+# --- What is asked for again, and what does not fit -------------------------------------------------------------------
+
+
+def test_the_same_job_joins_the_one_that_is_kept_and_another_under_its_key_is_an_error(
+    ours: JobTable, theirs: JobTable
+) -> None:
+    keep(theirs)
+    assert not keep(ours).ours
+    with pytest.raises(JobError, match="names another job in this journal"):
+        keep(ours, "cat", DOG, fingerprint="f2")
+    did(theirs, lambda it: it.release("cat"))
+    assert keep(ours).ours
+    did(ours, lambda it: it.sending("cat", 1.0))
+    did(ours, lambda it: it.accepted("cat", "t1", 1.0))
+    assert picture(ours) == b""
+
+
+def test_a_job_that_was_intended_and_not_kept_is_kept_when_it_is_given_again(ours: JobTable, theirs: JobTable) -> None:
+    did(theirs, lambda it: it.intend(intent()))
+    did(theirs, lambda it: it.release("cat"))
+    assert keep(ours).ours
+    assert picture(ours) == CAT
+
+
+def test_as_many_jobs_wait_as_may_whoever_submitted_them(ours: JobTable, theirs: JobTable) -> None:
+    room = Room(max_queued=2, max_kept_bytes=10_000)
+    for table, key in ((ours, "a"), (theirs, "b")):
+        keep(table, key, room=room)
+    with pytest.raises(QueueFullError, match="2 jobs wait already"):
+        keep(ours, "c", room=room)
+    assert did(ours, lambda it: it.find("c")) is None
+    did(theirs, lambda it: it.sending("b", 1.0))
+    assert keep(ours, "c", room=room).ours
+
+
+def test_pictures_are_bounded_by_their_bytes_and_each_counts_once(ours: JobTable) -> None:
+    room = Room(max_queued=100, max_kept_bytes=500)
+    keep(ours, "a", room=room)
+    keep(ours, "b", room=room)
+    with pytest.raises(QueueFullError, match="the journal keeps as many images as it may, 500 bytes"):
+        keep(ours, "c", DOG, room=room)
+    assert did(ours, lambda it: it.find("c")) is None
+    assert picture(ours, DOG) == b""
+
+
+def test_a_picture_that_cannot_be_read_to_its_end_leaves_nothing(ours: JobTable, everything: Everything) -> None:
+    with pytest.raises(ImageError, match="must not change between the check and the keeping"):
+        keep(ours, cut=1)
+    assert did(ours, lambda it: it.find("cat")) is None
+    assert picture(ours) == b""
+    assert keep(ours).ours
+
+
+def test_what_a_session_that_knows_nothing_of_it_left_behind_is_freed(ours: JobTable, theirs: JobTable) -> None:
+    keep(ours)
+    did(ours, lambda it: it.release("cat"))
+    assert not theirs.frees_kept
+    did(theirs, lambda it: it.intend(intent()))
+    did(theirs, lambda it: it.sending("cat", 1.0))
+    did(theirs, lambda it: it.accepted("cat", "t1", 1.0))
+    assert picture(ours) == CAT
+    did(ours, lambda it: KeptTable(it).tidy())
+    assert picture(ours) == b""

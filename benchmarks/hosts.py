@@ -262,8 +262,8 @@ async def simulate_hosts(hosts: Hosts, directory: Path) -> dict[str, float]:
 
 
 #: The same work and twice the sessions must not ask the database for twice as much.
-MANY = Hosts(jobs=1_000)
-FEW = attrs.evolve(MANY, sessions=50)
+MANY = Hosts(sessions=80, slots=40, requests_per_minute=400, jobs=400, deaths=4)
+FEW = attrs.evolve(MANY, sessions=20)
 SMALL = Hosts(sessions=8, slots=6, requests_per_minute=200, jobs=60, deaths=1)
 
 

@@ -54,7 +54,7 @@ _SAME_PLACE_S = 0.01
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
 #: How often in a third of a lease it is looked whether a member has died, where that costs next to nothing.
-_SWEEPS = 5
+_SWEEPS = 2
 
 logger = logging.getLogger("hailuo_async")
 

@@ -9,6 +9,7 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
+from random import Random
 
 import anyio
 import pytest
@@ -20,6 +21,7 @@ from hailuo_async import (
     Generation,
     ImageToVideo,
     JobNotFoundError,
+    Journal,
     JournalError,
     JournalState,
     Record,
@@ -170,6 +172,43 @@ async def test_the_same_jobs_in_two_sessions_are_paid_for_once_and_told_in_both(
     async with session_at(service, journal) as one, session_at(service, journal) as two:
         await asyncio.gather(read(one, jobs("cat", 6)), read(two, jobs("cat", 6)))
     assert [len(tasks) for tasks in service.ledger.accepted.values()] == [1] * 6
+
+
+async def killed_now_and_then(service: Emulator, journal: str, rng: Random, kills: int) -> None:
+    """A batch in a process that is killed so often, and begun again each time, until it comes to its end."""
+    while True:
+        async with running(base_url=service.url, journal=journal, jobs=30) as child:
+            await child.says("open")
+            if kills:
+                await anyio.sleep(rng.uniform(0.0, 0.8))
+                child.signal(signal.SIGKILL)
+                kills -= 1
+            elif await child.ended() == 0:
+                assert set(child.outcomes().values()) <= {"success", "unknown"}
+                return
+
+
+@pytest.mark.slow
+async def test_four_processes_with_the_same_jobs_that_are_killed_at_random_pay_once_and_lose_nothing(
+    service: Emulator, journal: str
+) -> None:
+    service.service.max_running = 6
+    rng = Random(1)
+    async with anyio.create_task_group() as tasks:
+        for _ in range(4):
+            tasks.start_soon(killed_now_and_then, service, journal, rng, 2)
+    ledger = service.ledger
+    assert {len(tasks) for tasks in ledger.accepted.values()} == {1}
+
+    def count() -> dict[JournalState, int]:
+        with Journal.open(journal) as opened:
+            return opened.count()
+
+    found = await to_thread.run_sync(count)
+    in_doubt = found[JournalState.UNKNOWN]
+    assert in_doubt <= 8 * 6  # what may have been in flight at each of the kills
+    assert found[JournalState.SUCCESS] == 30 - in_doubt
+    assert len(ledger.accepted) >= 30 - in_doubt
 
 
 def number_of(state: JournalState, found: Mapping[str, Record]) -> int:

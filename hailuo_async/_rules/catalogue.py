@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+from hailuo_async._rules.moments import read_moment
 from hailuo_async._rules.wire import Answer, is_task_id, single_line
 from hailuo_async.money import read_amount
 from hailuo_async.outcomes import Upload
@@ -53,19 +54,7 @@ def read_upload(told: Mapping[str, Any]) -> Upload | None:
     size = told.get("size")
     is_size = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1e12
     url, filename = _text(told.get("url")), _text(told.get("filename"))
-    return Upload(file_id, url, filename, size if is_size else None, _moment(told.get("created_at")))
-
-
-def _moment(told: object) -> datetime | None:
-    """A time in ISO text, or in Unix milliseconds."""
-    try:
-        if isinstance(told, str):
-            moment = datetime.fromisoformat(told)
-            return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        is_number = isinstance(told, int | float) and not isinstance(told, bool)
-        return datetime.fromtimestamp(told / 1000, UTC) if is_number else None  # type: ignore[operator]
-    except (ValueError, OverflowError, OSError):
-        return None
+    return Upload(file_id, url, filename, size if is_size else None, read_moment(told.get("created_at")))
 
 
 def _read_each(found: list[object]) -> Iterator[ModelInfo]:

@@ -17,14 +17,13 @@ from urllib.parse import urlsplit
 import attrs
 
 from hailuo_async import contract
+from hailuo_async._rules.moments import read_moment
 from hailuo_async._rules.wire import Answer, Verdict, read_code, read_task_id, read_words, single_line
 from hailuo_async.money import read_cost
 from hailuo_async.outcomes import Resource, Status, Video
 
 #: A time or a size over this is nonsense, and would not fit where it is kept.
 _SANE = 1e9
-#: ``result_expires_at`` is in milliseconds; a number below this can only be in seconds.
-_MS_FROM = 1e11
 #: A result that is said to last longer than this is not believed.
 _LONGEST_LIFE = timedelta(days=400)
 
@@ -130,12 +129,9 @@ def _read_expiry(told: object, created_at: float | None, answered_at: float | No
     A time that has passed already, or is absurdly far, is not believed: the result was there a moment ago.
     """
     now = _moment(answered_at if answered_at is not None else created_at)
-    if isinstance(told, str) and told.isdecimal() and len(told) < 20:
-        told = int(told)
-    if isinstance(told, int | float) and not isinstance(told, bool) and 0 < told < 1e15:
-        at = _moment(told / 1000 if told >= _MS_FROM else told)
-        if at is not None and (now is None or now < at < now + _LONGEST_LIFE):
-            return at
+    at = read_moment(told)
+    if at is not None and (now is None or now < at < now + _LONGEST_LIFE):
+        return at
     begun = _moment(created_at) or now
     try:
         return None if begun is None else begun + contract.RESULT_LIFETIME

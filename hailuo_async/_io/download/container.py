@@ -1,4 +1,4 @@
-"""Whether a film is whole, by what stands in it: for answers that do not say how long they are.
+"""Whether a film is whole, by what stands in it: for answers that do not say how long they are, or are wrong in it.
 
 An MP4 (QuickTime, M4V) is a row of boxes, and each begins with its own size. Followed from the first byte on, they show
 where the film ends: a cut leaves the last box short. No I/O; the pieces come in order, and only the headers are read.
@@ -10,6 +10,8 @@ import attrs
 
 #: Of the boxes that a film of this family may begin with.
 _FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"pnot"})
+#: Those that hold a film's index and its pictures.
+_SUBSTANCE = frozenset({b"moov", b"mdat", b"moof"})
 #: Films have a handful of boxes at this level, or some thousand in small fragments. More are not worth the loop's time.
 _MAX_BOXES = 5_000
 #: As many may stand before index and pictures. A row of more that has neither is a film of a kind not known here.
@@ -48,6 +50,11 @@ class Boxes:
         has_index, has_pictures = b"moov" in self._names, b"mdat" in self._names or b"moof" in self._names
         is_complete = has_index if has_pictures else not has_index and len(self._names) > _OPENING_BOXES
         return self.is_film and self._next == self._seen and is_complete
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the bytes end in the middle of its index or its pictures."""
+        return self.is_film and self._next > self._seen and self._names[-1] in _SUBSTANCE
 
     def take(self, piece: bytes | bytearray) -> None:
         """The next bytes of the film."""

@@ -117,7 +117,9 @@ class Transfer:
     total: int | None = None
     spoilt: bool = False
     _boxes: Boxes | None = None
-    """Where the film ends by its own word; ``None`` where the answer says how long it is."""
+    """Where the film ends by its own word; ``None`` where that is not followed, or borne out by a checksum."""
+    _shows_its_end: bool = False
+    """Whether the answer says how long it is."""
     _labels: tuple[str, ...] = ()
     """How the answer says that it is encoded."""
     _is_page: bool = False
@@ -207,8 +209,8 @@ class Transfer:
             raise Again("the compressed answer ended before its end")
         if self.held == 0:
             raise DownloadError(reason="the server sent nothing")
-        if self._boxes is not None and not self._boxes.is_whole and not self.allow_unchecked:
-            self._refuse_the_end(self._boxes)
+        if self._boxes is not None and not self.allow_unchecked:
+            self._check_the_end(self._boxes)
 
     def useless(self, reason: str) -> DownloadError:
         """The error for what no further try makes good: nothing of what came is worth keeping."""
@@ -216,9 +218,18 @@ class Transfer:
         self.spoilt = True
         return DownloadError(reason=reason)
 
-    def _refuse_the_end(self, boxes: Boxes) -> None:
-        """Raises ``Again`` for an MP4 that was cut, and ``DownloadError`` for what does not show its own end."""
+    def _check_the_end(self, boxes: Boxes) -> None:
+        """Raises ``Again`` for an MP4 that was cut, and ``DownloadError`` for what does not show its own end.
+
+        A length may be that of what a proxy or a disk on the way has kept of the film: then no new try brings more.
+        """
         option = "allow_unchecked=True saves it all the same"
+        if self._shows_its_end:
+            if boxes.is_cut:
+                raise self.useless(f"the film was cut before the server sent it: download it again later, or {option}")
+            return
+        if boxes.is_whole:
+            return
         if boxes.is_film:
             raise Again(f"the server does not tell its length, and the film in it is not whole ({option})")
         rule = "the server does not tell its length, so a cut would look like its end, and only an MP4 shows its own"
@@ -234,8 +245,8 @@ class Transfer:
         self._labels = encodings(headers)
         self._is_page = _is_page(headers)
         self.total = total
-        shows_its_end = total is not None or is_chunked or bool(self.stamp.checksums)
-        self._boxes = None if shows_its_end else Boxes()
+        self._shows_its_end = total is not None or is_chunked
+        self._boxes = None if self.stamp.checksums else Boxes()
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
         """Whether a 206 is the rest of what is held. Some servers send one although the resource has changed."""

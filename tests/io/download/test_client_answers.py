@@ -213,6 +213,10 @@ async def test_a_film_is_had_from_an_unusual_answer(raw: bytes, downloads: Downl
             "does not tell its length, so a cut would look like its end",
         ),
         (body(b"HTTP/1.0 200 OK\r\n", FILM[:-1]), "the film in it is not whole"),
+        (
+            body(b"HTTP/1.1 200 OK\r\nContent-Length: 3000\r\n", b"\0\0\x10\0mdat" + bytes(2992)),
+            "cut before the server sent it",
+        ),
         (body(b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\nContent-Length: 2\r\n", b"\x0b\x02"), "encoded as 'br'"),
     ],
 )

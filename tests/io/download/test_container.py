@@ -42,6 +42,23 @@ def test_a_film_that_was_cut_anywhere_is_not_whole(length: int, size: int) -> No
 
 
 @pytest.mark.parametrize(
+    ("content", "is_cut"),
+    [
+        (FILM, False),
+        (FILM + b"more", False),
+        (FILM[:-1], True),
+        (FILM[:60], True),
+        (FILM[:12], False),  # so short that it may be of a kind not known here
+        (box(b"ftyp") + b"\0\0\0\0mdat" + bytes(9), False),
+        (box(b"ftyp") + bytes(range(65, 91)), False),
+    ],
+    ids=["whole", "and more", "last byte", "in its index", "at its beginning", "to the end", "of no known kind"],
+)
+def test_a_film_that_ends_within_its_index_or_its_pictures_was_cut(content: bytes, is_cut: bool) -> None:
+    assert after(content, (7, 7, 7)).is_cut is is_cut
+
+
+@pytest.mark.parametrize(
     "film",
     [
         box(b"ftyp") + box(b"mdat", b"film") + box(b"moov"),

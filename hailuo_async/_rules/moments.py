@@ -1,0 +1,35 @@
+"""Times in the service's answers: Unix numbers in whichever unit, or ISO text."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+#: Unix seconds have fewer than 11 digits before the point for three thousand years. So a larger number is in
+#: milliseconds, as the service documents it (vendor), or in micro- or nanoseconds.
+_MOST_SECONDS = 1e11
+_LONGEST_TEXT = 40
+
+
+def read_moment(told: object) -> datetime | None:
+    """``told`` as a time: Unix seconds or a finer unit, as a number or its text, or ISO text, UTC if it names no zone.
+
+    ``None`` for anything else, and for a time that no calendar has.
+    """
+    if isinstance(told, str):
+        told = told.strip()[:_LONGEST_TEXT]
+        if not told.isdecimal():
+            return _read_iso(told)
+        told = int(told)
+    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told < _MOST_SECONDS * 1e9:
+        return None
+    while told >= _MOST_SECONDS:
+        told /= 1000
+    return datetime.fromtimestamp(told, UTC)
+
+
+def _read_iso(text: str) -> datetime | None:
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

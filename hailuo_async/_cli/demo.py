@@ -75,7 +75,9 @@ def show_page(plan: Plan, max_running: int | None) -> None:
     with tempfile.TemporaryDirectory(prefix="hailuo-demo-") as name:
         folder = Path(name)
         page = Page(
-            make_session=lambda: emulated_session(max_running, journal=folder / JOURNAL_NAME, journal_prompts=True),
+            make_session=lambda: emulated_session(
+                max_running, journal=folder / JOURNAL_NAME, journal_prompts=True, keep_jobs=True
+            ),
             journal=folder / JOURNAL_NAME,
             folder=folder,
             notice="demo: nothing is paid for",

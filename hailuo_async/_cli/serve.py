@@ -72,7 +72,7 @@ def check_address(host: str, port: int, token: str | None) -> Address:
 def page_over(key_file: Path | None, journal: JournalPlace, folder: Path, max_running: int | None) -> Page:
     """The page over a journal, with the key that is found. Raises as ``open_session``, and ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
-    session = open_session(key_file, journal=journal, journal_prompts=True, max_running=max_running)
+    session = open_session(key_file, journal=journal, journal_prompts=True, keep_jobs=True, max_running=max_running)
     return Page(make_session=lambda: session, journal=journal, folder=folder)
 
 

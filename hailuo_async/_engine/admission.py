@@ -24,7 +24,7 @@ from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.keeping import Ask, Keeper, is_sent_from_here, prepare, without_pictures
-from hailuo_async._engine.known_by import kind_of, log_goes_on, names_of, withdrawn
+from hailuo_async._engine.known_by import fail_as_recorded, kind_of, log_goes_on, names_of, withdrawn
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.quota import Money, Payment, Quota
 from hailuo_async._engine.shared_uploads import SharedUploads
@@ -37,14 +37,7 @@ from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import build_submit
-from hailuo_async.errors import (
-    HailuoError,
-    QueueFullError,
-    SpendingLimitError,
-    SubmissionUnknownError,
-    TaskFailedError,
-    WaitTimeoutError,
-)
+from hailuo_async.errors import HailuoError, QueueFullError, SpendingLimitError, WaitTimeoutError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
 from hailuo_async.settings import Settings
@@ -185,8 +178,7 @@ class Admission:
 
         ``is_asked``: the service is asked about it even if the journal has its video, as its URLs may be old.
         """
-        known = self._poller.find(task_id)
-        if known is not None:
+        if (known := self._poller.find(task_id)) is not None:
             return self._joined(known)
         self._engine_state.check()
         claim = await self._recorder.adopt(task_id)
@@ -208,17 +200,20 @@ class Admission:
 
         A job that was never sent ends in a ``JournalError``: without the job itself it cannot be.
         """
-        known = self._by_identity.get(record.identity)
-        if known is not None:
+        if (known := self._by_identity.get(record.identity)) is not None:
             return self._joined(known)
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
-        if self.keeper is not None and is_left_unsent(record):
-            for claim in await self.keeper.take(1, record.identity):
-                self.take_up_kept(claim)
+        await self._take_up_if_kept(record)
         if (known := self._by_identity.get(record.identity)) is not None:
             return self._joined(known)
         return self._adopt(Claim(record, ours=False), None)
+
+    async def _take_up_if_kept(self, record: Record) -> None:
+        """Takes up a job that the journal keeps whole, and that no session holds."""
+        if self.keeper is not None and is_left_unsent(record):
+            for claim in await self.keeper.take(1, record.identity):
+                self.take_up_kept(claim)
 
     async def take_over(self, record: Record) -> None:
         """Waits for a task that a dead session left, for whoever asks for it. It is not paid for again."""
@@ -227,18 +222,22 @@ class Admission:
 
     async def find(self, key: str) -> TrackedJob:
         """The job of that name, whichever session works on it. Raises ``JobNotFoundError`` and ``JournalError``."""
-        known = self._by_identity.get(key)
-        if known is not None:
+        if (known := self._by_identity.get(key)) is not None:
             return self._joined(known)
+        self._engine_state.check()
         claim = await self._recorder.find(key)
-        known = self._by_identity.get(key)
-        return self._joined(known) if known is not None else self._adopt(claim, None)
+        if is_left_unsent(claim.record):
+            await self._take_up_if_kept(claim.record)
+            claim = await self._recorder.find(key)  # another session may have taken it up meanwhile
+        if (known := self._by_identity.get(key)) is not None:
+            return self._joined(known)
+        return self._adopt(claim, None, is_quiet=claim.record.state not in AT_WORK)
 
-    def _adopt(self, claim: Claim, timeout_s: float | None) -> TrackedJob:
+    def _adopt(self, claim: Claim, timeout_s: float | None, *, is_quiet: bool = False) -> TrackedJob:
         """A work for what is in the journal, and whose job is not at hand."""
         record = claim.record
-        now, names = loop_time(), {"key": record.key, "identity": record.identity}
-        tracked = self._new_tracked_job(now, timeout_s, kind=kind_of(record), **names)
+        facts = {"key": record.key, "identity": record.identity, "kind": kind_of(record), "is_quiet": is_quiet}
+        tracked = self._new_tracked_job(loop_time(), timeout_s, **facts)
         look = self._recorder.look if self.keeper is None else self.keeper.follow
         tracked.look = functools.partial(look, record.identity)
         if is_left_unsent(record):
@@ -336,11 +335,8 @@ class Admission:
                 self.follow(tracked)
             case JournalState.SUCCESS:
                 self._deliver(tracked, record)
-            case JournalState.UNKNOWN:
-                doubt = SubmissionUnknownError(reason="the journal says so", key=tracked.key or tracked.identity)
-                tracked.fail(Event.DOUBT, record.error or doubt)
             case _:
-                tracked.fail(Event.FAIL, record.error or TaskFailedError(reason="the journal says so"))
+                fail_as_recorded(tracked, record)
 
     def _enqueue(self, tracked: TrackedJob) -> None:
         """Into the queue; a job of ours is paid for from its allowances."""

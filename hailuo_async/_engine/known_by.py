@@ -6,9 +6,10 @@ import logging
 from collections.abc import Hashable
 
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.journal.records import Intent, Record
+from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._rules.identity import build_facts
-from hailuo_async.errors import SessionClosedError
+from hailuo_async._rules.lifecycle import Event
+from hailuo_async.errors import SessionClosedError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.jobs import Job
 
 logger = logging.getLogger("hailuo_async")
@@ -23,6 +24,17 @@ def log_goes_on(tracked: TrackedJob) -> None:
     level = logging.WARNING if tracked.identity is None else logging.INFO  # a journal keeps the id anyway
     message = "job %s goes on as task %s, which is paid for, though its caller has left: attach() waits for it again"
     logger.log(level, message, tracked.name, tracked.task_id)
+
+
+def fail_as_recorded(tracked: TrackedJob, record: Record) -> None:
+    """Ends ``tracked`` as the journal says: in doubt, refused, or given up by the service."""
+    reason = "the journal says so"
+    if record.state is JournalState.UNKNOWN:
+        doubt = SubmissionUnknownError(reason=reason, key=tracked.key or tracked.identity)
+        tracked.fail(Event.DOUBT, record.error or doubt)
+    else:
+        event = Event.REFUSE if record.state is JournalState.REFUSED else Event.FAIL
+        tracked.fail(event, record.error or TaskFailedError(reason=reason))
 
 
 def withdrawn() -> SessionClosedError:

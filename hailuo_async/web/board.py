@@ -21,7 +21,7 @@ import attrs
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.errors import JournalError
-from hailuo_async.hooks import JobEvent, SessionEvent, StatusSeen
+from hailuo_async.hooks import Ended, JobEvent, SessionEvent, StatusSeen
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 from hailuo_async.web.line import Line
@@ -65,6 +65,8 @@ class Board:
     _removed_at: int = attrs.field(default=0, init=False)
     _seen: dict[str, str] = attrs.field(factory=dict, init=False)
     """The status of each task of this session that the service told of."""
+    _said: dict[str, str] = attrs.field(factory=dict, init=False)
+    """Why this session gave up a job that is not over for the journal: others may send it, with another key, say."""
     _dirty: set[str] = attrs.field(factory=set, init=False)
     _wake: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
@@ -76,6 +78,8 @@ class Board:
         if isinstance(event, JobEvent) and event.key is not None:
             if isinstance(event, StatusSeen):
                 self._seen[event.key] = str(event.status)
+            elif isinstance(event, Ended) and event.error is not None:
+                self._said[event.key] = str(event.error)
             self.touch(event.key)
 
     def touch(self, id: str) -> None:
@@ -184,22 +188,24 @@ class Board:
             "duration": duration,
             "resolution": record.facts.get("resolution"),
             "cost": None if record.video is None or record.video.cost is None else str(record.video.cost),
-            "error": None if record.error is None else str(record.error),
+            "error": self._said.get(id) if record.error is None else str(record.error),
             "sent_at": record.sent_at,
             "ended_at": record.ended_at,
             "place": place if place is not None and place <= _TOLD_PLACES else None,
             "seconds_left": None if left is None else round(left),
             "has_picture": has_picture,
-            "can_retry": has_picture and status in ("failed", "refused", "success", "unsent"),
+            "can_retry": has_picture and status in ("failed", "refused", "success"),
             "can_resubmit": has_picture,
         }
 
     def _status(self, id: str, record: Record) -> str:
-        if record.state is JournalState.INTENDED and record.holder is None and not self.line.knows(id):
-            return "unsent"
+        if record.state is JournalState.INTENDED and not self.line.knows(id):
+            return "unsent" if record.holder is None or id in self._said else "queued"
         if record.state is JournalState.ACCEPTED:
             return self._seen.get(id, "processing")
         self._seen.pop(id, None)
+        if record.state is not JournalState.INTENDED:
+            self._said.pop(id, None)
         return _STATUS[record.state]
 
     def _stats(self) -> dict[str, Any]:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async.errors import HailuoError, SessionClosedError
+from hailuo_async._io.download.exclusive import BUSY
+from hailuo_async.errors import DownloadError, HailuoError, SessionClosedError
 from hailuo_async.hooks import Ended, SessionEvent
 from hailuo_async.outcomes import Video
 from hailuo_async.session import AsyncSession
+from hailuo_async.web.answers import Answer
+from hailuo_async.web.files import file_answer
 
 logger = logging.getLogger("hailuo_async")
 
@@ -31,7 +35,7 @@ _SUFFIXES = frozenset({".mp4", ".mov", ".webm", ".part"})
 
 @attrs.define(eq=False)
 class Copies:
-    """The copies of one session's videos in ``folder``, which is used for nothing else."""
+    """The copies of one session's videos in ``folder``, used for nothing else, by any number of workers."""
 
     session: AsyncSession
     folder: Path
@@ -47,6 +51,17 @@ class Copies:
             task = asyncio.get_running_loop().create_task(self._copy(event.key, event.video))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def answer(self, key: str, video: Video, headers: Mapping[str, str], *, is_head: bool) -> Answer | None:
+        """What ``headers`` ask for of the copy, which is made first if there is none.
+
+        ``None`` if that cannot be done now: another worker makes it, or the disk is full. Raises as ``download``.
+        """
+        try:
+            return await file_answer(await self.path(key, video), f'"{video.task_id}"', headers, is_head=is_head)
+        except (DownloadError, OSError) as error:
+            logger.debug("video %s is passed on without a copy: %s", key, error)
+            return None
 
     async def path(self, key: str, video: Video) -> Path:
         """Where the copy lies, which is made first if there is none. Raises what ``download`` raises."""
@@ -73,12 +88,11 @@ class Copies:
         try:
             await self.path(key, video)
             await self._sweep()
-        except SessionClosedError:
-            return  # it is copied when it is asked for
         except (HailuoError, OSError) as error:
-            logger.warning(
-                "video %s is not copied to %s: %s; it is tried again when asked for", key, self.folder, error
-            )
+            is_expected = isinstance(error, SessionClosedError) or getattr(error, "reason", "") == BUSY
+            level = logging.DEBUG if is_expected else logging.WARNING
+            words = "video %s is not copied to %s: %s; it is tried again when it is asked for"
+            logger.log(level, words, key, self.folder, error)
 
     async def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -10,6 +10,8 @@ from typing import IO
 import anyio
 import anyio.to_thread
 
+from hailuo_async.outcomes import Video
+from hailuo_async.session import AsyncSession
 from hailuo_async.web.answers import Answer
 from hailuo_async.web.ranges import Span, UnsatisfiableRange, read_range
 
@@ -45,6 +47,54 @@ async def _pieces_of(file: IO[bytes], span: Span) -> AsyncGenerator[bytes]:
     finally:
         with anyio.CancelScope(shield=True):
             await anyio.to_thread.run_sync(file.close)
+
+
+async def passed_on(
+    session: AsyncSession, video: Video, size: int | None, video_etag: str, headers: Mapping[str, str], *, is_head: bool
+) -> Answer:
+    """The bytes of ``video`` that ``headers`` ask for, as they come from the service. ``size`` is its, where known.
+
+    Raises what ``open_video`` raises, before anything is promised.
+    """
+    if size is None:
+        async with session.open_video(video) as pieces:
+            size = pieces.size
+    if size is None:  # a server that tells no length can be passed on whole, and only so
+        return Answer(200, _video_headers(video_etag), b"" if is_head else _streamed(session, video, None))
+    answer, span = _head_of(size, video_etag, headers)
+    if span is None or is_head:
+        return answer
+    return await _begun(Answer(answer.status, answer.headers, _streamed(session, video, span)))
+
+
+async def _begun(answer: Answer) -> Answer:
+    """``answer`` with its first piece at hand, so that an error comes before the head is sent."""
+    pieces = answer.body
+    if isinstance(pieces, bytes):
+        return answer
+    first = await anext(pieces)
+
+    async def all_pieces() -> AsyncGenerator[bytes]:
+        try:
+            yield first
+            async for piece in pieces:
+                yield piece
+        finally:
+            await pieces.aclose()
+
+    return Answer(answer.status, answer.headers, all_pieces())
+
+
+async def _streamed(session: AsyncSession, video: Video, span: Span | None) -> AsyncGenerator[bytes]:
+    left = None if span is None else span.length
+    async with session.open_video(video, start=0 if span is None else span.start) as pieces:
+        async for piece in pieces:
+            if left is not None:
+                piece = piece[:left]
+                left -= len(piece)
+            yield piece
+            if left == 0:
+                return
 
 
 def _video_headers(etag: str) -> dict[str, str]:

@@ -295,6 +295,8 @@ class _Part:
 
     async def write(self, data: bytes) -> None:
         """Takes more of it. Raises ``RefusedRequest`` where it is too large."""
+        if self._head.filename is not None and not self._is_picture:
+            raise RefusedRequest(422, "must be a text, not a file", self._head.name)
         self._size += len(data)
         limit = MAX_IMAGE_BYTES if self._is_picture else MAX_TEXT_BYTES
         if self._size > limit:
@@ -315,8 +317,6 @@ class _Part:
             await anyio.to_thread.run_sync(file.close)
             form.add_upload(name, Path(file.name))
             self._file = None
-        elif self._head.filename is not None:
-            raise RefusedRequest(422, "must be a text, not a file", name)
         else:
             await _take_texts([(name, _text(name, self._held))], form)
 

@@ -27,13 +27,14 @@ from hailuo_async.contract import CAMERA_COMMANDS, MAX_PROMPT_CHARACTERS
 from hailuo_async.errors import HailuoError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS
+from hailuo_async.outcomes import Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json_answer, logger
 from hailuo_async.web.board import Board
 from hailuo_async.web.copies import Copies
-from hailuo_async.web.files import file_answer
+from hailuo_async.web.files import file_answer, passed_on
 from hailuo_async.web.forms import Form
 from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
@@ -160,11 +161,16 @@ class Page:
             record = await self._record(request)
             if record.video is None:
                 raise RefusedRequest(409, "the video is not there")
-            path = await self._copies.path(record.key or record.video.task_id, record.video)
-            is_head = request.method == "HEAD"
-            return Reply(await file_answer(path, f'"{record.video.task_id}"', request.headers, is_head=is_head))
+            return Reply(await self._film(record.key, record.video, request))
         except (HailuoError, RefusedRequest, OSError) as error:
             return _refusal(error)
+
+    async def _film(self, key: str | None, video: Video, request: Request) -> Answer:
+        is_head, headers = request.method == "HEAD", request.headers
+        copied = await self._copies.answer(key or video.task_id, video, headers, is_head=is_head)
+        if copied is not None:
+            return copied
+        return await passed_on(self._intake.session, video, None, f'"{video.task_id}"', headers, is_head=is_head)
 
     async def _picture(self, request: Request) -> Response:
         found = await anyio.to_thread.run_sync(self._intake.pictures.find, request.path_params["id"])

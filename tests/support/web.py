@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import io
 import itertools
+import json
 import os
 import re
 import signal
@@ -29,8 +30,8 @@ from .service import picture
 ROOT = Path(__file__).parents[2]
 #: Whole programs, as a reader would copy them.
 EXAMPLES = ROOT / "tests" / "examples"
-STUDIO, FASTAPI, AIOHTTP = (
-    (EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("studio", "fastapi_app", "aiohttp_app")
+FASTAPI, OWN_ROUTES, AIOHTTP = (
+    (EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("fastapi_app", "own_routes", "aiohttp_app")
 )
 UVICORN = ["app:app", "--timeout-graceful-shutdown", "3"]
 #: ``web.run_app`` as the program calls it, but for the address, which it prints.
@@ -44,7 +45,8 @@ runpy.run_path("app.py", run_name="__main__")
 """
 #: Each app, and what serves it: but for the port, which is a free one.
 SERVERS: dict[str, tuple[str, Sequence[str]]] = {
-    "fastapi": (FASTAPI, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
+    "mounted": (FASTAPI, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
+    "fastapi": (OWN_ROUTES, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
     "aiohttp": (AIOHTTP, ["-c", _RUN_AIOHTTP]),
 }
 PICTURE = picture()
@@ -109,13 +111,16 @@ class Server:
 async def app_running(name: str, folder: Path, emulator: Emulator, **changes: str) -> AsyncIterator[Server]:
     """The app of that name, serving from ``folder``, stopped at the end. ``changes`` are to settings of the blocks."""
     app, command = SERVERS[name]
-    studio = STUDIO
     for setting, value in changes.items():
-        studio, count = re.subn(rf"\b{setting}=\w+", f"{setting}={value}", studio)
+        app, count = re.subn(rf"\b{setting}=\w+", f"{setting}={value}", app)
         assert count == 1
-    await anyio.Path(folder / "studio.py").write_text(studio, "utf-8")
     await anyio.Path(folder / "app.py").write_text(app, "utf-8")
-    server = Server(command, folder, {**os.environ, **credentials(emulator), "PYTHONPATH": f"{folder}:{ROOT}"})
+    server = Server(
+        command,
+        folder,
+        {**os.environ, **credentials(emulator), "PYTHONPATH": f"{folder}:{ROOT}", "TMPDIR": str(folder / "tmp")},
+    )
+    await anyio.Path(folder / "tmp").mkdir(exist_ok=True)
     await server.start()
     try:
         yield server
@@ -145,7 +150,7 @@ async def told_by(answer: aiohttp.ClientResponse) -> AsyncIterator[str]:
     """Every status that the events of a job tell."""
     async for line in answer.content:
         if line.startswith(b"data: "):
-            yield line.decode().removeprefix("data: ").strip()
+            yield json.loads(line.removeprefix(b"data: "))["status"]
 
 
 async def hang_up_in_the_body(url: str) -> None:

@@ -47,10 +47,10 @@ class Visit:
         return job
 
 
-def page_over(folder: Path, emulator: Emulator) -> Page:
+def page_over(folder: Path, emulator: Emulator, key: str = KEY) -> Page:
     def make_session() -> AsyncSession:
-        given: dict[str, Any] = {"poll_interval": (0.005, 0.02), "journal_prompts": True}
-        return AsyncSession(api_key=KEY, base_url=emulator.url, journal=folder / "batch.db", **given)
+        given: dict[str, Any] = {"poll_interval": (0.005, 0.02), "journal_prompts": True, "keep_jobs": True}
+        return AsyncSession(api_key=key, base_url=emulator.url, journal=folder / "batch.db", **given)
 
     return Page(make_session=make_session, journal=folder / "batch.db", folder=folder)
 
@@ -172,6 +172,22 @@ async def test_what_failed_says_why_and_is_tried_again_once(visit: Visit) -> Non
         assert answer.status_code == 202
     assert (await visit.when(id_of(2), "success"))["prompt"] == "hopeless"
     assert visit.emulator.ledger.posts == 2
+
+
+async def test_a_key_that_is_not_valid_is_said_on_the_card_and_the_job_stays_for_a_page_that_has_a_valid_one(
+    tmp_path: Path, emulator: Emulator
+) -> None:
+    wrong = page_over(tmp_path, emulator, "wrong")
+    app = wrong.app(hosts={"127.0.0.1:8765"})
+    async with wrong.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+        visit = Visit(wrong, emulator, client)
+        assert (await visit.make(id_of(1), prompt="later")).status_code == 202
+        job = await visit.when(id_of(1), "unsent")
+        assert (job["error"][:3], job["can_retry"]) == ("401", False)
+    right = page_over(tmp_path, emulator)
+    async with right.opened():
+        await Visit(right, emulator, httpx.AsyncClient()).when(id_of(1), "success")
+    assert emulator.ledger.submits_accepted == 1
 
 
 async def in_doubt(visit: Visit) -> None:

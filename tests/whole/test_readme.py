@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 
 
 #: Every Python block, in the order of the README. One that is added needs a name here, and a test.
-_NAMES = ("one", "many", "resolve", "cost", "testing")
+_NAMES = ("one", "many", "resolve", "mounted", "route", "cost", "testing")
 BLOCKS = dict(zip(_NAMES, blocks("python"), strict=True))
 
 
@@ -103,6 +103,27 @@ def test_what_it_costs(folder: Path, service: Emulator) -> None:
 def test_the_tests_pass(folder: Path, service: Emulator) -> None:
     assert "2 passed" in run_tests(BLOCKS["testing"], folder, service)
     assert service.ledger.requests.total() == 0  # they had an emulator of their own
+
+
+@pytest.mark.slow
+def test_the_web_application_is_mounted_and_takes_routes_of_its_own(folder: Path, service: Emulator) -> None:
+    asked = """
+with TestClient(app) as client:
+    made = client.post("/videos/", files={"image": open("cat.jpg", "rb")}, data={"prompt": "a cat"})
+    client.get(made.headers["location"] + "/events")
+    print(made.status_code, client.get(made.headers["location"]).json()["status"])
+print([route.path for route in app.routes if "clips" in route.path])
+"""
+    imports = """
+import warnings
+
+warnings.simplefilter("ignore")  # Starlette asks for another client
+from fastapi import Request, Response
+from starlette.testclient import TestClient
+from hailuo_async.web.reply import create
+"""
+    program = imports + BLOCKS["mounted"] + BLOCKS["route"] + asked
+    assert run_program(program, folder, service) == ["202 success", "['/clips']"]
 
 
 # --- What it says about the project ---

@@ -80,6 +80,7 @@ function change(card, job) {
   const { node, part } = card;
   node.dataset.group = groupOf(job);
   node.toggleAttribute("data-moving", groupOf(job) === "moving" && job.status !== "queued");
+  node.toggleAttribute("data-bare", !job.has_picture && ["failed", "doubt"].includes(groupOf(job)));
   node.hidden = shown !== "all" && shown !== groupOf(job);
   part("chip").textContent = NAMES[job.status] || job.status;
   part("prompt").textContent = job.prompt || (job.named ? job.name : "");

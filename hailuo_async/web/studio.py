@@ -1,0 +1,129 @@
+"""Videos for the visitors of a web application, whatever its framework.
+
+A ``Studio`` keeps no jobs: the journal of its session does. The id that a visitor gets is the key of the job there, so
+any process and any host that shares the journal answers for it, and what was answered 202 is made and paid for once.
+Each method that answers a request returns an ``Answer`` and raises no ``HailuoError``; ``asgi`` and ``aiohttp_face``
+send answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+import attrs
+
+from hailuo_async._engine.generation import Generation
+from hailuo_async.contract import WEBHOOK_TASK_HEADER
+from hailuo_async.errors import HailuoError
+from hailuo_async.outcomes import Video
+from hailuo_async.web.answers import Answer, etag_of, explained, json_answer, told
+from hailuo_async.web.copies import Copies
+from hailuo_async.web.events import EventStreams
+from hailuo_async.web.files import passed_on
+from hailuo_async.web.intake import Intake
+
+#: Seconds that POSTs under way have when the application ends: a server is killed if it takes much longer.
+GRACE_S = 5.0
+#: Sizes of videos that are remembered, for answering ranges without asking for the size each time.
+_KNOWN_SIZES = 10_000
+
+
+@attrs.define(eq=False)
+class Studio(Intake):
+    """Takes pictures from visitors, and tells them of their videos. One for each open session; it needs a journal.
+
+    ``options`` names what a visitor may set beside pictures and prompt (``model``, ``duration``, ``resolution``,
+    ``prompt_optimizer``, ``fast_pretreatment``); ``defaults`` are values for those that none set. With ``save_to``, a
+    folder of its own, each video is copied there when it is done, and served from there; copies are removed
+    ``keep_for_s`` seconds later, where that is set.
+    """
+
+    _save_to: Path | None = attrs.field(default=None, alias="save_to", converter=attrs.converters.optional(Path))
+    _keep_for_s: float | None = attrs.field(default=None, alias="keep_for_s")
+    _streams: EventStreams = attrs.field(factory=EventStreams, init=False)
+    _copies: Copies | None = attrs.field(default=None, init=False)
+    _sizes: dict[str, int] = attrs.field(factory=dict, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        super().__attrs_post_init__()
+        if self._save_to is not None:
+            self._copies = Copies(self.session, self._save_to, self._keep_for_s)
+            self.session.hooks.append(self._copies.hear)
+
+    async def aclose(self) -> None:
+        """Ends the streams of events and what is being copied. Browsers come back for the events by themselves."""
+        self._streams.stop()
+        if self._copies is not None:
+            await self._copies.aclose()
+
+    async def look(self, id: str, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
+        """Where a job stands: ``status``, ``place``, ``seconds_left``, and at its end ``cost`` or ``error``."""
+        try:
+            content = await self.state(id)
+        except HailuoError as error:
+            return told(error)
+        etag = etag_of({name: value for name, value in content.items() if name != "seconds_left"})
+        if etag in headers.get("If-None-Match", ""):
+            return Answer(304, {"ETag": etag, "Cache-Control": "no-cache"})
+        return json_answer(content, headers={"ETag": etag})
+
+    async def events(self, id: str, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
+        """Each change of a job as server-sent events, up to its end. 503 where too many streams are open."""
+        try:
+            generation = await self.session.find(id)
+        except HailuoError as error:
+            return told(error)
+        return self._streams.answer(generation, lambda: self._state_of(id, generation), headers)
+
+    async def file(
+        self, id: str, headers: Mapping[str, str] = MappingProxyType({}), *, is_head: bool = False
+    ) -> Answer:
+        """The video, whole or the ``Range`` of it. 409 while it is not there, 410 when it is gone."""
+        try:
+            generation = await self.session.find(id)
+            if not generation.status.is_final:
+                content = {"error": "NotReadyError", "message": "the video is not there yet"}
+                return json_answer(content, 409, {"Retry-After": "5"})
+            return await self._file_of(id, await generation, headers, is_head=is_head)
+        except HailuoError as error:
+            return told(error)
+
+    async def webhook(self, headers: Mapping[str, str]) -> Answer:
+        """Takes a delivery of the service's, as a hint: the task it names is asked about at once."""
+        self.session.notice(headers.get(WEBHOOK_TASK_HEADER, ""))
+        return Answer(204, {})
+
+    async def state(self, id: str) -> dict[str, object]:
+        """Where a job stands, as JSON can say it. Raises ``JobNotFoundError`` and ``SessionClosedError``."""
+        return await self._state_of(id, await self.session.find(id))
+
+    async def _state_of(self, id: str, generation: Generation) -> dict[str, object]:
+        job = generation.job
+        content: dict[str, object] = {"id": id, "status": str(generation.status)}
+        if generation.status.is_final:
+            try:
+                content["cost"] = (await generation).cost
+            except HailuoError as error:
+                content["error"] = explained(error)
+            return content
+        model, duration = (None, 6) if job is None else (job.model, job.duration)
+        left = self.line.seconds_left(id, model, duration, self.session.stats())
+        content["place"] = self.line.place(id)
+        content["seconds_left"] = None if left is None else round(left)
+        return content
+
+    async def _file_of(self, id: str, video: Video, headers: Mapping[str, str], *, is_head: bool) -> Answer:
+        etag = f'"{video.task_id}"'
+        if self._copies is not None:
+            copied = await self._copies.answer(id, video, headers, is_head=is_head)
+            if copied is not None:
+                return copied
+        size = self._sizes.get(video.task_id)
+        answer = await passed_on(self.session, video, size, etag, headers, is_head=is_head)
+        if "Content-Length" in answer.headers and answer.status == 200:
+            self._sizes[video.task_id] = int(answer.headers["Content-Length"])
+            if len(self._sizes) > _KNOWN_SIZES:
+                del self._sizes[next(iter(self._sizes))]
+        return answer

@@ -1,0 +1,405 @@
+"""Requests of visitors, answered by either face over the same studio: what is taken, told, passed on and refused."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import anyio
+import attrs
+import httpx
+import pytest
+from aiohttp import web as aiohttp_web
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+import hailuo_async
+from hailuo_async import AsyncSession, HailuoError, JobError, web
+from hailuo_async.emulator import Emulator, Fault, Kind
+from hailuo_async.web import events
+from hailuo_async.web.answers import Answer, told
+
+from ..support.service import KEY, Line, picture, until
+
+PICTURE = picture()
+ID = "0123456789abcdef"
+EMULATED: dict[str, Any] = {"api_key": KEY, "generation_s": 0.02, "spread": 0.0, "max_running": 5}
+
+
+@pytest.fixture
+async def emulator() -> AsyncIterator[Emulator]:
+    async with Emulator(**EMULATED) as emulator:
+        yield emulator
+
+
+def session_on(emulator: Emulator, folder: Path, **settings: Any) -> AsyncSession:
+    given: dict[str, Any] = {"keep_jobs": True, "poll_interval": (0.005, 0.02), "journal": folder / "videos.db"}
+    return AsyncSession(api_key=KEY, base_url=emulator.url, **(given | settings))
+
+
+@attrs.define(eq=False)
+class Visitor:
+    """Asks a studio without a framework between."""
+
+    studio: web.Studio
+
+    async def post(self, body: bytes | None = None, headers: Mapping[str, str] | None = None, **fields: str) -> Answer:
+        if body is None:
+            request = httpx.Request("POST", "http://x/", data=fields, files={"image": ("a.png", PICTURE)})
+            body, headers = request.read(), {**request.headers, **(headers or {})}
+
+        async def pieces() -> AsyncIterator[bytes]:
+            yield body
+
+        named = {name.title(): value for name, value in (headers or {}).items()}
+        return await self.studio.create(named, pieces(), path="/videos")
+
+    async def when(self, id: str, *statuses: str) -> dict[str, Any]:
+        with anyio.fail_after(10):
+            while (state := await self.studio.state(id))["status"] not in statuses:  # noqa: ASYNC110
+                await anyio.sleep(0.005)
+        return state
+
+    async def told(self, id: str, last: str = "") -> list[tuple[str, dict[str, Any]]]:
+        """The id and the content of every event."""
+        answer = await self.studio.events(id, {"Last-Event-ID": last})
+        assert not isinstance(answer.body, bytes)
+        text = b"".join([piece async for piece in answer.body]).decode()
+        found = [block.split("\n") for block in text.split("\n\n") if block.startswith("id: ")]
+        return [(id[4:], json.loads(data[6:])) for id, data in found]
+
+
+@contextlib.asynccontextmanager
+async def visited(session: AsyncSession, **options: Any) -> AsyncIterator[Visitor]:
+    async with session:
+        studio = web.Studio(session, **options)
+        yield Visitor(studio)
+        await studio.aclose()
+
+
+@pytest.fixture
+async def visitor(emulator: Emulator, tmp_path: Path) -> AsyncIterator[Visitor]:
+    async with visited(session_on(emulator, tmp_path)) as visitor:
+        yield visitor
+
+
+async def bytes_of(answer: Answer) -> bytes:
+    return answer.body if isinstance(answer.body, bytes) else b"".join([piece async for piece in answer.body])
+
+
+# --- What is taken ---
+
+
+async def test_a_job_is_taken_once_under_the_visitors_own_key(visitor: Visitor, emulator: Emulator) -> None:
+    for _ in range(3):
+        answer = await visitor.post(prompt="a cat", headers={"Idempotency-Key": f'"{ID}"'})
+        assert (answer.status, answer.headers["Location"], answer.content) == (202, f"/videos/{ID}", {"id": ID})
+    assert (await visitor.when(ID, "success"))["cost"] is not None
+    assert (await visitor.post(prompt="another", headers={"Idempotency-Key": ID})).status == 422
+    assert emulator.ledger.posts == 1
+
+
+async def test_an_id_that_is_made_here_is_one_that_nobody_guesses(visitor: Visitor) -> None:
+    made = {str((await visitor.post(prompt=f"{number}")).content["id"]) for number in range(3)}
+    assert [len(id) for id in made] == [32] * 3
+
+
+async def test_an_option_is_the_applications_unless_it_is_left_to_visitors(emulator: Emulator, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"options": {"duration"}, "defaults": {"resolution": "768P"}}
+    async with visited(session_on(emulator, tmp_path), **options) as visitor:
+        assert (await visitor.post(duration="10", id=ID)).status == 202
+        refused = await visitor.post(model="hailuo-02-i2v")
+        assert (refused.status, refused.content["field"]) == (422, "model")
+        await visitor.when(ID, "success")
+    assert (emulator.ledger.paid_s, emulator.ledger.posts) == (10, 1)
+
+
+async def test_a_full_queue_says_when_to_come_again(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.service.max_running = 0
+    async with visited(session_on(emulator, tmp_path, max_queued=1)) as visitor:
+        answers = [await visitor.post(prompt=f"{number}") for number in range(4)]
+        full = answers[-1]
+        assert (answers[0].status, full.status, full.headers["Retry-After"]) == (202, 503, "30")
+        assert full.content["error"] == "QueueFullError"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status"),
+    [
+        (b"", {}, 415),
+        (b"x", {"content-type": "text/plain"}, 415),
+        (b"{}", {"content-type": "application/json"}, 422),
+        (b"prompt=x", {"content-type": "application/x-www-form-urlencoded"}, 422),
+        (b"x", {"content-type": "multipart/form-data"}, 400),
+        (b"x", {"content-type": "multipart/form-data; boundary=e", "content-length": "3000000000"}, 413),
+    ],
+)
+async def test_what_is_no_job_is_refused(
+    body: bytes, headers: dict[str, str], status: int, visitor: Visitor, emulator: Emulator
+) -> None:
+    answer = await visitor.post(body, headers)
+    assert (answer.status, "message" in answer.content) == (status, True)
+    assert emulator.ledger.posts == 0
+
+
+async def test_a_full_disk_is_said_and_nothing_is_taken(
+    visitor: Visitor, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("hailuo_async.web.forms._new_file", full)
+    answer = await visitor.post(prompt="a cat")
+    assert (answer.status, answer.content["message"], emulator.ledger.posts) == (507, "No space left on device", 0)
+
+
+# --- Where it stands ---
+
+
+async def test_events_tell_each_change_once_and_go_on_behind_the_last_one_that_was_heard(
+    visitor: Visitor, emulator: Emulator
+) -> None:
+    await visitor.post(prompt="a cat", id=ID)
+    heard = await visitor.told(ID)
+    order = ["queued", "sending", "pending", "processing", "success"]
+    assert [status for status, _ in heard] == sorted({status for status, _ in heard}, key=order.index)
+    assert (heard[-1][1]["status"], heard[-1][1]["id"]) == ("success", ID)
+    assert [status for status, _ in await visitor.told(ID, last="processing")] == ["success"]
+    over = await visitor.studio.events(ID, {"Last-Event-ID": "success"})
+    assert (over.status, over.body) == (204, b"")
+
+
+async def test_a_silent_stream_says_that_it_lives_and_ends_when_the_server_stops(
+    visitor: Visitor, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
+    emulator.service.max_running = 0
+    await visitor.post(prompt="a cat", id=ID)
+    answer = await visitor.studio.events(ID)
+    assert (answer.headers["X-Accel-Buffering"], answer.headers["Cache-Control"]) == ("no", "no-cache")
+    assert not isinstance(answer.body, bytes)
+    assert await anext(answer.body) == b"retry: 2000\n\n"
+    with anyio.fail_after(10):
+        while await anext(answer.body) != b": still here\n\n":
+            pass
+    await visitor.studio.aclose()
+    assert b"abandoned" not in b"".join([piece async for piece in answer.body])
+
+
+async def test_more_streams_than_may_be_open_are_sent_away_and_room_comes_back(
+    visitor: Visitor, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "MAX_STREAMS", 2)
+    emulator.service.max_running = 0
+    await visitor.post(prompt="a cat", id=ID)
+    watching = [(await visitor.studio.events(ID)).body for _ in range(2)]
+    for stream in watching:
+        assert not isinstance(stream, bytes)
+        await anext(stream)
+    sent_away = await visitor.studio.events(ID)
+    assert (sent_away.status, sent_away.headers["Retry-After"]) == (503, "30")
+    for stream in watching:
+        assert not isinstance(stream, bytes)
+        await stream.aclose()
+    assert (await visitor.studio.events(ID)).status == 200
+
+
+async def test_who_waits_is_told_a_place_and_a_time_and_an_etag_holds_while_nothing_changes(
+    visitor: Visitor, emulator: Emulator
+) -> None:
+    emulator.service.generation_s = 600
+    emulator.service.max_running = 1
+    ids = [f"{number:016}" for number in range(4)]
+    for id in ids:
+        await visitor.post(prompt=id, id=id)
+    await visitor.when(ids[0], "pending", "processing")
+    await visitor.when(ids[1], "queued")
+    states = [await visitor.studio.state(id) for id in ids]
+    assert (states[0]["place"], states[3]["status"]) == (None, "queued")
+    assert 0 < int(str(states[0]["seconds_left"])) <= int(str(states[3]["seconds_left"]))
+    assert states[3]["place"] in (2, 3)  # one of those before it may be on its way to be refused
+    first = await visitor.studio.look(ids[3])
+    same = await visitor.studio.look(ids[3], {"If-None-Match": first.headers["ETag"]})
+    assert (first.status, same.status) in ((200, 304), (200, 200))
+
+
+async def test_a_failure_is_told_with_its_reason(visitor: Visitor, emulator: Emulator) -> None:
+    emulator.service.fail_rate = 1.0
+    await visitor.post(prompt="a cat", id=ID)
+    error = (await visitor.when(ID, "failed"))["error"]
+    assert error["message"].startswith("the service gave the video up: ")
+    assert (await visitor.studio.file(ID)).status == 502
+    emulator.next_fault(Kind.SUBMIT, Fault.CUT_AFTER)
+    await visitor.post(prompt="a dog", id=ID[::-1])
+    assert (await visitor.when(ID[::-1], "unknown"))["error"]["error"] == "SubmissionUnknownError"
+
+
+async def test_asking_about_a_job_that_is_over_is_no_news(visitor: Visitor) -> None:
+    heard: list[str] = []
+    await visitor.post(id=ID)
+    await visitor.when(ID, "success")
+    visitor.studio.session.hooks.append(lambda event: heard.append(type(event).__name__))
+    for _ in range(3):
+        assert (await visitor.studio.look(ID)).status == 200
+    assert (heard, visitor.studio.session.stats().succeeded) == ([], 1)
+
+
+@pytest.mark.parametrize("id", ["", "nobody", "../videos.db", "\0", "é" * 300, "0" * 32, "' OR 1=1"])
+async def test_an_id_that_is_none_leads_nowhere(id: str, visitor: Visitor) -> None:
+    answers = [await visitor.studio.look(id), await visitor.studio.events(id), await visitor.studio.file(id)]
+    assert [answer.status for answer in answers] == [404] * 3
+
+
+# --- The video ---
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+async def test_any_part_of_a_video_can_be_had(is_copied: bool, emulator: Emulator, tmp_path: Path) -> None:
+    emulator.service.video_size = 700_000
+    options = {"save_to": tmp_path / "copies"} if is_copied else {}
+    async with visited(session_on(emulator, tmp_path), **options) as visitor:
+        assert (await visitor.post(id=ID)).status == 202
+        early = await visitor.studio.file(ID)
+        assert (early.status, early.headers["Retry-After"]) == (409, "5")
+        await visitor.when(ID, "success")
+        whole = await visitor.studio.file(ID)
+        film = await bytes_of(whole)
+        assert (whole.status, len(film), whole.headers["Content-Length"]) == (200, 700_000, "700000")
+        for asked, told_as, start, end in (
+            ("bytes=0-1", "bytes 0-1/700000", 0, 2),
+            ("bytes=300000-", "bytes 300000-699999/700000", 300_000, 700_000),
+            ("bytes=-5", "bytes 699995-699999/700000", 699_995, 700_000),
+        ):
+            part = await visitor.studio.file(ID, {"Range": asked})
+            assert (part.status, part.headers["Content-Range"]) == (206, told_as)
+            assert await bytes_of(part) == film[start:end]
+        behind = await visitor.studio.file(ID, {"Range": "bytes=700000-"})
+        assert (behind.status, behind.headers["Content-Range"]) == (416, "bytes */700000")
+        head = await visitor.studio.file(ID, is_head=True)
+        assert (head.status, head.body, head.headers["Accept-Ranges"]) == (200, b"", "bytes")
+        assert (await visitor.studio.file(ID, {"If-None-Match": head.headers["ETag"]})).status == 304
+    assert emulator.ledger.posts == 1
+
+
+async def test_a_copy_outlives_what_the_service_keeps_and_without_one_the_video_is_gone(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    copies = tmp_path / "copies"
+    async with visited(session_on(emulator, tmp_path), save_to=copies) as visitor:
+        await visitor.post(id=ID)
+        await visitor.when(ID, "success")
+        await until(lambda: list(copies.glob("*.mp4")))
+        emulator.clock_offset_s = 8 * 24 * 3600
+        assert len(await bytes_of(await visitor.studio.file(ID))) == 4096
+    async with visited(session_on(emulator, tmp_path)) as visitor:  # another process, which keeps no copies
+        assert (await visitor.studio.file(ID)).status == 410
+
+
+async def test_a_video_that_another_worker_copies_or_that_has_no_room_is_passed_on(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "no folder").touch()
+    async with visited(session_on(emulator, tmp_path), save_to=tmp_path / "no folder") as visitor:
+        await visitor.post(id=ID)
+        await visitor.when(ID, "success")
+        assert len(await bytes_of(await visitor.studio.file(ID))) == 4096
+
+
+async def test_copies_are_kept_as_long_as_told(emulator: Emulator, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    async with visited(session_on(emulator, tmp_path), save_to=copies, keep_for_s=1e-9) as visitor:
+        await visitor.post(id=ID)
+        await visitor.when(ID, "success")
+        await until(lambda: (copies / ".now").exists() and not list(copies.glob("*.mp4")))
+        emulator.clock_offset_s = 8 * 24 * 3600
+        assert (await visitor.studio.file(ID)).status == 410
+
+
+# --- Errors ---
+
+
+def test_every_error_is_told_by_its_status_and_without_what_a_stranger_may_not_know() -> None:
+    kinds = [kind for kind in vars(hailuo_async).values() if isinstance(kind, type) and issubclass(kind, HailuoError)]
+    assert len(kinds) > 15
+    for kind in kinds:
+        error = kind.__new__(kind)
+        facts = {"task_id": "task-1", "request_id": None, "field": "prompt", "value": "secret", "rule": "is short"}
+        error.__dict__.update(facts, message="secret", reason="too dark", path="secret", image="secret", key="secret")
+        error.__dict__.update(timeout_s=1.0, max_queued=1, max_kept_bytes=None, max_jobs=1, max_cost=None, status=None)
+        error.__dict__.update(code=None, cost=None)
+        answer = told(error)
+        assert (answer.status, answer.content["error"]) == (kind.http_status, kind.__name__)
+        assert b"secret" not in answer.body  # type: ignore[operator]
+        assert ("Retry-After" in answer.headers) is (kind.http_status == 503)
+        assert ("field" in answer.content) is issubclass(kind, JobError)
+
+
+# --- The faces ---
+
+
+async def test_an_app_that_is_started_twice_opens_a_new_session_each_time(emulator: Emulator, tmp_path: Path) -> None:
+    videos = web.app(lambda: session_on(emulator, tmp_path))
+    app = Starlette(routes=[Mount("/videos", videos)], lifespan=videos.lifespan)
+    for number in range(2):
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client,
+        ):
+            id = f"{ID}-{number}"
+            made = await client.post("/videos/", data={"id": id}, files={"image": ("a.png", PICTURE)})
+            assert (made.status_code, made.headers["location"]) == (202, f"/videos/{id}")
+            assert (await client.get(f"/videos/{id}/events")).text.endswith("\n\n")
+            assert (await client.get(f"/videos/{id}")).json()["status"] == "success"
+            assert (await client.get(f"/videos/{ID}-0")).json()["status"] == "success"
+            assert (await client.head(f"/videos/{id}/file")).headers["content-length"] == "4096"
+            assert (await client.post("/videos/webhook", headers={"X-Modellix-Task-ID": "x"})).status_code == 204
+            assert (await client.get("/videos/health")).json() == {"status": "ok"}
+    with pytest.raises(RuntimeError, match="not open"):
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://x") as client:
+            await client.get(f"/videos/{ID}-0")
+
+
+async def test_an_open_session_can_be_given_to_the_app(emulator: Emulator, tmp_path: Path) -> None:
+    async with session_on(emulator, tmp_path) as session:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(web.app(session)), base_url="http://x")
+        async with client:
+            assert (await client.post("/", data={"id": ID}, files={"image": ("a.png", PICTURE)})).status_code == 202
+            assert (await client.get(f"/{ID}/events")).status_code == 200
+
+
+async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> None:
+    app = aiohttp_web.Application()
+    web.add_videos(app, "/videos/", lambda: session_on(emulator, tmp_path))
+    runner = aiohttp_web.AppRunner(app)
+    await runner.setup()
+    await aiohttp_web.TCPSite(runner, "127.0.0.1", 0).start()
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+        form = aiohttp.FormData({"id": ID})
+        form.add_field("image", PICTURE, filename="a.png")
+        async with client.post("/videos", data=form) as made:
+            assert (made.status, made.headers["Location"]) == (202, f"/videos/{ID}")
+        async with client.get(f"/videos/{ID}/events") as heard:
+            assert (await heard.text()).endswith("\n\n")
+        async with client.get(f"/videos/{ID}/file", headers={"Range": "bytes=1-4"}) as part:
+            assert (part.status, len(await part.read()), part.headers["Content-Length"]) == (206, 4, "4")
+        async with client.head(f"/videos/{ID}/file") as head:
+            assert head.headers["Content-Length"] == "4096"
+        async with client.get(f"/videos/{ID}") as state, client.get("/videos/health") as health:
+            assert ((await state.json())["status"], health.status) == ("success", 200)
+        async with client.post("/videos/webhook", headers={"X-Modellix-Task-ID": "x"}) as hint:
+            assert hint.status == 204
+    await runner.cleanup()
+
+
+async def test_a_session_that_is_closed_answers_that_the_server_stops(tmp_path: Path) -> None:
+    session = Line().session(journal=tmp_path / "videos.db")
+    async with session:
+        studio = web.Studio(session)
+    answer = await studio.look(ID)
+    assert (answer.status, answer.content["error"]) == (503, "SessionClosedError")
+    assert (await asyncio.wait_for(studio.file(ID), 5)).status == 503

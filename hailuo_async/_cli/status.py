@@ -137,8 +137,11 @@ def _table(journal: JournalPlace, overview: _Overview) -> Iterator[str]:
     yield from (f"{overview.counts[result]:7} {result}" for result in JobResult if overview.counts[result])
     yield from _troubles(overview.troubled)
     quoted = shlex.quote(str(journal))
-    if overview.counts[JobResult.FAILED]:
+    failed = {record.state for record, result in overview.troubled if result is JobResult.FAILED}
+    if JournalState.FAILED in failed:
         yield "To make again what failed, which is paid for again: the batch's own command with --retry-failed"
+    if JournalState.REFUSED in failed:
+        yield "To send again what was refused, which cost nothing: the batch's own command"
     if overview.counts[JobResult.UNKNOWN]:
         yield f"To decide: hailuo-async resolve {quoted} KEY... --task-id ID | --resubmit | --forget"
 
@@ -148,7 +151,7 @@ def _troubles(troubled: Sequence[tuple[Record, JobResult]]) -> Iterator[str]:
         cost = f", {dollars(record.spent)} spent" if record.spent else ""
         if result is JobResult.FAILED:
             why = "" if record.error is None else f" {reason(record.error)}"
-            yield f"{record.identity} failed:{why}{cost}"
+            yield f"{record.identity} {'refused' if record.state is JournalState.REFUSED else 'failed'}:{why}{cost}"
         else:
             sent = (
                 "" if record.sent_at is None else f"sent {datetime.fromtimestamp(record.sent_at):%Y-%m-%d %H:%M:%S}, "

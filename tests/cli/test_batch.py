@@ -188,6 +188,15 @@ def test_a_job_that_was_changed_under_its_key_is_found_before_anything_is_sent_a
     assert paid(service) == {"scene a": 1, "scene b": 1, "scene x": 1}
 
 
+def test_a_job_that_was_refused_may_be_changed_under_its_key(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 1)
+    service.next_fault("submit", "refuse")
+    assert run("batch", jobs, "--output", tmp_path, "--yes").exit_code == 1
+    jobs.write_text(jobs.read_text().replace("scene a", "scene x"))
+    result = run("batch", jobs, "--output", tmp_path, "--yes")
+    assert (result.exit_code, paid(service)) == (0, {"scene x": 1})
+
+
 @pytest.mark.slow
 def test_what_is_in_doubt_is_sent_again_only_if_it_may_be_paid_for_twice(service: Emulator, tmp_path: Path) -> None:
     jobs = write_jobs(tmp_path, 1)

@@ -62,8 +62,8 @@ def test_the_states_are_counted_and_what_is_in_doubt_is_named(journal: Path) -> 
         ["      1 saved", "      1 failed", "      1 unknown"],
     )
     assert re.fullmatch(f"a may have been accepted and paid for: {WHEN}, cut", doubt)
-    assert failure == "b failed: 400 no"
-    assert retry.endswith("with --retry-failed")
+    assert failure == "b refused: 400 no"
+    assert retry == "To send again what was refused, which cost nothing: the batch's own command"
     assert advice == f"To decide: hailuo-async resolve {journal} KEY... --task-id ID | --resubmit | --forget"
 
 

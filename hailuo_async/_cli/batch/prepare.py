@@ -143,7 +143,7 @@ def _check_edited(read: JobList, records: Mapping[str, Record], redo: set[str]) 
 
 
 def _is_edited(job: Job, record: Record) -> bool:
-    if record.fingerprint is None:
+    if record.fingerprint is None or record.state is JournalState.REFUSED:  # refused, it cost nothing: its key is free
         return False
     try:
         frames = {field: inspect_image(field, source, fingerprint=True) for field, source in _frames(job)}

@@ -17,7 +17,7 @@ import sys
 import unicodedata
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Literal, TypeAlias, TypeGuard, TypeVar, cast
 
 import attrs
 
@@ -242,9 +242,14 @@ Job: TypeAlias = ImageToVideo | FirstLastFrameToVideo
 """Either kind of job."""
 
 
+def is_job(job: object) -> TypeGuard[Job]:
+    """Whether ``job`` is of either kind."""
+    return isinstance(job, ImageToVideo | FirstLastFrameToVideo)
+
+
 def check_job(job: object) -> Job:
     """``job``, if it is one. Raises ``JobError`` otherwise."""
-    if not isinstance(job, ImageToVideo | FirstLastFrameToVideo):
+    if not is_job(job):
         raise JobError(field="job", value=job, rule="must be an ImageToVideo or a FirstLastFrameToVideo")
     return job
 

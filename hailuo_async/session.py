@@ -23,11 +23,10 @@ from hailuo_async._engine.results import check_video
 from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._engine.wiring import start_engine
+from hailuo_async._engine.wiring import open_journal, start_engine
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.http import Transport, check_client_session
-from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import check_task_id
 from hailuo_async._service_calls import ServiceCalls
 from hailuo_async.errors import SessionClosedError
@@ -112,7 +111,7 @@ class AsyncSession(ServiceCalls):
     Raises ``ConfigError`` naming the field, the value and the rule.
     """
 
-    _open_journal = JournalWriter.open
+    _open_journal = staticmethod(open_journal)
     _engine: Engine | None = None
 
     def __init__(

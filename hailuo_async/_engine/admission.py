@@ -123,8 +123,9 @@ class Admission:
             asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=kind_of(job), **names_of(intent)
         )
         tracked.request = request = build_submit(job, frames, self._settings.webhook_url)
-        tracked.payment, tracked.fault, tracked.is_heavy, tracked.look = payment, fault, request.is_heavy, ask
-        tracked.is_counted = intent is not None and job.key is None and asked is None
+        tracked.payment, tracked.fault, tracked.is_heavy = payment, fault, request.is_heavy
+        if intent is not None:
+            tracked.look, tracked.is_counted = ask, job.key is None and asked is None
         if self.keeper is not None and kept is not None and is_sent_from_here(claim):
             self.keeper.hold(tracked, kept, functools.partial(self._recorder.intend, intent))
         tracked.is_dropped = True  # should it end at once, as it must not be paid for

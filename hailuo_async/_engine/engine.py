@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import attrs
@@ -22,6 +23,7 @@ from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.inspection import is_read
 from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
@@ -35,12 +37,14 @@ from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async._io.http import Transport
 from hailuo_async._io.journal.records import Record
-from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import ConfigError, SessionClosedError, SubmissionUnknownError
-from hailuo_async.jobs import Job, check_job
+from hailuo_async.jobs import Job, check_job, is_job
 from hailuo_async.outcomes import Stats, Status
+
+if TYPE_CHECKING:
+    from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
 
@@ -176,9 +180,15 @@ class Engine:
         if save_to is not None or save_as is not None:
             directory = None if save_to is None else Path(save_to)
             saving = Saving(self.results, directory, save_as, has_journal=self._journal is not None)
+
+        always_waits = uploads is not None or saving is not None or self._journal is not None
+
+        def waits(item: object) -> bool:
+            return always_waits or not is_job(item) or is_read(item)
+
         self.engine_state.check()
         tidy = None if uploads is None else uploads.delete_all
-        return OutcomeStream(Stream(jobs, take, self.admission, self.engine_state, saving, tidy))
+        return OutcomeStream(Stream(jobs, take, waits, self.admission, self.engine_state, saving, tidy))
 
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""
@@ -187,7 +197,7 @@ class Engine:
             return await self.admission.recall(record)
 
         records = await self.journal_or_raise().unfinished()
-        return OutcomeStream(Stream(records, recall, self.admission, self.engine_state))
+        return OutcomeStream(Stream(records, recall, lambda _: True, self.admission, self.engine_state))
 
     def journal_or_raise(self) -> JournalWriter:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""

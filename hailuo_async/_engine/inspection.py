@@ -10,6 +10,7 @@ import anyio.to_thread
 import attrs
 
 from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.source import ImageSource
 from hailuo_async.jobs import Job
 
 logger = logging.getLogger("hailuo_async")
@@ -32,9 +33,17 @@ class Inspector:
         frames = {}
         for field, source in job.frames.items():
             look = functools.partial(inspect_image, field, source, fingerprint=fingerprint, fit=job.fit)
-            is_short = isinstance(source, str) and source[:5].lower() != "data:"  # a URL: nothing is read
             threads = self._fitting if job.fit else self._looking
-            frames[field] = frame = look() if is_short else await anyio.to_thread.run_sync(look, limiter=threads)
+            frames[field] = frame = look() if _is_url(source) else await anyio.to_thread.run_sync(look, limiter=threads)
             if frame.changes:
                 logger.info("%s (%s) was made to fit: %s", field, frame.name, "; ".join(frame.changes))
         return frames
+
+
+def is_read(job: Job) -> bool:
+    """Whether looking at its images reads any of them, which takes a thread."""
+    return not all(map(_is_url, job.frames.values()))
+
+
+def _is_url(source: ImageSource) -> bool:
+    return isinstance(source, str) and source[:5].lower() != "data:"

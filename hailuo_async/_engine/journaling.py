@@ -19,8 +19,7 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
-from hailuo_async._io.journal.records import Claim, Intent, JournalState, Leave, Record
-from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, JournalState, Leave, Record
 from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint
 from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import AuthenticationError, ConfigError, HailuoError, JobNotFoundError, JournalError
@@ -29,10 +28,11 @@ from hailuo_async.outcomes import Video
 
 if TYPE_CHECKING:
     from hailuo_async._engine.team import Team
+    from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
 
-_Note: TypeAlias = Callable[[JournalWriter, str], Awaitable[object]]
+_Note: TypeAlias = "Callable[[JournalWriter, str], Awaitable[object]]"
 """Writes something about the job of that identity."""
 
 

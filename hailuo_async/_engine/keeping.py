@@ -13,7 +13,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import anyio
 import anyio.to_thread
@@ -24,10 +24,12 @@ from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, stored_frame, url_frame
 from hailuo_async._io.journal.kept import KeptClaim, KeptImage, KeptJob, Room
 from hailuo_async._io.journal.records import Claim, Intent, JournalState
-from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Request, build_kept_submit
 from hailuo_async.errors import AuthenticationError, InsufficientBalanceError, JournalError, SpendingLimitError
 from hailuo_async.jobs import Job
+
+if TYPE_CHECKING:
+    from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
 

@@ -15,6 +15,7 @@ import logging
 import os
 from collections.abc import AsyncGenerator
 from pathlib import Path
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import anyio
@@ -32,9 +33,11 @@ from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
 from hailuo_async._io.journal.records import Record
-from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Failure, Success, Video
+
+if TYPE_CHECKING:
+    from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
 

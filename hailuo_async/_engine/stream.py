@@ -47,6 +47,8 @@ class Stream:
 
     _items: Iterable[Any] | AsyncIterable[Any]
     _take: Callable[[Any, Target | None], Awaitable[TrackedJob]]
+    _waits: Callable[[Any], bool]
+    """Whether taking an item waits for anything. One that does not, a job of URLs, needs no task."""
     _admission: Admission
     _engine_state: EngineState
     _saving: Saving | None = None
@@ -116,7 +118,8 @@ class Stream:
         self._is_stopped = True
         for task in self._preparing:
             task.cancel()
-        if self._feeder is not None and not self._is_fed:
+        # A feeder that stops itself sees it: cancelled, it would cut the cleanup of the source short.
+        if self._feeder is not None and not self._is_fed and self._feeder is not asyncio.current_task():
             self._feeder.cancel()
 
     def _leave_nowait(self) -> None:
@@ -154,14 +157,21 @@ class Stream:
             await self._room()
             index = 0
             while not self._is_stopped and (item := await anext(items, _END)) is not _END:
-                preparing = self._engine_state.start(self._prepare(index, item))
-                self._preparing.add(preparing)
-                preparing.add_done_callback(self._prepared)
+                await self._begin(index, item)
                 index += 1
                 await self._room()
 
+    async def _begin(self, index: int, item: Any) -> None:
+        """Has an item taken: in a task of its own, unless it waits for nothing."""
+        if not self._waits(item):
+            await self._prepare(index, item)
+            return
+        preparing = self._engine_state.start(self._prepare(index, item))
+        self._preparing.add(preparing)
+        preparing.add_done_callback(self._prepared)
+
     async def _room(self) -> None:
-        while (
+        while not self._is_stopped and (
             len(self._preparing) + len(self._waiting) >= LOOKAHEAD
             or len(self._unread) >= LOOKAHEAD
             or len(self._saves) >= MAX_UNSAVED

@@ -30,10 +30,10 @@ import attrs
 
 from hailuo_async._engine.clock import RemoteClock, loop_time
 from hailuo_async._engine.signal import Signal
-from hailuo_async._io.journal.records import Leave, Record
+from hailuo_async._io.journal.records import LEASE_S, Leave, Record
 from hailuo_async._io.journal.team import JobChange, News, Step, StepDone, Turn
 from hailuo_async._io.journal.team_link import TeamLink
-from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Hints, Use
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import Change, End, Held, TeamState, load_state

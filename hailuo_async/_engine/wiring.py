@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from random import Random
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import aiohttp
 import anyio
+import anyio.to_thread
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.calls import Calls
@@ -27,17 +29,25 @@ from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http, Transport
 from hailuo_async._io.journal.kept import Room
-from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async.hooks import Hooks
-from hailuo_async.settings import Settings
+from hailuo_async.settings import JournalPlace, Settings
 
 if TYPE_CHECKING:
     from hailuo_async._engine.team import Team
     from hailuo_async._engine.team_views import TeamBudget, TeamSlots
+    from hailuo_async._io.journal.writer import JournalWriter
+
+
+async def open_journal(place: JournalPlace, *, base_url: str, now: Callable[[], float]) -> JournalWriter:
+    """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
+    await anyio.to_thread.run_sync(importlib.import_module, "hailuo_async._engine.team_views")
+    from hailuo_async._io.journal.writer import JournalWriter
+
+    return await JournalWriter.open(place, base_url=base_url, now=now)
 
 
 async def start_engine(
@@ -48,7 +58,7 @@ async def start_engine(
     rng: Random,
     hooks: Hooks,
     money: Money,
-    open_journal: Callable[..., Awaitable[JournalWriter]] = JournalWriter.open,
+    open_journal: Callable[..., Awaitable[JournalWriter]] = open_journal,
 ) -> Engine:
     """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
     journal = None

@@ -25,8 +25,8 @@ from hailuo_async import (
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._io.journal.records import Claim, Intent, Leave
-from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Leave
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async.outcomes import Resource, Video
 from hailuo_async.testing import run_virtual

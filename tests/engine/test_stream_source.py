@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from hailuo_async import ImageToVideo, Success
+from hailuo_async import ImageToVideo, SpendingLimitError, Success
 from hailuo_async._engine.workers import CLEANUP_S
 from hailuo_async.testing import run_virtual
 
@@ -92,6 +92,27 @@ async def test_the_cleanup_of_a_source_is_awaited_to_its_end_before_the_stream_i
         async with contextlib.aclosing(session.stream(source())) as stream:
             assert isinstance(await anext(stream), Success)
         assert steps == [0, 1, 2]
+
+
+async def test_a_job_that_ends_the_stream_as_it_is_taken_does_not_cut_the_cleanup_of_the_source() -> None:
+    """A job of URLs is taken by the feeder itself, which must not cancel itself."""
+    steps = []
+
+    async def source() -> AsyncIterator[ImageToVideo]:
+        try:
+            for each in jobs(3):
+                yield each
+        finally:
+            for step in range(3):
+                await asyncio.sleep(0.001)
+                steps.append(step)
+
+    outcomes: list[Any] = []
+    async with Line().session() as session:
+        with pytest.raises(SpendingLimitError):
+            await read_into(outcomes, session.stream(source(), max_jobs=1))
+    assert len(outcomes) == 1
+    assert steps == [0, 1, 2]
 
 
 async def test_the_cleanup_of_a_source_is_awaited_also_when_the_session_is_closed() -> None:

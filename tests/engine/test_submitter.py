@@ -25,7 +25,7 @@ from hailuo_async import (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
-from hailuo_async._engine.submitter import MOST_RESUBMITS, UNREACHABLE_FOR_S
+from hailuo_async._engine.submitter import MOST_AT_ONCE, MOST_RESUBMITS, UNREACHABLE_FOR_S
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
@@ -65,6 +65,31 @@ async def error_of(session: AsyncSession, **options: float) -> HailuoError:
 
 
 # --- One POST a job ---------------------------------------------------------------------------------------------------
+
+
+async def test_one_turn_of_the_loop_begins_few_posts_however_many_may_leave() -> None:
+    """Each begins a connection: hundreds in one turn would hold the loop."""
+    turn, begun = 0, list[int]()
+
+    async def note(request: Request) -> Answer:
+        begun.append(turn)
+        return line.accept()
+
+    async def count_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    line = Line(on_post=note)
+    async with line.session(max_running=1000) as session:
+        generations = [await session.submit(each) for each in jobs(5 * MOST_AT_ONCE)]
+        counting = asyncio.ensure_future(count_turns())
+        for generation in generations:
+            await generation.accepted()
+        counting.cancel()
+    assert len(begun) == 5 * MOST_AT_ONCE
+    assert max(map(begun.count, begun)) <= MOST_AT_ONCE
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)

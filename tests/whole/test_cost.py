@@ -230,12 +230,16 @@ NOT_AT_ONCE = {
     "PIL",
     "av",
     "click",
+    "hailuo_async._engine.team",
+    "hailuo_async._io.download.client",
+    "hailuo_async._io.journal.writer",
     "hailuo_async.cli",
     "hailuo_async.emulator",
     "hailuo_async.testing",
     "opentelemetry",
     "pytest",
     "rich",
+    "sqlite3",
 }
 
 _COUNTED_IMPORTS = """

@@ -8,7 +8,7 @@ from typing import Self, TextIO
 
 import attrs
 
-from hailuo_async._io.journal import database, places
+from hailuo_async._io.journal import database
 from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import JournalState, Record, export_text, record_from
 from hailuo_async.settings import Dsn, journal_place
@@ -36,6 +36,8 @@ class Journal:
 
         Raises ``JournalError`` if there is none, or none that this version can read.
         """
+        from hailuo_async._io.journal import places  # and SQLite with it: most programs open no journal
+
         return cls(places.open_for_reading(journal_place(path)))
 
     def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:

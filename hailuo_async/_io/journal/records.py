@@ -23,6 +23,9 @@ from hailuo_async.outcomes import Video
 if TYPE_CHECKING:
     from cattrs import Converter
 
+#: For how long a job stays with a session that has stopped renewing its leases.
+LEASE_S = 30.0
+
 
 class JournalState(enum.StrEnum):
     """Where a job stands on disk."""

@@ -30,7 +30,7 @@ import attrs
 
 from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commits, Work
 from hailuo_async._io.journal.kept import KeptClaim, KeptJob, Pieces, Room
-from hailuo_async._io.journal.records import Claim, Intent, Record, Spending
+from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spending
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.outcomes import Video
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 if TYPE_CHECKING:
     from hailuo_async._io.journal.kept_table import KeptTable
 
-#: For how long a job stays with a session that has stopped renewing its leases.
-LEASE_S = 30.0
 #: For how long a write waits for another process to finish its own.
 BUSY_TIMEOUT_S = 5.0
 

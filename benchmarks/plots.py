@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 from benchmarks.figures import Figure
 from benchmarks.growth import COUNTS, JOURNAL_COUNTS, Load
 from benchmarks.limits import SLOTS, night
-from benchmarks.targets import BURST, FLOOR, LIBRARY
+from benchmarks.targets import BURST, FLOOR, LIBRARY, SAFE_FLOOR, STREAM
 
 #: Matplotlib's. It need not be installed, not even for those who check types.
 Axes: TypeAlias = Any
@@ -127,7 +127,7 @@ def _bars(axes: Axes, figures: Sequence[Figure], name: str, title: str) -> None:
     """A bar for each that was measured, in the order in which they were done."""
     there = [figure for figure in figures if figure.case == BURST and "wall_s" in figure.values]
     there.sort(key=lambda figure: figure.values["wall_s"], reverse=True)
-    colors = {LIBRARY: OURS, FLOOR: FLOORS}
+    colors = {LIBRARY: OURS, STREAM: OURS, FLOOR: FLOORS, SAFE_FLOOR: FLOORS}
     subjects = [figure.subject for figure in there]
     bars = axes.barh(
         subjects,

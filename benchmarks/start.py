@@ -104,4 +104,4 @@ def _first_post_ms(program: str) -> float:
 
 def start_targets(figures: Sequence[Figure]) -> Iterator[Target]:
     """What an import may take at most."""
-    yield from ratios(figures, (LIBRARY, IMPORT), (NEEDED, IMPORT), {"took_ms": 1.35})
+    yield from ratios(figures, (LIBRARY, IMPORT), (NEEDED, IMPORT), {"took_ms": 1.25})

@@ -1,4 +1,10 @@
-"""The floor: a loop over aiohttp that does what must be done for each job, and checks nothing."""
+"""The floors: loops over aiohttp that do what must be done for each job, and check nothing.
+
+``Bare`` is the leanest: POSTs and queries share a pool of connections. What it risks is money. A connection that the
+server has dropped a moment ago takes a POST, and nobody can tell whether that was accepted: aiohttp itself sends only
+idempotent methods again, so the job is in doubt, and a caller who sends it again may pay twice.
+``BareAlone`` does not risk that: it connects for each POST, as the library does.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +22,8 @@ from benchmarks.peers.clients import API_KEY, PICTURE_URL, Client, Setup
 _MODEL = "/api/v1/minimax/hailuo-2.3-i2v/async"
 #: A query at the very moment might come too early.
 _MARGIN_S = 0.005
+#: Connections: aiohttp's own bound for a pool, and the library's for its queries.
+_POOLED, _QUERIES = 100, 32
 _PIECE = 192 * 1024
 _HEAD, _TAIL = b'{"prompt": "%s", "first_frame_image": "data:image/jpeg;base64,', b'"}'
 
@@ -26,20 +34,26 @@ class Bare(Client):
     A picture is read, encoded and sent whole.
     """
 
+    POSTS_ALONE = False
+
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
         self._number = 0
 
     async def __aenter__(self) -> Self:
-        connector = aiohttp.TCPConnector(limit=0)
-        headers = {"Authorization": f"Bearer {API_KEY}"}
-        self._http = aiohttp.ClientSession(self._setup.base_url, connector=connector, headers=headers)
+        self._queries = self._open(aiohttp.TCPConnector(limit=_QUERIES if self.POSTS_ALONE else _POOLED))
+        self._posts = self._open(aiohttp.TCPConnector(limit=0, force_close=True)) if self.POSTS_ALONE else self._queries
         return self
+
+    def _open(self, connector: aiohttp.TCPConnector) -> aiohttp.ClientSession:
+        headers = {"Authorization": f"Bearer {API_KEY}"}
+        return aiohttp.ClientSession(self._setup.base_url, connector=connector, headers=headers)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.close()
+        await self._queries.close()
+        await self._posts.close()
 
     async def make(self, prompt: str) -> str:
         task_id = await self._submit(prompt)
@@ -62,7 +76,7 @@ class Bare(Client):
 
     async def _submit(self, prompt: str) -> str:
         body = {"prompt": prompt, "first_frame_image": self._image()}
-        async with self._http.post(_MODEL, json=body) as response:
+        async with self._posts.post(_MODEL, json=body) as response:
             return await _accepted(response)
 
     def _image(self) -> str:
@@ -72,9 +86,15 @@ class Bare(Client):
         return f"data:image/jpeg;base64,{encoded}"
 
     async def _query(self, task_id: str) -> dict[str, Any]:
-        async with self._http.get(f"/api/v1/tasks/{task_id}") as response:
+        async with self._queries.get(f"/api/v1/tasks/{task_id}") as response:
             data: dict[str, Any] = (await response.json())["data"]
             return data
+
+
+class BareAlone(Bare):
+    """The same with a connection for each POST, and as few for queries as the library has."""
+
+    POSTS_ALONE = True
 
 
 class BareInPieces(Bare):
@@ -88,7 +108,7 @@ class BareInPieces(Bare):
         assert self._setup.picture is not None
         head, path = _HEAD % prompt.encode("ascii"), Path(self._setup.picture)
         headers = {"Content-Type": "application/json", "Content-Length": str(_length(head, path))}
-        async with self._sending, self._http.post(_MODEL, data=_pieces(head, path), headers=headers) as response:
+        async with self._sending, self._posts.post(_MODEL, data=_pieces(head, path), headers=headers) as response:
             return await _accepted(response)
 
 

@@ -9,7 +9,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Self
@@ -46,22 +46,29 @@ def suffer(client: Callable[[Setup], Client], setup: Setup) -> dict[str, Any]:
 
 async def _make_all(client: Client, setup: Setup) -> list[list[str]]:
     async with client:
-        return await asyncio.gather(*(_make(client, client.make, f"job {number}") for number in range(setup.jobs)))
+        made = await client.make_all([f"job {number}" for number in range(setup.jobs)])
+    return [_told(client, each) for each in made]
 
 
 def over_loops(client: Callable[[Setup], Client], setup: Setup) -> dict[str, Any]:
     """One client, and for each job a loop that is closed before the next one begins."""
     one = client(setup)
-    return {"told": [asyncio.run(_make(one, one.make_on_new_loop, f"job {number}")) for number in range(setup.jobs)]}
+
+    def make(prompt: str) -> str | Exception:
+        try:
+            return asyncio.run(one.make_on_new_loop(prompt))
+        except Exception as error:
+            return error
+
+    return {"told": [_told(one, make(f"job {number}")) for number in range(setup.jobs)]}
 
 
-async def _make(client: Client, make: Callable[[str], Awaitable[str]], prompt: str) -> list[str]:
-    """How the job ended (``video``, ``doubt``, ``error``), the task id that the caller was given, and what was said."""
-    try:
-        return ["video", _task_id(await make(prompt)), ""]
-    except Exception as error:
-        word = "doubt" if isinstance(error, client.IN_DOUBT) else "error"
-        return [word, getattr(error, "task_id", None) or "", f"{type(error).__name__}: {error}"]
+def _told(client: Client, made: str | BaseException) -> list[str]:
+    """How a job ended (``video``, ``doubt``, ``error``), the task id that the caller was given, and what was said."""
+    if isinstance(made, str):
+        return ["video", _task_id(made), ""]
+    word = "doubt" if isinstance(made, client.IN_DOUBT) else "error"
+    return [word, getattr(made, "task_id", None) or "", f"{type(made).__name__}: {made}"]
 
 
 def _task_id(video: str) -> str:

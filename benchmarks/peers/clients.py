@@ -5,6 +5,8 @@ This is loaded beside each of them, so it imports next to nothing: what is weigh
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -44,6 +46,10 @@ class Client:
     async def make(self, prompt: str) -> str:
         """Has one video made, waits until it is there, and gives what names it: an id, or a URL with the id in it."""
         raise NotImplementedError
+
+    async def make_all(self, prompts: Sequence[str]) -> list[str | BaseException]:
+        """Has a video made for each prompt, all at once, and gives for each what ``make`` gives, or what it raises."""
+        return await asyncio.gather(*map(self.make, prompts), return_exceptions=True)
 
     async def warm_up(self) -> None:
         """Does everything once, so that what is loaded at the first use is loaded."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from benchmarks.peers.clients import API_KEY, PICTURE_URL, Client, Setup
-from hailuo_async import AsyncSession, ImageToVideo, SubmissionUnknownError
+from hailuo_async import AsyncSession, ImageToVideo, SubmissionUnknownError, Success
 
 
 class Ours(Client):
@@ -36,6 +37,17 @@ class Ours(Client):
     async def make_on_new_loop(self, prompt: str) -> str:
         async with Ours(self._setup) as fresh:
             return await fresh.make(prompt)
+
+
+class OursStreamed(Ours):
+    """All jobs in one stream."""
+
+    async def make_all(self, prompts: Sequence[str]) -> list[str | BaseException]:
+        made: dict[int, str | BaseException] = {}
+        jobs = (ImageToVideo(self._picture, prompt=prompt) for prompt in prompts)
+        async for outcome in self._session.stream(jobs):
+            made[outcome.index] = outcome.video.task_id if isinstance(outcome, Success) else outcome.error
+        return [made[index] for index in range(len(prompts))]
 
 
 class OursMisused(Ours):

@@ -16,14 +16,14 @@ from benchmarks.figures import Figure
 from benchmarks.peers.clients import Setup
 from benchmarks.peers.processes import BrokenClientError, Report, run
 from benchmarks.peers.server import Options
-from benchmarks.peers.subjects import BARE, BARE_IN_PIECES, DEFAULTS, FASTEST, OURS, Subject
+from benchmarks.peers.subjects import BARE, BARE_ALONE, BARE_IN_PIECES, DEFAULTS, FASTEST, OURS, STREAMED, Subject
 
 PENDING_S = 0.5
 PICTURE_BYTES = 2**20
 #: What takes longer than this is not measured again: its figures do not hang on a few milliseconds.
 LONG_S = 20.0
 
-ALL = (OURS, BARE, *DEFAULTS, *FASTEST)
+ALL = (OURS, BARE, STREAMED, BARE_ALONE, *DEFAULTS, *FASTEST)
 
 
 @attrs.frozen
@@ -74,7 +74,7 @@ def measure_peers(
 ) -> list[Figure]:
     """A figure for each subject and case: the median of ``repeats`` runs, in which all take turns.
 
-    The bare loop sends as many queries as the library did just before it. A subject that is not installed, or broke
+    Each bare loop sends as many queries as the library did just before it. A subject that is not installed, or broke
     down, has a figure without values, whose note says so; one whose jobs failed in part has its values, and says how
     many failed. Takes up to half an hour, and a gigabyte of memory for the pictures.
     """
@@ -102,7 +102,7 @@ def _measure(case: Case, subjects: Sequence[Subject], repeats: int) -> list[Figu
                 record.problem = f"failed: {error}"
                 continue
             record.add(report, case)
-            if subject is OURS:
+            if subject in (OURS, STREAMED):
                 queries = report.ledger.queries
     return [record.figure(subject, case) for subject, record in records.items()]
 

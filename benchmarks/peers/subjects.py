@@ -7,7 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import attrs
 
-from benchmarks.targets import FLOOR, LIBRARY
+from benchmarks.targets import FLOOR, LIBRARY, SAFE_FLOOR, STREAM
 
 
 @attrs.frozen(kw_only=True)
@@ -49,8 +49,17 @@ def _version(package: str) -> str | None:
 OURS = Subject(name=LIBRARY, where="ours", client="Ours", calls="generate")
 MISUSED = Subject(name=f"{LIBRARY}, one session for all loops", where="ours", client="OursMisused", calls="generate")
 
+STREAMED = Subject(name=STREAM, where="ours", client="OursStreamed", calls="stream")
+
 BARE = Subject(
-    name=FLOOR, where="bare", client="Bare", note=f"as many requests as {LIBRARY}; it is told how long a job takes"
+    name=FLOOR,
+    where="bare",
+    client="Bare",
+    note=f"100 pooled connections, as many requests as {LIBRARY}; it is told how long a job takes; a POST on a "
+    "connection that the server has just dropped is in doubt, and paid twice if it is sent again",
+)
+BARE_ALONE = Subject(
+    name=SAFE_FLOOR, where="bare", client="BareAlone", note="the same; no POST goes over a connection that may be gone"
 )
 #: For jobs with a picture.
 BARE_IN_PIECES = Subject(

@@ -25,7 +25,7 @@ from benchmarks.simulation import Scenario, simulate
 from benchmarks.soak import SLACK, Program, Round, is_delivered, judge
 from benchmarks.start import FIRST_POST, IMPORT, NEEDED, start_targets
 from benchmarks.tables import WIDTH, Table
-from benchmarks.targets import BURST, FLOOR, LIBRARY, Target, faults_targets, peers_targets, ratios
+from benchmarks.targets import BURST, FLOOR, LIBRARY, SAFE_FLOOR, STREAM, Target, faults_targets, peers_targets, ratios
 
 # --- Slots and requests -----------------------------------------------------------------------------------------------
 
@@ -125,7 +125,9 @@ def test_a_ratio_is_of_what_both_were_measured_by() -> None:
 def test_peers_that_were_there_and_did_their_work_must_be_slower() -> None:
     figures = [
         figure(LIBRARY, BURST, wall_s=1.0, cpu_s=0.3, stall_ms=20.0),
-        figure(FLOOR, BURST, wall_s=0.8, cpu_s=0.1, stall_ms=20.0),
+        figure(STREAM, BURST, wall_s=1.2, cpu_s=0.2, stall_ms=21.0),
+        figure(FLOOR, BURST, wall_s=1.0, cpu_s=0.1, stall_ms=20.0),
+        figure(SAFE_FLOOR, BURST, wall_s=1.0, cpu_s=0.16, stall_ms=20.0),
         figure("slow 1.0", BURST, wall_s=2.0, cpu_s=0.2),
         figure("absent 1.0", BURST, "absent: it is not installed"),
         figure("broken 1.0", BURST, "failed: of 300 jobs 300 OSError", wall_s=0.1, cpu_s=0.1),
@@ -135,7 +137,12 @@ def test_peers_that_were_there_and_did_their_work_must_be_slower() -> None:
     assert found == {
         f"wall s over that of {FLOOR}": True,
         f"CPU s over that of {FLOOR}": False,
-        "longest stall ms": True,
+        f"CPU s over that of {SAFE_FLOOR}": False,
+        f"wall s of {STREAM} over that of {FLOOR}": False,
+        f"CPU s of {STREAM} over that of {FLOOR}": True,
+        f"CPU s of {STREAM} over that of {SAFE_FLOOR}": True,
+        f"longest stall ms of {LIBRARY}": True,
+        f"longest stall ms of {STREAM}": False,
         "wall s over that of slow 1.0": True,
         "CPU s over that of slow 1.0": False,
     }

@@ -31,8 +31,9 @@ from benchmarks.targets import LIBRARY, Target
 from hailuo_async import AsyncSession, ImageToVideo, Success
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.commits import Commits
+from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.writer import LEASE_S, JournalWriter
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Service
 from hailuo_async.settings import JournalPlace
@@ -162,7 +163,7 @@ class Night:
         async def open_journal(place: JournalPlace, *, base_url: str, now: object) -> JournalWriter:
             return _open(self.path, base_url, host.line)
 
-        host.session._open_journal = open_journal  # type: ignore[assignment]
+        host.session._open_journal = open_journal
         return host
 
     async def work(self, host: Host) -> None:

@@ -19,19 +19,19 @@ class ServiceCalls(abc.ABC):
     _money: Money
 
     @abc.abstractmethod
-    def _here(self) -> Engine:
+    def _running_engine(self) -> Engine:
         """The engine, if it is used where and while it may be. Raises ``SessionClosedError`` otherwise."""
 
     async def account(self) -> Account:
         """Whether the key is valid, and the balance in USD. Two requests, not charged for. Raises ``ServiceError``."""
-        return await self._here().calls.account()
+        return await self._running_engine().calls.account()
 
     async def models(self) -> tuple[ModelInfo, ...]:
         """What the service offers now, with its prices: from then on this session's estimates are narrower.
 
         One request, not charged for. Raises ``ServiceError``.
         """
-        return await self._here().calls.models()
+        return await self._running_engine().calls.models()
 
     def estimate(self, job: Job) -> Estimate:
         """What a job will cost, as ``hailuo_async.estimate`` says, and by what ``models`` has told this session."""
@@ -45,15 +45,15 @@ class ServiceCalls(abc.ABC):
         were never announced are found by asking, as without a webhook. Raises ``SessionClosedError``.
         """
         if is_task_id(task_id):
-            self._here().poller.notice_nowait(task_id)
+            self._running_engine().poller.notice_nowait(task_id)
 
     async def uploads(self) -> tuple[Upload, ...]:
         """What the team has uploaded: at most ten files, each for some seven days. Raises ``ServiceError``."""
-        return await self._here().calls.uploads()
+        return await self._running_engine().calls.uploads()
 
     async def delete_upload(self, file_id: str) -> None:
         """Takes an upload off the service. No job that has yet to run may name it. Raises ``ServiceError``."""
-        await self._here().calls.delete_upload(file_id)
+        await self._running_engine().calls.delete_upload(file_id)
 
     async def upload(self, image: ImageSource) -> str:
         """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.
@@ -61,4 +61,4 @@ class ServiceCalls(abc.ABC):
         The image is checked as for a job, and may have at most 16 MiB. Raises ``ImageError``, and a ``ServiceError`` if
         it was refused or cannot be known to have arrived; uploading again is safe.
         """
-        return await self._here().calls.check_and_upload(image)
+        return await self._running_engine().calls.check_and_upload(image)

@@ -82,14 +82,14 @@ class HailuoError(Exception):
 
     def __str__(self) -> str:
         ids = [f"{name} {value}" for name, value in (("task", self.task_id), ("request", self.request_id)) if value]
-        return f"{self._words()} ({', '.join(ids)})" if ids else self._words()
+        return f"{self._message()} ({', '.join(ids)})" if ids else self._message()
 
     @property
     def summary(self) -> str:
         """What went wrong without the ids: the same words for every job with the same trouble."""
-        return self._words()
+        return self._message()
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return type(self).__name__
 
 
@@ -103,7 +103,7 @@ class JobError(HailuoError, ValueError):
     value: object
     rule: str
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return _broken_rule(self.field, self.value, self.rule)
 
 
@@ -113,7 +113,7 @@ class ImageError(JobError):
 
     image: str
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return f"{self.field} ({self.image}): {self.rule}; found {shown(self.value)}"
 
 
@@ -125,7 +125,7 @@ class ConfigError(HailuoError, ValueError):
     value: object
     rule: str
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return _broken_rule(self.field, self.value, self.rule)
 
 
@@ -136,7 +136,7 @@ class ServiceError(HailuoError):
     message: str
     status: int | None = None
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return self.message if self.status is None else f"{self.status} {self.message}"
 
 
@@ -192,7 +192,7 @@ class SubmissionUnknownError(HailuoError):
     sent_at: float | None = None
     """Unix seconds at which the POST began, for finding it in the service's records."""
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         name = "a job" if self.key is None else f"job {self.key!r}"
         return f"{name} may have been accepted and paid for: {self.reason}; it is not sent again by itself"
 
@@ -224,7 +224,7 @@ class TaskFailedError(HailuoError):
         """What to do about it, for a code that a caller can act on."""
         return _HINTS.get(self.code) if isinstance(self.code, int) else None
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         words = f"the service gave the task up: {self.reason}"
         return words if self.hint is None else f"{words}; {self.hint}"
 
@@ -234,7 +234,7 @@ class TaskExpiredError(HailuoError):
 
     http_status = 410
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return "the service does not know this task, or its result has expired"
 
 
@@ -246,7 +246,7 @@ class WaitTimeoutError(HailuoError, TimeoutError):
 
     timeout_s: float
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         fate = "it was never sent" if self.task_id is None else "it goes on at the service"
         return f"no video within {self.timeout_s:g} s; {fate}"
 
@@ -260,7 +260,7 @@ class DownloadError(HailuoError):
     reason: str
     path: str | None = None
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return self.reason if self.path is None else f"{self.path}: {self.reason}"
 
 
@@ -273,7 +273,7 @@ class JournalError(HailuoError):
     is_outage: bool = False
     """Whether it may pass by itself: the file is locked, its disk is full, or its server is away."""
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return f"journal {self.path}: {self.reason}"
 
 
@@ -285,7 +285,7 @@ class JobNotFoundError(HailuoError, LookupError):
 
     key: str
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return f"no job {self.key!r} in the journal: check the key, and which journal the job was given to"
 
 
@@ -299,7 +299,7 @@ class QueueFullError(HailuoError):
     max_kept_bytes: int | None = None
     """Set where it is the images that fill the journal."""
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         if getattr(self, "max_kept_bytes", None) is not None:
             advice = "try again when some have been sent, or raise max_kept_bytes"
             return f"the journal keeps as many images as it may, {self.max_kept_bytes} bytes: {advice}"
@@ -322,7 +322,7 @@ class SpendingLimitError(HailuoError):
     """What jobs that run or wait may cost at most."""
     cost: Decimal | None = None
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         if self.max_cost is None:
             return f"{self.max_jobs} jobs may be paid for here, and as many were sent: raise max_jobs to send more"
         if self.cost is None:
@@ -339,7 +339,7 @@ class SessionClosedError(HailuoError):
 
     reason: str
 
-    def _words(self) -> str:
+    def _message(self) -> str:
         return self.reason
 
 

@@ -1,8 +1,8 @@
-"""Events: what a session tells the program around it while it works, and the callables that are given them.
+"""Events that a session sends to the program around it, and the hooks that receive them.
 
-An event is a frozen value that states one fact, once. Its ``repr`` may go into a log: the job is not in it, as its
-prompt is nobody else's business, nor is the query of a signed URL. (The service's own words are, and may quote a
-prompt.) It holds its job all the same, images included: who keeps events keeps those.
+An event is a frozen value that states one fact, once. Its ``repr`` is fit for a log: it shows neither the job, as
+prompts are private, nor the query of a signed URL. (It does show the service's messages, which may quote a prompt.) The
+event itself holds its job, images included: a program that keeps events keeps those in memory.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _logger = logging.getLogger("hailuo_async")
 
 @attrs.frozen(kw_only=True)
 class JobEvent:
-    """Something happened to a job: what all events of a job tell."""
+    """The facts that all events of a job have."""
 
     at: float
     """When, in seconds of the session's loop."""
@@ -41,17 +41,17 @@ class JobEvent:
     task_id: str | None
     """The service's name for the task, once it was accepted."""
     waited_s: float
-    """Seconds since the session was given it."""
+    """Seconds since the session was given the job."""
 
 
 @attrs.frozen(kw_only=True)
 class Queued(JobEvent):
-    """It waits for a slot: its images were looked at, and it is on record. Told in the task that gave the job."""
+    """A job waits for a slot: its images were inspected, and it is on record. Emitted in the task that gave the job."""
 
 
 @attrs.frozen(kw_only=True)
 class Sent(JobEvent):
-    """Its POST begins. What follows is ``Accepted``, ``Refused``, or, where the answer is lost, neither."""
+    """A job's POST begins. ``Accepted`` or ``Refused`` follows or, if the answer is lost, neither."""
 
     attempt: int
     """Which POST of this job it is, from 1."""
@@ -61,49 +61,49 @@ class Sent(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Refused(JobEvent):
-    """The POST certainly was not accepted, and costs nothing. The job waits again, unless it ends with this."""
+    """The service certainly did not accept the POST, which costs nothing. The job waits again, or ends with this."""
 
     attempt: int
     """Which POST of this job it was, from 1."""
     reason: str
     """``running_limit`` or ``request_rate`` (429), ``balance`` (402), ``authentication`` (401, 403), ``not_found``
-    (404), ``rejected`` (400, 413, 422), or ``not_sent``: it never reached the service."""
+    (404), ``rejected`` (400, 413, 422), or ``not_sent``: the POST never reached the service."""
     message: str
-    """The service's words, or what happened instead."""
+    """The service's message, or what happened instead."""
     answered_s: float
-    """Seconds since it was sent."""
+    """Seconds since the POST was sent."""
 
 
 @attrs.frozen(kw_only=True)
 class Accepted(JobEvent):
-    """The service has it: it is paid for. Or it was accepted elsewhere or earlier, and is waited for from now on."""
+    """The service accepted the job: it is paid for. Or the session now waits for a task that was accepted before."""
 
     attempt: int
     """Which POST of this job it was, from 1; 0 for a task that was accepted elsewhere or earlier."""
     answered_s: float | None
-    """Seconds since it was sent; ``None`` for a task that was accepted elsewhere or earlier."""
+    """Seconds since the POST was sent; ``None`` for a task that was accepted elsewhere or earlier."""
 
 
 @attrs.frozen(kw_only=True)
 class StatusSeen(JobEvent):
-    """The service says where the task stands, and that is news."""
+    """The service reports a new status of the task."""
 
     status: Status
     ran_s: float | None
-    """Seconds since it was accepted, where that is known."""
+    """Seconds since the service accepted it, if known."""
 
 
 @attrs.frozen(kw_only=True)
 class Ended(JobEvent):
-    """It is over, and this is the last of it. There is a ``video`` or an ``error``, as whoever waits for it gets."""
+    """The job has ended: its last event. It has the ``video`` or the ``error`` that the job's waiters get."""
 
     status: Status
     video: Video | None
     error: HailuoError | None
     ran_s: float | None
-    """Seconds since it was accepted, where that is known."""
+    """Seconds since the service accepted it, if known."""
     late_s: float | None
-    """Seconds for which its video lay at the service unnoticed, estimated where the service did not say."""
+    """Seconds between the task's end and the query that noticed it, estimated if the service did not say."""
 
 
 # --- Of anything else -------------------------------------------------------------------------------------------------
@@ -111,40 +111,40 @@ class Ended(JobEvent):
 
 @attrs.frozen(kw_only=True)
 class Downloaded:
-    """A video was fetched and lies whole in a file. One that was found saved before is not fetched again."""
+    """A video was downloaded, and the file is complete. A video that is found saved already causes no event."""
 
     at: float
     """When, in seconds of the session's loop."""
     task_id: str
     key: str | None
-    """What the download was given as its ``key``."""
+    """The ``key`` that was given to the download."""
     path: Path
     bytes: int
     """The size of the file."""
     took_s: float
-    """Seconds that it took to fetch it."""
+    """Seconds that the download took."""
 
 
 @attrs.frozen(kw_only=True)
 class GateClosed:
-    """Requests of every kind are held back for a while."""
+    """The session sends no request of any kind for a while."""
 
     at: float
     """When, in seconds of the session's loop."""
     reason: Literal["request_rate", "unreachable"]
-    """The service refused a request for being one too many (429), or no connection to it could be made."""
+    """The service refused a request as one too many (429), or no connection to it could be made."""
     seconds: float
-    """How long nothing is sent, as far as is known now."""
+    """How long the session sends nothing, as far as is known now."""
 
 
 SessionEvent: TypeAlias = Queued | Sent | Refused | Accepted | StatusSeen | Ended | Downloaded | GateClosed
-"""What a hook is given."""
+"""Any event that a hook may get."""
 
 Hook: TypeAlias = Callable[[SessionEvent], object]
-"""What is called with each event. What it returns is not used."""
+"""A callable that gets each event. Its return value is not used."""
 
 
-# --- Who is told ------------------------------------------------------------------------------------------------------
+# --- Hooks ------------------------------------------------------------------------------------------------------------
 
 
 @attrs.define(eq=False)
@@ -157,28 +157,28 @@ class _Held:
 
 @attrs.define(eq=False)
 class Hooks:
-    """The hooks of a session, in the order in which they are told. Change them at any time, on the session's loop.
+    """The hooks of a session, in the order of their calls. Change them at any time, on the session's loop.
 
-    A hook is a plain callable that takes one event. It is called on the session's loop at the moment of the fact, so
-    the loop stands still until it returns: what takes longer than a millisecond belongs in a task or a thread. It may
-    use the session: ask for ``stats()``, start a task that submits, take itself out.
+    A hook is a plain callable that takes one event. The session calls it on its loop at the moment of the fact, and the
+    loop stands still until it returns: work of more than a millisecond belongs in a task or a thread. A hook may use
+    the session: ask for ``stats()``, start a task that submits, remove itself.
 
-    What a hook raises stops nothing. It is logged with its traceback, the first time at WARNING, later at DEBUG. A
-    ``KeyboardInterrupt`` or ``SystemExit`` ends the loop, as it would from any callback, but not in the middle of the
-    engine's work.
+    A hook that raises stops nothing. The session logs its exception with the traceback, the first time at WARNING,
+    later at DEBUG. A ``KeyboardInterrupt`` or ``SystemExit`` ends the loop, as it would from any callback, but not in
+    the middle of the engine's work.
     """
 
     _held: list[_Held] = attrs.field(factory=list, init=False)
 
     def append(self, hook: Hook) -> None:
-        """Tells ``hook`` of every event from now on. Raises ``ConfigError`` for what cannot be called so."""
+        """Gives ``hook`` every event from now on. Raises ``ConfigError`` for a value that is not a plain callable."""
         if not _is_plain(hook):
             rule = "must be plain callables that take an event: a coroutine function would not be awaited"
             raise ConfigError(field="hooks", value=hook, rule=rule)
         self._held.append(_Held(hook))
 
     def remove(self, hook: Hook) -> None:
-        """Tells ``hook`` nothing more. Raises ``ValueError`` if it is not among them."""
+        """Gives ``hook`` no more events. Raises ``ValueError`` if it is not among the hooks."""
         del self._held[list(self).index(hook)]
 
     def __iter__(self) -> Iterator[Hook]:
@@ -188,16 +188,16 @@ class Hooks:
         return len(self._held)
 
     def tell(self, event: SessionEvent) -> None:
-        """Gives ``event`` to each of them. Never raises."""
+        """Gives ``event`` to each hook. Never raises."""
         for held in tuple(self._held):
             try:
                 held.hook(event)
-            except (KeyboardInterrupt, SystemExit) as wish:
-                asyncio.get_running_loop().call_soon(_raise, wish)
-            except BaseException:  # a CancelledError from a hook is no cancellation of whoever works here
+            except (KeyboardInterrupt, SystemExit) as error:
+                asyncio.get_running_loop().call_soon(_raise, error)
+            except BaseException:  # a CancelledError from a hook must not cancel the engine's task that called it
                 level = logging.DEBUG if held.has_failed else logging.WARNING
                 held.has_failed = True
-                advice = "correct it, or take it out of session.hooks; what it raises next is logged at DEBUG"
+                advice = "correct it, or take it out of session.hooks; its next exceptions are logged at DEBUG"
                 _logger.log(level, "the hook %s raised: %s", shown(held.hook), advice, exc_info=True)
 
 
@@ -205,5 +205,5 @@ def _is_plain(hook: Hook) -> bool:
     return callable(hook) and not any(map(inspect.iscoroutinefunction, (hook, type(hook).__call__)))
 
 
-def _raise(wish: BaseException) -> NoReturn:
-    raise wish
+def _raise(error: BaseException) -> NoReturn:
+    raise error

@@ -1,4 +1,4 @@
-"""What comes back: frozen values with no I/O on them. They can be pickled, compared and kept."""
+"""Results: frozen values without I/O, which can be pickled, compared and kept."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from hailuo_async.jobs import Job
 
 
 class Status(enum.StrEnum):
-    """Where a job stands. It only ever moves forward, except that a job refused for want of room waits again."""
+    """Where a job stands. A status only moves forward, except that a job refused for lack of room waits again."""
 
     QUEUED = "queued"
-    """Waits here for a slot. Nothing was sent."""
+    """Waits in the session for a slot. Nothing was sent."""
     SENDING = "sending"
-    """Its POST is under way: from here on it may be paid for."""
+    """Its POST is under way: from now on it may be paid for."""
     PENDING = "pending"
-    """The service has accepted it."""
+    """The service has accepted the job."""
     PROCESSING = "processing"
-    """The service works on it."""
+    """The service works on the task."""
     SUCCESS = "success"
     """The video is there."""
     FAILED = "failed"
-    """The service gave it up, or no longer knows it."""
+    """The service gave the task up, or no longer knows it."""
     REFUSED = "refused"
-    """The service did not accept it. It is not paid for."""
+    """The service did not accept the job. It is not paid for."""
     UNKNOWN = "unknown"
-    """Sent, and no readable answer came: it may have been accepted and paid for."""
+    """Sent without a readable answer: the service may have accepted the job, and it may be paid for."""
     ABANDONED = "abandoned"
-    """Nobody here waits for it any more: its deadline passed, it was withdrawn, or the session closed."""
+    """The session waits for it no longer: its deadline passed, it was withdrawn, or the session closed."""
 
     @property
     def is_final(self) -> bool:
-        """Whether nothing follows it."""
+        """Whether no other status follows."""
         return self not in _MOVING
 
 
@@ -47,14 +47,14 @@ _MOVING = frozenset({Status.QUEUED, Status.SENDING, Status.PENDING, Status.PROCE
 
 
 def without_query(url: str) -> str:
-    """``url`` as it may stand in a log: the query of a signed URL is a secret of a kind."""
+    """``url`` without its query, for logs: the query of a signed URL lets anyone fetch the file."""
     bare, mark, _ = url.partition("?")
     return f"{bare}?…" if mark else bare
 
 
 @attrs.frozen
 class Resource:
-    """One file of a result. ``width`` and ``height`` are pixels; what the service did not say is ``None``."""
+    """One file of a result. ``width`` and ``height`` are pixels; a field that the service did not send is ``None``."""
 
     url: str = attrs.field(repr=without_query)
     type: str | None = None
@@ -66,12 +66,12 @@ class Resource:
 
 @attrs.frozen
 class Video:
-    """A finished video: where it lies, and what is known of it.
+    """A finished video: its URLs and its facts.
 
     ``seconds_taken`` is how long the service worked. ``created_at`` and ``expires_at`` are by the service's own clock;
-    a result of which the service does not say when it goes lasts seven days (``contract.RESULT_LIFETIME``). ``cost`` is
-    what the service billed, in USD. ``request_id`` is its name for the answer. What it did not say is ``None``. ``raw``
-    is the service's answer as it came.
+    a result without an expiry of its own lasts seven days (``contract.RESULT_LIFETIME``). ``cost`` is the amount that
+    the service billed, in USD. ``request_id`` is the service's id of the answer. A field that the service did not send
+    is ``None``. ``raw`` is the answer as it came.
     """
 
     task_id: str
@@ -135,7 +135,7 @@ class Upload:
 
 @attrs.frozen
 class Account:
-    """What the service says of the key. ``balance`` is in USD, ``None`` where it did not say."""
+    """The key's validity and balance. ``balance`` is in USD, ``None`` if the service did not send it."""
 
     is_valid: bool
     balance: Decimal | None
@@ -143,25 +143,25 @@ class Account:
 
 @attrs.frozen(kw_only=True)
 class Stats:
-    """A session at a glance, at the moment of asking."""
+    """A session at a glance, at the moment of the call."""
 
     queued: int
-    """Jobs that are looked at, or wait for a slot."""
+    """Jobs whose images are inspected, or that wait for a slot."""
     running: int
-    """Tasks of ours that take a slot at the service, POSTs on their way included."""
+    """Slots in use at the service: running tasks, and POSTs under way."""
     limit: int
-    """How many may run at once, as far as is known now."""
+    """How many tasks may run at once, as far as is known now."""
     requests_left: int | None
     """Requests that this window still allows; ``None`` while the service has named no limit."""
     refusals: int
-    """Requests refused for being too many, since the start. They cost nothing."""
+    """Requests that the service refused as too many, since the start. They cost nothing."""
     succeeded: int
     failed: int
     refused: int
     unknown: int
     abandoned: int
     spent: Decimal = Decimal(0)
-    """USD paid for what has ended. With a journal that counts what earlier sessions paid; a failed task counts in full
-    until the service says otherwise."""
+    """USD paid for jobs that have ended. With a journal, payments of earlier sessions count too. A failed task counts
+    in full until the service says otherwise."""
     committed: Decimal = Decimal(0)
-    """USD that what waits, runs or is in doubt costs at most."""
+    """USD that waiting, running and doubtful jobs cost at most."""

@@ -189,9 +189,9 @@ class AsyncSession(ServiceCalls):
         if self._engine is None:
             self._engine_state.end("the session is closed; nothing was sent")
         else:
-            await self._here().close(grace)
+            await self._running_engine().close(grace)
 
-    def _here(self) -> Engine:
+    def _running_engine(self) -> Engine:
         """The engine, if it is used where it may be. Raises ``SessionClosedError`` otherwise."""
         if self._engine is None:
             raise self._engine_state.error()
@@ -209,10 +209,10 @@ class AsyncSession(ServiceCalls):
         or ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
         ``SessionClosedError``: none of them costs anything. Cancelled before it returns, the job is not taken.
         """
-        return Generation(await self._take(job, timeout), self._here().loop)
+        return Generation(await self._take(job, timeout), self._running_engine().loop)
 
     async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
-        admission = self._here().admission
+        admission = self._running_engine().admission
         admission.check_queue()
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
         return await admission.take(check_job(job), timeout_s, (self._money.quota,))
@@ -224,11 +224,11 @@ class AsyncSession(ServiceCalls):
         service has no cancel; its task id is logged, and stands in a note on what is raised here. To keep hold of it
         use ``submit``, or a journal and a key.
         """
-        here, tracked = self._here(), await self._take(job, timeout)
+        engine, tracked = self._running_engine(), await self._take(job, timeout)
         try:
-            return await Generation(tracked, here.loop)
+            return await Generation(tracked, engine.loop)
         except asyncio.CancelledError as cancellation:
-            here.admission.withdraw(tracked)
+            engine.admission.withdraw(tracked)
             if tracked.task_id is not None:
                 advice = f"session.attach({tracked.task_id!r}) waits for it again, and does not pay again"
                 cancellation.add_note(f"the job goes on at the service and is paid for: {advice}")
@@ -274,7 +274,7 @@ class AsyncSession(ServiceCalls):
             self._money.quota,
             Quota(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost)),
         )
-        return self._here().stream(jobs, timeout_s, quotas, save_to, save_as, share_uploads=share_uploads)
+        return self._running_engine().stream(jobs, timeout_s, quotas, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
@@ -282,10 +282,10 @@ class AsyncSession(ServiceCalls):
         ``timeout`` is in seconds from now. Raises ``JobError`` for what cannot be a task id. A task that the service
         does not know, or no longer, ends in ``TaskExpiredError``.
         """
-        here = self._here()
+        engine = self._running_engine()
         check_task_id(task_id)
         timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return Generation(await here.admission.attach(task_id, timeout_s), here.loop)
+        return Generation(await engine.admission.attach(task_id, timeout_s), engine.loop)
 
     async def find(self, key: str) -> Generation:
         """A handle on any job in the journal, whichever session works on it, by its key. It is not paid for again.
@@ -294,7 +294,7 @@ class AsyncSession(ServiceCalls):
         is waited for here; a job that it never sent ends in ``JournalError``. Raises ``JobNotFoundError``,
         ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
-        return Generation(await self._here().admission.find(key), self._here().loop)
+        return Generation(await self._running_engine().admission.find(key), self._running_engine().loop)
 
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.
@@ -303,7 +303,7 @@ class AsyncSession(ServiceCalls):
         until ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself
         again to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
-        async with contextlib.aclosing(await self._here().resume()) as outcomes:
+        async with contextlib.aclosing(await self._running_engine().resume()) as outcomes:
             async for outcome in outcomes:
                 yield outcome
 
@@ -318,7 +318,7 @@ class AsyncSession(ServiceCalls):
         """
         if task_id is not None:
             check_task_id(task_id)
-        journal = self._here().journal_or_raise()
+        journal = self._running_engine().journal_or_raise()
         await journal.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
 
     # --- Results ---
@@ -346,13 +346,13 @@ class AsyncSession(ServiceCalls):
         what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
         """
         check_video(video)
-        timeout_s, most = seconds("timeout", timeout), count("max_bytes", max_bytes)
-        return await self._here().results.save(
+        timeout_s, limit = seconds("timeout", timeout), count("max_bytes", max_bytes)
+        return await self._running_engine().results.save(
             video,
             path,
             key=key,
             overwrite=overwrite,
-            max_bytes=most,
+            max_bytes=limit,
             timeout_s=timeout_s,
             allow_unchecked=allow_unchecked,
         )
@@ -375,8 +375,9 @@ class AsyncSession(ServiceCalls):
         where the server says it. Not charged for. Takes and raises what ``download`` does.
         """
         check_video(video)
-        most = count("max_bytes", max_bytes)
-        return self._here().results.open(video, max_bytes=most, allow_unchecked=allow_unchecked, start=start)
+        limit = count("max_bytes", max_bytes)
+        engine = self._running_engine()
+        return engine.results.open(video, max_bytes=limit, allow_unchecked=allow_unchecked, start=start)
 
     # --- A look inside ---
 
@@ -391,4 +392,4 @@ class AsyncSession(ServiceCalls):
 
     def stats(self) -> Stats:
         """The session at a glance: what waits, what runs, what the limits are, and how jobs have ended."""
-        return self._here().stats()
+        return self._running_engine().stats()

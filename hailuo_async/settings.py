@@ -1,4 +1,4 @@
-"""What can be set, checked once when the session is made. Nothing here is read again later, and nothing is global."""
+"""The settings of a session, checked once when it is made. Later changes of the environment change nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 
 _HIDDEN = "(hidden)"
 _MAX_WEBHOOK_URL = 2000
-#: A name in ASCII or an IP address, and a port: what every layer below reads in the same way.
+#: A name in ASCII or an IP address, and a port: all layers below read these in the same way.
 _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]*:[0-9a-f:.]*\])(:[0-9]*)?", re.IGNORECASE | re.ASCII)
 
 
@@ -38,7 +38,7 @@ def _api_key(field: str, given: object) -> str:
 
 
 def _base_url(field: str, given: object) -> str:
-    """The origin ``scheme://host[:port]``. Raises ``ConfigError`` for anything that is more, or less, than that."""
+    """The origin ``scheme://host[:port]``. Raises ``ConfigError`` for a URL with more or fewer parts."""
     value = (os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL) if given is None else given
     if not isinstance(value, str) or not value.isprintable() or " " in value:
         raise ConfigError(field=field, value=value, rule="must be an https origin, a str")
@@ -48,7 +48,7 @@ def _base_url(field: str, given: object) -> str:
     except ValueError:
         raise ConfigError(field=field, value=value, rule="must be an https origin with a valid host and port") from None
     if "@" in parts.netloc:
-        raise ConfigError(field=field, value=_HIDDEN, rule="must hold no user name and no password")
+        raise ConfigError(field=field, value=_HIDDEN, rule="must not hold a user name or a password")
     if not _HOST.fullmatch(parts.netloc) or parts.path not in ("", "/") or "?" in value or "#" in value:
         raise ConfigError(field=field, value=value, rule="must be an origin: scheme and host, no path, no query")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
@@ -125,7 +125,7 @@ _DSN_HOST = re.compile(r"(?:[\w.%-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECAS
 
 @attrs.frozen(repr=False)
 class Dsn:
-    """Where a PostgreSQL database is. Neither ``str`` nor ``repr`` shows its password, wherever in the URL that is."""
+    """The place of a PostgreSQL database. Neither ``str`` nor ``repr`` shows a password from any part of the URL."""
 
     url: str
 
@@ -141,7 +141,7 @@ class Dsn:
 
     @property
     def options(self) -> str:
-        """What the session asks of the server: ``-csearch_path=…`` says where the journal lies."""
+        """The options that the session sets at the server: ``-csearch_path=…`` says where the journal lies."""
         return " ".join(value for name, value in parse_qsl(urlsplit(self.url).query) if name == "options")
 
     def hide(self, text: str) -> str:
@@ -155,7 +155,7 @@ class Dsn:
 
 
 JournalPlace: TypeAlias = Path | Dsn
-"""Where a journal lies: in a file, or in a database."""
+"""The place of a journal: a file, or a database."""
 
 
 def journal_place(value: object) -> JournalPlace:
@@ -171,10 +171,10 @@ def journal_place(value: object) -> JournalPlace:
 
 
 def _dsn(value: str) -> Dsn:
-    # A password with an unquoted / ? # or @ ends up where other parts belong, and would be shown with them.
+    # A password with an unquoted / ? # or @ would be read as a path or a host, and shown with them.
     parts = re.fullmatch(r"\w+://(?:[^@/?#]*@)?([^@/?#]*)(?:/[^@/?#]*)?(?:\?[^#@]*)?", value)
     if parts is None or not all(_DSN_HOST.fullmatch(host) for host in parts[1].split(",")) or not value.isprintable():
-        rule = "must be postgresql://user@host/database, with %XX for what means something in a URL, as / and @ do"
+        rule = "must be postgresql://user@host/database, with %XX for characters that URLs reserve, such as / and @"
         raise ConfigError(field="journal", value=_HIDDEN, rule=rule)
     return Dsn(value)
 
@@ -231,7 +231,7 @@ def _flag(field: str, value: object) -> bool:
 
 
 def _checked(check: Callable[[str, Any], Any], **options: Any) -> Any:
-    """A field whose value passes through ``check``, which is told the field's name."""
+    """A field whose value passes through ``check``, which gets the field's name for its errors."""
 
     def convert(value: Any, field: attrs.Attribute[Any]) -> Any:
         return check(field.name, value)
@@ -243,7 +243,7 @@ def _checked(check: Callable[[str, Any], Any], **options: Any) -> Any:
 class Settings:
     """Every setting of a session, checked: ``ConfigError`` names the field, the value and the rule.
 
-    What each means stands in ``AsyncSession``. Times are in seconds. The key never shows in ``repr``.
+    ``AsyncSession`` documents each of them. Times are in seconds. ``repr`` never shows the key.
     """
 
     api_key: str = _checked(_api_key, repr=False)
@@ -272,7 +272,7 @@ class Settings:
 
 
 def check_settings(**given: Any) -> Settings:
-    """``Settings`` from what a caller gave, of whatever type. Raises ``ConfigError``."""
+    """``Settings`` from a caller's values of any type. Raises ``ConfigError``."""
     settings = Settings(**given)
     if settings.keep_jobs and settings.journal is None:
         raise ConfigError(field="keep_jobs", value=True, rule="needs a journal to keep them in: give journal=")

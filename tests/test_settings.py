@@ -191,7 +191,7 @@ def test_a_base_url_that_is_more_or_less_than_an_https_origin_is_refused(base_ur
 @pytest.mark.parametrize("base_url", ["https://user:secret@api.modellix.ai", "https://secret@api.modellix.ai"])
 def test_credentials_in_a_base_url_are_refused_and_not_shown(base_url: str) -> None:
     found = problem(lambda: check(base_url=base_url))
-    assert found == ("base_url", "(hidden)", "must hold no user name and no password")
+    assert found == ("base_url", "(hidden)", "must not hold a user name or a password")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hailuo_async.session import AsyncSession
 from hailuo_async.settings import API_KEY_VARIABLE
 
 #: More than any key has, and little enough to be read of a file that is none.
-_MOST_BYTES = 4096
+_MAX_BYTES = 4096
 
 
 @attrs.frozen
@@ -33,7 +33,7 @@ def find_key(file: Path | None) -> Key | None:
     """
     if file is not None:
         with file.open("rb") as opened:
-            text = opened.read(_MOST_BYTES).decode("utf-8-sig", "replace")
+            text = opened.read(_MAX_BYTES).decode("utf-8-sig", "replace")
         return Key(text.strip(), f"the file {click.format_filename(file)}")
     if value := os.environ.get(API_KEY_VARIABLE):
         return Key(value, API_KEY_VARIABLE)

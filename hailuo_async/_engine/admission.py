@@ -1,8 +1,8 @@
-"""Takes jobs, and puts each where it belongs: into the queue, to the poller, or straight to its end.
+"""Takes jobs, and gives each to the queue, to the poller, or straight to its end.
 
-A job passes here once, in its caller's task: its images are looked at in a thread, the journal is asked what it knows
-and told what is meant, and then, without an await in between, it is in the engine's hands. A caller that is cancelled
-before that has done nothing; after it, the job no longer depends on its caller.
+A job passes here once, in its caller's task: a thread inspects its images, the journal claims the job and returns its
+record, and then, without an await in between, the engine owns it. A caller that is cancelled before that has done
+nothing; after it, the job no longer depends on its caller.
 """
 
 from __future__ import annotations
@@ -67,10 +67,10 @@ class Admission:
     live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
     """Every job that has not ended, in the order of taking."""
     ended: Counter[Status] = attrs.field(factory=Counter, init=False)
-    """How many have ended, and how."""
+    """Counts of the jobs that have ended, by their last status."""
     _by_identity: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _asked: DuplicateNumbers = attrs.field(factory=DuplicateNumbers, init=False)
-    """Of the jobs without a key that belong to no stream. One that came to nothing is the same job when asked again."""
+    """Numbers of the jobs without a key outside streams. A job that failed keeps its number when it is given again."""
     _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _preparing: int = attrs.field(default=0, init=False)
 
@@ -79,11 +79,11 @@ class Admission:
 
     @property
     def queued(self) -> int:
-        """Jobs that are looked at, or wait for a slot."""
+        """Jobs whose images are inspected, or that wait for a slot."""
         return self._preparing + self._submitter.queued
 
     def check_queue(self) -> None:
-        """Raises ``QueueFullError`` when as many jobs wait as may."""
+        """Raises ``QueueFullError`` if the queue is full."""
         if self.queued >= self._settings.max_queued:
             raise QueueFullError(max_queued=self._settings.max_queued)
 
@@ -97,12 +97,12 @@ class Admission:
         find_fault: FindFault | None = None,
         lane: Lane | None = None,
     ) -> TrackedJob:
-        """Takes a job: its images are looked at, it is on record, and queued. Cancelling it before that costs nothing.
+        """Takes a job: inspects its images, puts it on record, and queues it. Cancelled before that, it costs nothing.
 
-        ``asked`` counts the jobs without a key of its stream, where it belongs to one, and ``uploads`` knows the images
-        that are to be shared there. ``find_fault`` says why the job must not be paid for: then it ends with that,
-        unless it is paid for already. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another
-        job), ``SpendingLimitError`` and ``SessionClosedError``. None of them is paid for.
+        For a job of a stream, ``asked`` numbers the stream's jobs without a key, and ``uploads`` has its shared images.
+        ``find_fault`` says why the job must not be paid for: then it ends with that error, unless it is paid for
+        already. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
+        ``SpendingLimitError`` and ``SessionClosedError``: in all these cases nothing is paid for.
         """
         asked_at = loop_time()
         self._preparing += 1
@@ -155,12 +155,12 @@ class Admission:
     async def _intend(
         self, intent: Intent | None, ask: Ask, *, is_counted: bool
     ) -> tuple[TrackedJob | None, Claim | None]:
-        """The work that is on its way for this job already, or else what the journal says of it."""
+        """The tracked job, if the session works on this job already, or else its record in the journal."""
         if intent is None:
             return None, None
         known = self._by_identity.get(intent.identity)
         if known is not None and known.fingerprint == intent.fingerprint:
-            return known, None  # not to be asked about: a caller that is cancelled in between would free it
+            return known, None  # no question to the journal: a caller cancelled in between would free the claim
         try:
             claim = await ask()
         except BaseException:
@@ -170,14 +170,14 @@ class Admission:
         return self._by_identity.get(intent.identity), claim
 
     def _joined(self, tracked: TrackedJob) -> TrackedJob:
-        """``tracked`` with one more caller: none of them alone can withdraw it."""
+        """``tracked`` with one more caller: no caller alone can withdraw it."""
         tracked.is_shared, tracked.is_withheld, tracked.is_left, tracked.is_quiet = True, False, False, False
         return tracked
 
     async def attach(self, task_id: str, timeout_s: float | None, *, is_asked: bool = False) -> TrackedJob:
         """Waits for a task that was submitted elsewhere or earlier. It is not paid for again.
 
-        ``is_asked``: the service is asked about it even if the journal has its video, as its URLs may be old.
+        ``is_asked``: queries the service even if the journal has the video, as its URLs may have expired.
         """
         if (known := self._poller.find(task_id)) is not None:
             return self._joined(known)
@@ -197,9 +197,9 @@ class Admission:
         return self._adopt(claim, timeout_s)
 
     async def recall(self, record: Record) -> TrackedJob:
-        """Takes up what an earlier session left in the journal. It is not paid for again.
+        """Goes on with a job that an earlier session left in the journal. It is not paid for again.
 
-        A job that was never sent ends in a ``JournalError``: without the job itself it cannot be.
+        A job that was never sent ends in a ``JournalError``: the record has no images, so it cannot be sent.
         """
         if (known := self._by_identity.get(record.identity)) is not None:
             return self._joined(known)
@@ -217,12 +217,12 @@ class Admission:
                 self.take_up_kept(claim)
 
     async def take_over(self, record: Record) -> None:
-        """Waits for a task that a dead session left, for whoever asks for it. It is not paid for again."""
+        """Waits for a task that a dead session left, in case a caller asks for it. It is not paid for again."""
         if record.identity not in self._by_identity:
             self._adopt(Claim(record, ours=True), None).is_quiet = True
 
     async def find(self, key: str) -> TrackedJob:
-        """The job of that name, whichever session works on it. Raises ``JobNotFoundError`` and ``JournalError``."""
+        """The job of that key, in any session. Raises ``JobNotFoundError`` and ``JournalError``."""
         if (known := self._by_identity.get(key)) is not None:
             return self._joined(known)
         self._engine_state.check()
@@ -235,7 +235,7 @@ class Admission:
         return self._adopt(claim, None, is_quiet=claim.record.state not in AT_WORK)
 
     def _adopt(self, claim: Claim, timeout_s: float | None, *, is_quiet: bool = False) -> TrackedJob:
-        """A work for what is in the journal, and whose job is not at hand."""
+        """A tracked job for a record of the journal, without the job itself."""
         record = claim.record
         facts = {"key": record.key, "identity": record.identity, "kind": kind_of(record), "is_quiet": is_quiet}
         tracked = self._new_tracked_job(loop_time(), timeout_s, **facts)
@@ -248,14 +248,14 @@ class Admission:
         return tracked
 
     def withhold(self, tracked: TrackedJob) -> None:
-        """Sends a job no more, if it certainly was not accepted. One that may have been is still waited for."""
+        """Sends a job no more. If it may have been accepted, the session still waits for it."""
         if not (tracked.is_shared or tracked.status.is_final):
             tracked.is_withheld = True
             if tracked.status is Status.QUEUED:
                 self._drop(tracked, withdrawn())
 
     def withdraw(self, tracked: TrackedJob) -> None:
-        """Its caller leaves: it is withheld, and one that goes on is logged with its task id."""
+        """Withholds a job whose caller leaves, and logs the task id of one that goes on."""
         if not (tracked.is_shared or tracked.status.is_final):
             tracked.is_left = True
             self.withhold(tracked)
@@ -263,7 +263,7 @@ class Admission:
                 log_goes_on(tracked)
 
     def follow(self, tracked: TrackedJob) -> None:
-        """Another session works on it: its outcome is waited for here, and it is not paid for by us."""
+        """Waits for the outcome of a job that another session works on and pays for."""
         if tracked.payment.is_reserved:
             tracked.payment.give_back()
         self.following.add(tracked)
@@ -285,7 +285,7 @@ class Admission:
         return tracked
 
     def _go_on(self, tracked: TrackedJob) -> None:
-        """Does what follows from a change that ends nothing, whichever room brought it about."""
+        """Acts on a change that does not end the job, no matter which part of the engine made it."""
         if tracked.status.is_final:
             return
         if tracked.status is Status.PENDING and not tracked.is_followed:
@@ -294,7 +294,7 @@ class Admission:
                 log_goes_on(tracked)
         elif tracked.status is Status.QUEUED and tracked.is_withheld:
             self._drop(tracked, withdrawn())
-        if tracked.seconds_left(loop_time()) <= 0:  # as it may be after a POST, which a deadline does not cut
+        if tracked.seconds_left(loop_time()) <= 0:  # a deadline does not cut a POST, so it may have passed
             self._expire(tracked)
 
     def _forget_if_ended(self, tracked: TrackedJob) -> None:
@@ -309,7 +309,7 @@ class Admission:
         tracked.payment.end(tracked.status, tracked.identity, tracked.cost, has_task=has_task)
 
     def _release(self, tracked: TrackedJob, identity: str) -> None:
-        """What ended without an end on record is free for others; what came to nothing may be asked for again."""
+        """Frees a job whose end is not on record for other sessions, and the number of one that made no video."""
         if self.keeper is not None and self.keeper.is_done_with(tracked):
             self.keeper.drop_nowait(identity)
         elif tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
@@ -317,13 +317,14 @@ class Admission:
         if tracked.is_counted and tracked.status not in (Status.SUCCESS, Status.FAILED):
             self._asked.give_back(identity)
 
-    # --- Placing ---
+    # --- Dispatching ---
 
     def _dispatch(self, tracked: TrackedJob, claim: Claim | None) -> None:
-        """Puts a job where it belongs by what is on record of it."""
+        """Queues, watches, follows or ends a job, by its record in the journal."""
         if claim is None:
             self._enqueue(tracked)
             return
+        # The record is what was paid for. So all states but the first end or continue the job without a POST.
         record = claim.record
         tracked.task_id = record.task_id
         tracked.payment.adopt(record)
@@ -340,7 +341,7 @@ class Admission:
                 fail_as_recorded(tracked, record)
 
     def _enqueue(self, tracked: TrackedJob) -> None:
-        """Into the queue; a job of ours is paid for from its allowances."""
+        """Reserves the job's price in its quotas, and queues it."""
         if tracked.fault is not None:
             tracked.fail(Event.ABANDON, tracked.fault)
             return
@@ -353,9 +354,9 @@ class Admission:
             self._emitter.queued(tracked)
 
     def _wait_for_task(self, tracked: TrackedJob, accepted_at: float | None) -> None:
-        """It was accepted before, here or elsewhere: it takes a slot at the service, and may have ended long ago.
+        """Watches a task that was accepted before: it takes a slot at the service, and may have ended long ago.
 
-        ``accepted_at`` is in Unix seconds, where it is known.
+        ``accepted_at`` is in Unix seconds, ``None`` if unknown.
         """
         tracked.is_attached = True
         age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
@@ -363,7 +364,7 @@ class Admission:
         self._gate.task_adopted()
         if tracked.status is Status.QUEUED:
             tracked.move(Event.ACCEPT)
-        else:  # it was seen before, while another session waited for it
+        else:  # its status is known from the time when another session worked on it
             self._watch(tracked)
 
     def _watch(self, tracked: TrackedJob) -> None:
@@ -372,7 +373,7 @@ class Admission:
         self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
 
     def _deliver(self, tracked: TrackedJob, record: Record) -> None:
-        """A video on record is given as it is while its URLs are good, or when it lies on the disk; else asked for."""
+        """Delivers the video on record if its URLs are valid or its file is on the disk, or else queries the task."""
         if record.video is not None and (record.saved_to is not None or not record.is_wiped):
             tracked.succeed(record.video)
         else:
@@ -381,14 +382,14 @@ class Admission:
     # --- Ends ---
 
     def _expire(self, tracked: TrackedJob) -> None:
-        """Its deadline has passed. A POST under way is let finish, so that no task id is lost."""
+        """Ends a job whose deadline has passed. A POST under way may finish first, so that no task id is lost."""
         if tracked.status is Status.SENDING or tracked.status.is_final:
             return
         timeout_s = RESULT_KEPT_S if tracked.timeout_s is None else tracked.timeout_s
         self._drop(tracked, WaitTimeoutError(timeout_s=timeout_s, task_id=tracked.task_id))
 
     def _drop(self, tracked: TrackedJob, error: HailuoError) -> None:
-        """Nobody waits for it any longer."""
+        """Takes a job out of the queue or the poller, and ends it with ``error``."""
         tracked.is_dropped = True
         if tracked.poll_state is not None:
             self._poller.forget_nowait(tracked)

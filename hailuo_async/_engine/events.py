@@ -1,7 +1,7 @@
-"""What is told of the work while it is done: to the session's hooks, and to the log.
+"""Emits events to the session's hooks, and writes each change of a job to the log.
 
-Each fact is told once, where it becomes one. Every change of a job's status passes through ``changed``, which makes an
-event of it by its new status alone. While nobody listens nothing is made.
+Each fact is emitted once, at its source. Every change of a job's status passes through ``changed``, which builds the
+event from the new status alone. Without hooks no event is built.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ from hailuo_async.outcomes import Status, Video
 logger = logging.getLogger("hailuo_async")
 
 
-class _Told(TypedDict):
-    """What every event of a job tells."""
+class _JobFacts(TypedDict):
+    """The fields that every event of a job has."""
 
     at: float
     number: int
@@ -50,69 +50,69 @@ class _Told(TypedDict):
 
 @attrs.define(eq=False)
 class EventEmitter:
-    """Tells the hooks, if there are any, and the log."""
+    """Gives events to the hooks, if there are any, and writes the log."""
 
     _hooks: Hooks = attrs.field(factory=Hooks)
 
     def queued(self, tracked: TrackedJob) -> None:
-        """It waits for a slot."""
+        """Emits that a job waits for a slot."""
         if self._hooks:
-            self._hooks.tell(Queued(**_told(tracked)))
+            self._hooks.tell(Queued(**_job_facts(tracked)))
 
     def changed(self, tracked: TrackedJob) -> None:
-        """Its status is another one."""
+        """Emits and logs that a job's status changed."""
         if tracked.is_quiet:
             return
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("job %s, task %s: %s -> %s", tracked.name, tracked.task_id, *tracked.history[-2:])
-        if self._hooks and tracked.status is not Status.QUEUED:  # why it waits again was told as its refusal
+        if self._hooks and tracked.status is not Status.QUEUED:  # its refusal was emitted before
             self._hooks.tell(_build_event(tracked))
 
     def refused(self, tracked: TrackedJob, answer: Answer) -> None:
-        """Its POST certainly was not accepted."""
+        """Emits that the service certainly did not accept a job's POST."""
         if self._hooks:
-            told = _told(tracked)
+            facts = _job_facts(tracked)
             reason = "not_sent" if answer.refusal is None else answer.refusal.name.lower()
-            answered_s = told["at"] - tracked.sent_at
+            answered_s = facts["at"] - tracked.sent_at
             attempt, message = tracked.attempts, answer.message
-            self._hooks.tell(Refused(**told, attempt=attempt, reason=reason, message=message, answered_s=answered_s))
+            self._hooks.tell(Refused(**facts, attempt=attempt, reason=reason, message=message, answered_s=answered_s))
 
     def gate_closed(self, reason: Literal["request_rate", "unreachable"], seconds: float) -> None:
-        """Nothing is sent for so long."""
+        """Emits that the session sends nothing for so many seconds."""
         if self._hooks:
             self._hooks.tell(GateClosed(at=loop_time(), reason=reason, seconds=seconds))
 
     async def downloaded(self, video: Video, key: str | None, path: Path, began_at: float) -> None:
-        """It was fetched, and lies in the file ``path``."""
+        """Emits that a video was downloaded as the file ``path``."""
         if not self._hooks:
             return
-        with contextlib.suppress(OSError):  # somebody waited for the file, and has taken it away
+        with contextlib.suppress(OSError):  # another program waited for the file, and moved it away
             size, now = (await anyio.to_thread.run_sync(path.stat)).st_size, loop_time()
             took_s = now - began_at
             self._hooks.tell(Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s))
 
 
 def _build_event(tracked: TrackedJob) -> SessionEvent:
-    """What it means that it has this status now."""
-    told = _told(tracked)
-    ran_s = None if tracked.accepted_at == -math.inf else told["at"] - tracked.accepted_at
+    """The event of the job's present status."""
+    facts = _job_facts(tracked)
+    ran_s = None if tracked.accepted_at == -math.inf else facts["at"] - tracked.accepted_at
     match tracked.status:
         case Status.SENDING:
-            return Sent(**told, attempt=tracked.attempts, doubts=tracked.resubmits)
+            return Sent(**facts, attempt=tracked.attempts, doubts=tracked.resubmits)
         case Status.PENDING if tracked.is_attached:
-            return Accepted(**told, attempt=0, answered_s=None)
+            return Accepted(**facts, attempt=0, answered_s=None)
         case Status.PENDING:
-            return Accepted(**told, attempt=tracked.attempts, answered_s=told["at"] - tracked.sent_at)
+            return Accepted(**facts, attempt=tracked.attempts, answered_s=facts["at"] - tracked.sent_at)
         case Status.PROCESSING:
-            return StatusSeen(**told, status=tracked.status, ran_s=ran_s)
+            return StatusSeen(**facts, status=tracked.status, ran_s=ran_s)
         case _:
-            late_s = None if tracked.ended_at is None else told["at"] - tracked.ended_at
+            late_s = None if tracked.ended_at is None else facts["at"] - tracked.ended_at
             return Ended(
-                **told, status=tracked.status, video=tracked.video, error=tracked.error, ran_s=ran_s, late_s=late_s
+                **facts, status=tracked.status, video=tracked.video, error=tracked.error, ran_s=ran_s, late_s=late_s
             )
 
 
-def _told(tracked: TrackedJob) -> _Told:
+def _job_facts(tracked: TrackedJob) -> _JobFacts:
     now = loop_time()
     return {
         "at": now,

@@ -1,9 +1,9 @@
-"""The one place where anyone waits for permission: for a slot at the service, and for a request of its budget.
+"""The only place that waits for permission: for a slot at the service, and for a request of its budget.
 
 The rules (``_rules/slots``, ``_rules/budget``, ``_rules/reachability``) decide and never wait. The gate asks them,
-sleeps until the time they name, and asks again whenever something has changed. Waiting and acquiring are two steps:
-``wait_for_…`` returns when the gate stands open and ``acquire_…`` goes through, without an await in between. So a
-waiter that is cancelled has acquired nothing, and leaves no hole.
+sleeps until the time that they name, and asks again after every change. Waiting and acquiring are two steps:
+``wait_for_…`` returns when the gate is open, and the caller then calls ``acquire_…`` without an await in between. So a
+waiter that is cancelled has acquired nothing, and nothing has to be given back.
 
 Two more things close it: images being uploaded (each holds memory), and the end of the engine.
 """
@@ -33,7 +33,7 @@ logger = logging.getLogger("hailuo_async")
 
 #: Uploads at once. Each holds a piece of an image, its base64 and the socket's buffer; more would not be faster.
 MAX_UPLOADS = 8
-#: The first failure in a row is nothing to log: connections fail now and then.
+#: A single failure is not logged: connections fail now and then.
 _FAILURES_LOGGED = 2
 
 _OpensAt: TypeAlias = Callable[[float], float]
@@ -41,7 +41,7 @@ _OpensAt: TypeAlias = Callable[[float], float]
 
 @attrs.define(eq=False)
 class Gate:
-    """Grants slots and requests, in the order in which they are waited for."""
+    """Grants slots and requests, in the order of the waits."""
 
     slots: Slots | TeamSlots
     budget: Budget | TeamBudget
@@ -49,7 +49,7 @@ class Gate:
     _engine_state: EngineState
     _emitter: EventEmitter = attrs.field(factory=EventEmitter)
     refusals: int = attrs.field(default=0, init=False)
-    """Requests that the service refused for being too many, of either kind."""
+    """Requests that the service refused as too many: 429 for the request rate, or for running tasks."""
     _uploads: int = attrs.field(default=0, init=False)
     _logged_limit: int | None = attrs.field(default=None, init=False)
     _logged_closed_until: float = attrs.field(default=-math.inf, init=False)
@@ -59,11 +59,11 @@ class Gate:
     # --- Waiting ---
 
     async def wait_for_submit(self, is_heavy: bool) -> None:
-        """Returns when a POST may leave now. Cancelling it takes nothing."""
+        """Returns when a POST may leave now. A cancelled wait has acquired nothing."""
         await self._wait_until(lambda now: self._submit_opens_at(now, is_heavy))
 
     async def wait_for_query(self) -> bool:
-        """Returns when a query may leave now, and whether it had to wait. Cancelling it takes nothing."""
+        """Returns when a query may leave now: whether it had to wait. A cancelled wait has acquired nothing."""
         return await self._wait_until(self._query_opens_at)
 
     async def _wait_until(self, opens_at: _OpensAt) -> bool:
@@ -78,19 +78,20 @@ class Gate:
         if is_heavy and self._uploads >= MAX_UPLOADS:
             return math.inf
         slot_at = self.slots.may_start(now)
+        # Without a slot the budget is not asked: its answer would be out of date when a slot is free.
         return max(self._reachability.opens_at, slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT))
 
     def _query_opens_at(self, now: float) -> float:
         return max(self._reachability.opens_at, self.budget.may_send(now, Use.QUERY))
 
     def wake(self) -> None:
-        """Lets everyone who waits ask the rules again, or leave where the engine has ended."""
+        """Wakes all waiters: they ask the rules again, or stop if the engine has ended."""
         self._changed.notify()
 
     # --- Going through ---
 
     def acquire_submit(self, is_heavy: bool) -> float:
-        """A POST leaves. Returns the time, for what is learned from its answer."""
+        """Counts a POST that leaves now. Returns the time, by which the rules know it when its answer comes."""
         now = loop_time()
         self._uploads += is_heavy
         self.slots.started(now)
@@ -98,7 +99,7 @@ class Gate:
         return now
 
     def acquire_query(self) -> float:
-        """A query leaves, or any other request that is not a submit. Returns the time."""
+        """Counts a query, or any other request but a submit, that leaves now. Returns the time."""
         now = loop_time()
         self.budget.sent(now, Use.QUERY)
         return now
@@ -106,7 +107,7 @@ class Gate:
     # --- Learning ---
 
     def submit_answered(self, answer: Answer, sent_at: float, is_heavy: bool) -> None:
-        """What became of the POST of ``sent_at``: its slot is kept, given back, or shown not to exist."""
+        """Learns from the answer to the POST of ``sent_at``: its slot is kept, given back, or shown not to exist."""
         now = loop_time()
         self._uploads -= is_heavy
         if answer.verdict is Verdict.ACCEPTED:
@@ -115,11 +116,12 @@ class Gate:
             self.refusals += 1
             self.slots.refused(now, sent_at)
         else:
+            # A POST in doubt frees its slot, too: if its task does run, the next refusal corrects the count.
             self.slots.released(now)
         self.request_answered(answer, sent_at)
 
     def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
-        """The POST that was to leave was not begun: what it had acquired is free again."""
+        """Gives back what a POST had acquired that was not begun."""
         now = loop_time()
         self._uploads -= is_heavy
         self.slots.released(now)
@@ -127,45 +129,45 @@ class Gate:
         self._changed.notify()
 
     def submit_withheld(self, is_heavy: bool) -> None:
-        """The POST that was to leave was granted nothing: others of the team were quicker, or came first."""
+        """Notes that the team granted a POST nothing: other sessions were quicker, or had waited longer."""
         self._uploads -= is_heavy
         self._changed.notify()
 
     def is_open_here(self, is_heavy: bool) -> bool:
-        """Whether a POST could leave but for the limits that a team shares."""
+        """Whether only the limits that a team shares can keep a POST from leaving."""
         if not self._engine_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
             return False
         return self._reachability.opens_at <= loop_time()
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
-        """What the answer to any request of ``sent_at`` says of the budget."""
+        """Learns from the answer to any request of ``sent_at``: the budget, and whether the service is reachable."""
         now = loop_time()
         self.budget.learn(now, answer.hints, sent_at)
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1
             self.budget.refused(now, answer.hints, sent_at)
         if answer.verdict is Verdict.UNSENT and answer.problem is None:
-            self._hold_back(now, answer.message)
+            self._hold_back(now, answer.message)  # with a problem of ours the network was not tried
         elif answer.verdict is not Verdict.UNSENT:
             self._reachability.reached()
         self._report(now, answer)
         self._changed.notify()
 
     def task_ended(self, ended_at: float | None) -> None:
-        """A task of ours ended at the service, at ``ended_at`` if that is known; or nobody waits for it any more."""
+        """Frees the slot of a task that ended, at ``ended_at`` if known, or that the poller no longer watches."""
         now = loop_time()
         self.slots.ended(now, ended_at)
         self._changed.notify()
 
     def task_adopted(self) -> None:
-        """A task that was submitted elsewhere is waited for here."""
+        """Counts the slot of a task that was submitted elsewhere."""
         self.slots.adopted(loop_time())
 
     def _hold_back(self, now: float, reason: str) -> None:
         if not self._reachability.failed(now):
             return
         if self._reachability.failures == _FAILURES_LOGGED:
-            message = "the service cannot be reached: %s; it is tried again and again: check the network and base_url"
+            message = "the service cannot be reached: %s; the session keeps trying: check the network and base_url"
             logger.warning(message, reason)
         self._emitter.gate_closed("unreachable", self._reachability.opens_at - now)
 
@@ -180,5 +182,5 @@ class Gate:
             self._emitter.gate_closed("request_rate", closed_until - now)
         if answer.hints.ignored and not self._has_logged_ignored:
             self._has_logged_ignored = True
-            message = "headers that cannot be believed are ignored: %s; see whether a proxy changes them"
+            message = "headers with impossible values are ignored: %s; check whether a proxy changes them"
             logger.warning(message, ", ".join(answer.hints.ignored))

@@ -1,4 +1,4 @@
-"""The handle that a caller holds on a job."""
+"""``Generation``: a caller's handle on a job."""
 
 from __future__ import annotations
 
@@ -13,58 +13,58 @@ from hailuo_async.outcomes import Status, Video
 
 
 class Generation:
-    """A job that a session has taken: await it for its ``Video``, or look where it stands.
+    """A job that a session has taken: await it for its ``Video``, or read its status.
 
-    Any number of tasks may wait for one generation. Cancelling one of them cancels only that wait: the job goes on, as
-    it may be paid for already. It lives on the loop of its session; looking at its attributes is free everywhere.
+    Any number of asyncio tasks may wait for one generation. Cancelling one of them cancels only that wait: the job goes
+    on, as it may be paid for already. Waiting needs the session's loop; the attributes can be read anywhere.
     """
 
-    __slots__ = ("_loop", "_work")
+    __slots__ = ("_loop", "_tracked")
 
     def __init__(self, tracked: TrackedJob, loop: asyncio.AbstractEventLoop) -> None:
-        self._work = tracked
+        self._tracked = tracked
         self._loop = loop
 
     def __repr__(self) -> str:
-        return f"<Generation {self._work.name} {self.status}{f' task {self.task_id}' if self.task_id else ''}>"
+        return f"<Generation {self._tracked.name} {self.status}{f' task {self.task_id}' if self.task_id else ''}>"
 
     @property
     def job(self) -> Job | None:
-        """What was asked for; ``None`` for a task that was attached without it."""
-        return self._work.job
+        """The job; ``None`` for a task that was attached without it."""
+        return self._tracked.job
 
     @property
     def key(self) -> str | None:
         """The caller's own name for the job."""
-        return self._work.key
+        return self._tracked.key
 
     @property
     def status(self) -> Status:
-        """Where it stands, as far as it is known."""
-        return self._work.status
+        """The last known status."""
+        return self._tracked.status
 
     @property
     def task_id(self) -> str | None:
         """The service's name for the task, once it was accepted."""
-        return self._work.task_id
+        return self._tracked.task_id
 
     def __await__(self) -> Generator[object, None, Video]:
-        """Its ``Video``. Raises the ``HailuoError`` that it ended in, with its ``task_id`` if it was accepted."""
+        """Waits for the ``Video``. Raises the job's ``HailuoError`` if it ends without one, with its ``task_id``."""
         return self._video().__await__()
 
     async def _video(self) -> Video:
-        tracked = self._here()
+        tracked = self._tracked_here()
         await tracked.ended()
         if tracked.video is None:
             raise _own_copy(tracked.error)
         return tracked.video
 
     async def accepted(self) -> str:
-        """The task id, as soon as the service has accepted the job. Raises what it ended in if it never was.
+        """The task id, as soon as the service has accepted the job. Raises the job's error if it ends without one.
 
-        Cancelling it cancels only this wait.
+        Cancelling the call cancels only this wait.
         """
-        tracked = self._here()
+        tracked = self._tracked_here()
         while tracked.status in (Status.QUEUED, Status.SENDING):
             await tracked.changed()
         if tracked.task_id is None:
@@ -72,8 +72,8 @@ class Generation:
         return tracked.task_id
 
     async def updates(self) -> AsyncGenerator[Status]:
-        """Its status now, and then every change, up to the final one. A slow reader misses none."""
-        tracked = self._here()
+        """Yields the present status, and then every change up to the final one. A slow reader misses no change."""
+        tracked = self._tracked_here()
         seen = len(tracked.history) - 1
         while True:
             while seen < len(tracked.history):
@@ -84,14 +84,14 @@ class Generation:
                     return
             await tracked.changed()
 
-    def _here(self) -> TrackedJob:
+    def _tracked_here(self) -> TrackedJob:
         if asyncio.get_running_loop() is not self._loop:
             raise SessionClosedError(reason="this generation belongs to another event loop", task_id=self.task_id)
-        return self._work
+        return self._tracked
 
 
 def _own_copy(error: HailuoError | None) -> HailuoError:
-    """Each waiter raises an error of its own: one that is shared would gather the tracebacks of all of them."""
+    """A copy of ``error`` for one waiter: a shared one would collect the tracebacks of all waiters."""
     if error is None:
         raise RuntimeError("a generation ended without a video and without an error")
     own = copy.copy(error)

@@ -1,9 +1,9 @@
-"""What the journal is told of a job. Without a journal there is nothing to tell, and everything here returns at once.
+"""Writes each step of a job to the journal. Without a journal, every method returns at once.
 
-Before a POST, a journal that fails stops the job: nothing is sent that is not on record. After it, the journal stops
-nothing: the task may be paid for, so it is waited for all the same. What could not be written yet is logged, with the
-task id; the journal owes it, and writes it first when it can be written again.
-No word is torn by a cancellation: what was begun is written.
+Before a POST, a journal that fails stops the job: no job is sent that is not on record. After the POST, a failing
+journal stops nothing: the task may be paid for, so the session waits for it all the same. A note that cannot be written
+is logged with the task id; the journal keeps it, and writes it first when it can write again. A cancellation tears no
+note: a write that began is finished.
 """
 
 from __future__ import annotations
@@ -33,33 +33,33 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hailuo_async")
 
 _Note: TypeAlias = "Callable[[JournalWriter, str], Awaitable[object]]"
-"""Writes something about the job of that identity."""
+"""Writes a note about the job of that identity."""
 
 
 @attrs.define(eq=False)
 class JournalRecorder:
-    """Tells the journal, if there is one. Each method returns when its record is durable."""
+    """Writes to the journal, if there is one. Each method returns when its record is durable."""
 
     _journal: JournalWriter | None = None
     path: str = ""
-    """Where the journal lies, for the words of errors."""
+    """The journal's place, for error messages."""
     _keeps_prompts: bool = False
     team: Team | None = None
-    """Who grants the POSTs, where the session shares its journal."""
+    """The team that grants POSTs, if the session shares its journal."""
     _renewed_at: float = attrs.field(factory=loop_time, init=False)
     """When the leases of our jobs were last renewed, in loop time."""
     _lapses: int = attrs.field(default=0, init=False)
-    """How often they were not renewed in time: another session may have taken our jobs over then."""
+    """How often they were renewed too late: another session may have taken our jobs over then."""
 
     @property
     def need_fingerprints(self) -> bool:
-        """Whether images have to be read whole before they are sent, to be known again."""
+        """Whether images have to be read whole before they are sent, to recognise a job that is given again."""
         return self._journal is not None
 
     def build_intent(
         self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers, price: Decimal | None = None
     ) -> Intent | None:
-        """What the journal is to know ``job`` by, counted in ``asked`` if it has no key; ``None`` without a journal."""
+        """The entry of ``job`` for the journal, numbered by ``asked`` if it has no key; ``None`` without a journal."""
         if self._journal is None:
             return None
         fingerprint = build_fingerprint(job, frames)
@@ -75,51 +75,51 @@ class JournalRecorder:
         )
 
     async def intend(self, intent: Intent | None) -> Claim | None:
-        """What the journal knows of a job, which it holds from now on; ``None`` without a journal.
+        """Enters a job, and returns its record with the session's claim; ``None`` without a journal.
 
         Raises ``JournalError`` if it cannot be written, and ``JobError`` if its key names another job there.
         """
         return None if self._journal is None or intent is None else await self._journal.intend(intent)
 
     async def look(self, identity: str) -> Claim | None:
-        """How a job stands that another session works on; its task is taken up if that session has gone.
+        """The record of a job that another session works on; claims its task if that session has gone.
 
-        Raises ``JournalError`` if it was taken out of the journal, or left there unsent: to send it takes the job.
+        Raises ``JournalError`` if the record was removed, or left unsent: sending needs the job itself.
         """
         if self._journal is None:
             return None
         claim = await self._journal.follow(identity)
         if claim is None:
-            raise JournalError(path=self.path, reason=f"job {identity!r} was taken out of it")
+            raise JournalError(path=self.path, reason=f"job {identity!r} was removed from it: give the job again")
         if is_left_unsent(claim.record):
             raise self.not_sent(identity)
         return claim
 
     async def find(self, identity: str) -> Claim:
-        """What the journal knows of the job of that name; its task is taken up if the session that worked it has gone.
+        """The record of the job of that identity; claims its task if the session that worked on it has gone.
 
         Raises ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` without a journal.
         """
         if self._journal is None:
-            raise ConfigError(field="journal", value=None, rule="names the file that knows the jobs")
+            raise ConfigError(field="journal", value=None, rule="must be given: find() reads it")
         claim = await self._journal.follow(identity)
         if claim is None:
             raise JobNotFoundError(key=identity)
         return claim
 
     def not_sent(self, identity: str) -> JournalError:
-        """A job is in the journal, and nobody here could send it."""
+        """The error for a job that is in the journal, unsent, and not at hand to be sent."""
         reason = f"job {identity!r} was not sent: give the job itself again to send it"
         return JournalError(path=self.path, reason=reason)
 
     async def adopt(self, task_id: str) -> Claim | None:
-        """What the journal knows of a task that is attached to; ``None`` without a journal."""
+        """The record of an attached task, with the session's claim; ``None`` without a journal."""
         return None if self._journal is None else await self._journal.adopt(task_id, None)
 
     async def sending(self, tracked: TrackedJob, at: float) -> Leave:
-        """The POST would leave, at ``at`` Unix seconds: whether it may. From then on it counts as sent.
+        """Asks whether the POST may leave, at ``at`` Unix seconds. From then on the job counts as sent.
 
-        Raises ``JournalError`` if it cannot be written: then it must not leave either.
+        Raises ``JournalError`` if that cannot be written: then the POST must not leave either.
         """
         if self._journal is None or tracked.identity is None:
             return Leave.GRANTED
@@ -129,9 +129,9 @@ class JournalRecorder:
         return await self.team.leave(tracked.identity, at, place)
 
     def leave_to_send(self) -> Callable[[], bool] | None:
-        """Tells at any later time whether a job that is claimed now is still ours by our own clock.
+        """A check, for any later time, whether a job that is claimed now is still ours; ``None`` without a journal.
 
-        It is not once the leases have lapsed in between, even if they were renewed since. ``None`` without a journal.
+        After a lapse of the leases it never is, even if they were renewed since: another session may hold the job.
         """
         if self._journal is None:
             return None
@@ -139,41 +139,41 @@ class JournalRecorder:
         return lambda: self._lapses == lapses and loop_time() - self._renewed_at < LEASE_S
 
     async def unsent(self, tracked: TrackedJob) -> None:
-        """It certainly was not accepted, and waits again."""
+        """Notes that the job certainly was not accepted, and waits again."""
         await self._note(tracked, lambda journal, identity: journal.unsent(identity))
 
     async def withdrawn(self, tracked: TrackedJob) -> None:
-        """Nobody wants it any more, and its POST did not leave: it is free for others."""
+        """Notes that the job is not wanted any more, and that its POST did not leave: others may take it."""
         await self.unsent(tracked)
         self.release_nowait(tracked)
 
     async def accepted(self, tracked: TrackedJob, at: float) -> None:
-        """The service has it, since ``at`` Unix seconds."""
+        """Notes that the service accepted the job, at ``at`` Unix seconds."""
         task_id = tracked.task_id or ""
         await self._note(tracked, lambda journal, identity: journal.accepted(identity, task_id, at))
 
     async def refused(self, tracked: TrackedJob, error: HailuoError) -> None:
-        """It certainly was not accepted, and is not sent again."""
+        """Notes that the job certainly was not accepted, and is not sent again."""
         if tracked.is_kept and stops_everything(error):
             await self.unsent(tracked)  # a session with another key, or after a payment, can send it
         elif not isinstance(error, JournalError):
             await self._note(tracked, lambda journal, identity: journal.refused(identity, error))
 
     async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:
-        """Nobody can tell whether it was accepted."""
+        """Notes that the service may have accepted the job or not."""
         await self._note(tracked, lambda journal, identity: journal.unknown(identity, error))
 
     async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
-        """The service's own word ended it. That the key is not valid says nothing of the task: it stays accepted."""
+        """Notes that the task failed. An invalid key says nothing about the task, so it stays accepted then."""
         if not isinstance(error, AuthenticationError):
             await self._note(tracked, lambda journal, identity: journal.failed(identity, error))
 
     async def succeeded(self, tracked: TrackedJob, video: Video) -> None:
-        """Its video is there."""
+        """Notes the finished video."""
         await self._note(tracked, lambda journal, identity: journal.succeeded(identity, video))
 
     def release_nowait(self, tracked: TrackedJob) -> None:
-        """Nobody here works on it any longer, and another session may."""
+        """Frees the job, so that another session may work on it."""
         if self._journal is not None and tracked.identity is not None:
             self._journal.release_nowait(tracked.identity)
 
@@ -192,7 +192,7 @@ class JournalRecorder:
     # --- Beside all jobs ---
 
     async def keep_up(self) -> None:
-        """Keeps our jobs ours, until it is cancelled."""
+        """Renews the leases of our jobs, until it is cancelled."""
         while self._journal is not None:
             await anyio.sleep(LEASE_S / 3)
             began_at = loop_time()
@@ -204,7 +204,7 @@ class JournalRecorder:
                 logger.warning("%s; another session may take its jobs over", error)
 
     async def aclose(self) -> None:
-        """Writes what is owed, as far as that can be done, and closes the journal."""
+        """Writes the notes that are still unwritten, as far as possible, and closes the journal."""
         if self._journal is None:
             return
         try:
@@ -212,8 +212,8 @@ class JournalRecorder:
         except JournalError as error:
             logger.warning("%s; its jobs are free for others in %g s: go on with them then", error, LEASE_S)
         if self._journal.lost:
-            words = "what became of %d jobs is not in the journal: the service's dashboard has them"
-            logger.error(words, self._journal.lost)
+            message = "the ends of %d jobs are not in the journal: look for them on the service's dashboard"
+            logger.error(message, self._journal.lost)
 
 
 def is_left_unsent(record: Record) -> bool:

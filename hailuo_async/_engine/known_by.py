@@ -16,7 +16,7 @@ logger = logging.getLogger("hailuo_async")
 
 
 def names_of(intent: Intent | None) -> dict[str, str]:
-    """By what the journal knows a job."""
+    """The job's names in the journal."""
     return {} if intent is None else {"identity": intent.identity, "fingerprint": intent.fingerprint}
 
 
@@ -38,10 +38,10 @@ def fail_as_recorded(tracked: TrackedJob, record: Record) -> None:
 
 
 def withdrawn() -> SessionClosedError:
-    return SessionClosedError(reason="its caller left before it was sent; it cost nothing")
+    return SessionClosedError(reason="the caller left before the job was sent; it cost nothing")
 
 
 def kind_of(asked: Job | Record) -> Hashable:
-    """Tasks of one kind take about as long: what makes one of a job, or of what the journal knows of it."""
+    """The kind of a job or a record: tasks of the same model, duration and resolution take about equally long."""
     facts = asked.facts if isinstance(asked, Record) else build_facts(asked)
     return (asked.model, facts.get("duration"), facts.get("resolution"))

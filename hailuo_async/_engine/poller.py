@@ -1,11 +1,11 @@
-"""Asks where the tasks stand: one poller for all of them.
+"""Queries the status of all running tasks, in one loop.
 
 ``DueTasks`` holds every task by the time at which it is worth a request; the cadence names that time. One loop takes
-what is due through the gate, and ``InFlight`` bounds the queries without an answer. No task has a loop of its own.
+the due tasks through the gate, and ``InFlight`` bounds the queries without an answer. No task has a loop of its own.
 
-A query may fail in any way, any number of times: it is asked again, at growing intervals, until the job's own deadline.
-Only the service's own word ends a task: its result, its ``failed``, a 404 (after a grace, as the service may lag behind
-its own submit), or a 401 or 403.
+A query may fail in any way, any number of times: the poller repeats it, at growing intervals, until the job's deadline.
+Only an answer of the service ends a task: its result, its ``failed``, a 404 (after a grace, as queries may lag behind
+submits), or a 401 or 403.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hailuo_async")
 
-#: A query's answer is a few hundred bytes; one that takes longer is asked for again.
+#: A query's answer is a few hundred bytes; a query that takes longer is repeated.
 QUERY_TIMEOUT_S = 30.0
-#: A task that had to wait for the budget is asked about all the same, unless it now is due later than this.
+#: A task that had to wait for the budget is queried all the same, unless it is now due later than this.
 RECONSIDER_S = 0.5
-#: For so long after its acceptance a task may be unknown to the service without being lost.
+#: For so long after its acceptance the service may answer 404 about a task that is not lost.
 NOT_FOUND_GRACE_S = 30.0
-#: How long a task may take without a deadline of its own: after that its result would be gone.
+#: The deadline of a task without its own: after that the service has deleted the result.
 RESULT_KEPT_S = contract.RESULT_LIFETIME.total_seconds()
 
 
@@ -76,17 +76,17 @@ class Poller:
 
     @property
     def running(self) -> int:
-        """Tasks that are waited for."""
+        """Tasks that the poller watches."""
         return len(self._tasks)
 
     def find(self, task_id: str) -> TrackedJob | None:
-        """The work that waits for ``task_id``, if there is one."""
+        """The tracked job of ``task_id``, if there is one."""
         return self._tasks.get(task_id)
 
     def watch_nowait(self, tracked: TrackedJob, *, ask_now: bool = False) -> None:
-        """Waits for the task of ``tracked`` from now on; ``ask_now`` if it may have ended long ago."""
+        """Watches the task of ``tracked`` from now on; ``ask_now`` if it may have ended long ago."""
         if tracked.task_id is None:
-            raise ValueError("a job without a task id cannot be asked about")
+            raise ValueError("a job without a task id cannot be queried")
         now = loop_time()
         tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
         tracked.poll_state.is_to_be_announced = self._settings.webhook_url is not None and not tracked.is_attached
@@ -115,11 +115,14 @@ class Poller:
             self._push(tracked, early_query_at(tracked, now))
 
     def forget_nowait(self, tracked: TrackedJob) -> None:
-        """Waits for it no longer. The task goes on at the service; its slot counts as free here."""
+        """Watches the task no longer. It goes on at the service, but its slot counts as free.
+
+        If the service does not agree, it refuses the next POST, and the slot rules learn from that.
+        """
         self._unwatch(tracked, None)
 
     async def run(self) -> None:
-        """Asks until the engine has ended, each query in a task of its own."""
+        """Queries until the engine has ended, each query in a task of its own."""
         while True:
             await self._something_is_due()
             await self._in_flight.wait_for_room()
@@ -133,12 +136,13 @@ class Poller:
     # --- What is due ---
 
     def _next_due(self, poll_state: PollState, now: float) -> float:
+        # The budget is the whole team's, so all of its running tasks share it.
         running = len(self._tasks) if self._team is None else max(len(self._tasks), self._team.all_running)
         rate = self._gate.budget.query_rate(now, self._cadence.turnover(running))
         return self._cadence.next_due(poll_state, now, rate, running)
 
     def _push(self, tracked: TrackedJob, due: float) -> None:
-        if self._due.push(tracked, due):  # what comes later than the first needs no look
+        if self._due.push(tracked, due):  # only a new first task changes how long the loop sleeps
             self._added.notify()
 
     async def _something_is_due(self) -> None:
@@ -146,9 +150,9 @@ class Poller:
             await self._added.wait(delay_s)
 
     def _pop_worthiest(self) -> TrackedJob | None:
-        """The one that has probably been finished longest, of all that are due.
+        """The due task that has probably been finished longest.
 
-        None, if even that one is not worth a request any more: while it waited, what others showed has moved the price.
+        ``None`` if even that task is not worth a request any more: while it waited, other answers changed the price.
         """
         now = loop_time()
         tracked = self._due.pop_worthiest(now, lambda tracked: self._worth(tracked, now))
@@ -177,7 +181,7 @@ class Poller:
         except Exception as error:
             tracked.is_asked = False
             logger.exception("a bug cut the reading of an answer short: please report this")
-            # The task is paid for: whatever its answer did to us, it is waited for until its deadline.
+            # The task is paid for: after a bug of ours, too, the poller waits for it until its deadline.
             if tracked.poll_state is not None:
                 self._ask_again(tracked, tracked.poll_state, f"{type(error).__name__} while its answer was read")
 
@@ -189,7 +193,7 @@ class Poller:
             case Verdict.REFUSED if self._is_final(tracked, answer):
                 await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
             case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
-                self._unwatch(tracked, None)  # the task goes on, and no wait lets us ask about it
+                self._unwatch(tracked, None)  # the request cannot be made, now or later; the task goes on
                 tracked.fail(Event.ABANDON, answer.problem)
             case Verdict.REFUSED | Verdict.UNSENT:
                 self._ask_again(tracked, poll_state, answer.message)
@@ -222,7 +226,7 @@ class Poller:
         now = loop_time()
         if status is None and not self._has_logged_word:
             self._has_logged_word = True  # once a session: a service that counts in this field would fill the log
-            message = "the status %r is unknown; task %s is asked about until it ends: please report this word"
+            message = "the status %r is unknown; task %s is queried until it ends: please report this word"
             logger.warning(message, word, poll_state.task_id)
         tracked.failed_queries = 0
         if status is not None:
@@ -234,17 +238,17 @@ class Poller:
             self._push(tracked, self._next_due(poll_state, now))
 
     def _ask_again(self, tracked: TrackedJob, poll_state: PollState, reason: str) -> None:
-        """At growing intervals, from the shortest to the longest: what failed once may fail for a while."""
+        """Repeats a failed query after a growing interval, as its cause may last for a while."""
         now = loop_time()
         shortest, longest = self._settings.poll_interval
         delay = min(longest, shortest * 2 ** min(tracked.failed_queries, 16))
         tracked.failed_queries += 1
-        logger.debug("task %s is asked again in %.1f s: %s", poll_state.task_id, delay, reason)
+        logger.debug("task %s is queried again in %.1f s: %s", poll_state.task_id, delay, reason)
         self._push(tracked, now + delay)
 
     def _is_final(self, tracked: TrackedJob, answer: Answer) -> bool:
         if not answer.is_envelope:
-            return False  # a proxy's page is not the service's word
+            return False  # a proxy may have answered, not the service
         if answer.refusal is Refusal.NOT_FOUND:
             return loop_time() - tracked.accepted_at > NOT_FOUND_GRACE_S
         return answer.refusal is Refusal.AUTHENTICATION
@@ -262,19 +266,19 @@ class Poller:
         await self._recorder.failed(tracked, error)
         tracked.fail(Event.FAIL, error)
 
-    def _learn_end(self, tracked: TrackedJob, poll_state: PollState, told_s: float | None) -> float:
-        """When the task probably ended, for the own law of lengths and for those of the team."""
+    def _learn_end(self, tracked: TrackedJob, poll_state: PollState, reported_s: float | None) -> float:
+        """When the task probably ended. Our own duration model learns from it, and those of the team."""
         now, is_announced = loop_time(), tracked.is_announced or tracked.is_noticed
         if poll_state.is_to_be_announced and not is_announced:
             self._notices.ended_in_silence(poll_state.task_id, poll_state.kind)
-        ended_at = self._cadence.ended(poll_state, now, told_s, is_announced=is_announced)
+        ended_at = self._cadence.ended(poll_state, now, reported_s, is_announced=is_announced)
         young_s, at_s = poll_state.asked_at - poll_state.began_at, ended_at - poll_state.began_at
         if self._team is not None and poll_state.is_whole and isinstance(poll_state.kind, tuple) and at_s >= young_s:
             self._team.ended(poll_state.kind, young_s, at_s, now - poll_state.accepted_at)
         return ended_at
 
     def _unwatch(self, tracked: TrackedJob, ended_at: float | None) -> None:
-        """From here on its end is certain: its slot is free, and no deadline can come between."""
+        """Takes a task out whose end is certain: its slot is free, and its deadline cannot end it any more."""
         tracked.poll_state = None
         tracked.cancel_deadline()
         self._tasks.pop(tracked.task_id or "", None)
@@ -288,5 +292,5 @@ def _final_error(answer: Answer, task_id: str) -> HailuoError:
 
 
 def _failure(report: Report, task_id: str) -> TaskFailedError:
-    told = {"task_id": task_id, "request_id": report.request_id}
-    return TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **told)
+    ids = {"task_id": task_id, "request_id": report.request_id}
+    return TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **ids)

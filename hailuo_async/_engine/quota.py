@@ -1,13 +1,13 @@
-"""How much may still be paid for: jobs, and dollars.
+"""Quotas: how many jobs, and how many dollars, may still be paid for.
 
-A job that is queued reserves its place in each of its quotas: one job, and its highest price. What it reserved it gives
-back if it certainly was not accepted, and turns into what was spent once it has ended: the service's own amount, or the
-highest price where the service says nothing. A job in doubt, and one that nobody here waits for any longer, may yet be
-paid for, so what it reserved stays. Invariant: ``spent + committed <= max_cost`` whenever a job is let in, so the limit
+A queued job reserves its place in each of its quotas: one job, and its highest price. The reservation is given back if
+the service certainly did not accept the job. Once the job has ended, it becomes spent money: the service's own amount,
+or the highest price if the service names none. A job in doubt, or that the session no longer waits for, may still be
+paid for, so its reservation stays. Invariant: ``spent + committed <= max_cost`` whenever a job is let in, so the limit
 is passed only if the service bills more than its own price list says.
 
-With a journal the session's quota begins with what the journal knows (``begin_with``), so a batch that is run again
-counts what it paid before.
+With a journal, the session's quota begins with the journal's sums (``begin_with``), so a batch that is run again counts
+its earlier payments.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ class Quota:
     spent: Decimal = attrs.field(default=Decimal(0), init=False)
     committed: Decimal = attrs.field(default=Decimal(0), init=False)
     _unfinished: dict[str, Decimal] = attrs.field(factory=dict, init=False)
-    """What ``committed`` holds for jobs that are not at work here, by their identity in the journal."""
+    """The parts of ``committed`` of jobs that this session does not work on, by their identity in the journal."""
 
     def begin_with(self, spending: Spending) -> None:
-        """What the journal knows of earlier sessions counts here."""
+        """Counts the payments of earlier sessions, as the journal has them."""
         self.spent += spending.spent
         self.committed += sum(spending.unfinished.values(), Decimal(0))
         self._unfinished |= spending.unfinished
@@ -59,16 +59,16 @@ class Quota:
             )
 
     def has_room(self, price: Decimal) -> bool:
-        """Whether so much more stays within ``max_cost``."""
+        """Whether ``price`` more stays within ``max_cost``."""
         return self.max_cost is None or self.spent + self.committed + price <= self.max_cost
 
     def take_up(self, identity: str | None, price: Decimal) -> None:
-        """A job that was sent before is waited for here: it is committed, unless it was all along."""
+        """Commits the price of a job that was sent before, unless it was committed all along."""
         if self._unfinished.pop(identity or "", None) is None:
             self.committed += price
 
     def leave(self, identity: str | None, price: Decimal) -> None:
-        """A job that may yet be paid for is at work here no longer."""
+        """Keeps the price of a job that may still be paid for, though this session no longer works on it."""
         if identity is not None:
             self._unfinished[identity] = price
 
@@ -78,7 +78,7 @@ _MAY_BE_PAID_YET = (JournalState.SENDING, JournalState.ACCEPTED, JournalState.UN
 
 @attrs.frozen(eq=False)
 class Money:
-    """What a session may pay for, and the prices that it goes by."""
+    """A session's quota, and the prices that it counts with."""
 
     quota: Quota = attrs.field(factory=Quota)
     prices: PriceBook = attrs.field(factory=PriceBook)
@@ -86,14 +86,14 @@ class Money:
 
 @attrs.define(eq=False)
 class Payment:
-    """What one job takes from its quotas. ``price`` is what it costs at most, ``None`` if that is not known."""
+    """One job's share of its quotas. ``price`` is the most that the job costs, ``None`` if unknown."""
 
     quotas: tuple[Quota, ...] = ()
     price: Decimal | None = None
     _jobs: int = attrs.field(default=0, init=False)
-    """How often it counts as a job: once, if it was sent from here."""
+    """How often it counts as a job: once, if this session sends it."""
     _committed: Decimal | None = attrs.field(default=None, init=False)
-    """What it has reserved; ``None`` while that is nothing."""
+    """The amount reserved; ``None`` without a reservation."""
 
     @property
     def _price(self) -> Decimal:
@@ -101,11 +101,11 @@ class Payment:
 
     @property
     def is_reserved(self) -> bool:
-        """Whether it is to be sent from here, or was."""
+        """Whether this session is to send the job, or did."""
         return self._jobs > 0
 
     def reserve(self) -> None:
-        """Its place in each quota, or in none. Raises ``SpendingLimitError`` if one has no room left."""
+        """Reserves a place in all quotas, or in no quota. Raises ``SpendingLimitError`` if one has no room left."""
         self._check()
         for quota in self.quotas:
             quota.used += 1
@@ -113,7 +113,7 @@ class Payment:
         self._jobs, self._committed = 1, self._price
 
     def reserve_again(self) -> bool:
-        """Room for another POST of a job in doubt, of which each may be paid for: whether there is any."""
+        """Reserves another POST of a job in doubt, as each may be paid for. Returns whether there was room."""
         if self._committed is None:
             return True
         if not all(quota.has_room(self._price) for quota in self.quotas):
@@ -124,12 +124,12 @@ class Payment:
         return True
 
     def adopt(self, record: Record | None) -> None:
-        """A job that the journal knows as sent, or a task that was attached to: no limit can change that.
+        """Counts a job that the journal knows as sent, or an attached task: no limit can stop it any more.
 
-        The session's own quota comes first, and has counted the journal's from its beginning.
+        The session's own quota comes first, and has counted the journal's sums from its beginning.
         """
         if self._committed is not None:
-            return  # meanwhile another session went on with it: its end is to come
+            return  # counted already: another session went on with the job, and its end is to come
         for quota in self.quotas[1:]:
             quota.spent += Decimal(0) if record is None else record.spent
         if record is None or record.state in _MAY_BE_PAID_YET:
@@ -141,14 +141,14 @@ class Payment:
             self._committed = self._price
 
     def give_back(self) -> None:
-        """It was never sent, or certainly refused."""
+        """Gives back the reservation of a job that was never sent, or certainly refused."""
         self._release()
         for quota in self.quotas:
             quota.used -= self._jobs
         self._jobs = 0
 
     def end(self, status: Status, identity: str | None, cost: Decimal | None, *, has_task: bool) -> None:
-        """The job has ended. ``cost`` is what the service says that it cost."""
+        """Counts the end of the job. ``cost`` is the amount that the service billed, if it named one."""
         if self._committed is None:
             return
         if status in (Status.SUCCESS, Status.FAILED):

@@ -1,8 +1,8 @@
-"""From a finished video to its bytes: as a file, or passed on in pieces. Nothing here is charged for.
+"""Downloads finished videos: as a file, or in pieces. Downloads are not charged for.
 
-One caller at a time saves a video, so the next one finds it saved. The journal, if there is one, is told twice: the
-size and digest of the whole file, before that has its name, and where it lies, after that. Only a file of that size and
-digest is taken for the video, so neither another program's file nor a kill between the two can mislead a later run.
+One caller at a time saves a video, so the next one finds it saved. The journal, if there is one, gets two notes: the
+size and digest of the complete file, before the file has its name, and its place, after that. Only a file of that size
+and digest counts as the video, so neither another program's file nor a kill between the notes misleads a later run.
 A journal that fails here costs a second download at most, never the file.
 """
 
@@ -44,7 +44,7 @@ logger = logging.getLogger("hailuo_async")
 
 @attrs.define(eq=False)
 class Results:
-    """Saves videos, and passes them on."""
+    """Saves videos, and gives them in pieces."""
 
     _download_room: DownloadRoom
     _journal: JournalWriter | None
@@ -65,7 +65,7 @@ class Results:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         allow_unchecked: bool = False,
     ) -> Path:
-        """The file that the video lies in now: ``path`` itself, or in that directory. As ``AsyncSession.download``."""
+        """Saves the video as ``path``, or in that directory, and returns the file. As ``AsyncSession.download``."""
         async with self._saving.setdefault(video.task_id, anyio.Lock()):
             target, began_at = await _target(video, path, key), loop_time()
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
@@ -82,15 +82,15 @@ class Results:
                 allow_unchecked=allow_unchecked,
                 on_whole=None if self._journal is None else functools.partial(self._note_whole, video),
             )
-            with anyio.CancelScope(shield=True):  # the file has its name: whoever closes the session hears of it, too
+            with anyio.CancelScope(shield=True):  # the file has its name: a session that closes now still notes it
                 await self._note_saved(video, target)
                 await self._emitter.downloaded(video, key, target, began_at)
             return target
 
     async def save_outcome(self, path: Path, success: Success, directory: Path) -> Success | Failure:
-        """``success`` with its video saved as ``path``, or in it, or why it could not be; as it is if the session ends.
+        """``success`` with its video saved as ``path`` or in it, or the ``Failure``; unchanged if the session ends.
 
-        ``directory`` is made first, if there is none.
+        Makes ``directory`` first, if there is none.
         """
         try:
             await anyio.to_thread.run_sync(make_directory, directory)
@@ -120,11 +120,11 @@ class Results:
             yield pieces
 
     async def _fresh_url(self, task_id: str) -> str:
-        """Where a result lies now, by the service's own word."""
+        """The result's present URL, from a new query."""
         return (await Generation(await self._admission.attach(task_id, None, is_asked=True), self._loop)).url
 
     async def _saved_before(self, video: Video, target: Path) -> Path | None:
-        """Where the video lies: at the place on record, or at ``target`` if a kill came before that was noted."""
+        """The saved file: at the place on record, or at ``target`` if a kill came before its place was noted."""
         record = await self._record_of(video)
         if record is None:
             return None
@@ -143,29 +143,29 @@ class Results:
         try:
             return await self._journal.look_for_task(video.task_id)
         except JournalError as error:
-            words = "%s; task %s is fetched as if it had never been saved: check the journal's disk"
-            logger.warning(words, error, video.task_id)
+            message = "%s; task %s is fetched as if it had never been saved: check the journal's disk"
+            logger.warning(message, error, video.task_id)
             return None
 
     async def _note_whole(self, video: Video, size: int, sha256: str) -> None:
-        """Notes by what a file is known to be this video. If that fails, the video is saved all the same."""
+        """Notes the size and digest that identify the video's file. If that fails, the video is saved all the same."""
         if self._journal is None:
             return
         try:
             await self._journal.whole(video.task_id, size, sha256)
         except JournalError as error:
-            words = "%s; it has no digest of task %s, so another run may fetch that again: check the journal's disk"
-            logger.error(words, error, video.task_id)
+            message = "%s; it has no digest of task %s, so another run may fetch that again: check the journal's disk"
+            logger.error(message, error, video.task_id)
 
     async def _note_saved(self, video: Video, target: Path) -> None:
-        """Notes where the video lies. If that fails, it lies there all the same."""
+        """Notes the place of the file. If that fails, the file stays all the same."""
         if self._journal is None:
             return
         try:
             await self._journal.saved(video.task_id, await anyio.to_thread.run_sync(target.absolute))
         except JournalError as error:
-            words = "%s; it does not say that task %s is saved as %s: check the journal's disk"
-            logger.error(words, error, video.task_id, target)
+            message = "%s; it does not say that task %s is saved as %s: check the journal's disk"
+            logger.error(message, error, video.task_id, target)
 
 
 async def _is_saved_video(path: Path, size: int | None, sha256: str | None) -> bool:
@@ -173,7 +173,7 @@ async def _is_saved_video(path: Path, size: int | None, sha256: str | None) -> b
 
 
 def check_video(given: object) -> None:
-    """Raises a ``TypeError`` that says what to give, for what is not a ``Video``."""
+    """Raises a ``TypeError`` that says what to give, for a value that is not a ``Video``."""
     if isinstance(given, Video):
         return
     advice = "give the Video that generate() returns"
@@ -187,12 +187,12 @@ def check_video(given: object) -> None:
 
 
 def _url_at_hand(video: Video) -> str:
-    """The video's URL; empty if a journal has wiped it, or if the video was made by hand and has none."""
+    """The video's URL; empty if the journal has wiped it, or if the video was made by hand without one."""
     return video.url if video.resources else ""
 
 
 async def _target(video: Video, path: str | os.PathLike[str], key: str | None) -> Path:
-    """The file to save a video as."""
+    """The path under which a video is saved."""
     in_directory, url = await anyio.to_thread.run_sync(is_directory, path), _url_at_hand(video)
     suffix = suffix_for(next((each.format for each in video.resources if each.url == url), None), url)
     return target_for(path, is_directory=in_directory, key=key, task_id=video.task_id, suffix=suffix)

@@ -1,13 +1,13 @@
-"""Images that several jobs of a stream share: put on the service once, and named by URL from then on.
+"""Images that several jobs of a stream share: uploaded once, and named by URL from then on.
 
-Whether an image will be shared is not known when it first comes: a stream is pulled lazily. So its first job carries
-it, and the second puts it on the service for itself and for all that follow. An upload is not charged for; one that
-fails costs nothing but the saving, and its job carries the image itself. After a few of them it is not tried again, as
-whoever needs the image waits for it.
+A stream is pulled lazily, so the first job with an image cannot know whether others share it. So the first job carries
+the image, and the second uploads it for itself and all that follow. An upload is not charged for. If it fails, the job
+carries the image itself, and only the saving is lost. After a few failures no further upload is tried, as every job
+with the image waits for it.
 
-A team holds ten files (``contract.MAX_UPLOADS``). So what a stream put there it takes away when its last job has ended,
-and from the eleventh image on each goes with its jobs. A session that is closed before that leaves them: the service
-forgets them after some days.
+A team holds ten files (``contract.MAX_UPLOADS``). So a stream deletes its uploads when its last job has ended, and from
+the eleventh image on the jobs carry the image themselves. A session that is closed before that leaves the files: the
+service deletes them after ``contract.UPLOAD_LIFETIME``.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from hailuo_async.errors import HailuoError, RequestRejectedError, ServiceError
 
 logger = logging.getLogger("hailuo_async")
 
-#: Images remembered; of a stream over more, the one seen longest ago is forgotten.
+#: Images remembered; beyond that the one seen longest ago is forgotten.
 MAX_REMEMBERED = 4096
-#: Uploads of one image that may fail.
-MOST_FAILURES = 3
+#: Failed uploads after which an image is not tried again.
+MAX_FAILURES = 3
 
 
 @attrs.define(eq=False)
 class _Seen:
-    """An image that has come before, and its URL once it has one. The lock is held by whoever uploads it."""
+    """An image that has come before, and its URL once it has one. The job that uploads it holds the lock."""
 
     lock: anyio.Lock = attrs.field(factory=anyio.Lock)
     url: str | None = None
@@ -59,7 +59,7 @@ class SharedUploads:
     _seen: OrderedDict[tuple[str, int], _Seen] = attrs.field(factory=OrderedDict, init=False)
 
     async def share(self, frames: Mapping[str, Frame]) -> dict[str, Frame]:
-        """``frames``, with a URL for each image that has come before. They were looked at with their fingerprints."""
+        """``frames``, with a URL for each image that has come before. They must have fingerprints."""
         return {field: await self._shared(field, frame) for field, frame in frames.items()}
 
     async def _shared(self, field: str, frame: Frame) -> Frame:
@@ -69,14 +69,14 @@ class SharedUploads:
         if seen is None:
             return frame
         async with seen.lock:
-            if seen.url is None and seen.failures < MOST_FAILURES and not self._is_full:
+            if seen.url is None and seen.failures < MAX_FAILURES and not self._is_full:
                 await self._put(seen, field, frame)
         return (
             frame if seen.url is None else attrs.evolve(inspect_image(field, seen.url), fingerprint=frame.fingerprint)
         )
 
     async def _put(self, seen: _Seen, field: str, frame: Frame) -> None:
-        await anyio.lowlevel.checkpoint_if_cancelled()  # as whoever held the lock before may have been
+        await anyio.lowlevel.checkpoint_if_cancelled()  # what freed the lock may have cancelled this job too
         try:
             if len(self._files) + self._uploading >= MAX_UPLOADS:
                 self._give_up("a team may hold ten")
@@ -92,8 +92,8 @@ class SharedUploads:
             self._give_up(str(error))
         except ServiceError as error:
             seen.failures += 1
-            words = "%s (%s) goes with its job, as its upload failed: %s; share_uploads=False stops trying"
-            logger.warning(words, field, frame.name, error)
+            message = "%s (%s) is sent with its job, as its upload failed: %s; share_uploads=False stops trying"
+            logger.warning(message, field, frame.name, error)
 
     def _give_up(self, reason: str) -> None:
         """The service takes no more files. Said once; from here on images go with their jobs."""
@@ -126,7 +126,7 @@ class SharedUploads:
                 logger.info("upload %s stays on the service for some days: %s", file_id, error)
 
     def _recall(self, fingerprint: str, size: int) -> _Seen | None:
-        """What is known of an image that has come before; ``None`` the first time."""
+        """The entry of an image that has come before; ``None`` the first time."""
         image = (fingerprint, size)
         if image in self._seen:
             self._seen.move_to_end(image)

@@ -1,14 +1,14 @@
-"""Many jobs through one session: pulled as there is room, told as they end.
+"""Streams: many jobs through one session, pulled as there is room, with outcomes in the order of their ends.
 
-Three things are bounded, each by the same small number: jobs of the stream that are looked at or wait for a slot, and
-outcomes that were not read yet. What runs at the service is bounded by its slots. So a stream over a million jobs holds
-a handful, and a reader that is slow holds everything back.
+The same small number bounds the stream's jobs that are inspected or wait for a slot, and the outcomes that are not read
+yet. The slots bound the jobs that run at the service. So a stream over a million jobs holds only a few of them, and a
+slow reader holds everything back.
 
-The feeder, which runs the caller's source, is a task of the engine behind a wall: what the source raises, whatever it
-is, ends this stream and is raised where it is read. The reader is an async generator that may be left in any way, from
-any task: ``break``, an exception, cancellation, or by being forgotten. From that moment nothing more is pulled, sent or
-saved; the only thing that leaving waits for, and not for long, is the source's own cleanup. What was sent goes on, as
-it may be paid for.
+The feeder, which runs the caller's source, is a task of the engine behind a wall: an exception of the source ends this
+stream alone, and is raised where the stream is read. The reader is an async generator that may be left in any way, from
+any task: ``break``, an exception, cancellation, or garbage collection. From then on the stream pulls, sends and saves
+nothing more; leaving waits only for the source's own cleanup, and not for long. Jobs that were sent go on, as they may
+be paid for.
 """
 
 from __future__ import annotations
@@ -52,32 +52,32 @@ class Stream:
     _admission: Admission
     _engine_state: EngineState
     _saving: Saving | None = None
-    """Saves each video before its outcome is told. What it raises ends the stream."""
+    """Saves each video before its outcome is yielded. Its exceptions end the stream."""
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
-    """Takes back what the stream put on the service for its jobs, once none of them runs."""
+    """Deletes the stream's uploads at the service, once all of its jobs have ended."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
     _preparing: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
-    """Of the items that are pulled and not taken yet."""
+    """A task for each item that is pulled and not taken yet."""
     _waiting: set[TrackedJob] = attrs.field(factory=set, init=False)
-    """Taken, and not sent."""
+    """Jobs that are taken, and not sent."""
     _running: set[TrackedJob] = attrs.field(factory=set, init=False)
-    """Sent, and not ended."""
+    """Jobs that are sent, and not ended."""
     _saves: dict[asyncio.Task[Outcome], anyio.CancelScope] = attrs.field(factory=dict, init=False)
-    """Of the videos that are being saved, or wait to be."""
+    """A task for each video that is being saved, or waits for that."""
     _unread: deque[Outcome] = attrs.field(factory=deque, init=False)
     _is_fed: bool = attrs.field(default=False, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _is_left: bool = attrs.field(default=False, init=False)
-    """Whether the reader has gone: nothing is saved any more."""
+    """Whether the reader has gone: then no more videos are saved."""
     _error: BaseException | None = attrs.field(default=None, init=False)
-    """What ends the stream, once what runs has ended and was read."""
+    """Raised at the end of the stream, after the outcomes of the running jobs."""
     _changed: Signal = attrs.field(factory=Signal, init=False)
 
     # --- Reading ---
 
     async def outcomes(self) -> AsyncGenerator[Outcome]:
-        """Yields each job's outcome as it ends. Raises what would meet every job, after what runs has been told."""
+        """Yields each job's outcome as it ends. Raises an error that every job would meet, after the running jobs."""
         try:
             if self._is_stopped:
                 return
@@ -89,7 +89,7 @@ class Stream:
                 if self._is_fed and not (self._preparing or self._waiting or self._running or self._saves):
                     break
                 if self._error is not None and not isinstance(self._error, Exception):
-                    break  # sys.exit() and Ctrl-C do not wait for minutes until what runs has ended
+                    break  # sys.exit() and Ctrl-C do not wait for the running jobs, which may take minutes
                 await self._changed.wait()
             if self._tidy is not None:
                 tidy, self._tidy = self._tidy, None
@@ -106,7 +106,7 @@ class Stream:
                 await asyncio.wait([self._feeder], timeout=CLEANUP_S)
 
     def stop_nowait(self) -> None:
-        """Pulls nothing more, and takes back what was not sent."""
+        """Pulls nothing more, and withdraws the jobs that were not sent."""
         self._stop_pulling_nowait()
         for tracked in [*self._waiting, *self._running]:
             if tracked.task_id is None:
@@ -123,7 +123,7 @@ class Stream:
             self._feeder.cancel()
 
     def _leave_nowait(self) -> None:
-        """Saves nothing more: a later download goes on with what is on the disk. The tasks that run go on."""
+        """Saves nothing more. The tasks that run go on, and a later download resumes from the partial files."""
         self._is_left = True
         for scope in self._saves.values():
             scope.cancel()
@@ -146,7 +146,7 @@ class Stream:
             if not self._is_stopped:
                 cut_short = SessionClosedError(reason="the stream was cut short: not every job was taken")
                 self._stop_with(error if self._engine_state.is_open else cut_short)
-        except BaseException as error:  # sys.exit() or pytest.fail() in a source is its reader's, not the engine's
+        except BaseException as error:  # sys.exit() or pytest.fail() in a source must end its reader, not the engine
             self._stop_with(error)
         finally:
             self._is_fed = True
@@ -186,7 +186,7 @@ class Stream:
             if stops_everything(error):
                 self._stop_with(error)
             else:
-                self._tell(Failure(item, getattr(item, "key", None), index, error))
+                self._deliver(Failure(item, getattr(item, "key", None), index, error))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a save_as may raise anything
@@ -212,7 +212,7 @@ class Stream:
 
         tracked.listeners.append(look)
         look(tracked)
-        if self._is_stopped:  # while it was taken: its cancellation came too late
+        if self._is_stopped:  # the stream stopped while the job was taken, too late to cancel that
             self._admission.withhold(tracked)
 
     # --- Ends ---
@@ -220,21 +220,21 @@ class Stream:
     def _end(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         error = tracked.error
         if tracked.is_withheld and tracked.status is Status.ABANDONED and tracked.task_id is None:
-            return  # taken back by ourselves: it is as if it had not been pulled
+            return  # withdrawn by the stream itself: as if it had not been pulled
         if error is not None and stops_everything(error) and not _is_left_behind(tracked):
             self._stop_with(error)
             if tracked.task_id is None:
-                return  # never sent, like those that were taken back
+                return  # never sent, like the withdrawn jobs: the stream's own error says why
         if tracked.video is not None:
             self._succeed(Success(tracked.job, tracked.key, index, tracked.video), target)
         elif error is not None:
-            self._tell(Failure(tracked.job, tracked.key, index, error))
+            self._deliver(Failure(tracked.job, tracked.key, index, error))
 
     def _succeed(self, success: Success, target: Target | None) -> None:
         if self._saving is None or target is None or self._is_left or not self._engine_state.is_open:
-            self._tell(success)
+            self._deliver(success)
             return
-        scope = anyio.CancelScope()  # and no plain cancellation, as what is almost saved is shielded
+        scope = anyio.CancelScope()  # not task.cancel(), which would cut the shielded end of a download as well
         work = self._save(self._saving, success, target, scope)
         saving = self._engine_state.start(work, cancel=lambda _: scope.cancel())
         self._saves[saving] = scope
@@ -251,18 +251,18 @@ class Stream:
 
     def _saved(self, success: Success, saving: asyncio.Task[Outcome]) -> None:
         del self._saves[saving]
-        # Told as it is, should the session be closed before it is saved.
-        self._tell(success if saving.cancelled() or saving.exception() is not None else saving.result())
+        # If the session closed before the video was saved, the outcome has no path.
+        self._deliver(success if saving.cancelled() or saving.exception() is not None else saving.result())
 
-    def _tell(self, outcome: Outcome) -> None:
+    def _deliver(self, outcome: Outcome) -> None:
         self._unread.append(outcome)
         self._changed.notify()
 
     def _stop_with(self, error: BaseException) -> None:
-        """Ends the stream with ``error`` when what runs has been told. The first error stands."""
+        """Ends the stream with ``error``, after the outcomes of the running jobs. The first error counts."""
         self._error = self._error or error
         if isinstance(error, SpendingLimitError):
-            self._stop_pulling_nowait()  # what was taken before it may be paid for
+            self._stop_pulling_nowait()  # the jobs taken before it have reserved their price, and may be sent
         else:
             self.stop_nowait()
 
@@ -281,8 +281,8 @@ async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator
 
 
 def _is_left_behind(tracked: TrackedJob) -> bool:
-    """Whether what the journal says of it ends this job alone: it was left there unsent, or taken out meanwhile.
+    """Whether the job's record ends this job alone: it was left there unsent, or removed meanwhile.
 
-    A journal that fails ends a job by refusing its POST, or before the job is taken.
+    A journal that fails ends a job in another way: it refuses the POST, or fails before the job is taken.
     """
     return isinstance(tracked.error, JournalError) and tracked.status is Status.ABANDONED

@@ -1,16 +1,16 @@
 """Sends jobs, each at most once unless it certainly was not accepted.
 
 One queue, first come first served; one loop that draws from it when the gate opens; one task for each POST under way.
-No caller owns a POST, so no caller's cancellation can tear one. Whether the POST may leave at all (the journal has it
-on record, no other session took the job over, somebody still wants it) is decided before it counts as sent.
+No caller owns a POST, so no caller's cancellation can tear one. Before the POST counts as sent, the submitter decides
+whether it may leave: the journal has it on record, no other session took the job over, and a caller still wants it.
 
-What an answer means was decided by ``decipher``; what follows from it is this table:
+``decipher`` reads the answer; this table says what follows:
 
-    accepted        the task id is kept, recorded, and handed to the poller
+    accepted        the task id is kept, recorded, and given to the poller
     refused         429: back to the head of the queue, the gate knows when to go on. 401, 402: this job and all that
-                    wait end unsent. Anything else: this job ends
+                    wait end unsent. Any other refusal: this job ends
     unsent          back to the head of the queue, while there is time
-    unknown         the job ends as ``SubmissionUnknownError``; sent again only if the session was told to
+    unknown         the job ends as ``SubmissionUnknownError``; it is sent again only with ``on_unknown="resubmit"``
 
 A POST that is torn, because the session is closed and its grace is over, is unknown too.
 """
@@ -49,18 +49,18 @@ from hailuo_async.outcomes import Status
 
 logger = logging.getLogger("hailuo_async")
 
-#: How long an answer to a POST is waited for, beside the time that its body needs.
+#: Seconds to wait for the answer to a POST, beside the time that its body needs.
 ANSWER_TIMEOUT_S = 60.0
 #: An upload slower than this has stalled: 26 MB of base64 get seven minutes.
 SLOWEST_UPLOAD_BYTES_PER_S = 64 * 1024
 #: A job's deadline shortens the wait for its POST's answer, but not below this: giving up early leaves a doubt.
 SHORTEST_ANSWER_TIMEOUT_S = 10.0
-#: Without a deadline of its own, a job is given up when the service could not be reached for so long.
+#: A job without a deadline of its own ends after so many seconds in which the service could not be reached.
 UNREACHABLE_FOR_S = 300.0
-#: POSTs begun in one turn of the loop. Three hundred at once, each with its connection, held it for 30 ms and more.
-MOST_AT_ONCE = 16
-#: How often one job is sent again after a doubt, where the session was told to. Each time may be paid for.
-MOST_RESUBMITS = 3
+#: POSTs begun in one loop iteration. Three hundred at once, each with its connection, held the loop for over 30 ms.
+MAX_AT_ONCE = 16
+#: How often one job is sent again after a doubt, with ``on_unknown="resubmit"``. Each POST may be paid for.
+MAX_RESUBMITS = 3
 
 _TORN = unknown("the session was closed before the answer came")
 
@@ -78,13 +78,13 @@ class Submitter:
     _emitter: EventEmitter
     _engine_state: EngineState
     _follow: Callable[[TrackedJob], None]
-    """Given each job that another session took over before its POST."""
+    """Gets each job that another session took over before its POST."""
     _queue: SubmitQueue = attrs.field(factory=SubmitQueue, init=False)
     _filled: Signal = attrs.field(factory=Signal, init=False)
     under_way: int = attrs.field(default=0, init=False)
-    """Jobs whose POST has left, or is about to."""
+    """Jobs whose POST was sent, or is about to be."""
     landed: Signal = attrs.field(factory=Signal, init=False)
-    """Tells that one fewer is under way."""
+    """Notified when ``under_way`` falls."""
 
     @property
     def queued(self) -> int:
@@ -100,18 +100,18 @@ class Submitter:
 
     @property
     def waits_since(self) -> float | None:
-        """Since when the first in the queue waits, in loop time, if it could leave but for the limits of a team."""
+        """Since when the first job waits, in loop time, if only the limits of a team keep it from leaving."""
         first = self._queue.first()
         return None if first is None or not self._gate.is_open_here(first.is_heavy) else first.place
 
     def drop_nowait(self, tracked: TrackedJob) -> None:
-        """Takes a job out of the queue, if it is in it. It was not sent, and costs nothing."""
+        """Takes a job out of the queue, if it is there. It was not sent, and costs nothing."""
         self._queue.take(tracked)
 
     def drop_all_nowait(self, event: Event, build: Callable[[], HailuoError]) -> None:
         """Ends every job that has not been sent, each with an error of its own. In a journal they stay intended."""
         for tracked in self._queue.take_all():
-            if not tracked.status.is_final:  # a stream that ends with one of them takes back the others itself
+            if not tracked.status.is_final:  # a stream that ends with one job withdraws its other jobs itself
                 tracked.fail(event, build())
 
     async def run(self) -> None:
@@ -120,11 +120,11 @@ class Submitter:
             while (tracked := self._queue.first()) is None:
                 await self._filled.wait()
             await self._gate.wait_for_submit(tracked.is_heavy)
-            # Meanwhile another may have become the first: it is sent now if the gate is open for it as well.
+            # Meanwhile another job may have become the first: it is sent now if the gate is open for it as well.
             first = self._queue.first()
             if first is not None and first.is_heavy == tracked.is_heavy:
                 self._send_nowait(first)
-            if sent % MOST_AT_ONCE == 0:
+            if sent % MAX_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def wait_idle(self, until: Callable[[], float]) -> None:
@@ -136,7 +136,7 @@ class Submitter:
         self._queue.take(tracked)
         acquired_at = self._gate.acquire_submit(tracked.is_heavy)
         self.under_way += 1
-        # Cancelled only before its answer is there: what the service said is put on record, whatever ends the engine.
+        # An engine that ends cuts the POST only before its answer is there: an answer is always put on record.
         self._engine_state.start(self._send(tracked, acquired_at), cancel=self._engine_state.workers.cut)
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
@@ -170,7 +170,7 @@ class Submitter:
         The job stays queued meanwhile: a caller that leaves, a deadline and a close still cost nothing.
         """
         if tracked.status.is_final:
-            if leave is Leave.GRANTED:
+            if leave is Leave.GRANTED:  # the journal counts it as sent: without this note a later run would doubt it
                 await self._recorder.withdrawn(tracked)
         elif leave is Leave.LATER:
             self.put_nowait(tracked)
@@ -184,7 +184,7 @@ class Submitter:
         return False
 
     async def _claim_failed(self, tracked: TrackedJob, error: JournalError) -> None:
-        """An outage of the journal delays the job, and ends nothing: it goes back to its place, while it is wanted."""
+        """Puts the job back into its place after an outage of the journal; any other error of the journal ends it."""
         if tracked.status.is_final:
             return
         if not error.is_outage:
@@ -203,8 +203,8 @@ class Submitter:
         try:
             with self._engine_state.workers.cuttable:
                 answer = await self._transport.send(request, _answer_timeout_s(tracked, request))
-        except Exception as error:  # of a caller's own transport: it does not say how far the POST came
-            logger.exception("the transport failed; a transport answers, and never raises: correct it")
+        except Exception as error:  # from a caller's own transport, which does not say how far the POST came
+            logger.exception("the transport raised: correct it, as a transport must return an answer instead")
             answer = unknown(f"the transport raised {type(error).__name__}")
         finally:
             # Every await in here is shielded and bounded by the recorder: a torn POST is settled like any other.
@@ -234,7 +234,7 @@ class Submitter:
         tracked.move(Event.ACCEPT)
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
-        tracked.unsent_since = None
+        tracked.unsent_since = None  # a refusal is an answer: the service can be reached
         if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
             await self._wait_again(tracked)
         else:
@@ -259,8 +259,8 @@ class Submitter:
             task_id=answer.task_id,
             request_id=answer.request_id,
         )
-        # A task that the service named is there: to send the job again would pay for it twice, whoever asked for it.
-        may_repeat = self._resubmits and tracked.resubmits < MOST_RESUBMITS and answer.task_id is None
+        # A task that the service named exists: another POST would pay twice, even with on_unknown="resubmit".
+        may_repeat = self._resubmits and tracked.resubmits < MAX_RESUBMITS and answer.task_id is None
         if may_repeat and tracked.payment.reserve_again():
             tracked.resubmits += 1
             tracked.doubt = error
@@ -268,13 +268,13 @@ class Submitter:
             logger.warning(message, tracked.name, answer.message)
             await self._wait_again(tracked)
             return
-        advice = "attach() tells what became of it" if answer.task_id else "look on the service's dashboard"
+        advice = "attach() waits for that task" if answer.task_id else "look on the service's dashboard"
         logger.warning("%s: %s before you send it again", error, advice)
         await self._recorder.unknown(tracked, error)
         tracked.fail(Event.DOUBT, error)
 
     def _doubt_nowait(self, tracked: TrackedJob) -> None:
-        """A bug cut its sending short: what can be known of its POST is in its status."""
+        """Ends a job after a bug in its sending. Its status says whether the POST may have left."""
         if tracked.status is Status.SENDING:
             reason = "this library failed while the answer was read: please report this"
             tracked.fail(Event.DOUBT, SubmissionUnknownError(reason=reason, key=tracked.key or tracked.identity))
@@ -283,7 +283,7 @@ class Submitter:
 
     async def _wait_again(self, tracked: TrackedJob) -> None:
         await self._recorder.unsent(tracked)
-        self.put_nowait(tracked)  # before its change is heard: who hears it may take it out again
+        self.put_nowait(tracked)  # before the change: its listeners may take the job out of the queue again
         tracked.move(Event.WAIT_AGAIN)
 
     async def _give_up(self, tracked: TrackedJob, error: HailuoError) -> None:
@@ -293,12 +293,12 @@ class Submitter:
             await self._recorder.unknown(tracked, tracked.doubt)
         tracked.fail(Event.REFUSE, error)
         if stops_everything(error) and self.queued:
-            message = "nothing more is sent: %s; %d queued jobs end unsent: put that right, and give them again"
+            message = "nothing more is sent: %s; %d queued jobs end unsent: correct the cause, and give them again"
             logger.warning(message, error, self.queued)
             self.drop_all_nowait(Event.REFUSE, lambda: copy.copy(error))
 
 
 def _answer_timeout_s(tracked: TrackedJob, request: Request) -> float:
-    """Seconds for the whole exchange: as long as the upload may take, and the job's deadline if that comes sooner."""
+    """Seconds for the whole exchange: the time for the upload and the answer, or the job's deadline if sooner."""
     longest = ANSWER_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
     return min(longest, max(tracked.seconds_left(loop_time()), SHORTEST_ANSWER_TIMEOUT_S))

@@ -1,9 +1,9 @@
-"""One job on its way through the engine: everything that is known of it, and everyone who waits for it.
+"""The engine's own state of a job: its facts, its waiters and its listeners.
 
 Invariants. ``status`` changes only through ``move``, by the table of ``_rules/lifecycle``. ``history`` holds every
-status it ever had, in order, so that a slow reader misses none. A job that is final has exactly one of ``video`` and
-``error``, set before any waiter is woken. Listeners hear each change at once, in the order in which they were added; if
-one of them changes the job again, the others hear only the later change.
+status in order, so that a slow reader misses no change. A final job has exactly one of ``video`` and ``error``, set
+before any waiter wakes. ``move`` calls the listeners at once, in the order in which they were added; if one of them
+changes the job again, the others get only the later change.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Lane:
     """The jobs of one stream that wait for a slot, in order."""
 
     first: TrackedJob | None = attrs.field(default=None, init=False)
-    """The one that stands in the queue."""
+    """The job that stands in the queue."""
     others: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
     """A heap by their numbers."""
 
@@ -41,53 +41,53 @@ class TrackedJob:
     """A job, or a task without its job (attached), from the moment it was taken to its end."""
 
     ticket: int
-    """Its number in the session, in the order of taking."""
+    """The job's number in the session, in the order of taking."""
     taken_at: float = 0.0
-    """When the session was given it, in loop time."""
+    """When the caller gave it to the session, in loop time."""
     job: Job | None = None
     key: str | None = None
     identity: str | None = None
-    """What the journal knows it by."""
+    """The job's name in the journal."""
     fingerprint: str | None = None
-    """What it asks, down to its images; ``None`` without a journal, or without the job."""
+    """A digest of everything that it asks, images included; ``None`` without a journal, or without the job."""
     look: Callable[[], Awaitable[Claim | None]] | None = attrs.field(default=None, repr=False)
-    """Asks the journal how it stands, and for leave to work on it."""
+    """Reads the job's record in the journal, and claims the job if no other session works on it."""
     request: Request | None = attrs.field(default=None, repr=False)
     is_heavy: bool = False
+    """Whether its POST reads images while it is sent."""
     is_kept: bool = False
-    """Whether all that is sent for it is in the journal, so that other sessions can send it, too."""
+    """Whether the journal has all of its content, so that other sessions can send it, too."""
     is_dropped: bool = False
-    """Whether it is not wanted any more, by anybody: then it is not kept either."""
-    """Whether sending it reads images."""
+    """Whether no caller in any session wants it any more: then the journal drops its content."""
     timeout_s: float | None = None
     kind: Hashable = None
     """Tasks of one kind take about as long: the same model, duration and resolution."""
     payment: Payment = attrs.field(factory=Payment)
-    """What it may be paid from."""
+    """Its reservation in the quotas."""
     lane: Lane | None = None
-    """The jobs of its stream, of which one stands in the queue at a time."""
+    """The jobs of its stream, one of which stands in the queue at a time."""
     is_quiet: bool = False
-    """Whether only the URL of a finished video is asked for anew: that is no job, and no news."""
+    """Whether it only fetches the URL of a finished video anew: then it causes no events and counts nowhere."""
     listeners: list[Callable[[TrackedJob], None]] = attrs.field(factory=list, repr=False)
-    """Called after each change, at once. They must not raise."""
+    """Called at once after each change. They must not raise."""
 
     status: Status = attrs.field(default=Status.QUEUED, init=False)
     history: list[Status] = attrs.field(factory=lambda: [Status.QUEUED], init=False)
     place: float | None = attrs.field(default=None, init=False)
-    """Since when it stands in the queue, in loop time: the first is sent next. One that was refused keeps its place."""
+    """Since when it waits, in loop time: the queue sends the longest wait first. A refused job keeps its place."""
     is_followed: bool = attrs.field(default=False, init=False)
     """Whether another session works on it."""
     task_id: str | None = attrs.field(default=None, init=False)
     attempts: int = attrs.field(default=0, init=False)
-    """POSTs of it, the one under way included."""
+    """The number of its POSTs, the one under way included."""
     sent_at: float = attrs.field(default=-math.inf, init=False)
-    """When the last of them began, in loop time."""
+    """When the last POST began, in loop time."""
     is_attached: bool = attrs.field(default=False, init=False)
-    """Whether it was submitted elsewhere or earlier, and is only waited for here."""
+    """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     accepted_at: float = attrs.field(default=-math.inf, init=False)
-    """When the service took it, in loop time; if that is not known, long ago."""
+    """When the service accepted it, in loop time; minus infinity if that is not known."""
     ended_at: float | None = attrs.field(default=None, init=False)
-    """When its video probably was there, in loop time."""
+    """When its task probably ended, in loop time."""
     query_path: str | None = attrs.field(default=None, init=False)
     created_at: float | None = attrs.field(default=None, init=False)
     video: Video | None = attrs.field(default=None, init=False)
@@ -95,32 +95,32 @@ class TrackedJob:
 
     poll_state: PollState | None = attrs.field(default=None, init=False)
     is_counted: bool = attrs.field(default=False, init=False)
-    """Whether its identity is a number of the session's own count, to be given back if it comes to nothing."""
+    """Whether its identity has a number of the session's own count, which is given back if no video is made."""
     is_shared: bool = attrs.field(default=False, init=False)
-    """Whether it was asked for again under its key, so that more than one caller waits for it."""
+    """Whether more than one caller waits for it: no caller alone can withdraw it."""
     is_withheld: bool = attrs.field(default=False, init=False)
-    """Whether it is not sent again, should its POST turn out not to have been accepted."""
+    """Whether it is never sent again, even if its POST certainly was not accepted."""
     is_left: bool = attrs.field(default=False, init=False)
     """Whether its caller no longer waits for it."""
     fault: HailuoError | None = attrs.field(default=None, init=False)
-    """Why it must not be paid for: it ends with this instead of waiting for a slot."""
+    """Why it must not be paid for: the job ends with this instead of waiting for a slot."""
     is_noticed: bool = attrs.field(default=False, init=False)
-    """Whether it was announced to have ended, and no query has left since."""
+    """Whether a notice announced its end, and no query has left since."""
     noticed_at: float = attrs.field(default=-math.inf, init=False)
-    """When it was last asked about early, in loop time."""
+    """When a notice last caused an early query, in loop time."""
     is_announced: bool = attrs.field(default=False, init=False)
-    """Whether the last query about it left because it was announced to have ended."""
+    """Whether the last query left because a notice had announced its end."""
     is_asked: bool = attrs.field(default=False, init=False)
-    """Whether a query about it is under way, or about to be."""
+    """Whether a query for it is under way, or about to be."""
     due_tick: int = attrs.field(default=-1, init=False)
-    """The one entry among those of ``DueTasks`` that counts."""
+    """The number of its valid entry in ``DueTasks``."""
     failed_queries: int = attrs.field(default=0, init=False)
-    """Queries in a row that said nothing."""
+    """Queries in a row whose answers said nothing about the task."""
     asks_alone: bool = attrs.field(default=False, init=False)
-    """Whether its next query goes over a connection of its own: the last answer named no task, and may be another's."""
+    """Whether its next query needs a new connection: the last answer named no task, and may be another query's."""
     resubmits: int = attrs.field(default=0, init=False)
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
-    """What became of an earlier POST of it: that one may be paid for, whatever becomes of the next."""
+    """The error of an earlier POST, which may be paid for even if the next one is refused."""
     unsent_since: float | None = attrs.field(default=None, init=False)
     _deadline: asyncio.TimerHandle | None = attrs.field(default=None, init=False, repr=False)
     _changed: Signal = attrs.field(factory=Signal, init=False, repr=False)
@@ -128,18 +128,18 @@ class TrackedJob:
 
     @property
     def name(self) -> str:
-        """How a log names it."""
+        """The job's name in logs."""
         return repr(self.key) if self.key is not None else f"#{self.ticket}"
 
     @property
     def cost(self) -> Decimal | None:
-        """What the service says that it cost, in USD, once it has ended."""
+        """The amount that the service billed, in USD, once the job has ended."""
         if self.video is not None:
             return self.video.cost
         return self.error.cost if isinstance(self.error, TaskFailedError) else None
 
     def move(self, event: Event) -> None:
-        """Takes the step that ``event`` asks for, wakes everyone who waits, and calls the listeners."""
+        """Changes the status by ``event``, wakes all waiters, and calls the listeners."""
         status = next_status(self.status, event)
         if status is not self.status:
             self.status = status
@@ -147,12 +147,15 @@ class TrackedJob:
             self._report(status)
 
     def succeed(self, video: Video) -> None:
-        """Ends it with its video."""
+        """Ends the job with its video."""
         self.video = video
         self._end(Event.SUCCEED)
 
     def fail(self, event: Event, error: HailuoError) -> None:
-        """Ends it with an error, which from here on carries the task id if there is one. A doubt outlives all else."""
+        """Ends the job with an error, to which it adds the task id if there is one.
+
+        A doubt wins: if an earlier POST may have been accepted, the job ends as unknown, with ``error`` as the cause.
+        """
         if self.doubt is not None and self.task_id is None:
             self.doubt.__cause__ = error
             event, error = Event.DOUBT, self.doubt
@@ -166,26 +169,26 @@ class TrackedJob:
         self.move(event)
 
     def set_deadline(self, at: float, expire: Callable[[TrackedJob], None]) -> None:
-        """``expire`` is called with it at the loop's time ``at``, unless it has ended by then."""
+        """Has ``expire`` called with the job at the loop time ``at``, unless the job has ended by then."""
         self.cancel_deadline()
         self._deadline = asyncio.get_running_loop().call_at(at, expire, self)
 
     def cancel_deadline(self) -> None:
-        """Lets it take as long as it takes."""
+        """Removes the deadline."""
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
     def seconds_left(self, now: float) -> float:
-        """Until its deadline; infinite without one."""
+        """Seconds until its deadline; infinite without one."""
         return math.inf if self._deadline is None else self._deadline.when() - now
 
     async def changed(self) -> None:
-        """Returns at the next change. Cancelling it cancels only this wait."""
+        """Returns at the next change. Cancelling the call cancels only this wait."""
         await self._changed.wait()
 
     async def ended(self) -> None:
-        """Returns when its status is final. Cancelling it cancels only this wait."""
+        """Returns when the status is final. Cancelling the call cancels only this wait."""
         if not self.status.is_final:
             await self._ended.wait()
 
@@ -196,4 +199,4 @@ class TrackedJob:
         for listener in self.listeners:
             listener(self)
             if self.status is not status:
-                return  # that listener changed it again, and with that all of them were called
+                return  # the listener changed the job again, and that change has called all listeners

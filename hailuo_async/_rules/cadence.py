@@ -1,22 +1,22 @@
-"""Which running task is worth a request now, learned from how long such tasks took.
+"""Decides which running task is worth a query now, from the durations of earlier tasks.
 
-A task that has ended unnoticed holds a slot that could work. So a query has a worth: the time that the task has
-probably been lying there, finished, since it was last seen running,
+A finished task blocks its slot until a query notices the end. So a query has a worth: the time for which the task has
+probably been finished, counted from the last query that saw it running,
 
-    worth(now) = sum over that time of P(it had ended by then, given that it ran when it was last asked),
+    worth(now) = sum over that time of P(the task had ended by then, given that it ran at the last query),
 
-and a price. It is asked when its worth reaches the price. All else follows: what cannot have ended is not asked; the
-gaps are narrow where the ends are dense (they go as one over the square root of the hazard); a task that outlives all
-others is asked at growing intervals; none starves, as worth only grows; and when requests are short, the greatest
-worth goes first.
+and a price. The query is due when its worth reaches the price. Everything else follows from this rule. A task that
+cannot have ended is not queried. Gaps between queries are narrow where many tasks end (they go as one over the square
+root of the hazard). A task that outlives all others is queried at growing intervals. Every task gets its turn, as worth
+only grows. When requests are short, the greatest worth goes first.
 
-**The duration model** of a kind is a life table: ages in steps of four percent, and for each step how many tasks were
-seen entering it and how many ended in it. Answers of "still running" count as much as ends. The table forgets slowly,
-so it follows a service that slows down or speeds up. Where it has seen nothing, the hazard is one over the age, the law
-that knows no scale: the gaps are then a fixed share of the age.
+**The duration model** of a kind of tasks is a life table: ages in steps of four percent and, for each step, how many
+tasks entered it and how many ended in it. Answers of "still running" count as much as ends. The table forgets slowly,
+so it follows a service that slows down or speeds up. For ages that it has not seen, the hazard is one over the age, the
+scale-free law: the gaps are then a fixed share of the age.
 
-**The price** is a small share of the task's age; when requests are short, that at which all running tasks together ask
-as often as the budget bears.
+**The price** is a small share of the task's age. When requests are short, it is the price at which all running tasks
+together query as often as the budget allows.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ _LOG_RATIO = math.log(_RATIO)
 _EDGES = (0.0, *(_FIRST_S * _RATIO**step for step in range(_STEPS)))
 _WIDTHS = tuple(right - left for left, right in pairwise(_EDGES))
 
-#: The scale-free law: its chance to end within a step, and for how many observations of the step it stands.
+#: The scale-free law: its chance to end within a step, and its weight, in observations of the step.
 _PRIOR_CHANCE = 1 - 1 / _RATIO
 _PRIOR_WEIGHT = 0.1
 
-#: No step is ever certain to be the last, however few have passed it.
-_MOST_CHANCE = 0.9
+#: No step is ever certain to be the last, even if no task has passed it.
+_MAX_CHANCE = 0.9
 
 #: A step remembers about forty tasks.
 _KEEP = 1 - 1 / 40
 
-#: An end is spread over its step and the neighbours: a few samples must not look sharper than they are.
+#: An end is spread over its step and both neighbours: a few samples must not look sharper than they are.
 _SPREAD = (0.25, 0.5, 0.25)
 
-#: The tables are made anew when an eighth was learned beside what is known, and after 64 observations at the latest.
+#: The tables are rebuilt after an eighth more observations, and after 64 at the latest: a rebuild takes 256 steps.
 _STALE_SHARE, _STALE_NEWS = 8, 64
 
 #: The price of a query as a share of the task's length: it costs about twelve queries and one percent of the length.
@@ -57,62 +57,62 @@ _PRICE = 0.0006
 _UNKNOWN_SHARE = math.sqrt(2 * _PRICE)
 _JITTER = 0.3
 
-#: Of a kind that is not known, first questions are spread from this part of their gap to all of it: tasks that began
-#: together would otherwise be asked together, to learn the same.
+#: For an unknown kind, first queries are spread from this share of their gap to all of it: tasks that began together
+#: would otherwise be queried together, and teach the same.
 _SCOUT = 0.2
 
-#: Once a kind is known, a task may be asked at this part of the shortest interval: its model says when it is worth it.
+#: Once a kind is known, the shortest interval shrinks to this share: the model knows when a query is worth it.
 _KNOWN_INTERVAL = 0.25
 
-#: Less than this share of the tasks still running: the task has outlived what is known of its kind.
+#: A task that runs when less than this share of its kind still did has outlived the model.
 _OUTLIVED = 0.02
 
-#: How often an end whose time the service does not report is put anywhere since the task was last seen running, and
-#: not where the model has it.
+#: The service may not report when a task ended. This often the end is then drawn evenly since the task was last seen
+#: running, not from the model: a model that learned only from itself would never correct itself.
 _DOUBT = 0.1
 
-#: What the service says of a task's length may differ from our clock's by this much, and a tenth of it.
+#: A duration that the service reports may exceed our own by so much, and a tenth of it.
 _REPORTED_SLACK_S = 1.0
 
-#: How likely an announcement is lost: before any was due, and at the least and the most. One that comes lowers it by a
-#: factor; one that does not come raises it at once to where asking counts again.
+#: The probability that an announcement is lost: before any was due, and its minimum. An announcement that comes lowers
+#: it by a factor; one that does not come raises it at once to a value at which polling counts again.
 _SILENCE, _LEAST_SILENCE, _HEARD, _NOT_HEARD = 0.1, 0.001, 0.5, 0.4
 
-#: For this part of a kind's length a task may have been finished, its announcement lost, before it is asked about.
+#: A task whose announcement was lost may have been finished for this share of its kind's duration before a query.
 _PATIENCE = 0.6
 
-#: Kinds remembered; they are few, unless a caller makes up model names.
+#: Kinds kept. There are few, unless a caller invents model names.
 _KINDS = 64
 
 
 @attrs.define
 class PollState:
-    """A running task, as the cadence sees it. Times are loop seconds."""
+    """A running task, as the cadence knows it. Times are loop seconds."""
 
     task_id: str
     kind: Hashable
     accepted_at: float
     asked_at: float
-    """When it was last seen not to have ended; at first, when it was accepted."""
+    """When the task was last seen running; at first, when it was accepted."""
     began_at: float
-    """When its work began at the earliest: it was accepted, or last seen pending."""
+    """The earliest start of the service's work: when the task was accepted, or last seen pending."""
     is_whole: bool
-    """Whether it is watched from its beginning on."""
+    """Whether the poller watched the task from its beginning."""
     is_to_be_announced: bool = False
-    """Whether a webhook was asked for, so that its end is announced, if the announcement is not lost."""
+    """Whether the job has a webhook, so that the service announces its end, unless the announcement is lost."""
 
     @classmethod
     def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> PollState:
-        """A task that was accepted at ``accepted_at``, or is watched since, and was not asked about yet.
+        """A task that was accepted, or watched, from ``accepted_at`` on, and not queried yet.
 
-        One that is not whole would teach wrong lengths, so its like is a kind of its own.
+        A task that is not whole would teach wrong durations, so such tasks are a kind of their own.
         """
         own = kind if is_whole else ("not whole", kind)
         return cls(task_id, own, accepted_at, accepted_at, accepted_at, is_whole)
 
 
 def _step(age: float) -> int:
-    """The step that ``age`` lies in: ``_EDGES[step] <= age < _EDGES[step + 1]``."""
+    """The step of ``age``: ``_EDGES[step] <= age < _EDGES[step + 1]``."""
     if age < _FIRST_S:
         return 0
     return min(_STEPS - 1, 1 + int(math.log(age / _FIRST_S) / _LOG_RATIO))
@@ -120,26 +120,26 @@ def _step(age: float) -> int:
 
 @attrs.define
 class DurationModel:
-    """How long tasks of one kind run: a life table, and what follows from it."""
+    """The durations of tasks of one kind: a life table, and the tables that follow from it."""
 
     entered: list[float] = attrs.field(factory=lambda: [0.0] * _STEPS)
     ended: list[float] = attrs.field(factory=lambda: [0.0] * _STEPS)
     is_known: bool = False
-    """Whether one of the kind has ended."""
+    """Whether a task of the kind has ended."""
     unread: int = 0
-    """Observations since the tables below were made."""
+    """Observations since the tables below were built."""
     seen: int = 0
     alive: list[float] = attrs.field(factory=list)
     """For each edge, the share that still runs at that age."""
     lived: list[float] = attrs.field(factory=list)
-    """For each edge, the mean time run up to that age: the integral of ``alive``. The last is the mean length."""
+    """For each edge, the mean time run up to that age: the integral of ``alive``. The last is the mean duration."""
     silence: float = _SILENCE
-    """How likely an end is not announced, of those that are to be."""
+    """The probability that an end which should be announced is not."""
     breadth_s: float = 0.0
-    """Queries a task times mean delay, in seconds, is about this: small where all take equally long."""
+    """About queries per task times mean delay, in seconds: small where all tasks take equally long."""
 
     def refresh(self) -> None:
-        """Make the tables anew, if enough has been learned since."""
+        """Rebuilds the tables, if enough was observed since."""
         if self.alive and self.unread < max(1, min(_STALE_NEWS, self.seen / _STALE_SHARE)):
             return
         self.unread = 0
@@ -147,7 +147,7 @@ class DurationModel:
         self.alive, self.lived = [alive], [lived]
         for entered, ended, width in zip(self.entered, self.ended, _WIDTHS, strict=True):
             chance = (ended + _PRIOR_WEIGHT * _PRIOR_CHANCE) / (entered + _PRIOR_WEIGHT)
-            died = alive * min(_MOST_CHANCE, chance)
+            died = alive * min(_MAX_CHANCE, chance)
             middle = alive - died / 2
             root += math.sqrt(middle * died * width)
             lived += width * middle
@@ -201,7 +201,7 @@ class DurationModel:
         start = max(young, _EDGES[step])
         alive, here = self.at(young)[0], self.at(start)[0]
         missing = price - self.lost(young, start)
-        # From here on the share that has ended grows in a straight line, and so the loss as its square.
+        # Within a step the share that has ended grows linearly, so the loss grows as the square.
         slope = 1 - here / alive
         bend = (self.alive[step] - self.alive[step + 1]) / _WIDTHS[step] / alive
         return start + (math.sqrt(max(0.0, slope * slope + 2 * bend * missing)) - slope) / bend
@@ -219,7 +219,7 @@ class DurationModel:
         return low
 
     def draw(self, young: float, old: float, rng: Random) -> float:
-        """An age at which a task of this kind may have ended, if it ran at ``young`` and had ended at ``old``."""
+        """A random age at which such a task may have ended, given that it ran at ``young`` and had ended at ``old``."""
         if rng.random() < _DOUBT:
             return rng.uniform(young, old)
         target = rng.uniform(self.at(young)[0], self.at(old)[0])
@@ -231,9 +231,9 @@ class DurationModel:
 
 @attrs.define
 class Cadence:
-    """Says when to ask, and learns from the answers.
+    """Decides when to query, and learns from the answers.
 
-    The bounds of the intervals, in seconds, hold until a kind is known, and again for a task that outlives its kind.
+    The bounds of the intervals, in seconds, apply until a kind is known, and again to a task that outlives its kind.
     """
 
     _min_interval_s: float
@@ -241,22 +241,23 @@ class Cadence:
     _rng: Random
     _models: dict[Hashable, DurationModel] = attrs.field(factory=dict, init=False)
     _length_s: float = attrs.field(default=0.0, init=False)
-    """How long slots were held of late, for tasks of whatever kind; 0.0 until one has ended."""
+    """The recent mean time for which a task held its slot, over all kinds; 0.0 until a task has ended."""
 
     def turnover(self, running: int) -> float:
-        """How many of ``running`` tasks end in a second, and so how many submits to expect; 0.0 while unknown."""
+        """Ends per second among ``running`` tasks, and so the submits to expect; 0.0 while unknown."""
         return running / self._length_s if self._length_s > 0 else 0.0
 
     def next_due(self, task: PollState, now: float, query_rate: float | None, running: int) -> float:
-        """When to ask about ``task``, not before ``now``.
+        """When to query ``task``, not before ``now``.
 
-        ``query_rate``, in requests per second, is shared by the ``running`` tasks; ``None`` is as many as they like.
+        The ``running`` tasks share ``query_rate``, in requests per second; ``None`` is no limit.
         """
         model = self._up_to_date(task.kind)
         young = task.asked_at - task.began_at
         share_s = running / query_rate if query_rate else 0.0
         if not model.is_known and self._length_s > 0:
-            # Its first ends show how long the kind takes: to hold a slot unasked for longer than that costs more.
+            # Only an end teaches how long the kind takes. Until then a quarter of what other kinds take bounds the
+            # gap: a slot that is held unnoticed costs more than a few queries.
             share_s = min(share_s, max(self._length_s, young) / 4)
         price = self._price(model, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
         if task.is_to_be_announced:
@@ -268,12 +269,12 @@ class Cadence:
         return max(now, task.asked_at + self._bounded(gap, task, model, share_s))
 
     def worth(self, task: PollState, now: float) -> float:
-        """Seconds for which ``task`` has probably been finished unnoticed: who has more is asked first."""
+        """Seconds for which ``task`` has probably been finished unnoticed. The task with the most is queried first."""
         young = task.asked_at - task.began_at
         return self._up_to_date(task.kind).lost(young, max(young, now - task.began_at))
 
     def asked(self, task: PollState, now: float, pending: bool) -> None:
-        """The service says that ``task`` has not ended; while it is ``pending`` its work has not even begun."""
+        """Notes that ``task`` has not ended; while it is ``pending`` the service has not begun to work on it."""
         if pending:
             task.began_at = now
         else:
@@ -281,19 +282,22 @@ class Cadence:
         task.asked_at = now
 
     def announced_late(self, kind: Hashable) -> None:
-        """The end of a task of that kind was announced after a query had found it: announcements do come."""
+        """Learns that the end of such a task was announced after a query had found it: announcements do come."""
         model = self._model(kind)
         model.silence = max(_LEAST_SILENCE, model.silence * _HEARD * _HEARD)
 
     def ended(self, task: PollState, now: float, reported_s: float | None, *, is_announced: bool = False) -> float:
-        """The service says that ``task`` has ended, and perhaps how long it worked. Gives when it probably ended."""
+        """Notes that ``task`` has ended, and returns when it probably did, in loop time.
+
+        ``reported_s`` is how long the service says that it worked, if it does.
+        """
         if task.is_to_be_announced:
             model = self._model(task.kind)
             heard, not_heard = max(_LEAST_SILENCE, model.silence * _HEARD), max(model.silence, _NOT_HEARD)
             model.silence = heard if is_announced else not_heard
         young, old = task.asked_at - task.began_at, now - task.began_at
         if reported_s is not None and reported_s > old * 1.1 + _REPORTED_SLACK_S:
-            return task.asked_at  # It began before we knew of it, so its age teaches nothing.
+            return task.asked_at  # the task began before we watched it, so its age teaches nothing
         if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s:
             at = min(max(young, reported_s), old)
         else:
@@ -304,7 +308,7 @@ class Cadence:
         return task.began_at + at
 
     def hear(self, kind: Hashable, young_s: float, at_s: float, took_s: float) -> None:
-        """Another session's task of that kind ended at the age of ``at_s``, seen running at ``young_s`` last."""
+        """Learns from another session's task, which ended at the age of ``at_s`` and was last seen at ``young_s``."""
         model = self._model(kind)
         model.ran(0.0, young_s)
         model.end(young_s, at_s)
@@ -322,13 +326,13 @@ class Cadence:
         return model
 
     def _up_to_date(self, kind: Hashable) -> DurationModel:
-        """The model to read from. Adding to one leaves its tables alone: many ends come at once."""
+        # Only reading rebuilds the tables: ends come in bursts, and each would rebuild them for nothing.
         model = self._model(kind)
         model.refresh()
         return model
 
     def _price(self, model: DurationModel, young: float, share_s: float) -> float:
-        """What a query must be worth, in seconds, if each task may be asked once in ``share_s``."""
+        """The worth at which a query is due, in seconds, if each task may be queried once in ``share_s``."""
         if not model.is_known:
             length = max(young + share_s, self._min_interval_s)
             return max(_PRICE * length, share_s * share_s / (4 * length))

@@ -1,7 +1,7 @@
-"""By what a job is known, from one run of a program to the next.
+"""A job's identity, from one run of a program to the next.
 
-That is its key or, without one, what it asks, down to the bytes of its images, and how many such were asked for before
-it: the same picture with the same prompt may be wanted twice.
+The identity is the job's key. Without a key it is a fingerprint of everything that the job asks, down to the bytes of
+its images, with a number: the same picture with the same prompt may be wanted twice.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hailuo_async.jobs import Job
 
 
 def build_facts(job: Job) -> dict[str, object]:
-    """What a job asks beside its images and its prompt: its options as they are in force."""
+    """The options of a job, defaults included, beside its images and its prompt."""
     return {
         "model": job.model,
         "duration": job.duration,
@@ -30,7 +30,7 @@ def build_facts(job: Job) -> dict[str, object]:
 
 
 def build_fingerprint(job: Job, frames: Mapping[str, Frame]) -> str:
-    """SHA-256, in hexadecimal, of everything that makes two jobs the same. ``frames`` were looked at for it."""
+    """SHA-256, in hexadecimal, of everything that makes two jobs the same. ``frames`` must have fingerprints."""
     facts = {
         "kind": type(job).__name__,
         **build_facts(job),
@@ -46,14 +46,14 @@ _MARK_DIGITS = 16
 
 @attrs.define(eq=False)
 class DuplicateNumbers:
-    """Names jobs that have no key, by how many such were asked for before. A job takes some 80 bytes here."""
+    """Numbers jobs without a key that ask for the same. Each job takes some 80 bytes of memory."""
 
     _asked: Counter[int] = attrs.field(factory=Counter, init=False)
     _free: dict[int, list[int]] = attrs.field(factory=dict, init=False)
-    """Numbers given back, as heaps."""
+    """Numbers that were given back, as heaps."""
 
     def next_identity(self, fingerprint: str) -> str:
-        """The name of the next such job: the lowest number that is free."""
+        """The identity of the next such job: the fingerprint with the lowest free number."""
         mark = int(fingerprint[:_MARK_DIGITS], 16)
         if mark in self._free:
             number = heapq.heappop(self._free[mark])
@@ -65,6 +65,6 @@ class DuplicateNumbers:
         return f"{fingerprint}#{number}"
 
     def give_back(self, identity: str) -> None:
-        """The job of that name came to nothing: the next such is the same one again, and not one more."""
+        """Frees the number of a job that was not made: the next such job is the same one again, not one more."""
         fingerprint, _, number = identity.rpartition("#")
         heapq.heappush(self._free.setdefault(int(fingerprint[:_MARK_DIGITS], 16), []), int(number))

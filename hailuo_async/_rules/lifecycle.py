@@ -1,7 +1,7 @@
-"""A job's life as a table: its states, what can happen to it, and where that leads.
+"""A job's life as a table: its states, the events of each, and the state that follows.
 
-Whatever is not in the table cannot happen, and asking for it is a bug of ours: ``next_status`` raises, once, here. This
-file knows no HTTP, no time and no journal; it says only what may follow what.
+An event that is not in the table is a bug of this library: ``next_status`` raises, here and nowhere else. This file
+knows no HTTP, no time and no journal, only the order of states.
 """
 
 from __future__ import annotations
@@ -13,32 +13,32 @@ from hailuo_async.outcomes import Status
 
 
 class Event(enum.Enum):
-    """What can happen to a job."""
+    """An event in a job's life."""
 
-    SEND = "its POST begins"
-    WAIT_AGAIN = "it certainly was not accepted, and may be sent again"
-    ACCEPT = "the service has it, under a task id"
-    REFUSE = "it certainly was not accepted, and is not sent again"
-    DOUBT = "nobody can tell whether it was accepted"
+    SEND = "the submitter begins its POST"
+    WAIT_AGAIN = "the service certainly did not accept it, and it may be sent again"
+    ACCEPT = "the service accepted it, under a task id"
+    REFUSE = "the service certainly did not accept it, and it is not sent again"
+    DOUBT = "the service may have accepted it or not"
     SEE_PENDING = "a query says that it waits at the service"
     SEE_PROCESSING = "a query says that the service works on it"
     SUCCEED = "a query says that its video is there"
-    FAIL = "the service's own word ends it"
-    ABANDON = "nobody here waits for it any more"
+    FAIL = "the service says that it failed"
+    ABANDON = "the session waits for it no longer"
 
 
 class LifecycleError(RuntimeError):
-    """A bug in this library: something happened to a job that cannot. Please report it."""
+    """A bug in this library: an event that the job's state does not allow. Please report it."""
 
 
 TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
     Status.QUEUED: {
         Event.SEND: Status.SENDING,
-        Event.ACCEPT: Status.PENDING,  # attached, or known from the journal, as the next three
+        Event.ACCEPT: Status.PENDING,  # attached, or known from the journal, like the next three
         Event.DOUBT: Status.UNKNOWN,
         Event.SUCCEED: Status.SUCCESS,
         Event.FAIL: Status.FAILED,
-        Event.REFUSE: Status.REFUSED,  # 401, 402: what another job met, this one would meet too
+        Event.REFUSE: Status.REFUSED,  # after another job's 401 or 402: this one would get the same
         Event.ABANDON: Status.ABANDONED,
     },
     Status.SENDING: {
@@ -55,7 +55,7 @@ TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
         Event.ABANDON: Status.ABANDONED,
     },
     Status.PROCESSING: {
-        Event.SEE_PENDING: Status.PROCESSING,  # its status runs one way: a late answer does not turn it back
+        Event.SEE_PENDING: Status.PROCESSING,  # a status only moves forward: a late answer does not turn it back
         Event.SEE_PROCESSING: Status.PROCESSING,
         Event.SUCCEED: Status.SUCCESS,
         Event.FAIL: Status.FAILED,
@@ -70,8 +70,8 @@ TRANSITIONS: Mapping[Status, Mapping[Event, Status]] = {
 
 
 def next_status(status: Status, event: Event) -> Status:
-    """Where ``event`` leads from ``status``. Raises ``LifecycleError`` if it cannot happen there."""
+    """The status after ``event``. Raises ``LifecycleError`` if the table does not allow it in ``status``."""
     try:
         return TRANSITIONS[status][event]
     except KeyError:
-        raise LifecycleError(f"{event.name} cannot happen to a job that is {status}") from None
+        raise LifecycleError(f"{event.name} is not allowed for a job that is {status}: please report this") from None

@@ -1,4 +1,4 @@
-"""Which error a refusal becomes. One table, for submits, queries and everything else."""
+"""Turns refusals into errors: one table for submits, queries and all other requests."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _ERRORS: Mapping[Refusal, type[ServiceError]] = {
     Refusal.RUNNING_LIMIT: RateLimitedError,
 }
 
-#: What one job met, every other would meet too: a stream ends with it instead of failing job after job.
+#: Every other job would fail in the same way: a stream ends with such an error instead of failing job after job.
 _EVERY_JOB_WOULD_MEET = (
     AuthenticationError,
     InsufficientBalanceError,
@@ -41,24 +41,24 @@ _EVERY_JOB_WOULD_MEET = (
 
 
 def stops_everything(error: HailuoError) -> bool:
-    """Whether every other job would meet the same, so that sending more is pointless."""
+    """Whether every other job would fail in the same way, so that sending more is pointless."""
     return isinstance(error, _EVERY_JOB_WOULD_MEET)
 
 
 def build_error(answer: Answer, task_id: str | None = None) -> HailuoError:
-    """The error for an answer that is not an acceptance, on a request that is not a submit's doubt.
+    """The error for any answer that is not an acceptance; a submit in doubt has its own error.
 
-    A refusal that is not in the documented form is a ``ProtocolError``: a proxy's page is not the service's word.
+    A refusal that is not in the documented form is a ``ProtocolError``: a proxy may have answered, not the service.
     """
-    told: dict[str, Any] = {"message": answer.message, "status": answer.status}
-    told |= {"task_id": task_id, "request_id": answer.request_id}
+    facts: dict[str, Any] = {"message": answer.message, "status": answer.status}
+    facts |= {"task_id": task_id, "request_id": answer.request_id}
     if answer.refusal is None and _no_service(answer):
-        return ServiceUnavailableError(**told)
+        return ServiceUnavailableError(**facts)
     if answer.refusal is None or not answer.is_envelope:
-        return ProtocolError(**told)
+        return ProtocolError(**facts)
     if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
-        return RateLimitedError(**told, retry_after_s=answer.hints.retry_after_s)
-    return _ERRORS[answer.refusal](**told)
+        return RateLimitedError(**facts, retry_after_s=answer.hints.retry_after_s)
+    return _ERRORS[answer.refusal](**facts)
 
 
 def _no_service(answer: Answer) -> bool:

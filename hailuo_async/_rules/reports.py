@@ -1,7 +1,7 @@
-"""What a query's answer says of a task, and what of it can be relied on.
+"""Reads the answer to a query: where a task stands, and which of its fields can be trusted.
 
-A video that was paid for is never lost over a field: only its URL is required, and anything else that is missing or of
-another type becomes ``None``. An answer that says nothing about the task is ``Unreadable``, and is asked for again.
+A paid video is never lost over a field: only its URL is required, and any other field that is missing or has another
+type becomes ``None``. An answer that says nothing about the task is ``Unreadable``; the poller asks again.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ import attrs
 
 from hailuo_async import contract
 from hailuo_async._rules.moments import read_moment
-from hailuo_async._rules.wire import Answer, Verdict, read_code, read_task_id, read_words, single_line
+from hailuo_async._rules.wire import Answer, Verdict, read_code, read_message, read_task_id, single_line
 from hailuo_async.money import read_cost
 from hailuo_async.outcomes import Resource, Status, Video
 
-#: A time or a size over this is nonsense, and would not fit where it is kept.
+#: A larger time or size is nonsense, and would not fit into a date or a database column.
 _SANE = 1e9
-#: A result that is said to last longer than this is not believed.
+#: A longer lifetime of a result is not believed.
 _LONGEST_LIFE = timedelta(days=400)
 
 _STATUSES: Mapping[str, Status] = {
@@ -33,7 +33,7 @@ _STATUSES: Mapping[str, Status] = {
     **dict.fromkeys(contract.SUCCESS_WORDS, Status.SUCCESS),
     **dict.fromkeys(contract.FAILED_WORDS | contract.CANCELED_WORDS, Status.FAILED),
 }
-#: MiniMax's codes as they stand in words. A reason without a number may still name what was sensitive.
+#: MiniMax's codes as they stand in messages. A reason without a number may still say which part was sensitive.
 _MINIMAX_CODE = (
     rf"\b({contract.SENSITIVE_INPUT}|{contract.SENSITIVE_OUTPUT}|{contract.BAD_PARAMETERS})\b"
     r"|\b(input|output)\b.{0,20}\bsensitive\b"
@@ -43,7 +43,7 @@ _SENSITIVE = {"input": contract.SENSITIVE_INPUT, "output": contract.SENSITIVE_OU
 
 @attrs.frozen
 class Report:
-    """Where a task stands. ``status`` is ``None`` for a word that nobody knows; ``word`` is that word."""
+    """Where a task stands. ``status`` is ``None`` if ``word``, the service's own, is not a known status."""
 
     status: Status | None
     word: str
@@ -51,15 +51,16 @@ class Report:
     reason: str = ""
     code: int | str | None = None
     cost: Decimal | None = None
-    """What the service says that the task cost, in USD."""
+    """The task's cost in USD, as the service reports it."""
     request_id: str | None = None
 
 
 @attrs.frozen
 class Unreadable:
-    """An answer to a query that says nothing about the task. It is asked again; ``is_anonymous``: on a new connection.
+    """An answer to a query that says nothing about the task, so the poller asks again.
 
-    An answer that names no task may be another's, left over on a connection that was used before.
+    ``is_anonymous``: the answer names no task, so it may belong to another query, left over on a connection that was
+    used before. The next query then gets a new connection.
     """
 
     reason: str
@@ -69,10 +70,10 @@ class Unreadable:
 def read_report(
     answer: Answer, task_id: str, created_at: float | None, *, is_alone: bool = True
 ) -> Report | Unreadable:
-    """Where ``task_id`` stands by an answer to its query.
+    """Where ``task_id`` stands, by an answer to its query.
 
-    ``created_at``: Unix seconds by the service's clock, if they are known. ``is_alone``: the query had a connection of
-    its own, so that the answer can only be its own. An envelope that is no success may still tell of the task.
+    ``created_at``: Unix seconds by the service's clock, if known. ``is_alone``: the query had a connection of its own,
+    so the answer belongs to it. An envelope that reports no success may still describe the task.
     """
     if answer.verdict is not Verdict.ACCEPTED and not 200 <= (answer.status or 0) < 300:
         return Unreadable(answer.message)
@@ -116,20 +117,20 @@ def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Rep
 
 
 def _moment(unix: float | None) -> datetime | None:
-    """``None`` for a time that no calendar has, too."""
+    """``unix`` as a date; ``None`` also for a time outside the calendar."""
     try:
         return None if unix is None else datetime.fromtimestamp(unix, UTC)
     except (OverflowError, ValueError, OSError):
         return None
 
 
-def _read_expiry(told: object, created_at: float | None, answered_at: float | None) -> datetime | None:
-    """When a result goes: as the service says, or a lifetime after the task was made, by the service's own clock.
+def _read_expiry(value: object, created_at: float | None, answered_at: float | None) -> datetime | None:
+    """When a result expires: as the service says, or a lifetime after the task was made, by the service's own clock.
 
-    A time that has passed already, or is absurdly far, is not believed: the result was there a moment ago.
+    A time in the past, or absurdly far ahead, is not believed: the result was there a moment ago.
     """
     now = _moment(answered_at if answered_at is not None else created_at)
-    at = read_moment(told)
+    at = read_moment(value)
     if at is not None and (now is None or now < at < now + _LONGEST_LIFE):
         return at
     begun = _moment(created_at) or now
@@ -140,7 +141,7 @@ def _read_expiry(told: object, created_at: float | None, answered_at: float | No
 
 
 def _sane(value: object) -> float | None:
-    """``value`` if it is a number that a time or a size can be. NaN, infinities and bools are not."""
+    """``value`` if it is a number that a time or a size can have. NaN, infinities and bools are not."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _SANE:
         return None
     return value
@@ -154,7 +155,7 @@ def _read_resources(data: Mapping[str, Any]) -> tuple[Resource, ...]:
 
 
 def _read_resource(item: object) -> Resource | None:
-    """A resource without a usable URL is none; a field of another type than its own is as good as missing."""
+    """The resource, if its URL is usable; a field of the wrong type counts as missing."""
     if not isinstance(item, dict) or not _is_url(url := item.get("url")):
         return None
     return Resource(
@@ -170,7 +171,7 @@ def _read_resource(item: object) -> Resource | None:
 def _is_url(value: object) -> TypeGuard[str]:
     try:
         return isinstance(value, str) and value.isprintable() and urlsplit(value).scheme in ("http", "https")
-    except ValueError:  # its host cannot be one
+    except ValueError:  # not a valid host
         return False
 
 
@@ -184,18 +185,18 @@ def _pixels(value: object) -> int | None:
 
 
 def _read_reason(answer: Answer, word: str) -> str:
-    """Why a task failed: whichever documented place speaks first. "success" is never a reason."""
+    """Why a task failed, from the first documented place that says so. "success" is never a reason."""
     error = answer.data.get("error")
     if isinstance(error, dict) and error:
         error = error.get("message") or error.get("detail") or json.dumps(error)
     elif isinstance(error, int) and not isinstance(error, bool):
         error = str(error)
-    for words in (error, answer.data.get("error_message"), answer.data.get("message"), read_words(answer.whole)):
-        line = single_line(words) if isinstance(words, str) else ""
-        if line and line.casefold() not in contract.NO_REASONS:
-            return line
+    for text in (error, answer.data.get("error_message"), answer.data.get("message"), read_message(answer.whole)):
+        reason = single_line(text) if isinstance(text, str) else ""
+        if reason and reason.casefold() not in contract.NO_REASONS:
+            return reason
     is_canceled = word.strip().casefold() in contract.CANCELED_WORDS
-    return "it was canceled at the service" if is_canceled else "no reason given"
+    return "the task was canceled at the service" if is_canceled else "no reason given"
 
 
 def _read_failure_code(answer: Answer, reason: str) -> int | str | None:

@@ -1,12 +1,12 @@
-"""What is said to the service, and what its answers mean.
+"""Requests to the service, and the meaning of its answers.
 
 Here belongs everything that knows the shape of a request or an answer. It refuses to know sockets, time and retries:
 ``decipher`` is one pure function from (status, headers, body) to an ``Answer``, and its verdict is the only thing that
 the rest of the library acts on. An answer may lack fields, have new ones, or carry values of another type: reading it
 never raises.
 
-This is also the one place that reads a stranger's words. The API key is hidden in all of them before anything is cut or
-passed on, and what is nested deeper than ``MAX_DEPTH`` is dropped, so that no later reader runs out of stack.
+This is also the one place that reads text from the service. The API key is hidden in it before anything is cut or
+passed on, and values nested deeper than ``MAX_DEPTH`` are dropped, so that no later reader runs out of stack.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from hailuo_async._rules.hints import Hints, read_hints
 from hailuo_async.errors import JobError
 from hailuo_async.jobs import Job
 
-#: Task ids stand in paths and logs; what is longer than this is not one.
+#: Task ids stand in paths and logs; a longer text is not a task id.
 MAX_TASK_ID_CHARACTERS = 256
 #: The documented answers are five deep.
 MAX_DEPTH = 64
 #: A number with more digits than this is no amount, size or time; Python refuses to read one of 4,300.
 _MAX_DIGITS = 400
-#: A shorter key than this is none of the service's. Hiding it would tear words, ids and URLs that happen to hold it.
+#: The service issues no shorter key. Hiding one would tear messages, ids and URLs that happen to contain it.
 _SHORTEST_KEY = 8
-#: How deep in an answer, and among how many values, a task id is looked for.
+#: The search for a task id in an answer goes this deep, and through so many values.
 _ID_DEPTH, _ID_VALUES = 4, 200
 #: A path that the service may name: visible ASCII as it stands in a request, without a host or a fragment.
 _QUERY_PATH = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
 
-# --- What is said ---------------------------------------------------------------------------------------------------
+# --- Requests -------------------------------------------------------------------------------------------------------
 
 
 @attrs.frozen
 class Part:
-    """A stretch of a body, read as it is sent. ``pieces`` blocks, and gives ``length`` bytes in all, every time."""
+    """A stretch of a body, read while it is sent. ``pieces`` blocks, and gives ``length`` bytes in all, every time."""
 
     length: int
     pieces: Callable[[], Iterator[bytes]]
@@ -57,7 +57,8 @@ Body: TypeAlias = tuple[bytes | Part, ...]
 class Request:
     """One request: a path on the service's own origin and, for a POST, a body of known length.
 
-    ``is_alone``: it goes out on a connection that nothing went over before, and nothing will after. A POST always does.
+    ``is_alone``: the request gets a new connection, which closes after it. Every POST does: on a connection that was
+    kept open, a client cannot tell whether the server closed it before or after it read the request.
     """
 
     method: str
@@ -67,7 +68,7 @@ class Request:
     is_alone: bool = False
     headers: Mapping[str, str] = attrs.field(factory=dict)
     may_go_on: Callable[[], bool] | None = attrs.field(default=None, eq=False, repr=False)
-    """Asked before each piece of the body leaves: not one leaves once the leave to send it has lapsed."""
+    """Called before each piece of the body is sent. Once it returns ``False``, no further piece is sent."""
 
     @property
     def length(self) -> int:
@@ -76,19 +77,22 @@ class Request:
 
     @property
     def is_heavy(self) -> bool:
-        """Whether its body is read from images as it is sent."""
+        """Whether the body is read from images while it is sent."""
         return any(isinstance(part, Part) for part in self.body)
 
 
 def build_submit(job: Job, frames: Mapping[str, Frame], webhook_url: str | None = None) -> Request:
-    """The POST that asks for ``job``. ``frames`` are its images by field, looked at. Its end is told to the webhook."""
+    """The POST that asks for ``job``, whose end the service announces to the webhook.
+
+    ``frames`` are its inspected images, by field.
+    """
     return build_kept_submit(job.target.path, job.options, frames, webhook_url)
 
 
 def build_kept_submit(
     path: str, options: Mapping[str, object], frames: Mapping[str, Frame], webhook_url: str | None = None
 ) -> Request:
-    """The POST that asks for a job of which this is left: where it goes, its options, and its images by field."""
+    """The POST of a job that the journal kept: its path, its options, and its images by field."""
     body: list[bytes | Part] = []
     opening = "{"
     for field, frame in frames.items():
@@ -117,12 +121,12 @@ def build_upload(frame: Frame, boundary: str) -> Request:
 
 
 def _image_part(frame: Frame) -> bytes | Part:
-    """A URL is short and needs no thread to be read; an image is neither."""
+    # A URL is short and is read without blocking. An image is neither, so a thread reads it while it is sent.
     return b"".join(frame.pieces()) if frame.is_url else Part(frame.encoded_length, frame.pieces)
 
 
 def _joined(parts: list[bytes | Part]) -> Body:
-    """``parts`` with neighbouring bytes made one."""
+    """``parts`` with neighbouring bytes joined."""
     joined: list[bytes | Part] = []
     for part in parts:
         last = joined[-1] if joined else None
@@ -133,16 +137,16 @@ def _joined(parts: list[bytes | Part]) -> Body:
     return tuple(joined)
 
 
-# --- What an answer means -------------------------------------------------------------------------------------------
+# --- Answers --------------------------------------------------------------------------------------------------------
 
 
 class Verdict(enum.Enum):
-    """What became of a request. Only ``REFUSED`` and ``UNSENT`` allow a POST to be sent again."""
+    """The fate of a request. Only ``REFUSED`` and ``UNSENT`` allow a POST to be sent again."""
 
-    ACCEPTED = "the service took it and answered"
-    REFUSED = "the service certainly did not take it"
-    UNSENT = "it certainly never reached the service"
-    UNKNOWN = "nobody can tell"
+    ACCEPTED = "the service accepted the request"
+    REFUSED = "the service certainly did not accept it"
+    UNSENT = "the request certainly never reached the service"
+    UNKNOWN = "the service may have accepted it or not"
 
 
 class Refusal(enum.Enum):
@@ -167,11 +171,11 @@ _REFUSALS: Mapping[int, Refusal] = {
 
 @attrs.frozen
 class Answer:
-    """An answer, or the want of one, read as far as anyone may act on it.
+    """An answer, or the lack of one, with every fact that the library acts on.
 
-    ``message`` is the service's own, or says what happened instead. ``is_envelope`` tells whether the body had the
-    documented form. ``problem`` is set when the request could not be made for a reason of ours. ``task_id`` is a task
-    that the answer names, wherever in it; an acceptance names its own in ``data``.
+    ``message`` is the service's own, or says what happened instead. ``is_envelope``: the body had the documented form.
+    ``problem``: the request could not be made, for a reason on our side. ``task_id`` is a task that the answer names
+    anywhere; an acceptance names its own in ``data``.
     """
 
     verdict: Verdict
@@ -187,28 +191,28 @@ class Answer:
     code: int | str | None = None
     """The envelope's code, where it has one that is neither 0 nor the status."""
     whole: object = attrs.field(default=None, repr=False, eq=False)
-    """All that was read: some answers have no envelope."""
+    """The whole JSON value: some answers have no envelope."""
 
 
 def unsent(reason: str, problem: Exception | None = None) -> Answer:
-    """No request reached the service."""
+    """The answer for a request that never reached the service."""
     return Answer(Verdict.UNSENT, reason, problem=problem)
 
 
 def unknown(reason: str, status: int | None = None) -> Answer:
-    """A request left, and no answer came that can be read."""
+    """The answer for a request that was sent and got no readable answer."""
     return Answer(Verdict.UNKNOWN, reason, status)
 
 
 def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = "") -> Answer:
-    """What an answer means: accepted, refused or unknown. Never raises. ``key``, the API key, is hidden in it."""
+    """Reads an answer: accepted, refused or unknown. Never raises. ``key``, the API key, is hidden in the result."""
     found, problem = _read_json(body, key)
     envelope = found if isinstance(found, dict) else {}
     verdict = _judge(status, envelope)
-    words, data = read_words(envelope), envelope.get("data")
-    message = words or f"HTTP {status}"
+    own_message, data = read_message(envelope), envelope.get("data")
+    message = own_message or f"HTTP {status}"
     if verdict is Verdict.UNKNOWN and 200 <= status < 300:
-        message = f"HTTP {status} {_why_unreadable(envelope, problem, words)}"
+        message = f"HTTP {status} {_why_unreadable(envelope, problem, own_message)}"
     return Answer(
         verdict,
         message,
@@ -216,7 +220,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = ""
         _read_refusal(status, message) if verdict is Verdict.REFUSED else None,
         data if isinstance(data, dict) else {},
         read_hints(headers),
-        is_envelope=words is not None or "code" in envelope,
+        is_envelope=own_message is not None or "code" in envelope,
         task_id=_find_task_id(envelope),
         request_id=_read_request_id(headers, data, key),
         code=None if (code := read_code(envelope.get("code"))) in (0, status) else code,
@@ -226,6 +230,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = ""
 
 def _judge(status: int, envelope: Mapping[str, Any]) -> Verdict:
     if not 200 <= status < 300:
+        # A 5xx is no refusal: a gateway may answer so after the service took the job, and that task is paid for.
         return Verdict.REFUSED if status in _REFUSALS else Verdict.UNKNOWN
     if not isinstance(envelope.get("data"), dict):
         return Verdict.UNKNOWN
@@ -233,15 +238,16 @@ def _judge(status: int, envelope: Mapping[str, Any]) -> Verdict:
 
 
 def _is_success(envelope: Mapping[str, Any]) -> bool:
-    """By ``code``, which is 0; some answers have ``success`` in its place, or neither."""
+    """Whether ``code`` is 0; some answers have ``success`` in its place, or neither."""
     code = envelope.get("code")
     return envelope.get("success") is not False if code is None else read_code(code) == 0
 
 
-def _why_unreadable(envelope: Mapping[str, Any], problem: str | None, words: str | None) -> str:
+def _why_unreadable(envelope: Mapping[str, Any], problem: str | None, message: str | None) -> str:
     if problem is None and not _is_success(envelope):
         code = envelope.get("code")
-        return f"with {'success: false' if code is None else f'code {read_code(code)}'}: {words or 'no reason given'}"
+        sign = "success: false" if code is None else f"code {read_code(code)}"
+        return f"with {sign}: {message or 'no reason given'}"
     problem = problem or "required field missing, or not an object @ $.data"
     return f"with an answer that cannot be read: {problem}"
 
@@ -252,22 +258,22 @@ def _read_refusal(status: int, message: str) -> Refusal:
     return _REFUSALS[status]
 
 
-def read_words(envelope: object) -> str | None:
-    """The service's own words in the whole of an answer: ``message``, or those of ``error`` where there are none."""
+def read_message(envelope: object) -> str | None:
+    """The service's own message in the whole of an answer: ``message``, or else that of ``error``."""
     if not isinstance(envelope, dict):
         return None
     error = envelope.get("error")
-    words = envelope.get("message", error.get("message") if isinstance(error, dict) else error)
-    return single_line(words) if isinstance(words, str) else None
+    message = envelope.get("message", error.get("message") if isinstance(error, dict) else error)
+    return single_line(message) if isinstance(message, str) else None
 
 
 def _read_request_id(headers: Mapping[str, str], data: object, key: str) -> str | None:
-    """The service's name for this answer, by its header or in the metadata of a result."""
+    """The service's id of this answer, from its header or from the metadata of a result."""
     result = data.get("result") if isinstance(data, dict) else None
     metadata = result.get("metadata") if isinstance(result, dict) else None
-    told = metadata.get("request_id") if isinstance(metadata, dict) else None
+    own = metadata.get("request_id") if isinstance(metadata, dict) else None
     header = headers.get("X-Request-ID") or headers.get("x-request-id")
-    found = told if isinstance(told, str) else header and _hidden(header, key)
+    found = own if isinstance(own, str) else header and _hidden(header, key)
     return (single_line(found)[:MAX_TASK_ID_CHARACTERS] or None) if found else None
 
 
@@ -281,12 +287,12 @@ def read_code(value: object) -> int | str | None:
 
 
 def _read_json(body: bytes, key: str) -> tuple[object, str | None]:
-    """What is in ``body``, and what is wrong with it as an answer."""
+    """The JSON value in ``body``, and what is wrong with it as an answer."""
     try:
         text = body.decode(json.detect_encoding(body), "replace")
         found = _loads(text)
         key = key if len(key) >= _SHORTEST_KEY else ""
-        # A real answer is told by one look at its text: it is flat, has no escapes, and does not hold the key.
+        # The text alone shows that an answer needs no cleaning: it is flat, has no escapes, and lacks the key.
         if "\\" in text or (key and key in text) or text.count("{") + text.count("[") > MAX_DEPTH:
             found = _cleaned(found, key, MAX_DEPTH)
     except (ValueError, RecursionError):
@@ -299,12 +305,12 @@ def _loads(text: str) -> object:
         return json.loads(text)
     except json.JSONDecodeError:
         raise
-    except ValueError:  # a number has thousands of digits: that spoils no more than itself
+    except ValueError:  # a number of thousands of digits: only that number is lost, not the answer
         return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < _MAX_DIGITS else float("inf"))
 
 
 def _cleaned(value: object, key: str, depth: int) -> object:
-    """``value`` without the key, and without what is nested deeper than ``depth``."""
+    """``value`` without the key, and without values nested deeper than ``depth``."""
     if isinstance(value, str):
         return _hidden(value, key)
     if not isinstance(value, dict | list):
@@ -321,26 +327,26 @@ def _hidden(text: str, key: str) -> str:
 
 
 def single_line(text: str) -> str:
-    """``text`` fit for one line of a log: a service's words are a stranger's words."""
+    """``text`` fit for one line of a log: text from outside may hold line breaks and control characters."""
     text = text[:500]
     return (text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)).strip()
 
 
-# --- What a submit's answer says ------------------------------------------------------------------------------------
+# --- Answers to a submit --------------------------------------------------------------------------------------------
 
 
 def read_submit(answer: Answer) -> Answer:
-    """``answer`` as one to a submit. With the verdict ACCEPTED it has a ``task_id`` that can be asked about.
+    """``answer``, read as the answer to a submit. With the verdict ACCEPTED it has a ``task_id`` that can be queried.
 
-    A refusal that names a task is no certain refusal: the task may exist and be paid for. A 429 while the headers say
-    that requests are left is not the minute's, so it is for the tasks that run (customer).
+    A refusal that names a task is not certain: the task may exist and be paid for. A 429 while the headers say that
+    requests are left means the limit on running tasks, not the request rate (``contract.RUNNING_LIMIT_WORD``).
     """
     if answer.verdict is Verdict.ACCEPTED:
         if (task_id := read_task_id(answer.data)) is not None:
             return answer if task_id == answer.task_id else attrs.evolve(answer, task_id=task_id)
-        return attrs.evolve(answer, verdict=Verdict.UNKNOWN, message="it was accepted without a task id")
+        return attrs.evolve(answer, verdict=Verdict.UNKNOWN, message="the service accepted the job without a task id")
     if answer.verdict is Verdict.REFUSED and answer.task_id is not None:
-        message = f"it was refused, and yet has a task: {answer.status} {answer.message}"
+        message = f"the service refused the job, yet named a task: {answer.status} {answer.message}"
         return attrs.evolve(answer, verdict=Verdict.UNKNOWN, refusal=None, message=message)
     if answer.refusal is Refusal.REQUEST_RATE and answer.hints.remaining and "minute" not in answer.message.casefold():
         return attrs.evolve(answer, refusal=Refusal.RUNNING_LIMIT)
@@ -348,7 +354,7 @@ def read_submit(answer: Answer) -> Answer:
 
 
 def _find_task_id(envelope: Mapping[str, Any]) -> str | None:
-    """A task that an answer names: in its ``data``, or anywhere near its top."""
+    """The task that an answer names: in its ``data``, or anywhere near its top."""
     if isinstance(data := envelope.get("data"), dict) and (task_id := read_task_id(data)) is not None:
         return task_id
     layer, left = [envelope], _ID_VALUES
@@ -367,7 +373,7 @@ def _as_list(value: object) -> list[object]:
 
 
 def read_task_id(data: Mapping[str, Any]) -> str | None:
-    """The task id in an accepted answer. ``None`` if there is none that could be asked for."""
+    """The task id in an accepted answer; ``None`` if it has no usable one."""
     found = data.get("task_id", data.get("taskId"))
     task_id = str(found) if isinstance(found, int) and not isinstance(found, bool) else found
     return task_id if is_task_id(task_id) else None
@@ -384,7 +390,7 @@ def is_task_id(value: object) -> TypeGuard[str]:
 
 
 def check_task_id(value: object) -> None:
-    """Raises ``JobError`` for what cannot be a task's id."""
+    """Raises ``JobError`` for a value that cannot be a task's id."""
     if not is_task_id(value):
         raise JobError(field="task_id", value=value, rule="must be a short printable str without spaces")
 

@@ -201,7 +201,7 @@ async def test_a_job_that_is_worked_on_is_not_left_unsent(recorder: JournalRecor
 
 
 async def test_a_job_that_was_taken_out_of_the_journal_is_told_so(recorder: JournalRecorder) -> None:
-    with pytest.raises(JournalError, match="job 'cat' was taken out of it"):
+    with pytest.raises(JournalError, match="job 'cat' was removed from it: give the job again"):
         await recorder.look("cat")
 
 
@@ -268,7 +268,7 @@ async def test_a_close_that_cannot_write_says_what_is_lost(
         await recorder.accepted(tracked, 2.0)
         caplog.clear()
         await recorder.aclose()
-    assert "what became of 1 jobs is not in the journal" in caplog.text
+    assert "the ends of 1 jobs are not in the journal" in caplog.text
     assert "its jobs are free for others in 30 s" in caplog.text
 
 

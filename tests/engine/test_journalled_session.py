@@ -77,13 +77,14 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_each_step_is_on_disk_before_anything_follows_from_it(path: Path) -> None:
-    line, at_the_post, at_the_query = Line(), [], []
+    line, at_the_post, at_the_query, acceptance_was_read = Line(), [], [], anyio.Event()
 
     async def accept(request: Request) -> Answer:
         at_the_post.append(await states_in(path))
         return line.accept()
 
     async def finish(request: Request) -> Answer:
+        await acceptance_was_read.wait()
         at_the_query.append((await records_in(path))["cat"].task_id)
         return told(200, finished(asked_about(request)))
 
@@ -93,6 +94,7 @@ async def test_each_step_is_on_disk_before_anything_follows_from_it(path: Path) 
         at_the_submit = await states_in(path)
         task_id = await generation.accepted()
         at_the_acceptance = (await records_in(path))["cat"]
+        acceptance_was_read.set()
         video = await generation
         at_the_end = (await records_in(path))["cat"]
     assert list(at_the_submit) == ["cat"]

@@ -112,7 +112,8 @@ def test_what_ends_all_that_wait_is_told_once_for_all_of_them(log: pytest.LogCap
 
     told_of(line_that((402, refusal(402, "the balance is empty"))), three, max_running=1)
     assert lines(log, logging.WARNING) == [
-        "nothing more is sent: 402 the balance is empty; 2 queued jobs end unsent: put that right, and give them again"
+        "nothing more is sent: 402 the balance is empty; 2 queued jobs end unsent: "
+        "correct the cause, and give them again"
     ]
 
 
@@ -124,7 +125,7 @@ def test_a_service_out_of_reach_is_told_of_when_it_is_no_hiccup_and_once_until_i
     assert lines(log, logging.WARNING) == []
     told_of(line_that(*[down] * 6))
     assert lines(log, logging.WARNING) == [
-        "the service cannot be reached: cannot connect to api.example; it is tried again and again: "
+        "the service cannot be reached: cannot connect to api.example; the session keeps trying: "
         "check the network and base_url"
     ]
 
@@ -138,8 +139,8 @@ def test_what_nobody_understands_asks_to_be_reported_or_looked_at(log: pytest.Lo
     line = Line(on_query=say_strange_things)
     told_of(line)
     assert lines(log, logging.WARNING) == [
-        "headers that cannot be believed are ignored: x-ratelimit-remaining; see whether a proxy changes them",
-        "the status 'levitating' is unknown; task task-1 is asked about until it ends: please report this word",
+        "headers with impossible values are ignored: x-ratelimit-remaining; check whether a proxy changes them",
+        "the status 'levitating' is unknown; task task-1 is queried until it ends: please report this word",
     ]
 
 

@@ -26,7 +26,7 @@ from hailuo_async import (
     ServiceUnavailableError,
     Success,
 )
-from hailuo_async._engine.shared_uploads import MAX_REMEMBERED, MOST_FAILURES, SharedUploads
+from hailuo_async._engine.shared_uploads import MAX_FAILURES, MAX_REMEMBERED, SharedUploads
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.wire import Answer, Request
@@ -216,7 +216,7 @@ async def test_an_image_whose_upload_fails_goes_with_its_job_and_a_warning(caplo
     uploads = SharedUploads(shelf, forget)
     shared = [await share(uploads, frame) for _ in range(4)]
     assert [each.is_url for each in shared] == [False, False, True, True]
-    said = f"goes with its job, as its upload failed: {down()}; share_uploads=False stops trying"
+    said = f"is sent with its job, as its upload failed: {down()}; share_uploads=False stops trying"
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.WARNING, f"first_frame_image (bytes) {said}")
     ]
@@ -226,7 +226,7 @@ async def test_an_upload_that_goes_on_failing_is_given_up() -> None:
     shelf, frame = Shelf.opened(*(down() for _ in range(99))), frame_of(PICTURE)
     uploads = SharedUploads(shelf, forget)
     assert [await share(uploads, frame) for _ in range(10)] == [frame] * 10
-    assert len(shelf.put) == MOST_FAILURES
+    assert len(shelf.put) == MAX_FAILURES
 
 
 async def test_an_image_that_has_changed_is_no_failed_upload() -> None:
@@ -312,7 +312,7 @@ async def test_however_uploads_fail_every_job_is_sent_with_its_image(answer: Ans
     async with line.session() as session:
         outcomes = await read(session, jobs(6))
     assert [type(outcome) for outcome in outcomes] == [Success] * 6
-    assert (uploads_of(line), images_of(line)) == (MOST_FAILURES, [""] * 6)
+    assert (uploads_of(line), images_of(line)) == (MAX_FAILURES, [""] * 6)
 
 
 async def test_a_key_that_is_refused_everywhere_ends_the_stream() -> None:

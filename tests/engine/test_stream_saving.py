@@ -145,7 +145,7 @@ async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it(tmp_pa
 
     told_of: list[Outcome] = []
     async with Line().session() as session:
-        engine = session._here()
+        engine = session._running_engine()
         saving = Broken(engine.results, tmp_path, None, has_journal=False)
 
         async def take(item: Job, target: Target | None) -> TrackedJob:

@@ -25,7 +25,7 @@ from hailuo_async import (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
-from hailuo_async._engine.submitter import MOST_AT_ONCE, MOST_RESUBMITS, UNREACHABLE_FOR_S
+from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
@@ -83,13 +83,13 @@ async def test_one_turn_of_the_loop_begins_few_posts_however_many_may_leave() ->
 
     line = Line(on_post=note)
     async with line.session(max_running=1000) as session:
-        generations = [await session.submit(each) for each in jobs(5 * MOST_AT_ONCE)]
+        generations = [await session.submit(each) for each in jobs(5 * MAX_AT_ONCE)]
         counting = asyncio.ensure_future(count_turns())
         for generation in generations:
             await generation.accepted()
         counting.cancel()
-    assert len(begun) == 5 * MOST_AT_ONCE
-    assert max(map(begun.count, begun)) <= MOST_AT_ONCE
+    assert len(begun) == 5 * MAX_AT_ONCE
+    assert max(map(begun.count, begun)) <= MAX_AT_ONCE
 
 
 @pytest.mark.parametrize("fault", DOUBTFUL)
@@ -193,7 +193,7 @@ async def test_an_acceptance_without_a_task_id_is_a_doubt(task_id: object) -> No
     async with Line(on_post=accept).session() as session:
         error = await error_of(session)
     assert isinstance(error, SubmissionUnknownError)
-    assert error.reason == "it was accepted without a task id"
+    assert error.reason == "the service accepted the job without a task id"
 
 
 # --- Refused ----------------------------------------------------------------------------------------------------------
@@ -374,7 +374,7 @@ async def test_resubmitting_is_bounded_and_ends_in_the_doubt() -> None:
         error = await error_of(session)
         assert session.stats().unknown == 1
     assert isinstance(error, SubmissionUnknownError)
-    assert len(line.posts) == 1 + MOST_RESUBMITS
+    assert len(line.posts) == 1 + MAX_RESUBMITS
 
 
 async def test_resubmitting_ends_with_the_first_acceptance() -> None:

@@ -340,7 +340,7 @@ def test_a_failure_without_a_word_says_so() -> None:
 @pytest.mark.parametrize("word", ["canceled", "Cancelled"])
 def test_a_task_that_was_canceled_has_ended(word: str) -> None:
     assert read({"status": word, "task_id": TASK}) == Report(
-        Status.FAILED, word, reason="it was canceled at the service"
+        Status.FAILED, word, reason="the task was canceled at the service"
     )
 
 

@@ -355,7 +355,7 @@ def test_a_refusal_of_a_submit_that_names_a_task_is_a_doubt_that_names_it(status
     assert answer.verdict is Verdict.REFUSED  # of a query, this says nothing about a second task
     doubt = read_submit(answer)
     assert (doubt.verdict, doubt.refusal, doubt.task_id) == (Verdict.UNKNOWN, None, "t")
-    assert doubt.message == f"it was refused, and yet has a task: {status} no"
+    assert doubt.message == f"the service refused the job, yet named a task: {status} no"
 
 
 @pytest.mark.parametrize("body", TASK_ID_SOMEWHERE, ids=json.dumps)
@@ -370,7 +370,7 @@ def test_a_task_id_is_looked_for_only_near_the_top(deep: dict[str, Any]) -> None
 
 def test_an_accepted_submit_without_a_task_id_is_a_doubt() -> None:
     doubt = read_submit(decipher(200, {}, b'{"code": 0, "data": {"status": "pending"}}'))
-    assert (doubt.verdict, doubt.message) == (Verdict.UNKNOWN, "it was accepted without a task id")
+    assert (doubt.verdict, doubt.message) == (Verdict.UNKNOWN, "the service accepted the job without a task id")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""By what a job is known: in the journal, among its like, and in the log when its caller has left."""
+"""The names of a job in the journal and in the log, and its kind."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
-"""Where the bytes of an image are, and how they are read a piece at a time.
+"""Reads the bytes of an image, a piece at a time.
 
-Four places: a file, the caller's ``bytes``, the base64 text of the caller's data URL, and pieces in a journal. None of
-them is ever copied whole: a piece is read, decoded or encoded on demand, and dropped with the next one. So a job that
-waits holds a path, or a reference to what the caller holds anyway. A file object is the exception: the caller may close
-it once the job is taken, so it is read whole (`read_file_object`).
+The bytes are in a file, in the caller's ``bytes``, in the base64 text of the caller's data URL, or in a journal. They
+are never copied whole: a piece is read, decoded or encoded on demand, and dropped with the next one. So a waiting job
+holds a path, or a reference to an object that the caller holds anyway. A file object is the exception: the caller may
+close it once the job is taken, so it is read whole (`read_file_object`).
 
 Everything here may block, and belongs in a worker thread. The values are frozen and the functions keep no state, so
 any number of threads may use them at once; one *iterator* is for one thread at a time.
 
-This room knows nothing of pictures. What the bytes mean is for ``headers``.
+This module knows nothing about pictures: ``headers`` reads what the bytes mean.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import attrs
 from hailuo_async.errors import ImageError
 
 #: Bytes of content in one piece: a multiple of 3, so that pieces of base64 join without padding between them, and
-#: 256 KiB once encoded. Larger gains nothing (measured), and each upload in flight holds a few of them.
+#: 256 KiB once encoded. Larger pieces gain nothing (measured), and each upload in flight holds a few of them.
 RAW_PIECE = 3 * 64 * 1024
 _TEXT_PIECE = RAW_PIECE // 3 * 4
 #: Bytes searched at once, from the end backwards.
@@ -46,19 +46,19 @@ _KINDS: tuple[tuple[Callable[[int], bool], str], ...] = (
 
 @attrs.frozen
 class Label:
-    """Which image of a job this is: the job's field, and a name for people."""
+    """The name of an image in errors: the job's field, and a name for people."""
 
     field: str
     name: str
 
     def error(self, value: object, rule: str) -> ImageError:
-        """The error that says that this image, in which ``value`` was found, breaks ``rule``."""
+        """The error for an image that breaks ``rule``; ``value`` is what was found in it."""
         return ImageError(field=self.field, image=self.name, value=value, rule=rule)
 
 
 @attrs.frozen
 class Reader:
-    """Content of ``size`` bytes, open for looking into at any offset."""
+    """Content of ``size`` bytes, open for reading at any offset."""
 
     label: Label
     size: int
@@ -66,14 +66,14 @@ class Reader:
     """``read_at(offset, length)`` gives at most ``length`` bytes, fewer only at the end."""
 
     def exactly(self, offset: int, length: int) -> bytes:
-        """The ``length`` bytes at ``offset``; `ImageError` where the content ends before them."""
+        """The ``length`` bytes at ``offset``; `ImageError` if the content ends before that."""
         found = self.read_at(offset, length)
         if len(found) < length:
             raise self.label.error(f"the end, at byte {self.size}, inside its header", "must be whole")
         return found
 
     def has_after(self, start: int, mark: bytes) -> bool:
-        """Whether ``mark`` stands at or after ``start``; looked for from the end, where it nearly always is."""
+        """Whether ``mark`` stands at or after ``start``. The search begins at the end, where it nearly always is."""
         end = self.size
         while end > start:
             begin = max(start, end - _TAIL)
@@ -97,7 +97,7 @@ class BytesContent:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
-        """Looks into the bytes."""
+        """Opens the bytes for reading."""
         yield Reader(self.label, self.size, lambda offset, length: self.data[offset : offset + length])
 
     def raw_pieces(self) -> Generator[bytes]:
@@ -112,9 +112,9 @@ class BytesContent:
 
 @attrs.frozen
 class Base64Content:
-    """The base64 in the caller's data URL: ``text`` from ``start`` on. Decoded only a piece at a time.
+    """The base64 in the caller's data URL: ``text`` from ``start`` on, decoded a piece at a time.
 
-    Nothing is known of the text until `raw_pieces` has gone through all of it once.
+    Only `check`, which decodes all of the text once, shows whether the text is valid.
     """
 
     label: Label
@@ -129,11 +129,11 @@ class Base64Content:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
-        """Looks into what the text decodes to."""
+        """Opens the decoded text for reading."""
         yield Reader(self.label, self.size, self._read_at)
 
     def raw_pieces(self) -> Generator[bytes]:
-        """What the text decodes to; `ImageError` at the first piece that is not strict base64."""
+        """The decoded text; `ImageError` at the first piece that is not strict base64."""
         for piece in self._slices():
             yield self._decoded(piece)
 
@@ -143,7 +143,7 @@ class Base64Content:
             yield piece.encode("ascii")
 
     def check(self) -> None:
-        """Goes through the whole text; `ImageError` if it is not strict base64."""
+        """Decodes the whole text once; `ImageError` if it is not strict base64."""
         if (len(self.text) - self.start) % 4:
             raise self.label.error(f"{len(self.text) - self.start} characters, no multiple of 4", _BASE64)
         found = sum(map(len, self.raw_pieces()))
@@ -163,34 +163,34 @@ class Base64Content:
     def _decoded(self, quads: str) -> bytes:
         try:
             return binascii.a2b_base64(quads, strict_mode=True)
-        except ValueError as error:  # binascii.Error, and what a2b_base64 says to a character beyond ASCII
+        except ValueError as error:  # binascii.Error, or a plain ValueError for a character beyond ASCII
             raise self.label.error(str(error), _BASE64) from error
 
 
 @attrs.frozen
 class FileContent:
-    """A file as it was when looked at. Every later reading finds the same file, or raises."""
+    """A file in the state of its inspection. Every later reading finds the same file, or raises."""
 
     label: Label
     path: str | bytes
     size: int
     mtime_ns: int
     place: tuple[int, int]
-    """Device and inode: another file renamed over this one is another file, whatever its size and time."""
+    """Device and inode: they show a file that was renamed over this one, even with the same size and time."""
 
     @classmethod
     def at(cls, path: str | bytes, label: Label) -> FileContent:
-        """What is at ``path`` now; `ImageError` unless it is a file. Opens nothing, so a FIFO cannot hold it."""
+        """The file at ``path``; `ImageError` for anything else. Opens nothing, so a FIFO cannot block it."""
         try:
             found = os.stat(path)
-        except (OSError, ValueError) as error:  # ValueError: a NUL in it, or what no file name can hold
+        except (OSError, ValueError) as error:  # ValueError: a NUL, or another character that no file name can have
             raise _unreadable(label, path, error) from error
         _check_regular(label, found)
         return cls(label, path, found.st_size, found.st_mtime_ns, (found.st_dev, found.st_ino))
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:
-        """Looks into the file."""
+        """Opens the file for reading."""
         with self._opened() as file:
 
             def read_at(offset: int, length: int) -> bytes:
@@ -278,9 +278,10 @@ Content = BytesContent | Base64Content | FileContent | StoredContent
 
 
 def read_file_object(label: Label, file: IO[bytes], limit: int) -> bytes:
-    """What ``file`` holds from its beginning on, at most ``limit`` bytes. It is left at the position where it stood.
+    """The content of ``file`` from its beginning, at most ``limit`` bytes. Its position is restored.
 
-    One that cannot seek is read from where it stands, and serves one job. Raises `ImageError`, whatever ``file`` does.
+    A file that cannot seek is read from its present position, so it serves only one job. Raises only `ImageError`, for
+    any exception of ``file``.
     """
     try:
         if not file.seekable():
@@ -293,7 +294,7 @@ def read_file_object(label: Label, file: IO[bytes], limit: int) -> bytes:
             file.seek(position)
     except ImageError:
         raise
-    except Exception as error:  # the caller's object: closed, cut off, or of a class that nobody here knows
+    except Exception as error:  # the caller's object: closed, cut off, or of any class
         raise label.error(f"{type(error).__name__}: {error}", "must be a file object that can be read") from error
 
 
@@ -324,7 +325,7 @@ def _check_regular(label: Label, found: os.stat_result) -> None:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """Opens, and does not wait for a writer if a FIFO has taken the path since it was looked at."""
+    """Opens a file without waiting for a writer, if a FIFO has taken its path since the inspection."""
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # Windows has neither the flag nor the FIFO
 
 

@@ -1,22 +1,21 @@
-"""Makes a picture that breaks a rule of the service obey it, and says what was done.
+"""Changes a picture that breaks a rule of the service until it fits, and lists the changes.
 
-In this order, and only what is needed: decoded (the first picture of several), turned upright as its EXIF says,
-cropped at its centre to the nearest aspect ratio that is allowed, scaled until its short side is long enough
-(Lanczos), encoded. A JPEG stays a JPEG. Anything else becomes a PNG, without loss, where that is sure to be small
-enough (`MAX_PNG_PIXELS`), and otherwise a JPEG with its alpha laid on white. A JPEG that is too large steps down in
-quality, and then in size.
+The steps, in this order and only as needed: decode (the first picture of several), turn upright as its EXIF says, crop
+at the centre to the nearest allowed aspect ratio, scale until the short side is long enough (Lanczos), encode. A JPEG
+stays a JPEG. Any other format becomes a PNG, without loss, if that is sure to be small enough (`MAX_PNG_PIXELS`), and
+otherwise a JPEG with its alpha laid on white. A JPEG that is too large steps down in quality, and then in size.
 
-Colours: 16 bits a channel become 8, a palette the colours it stands for, a colour that stands for transparency alpha.
+Colours: 16 bits a channel become 8, a palette becomes its colours, a colour that stands for transparency becomes alpha.
 CMYK becomes sRGB by its profile or, without one, RGB by Pillow's plain formula. The profile of any other picture stays,
-also where alpha is laid on white. All other metadata is left behind, places and names too.
+also if alpha is laid on white. All other metadata is dropped, places and names too.
 
-Bounds: a file of `MAX_FIT_BYTES`, a picture of `MAX_FIT_PIXELS`. Decoded it takes 4 bytes a pixel, and more while it is
-decoded and turned. Measured: 6 megapixels take 0.06 GB and 0.1 s; the largest that is allowed 0.7 GB as a JPEG, 1.1 GB
-as a WebP, and 2 s. So few should be fitted at once. Only the result is held afterwards.
+Bounds: a file of `MAX_FIT_BYTES`, a picture of `MAX_FIT_PIXELS`. A decoded picture takes 4 bytes a pixel, and more
+while it is decoded and turned. Measured: 6 megapixels take 0.06 GB and 0.1 s; the largest allowed picture takes 0.7 GB
+as a JPEG, 1.1 GB as a WebP, and 2 s. So few should be fitted at once. Only the result is held afterwards.
 
-Pillow's settings are not changed, and nothing of its leaves this room: what it raises becomes `ImageError`; what it
-would warn of does not reach it (``sanitize``), since to silence a warning is to silence it for every thread. The one
-exception is a PIL image of the caller's own with damaged EXIF.
+Pillow's settings are not changed, and its exceptions become `ImageError`. Content that it would warn of does not reach
+it (``sanitize``), since silencing a warning silences it for every thread. The only exception is a PIL image of the
+caller's own with damaged EXIF.
 """
 
 from __future__ import annotations
@@ -51,9 +50,9 @@ from hailuo_async.errors import ImageError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-#: A PNG of as many has at most 16.8 MB, whatever is in it.
+#: A PNG of so many pixels has at most 16.8 MB, with any content.
 MAX_PNG_PIXELS = 2**22
-#: Tried in this order; then the picture gets smaller.
+#: JPEG qualities in the order of trying; after the last the picture gets smaller.
 _QUALITIES = (95, 90, 85, 75, 60)
 
 _NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}
@@ -63,7 +62,7 @@ _MADE_SHALLOW = "16 bits a channel reduced to 8"
 
 @attrs.frozen
 class Fitted:
-    """A picture that obeys, as the bytes of a file, and what was done to it, in words."""
+    """A picture that fits, as the bytes of a file, and the changes made to it, as texts."""
 
     data: bytes = attrs.field(repr=False)
     changes: tuple[str, ...]
@@ -71,20 +70,20 @@ class Fitted:
 
 @attrs.define
 class _Fitting:
-    """A picture on its way; ``image`` is replaced at each step, so that no more than one is held between them."""
+    """A picture that is being fitted; each step replaces ``image``, so that only one is held between steps."""
 
     image: Image
     changes: list[str] = attrs.field(factory=list)
 
     def turn(self, orientation: int) -> None:
-        """Upright."""
+        """Turns the picture upright."""
         image = turned(self.image, orientation)
         if image is not self.image:
             self.changes.append("turned upright, as its EXIF says")
         self.image = image
 
     def make_plain(self, bits: int) -> None:
-        """L, LA, RGB or RGBA, where the file had ``bits`` a channel."""
+        """Converts the picture to L, LA, RGB or RGBA; the file had ``bits`` a channel."""
         self.image, done = without_cmyk(self.image)
         if done is not None:
             self.changes.append(done)
@@ -94,7 +93,7 @@ class _Fitting:
         self.image = eight_bit(self.image)
 
     def shape(self) -> None:
-        """The shortest way to an allowed shape: the crop and the scaling are one step, without a copy between them."""
+        """Crops and scales to an allowed shape, in one step, without a copy in between."""
         width, height = self.image.size
         cropped = cropped_size(width, height)
         left, top = (width - cropped[0]) // 2, (height - cropped[1]) // 2
@@ -103,7 +102,7 @@ class _Fitting:
         self._resample(enlarged_size(*cropped), (left, top, left + cropped[0], top + cropped[1]))
 
     def reduce(self) -> None:
-        """Fewer pixels, where no quality made the bytes few enough."""
+        """Scales down, if the file is too large at every quality."""
         width, height = self.image.size
         self._resample(reduced_size(width, height), (0, 0, width, height))
 
@@ -113,13 +112,13 @@ class _Fitting:
         inside = (box[2] - box[0], box[3] - box[1])
         if size != inside:
             self.changes.append(f"scaled from {_by(*inside)} to {_by(*size)}")
-        if size != self.image.size or size != inside:  # `crop` would do for a crop, but it warns of large ones
+        if size != self.image.size or size != inside:  # not `crop`, which warns of large pictures
             how = Resampling.NEAREST if size == inside else Resampling.LANCZOS
             self.image = self.image.resize(size, how, box)
 
 
 def fit_file(label: Label, data: bytes, limit: int = MAX_BYTES) -> Fitted:
-    """The file ``data`` as one that obeys, under ``limit`` bytes. Takes long. Raises `ImageError` and nothing else."""
+    """Fits the file ``data``, to under ``limit`` bytes. Takes seconds. Raises only `ImageError`."""
     try:
         return _fit_file(label, data, limit)
     except ImageError:
@@ -128,12 +127,12 @@ def fit_file(label: Label, data: bytes, limit: int = MAX_BYTES) -> Fitted:
         if error.name == "pillow_heif":
             raise label.error("a HEIC", "needs pillow-heif to be fitted: pip install pillow-heif") from error
         raise label.error("no Pillow", "needs Pillow to be fitted: pip install pillow") from error
-    except Exception as error:  # Pillow raises whatever its decoders do
+    except Exception as error:  # Pillow passes on the exceptions of its decoders, of any type
         raise unusable(label, error) from error
 
 
 def fit_image(label: Label, image: Image, limit: int = MAX_BYTES) -> Fitted:
-    """A picture of Pillow's as a file that obeys; otherwise like `fit_file`. The picture itself stays as it is."""
+    """Fits a PIL image, which itself stays unchanged; otherwise like `fit_file`."""
     check_decodable(label, *image.size)
     try:
         bits = bits_of(image)
@@ -177,7 +176,7 @@ def _decoded(label: Label, found: Stripped) -> Image:
 
 
 def _opened(found: Stripped) -> Image:
-    """Read by its reader's name: ``Image.open`` asks every reader, and warns as a setting of the process says."""
+    # By the reader's name: ``Image.open`` would try every reader, and warn by a setting of the process.
     from PIL import (
         AvifImagePlugin,
         BmpImagePlugin,
@@ -202,7 +201,7 @@ def _opened(found: Stripped) -> Image:
 
 
 def _heif_reader(file: io.BytesIO) -> Image:
-    """Pillow's plugin, which applies the turns of the container itself."""
+    # The plugin applies the container's rotation itself.
     plugin = importlib.import_module("pillow_heif")  # by name: type checkers need not have it
     image: Image = plugin.HeifImageFile(file)
     return image

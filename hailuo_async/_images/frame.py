@@ -1,25 +1,25 @@
-"""An image of a job: is it one that the service takes, and what is sent for it.
+"""The image of a job: whether the service takes it, and the bytes to send for it.
 
-``source`` checks the shape of what the caller gave, when the job is made. `inspect_image` looks inside, in a worker
-thread, when the job is submitted, and returns a `Frame`: what was found, and the way to read the bytes in pieces when
-they are sent. Both raise `ImageError` and nothing else, whatever the bytes are.
+``source`` checks the type of the caller's value when the job is made. `inspect_image` looks inside, in a worker thread,
+when the job is submitted, and returns a `Frame`: the facts of the image, and a way to read its bytes in pieces. Both
+raise only `ImageError`, for any bytes.
 
 What the service says (``contract``): "JPG/JPEG/PNG/WebP, <20MB, short side >300px, aspect ratio between 2:5 and 5:2".
 What that leaves open was decided so:
 
 - 20 MB are 20 000 000 bytes, the stricter reading, of the image and not of its base64. 20 MB exactly is too much.
 - The two aspect ratios themselves are allowed, 300 px are not. Comparisons are of whole numbers, without rounding.
-- More than 2**28 pixels (16384 x 16384) are refused. The service names no limit, but this is above any camera's
-  picture of 20 MB, and what declares more is a decompression bomb.
+- More than 2**28 pixels (16384 x 16384) are refused. The service names no limit, but no camera makes such a picture of
+  20 MB, and a file that declares more is a decompression bomb.
 - Formats count, colour does not: CMYK JPEG, 16-bit and palette PNG, alpha, arithmetic coding all pass. A JPEG that
   common decoders cannot read (lossless, hierarchical, 12 bits) is refused: it would be paid for in vain.
 - An animated PNG passes: by design each reader of PNG sees its still default image. An animated WebP does not pass:
   it has no such image, and a decoder of still WebP refuses it.
-- Bytes after a picture's end pass; a picture whose end is missing does not. ``headers`` tells how that is known.
+- Bytes after a picture's end pass; a picture without its end does not. ``headers`` says how the end is found.
 - A PIL image is sent as a PNG, without loss, if that stays under 20 MB, and otherwise as a JPEG of quality 95, its
   alpha laid on white. Its EXIF orientation is applied, as it is when the same photo is given as a file.
 - Fitting is for JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC (with pillow-heif) of at most 100 MB and 2**26 pixels
-  (8192 x 8192); ``fit`` tells how.
+  (8192 x 8192); ``fit`` says how.
 """
 
 from __future__ import annotations
@@ -64,31 +64,31 @@ if TYPE_CHECKING:
 
 @attrs.frozen
 class Frame:
-    """An image that was looked at and found good, and the way to send it.
+    """An image that was inspected and may be sent, and the way to read it.
 
-    Of a path it holds the path, of ``bytes`` and a data URL the caller's own object, and never a copy. What a file
-    object gave, and what was made here from a PIL image or by fitting, is held in memory. Of a URL nothing is known:
+    For a path it holds the path; for ``bytes`` and a data URL the caller's own object, and never a copy. The content of
+    a file object, and a picture made from a PIL image or by fitting, is held in memory. A URL is not fetched: its
     ``mime`` is ``None``, and ``width``, ``height`` and ``size`` are 0.
     """
 
     name: str
     """For people: the file's name, ``bytes``, ``data URL``, ``PIL image``, or the URL without its query."""
     url: str | None = attrs.field(repr=False)
-    """The http(s) URL, if it is one. It may be signed, so it is not shown."""
+    """The http(s) URL, if the image is one. The URL may be signed, so ``repr`` does not show it."""
     mime: str | None
-    """What the content is, whatever a name or a data URL says."""
+    """The type of the content itself; a name or a data URL may say otherwise."""
     width: int
     """Pixels, as shown: with a JPEG's EXIF orientation applied."""
     height: int
     size: int
     """Bytes of the image itself; as many as `raw_pieces` gives."""
     fingerprint: str | None
-    """SHA-256 of what the caller gave, in hexadecimal: the content before it was fitted, so that it is the same with
-    another version of Pillow; or the URL. Of a PIL image, of what is sent. ``None`` if it was not asked for."""
+    """SHA-256 of the caller's content before fitting, in hexadecimal, so that another version of Pillow gives the same;
+    or of the URL; for a PIL image, of the bytes sent. ``None`` if no fingerprint was requested."""
     encoded_length: int
     """Bytes that `pieces` gives."""
     changes: tuple[str, ...]
-    """What was done to make it obey, in words and in order; empty where it is sent as it is."""
+    """The changes made by fitting, as texts, in order; empty if the image is sent unchanged."""
     _content: Content | None = attrs.field(repr=False, alias="content")
 
     @property
@@ -100,7 +100,7 @@ class Frame:
         """The image as the inside of a JSON string, about 256 KiB at a time: the same bytes at every call.
 
         That is the URL, or a data URL in base64. Blocks while it reads, so each step belongs in a worker thread.
-        Raises `ImageError` before the last piece if the file has changed since it was looked at. A file is open
+        Raises `ImageError` before the last piece if the file has changed since its inspection. A file is open
         from the first piece until the iterator is exhausted or closed.
         """
         if self._content is None:
@@ -140,12 +140,13 @@ def url_frame(url: str) -> Frame:
 
 
 def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False, fit: bool = False) -> Frame:
-    """Looks inside the image of ``field`` and returns what is sent for it. Blocks: call it in a worker thread.
+    """Looks inside the image of ``field``, and returns its `Frame`. Blocks: call it in a worker thread.
 
-    Reads the headers and the end of the picture; all of it only for a fingerprint and to check a data URL's base64.
-    A file object is read whole, and a PIL image encoded, by one thread at a time however many jobs share it. With
-    ``fit``, a picture that breaks a rule is read whole and made to obey, which takes seconds and hundreds of megabytes
-    for a large one, and needs Pillow; ``fit`` tells how, and `Frame.changes` what was done. Raises `ImageError`.
+    Reads the headers and the end of the picture; the whole only for a fingerprint and to check a data URL's base64.
+    A file object is read whole, and a PIL image encoded, by one thread at a time, even if several jobs share it. With
+    ``fit``, a picture that breaks a rule is read whole and changed until it fits. That needs Pillow, and takes seconds
+    and hundreds of megabytes for a large picture; the module ``fit`` says how, and `Frame.changes` what was changed.
+    Raises `ImageError`.
     """
     check_source(field, source)
     if isinstance(source, str) and not is_data_url(source):
@@ -183,7 +184,7 @@ def _inspect_pillow(label: Label, image: Image, *, fingerprint: bool, fit: bool)
     except ImageError:
         if not fit:
             raise
-        from hailuo_async._images.fit import fit_image  # most programs need none of it
+        from hailuo_async._images.fit import fit_image  # here, as most programs never fit
 
         fitted = fit_image(label, image)
         data, changes = fitted.data, fitted.changes
@@ -192,8 +193,8 @@ def _inspect_pillow(label: Label, image: Image, *, fingerprint: bool, fit: bool)
 
 
 def _fit(content: Content) -> tuple[BytesContent, Fitted]:
-    """What was given, in memory, and what is made of it."""
-    from hailuo_async._images.fit import fit_file  # most programs need none of it
+    """The caller's content in memory, and the fitted picture."""
+    from hailuo_async._images.fit import fit_file  # here, as most programs never fit
 
     if content.size > MAX_FIT_BYTES:
         raise content.label.error(f"{content.size} bytes", f"must have at most {MAX_FIT_BYTES} bytes to be fitted")
@@ -202,7 +203,7 @@ def _fit(content: Content) -> tuple[BytesContent, Fitted]:
 
 
 def _frame(content: Content, header: Header, *, given: Content | None, changes: tuple[str, ...] = ()) -> Frame:
-    """``given`` is what the fingerprint is of, where one was asked for."""
+    """The frame of ``content``; ``given`` is the content for the fingerprint, if one was requested."""
     return Frame(
         name=content.label.name,
         url=None,
@@ -233,7 +234,7 @@ def _inspect_url(url: str, *, fingerprint: bool) -> Frame:
 
 
 def _find(field: str, source: ImageSource, limit: int) -> Content:
-    """Where the bytes are. Of a file object, ``limit`` of them are read at most: as many are too many."""
+    """The content of ``source``. At most ``limit`` bytes of a file object are read, which is one too many."""
     if isinstance(source, str):
         return Base64Content(Label(field, "data URL"), source, source.index(",") + 1)
     if isinstance(source, bytes):

@@ -1,23 +1,23 @@
-"""What a JPEG, a PNG or a WebP says about itself: its format, its size in pixels, and whether its end is there.
+"""Reads the headers of a JPEG, a PNG or a WebP: its format, its size in pixels, and whether its end is there.
 
-A picture is known by its content, never by its name. Only headers are read, never pixels, so what a file *declares*
-costs nothing: not 100 000 x 100 000 pixels, not a text chunk that inflates to gigabytes, not a thousand profiles.
+The content decides the format, never the name. Only headers are read, never pixels, so a file's *declarations* cost
+nothing: not 100 000 x 100 000 pixels, not a text chunk that inflates to gigabytes, not a thousand profiles.
 
-Pillow is not used for it. Its plugins read more than the headers: a whole WebP and a canvas for it, every text of a
-PNG (60 MB for a file of 60 kB, measured), the padding of a JPEG byte by byte (a second for each MB). They warn
-through a global that threads share, and none tells whether the end of the file is there. The tests hold these
-readers against Pillow instead.
+Pillow's readers are not used, as they read more than the headers: a whole WebP and a canvas for it, every text of a
+PNG (60 MB for a file of 60 kB, measured), the padding of a JPEG byte by byte (a second for each MB). They warn through
+a global that threads share, and do not say whether the end of the file is there. The tests compare our readers with
+Pillow instead.
 
-How each is read, with the most steps (`_MAX_STEPS`) that a file may make us take:
+Each format is read in at most `_MAX_STEPS` steps:
 
-- JPEG: segment by segment to the first scan, over stray bytes between them as decoders do; the end-of-image mark must
-  stand after it. Bytes after the end are fine: phones put videos and second pictures there. Lossless, hierarchical and
+- JPEG: segment by segment to the first scan, skipping stray bytes between them as decoders do; the end-of-image mark
+  must follow. Bytes after the end are fine: phones put videos and second pictures there. Lossless, hierarchical and
   12-bit frames are refused: common decoders do not have them.
-- PNG: the header with its checksum, chunk by chunk to the pixels; the end chunk must stand after them.
-- WebP: chunk by chunk to the bitstream, whose size must be the canvas's; all that RIFF announces must be there.
+- PNG: the header with its checksum, chunk by chunk to the pixels; the end chunk must follow them.
+- WebP: chunk by chunk to the bitstream, whose size must be the canvas's; the file must be as long as RIFF announces.
 
-The orientation is EXIF's, in all three; after the pixels it is looked for in `_MAX_LATER_STEPS`. XMP has one as well,
-which browsers do not heed.
+The orientation is EXIF's, in all three; after the pixels the search for it takes `_MAX_LATER_STEPS`. XMP has one as
+well, which browsers ignore.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from hailuo_async.errors import ImageError
 _MAX_STEPS = 1000
 #: Chunks after the first pixels that may hold the EXIF block: a PNG of 20 MB in chunks of 8 KiB has 2442.
 _MAX_LATER_STEPS = 4096
-#: Bytes of an EXIF block that are read: a JPEG's has no more, and the orientation stands in its first directory.
+#: Bytes read of an EXIF block: a JPEG's is no longer, and the orientation stands in its first directory.
 _MAX_EXIF = 2**16
 #: Bytes searched at once for the next marker of a JPEG.
 _PIECE = 2**14
 
-#: What a picture that is cut short breaks, and one that is damaged.
+#: The rules that a picture breaks that is cut short, and one that is damaged.
 WHOLE = "must be whole"
 WELL_FORMED = "must be a well-formed picture"
 
@@ -51,19 +51,19 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 _JPEG_END = b"\xff\xd9"
 #: Frames that common decoders have: baseline, extended and progressive, by Huffman or arithmetic codes.
 _JPEG_FRAMES = frozenset({0xC0, 0xC1, 0xC2, 0xC9, 0xCA})
-#: Those that they do not have: lossless and hierarchical ones.
+#: Frames that they do not have: lossless and hierarchical ones.
 _JPEG_RARE_FRAMES = frozenset({0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF})
 _COMMON = "must be a JPEG that common decoders read: baseline or progressive, 8 bits a channel"
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xff]")
 #: Markers that no length follows: TEM and the restarts.
 _JPEG_BARE = frozenset({0x01, *range(0xD0, 0xD8)})
-#: What stands before the EXIF block of a JPEG; some programs write it in PNG and WebP too, even twice.
+#: The mark before the EXIF block of a JPEG; some programs write it in PNG and WebP too, even twice.
 EXIF_MARK = b"Exif\x00\x00"
 _ORIENTATION = 0x0112
 #: The types that programs write the orientation in: SHORT, and LONG against the standard.
 _ORIENTATION_TYPES = {3: "H", 4: "I"}
 
-#: (offset, bytes, name) of formats that are often mistaken for the three, for the words of the error.
+#: (offset, bytes, name) of other formats, for error messages.
 _OTHERS = (
     (0, b"GIF8", "a GIF"),
     (0, b"BM", "a BMP"),
@@ -87,7 +87,7 @@ _WAYS_OUT = {
     **dict.fromkeys(("a GIF", "a BMP", "a TIFF", "an AVIF"), "; fit=True converts it, with Pillow"),
     "a HEIC": "; fit=True converts it, with Pillow and pillow-heif",
 }
-#: Bytes from the beginning that tell a format: the brands of a phone's picture have about 40.
+#: Bytes at the beginning that identify a format: the brands of a phone's picture have about 40.
 _MAGIC = 64
 
 
@@ -101,7 +101,7 @@ class Header:
 
 
 def read_header(reader: Reader) -> Header:
-    """What the picture says about itself; `ImageError` if it is none of the three, damaged, or cut short."""
+    """The header of the picture; `ImageError` if it is of another format, damaged, or cut short."""
     start = reader.read_at(0, 16)
     if start.startswith(b"\xff\xd8\xff"):
         return _jpeg(reader)
@@ -119,7 +119,7 @@ def format_error(reader: Reader) -> ImageError:
 
 
 def format_name(start: bytes) -> str:
-    """A name for what is not a picture for the service. Never its bytes: they may be somebody's secrets."""
+    """A name for content that the service does not take. Never its bytes: they may be secret."""
     if start[4:8] == b"ftyp":
         end = min(int.from_bytes(start[:4], "big"), _MAGIC)
         brands = {start[8:12], *(start[at : at + 4] for at in range(16, end, 4))}
@@ -159,7 +159,7 @@ def _jpeg_frame(reader: Reader, body: int, length: int) -> tuple[int, int]:
 
 
 def jpeg_segments(reader: Reader) -> Iterator[tuple[int, int, int]]:
-    """The marker of each segment, and where its body stands: offset and length."""
+    """The marker of each segment, and its body: offset and length."""
     offset = 2
     for _ in range(_MAX_STEPS):
         offset, code = _next_marker(reader, offset)
@@ -204,7 +204,7 @@ def _upright(mime: str, size: tuple[int, int], orientation: int | None) -> Heade
 
 
 def exif_orientation(exif: bytes) -> int | None:
-    """The orientation in an EXIF block, 1 to 8; 5 and more swap the sides. ``None`` if it says nothing sound."""
+    """The orientation in an EXIF block, 1 to 8; 5 and more swap the sides. ``None`` if the block has no valid one."""
     start = 0
     while exif.startswith(EXIF_MARK, start):
         start += len(EXIF_MARK)
@@ -314,7 +314,7 @@ def _webp_exif(reader: Reader, offset: int, end: int) -> bytes:
 class _Canvas:
     size: tuple[int, int]
     has_exif: bool
-    """As the flag says: decoders do not look for the block without it."""
+    """The flag's value: decoders do not look for the block without it."""
 
 
 def _webp_canvas(reader: Reader, head: bytes) -> _Canvas:
@@ -331,7 +331,7 @@ def _webp_lossy(reader: Reader, head: bytes) -> tuple[int, int]:
     if len(head) < 10 or head[0] & 1 or head[3:6] != b"\x9d\x01\x2a":
         _refuse(reader, "a WebP whose picture is not a VP8 key frame")
     width, height = struct.unpack_from("<HH", head, 6)
-    return width & 0x3FFF, height & 0x3FFF  # the upper two bits ask for scaling on display, which nobody does
+    return width & 0x3FFF, height & 0x3FFF  # the upper two bits ask for scaling on display, which decoders ignore
 
 
 def _webp_lossless(reader: Reader, head: bytes) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""What the service says of an image, as numbers and as checks. ``frame`` tells how they are to be read."""
+"""The service's rules for an image, as numbers and as checks. ``frame`` says how we read them."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ def check_decodable(label: Label, width: int, height: int) -> None:
 
 
 def cropped_size(width: int, height: int) -> tuple[int, int]:
-    """The largest size inside this one whose aspect ratio is allowed: itself, or one that loses of its long side."""
+    """The largest size within this one with an allowed aspect ratio: the same, or with a shorter long side."""
     return min(width, height * 5 // 2), min(height, width * 5 // 2)
 
 
 def enlarged_size(width: int, height: int) -> tuple[int, int]:
-    """The smallest size in (nearly) these proportions whose short side is long enough; itself, if it is so."""
+    """The smallest size in (nearly) these proportions with a short side that is long enough; the same, if it is."""
     if min(width, height) > MIN_SHORT_SIDE:
         return width, height
     return _with_short_side(width, height, MIN_SHORT_SIDE + 1)
@@ -64,6 +64,6 @@ def reduced_size(width: int, height: int) -> tuple[int, int]:
 
 
 def _with_short_side(width: int, height: int, short: int) -> tuple[int, int]:
-    """The long side is rounded up, but never past the aspect ratio that is allowed."""
+    # The long side is rounded up, but never beyond the allowed aspect ratio.
     long = min(-(-max(width, height) * short // min(width, height)), short * 5 // 2)
     return (short, long) if width < height else (long, short)

@@ -1,6 +1,6 @@
-"""A picture of Pillow's as the bytes of a file. Pillow is imported only here, and only once the caller has.
+"""Encodes a PIL image as the bytes of a file. Pillow is imported in the functions, once a caller needs it.
 
-Everything here works on a picture that no other thread is in (``exclusive``), and leaves the caller's own as it is.
+The functions work on a picture that no other thread uses (``exclusive``), and leave the caller's own unchanged.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 _EXIF_ORIENTATION = 0x0112
 _JPEG_QUALITY = 95
 
-#: What PNG holds as it is.
+#: Modes that PNG has.
 _PNG_MODES = frozenset({"1", "L", "LA", "P", "RGB", "RGBA", "I;16"})
-#: What the others become on the way there; RGB where nothing is said (YCbCr, LAB, HSV, RGBX). ``I`` and ``F``
-#: have no range of their own: they are taken to hold 16-bit and 8-bit values, as Pillow itself takes them.
+#: The steps from any other mode to one of these; RGB for modes that are not listed (YCbCr, LAB, HSV, RGBX). ``I`` and
+#: ``F`` have no range of their own: they count as 16-bit and 8-bit values, as in Pillow itself.
 _CONVERSIONS = {
     "La": ("LA",),
     "PA": ("RGBA",),
@@ -33,18 +33,18 @@ _CONVERSIONS = {
     "I;16N": ("I", "I;16"),
     "F": ("L",),
 }
-#: The modes in which one colour may stand for transparency. Of a palette, Pillow knows how to make alpha of it.
+#: The modes in which one colour may stand for transparency. For a palette, Pillow itself makes alpha of it.
 _KEYED_MODES = frozenset({"1", "L", "I;16", "RGB"})
-#: The colour space that a profile must be of to go with a mode, as bytes 16 to 20 of a profile say it.
+#: The colour space that a profile must have for each mode, as in bytes 16 to 20 of a profile.
 _SPACES = {"1": b"GRAY", "L": b"GRAY", "LA": b"GRAY", "I;16": b"GRAY", "P": b"RGB ", "RGB": b"RGB ", "RGBA": b"RGB "}
 
 
 class FullError(Exception):
-    """More was written than fits."""
+    """The file has reached its limit."""
 
 
 class _Bounded(io.BytesIO):
-    """Takes less than ``limit`` bytes, so that a picture that does not fit is never held whole."""
+    """A buffer of less than ``limit`` bytes, so that a picture that is too large is never held whole."""
 
     def __init__(self, limit: int) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class _Bounded(io.BytesIO):
 
 
 def encoded(label: Label, image: Image, limit: int) -> bytes:
-    """``image`` as a PNG, or as a JPEG where the PNG has ``limit`` bytes or more. Decodes, encodes, and takes long.
+    """``image`` as a PNG, or as a JPEG if the PNG has ``limit`` bytes or more. Decodes and encodes: it takes long.
 
     Raises `ImageError` if the JPEG is too large as well, or Pillow cannot read or write the picture.
     """
@@ -70,17 +70,17 @@ def encoded(label: Label, image: Image, limit: int) -> bytes:
             return saved(opaque(lossless), limit, "JPEG", quality=_JPEG_QUALITY)
     except FullError as error:
         raise label.error(f"{limit} bytes or more, even as a JPEG", f"must be under {limit} bytes") from error
-    except Exception as error:  # Pillow raises whatever its decoders do: OSError, SyntaxError, struct.error, …
+    except Exception as error:  # Pillow passes on its decoders' exceptions: OSError, SyntaxError, struct.error, …
         raise unusable(label, error) from error
 
 
 def unusable(label: Label, error: Exception) -> ImageError:
-    """What Pillow made of a picture, in our words."""
+    """The `ImageError` for an exception of Pillow's."""
     return label.error(f"{type(error).__name__}: {error}", "must be a picture that Pillow can read and write")
 
 
 def saved(image: Image, limit: int, format_name: str, **options: Any) -> bytes:
-    """``image`` as a file, with its colour profile and no other words. `FullError` at ``limit`` bytes."""
+    """``image`` as a file, with its colour profile and no other metadata. `FullError` at ``limit`` bytes."""
     buffer = _Bounded(limit)
     profile = image.info.get("icc_profile")
     if profile and (len(profile) > MAX_PROFILE_BYTES or _is_of_other_space(profile, image.mode)):
@@ -90,15 +90,15 @@ def saved(image: Image, limit: int, format_name: str, **options: Any) -> bytes:
 
 
 def _is_of_other_space(profile: bytes, mode: str) -> bool:
-    """Whether the profile is for other colours than the mode's: readers refuse it, or show wrong ones."""
+    """Whether the profile is for other colours than the mode's: readers refuse such a file, or show wrong colours."""
     space = profile[16:20]
     return space in (b"GRAY", b"RGB ", b"CMYK") and space != _SPACES.get(mode)
 
 
 def orientation_of(image: Image) -> int:
-    """The EXIF orientation of ``image``, which is decoded here: some formats are turned, and say so, only then.
+    """The EXIF orientation of ``image``. Decodes it: some formats are turned, and say so, only then.
 
-    Pillow also believes XMP and ImageMagick's text. Those of a file are not heeded (``headers``), so not here either.
+    Pillow also believes XMP and ImageMagick's text. ``headers`` ignores those in a file, so they are ignored here too.
     """
     image.load()
     found = image.getexif().get(_EXIF_ORIENTATION, 1)
@@ -109,7 +109,7 @@ def orientation_of(image: Image) -> int:
 
 
 def turned(image: Image, orientation: int) -> Image:
-    """``image`` as its EXIF orientation means it; itself, not a copy, where that is as it lies."""
+    """``image`` turned by its EXIF orientation; itself, not a copy, if it is upright."""
     from PIL.Image import Transpose
 
     turns = {
@@ -125,7 +125,7 @@ def turned(image: Image, orientation: int) -> Image:
 
 
 def without_cmyk(image: Image) -> tuple[Image, str | None]:
-    """``image`` in RGB if it was in CMYK, and what was done: by its profile, or by Pillow's plain formula."""
+    """``image`` in RGB if it was in CMYK, and the change as a text. By its profile, or by Pillow's plain formula."""
     if image.mode != "CMYK":
         return image, None
     profile = image.info.get("icc_profile") or b""
@@ -139,7 +139,7 @@ def without_cmyk(image: Image) -> tuple[Image, str | None]:
 
 
 def _by_profile(image: Image, profile: bytes) -> Image | None:
-    """``image`` in sRGB, which is what a picture without a profile is taken for. ``None`` for a damaged profile."""
+    """``image`` in sRGB, which readers assume for a picture without a profile. ``None`` for a damaged profile."""
     from PIL import ImageCms
 
     try:
@@ -153,7 +153,7 @@ def _by_profile(image: Image, profile: bytes) -> Image | None:
 
 
 def for_png(image: Image) -> Image:
-    """``image`` in a mode that PNG has; itself where its own is one."""
+    """``image`` in a mode that PNG has; itself if its own is one."""
     if image.mode in _PNG_MODES:
         return image
     for mode in _CONVERSIONS.get(image.mode, ("RGB",)):
@@ -163,7 +163,7 @@ def for_png(image: Image) -> Image:
 
 
 def bits_of(image: Image) -> int:
-    """Bits a channel in the PNG that ``image`` was opened from, as far as Pillow tells. Ask before it is decoded."""
+    """Bits a channel in the PNG that ``image`` was opened from, as far as Pillow knows. Call it before decoding."""
     for tile in getattr(image, "tile", ()):
         raw = tile[3] if isinstance(tile[3], str) else ""
         return {"L;2": 2, "L;4": 4, "RGB;16B": 16}.get(raw, 8)
@@ -176,9 +176,9 @@ def is_keyed(image: Image) -> bool:
 
 
 def scaled_key(image: Image, bits: int) -> Image:
-    """``image`` with the colour that stands for transparency as its pixels have it, where the file had ``bits``.
+    """``image`` with its transparent colour scaled like its pixels; the file had ``bits`` a channel.
 
-    Pillow scales the pixels to 8 bits and leaves that colour as it stood: it would match no pixel, or a wrong one.
+    Pillow scales the pixels to 8 bits, but not that colour: it would match no pixel, or a wrong one.
     """
     if bits == 8 or not is_keyed(image) or image.mode not in ("L", "RGB"):
         return image
@@ -192,7 +192,7 @@ def scaled_key(image: Image, bits: int) -> Image:
 
 
 def eight_bit(image: Image) -> Image:
-    """``image``, of a mode that PNG has, as L, LA, RGB or RGBA, which can be scaled; itself where it is one."""
+    """``image``, of a mode that PNG has, as L, LA, RGB or RGBA, which can be scaled; itself if it is one."""
     if is_keyed(image):
         return _with_alpha(image)
     if image.mode == "I;16":
@@ -227,7 +227,7 @@ def _all_but(key: int, count: int) -> list[int]:
 
 
 def opaque(image: Image) -> Image:
-    """``image``, of a mode that PNG has, without alpha, which JPEG does not have: laid on white, in its own colours."""
+    """``image``, of a mode that PNG has, laid on white in its own colour space, as JPEG has no alpha."""
     from PIL import Image as images
 
     image = eight_bit(image)

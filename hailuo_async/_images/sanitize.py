@@ -1,16 +1,16 @@
-"""Of a file, only what its picture is made of: this is all that reaches Pillow when a picture has to be decoded.
+"""Strips a file down to its picture, before Pillow decodes it.
 
-Pillow reads more than the pixels, and some of it is trouble: it warns of damaged EXIF, of odd animations and of large
-sizes through filters that all threads share; a compressed text or profile that inflates past its limits ends the
+Pillow reads more than the pixels, and some of it causes trouble: it warns of damaged EXIF, of odd animations and of
+large sizes through filters that all threads share; a compressed text or profile that inflates past its limits ends the
 reading; a JPEG may ask for thousands of scans over the whole picture (seconds each), a GIF for a canvas that it does
-not declare. So everything beside the pixels is left out here, by reading no more than marks and lengths. What is
-needed later is kept: the colour profile, and of the EXIF only the block itself, for the orientation.
+not declare. So everything beside the pixels is dropped here, by reading only marks and lengths. Two parts that are
+needed later are kept: the colour profile, and the EXIF block for the orientation.
 
-- JPEG, PNG, WebP: as ``headers`` reads them, with the same refusals. An animated WebP is one, too.
-- GIF: the first picture. BMP: as it is, but without run lengths: Pillow's decoder lets 4 bytes ask for gigabytes.
-- TIFF: the first picture, with a directory that holds only what it needs (``tiff``).
-- AVIF and HEIC: as they are. Their decoders read no pixels before the size is known, and bound what they hold: up to
-  2**28 pixels in AVIF whose inside is larger than it declares.
+- JPEG, PNG, WebP: as ``headers`` reads them, with the same refusals. An animated WebP passes as well.
+- GIF: the first picture. BMP: unchanged, but without run lengths: Pillow's decoder lets 4 bytes ask for gigabytes.
+- TIFF: the first picture, with a directory of only the entries that it needs (``tiff``).
+- AVIF and HEIC: unchanged. Their decoders read no pixels before the size is known, and bound the memory that they take:
+  up to 2**28 pixels for an AVIF whose inside is larger than it declares.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from hailuo_async._images.tiff import strip_tiff
 
 #: Progressive JPEGs have about ten.
 MAX_SCANS = 100
-#: Chunks of a PNG, blocks of a GIF: those of 100 MB in the usual lengths are well below it.
+#: Chunks of a PNG, blocks of a GIF: files of 100 MB have far fewer of the usual lengths.
 _MAX_STEPS = 2**20
 
 _PROFILE = b"ICC_PROFILE\x00"
@@ -51,19 +51,19 @@ _RUN_LENGTHS = (1, 2)
 
 @attrs.frozen
 class Stripped:
-    """A picture alone, in the format that Pillow calls ``format``."""
+    """A file with nothing but its picture; ``format`` is Pillow's name."""
 
     format: str
     data: bytes = attrs.field(repr=False)
     exif: bytes | None = attrs.field(default=None, repr=False)
-    """The block of a JPEG or a TIFF. Those of other formats harm nobody, and stand where Pillow finds them."""
+    """The EXIF block of a JPEG or a TIFF. In other formats it is harmless, and stays where Pillow finds it."""
     is_animated: bool = False
     bits: int = 8
     """Bits a channel of a PNG or a TIFF. Of 16, Pillow may read 8."""
 
 
 def stripped(label: Label, data: bytes) -> Stripped:
-    """What of the file ``data`` its picture is made of; `ImageError` for what is damaged, cut short or not known."""
+    """The file ``data`` without anything but its picture; `ImageError` if it is damaged, cut short or not known."""
     with BytesContent(label, data).reading() as reader:
         for magic, strip in _STRIPPERS.items():
             if data.startswith(magic):
@@ -91,7 +91,7 @@ def _jpeg(reader: Reader, data: bytes) -> Stripped:
 
 
 def _is_kept(code: int, body: bytes) -> bool:
-    """Tables and frames, and what tells the colours: JFIF, Adobe's mark and the profile. No comment, no other data."""
+    """Whether a segment is kept: tables and frames, and for the colours JFIF, Adobe's mark and the profile."""
     if code == 0xE2:
         return body.startswith(_PROFILE)
     if code == 0xE0:
@@ -100,7 +100,7 @@ def _is_kept(code: int, body: bytes) -> bool:
 
 
 def _jpeg_end(label: Label, data: bytes, offset: int) -> int:
-    """Where the picture ends whose scans begin at ``offset``."""
+    """The end of the picture whose scans begin at ``offset``."""
     scans = 0
     while scans <= MAX_SCANS:
         found = _JPEG_MARKER.search(data, offset)
@@ -139,7 +139,7 @@ def _is_modest(profile: bytes) -> bool:
 
 
 def _webp(reader: Reader, data: bytes) -> Stripped:
-    """The only one that is bounded here: Pillow makes its canvas when it opens it."""
+    # The only format whose size is checked here: Pillow makes a WebP's canvas when it opens the file.
     if data[12:16] != b"VP8X" or not reader.exactly(20, 1)[0] & 0x02:
         header = read_header(reader)
         check_decodable(reader.label, header.width, header.height)
@@ -154,7 +154,7 @@ def _webp(reader: Reader, data: bytes) -> Stripped:
 
 
 def _gif(reader: Reader, data: bytes) -> Stripped:
-    """Its first picture, with a screen that it fits in and nothing said of what comes after it."""
+    """The first picture of a GIF, with a screen that contains it."""
     screen = reader.exactly(0, 13)
     start = 13 + _table_bytes(screen[10])
     control = b""
@@ -179,14 +179,14 @@ def _gif(reader: Reader, data: bytes) -> Stripped:
 
 
 def _gif_blocks(reader: Reader, offset: int) -> Iterator[tuple[int, int, int]]:
-    """The kind of each block, of an extension its own, and where it begins and ends. At most `_MAX_STEPS`."""
+    """The kind of each block (for an extension its own kind), its beginning and its end. At most `_MAX_STEPS`."""
     for _ in range(_MAX_STEPS):
         match reader.read_at(offset, 1):
             case b"!":
                 kind, body = reader.exactly(offset + 1, 1)[0], offset + 2
             case b",":
                 kind, body = _GIF_PICTURE, offset + 11 + _table_bytes(reader.exactly(offset + 9, 1)[0])
-            case _:  # the trailer, or what stands in its place
+            case _:  # the trailer, or damage in its place
                 return
         end = _after_parts(reader, body)
         yield kind, offset, end
@@ -194,7 +194,7 @@ def _gif_blocks(reader: Reader, offset: int) -> Iterator[tuple[int, int, int]]:
 
 
 def _after_parts(reader: Reader, offset: int) -> int:
-    """Where a block of a GIF ends whose parts begin at ``offset``: each tells its length, and the last has none."""
+    """The end of a GIF's block whose parts begin at ``offset``: each begins with its length, the last with 0."""
     for _ in range(_MAX_STEPS):
         length = reader.exactly(offset, 1)[0]
         offset += 1 + length

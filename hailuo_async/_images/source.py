@@ -1,4 +1,4 @@
-"""What a caller may give as the image of a job, judged by its shape alone: nothing is opened or read here.
+"""Checks the image of a job by its type and form alone: nothing is opened or read here.
 
 A job checks its images with `check_source` when it is made. ``frame`` looks inside them when the job is submitted.
 Only http(s) and data URLs are text: in a web handler a ``str`` may come from a stranger, who would name our files.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: Pillow's. A ``str`` is never a file's name.
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | PIL.Image.Image"
 
-#: Ours: no server takes longer ones, and a stranger's may not cost more than a look.
+#: Our own limit: servers refuse longer URLs, and checking a stranger's must stay cheap.
 MAX_URL_CHARACTERS = 8192
 
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9-]+=[^;,]*)*;base64,", re.IGNORECASE)
@@ -45,7 +45,7 @@ def check_source(field: str, source: object) -> None:
         if not source:
             raise Label(field, "bytes").error(source, "must not be empty")
     elif isinstance(source, bytearray | memoryview):
-        rule = "must be bytes, which nobody can change while the job waits: use bytes(...)"
+        rule = "must be bytes, which cannot change while the job waits: use bytes(...)"
         raise Label(field, "image").error(type(source).__name__, rule)
     elif is_file_object(source):
         _check_file_object(field, source)
@@ -58,12 +58,13 @@ def is_data_url(text: str) -> bool:
 
 
 def is_file_object(source: object) -> TypeGuard[IO[bytes]]:
-    """Anything with a ``read``. A path that has one (as those of some libraries do) is a path."""
+    """Whether ``source`` has a ``read``. A path that has one, as in some libraries, is still a path."""
     return callable(getattr(source, "read", None)) and not isinstance(source, os.PathLike)
 
 
 def is_pil_image(source: object) -> TypeGuard[PIL.Image.Image]:
-    """Without importing Pillow: where nobody has imported it, nobody has an image of it."""
+    """Whether ``source`` is an image of Pillow's."""
+    # Without importing Pillow: a program that has not imported it has no image of it.
     module = sys.modules.get("PIL.Image")
     return module is not None and isinstance(source, module.Image)
 
@@ -113,6 +114,6 @@ def shown_url(text: str) -> str:
 
 
 def file_name(path: str | bytes) -> str:
-    """The file's name, safe for one line of a log whatever is in it."""
+    """The file's name, made safe for one line of a log."""
     name = os.fsdecode(os.path.basename(path) or path)
     return name if name.isprintable() else ascii(name)[1:-1]

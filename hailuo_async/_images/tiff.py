@@ -1,8 +1,9 @@
-"""Of a TIFF, its first picture, with a directory that holds only what the pixels need.
+"""Strips a TIFF down to its first picture, with a directory of only the entries that its pixels need.
 
-Pillow's reader warns of damage at many places, through filters that all threads share, and reads whatever a directory
-points to. So the directory is read here first: every entry that is kept must lie in the file and be of one value where
-one is meant, strips and tiles must lie in it as well, and no tile may be larger than the picture makes sense of.
+Pillow's reader warns of damage at many places, through filters that all threads share, and reads everything that a
+directory points to. So the directory is read here first: every entry that is kept must lie in the file, and have one
+value if only one makes sense; strips and tiles must lie in the file as well, and no tile may be absurdly larger than
+the picture.
 
 The new directory stands at the end of the file. All other bytes stay where they are, as entries point to them.
 """
@@ -29,7 +30,7 @@ _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _FIRST = (_WIDTH, _HEIGHT, _BITS, _TILE_WIDTH, _TILE_HEIGHT)
 #: Strips or tiles of one picture: as small as they may be, 2**26 pixels make a quarter as many.
 _MAX_VALUES = 2**20
-#: What one tile may hold of pixels in a picture of fewer: edges are padded.
+#: Pixels that a tile may have in a picture of fewer: edges are padded.
 _SMALL_TILE = 2**20
 
 
@@ -58,7 +59,7 @@ def strip_tiff(label: Label, data: bytes) -> StrippedTiff:
 
 
 def _read_directory(label: Label, data: bytes, order: str) -> tuple[dict[int, bytes], bool]:
-    """The entries that are kept, by their tag, and whether another directory follows."""
+    """The kept entries by tag, and whether another directory follows."""
     cut = label.error(f"the end, at byte {len(data)}, inside its directory", WHOLE)
     try:
         (start,) = struct.unpack_from(f"{order}I", data, 4)
@@ -91,7 +92,7 @@ def _numbers(entry: bytes, data: bytes, order: str) -> tuple[int, ...]:
 
 
 def _check_inside(label: Label, data: bytes, places: tuple[int, ...], sizes: tuple[int, ...]) -> None:
-    """Checks that every strip or tile is there: what follows the file is our directory, and no pixels."""
+    """Checks that every strip or tile lies in the file, as our directory will follow it, and no pixels."""
     if not places or len(places) != len(sizes):
         raise label.error(f"a TIFF with {len(places)} strips or tiles and {len(sizes)} sizes of them", WELL_FORMED)
     end = max(map(operator.add, places, sizes))

@@ -57,8 +57,7 @@ Body: TypeAlias = tuple[bytes | Part, ...]
 class Request:
     """One request: a path on the service's own origin and, for a POST, a body of known length.
 
-    ``is_alone``: the request gets a new connection, which closes after it. Every POST does: on a connection that was
-    kept open, a client cannot tell whether the server closed it before or after it read the request.
+    ``is_alone``: the request has a connection of its own, as every POST: ``_io/http`` says why.
     """
 
     method: str
@@ -82,10 +81,7 @@ class Request:
 
 
 def build_submit(job: Job, frames: Mapping[str, Frame], webhook_url: str | None = None) -> Request:
-    """The POST that asks for ``job``, whose end the service announces to the webhook.
-
-    ``frames`` are its inspected images, by field.
-    """
+    """The POST that asks for ``job``, with its inspected images by field; its end is announced to the webhook."""
     return build_kept_submit(job.target.path, job.options, frames, webhook_url)
 
 
@@ -121,7 +117,6 @@ def build_upload(frame: Frame, boundary: str) -> Request:
 
 
 def _image_part(frame: Frame) -> bytes | Part:
-    # A URL is short and is read without blocking. An image is neither, so a thread reads it while it is sent.
     return b"".join(frame.pieces()) if frame.is_url else Part(frame.encoded_length, frame.pieces)
 
 
@@ -246,8 +241,7 @@ def _is_success(envelope: Mapping[str, Any]) -> bool:
 def _why_unreadable(envelope: Mapping[str, Any], problem: str | None, message: str | None) -> str:
     if problem is None and not _is_success(envelope):
         code = envelope.get("code")
-        sign = "success: false" if code is None else f"code {read_code(code)}"
-        return f"with {sign}: {message or 'no reason given'}"
+        return f"with {'success: false' if code is None else f'code {read_code(code)}'}: {message or 'no reason given'}"
     problem = problem or "required field missing, or not an object @ $.data"
     return f"with an answer that cannot be read: {problem}"
 

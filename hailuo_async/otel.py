@@ -7,8 +7,8 @@
     async with AsyncSession() as session:
         instrument(session)
 
-It uses the API alone: where spans and metrics go is for the SDK that the program sets up; without one they go nowhere.
-Names are OpenTelemetry's own (semantic conventions for generative AI) where it has one, else under ``hailuo``.
+It uses only the API: the SDK that the program sets up decides where spans and metrics go; without one they are dropped.
+Names follow OpenTelemetry's semantic conventions for generative AI; names that it lacks begin with ``hailuo``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _Attributes: TypeAlias = dict[str, str | int]
 
 _OPERATION = "generate_content"
 
-#: What ``session.stats()`` says, as gauges: their names, their units, and what they show.
+#: Fields of ``session.stats()`` as gauges: their names, units and descriptions.
 _GAUGES = {
     "running": ("hailuo.slots.running", "{task}", "Tasks that take a slot at the service"),
     "limit": ("hailuo.slots.limit", "{task}", "Tasks that may run at once, as far as is known"),
@@ -51,13 +51,13 @@ _GAUGES = {
 }
 _HISTOGRAMS = {
     "hailuo.queue.wait": "From the job's submit to its first POST",
-    "hailuo.generation.duration": "How long the service worked on the video, by its own word",
-    "hailuo.noticing.delay": "For how long the video lay at the service unnoticed",
-    "hailuo.job.duration": "From the job's submit to its end, whatever it is",
+    "hailuo.generation.duration": "How long the service worked on the video, as it reports",
+    "hailuo.noticing.delay": "From the task's end to the query that noticed it",
+    "hailuo.job.duration": "From the job's submit to its end, of any kind",
 }
 _COUNTERS = {
-    "hailuo.refusals": ("{post}", "POSTs that were not accepted; none of them is paid for"),
-    "hailuo.gate.closed": ("s", "Time for which all requests were held back"),
+    "hailuo.refusals": ("{post}", "POSTs that were not accepted, and are not paid for"),
+    "hailuo.gate.closed": ("s", "Time in which the session sent no requests"),
     "hailuo.download.size": ("By", "Videos saved"),
 }
 
@@ -72,11 +72,11 @@ def instrument(
 
     A job's span lasts from its first event to its end. It is a child of the span that was current where the job was
     given, or, for a stream, where its reading began. Its events are ``queued``, ``sent``, ``refused``, ``accepted`` and
-    ``status_seen``; a job that ends in an error has that status, and ``error.type``. Its prompt is not in it, unless
-    the service's words for a refusal or an error quote it.
+    ``status_seen``; a job that ends in an error has that status, and ``error.type``. The prompt is not in the span,
+    unless the service's message for a refusal or an error quotes it.
 
-    Gauges are as they were at the last event. Counters are told apart by ``hailuo.reason``, histograms by
-    ``gen_ai.request.model``, and how long jobs took also by ``hailuo.status`` and ``error.type``.
+    Gauges show the values of the last event. Counters have the attribute ``hailuo.reason``, histograms
+    ``gen_ai.request.model``, and the duration of jobs also ``hailuo.status`` and ``error.type``.
     """
     tracer = get_tracer("hailuo_async", tracer_provider=tracer_provider)
     meter = get_meter("hailuo_async", meter_provider=meter_provider)
@@ -95,14 +95,14 @@ class _Measures:
     def made_by(cls, meter: Meter) -> _Measures:
         return cls(
             {figure: meter.create_gauge(*described) for figure, described in _GAUGES.items()},
-            {name: meter.create_histogram(name, "s", words) for name, words in _HISTOGRAMS.items()},
+            {name: meter.create_histogram(name, "s", description) for name, description in _HISTOGRAMS.items()},
             {name: meter.create_counter(name, *described) for name, described in _COUNTERS.items()},
         )
 
 
 @attrs.define(eq=False)
 class _Telemetry:
-    """The hook. Every span that it holds is of a job that has not ended, and a session ends all of its jobs."""
+    """The hook. It holds a span for each job that has not ended, and a session ends all of its jobs."""
 
     _session: AsyncSession
     _tracer: Tracer
@@ -162,7 +162,7 @@ class _Telemetry:
         histograms, model = self._measures.histograms, _model(event)
         histograms["hailuo.job.duration"].record(event.waited_s, model | _how_it_ended(event))
         if event.video is None or event.late_s is None:
-            return  # no video, or one that was on record
+            return  # no video, or a video from the journal
         histograms["hailuo.noticing.delay"].record(event.late_s, model)
         if event.video.seconds_taken is not None:
             histograms["hailuo.generation.duration"].record(event.video.seconds_taken, model)
@@ -176,7 +176,7 @@ class _Telemetry:
 
 
 def _described(event: JobEvent) -> tuple[str, _Attributes]:
-    """What an event is called in a span, and what it says there."""
+    """An event's name and attributes in a span."""
     match event:
         case Sent(attempt=attempt):
             return "sent", {"hailuo.attempt": attempt}

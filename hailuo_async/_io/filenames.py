@@ -31,7 +31,7 @@ _FORBIDDEN = frozenset('<>:"/\\|?*')
 #: Control and format characters (which can turn a name round), surrogates, private and unassigned ones, line ends,
 #: and spaces that are not the plain one.
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"})
-#: Names of Windows' devices, which they keep whatever follows their first dot.
+#: Names of Windows' devices, which they keep with any ending.
 _RESERVED = re.compile(r"(?:con|prn|aux|nul|conin\$|conout\$|(?:com|lpt)[0-9¹²³])\s*(?:\.|$)", re.IGNORECASE)
 _MARK_DIGITS = 12
 _MARKED = re.compile(rf"-[0-9a-f]{{{_MARK_DIGITS}}}$")

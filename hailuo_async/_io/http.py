@@ -1,6 +1,6 @@
-"""The line to the service: one request in, one ``Answer`` out. No retries, no redirects, no opinions.
+"""HTTP to the service: one request in, one ``Answer`` out. No retries, no redirects, no decisions.
 
-Money hangs on two things here.
+Two rules here protect money.
 
 *A POST goes out on a connection of its own.* A kept-alive connection may have been dropped by the server a moment ago,
 and a request lost on it leaves a doubt that a fresh connection would not have. Queries may reuse one: asking twice is
@@ -8,9 +8,10 @@ free. aiohttp pools connections by a key that has the TLS server name in it (fro
 alone keeps them apart from the queries' pool, on a session of the caller's too; and a POST's connection is marked so
 that it never returns to a pool, even where a server keeps it open after all.
 
-*What was never begun was never accepted.* aiohttp calls ``_Body.write`` when a connection stands and the head of the
-request is out. A failure before that call (DNS, refused, TLS, a proxy's CONNECT, a closed session) is certainly unsent;
-any failure after it is a doubt, whatever its type. So no list of aiohttp's exceptions decides who pays.
+*A request whose body was never begun was never accepted.* aiohttp calls ``_Body.write`` when the connection stands and
+the head of the request is out. A failure before that call (DNS, refused, TLS, a proxy's CONNECT, a closed session) is
+certainly unsent; any failure after it is a doubt. So no list of aiohttp's exceptions decides whether a job is sent
+again.
 """
 
 from __future__ import annotations
@@ -40,21 +41,21 @@ from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
 from hailuo_async.settings import Settings, is_this_machine
 
 if "server_hostname" not in ConnectionKey._fields:
-    # Better not to start than to send what is paid for over a connection that may be gone.
-    raise ImportError("hailuo-async needs an aiohttp that tells connections apart by TLS server name: 3.14.1 or later")
+    # Better not to start than to send paid jobs over a connection that may be gone.
+    raise ImportError("aiohttp is too old to keep paid requests apart: pip install 'aiohttp>=3.14.1'")
 
-#: A connection that takes longer than this to stand is not going to.
+#: Seconds to open a connection. One that takes longer nearly always fails.
 CONNECT_TIMEOUT_S = 15.0
 #: aiohttp bounds the connecting alone: the whole is bounded by ``_within``.
 _CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
-#: For so long an answer that came in time is still read when the time is over.
+#: Seconds after the timeout in which an answer that came in time is still read.
 LAST_LOOK_S = 0.5
-#: Threads that read images as they are sent. More than disks and cores help nobody.
+#: Threads that read images while they are sent. More threads than disks and cores gain nothing.
 READING_THREADS = 4
-#: The service's answers are a few hundred bytes. One that is larger than this is not an answer: to parse it would hold
-#: the GIL, and so the loop, in any thread.
+#: The service's answers are a few hundred bytes. A larger one is not parsed: that would hold the GIL, and so the loop,
+#: in any thread.
 MAX_ANSWER_BYTES = 1024 * 1024
-#: An answer longer than this takes long enough to parse that it is not parsed on the loop.
+#: A longer answer is parsed in a thread, as parsing it on the loop would hold the loop up.
 _LONG_ANSWER_BYTES = 64 * 1024
 #: Headers that are long or many are legal. aiohttp's own bounds would make a doubt of an answer that was paid for.
 _MAX_HEADER_BYTES, _MAX_HEADERS = 256 * 1024, 4096
@@ -66,17 +67,17 @@ _CLOSED = "is closed: give one that stays open for as long as this session"
 
 
 class Transport(Protocol):
-    """What carries a request. Tests and simulations hand in another."""
+    """Sends requests. Tests and simulations give another implementation."""
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
         """Sends ``request`` once. Never raises, but for cancellation."""
 
     async def aclose(self) -> None:
-        """Lets go of whatever it holds."""
+        """Closes its connections."""
 
 
 class LeaveLapsedError(Exception):
-    """The leave to send a request lapsed before the whole of it had left: it certainly was not accepted."""
+    """The permission to send a request lapsed before all of it had left: it certainly was not accepted."""
 
 
 #: Why a body is not finished by us: what was begun of it cannot be accepted.
@@ -84,7 +85,7 @@ _OURS = (ImageError, LeaveLapsedError, JournalError)
 
 
 class _Body(aiohttp.payload.Payload):
-    """A request's body, read in pieces as the socket takes it, with its exact length known before."""
+    """A request's body of known length, read in pieces as the socket takes them."""
 
     def __init__(self, request: Request, limiter: CapacityLimiter) -> None:
         super().__init__(request.body, content_type=request.content_type)
@@ -97,7 +98,7 @@ class _Body(aiohttp.payload.Payload):
         self.problem: ImageError | LeaveLapsedError | JournalError | None = None
 
     async def open(self) -> None:
-        """Opens every image and reads its first piece, so that one that is gone is noticed before anything is sent."""
+        """Opens every image and reads its first piece, so that a missing one stops the request before it is sent."""
         for part in self._value:
             if isinstance(part, Part):
                 pieces = part.pieces()
@@ -123,7 +124,7 @@ class _Body(aiohttp.payload.Payload):
             raise
 
     async def _pass_on(self, writer: AbstractStreamWriter, piece: bytes) -> None:
-        # A process that was stopped for long wakes here, and what it may send has been given to another.
+        # A process that was stopped for longer than its lease wakes here: another session may have the job by now.
         if self._may_go_on is not None and not self._may_go_on():
             raise LeaveLapsedError("the process was stopped for so long that its leave to send had lapsed")
         await writer.write(piece)
@@ -138,14 +139,14 @@ class _Body(aiohttp.payload.Payload):
         return piece
 
     def let_go(self) -> None:
-        """Closes the images. One that a thread still reads, as aiohttp gave the body up, is closed by that thread."""
+        """Closes the images. If aiohttp gave up while a thread reads one, that thread closes it."""
         self._is_let_go = True
         for _, pieces in self._opened:
             _close(pieces)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """Not for a body like this one: it is never held whole."""
-        raise TypeError("a body is sent in pieces, and never held whole")
+        """Not supported: the body is never held whole."""
+        raise TypeError("a body is sent in pieces and never held whole: read its pieces instead")
 
 
 def _close(pieces: Iterator[bytes]) -> None:
@@ -156,7 +157,7 @@ def _close(pieces: Iterator[bytes]) -> None:
 
 @attrs.define(eq=False)
 class Http:
-    """``Transport`` over aiohttp. The key stands in the head of each request to the one origin, and nowhere else."""
+    """``Transport`` over aiohttp. It sends the key only in the head of requests to its one origin."""
 
     _origin: str
     _api_key: str = attrs.field(repr=False)
@@ -167,7 +168,7 @@ class Http:
 
     @classmethod
     def open(cls, settings: Settings, session: aiohttp.ClientSession | None) -> Http:
-        """A line to the service of ``settings``, over the caller's ``session`` or over one of its own.
+        """A transport to the service of ``settings``, over the caller's ``session`` or over a new one.
 
         Raises ``ConfigError`` for a proxy in the environment that cannot be used.
         """
@@ -183,9 +184,9 @@ class Http:
         return cls(settings.base_url, settings.api_key, own, True, proxy)
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
-        """Sends ``request`` once, on this service's origin. A POST can be charged for. Cancelling it tears it."""
+        """Sends ``request`` once, to this service's origin. A POST can be charged for. Cancelling tears the request."""
         if self._session.closed:
-            # No wait makes it better, so whoever waits is told at once.
+            # A closed session stays closed, so the caller gets the error at once instead of a retry.
             return unsent(_CLOSED, ConfigError(field="client_session", value=self._session, rule=_CLOSED))
         body = _Body(request, self._limiter)
         try:
@@ -194,7 +195,7 @@ class Http:
         except _OURS as error:
             return unsent(str(error), error)
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
-            if body.problem is not None:  # cut short by us: half a body cannot be accepted
+            if body.problem is not None:  # we cut it short ourselves: half a body cannot be accepted
                 return unsent(str(body.problem), body.problem)
             return unknown(_describe(error)) if body.begun else unsent(_describe(error))
         finally:
@@ -214,7 +215,7 @@ class Http:
             proxy=self._proxy,
             server_hostname=url.host if is_alone else None,
             timeout=_CONNECTING,
-            auto_decompress=False,  # would inflate on the loop, whatever comes
+            auto_decompress=False,  # would inflate any amount on the loop
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=_MAX_HEADERS,
@@ -224,7 +225,7 @@ class Http:
         if len(content) > MAX_ANSWER_BYTES:
             problem, content = f"an answer of more than {MAX_ANSWER_BYTES} bytes", b""
         answer = await self._deciphered(response, content)
-        # By its status alone, an answer that was not read can refuse, and can never accept.
+        # Without its body an answer can refuse by its status, but it can never accept.
         return attrs.evolve(answer, message=problem) if problem and answer.verdict is Verdict.UNKNOWN else answer
 
     async def _deciphered(self, response: aiohttp.ClientResponse, content: bytes) -> Answer:
@@ -249,10 +250,10 @@ class Http:
 
 
 async def _within(timeout_s: float, exchange: Awaitable[T]) -> T:
-    """Raises ``TimeoutError`` if it takes longer, but only after a last look at the socket.
+    """Raises ``TimeoutError`` if the exchange takes longer, but only after a last look at the socket.
 
-    Where the process was stopped, or its loop was held, the answer may lie in the socket when the time is over. The
-    loop then finds both in one turn, and a plain timer would throw the answer away.
+    If the process was stopped, or its loop was held up, the answer may lie in the socket when the time is over. The
+    loop then finds both in one iteration, and a plain timer would throw the answer away.
     """
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(None) as limit:
@@ -312,7 +313,7 @@ def _without_credentials(proxy: str) -> str:
 
 @attrs.define(eq=False)
 class _LoopbackResolver(AbstractResolver):
-    """``localhost`` is this machine, whatever DNS and the hosts file say: over http the key goes nowhere else."""
+    """Resolves ``localhost`` to this machine, without DNS or the hosts file: over http the key goes nowhere else."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

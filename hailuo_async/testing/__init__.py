@@ -11,9 +11,9 @@ requests to an emulated service without a socket::
 
     seconds = run_virtual(night)
 
-There a session needs jobs whose images are URLs, and can have neither a journal nor downloads: those wait for threads
-and sockets. Tests that need them take the fixture ``modellix``, which pytest finds by itself.
-None of this needs pytest.
+On such a loop a session needs jobs whose images are URLs, and can have neither a journal nor downloads: those wait for
+threads and sockets. Tests that need them take the fixture ``modellix``, which pytest finds by itself. The rest works
+without pytest.
 """
 
 from __future__ import annotations

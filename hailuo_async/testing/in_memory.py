@@ -1,4 +1,4 @@
-"""The line to an emulated service in the same process: no socket, and the loop's own time.
+"""A transport to an emulated service in the same process: no socket, and the loop's own time.
 
 With ``hailuo_async.testing.run_virtual`` it lets a session work through a night's batch in seconds. Only a job whose
 images are not URLs needs a thread, to read them.
@@ -14,7 +14,7 @@ from hailuo_async import emulator
 from hailuo_async._rules.wire import Answer, Request, decipher, unknown, unsent
 from hailuo_async.errors import ImageError
 
-#: What the server's clock shows when the loop's shows 0, in Unix seconds: some evening in 2023.
+#: The server's time at the loop's time 0, in Unix seconds: an evening in 2023.
 DEFAULT_EPOCH = 1_700_000_000.0
 
 
@@ -32,7 +32,7 @@ class InMemory:
     _latency_s: float = attrs.field(default=0.0, kw_only=True)
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
-        """Hands ``request`` to the service once. Cancelling it tears it, as it would on a socket."""
+        """Gives ``request`` to the service once. Cancelling tears the request, as on a socket."""
         try:
             body = await _read(request)
         except ImageError as error:
@@ -57,7 +57,7 @@ class InMemory:
         return decipher(reply.status, reply.headers, reply.body)
 
     async def aclose(self) -> None:
-        """Holds nothing."""
+        """Does nothing: there are no connections."""
 
 
 async def _read(request: Request) -> bytes:

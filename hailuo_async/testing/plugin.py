@@ -1,10 +1,9 @@
-"""What the fixture ``modellix`` gives: the emulator for tests of programs that use this library.
+"""The fixture ``modellix``: the emulator for tests of programs that use this library.
 
-It serves on a socket, from a thread and a loop of its own, so it is there for any test, whatever loop the test runs on,
-and for child processes. While it serves, the test's thread may plan faults, replace the rates and settings, and read
-the sums of the ledger, ``ledger.of(kind)`` and ``list(ledger.entries)``. Each of these reads what the server changes
-in a single call in C or a single assignment, and so sees it whole or not at all. A request is in the ledger before its
-answer leaves.
+The emulator serves on a socket, from a thread and a loop of its own, so tests on any loop, and child processes, can use
+it. While it serves, the test's thread may plan faults, replace the rates and settings, and read the sums of the ledger,
+``ledger.of(kind)`` and ``list(ledger.entries)``. The server changes each of these in a single call in C or a single
+assignment, so the test never sees half a change. A request is in the ledger before its answer leaves.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from anyio.from_thread import start_blocking_portal
 from hailuo_async.emulator import Emulator, Service
 from hailuo_async.emulator.server import ServiceSettings
 
-#: Tests are quick, and take the same course each time. No test sends a million requests: a limit that it reaches would
-#: hold it up to the end of the wall clock's minute, and without any limit the answers would not tell of one.
+#: Tests are quick, and take the same course each time. No test sends a million requests: reaching a limit would hold it
+#: up to the end of the wall clock's minute, and without any limit the answers would lack the headers.
 DEFAULTS = {"generation_s": 0.1, "spread": 0.0, "requests_per_minute": 1_000_000}
 
 
@@ -46,10 +45,10 @@ def build_emulator(marks: list[pytest.Mark]) -> Emulator:
 
 
 def _problems(mark: pytest.Mark) -> Iterator[str]:
-    """What is wrong with the settings of ``mark``, each looked at by itself so that it can be named."""
+    """The problems of the settings of ``mark``, each checked by itself so that the message can name it."""
     known = ServiceSettings.__annotations__
     for value in mark.args:
-        yield f"a setting is given by its name, as in generation_s=0.5; got {value!r}"
+        yield f"{value!r} has no name: give each setting by its name, as in generation_s=0.5"
     for name, value in mark.kwargs.items():
         if name not in known:
             yield f"there is no setting {name!r}; there are {', '.join(known)}"

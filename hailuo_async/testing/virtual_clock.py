@@ -1,8 +1,8 @@
 """A loop whose hours pass in no time.
 
-On a ``VirtualClockLoop`` nobody waits. Whenever nothing is left to run, its clock jumps to the next timer, so a night's
-batch takes seconds, and takes the same course each time. It is for programs that wait for timers and for each other
-alone: what waits for a thread, a socket or a child process would wait on a clock that has long gone on.
+Whenever a ``VirtualClockLoop`` has nothing left to run, its clock jumps to the next timer, so a night's batch takes
+seconds, and takes the same course each time. It is for programs that wait only for timers and for each other: while a
+task waits for a thread, a socket or a child process, the clock would jump on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Ts = TypeVarTuple("Ts")
 
 
 class DeadlockError(RuntimeError):
-    """Everything waits, and nothing will ever happen: no timer is set, and nobody else is there to wake anyone."""
+    """All tasks wait, and will for ever: no timer is set that could wake one."""
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
@@ -31,7 +31,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 0.0
         super().__init__(_Jumps(self._jump))
-        # asyncio runs a timer that is due within this. Its own nanosecond is lost in a clock that shows 100 days.
+        # asyncio runs a timer that is due within this. Its default, a nanosecond, is lost in a clock at 100 days.
         self._clock_resolution = 1e-6
 
     def time(self) -> float:
@@ -41,7 +41,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def call_at(
         self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
     ) -> asyncio.TimerHandle:
-        """As on any loop. A timer that never comes is not set: waiting for it is waiting for ever."""
+        """As on any loop, but a timer at infinity is not set, so that a task which waits for it counts as waiting."""
         if math.isinf(when):
             return asyncio.TimerHandle(when, callback, args, self, context)
         return super().call_at(when, callback, *args, context=context)
@@ -49,12 +49,12 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def _jump(self, seconds: float | None) -> None:
         if seconds is None:
             waiting = ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(self)))
-            raise DeadlockError(f"at {self._now:g} s everything waits and no timer is set: {waiting}")
+            raise DeadlockError(f"at {self._now:g} s all tasks wait and no timer is set: {waiting}")
         self._now += seconds
 
 
 class _Jumps(selectors.DefaultSelector):
-    """Where a loop would wait for a socket, at most until its next timer, ``jump`` is told for how long instead."""
+    """A selector that does not wait for sockets: it gives ``jump`` the time that it would have waited."""
 
     def __init__(self, jump: Callable[[float | None], None]) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class _Jumps(selectors.DefaultSelector):
 def run_virtual(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Runs ``main()`` on a ``VirtualClockLoop`` of its own, and returns its result.
 
-    Raises what it raises, and ``DeadlockError`` when it would wait for ever. What it left running is cancelled.
+    Raises the exceptions of ``main``, and ``DeadlockError`` if it would wait for ever. Running tasks are cancelled.
     """
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
         return runner.run(main())

@@ -111,7 +111,7 @@ def test_a_tier_in_a_mark_sets_both_limits() -> None:
             "there is no setting 'generation'; there are api_key, tier, max_running, ",
         ),
         (pytest.mark.modellix(port=80), "there is no setting 'port'; "),
-        (pytest.mark.modellix(0.5), "a setting is given by its name, as in generation_s=0.5; got 0.5"),
+        (pytest.mark.modellix(0.5), "0.5 has no name: give each setting by its name, as in generation_s=0.5"),
         (pytest.mark.modellix(spread=2, fail_rate=3), r"spread=2: spread .* 0 to 1; got 2; fail_rate=3: fail_rate "),
     ],
     ids=["out of range", "another type", "unknown", "not the emulator's to choose", "without a name", "several"],

@@ -1,15 +1,15 @@
-"""Where a download may go: which URLs, which addresses, and along which redirects.
+"""The URLs, addresses and redirects that a download may use.
 
 The URL of a result comes from outside, and so does every redirect after it. Followed blindly, it could make this
-machine ask things of its own network: a router, a database, the metadata service of a cloud. So, unless the caller
-allows it, a download goes to public addresses over https and nowhere else, and that is checked where it counts:
+machine send requests into its own network: to a router, a database, the metadata service of a cloud. So, unless the
+caller allows it, a download goes only to public addresses over https. These are checked:
 
-- every URL before it is asked for, the first as well as each that a redirect names (``Reach.check_url``);
+- every URL before its request, the first as well as each that a redirect names (``Reach.check_url``);
 - every address that a name resolves to, by the very resolver that the connection uses (``CheckingResolver``), so
-  that a name which is public when looked at and private when connected to (DNS rebinding) gains nothing. An address
-  written as such in the URL never meets a resolver, so it is checked with the URL.
+  that a name which is public when it is checked and private when it is connected to (DNS rebinding) gains nothing. An
+  address in the URL itself needs no resolver, so it is checked with the URL.
 
-Through a proxy it is the proxy that resolves and connects: then only what stands in the URL can be checked here.
+A proxy resolves and connects by itself: then only the URL can be checked here.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 _MAX_REDIRECTS = 5
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
-#: What a connection may hold unread, twice over. The default of aiohttp is four times as much, for each of fifty.
+#: Bytes that a connection may hold unread, twice over. aiohttp's default is four times as much, for each of fifty.
 _READ_BUFFER_BYTES = 2**16
 _CONNECT_S = 30.0
-#: What aiohttp makes of a header's bytes that are no UTF-8.
+#: aiohttp's characters for bytes of a header that are not UTF-8.
 _UNDECODED = re.compile("[\udc80-\udcff]")
 
 #: Not public although ``is_global`` calls them so, in some versions of Python or in all: protocol assignments (the
@@ -52,10 +52,10 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether ``address`` is one of the open internet, and of no special purpose.
+    """Whether ``address`` belongs to the open internet, and serves no special purpose.
 
     An IPv6 address that is only a way of writing an IPv4 one (mapped, or NAT64, as DNS64 makes them in networks
-    without IPv4) is as public as that one. Teredo and 6to4 carry one too, and nobody serves videos there: refused.
+    without IPv4) is as public as that one. Teredo and 6to4 carry one too, but videos are not served there: refused.
     """
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
@@ -69,13 +69,13 @@ def is_public(address: Address) -> bool:
 
 @attrs.frozen
 class Reach:
-    """Which schemes and which addresses a download may use."""
+    """The schemes and addresses that a download may use."""
 
     schemes: frozenset[str]
     allows: Callable[[Address], bool]
 
     def check_url(self, url: URL) -> None:
-        """Raises ``DownloadError`` if ``url`` breaks a rule that can be seen without connecting."""
+        """Raises ``DownloadError`` if ``url`` breaks a rule that can be checked without connecting."""
         if url.scheme not in self.schemes:
             allowed = " or ".join(sorted(self.schemes))
             raise DownloadError(reason=f"the URL's scheme is {url.scheme!r}; only {allowed} is allowed")
@@ -87,7 +87,7 @@ class Reach:
             self.check_address(url.raw_host, url.raw_host)
 
     def check_address(self, text: str, host: str) -> None:
-        """Raises ``DownloadError`` if the address ``text``, which ``host`` stands for, may not be connected to.
+        """Raises ``DownloadError`` if no connection to ``text``, the address of ``host``, is allowed.
 
         Other spellings of an IPv4 address (``127.1``, ``2130706433``) are refused: the system would read them as one.
         """
@@ -100,7 +100,7 @@ class Reach:
             raise DownloadError(reason=f"{place} is not a public address (see allow_private_network)")
 
 
-#: What holds unless the caller says otherwise.
+#: The default.
 PUBLIC = Reach(frozenset({"https"}), is_public)
 #: With ``allow_private_network=True``: for the emulator, and for services of one's own.
 ANYWHERE = Reach(frozenset({"http", "https"}), lambda address: True)
@@ -108,7 +108,7 @@ ANYWHERE = Reach(frozenset({"http", "https"}), lambda address: True)
 
 @attrs.define(eq=False)
 class CheckingResolver(AbstractResolver):
-    """Resolves by ``inner`` and lets an answer pass only if all of its addresses are within ``reach``."""
+    """Resolves by ``inner``, and refuses an answer unless all of its addresses are within ``reach``."""
 
     inner: AbstractResolver
     reach: Reach
@@ -116,7 +116,7 @@ class CheckingResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """The addresses of ``host``. Raises ``DownloadError`` if one of them may not be connected to."""
+        """The addresses of ``host``. Raises ``DownloadError`` if one of them is not allowed."""
         found = await self.inner.resolve(host, port, family)
         for result in found:
             self.reach.check_address(result["host"], host)
@@ -188,9 +188,9 @@ class Clients:
 
 
 def _make_client(resolver: AbstractResolver, stall_s: float) -> aiohttp.ClientSession:
-    """A client whose connections may bring nothing for ``stall_s``.
+    """A client whose connections fail after ``stall_s`` without a byte.
 
-    It has no other limits: one on connections would let a hundred slow readers hold up everyone else.
+    It has no other limits: a limit on connections would let a hundred slow readers hold up all other downloads.
     """
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0),
@@ -203,10 +203,10 @@ def _make_client(resolver: AbstractResolver, stall_s: float) -> aiohttp.ClientSe
 
 
 def parse_url(text: str) -> URL:
-    """``text`` as a URL, to the letter: a signature covers how it is spelled. Raises ``DownloadError``, without it.
+    """``text`` as a URL, to the letter, as a signature covers its spelling. Raises ``DownloadError``, without the URL.
 
-    What could not stand in a request as it is (spaces, control characters, letters beyond ASCII) is quoted. A header
-    may hold bytes that are no UTF-8, such as a ``Location`` in Latin-1: each is quoted as the byte that it is.
+    Characters that a request cannot have (spaces, control characters, letters beyond ASCII) are quoted. A header may
+    hold bytes that are not UTF-8, such as a ``Location`` in Latin-1: each is quoted as the byte that it is.
     """
     text = _UNDECODED.sub(lambda found: f"%{ord(found[0]) - 0xDC00:02X}", text)
     try:
@@ -214,4 +214,4 @@ def parse_url(text: str) -> URL:
         _ = url.port  # yarl looks at it only now
         return url
     except ValueError:
-        raise DownloadError(reason="what should be the video's URL is none") from None
+        raise DownloadError(reason="the video's URL is not valid") from None

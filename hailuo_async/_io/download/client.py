@@ -1,14 +1,14 @@
-"""From a result's URL to a whole file, or to a stream of bytes; never to a part of one that looks whole.
+"""Downloads a result as a complete file, or as a stream of bytes; never a part that looks complete.
 
-A file is written as ``NAME.part`` beside its target and gets its name only when every byte is on the disk and every
-check has passed. What a cut, a cancellation or a kill leaves of it, a later download goes on with, by ``Range`` and
-``If-Range``, if it is of the same resource in the same state. (``parts`` keeps what that takes, ``transfer`` knows
-what the answers mean, ``addresses`` where they may come from.)
+A file is written as ``NAME.part`` beside its target, and gets its name only when every byte is on the disk and every
+check has passed. After a cut, a cancellation or a kill, a later download resumes it by ``Range`` and ``If-Range``, if
+the resource is still in the same state. (``partial_file`` keeps the facts for that, ``transfer`` reads the answers,
+``allowed_hosts`` says where they may come from.)
 
 Invariants:
 
-- Checksums are checked over the whole, as it lies on the disk.
-- A thread that writes is waited for, however often its download is cancelled meanwhile.
+- Checksums are computed over the complete file on the disk.
+- A download waits for its writing thread, even if it is cancelled several times meanwhile.
 - At most one piece of a download is held in memory, and nothing is read while it is written.
 - No text of aiohttp's errors is passed on: some of them hold whole URLs, and the queries of these are secrets.
 """
@@ -39,20 +39,20 @@ from hailuo_async._io.download.stamp import new_hash
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
 from hailuo_async.errors import DownloadError, SessionClosedError
 
-#: Before each new try of a download that was cut, or told to come later.
+#: Seconds before each new try of a download that was cut, or that the server put off.
 DEFAULT_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0)
 
-#: A piece is what is gathered before it is written, in one hop to a thread: the larger, the fewer hops. All downloads
-#: under way share the memory for it, so that fifty at once hold little more than one.
+#: A piece is gathered before one hop to a thread writes it: the larger, the fewer hops. All downloads under way share
+#: the memory for it, so that fifty at once hold little more than one.
 _MAX_PIECE_BYTES, _MIN_PIECE_BYTES, _PIECES_BYTES = 2**20, 2**17, 2**23
-#: A reader gets smaller ones: it may be slow, there may be hundreds, and each wants its first soon.
+#: A reader gets smaller pieces: it may be slow, there may be hundreds, and each wants its first piece soon.
 _READERS_PIECE_BYTES = 2**18
 #: Threads for the disk, so that a slow one does not take all of the program's.
 _THREADS = 8
 
 #: Asks the service for a new URL of the same result.
 Refresh: TypeAlias = Callable[[], Awaitable[str]]
-#: Notes of a whole file, that has no name yet, its size in bytes and its SHA-256 in hex.
+#: Notes the size in bytes and the SHA-256 in hex of a complete file, before the file has its name.
 NoteWhole: TypeAlias = Callable[[int, str], Awaitable[object]]
 
 _Arguments = TypeVarTuple("_Arguments")
@@ -168,7 +168,7 @@ class Downloads:
                         synced, syncing = part.size, asyncio.ensure_future(self._in_thread(part.sync))
             await _result_of(syncing)
             await self._check_whole(transfer, part, on_whole)
-            with anyio.CancelScope(shield=True):  # a file that gets its name now is told of, also if the session closes
+            with anyio.CancelScope(shield=True):  # a file that gets its name is noted, even if the session closes now
                 await self._in_thread(part.publish)
         finally:
             with anyio.CancelScope(shield=True):
@@ -178,7 +178,7 @@ class Downloads:
                     await self._in_thread(partial(part.leave, useful=not transfer.spoilt))
 
     async def _check_whole(self, transfer: Transfer, part: Part, on_whole: NoteWhole | None) -> None:
-        """Checks what the server told of the whole against the disk, and has its digest noted, if that is wanted."""
+        """Compares the file on the disk with the server's checksums, and has its digest noted, if that is wanted."""
         expected = transfer.stamp.checksums
         digests = await self._in_thread(part.digests, {*expected, "sha256"} if on_whole is not None else expected)
         for algorithm, value in expected.items():
@@ -274,9 +274,9 @@ class Downloads:
                 finally:
                     self._reading.discard(response.content)
         except ValueError as error:  # no host of that name can be, or its certificate is another's
-            raise DownloadError(reason=_told(error)) from None
+            raise DownloadError(reason=_error_name(error)) from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Again(_told(error)) from None
+            raise Again(_error_name(error)) from None
 
     async def _in_thread(self, call: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
         """Runs ``call`` in a thread and waits for its end, also when cancelled, by anyio or by asyncio, even twice.
@@ -289,7 +289,7 @@ class Downloads:
             return await asyncio.shield(work)
         except asyncio.CancelledError:
             await _wait_for(work)
-            raise  # whatever the thread raised: the caller has gone
+            raise  # and not the thread's exception: the caller has gone
         except (OSError, ValueError) as failure:
             raise DownloadError(reason=f"cannot be written: {_strerror(failure) or failure}") from failure
 
@@ -301,7 +301,7 @@ async def _result_of(work: asyncio.Future[None] | None) -> None:
 
 
 async def _wait_for(work: asyncio.Future[_Result] | None) -> None:
-    """Returns when ``work`` is done, whatever became of it. A cancellation is raised then, and not before."""
+    """Returns when ``work`` is done, even if it failed. A cancellation is raised then, and not before."""
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
         while work is not None and not work.done():
@@ -338,20 +338,20 @@ async def _next_piece(content: aiohttp.StreamReader, size: int) -> bytes:
         while length < size and (chunk := await content.readany()):
             chunks.append(chunk)
             length += len(chunk)
-            del chunk  # it is not to be held while the next one is waited for
+            del chunk  # not to be held during the wait for the next one
     except (aiohttp.ClientError, TimeoutError):
         if not chunks:
             raise
     return b"".join(chunks)
 
 
-def _told(error: BaseException) -> str:
-    """What ``error`` is, without its text: that may hold a URL."""
+def _error_name(error: BaseException) -> str:
+    """The type of ``error`` and the system's message, without its own text, which may hold a URL."""
     return ", ".join(filter(None, (type(error).__name__, _strerror(error))))
 
 
 def _strerror(error: BaseException) -> str | None:
-    """The system's words for ``error``, if it has any."""
+    """The system's message for ``error``, if it has one."""
     return error.strerror if isinstance(error, OSError) else None
 
 

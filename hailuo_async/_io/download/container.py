@@ -45,7 +45,7 @@ class Boxes:
     def is_whole(self) -> bool:
         """Whether the last box ends where the bytes end, and the film has both its index and its pictures.
 
-        A film that was cut between two boxes lacks one of the two, whichever the server puts first.
+        A film that was cut between two boxes lacks one of the two: the one that the server puts last.
         """
         has_index, has_pictures = b"moov" in self._names, b"mdat" in self._names or b"moof" in self._names
         is_complete = has_index if has_pictures else not has_index and len(self._names) > _OPENING_BOXES

@@ -1,4 +1,4 @@
-"""What ``Content-Encoding`` means for the bytes of a video, whatever a server writes there.
+"""The meaning of ``Content-Encoding`` for the bytes of a video.
 
 ``identity`` is asked for, so most answers have none. But object stores keep ``aws-chunked`` from an upload and send the
 bytes without it, some proxies compress all the same, and some servers write nonsense. So the label is believed only as
@@ -21,7 +21,7 @@ _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate"})
 #: How a body begins that is in the chunks of an upload to S3 after all.
 _AWS_CHUNK = re.compile(rb"[0-9a-f]+;chunk-signature=", re.IGNORECASE)
 _GZIP_MAGIC = b"\x1f\x8b"
-#: zlib's flag for "a gzip or a zlib header, whichever there is".
+#: zlib's flag for "a gzip or a zlib header".
 _ANY_HEADER = 32 + zlib.MAX_WBITS
 
 
@@ -46,7 +46,7 @@ def is_readable(labels: tuple[str, ...], first: bytes | bytearray) -> bool:
 
 @attrs.define(eq=False)
 class Inflater:
-    """Undoes gzip or deflate, in pieces of a bounded size whatever comes in. CPU-bound: call it in a thread."""
+    """Undoes gzip or deflate, in pieces of a bounded size for any input. CPU-bound: call it in a thread."""
 
     _max_piece_bytes: int
     _stream: zlib._Decompress = attrs.field(factory=lambda: zlib.decompressobj(_ANY_HEADER), init=False)

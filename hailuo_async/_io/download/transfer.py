@@ -1,6 +1,6 @@
 """What the answers to one download mean: which bytes they bring, and whether those go on from what is held.
 
-No I/O and no clock: ``Transfer`` is told the head of each answer and each piece of its body, in order. Invariants:
+No I/O and no clock: ``Transfer`` gets the head of each answer and each piece of its body, in order. Invariants:
 
 - Bytes count as held only in order, from the first one on. An answer that does not continue them begins anew.
 - Checksums are those of an answer with the whole. An answer with the rest may speak of the rest alone.

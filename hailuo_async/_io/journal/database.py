@@ -129,7 +129,7 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
-        """Everything inside happens, durably, or nothing does. Whatever is raised inside takes all of it back."""
+        """Commits everything inside, durably. Any exception inside rolls all of it back."""
 
     @abc.abstractmethod
     def notify(self, topic: str = ANYTHING) -> None:

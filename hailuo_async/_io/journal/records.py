@@ -43,7 +43,7 @@ class JournalState(enum.StrEnum):
     REFUSED = "refused"
     """The service did not take it. Not paid for; it is sent when it is asked for again."""
     UNKNOWN = "unknown"
-    """Sent, and nobody knows what came of it. It waits for its owner's word."""
+    """Sent, and the service may have accepted it or not. It waits for ``resolve``."""
 
 
 @attrs.frozen(kw_only=True)
@@ -139,7 +139,7 @@ class Leave(enum.Enum):
 
 @attrs.frozen
 class Claim:
-    """The journal's answer to "may I work on this?". ``ours``: yes, and nobody else will for as long as we live.
+    """The journal's answer to "may I work on this?". ``ours``: yes, and no other session will for as long as we live.
 
     Not ours and unfinished: another session works on it, so ask again in a while. Not ours and ended: it says all.
     """

@@ -24,7 +24,7 @@ NOW = Sql(":now")
 LEASE = Sql(":now + :lease_s")
 #: Whether the job's own row is where a fact about a task belongs. It nearly always is, and then one statement does.
 OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
-#: Whether a row is as it was read: nobody else has taken it up, or moved it on.
+#: Whether a row is as it was read: no other session has claimed or changed it.
 UNCHANGED = "state = :was_state AND COALESCE(holder, '') = :was_holder AND COALESCE(lease_until, 0) = :was_leased"
 FREE: dict[str, object] = {"holder": None, "lease_until": None}
 #: A row that was just written, as ``database.SELECT`` has it. What is inserted or taken up has no result.
@@ -109,35 +109,35 @@ class JobRows:
     def _change(
         self,
         identity: str,
-        emitter: Mapping[str, object],
+        given: Mapping[str, object],
         condition: str = "TRUE",
         was: Record | None = None,
         **more: object,
     ) -> Changed:
         """Sets columns of one job if ``condition`` holds for it, in one statement: whether it did."""
-        return Changed(self._update(identity, emitter, condition, was, "", **more))
+        return Changed(self._update(identity, given, condition, was, "", **more))
 
     def _update(
         self,
         identity: str,
-        emitter: Mapping[str, object],
+        given: Mapping[str, object],
         condition: str,
         was: Record | None = None,
         returning: str = "",
         **more: object,
     ) -> Rows:
-        """``:us`` is this session, ``:was_…`` is how the row was read; other names are in ``emitter`` and ``more``."""
-        changes = ", ".join(f"{name} = {_value(name, emitter[name])}" for name in emitter)
+        """``:us`` is this session, ``:was_…`` is how the row was read; other names are in ``given`` and ``more``."""
+        changes = ", ".join(f"{name} = {_value(name, given[name])}" for name in given)
         changes += f", changed = {self.database.CHANGE}"
         sql = f"UPDATE job SET {changes} WHERE identity = :identity AND {condition} {returning}"
         ours = {"identity": identity, "us": self.holder, "lease_s": self.lease_s}
         read = {} if was is None else as_read(was)
-        return self.database.execute(sql, {**_parameters(emitter), **ours, **read, **more})
+        return self.database.execute(sql, {**_parameters(given), **ours, **read, **more})
 
     def _end(
-        self, identity: str, emitter: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
+        self, identity: str, given: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
     ) -> Changed:
-        return self._change(identity, {**emitter, "ended_at": NOW, **FREE}, condition, was)
+        return self._change(identity, {**given, "ended_at": NOW, **FREE}, condition, was)
 
     def free_kept(self, identity: str) -> None:
         """What was kept of the job to send it goes, and every image that no other job needs."""

@@ -1,22 +1,21 @@
-"""What happens to a job on disk: each change a compare-and-set inside the transaction of its caller.
+"""The jobs on disk: each change is a compare-and-set inside the transaction of its caller.
 
-Several processes may work from one journal, on a database that shows what others commit meanwhile, so no change
-trusts what was read earlier:
+Several processes may share one journal, and each sees the commits of the others, so no change trusts an earlier read:
 
-- A job is sent by whoever turns it from INTENDED, held by itself, into SENDING. Only one can.
-- A decision that follows from what was read is written only if that still stands there. If not, it is made anew.
-- Leases are by a clock that may jump, and a holder may sleep past its own. So a lease decides who works a job, never
-  whether it is paid for: a takeover finds INTENDED (the old holder's compare-and-set then fails), or ACCEPTED (both
-  ask, nobody sends), or SENDING, which becomes UNKNOWN.
-- What the service said of a task is a fact, and is recorded whoever holds the row by then. If the row has another
-  task by then, both were paid for, and the second gets a row of its own.
+- The session that turns a job from INTENDED, held by itself, into SENDING sends it. Only one session can.
+- A decision is written only if the row is still as it was read. If not, the decision is made anew.
+- Leases follow a clock that may jump, and a holder may sleep past its own. So a lease decides who works on a job, never
+  whether it is paid for: a takeover finds INTENDED (then the old holder's compare-and-set fails), or ACCEPTED (then
+  both sessions query, and neither sends), or SENDING, which becomes UNKNOWN.
+- An answer of the service about a task is a fact, and is recorded no matter who holds the row by then. If the row has
+  another task by then, both were paid for, and the second task gets a row of its own.
 
-The writes of many jobs share one transaction. Each validates before it changes anything, so it leaves nothing half
-done for the others; what the database refuses is undone for all of them. Every write may be made twice, if the answer
-to its commit was lost, and does the same then.
+The writes of many jobs share one transaction. Each validates before it writes, so it leaves nothing half done for the
+others; if the database refuses one, all of them are undone. A write whose commit got no answer may be made twice, and
+has the same effect then.
 
-The database is only waited for where a result is looked at. What changes one row and looks at nothing, as a job's way
-into its POST, takes one round trip together with its commit.
+A method waits for the database only to read a result. A change of one row without a result, such as a job's way into
+its POST, takes one round trip together with its commit.
 """
 
 from __future__ import annotations
@@ -65,15 +64,15 @@ _SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAIL
 _FORGETTABLE = (*_SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
 
-#: What is paid for, or may be, when a job that was sent is to be sent again.
+#: The cost of earlier POSTs, paid or in doubt, of a job that is sent again.
 _PAID_BEFORE = Sql(
     "COALESCE(cost_before, 0) + CASE WHEN state IN ('failed', 'unknown') THEN COALESCE(cost, price, 0) ELSE 0 END"
 )
 _NO_END: dict[str, object] = {"ended_at": None, "error": None}
-#: Whether the last that happened to a job is one attempt to send it, which only the session that made it can know.
+#: Whether the job's last change is this attempt to send it, whose ``sent_at`` only its own session knows.
 _THIS_ATTEMPT = "(state = 'sending' AND holder = :us OR state = 'unknown' AND task_id IS NULL) AND sent_at = :attempt"
 _UNSENT: dict[str, object] = {"task_id": None, "sent_at": None, "accepted_at": None, **_NO_END}
-#: What a row tells of its task rather than of the job that led to it.
+#: The columns that belong to a row's task rather than to its job.
 _OF_THE_TASK = (
     *("state", "task_id", "accepted_at", "ended_at", "video", "error", "saved_to"),
     *("saved_bytes", "saved_sha256", "cost", "place", "useful_until", "holder", "lease_until"),
@@ -85,9 +84,9 @@ class JobTable(JobRows):
     """A session's view of the jobs in a journal. Lives on the thread of its database."""
 
     def close(self) -> None:
-        """Gives up every lease, forgets what is out of date, and empties the log of what was wiped.
+        """Gives up every lease, wipes expired URLs, and empties the log of wiped data.
 
-        The database is closed whatever happens to the rest.
+        The database is closed even if a step fails.
         """
         with contextlib.closing(self.database), self.transaction():
             columns = ", ".join([*(f"{name} = NULL" for name in FREE), f"changed = {self.database.CHANGE}"])
@@ -100,9 +99,9 @@ class JobTable(JobRows):
     # What a session does with a job, in the order of a job's life.
 
     def intend(self, intent: Intent) -> Claim:
-        """Takes the job up, or tells how it stands. Raises ``JobError`` if its key names another job here.
+        """Claims the job, or returns its record. Raises ``JobError`` if its key names another job here.
 
-        One that the service refused cost nothing, so its key is free for it when it was corrected.
+        A refused job cost nothing, so its key is free for a corrected one.
         """
         asked = {
             "key": intent.key,
@@ -132,13 +131,13 @@ class JobTable(JobRows):
     def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
         """Whether this session, and no other, may send the job now, if ``condition`` holds as well.
 
-        Made again because nobody knows whether it was committed, it finds its own ``sent_at``: nothing was sent since,
-        even if another session took it for left behind meanwhile.
+        A commit without an answer is made again, and then finds its own ``sent_at``: nothing was sent since, even if
+        another session took the job for left behind meanwhile.
         """
         self.database.check_place()
-        emitter = {"state": "sending", "sent_at": sent_at, **_NO_END, **self._held()}
+        changes = {"state": "sending", "sent_at": sent_at, **_NO_END, **self._held()}
         condition = f"(state = 'intended' AND holder = :us OR {_THIS_ATTEMPT}) AND {condition}"
-        return self._change(identity, emitter, condition, None, attempt=sent_at, **more)
+        return self._change(identity, changes, condition, None, attempt=sent_at, **more)
 
     def unsent(self, identity: str, sent_at: float | None = None) -> None:
         """The POST certainly was not accepted, and is to be made again.
@@ -156,33 +155,33 @@ class JobTable(JobRows):
         self._change(identity, FREE, "state != 'sending' AND holder = :us")
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
-        """The service has it: a fact, recorded whoever holds the row."""
-        emitter = {"state": "accepted", "task_id": task_id, "accepted_at": at, **_NO_END, **self._held()}
+        """Notes that the service accepted the job: a fact, recorded no matter who holds the row."""
+        changes = {"state": "accepted", "task_id": task_id, "accepted_at": at, **_NO_END, **self._held()}
         still_open = "state NOT IN ('success', 'failed')"
-        if not self._change(identity, emitter, f"{OF_THIS_TASK} AND {still_open}"):
-            self._change(self._row_of_task(identity, task_id), emitter, still_open)
+        if not self._change(identity, changes, f"{OF_THIS_TASK} AND {still_open}"):
+            self._change(self._row_of_task(identity, task_id), changes, still_open)
         self.free_kept(identity)
 
     def refused(self, identity: str, error: HailuoError) -> None:
         """The service did not take it."""
-        emitter = {"state": "refused", "error": error_text(error)}
-        if self._end(identity, emitter, "state IN ('intended', 'sending') AND holder = :us"):
+        changes = {"state": "refused", "error": error_text(error)}
+        if self._end(identity, changes, "state IN ('intended', 'sending') AND holder = :us"):
             self.free_kept(identity)
 
     def unknown(self, identity: str, error: HailuoError) -> None:
-        """Nobody knows whether the service took it. Its answer may have named a task, to be attached to."""
-        emitter = {"state": "unknown", "task_id": error.task_id, "error": error_text(error)}
-        self._end(identity, emitter, "state = 'sending' AND holder = :us")
+        """Notes that the service may have accepted the job or not. Its answer may have named a task, for ``attach``."""
+        changes = {"state": "unknown", "task_id": error.task_id, "error": error_text(error)}
+        self._end(identity, changes, "state = 'sending' AND holder = :us")
 
     def failed(self, identity: str, error: HailuoError) -> None:
         """The service gave it up, or no longer knows it. A video that was seen before stays."""
-        emitter: dict[str, object] = {"state": "failed", "error": error_text(error)}
-        emitter["cost"] = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
+        changes: dict[str, object] = {"state": "failed", "error": error_text(error)}
+        changes["cost"] = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
         row = identity
         if error.task_id is not None:
-            emitter["task_id"] = error.task_id
+            changes["task_id"] = error.task_id
             row = self._row_of_task(identity, error.task_id)
-        self._end(row, emitter, "state != 'success'")
+        self._end(row, changes, "state != 'success'")
         self.free_kept(identity)
 
     def succeeded(self, identity: str, video: Video) -> None:
@@ -194,12 +193,12 @@ class JobTable(JobRows):
         place = inserted.fetchone()["seq"]
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
         until = Sql(f":now + {RESULT_LIFETIME.total_seconds()}") if expiry is None else expiry
-        emitter: dict[str, object] = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
-        emitter |= {"place": place, "useful_until": until, "cost": to_nanos(video.cost)}
-        if not self._end(identity, emitter, f"{OF_THIS_TASK} AND place IS NULL"):
+        changes: dict[str, object] = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
+        changes |= {"place": place, "useful_until": until, "cost": to_nanos(video.cost)}
+        if not self._end(identity, changes, f"{OF_THIS_TASK} AND place IS NULL"):
             row = self._row_of_task(identity, video.task_id)
             self._wipe("job.identity = :value", row)
-            self._end(row, emitter)
+            self._end(row, changes)
         self.free_kept(identity)
 
     def whole(self, task_id: str, size: int, sha256: str) -> None:
@@ -249,7 +248,7 @@ class JobTable(JobRows):
                 return claim
 
     def unfinished(self) -> list[Record]:
-        """Every job without an end, oldest first, each task taken up that nobody else waits for."""
+        """Every job without an end, oldest first; claims each task that no other session waits for."""
         sql = f"{database.SELECT} WHERE state IN ({_listed(_UNFINISHED)}) ORDER BY job.seq"
         records = [self._record(row) for row in self.database.execute(sql).fetchall()]
         claims = [self._continue(record) or self.follow(record.identity) for record in records]
@@ -268,7 +267,7 @@ class JobTable(JobRows):
         return self._decide(identity, self._continue)
 
     def resolve(self, identity: str, *, resubmit: bool, task_id: str | None, forget: bool) -> Record | None:
-        """Its owner's word on a job that nobody works on. ``None`` when it was to be forgotten."""
+        """Applies the owner's decision to a job that no session works on. ``None`` if the job is forgotten."""
         while True:
             record = self.find(identity)
             if record is None:
@@ -288,8 +287,8 @@ class JobTable(JobRows):
             _check_state(record, (JournalState.UNKNOWN,), "is given a task id")
             return self._become(record, task_id)
         _check_state(record, _SENDABLE_AGAIN, "is sent again")
-        emitter = {"state": "intended", "cost_before": _PAID_BEFORE, "cost": None, **_UNSENT, **FREE}
-        return bool(self._change(record.identity, emitter, UNCHANGED, record))
+        changes = {"state": "intended", "cost_before": _PAID_BEFORE, "cost": None, **_UNSENT, **FREE}
+        return bool(self._change(record.identity, changes, UNCHANGED, record))
 
     # Leases.
 
@@ -302,14 +301,14 @@ class JobTable(JobRows):
         return None
 
     def _continue(self, record: Record) -> Claim | None:
-        """Takes up what can be gone on with without the job itself. An unsent one is told without a dead holder."""
+        """Claims a record that can go on without the job itself. An unsent one is returned without its dead holder."""
         if record.state is not JournalState.INTENDED:
             return self._claim(record)
         is_worked_on = record.holder == self.holder or self._is_held_elsewhere(record)
         return Claim(record if is_worked_on else attrs.evolve(record, holder=None, lease_until=None), ours=False)
 
     def _claim(self, record: Record) -> Claim | None:
-        """Takes up what nobody else works on; says of what was left in the middle of its POST that it is in doubt.
+        """Claims a job that no other session works on; a job left in the middle of its POST becomes UNKNOWN.
 
         ``None`` if the row has changed since it was read.
         """
@@ -324,8 +323,8 @@ class JobTable(JobRows):
         left = self.find(record.identity)
         return None if left is None or left.state is JournalState.SENDING else Claim(left, ours=False)
 
-    def _take(self, record: Record, emitter: Mapping[str, object] = MappingProxyType({})) -> Claim | None:
-        rows = self._update(record.identity, {**emitter, **self._held()}, UNCHANGED, record, RETURNING)
+    def _take(self, record: Record, changes: Mapping[str, object] = MappingProxyType({})) -> Claim | None:
+        rows = self._update(record.identity, {**changes, **self._held()}, UNCHANGED, record, RETURNING)
         row = rows.fetchone()
         return None if row is None else Claim(self._record(row), ours=True)
 
@@ -344,8 +343,8 @@ class JobTable(JobRows):
         """A job in doubt led to ``task_id``, it turns out. If that was attached to meanwhile, the two rows merge."""
         other = self.find_task(task_id)
         if other is None or other.identity == record.identity:
-            emitter = {"state": "accepted", "task_id": task_id, "accepted_at": NOW, **_NO_END}
-            return bool(self._change(record.identity, emitter, UNCHANGED, record))
+            changes = {"state": "accepted", "task_id": task_id, "accepted_at": NOW, **_NO_END}
+            return bool(self._change(record.identity, changes, UNCHANGED, record))
         if other.kind is not None:
             raise JobError(
                 field="task_id",

@@ -1,8 +1,8 @@
-"""The journal: what was asked for and what became of it, on disk before it is told to anyone.
+"""The journal: each job and each of its steps, on disk before a caller learns of it.
 
-``JournalWriter`` is a session's own. Its database is reached on one thread, and writes are grouped: whatever is
-asked in one turn of the loop, or while a transaction is being committed, goes into the next one, whole, in one hop to
-that thread. So a lone write costs one ``fsync``, and hundreds at once cost few. What holds:
+Each session has its own ``JournalWriter``. One thread reaches the database, and writes are grouped: all writes
+requested in one loop iteration, or during a commit, share the next commit, in one hop to that thread. So a lone write
+costs one ``fsync``, and hundreds at once cost few. Invariants:
 
 - A method returns only when what it wrote is durable. A write that the database refuses raises ``JournalError`` alone:
   the others of its commit are made anew, each by itself.
@@ -163,7 +163,7 @@ class JournalWriter:
             raise JournalError(path=self._table.database.name, reason="it is closed") from closed
 
     async def sending(self, identity: str, sent_at: float) -> bool:
-        """Whether this session, and no other, may POST the job now. If not, somebody else took it: do not send it.
+        """Whether this session, and no other, may POST the job now. If not, another session took it: do not send it.
 
         ``sent_at`` is in Unix seconds. Cancelled, it is taken back: the caller does not send.
         """
@@ -178,21 +178,21 @@ class JournalWriter:
     def release_nowait(self, identity: str) -> None:
         """This session works on the job no longer: it was withdrawn, or its deadline passed. Another may at once.
 
-        Made with the next commit. Nobody waits for it: if it fails, or the journal closes, the lease ends by itself.
+        Made with the next commit. No caller waits for it: if it fails, or the journal closes, the lease ends by itself.
         """
         if not self._is_closing:
             self._commits.put(lambda table: table.release(identity), is_fact=True).cancel()
 
     async def accepted(self, identity: str, task_id: str, at: float) -> None:
-        """The service has the job. A fact: recorded whoever holds the job by now, and never over another task's id."""
+        """Notes the acceptance of the job: no matter who holds it now, but never over another task's id."""
         await self._note(lambda table: table.accepted(identity, task_id, at))
 
     async def refused(self, identity: str, error: HailuoError) -> None:
-        """The service did not take the job. It is sent when it is asked for again."""
+        """Notes that the service did not accept the job. It is sent when it is given again."""
         await self._note(lambda table: table.refused(identity, error))
 
     async def unknown(self, identity: str, error: HailuoError) -> None:
-        """Nobody knows whether the service took the job. It waits for ``resolve``."""
+        """Notes that the service may have accepted the job or not. It waits for ``resolve``."""
         await self._note(lambda table: table.unknown(identity, error))
 
     async def failed(self, identity: str, error: HailuoError) -> None:
@@ -223,8 +223,8 @@ class JournalWriter:
     async def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first: INTENDED, SENDING, ACCEPTED or UNKNOWN.
 
-        Accepted ones that nobody waits for are ours now, as their ``holder`` says. Intended ones are as they are: to
-        send one takes the job itself, and ``intend``.
+        Accepted jobs that no session waits for are ours now, as their ``holder`` says. Intended jobs are not claimed:
+        sending one needs the job itself, and ``intend``.
         """
         return cast(list[Record], await self._ask(lambda table: table.unfinished()))
 
@@ -286,7 +286,7 @@ class JournalWriter:
         return cast("tuple[list[Record], tuple[str, ...]]", await self._ask(self.team.take_over))
 
     def unsent_nowait(self, identity: str, sent_at: float) -> None:
-        """``unsent``, of an attempt that nobody waits for any more. If it fails, it is in doubt after the lease."""
+        """``unsent``, for an attempt whose caller has gone. If it fails, the job is in doubt after the lease."""
         self._commits.put(lambda table: table.unsent(identity, sent_at), is_fact=True).cancel()
 
     @property

@@ -78,7 +78,7 @@ async def test_a_chunked_body_is_whole_when_its_last_chunk_came(downloads: Downl
             {"status": 302, "headers": {"Location": "ftp://x/"}},
             "the URL's scheme is 'ftp'; only http or https is allowed",
         ),
-        ({"status": 302, "headers": {"Location": "//[x/?sig=secret"}}, "what should be the video's URL is none"),
+        ({"status": 302, "headers": {"Location": "//[x/?sig=secret"}}, "the video's URL is not valid"),
     ],
 )
 async def test_an_answer_without_a_video_is_refused_and_leaves_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -11,6 +12,9 @@ from pathlib import Path
 import click
 
 from hailuo_async._io.filenames import DEFAULT_SUFFIX, MAX_NAME_BYTES, file_name
+
+#: A video of six seconds has one to five megabytes.
+_MIN_FREE_BYTES = 8_000_000
 
 
 def make_folder(folder: Path) -> None:
@@ -22,8 +26,11 @@ def make_folder(folder: Path) -> None:
     try:
         with tempfile.TemporaryFile(dir=folder):
             pass
+        free = shutil.disk_usage(folder).free
     except OSError as error:
         raise click.UsageError(f"{click.format_filename(folder)} cannot be written to: {error.strerror}") from None
+    if free < _MIN_FREE_BYTES:
+        raise click.UsageError(f"the disk of {click.format_filename(folder)} is full: a video needs some megabytes")
 
 
 def free_targets(keys: Iterable[str], targets: Mapping[str, Path]) -> dict[str, Path]:

@@ -14,6 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hailuo_async._cli.jobfile import joblist
+from hailuo_async._cli.jobfile import text as job_text
 from hailuo_async._cli.jobfile.joblist import Problem, ReadOptions, read_jobs
 from hailuo_async._cli.jobfile.rows import LIBRARY_NAMES
 from hailuo_async._cli.jobfile.text import MAX_FILE_BYTES
@@ -390,6 +392,20 @@ def test_a_file_that_is_too_large_is_not_read(folder: Path) -> None:
         file.truncate(MAX_FILE_BYTES + 1)
     (problem,) = read_jobs(folder / "jobs.jsonl").problems
     assert str(problem) == "in/jobs.jsonl: has more than 256 MiB: name images as files in it, or split it"
+
+
+def test_a_line_that_is_too_long_and_more_jobs_than_anybody_means_are_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_text, "MAX_LINE_BYTES", 2**20)
+    assert told(read(folder, "jobs.jsonl", "\n" + "x" * (2**20 + 1))) == [
+        "jobs.jsonl, line 2: has more than 1 MiB: name images as files in it"
+    ]
+    monkeypatch.setattr(joblist, "MAX_JOBS", 3)
+    many = read_lines(folder, *({"image": URL, "key": key} for key in "abcde"))
+    assert told(many) == [
+        "jobs.jsonl, line 4: asks for more than 3 jobs, and at most so many are taken at once: split it"
+    ]
 
 
 def test_what_cannot_be_read_at_all_raises(folder: Path) -> None:

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import click
 import pytest
 
 from hailuo_async import JournalState, Record
+from hailuo_async._cli import targets
 from hailuo_async._cli.batch.bar import open_bar
 from hailuo_async._cli.batch.bill import CostEstimate, estimate_cost, read_records
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.pace import TimeLeft
 from hailuo_async._cli.batch.progress import Lines
+from hailuo_async._cli.batch.run import _now
 from hailuo_async._cli.batch.summary import summary
 from hailuo_async._cli.batch.tally import Tally, span
 from hailuo_async._cli.output import fitted
-from hailuo_async._cli.targets import choose_names
+from hailuo_async._cli.targets import choose_names, make_folder
 from hailuo_async.errors import (
     AuthenticationError,
     DownloadError,
@@ -256,18 +259,18 @@ def record(state: JournalState, saved_to: Path | None = None) -> Record:
 
 def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) -> None:
     jobs = {key: ImageToVideo("https://x.y/z.jpg", key=key, duration=10) for key in "abcdefg"}
-    targets = {key: tmp_path / f"{key}.mp4" for key in jobs}
-    for path in (targets["a"], targets["b"], targets["c"]):
+    files = {key: tmp_path / f"{key}.mp4" for key in jobs}
+    for path in (files["a"], files["b"], files["c"]):
         path.touch()
     records = {
-        "b": record(JournalState.SUCCESS, targets["b"]),
+        "b": record(JournalState.SUCCESS, files["b"]),
         "c": record(JournalState.REFUSED),
         "d": record(JournalState.SUCCESS, tmp_path / "gone.mp4"),
         "e": record(JournalState.UNKNOWN),
         "f": record(JournalState.INTENDED),
     }
-    bill = estimate_cost(jobs, targets, records)
-    there = {key: targets[key] for key in "abc"}
+    bill = estimate_cost(jobs, files, records)
+    there = {key: files[key] for key in "abc"}
     assert bill == CostEstimate(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
     price = "$1.08 to $2.40 by the prices of 2026-08-10"
     assert bill.message == f"Jobs: 3 there already, 2 sent before, 2 to pay for: 20 s of video, {price}."
@@ -289,6 +292,22 @@ def test_another_file_in_the_place_of_a_saved_video_is_not_counted_as_there(tmp_
 def test_a_key_whose_lower_case_is_shorter_than_itself_gets_a_name_that_can_be_written(tmp_path: Path) -> None:
     key = "\u212a" * 100  # a Kelvin sign has three bytes, and its lower case, k, has one
     assert len(choose_names([key], tmp_path)[key].name.encode()) <= 255
+
+
+def test_what_another_batch_has_saved_meanwhile_is_there(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    line = failed("a", DownloadError(reason="another download writes it", path="a.mp4", task_id="t1"))
+    there = _now(line, record(JournalState.SUCCESS, tmp_path / "a.mp4"))
+    assert (there.result, there.path, there.error) == (JobResult.THERE, tmp_path / "a.mp4", None)
+    assert [_now(line, other) for other in (None, record(JournalState.SUCCESS))] == [line, line]
+
+
+def test_a_folder_whose_disk_is_full_is_told_before_anything_is_paid_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(targets, "_MIN_FREE_BYTES", 2**63)
+    with pytest.raises(click.UsageError, match="is full: a video needs some megabytes"):
+        make_folder(tmp_path)
 
 
 def test_a_journal_that_is_not_there_or_empty_knows_nothing(tmp_path: Path) -> None:

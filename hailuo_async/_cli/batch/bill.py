@@ -87,7 +87,7 @@ def estimate_cost(
     """
     known = {key for key, record in records.items() if record.state not in SENT_AGAIN} - set(again)
     sent = {key: job for key, job in jobs.items() if key in known}
-    saved = {key: path for key in sent if (path := _saved(records[key])) is not None}
+    saved = {key: path for key in sent if (path := saved_path(records[key])) is not None}
     found = {key: targets[key] for key in jobs.keys() - sent.keys() if targets[key].exists()}
     there = saved | found
     to_pay = {key: job for key, job in jobs.items() if key not in sent and key not in there}
@@ -95,7 +95,7 @@ def estimate_cost(
     return CostEstimate(there, sent, to_pay, frozenset(again), spent, max_jobs, max_cost)
 
 
-def _saved(record: Record) -> Path | None:
+def saved_path(record: Record) -> Path | None:
     """Where its video was saved, if that is still there: another file of that name is not the video."""
     path = None if record.saved_to is None else Path(record.saved_to)
     is_there = path is not None and is_saved_video(path, record.saved_bytes, record.saved_sha256)

@@ -23,6 +23,7 @@ from hailuo_async._cli.batch.bill import (
     confirm_twice,
     estimate_cost,
     read_records,
+    saved_path,
 )
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
 from hailuo_async._cli.batch.progress import Screen, open_screen
@@ -163,8 +164,11 @@ async def _run(
 def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
     """Tells what is still to be told, sums up, and returns the exit code."""
     rest = JobResult.UNFINISHED if plan.journal is None and batch.is_interrupted else JobResult.NOT_SENT
-    records = {} if plan.jobs.keys() <= batch.lines.keys() else read_records(plan.journal)
-    lines = [*plan.unusable, *(batch.lines.get(key) or _left(key, records.get(key), rest) for key in plan.jobs)]
+    is_all_known = plan.jobs.keys() <= batch.lines.keys()
+    is_all_saved = all(line.result is not JobResult.NOT_SAVED for line in batch.lines.values())
+    records = {} if is_all_known and is_all_saved else read_records(plan.journal)
+    ended = {key: _now(line, records.get(key)) for key, line in batch.lines.items()}
+    lines = [*plan.unusable, *(ended.get(key) or _left(key, records.get(key), rest) for key in plan.jobs)]
     for line in lines:
         printer.print(line)
     code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(line.result for line in lines)
@@ -172,6 +176,12 @@ def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
         for message in summary(lines, batch.elapsed_s, batch.stopped_by, plan.journal, batch.spent, plan.labels):
             echo(message)
     return code
+
+
+def _now(line: ResultLine, record: Record | None) -> ResultLine:
+    """``line``, or that the video is there by now: another batch of this journal has saved it."""
+    path = None if line.result is not JobResult.NOT_SAVED or record is None else saved_path(record)
+    return line if path is None else attrs.evolve(line, result=JobResult.THERE, path=path, error=None)
 
 
 def _left(key: str, record: Record | None, rest: JobResult) -> ResultLine:

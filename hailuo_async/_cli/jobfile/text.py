@@ -22,6 +22,8 @@ from hailuo_async._cli.problems import Problem, one_line
 
 #: Four times what the service's own client reads.
 MAX_FILE_BYTES = 256 * 1024 * 1024
+#: More than two images of the largest size as data URLs.
+MAX_LINE_BYTES = 64 * 1024 * 1024
 #: In place of a file: what is written to the command's stdin.
 STDIN = Path("-")
 
@@ -95,7 +97,11 @@ def _recognise(name: str, folder: Path, source: Path | bytes, encoding: str | No
             return TextFile(name, folder, "utf-16", "UTF-16", source)
         if b"\0" in head and (wide := _without_mark(head)) is not None:
             return TextFile(name, folder, wide, "UTF-16", source)
-    found = _first_fault(source, encoding or "utf-8")
+    try:
+        found = _first_fault(source, encoding or "utf-8")
+    except _TooLong as error:
+        message = f"has more than {MAX_LINE_BYTES >> 20} MiB: name images as files in it"
+        return Problem(f"{name}, line {error.args[0]}", None, message, is_whole=True)
     if found is None:
         return TextFile(name, folder, encoding or "utf-8", encoding, source)
     if encoding is None and found.byte and _is_cp1252(source):
@@ -117,6 +123,10 @@ def _without_mark(head: bytes) -> str | None:
     return "utf-16-le" if odd > even else "utf-16-be"
 
 
+class _TooLong(Exception):
+    """A line, by its number, that is too long to be read."""
+
+
 @attrs.frozen
 class _Fault:
     line: int
@@ -125,9 +135,11 @@ class _Fault:
 
 
 def _first_fault(source: Path | bytes, encoding: str) -> _Fault | None:
-    """The first byte that is no text in ``encoding``; a NUL is none in any."""
+    """The first byte that is no text in ``encoding``; a NUL is none in any. Raises ``_TooLong``."""
     with _open(source) as file:
-        for number, line in enumerate(file, 1):
+        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+            if len(line) > MAX_LINE_BYTES:
+                raise _TooLong(number)
             try:
                 nul = line.decode(encoding).find("\0")
             except UnicodeDecodeError as error:

@@ -28,7 +28,7 @@ Exit codes:
   0    all is done
   1    some of it failed, or was not done
   2    it cannot be run as it was given; nothing was sent
-  3    nobody knows of some job whether it was accepted, and is paid for
+  3    of some job it is not known whether it was accepted, and is paid for
   130  interrupted"""
 
 
@@ -36,7 +36,7 @@ class _Commands(click.Group):
     """The commands, whose errors all end in one line and the right code."""
 
     def make_context(self, *given: Any, **more: Any) -> click.Context:
-        """Reads what stands before the command, and tells ``--help``."""
+        """Parses what stands before the command, and prints ``--help``."""
         with report_errors(is_debug=False):
             return super().make_context(*given, **more)
 
@@ -57,8 +57,8 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
 @click.version_option(__version__, prog_name="hailuo-async")
-@click.option("-v", "--verbose", is_flag=True, help="Tell more of what is going on.")
-@click.option("--debug", is_flag=True, help="Tell everything, and show where errors come from.")
+@click.option("-v", "--verbose", is_flag=True, help="Write more of what is going on.")
+@click.option("--debug", is_flag=True, help="Write everything, and show where errors come from.")
 def main(verbose: bool, debug: bool) -> None:
     """Videos from images, through MiniMax's Hailuo models on the Modellix API."""
 

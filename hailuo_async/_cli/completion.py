@@ -17,7 +17,7 @@ _ZSH_BEFORE = "(( $+functions[compdef] )) || { autoload -Uz compinit && compinit
 
 
 def shell_in_use() -> str:
-    """The shell of the environment. Raises ``click.UsageError`` if it is none of ours."""
+    """The shell of the environment. Raises ``click.UsageError`` for any other than these three."""
     name = Path(os.environ.get("SHELL", "")).name
     if name not in _SHELLS:
         raise click.UsageError(f"say for which shell: hailuo-async completion {'|'.join(_SHELLS)}")
@@ -32,7 +32,7 @@ def source(command: click.Command, shell: str) -> str:
 
 
 def install(shell: str) -> str:
-    """Adds a line to the start-up file of ``shell``, once, and tells it. Raises ``OSError``."""
+    """Adds a line to the start-up file of ``shell``, once, and says so. Raises ``OSError``."""
     home = Path.home()
     if shell == "fish":
         file = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "fish/completions/hailuo-async.fish"

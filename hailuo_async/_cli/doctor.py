@@ -1,4 +1,4 @@
-"""Looks whether everything is there that a job needs, and says of each thing what to do if it is not."""
+"""The command ``doctor``: checks all that a job needs, and says of each thing what to do if it is missing."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Finding:
 
 
 async def report(key: Key | None, *, is_json: bool) -> bool:
-    """Tells each finding as it comes, and returns whether all are well. Raises ``ConfigError``."""
+    """Prints each finding as it comes, and returns whether all are well. Raises ``ConfigError``."""
     is_well = True
     async with contextlib.aclosing(examine(key)) as findings:
         async for finding in findings:
@@ -59,7 +59,7 @@ async def report(key: Key | None, *, is_json: bool) -> bool:
 async def examine(key: Key | None) -> AsyncGenerator[Finding]:
     """How things stand, one after the other, as far as one does not depend on another that failed.
 
-    A few requests; none of them is paid for. The key itself is not told. Raises ``ConfigError``, and
+    A few requests, not charged for. The key itself is not shown. Raises ``ConfigError``, and
     ``click.UsageError`` for what cannot be a key.
     """
     origin = os.environ.get(BASE_URL_VARIABLE) or DEFAULT_BASE_URL
@@ -87,11 +87,11 @@ def _about_account(account: Account, stats: Stats) -> Iterator[Finding]:
         return
     yield Finding("validity", "the service knows the key")
     if account.balance is None:
-        yield Finding("balance", "not told by the service")
+        yield Finding("balance", "the service did not say")
     else:
         advice = "" if account.balance > 0 else "Top up: no job will be accepted"
         yield Finding("balance", f"{account.balance:.2f} USD", advice)
-    left = "no limit is told" if stats.requests_left is None else f"{stats.requests_left} left this minute"
+    left = "the service named no limit" if stats.requests_left is None else f"{stats.requests_left} left this minute"
     yield Finding("requests", left)
     yield Finding("tasks", f"{stats.limit} at once to begin with; the team's limit is found as jobs run")
 

@@ -1,4 +1,4 @@
-"""How a command ends: its exit code, and one line for whatever went wrong.
+"""How a command ends: its exit code, and one line for what went wrong.
 
 The codes mean the same for every command. Where several would do, the highest stands.
 """
@@ -24,7 +24,7 @@ FAILED = 1
 USAGE = 2
 """It cannot be run as it was given: nothing was sent."""
 UNKNOWN = 3
-"""Nobody knows of some job whether it was accepted, and is paid for."""
+"""Of some job it is not known whether it was accepted, and is paid for."""
 INTERRUPTED = 130
 
 
@@ -36,7 +36,7 @@ def exit_with(code: int, words: str) -> NoReturn:
 
 @contextlib.contextmanager
 def report_errors(*, is_debug: bool) -> Iterator[None]:
-    """Leaves with one line and the right code, whatever is raised inside; with its traceback before it if asked for."""
+    """Ends the command with one line and the right exit code for any error inside; at DEBUG with its traceback."""
     try:
         yield
     except (SystemExit, click.exceptions.Exit, click.exceptions.NoArgsIsHelpError, BrokenPipeError):

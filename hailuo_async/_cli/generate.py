@@ -1,4 +1,4 @@
-"""One video: sent, waited for and saved, and its task named as soon as it is known."""
+"""The command ``generate``: one video is sent, waited for and saved, and its task is named as soon as it is known."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _source(image: str) -> str | Path:
 
 
 def name_for(image: str) -> str:
-    """What a video from ``image`` is called, unless it is told: like the picture."""
+    """The name of a video from ``image``, unless one is given: that of the picture."""
     source = _source(image)
     return source.stem if isinstance(source, Path) else file_name(Path(urlsplit(source).path).stem or "video", "")
 
@@ -154,7 +154,7 @@ class SingleVideo:
         return ResultLine(result=JobResult.UNKNOWN if is_in_doubt else JobResult.NOT_SENT)
 
     def report(self, line: ResultLine, *, is_json: bool, is_opened: bool = False) -> int:
-        """Tells what became of it and how to go on with it, and returns the exit code."""
+        """Reports what became of it and how to go on, and returns the exit code."""
         if self.is_interrupted:
             end_line()
         if is_json:

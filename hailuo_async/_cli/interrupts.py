@@ -2,7 +2,7 @@
 
     Ctrl-C             stops: nothing more is sent, and what runs is waited for
     Ctrl-C again       quits: nothing is waited for any longer
-    SIGTERM, SIGHUP    quit at once: whoever sends them does not wait for minutes, and the terminal has gone
+    SIGTERM, SIGHUP    quit at once: their sender does not wait for minutes, or the terminal has gone
 
 Before and after that every signal ends the command, as ``hailuo_async_command`` has arranged.
 """

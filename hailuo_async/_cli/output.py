@@ -1,4 +1,4 @@
-"""What the commands say: results to stdout, everything else to stderr, a line at a time.
+"""What the commands write: results to stdout, everything else to stderr, a line at a time.
 
 A reader that has gone, the other end of a pipe or a terminal that was closed, is no error: what would be said to it is
 dropped and the work goes on, for it is paid for whether anyone listens or not. A disk that is full is one.
@@ -75,18 +75,18 @@ def end_line() -> None:
 
 
 def json_line(facts: Mapping[str, object]) -> str:
-    """One object for machines. Plain ASCII, so that it can be written whatever the encoding."""
+    """One object for machines. Plain ASCII, so that it can be written in any encoding."""
     return json.dumps(facts)
 
 
 def can_ask() -> bool:
-    """Whether there is somebody at a terminal."""
+    """Whether stdin and stderr are a terminal, where a question can be answered."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 @contextlib.contextmanager
 def log_to_stderr(level: int) -> Iterator[None]:
-    """Lets the library's log be heard from ``level`` on, and its warnings as one line each, until the context ends."""
+    """Writes the library's log from ``level`` on, and its warnings as one line each, until the context ends."""
     _replace_what_is_closed()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
@@ -105,22 +105,22 @@ def log_to_stderr(level: int) -> Iterator[None]:
 
 
 def _replace_what_is_closed() -> None:
-    """Puts nobody where a stream was closed before we came (``>&-``): else a file of ours would get its number."""
+    """Opens the null device for a stream that was closed before (``>&-``): else a file of ours would get its number."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # in the order of their numbers
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - as long as the process
 
 
 class _Handler(logging.Handler):
-    """Writes to whatever is stderr at that moment: while a bar is drawn, that is above the bar."""
+    """Writes to what ``sys.stderr`` is at that moment: while a bar is drawn, that is above the bar."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Leaves out the doubt about a job, which every command tells itself as what became of it."""
+        """Leaves out the doubt about a job, which every command reports itself as that job's result."""
         facts = record.args if isinstance(record.args, tuple) else ()
         return not any(isinstance(fact, SubmissionUnknownError) for fact in facts)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Says the record; where it was logged with a traceback, that too, for those who asked for DEBUG."""
+        """Writes the record, at DEBUG with its traceback if it has one."""
         echo(f"hailuo-async: {self.format(record) if self.level == logging.DEBUG else record.getMessage()}")
 
 

@@ -1,4 +1,4 @@
-"""What a journal says of its jobs, and its owner's word on those that are in doubt."""
+"""The commands ``status`` and ``resolve``: what a journal says of its jobs, and its owner's decision on some."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class _Overview:
 
 
 def show(journal: JournalPlace, *, is_json: bool) -> int:
-    """Tells how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``."""
+    """Prints how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``."""
     return _show(journal, is_json=is_json).exit_code
 
 
@@ -165,7 +165,7 @@ def _troubles(troubled: Sequence[tuple[Record, JobResult]]) -> Iterator[str]:
 async def decide(
     journal: JournalPlace, keys: Sequence[str], task_id: str | None, resubmit: bool, forget: bool, *, is_json: bool
 ) -> None:
-    """Decides what becomes of the jobs, and tells it. Raises ``JobError``, ``JournalError``, ``ConfigError``."""
+    """Decides what becomes of the jobs, and prints it. Raises ``JobError``, ``JournalError``, ``ConfigError``."""
     become = "forgotten" if forget else JobResult.NOT_SENT if resubmit else JobResult.UNFINISHED
     async with AsyncSession(api_key=_NO_KEY, journal=journal) as session:
         for key in keys:
@@ -176,7 +176,7 @@ async def decide(
 
 
 def confirm_resubmit(journal: JournalPlace, keys: Sequence[str], *, is_agreed: bool) -> None:
-    """Asks whether ``keys`` may be paid for again. Leaves if not, or if there is nobody to ask."""
+    """Asks whether ``keys`` may be paid for again. Exits if not, or if there is no terminal to ask at."""
     if is_agreed:
         return
     with Journal.open(journal) as opened:
@@ -187,7 +187,7 @@ def confirm_resubmit(journal: JournalPlace, keys: Sequence[str], *, is_agreed: b
     if not failed and not doubtful:
         return
     if not can_ask():
-        exit_codes.exit_with(exit_codes.USAGE, "nobody can be asked here whether to pay again: give --yes")
+        exit_codes.exit_with(exit_codes.USAGE, "there is no terminal to ask at before paying again: give --yes")
     words = [f"{', '.join(failed)} failed: to make it again is paid for again."] if failed else []
     words += [f"If {', '.join(doubtful)} was accepted after all, it is paid for twice."] if doubtful else []
     if not click.confirm(f"{' '.join(words)} Send it again?", err=True):

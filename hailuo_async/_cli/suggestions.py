@@ -1,4 +1,4 @@
-"""What somebody may have meant who gave a command or an option that there is none of."""
+"""What a user may have meant by a command or an option that does not exist."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _COMMAND_ALIASES = {
 
 
 def near_commands(given: str, commands: Iterable[str]) -> str:
-    """The words to put behind "no such command"."""
+    """What to put behind "no such command"."""
     alias = _COMMAND_ALIASES.get(given.lower())
     near = [alias] if alias else difflib.get_close_matches(given.lower(), list(commands), n=2)
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 
 def near_options(error: click.NoSuchOption) -> str:
-    """The words to put behind "no such option": ours for an alias, or the commands that have it; else nothing."""
+    """What to put behind "no such option": our name for an alias, or the commands that have it; else nothing."""
     context = error.ctx
     if context is None:
         return ""

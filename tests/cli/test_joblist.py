@@ -359,7 +359,8 @@ def test_a_name_that_a_row_does_not_have_is_told_with_its_line(folder: Path) -> 
     ]
     unknown = read_lines(folder, {"image": URL, "prompt": "A {mood} cat"})
     assert told(unknown) == [
-        "jobs.jsonl, line 1: prompt: {mood} is none of image, prompt, name; {{mood}} stands for these words themselves"
+        "jobs.jsonl, line 1: prompt: {mood} is not one of image, prompt, name; "
+        "{{mood}} stands for these words themselves"
     ]
 
 

@@ -161,7 +161,7 @@ def test_given_its_task_it_is_waited_for_from_now_on(journal: Path) -> None:
 
 def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> None:
     refused = run("resolve", journal, "a", "--resubmit")
-    words = "hailuo-async: nobody can be asked here whether to pay again: give --yes\n"
+    words = "hailuo-async: there is no terminal to ask at before paying again: give --yes\n"
     assert (refused.exit_code, refused.stderr, state_of(journal, "a")) == (2, words, ["unknown"])
     with terminal("resolve", journal, "a", "--resubmit", env=environment()) as screen:
         screen.wait_for("If a was accepted after all, it is paid for twice. Send it again? [y/N]: ")

@@ -83,7 +83,7 @@ def estimate_cost(
 ) -> CostEstimate:
     """The bill for ``jobs``, those ``again`` that are to be made once more.
 
-    One that would be paid for and whose file is there is done with, whoever put it there.
+    A job that would be paid for and whose file is there already is not sent, no matter what put the file there.
     """
     known = {key for key, record in records.items() if record.state not in SENT_AGAIN} - set(again)
     sent = {key: job for key, job in jobs.items() if key in known}
@@ -103,18 +103,18 @@ def saved_path(record: Record) -> Path | None:
 
 
 def confirm(bill: CostEstimate, *, is_agreed: bool) -> None:
-    """Asks whether to pay. Leaves if the answer is no, or if nobody can be asked."""
+    """Asks whether to pay. Exits if the answer is no, or if there is no terminal to ask at."""
     if is_agreed or not bill.to_pay:
         return
     if not can_ask():
         limits = "--max-jobs N or --max-cost USD to pay for no more"
-        exit_codes.exit_with(exit_codes.USAGE, f"nobody can be asked here whether to pay: give --yes, or {limits}")
+        exit_codes.exit_with(exit_codes.USAGE, f"there is no terminal to ask at before paying: give --yes, or {limits}")
     if not click.confirm("Go on?", err=True):
         exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")
 
 
 def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:
-    """Says which jobs may be paid for twice, and asks. Leaves if the answer is no, or if nobody can be asked."""
+    """Names the jobs that may be paid for twice, and asks. Exits if the answer is no, or if there is no terminal."""
     if not keys:
         return
     names = f"{', '.join(list(keys)[:_NAMED])}{f' and {len(keys) - _NAMED} more' if len(keys) > _NAMED else ''}"
@@ -122,6 +122,6 @@ def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:
     if is_agreed:
         return
     if not can_ask():
-        exit_codes.exit_with(exit_codes.USAGE, "nobody can be asked here whether to pay perhaps twice: give --yes")
+        exit_codes.exit_with(exit_codes.USAGE, "there is no terminal to ask at before paying perhaps twice: give --yes")
     if not click.confirm("Send again?", err=True):
         exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")

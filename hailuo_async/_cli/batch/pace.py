@@ -21,7 +21,7 @@ from hailuo_async.hooks import Accepted, Downloaded, Ended, Refused, Sent, Sessi
 _REMEMBERED = 100
 #: Jobs that are played through one by one, a few times with different dice; more follow at the same speed.
 _PLAYED, _GAMES = 200, 4
-#: With fewer lengths than that, what is told is a range.
+#: With fewer lengths than that, the estimate is a range.
 _FEW = 8
 _FEW_LOW, _FEW_HIGH = 0.7, 1.5
 #: Seconds that the service works on a video, as its documentation and customers have it: while no task has ended.

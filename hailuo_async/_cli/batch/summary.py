@@ -1,4 +1,4 @@
-"""What is said at the end of a batch: how many have their videos, what went wrong and why, and what to do about it."""
+"""The summary of a batch: how many jobs have their videos, what went wrong and why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hailuo_async.errors import (
 )
 from hailuo_async.settings import JournalPlace
 
-#: Keys that are named for one reason; of the others their number is told.
+#: Keys that are named for one reason; the others are counted.
 _NAMED = 8
 
 _TROUBLES = {

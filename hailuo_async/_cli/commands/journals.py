@@ -19,12 +19,12 @@ from hailuo_async.settings import JournalPlace
     default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME),
     type=options.known_place,
 )
-@click.option("--watch", "is_watched", is_flag=True, help="Tell it again every two seconds, until all is done.")
+@click.option("--watch", "is_watched", is_flag=True, help="Show it again every two seconds, until all is done.")
 @options.json
 def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
-    """Tell how the jobs of a journal stand.
+    """Show how the jobs of a journal stand.
 
-    What failed and what waits for your decision is named, with its reason, and what was spent. Works beside a batch
+    Jobs that failed or wait for your decision are named, with their reasons, and what was spent. Works beside a batch
     that runs. JOURNAL is a file or a PostgreSQL DSN. Without JOURNAL: videos/batch.db.
     """
     from hailuo_async._cli.status import show, watch

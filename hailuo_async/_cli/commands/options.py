@@ -17,7 +17,7 @@ from hailuo_async.settings import JournalPlace, journal_place, optional_dollars
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-#: Where ``batch`` saves, and where it keeps its journal there, unless it is told otherwise.
+#: Where ``batch`` saves, and the name of its journal there, unless others are given.
 DEFAULT_OUTPUT, JOURNAL_NAME = Path("videos"), "batch.db"
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h)?", re.IGNORECASE)
@@ -70,7 +70,7 @@ def file(*, exists: bool = False) -> click.Path:
 
 
 def place(value: object) -> JournalPlace:
-    """A file that may not be there yet, or the DSN of a PostgreSQL database. A password is not told again."""
+    """A file that may not be there yet, or the DSN of a PostgreSQL database. A password is not repeated."""
     try:
         found = journal_place(value)
     except ConfigError as error:
@@ -152,7 +152,7 @@ def journal(help: str) -> Callable[[Command], Command]:
 
 json = click.option("--json", "is_json", is_flag=True, help="One JSON object a line on stdout, for machines.")
 yes = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask before paying.")
-dry_run = click.option("--dry-run", is_flag=True, help="Check everything and tell the cost. Nothing is sent.")
+dry_run = click.option("--dry-run", is_flag=True, help="Check everything and show the cost. Nothing is sent.")
 quiet = click.option("--quiet", is_flag=True, help="Say nothing on stderr but what went wrong.")
 key_file = click.option(
     "--key-file", metavar="FILE", type=file(), help="Holds the API key. Without it: MODELLIX_API_KEY, or a prompt."

@@ -19,7 +19,7 @@ from hailuo_async._cli.output import emit
 @options.key_file
 @options.json
 def models(is_live: bool, key_file: Path | None, is_json: bool) -> None:
-    """Tell what each model takes, and what it costs.
+    """Show what each model takes, and what it costs.
 
     By the table of this version and its list prices, with their day, without a key or a network; or with --live by what
     the service says.
@@ -37,7 +37,7 @@ def models(is_live: bool, key_file: Path | None, is_json: bool) -> None:
 @options.key_file
 @options.json
 def doctor(key_file: Path | None, is_json: bool) -> NoReturn:
-    """Look whether a job could be sent from here.
+    """Check whether a job could be sent from here.
 
     That is: whether there is a key, the service answers and knows it, and what is left of balance and requests.
     """

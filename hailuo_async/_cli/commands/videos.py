@@ -32,8 +32,8 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 
     IMAGE is a file or an http(s) URL. The video is paid for, and where it is saved is printed.
 
-    The task's id is told as soon as there is one. Ctrl-C stops waiting; what was sent goes on at the service, and can
-    be fetched with --task-id.
+    The task's id is printed as soon as there is one. Ctrl-C stops waiting; what was sent goes on at the service, and
+    can be fetched with --task-id.
     """
     from hailuo_async._cli.generate import build_job, name_for, plan_video, price_message
     from hailuo_async._cli.keys import open_session
@@ -84,7 +84,7 @@ def batch(jobs: Path, **given: Any) -> None:
     holds for each job that does not say otherwise; {name} in a prompt is the picture's name, {column} what stands in
     that column. 'hailuo-async init FOLDER > jobs.csv' writes a file to begin with.
 
-    All of it is checked before anything is sent; then it is told what is to be paid for, and asked. Run it again,
+    Everything is checked before anything is sent; then you see what it will cost, and are asked. Run the command again,
     whatever happened, and it goes on: nothing is paid for twice.
 
     Ctrl-C once: nothing more is sent, and what runs is waited for and saved. Twice: it quits at once.

@@ -1,7 +1,7 @@
 """What one row asks for: from the values that stand in it to a job, or to all that is wrong with them.
 
 A text for an image is an http(s) URL, a data URL, or else the path of a picture. Here, and only here, a ``str`` becomes
-a file, for whoever wrote the jobs file also runs the command. A relative path counts from the folder that the jobs file
+a file, as the author of the jobs file also runs the command. A relative path counts from the folder that the jobs file
 is in, wherever the command is run. A ``~`` at its beginning is a home; no variables and no wildcards are expanded.
 """
 
@@ -133,7 +133,7 @@ def _fill_prompt(job_row: JobRow) -> None:
         value = known.get(name.strip().casefold())
         if isinstance(value, str | int | float) and value != "":
             return str(value)
-        rule = "is empty here" if name.strip().casefold() in known else f"is none of {', '.join(known)}"
+        rule = "is empty here" if name.strip().casefold() in known else f"is not one of {', '.join(known)}"
         job_row.refuse("prompt", f"{{{name}}} {rule}; {{{{{name}}}}} stands for these words themselves")
         return found[0]
 
@@ -164,7 +164,7 @@ def _take_images(job_row: JobRow, base: Path) -> None:
 
 
 def _source(given: object, base: Path) -> str | Path:
-    """Where the image is; `_STAND_IN` if nobody can tell."""
+    """Where the image is; `_STAND_IN` if that is unclear."""
     if isinstance(given, Path):
         return given
     if not isinstance(given, str) or not given.strip():

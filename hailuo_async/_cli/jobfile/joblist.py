@@ -1,11 +1,12 @@
 """What is to be made: a file of jobs, or a folder of pictures, checked whole before anything is paid for.
 
-Whatever is wrong with a line or a picture is a `Problem` with its place, and the reading goes on: all are told at once.
-Only what cannot be read at all raises. How a file is written is told by ``jsonlines``, ``spreadsheet`` and ``fields``.
+Each fault of a line or a picture becomes a `Problem` with its place, and reading goes on: all are reported at once.
+Only a source that cannot be read at all raises. How a file is written is known to ``jsonlines``, ``spreadsheet`` and
+``fields``.
 
-A journal knows a job by its key from one run to the next, so a key must stay what it is whatever happens to the lines
-around it: a job whose key changes is paid for again. A line may give its key. One that does not is named by its picture
-and a piece of its job's fingerprint, ``cat-91c36e2f4a``, so that lines may be inserted, removed and sorted; with mere
+A journal knows a job by its key from one run to the next, so a key must not change when the lines around it
+do: a job whose key changes is paid for again. A line may give its key. One that does not is named by its picture and a
+piece of its job's fingerprint, ``cat-91c36e2f4a``, so that lines may be inserted, removed and sorted; with mere
 numbers, their names would move on. A line that asks for something else, or whose picture has other content, is another
 job, as it is to the journal. The same line twice is two jobs, and only such are numbered: ``cat-91c36e2f4a-2``.
 """

@@ -1,8 +1,8 @@
 """Rows out of JSON: one object a line, or an array of objects, in the library's own terms or the service's client's.
 
 The client's objects are ``{"modelSlug": …, "body": {…}}``; beside these two our ``key`` and ``fit`` may stand, which
-the client passes over. ``null`` is as good as nothing, and a name that stands twice in an object is refused, for nobody
-can say which of the two counts.
+the client passes over. ``null`` is as good as nothing, and a name that stands twice in an object is refused, as it is
+unclear which of the two counts.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ _OTHER_NAMES = {
     "last_image": "last_frame_image",
 }
 
-#: A longer name is like none of ours, and comparing it takes long.
+#: A longer name is not like any of ours, and comparing it takes long.
 _LONGEST_NAME = 40
 #: ``{name}`` in a prompt stands for what is in that column, ``{{name}}`` for itself.
 PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}|\{([^{}\n]*)\}")
@@ -60,7 +60,7 @@ class Row:
     """What else stands in it, by the names there: a prompt may speak of it."""
 
     def problem(self, field: str, message: str) -> Problem:
-        """What is wrong with the value of ``field``, which is told by the name that it has in the file."""
+        """A problem with the value of ``field``, under the name that it has in the file."""
         name = next((name for name, meant in self.names.items() if meant == field), field)
         return Problem(f"{self.place}, column {name}" if self.has_columns else self.place, name, message)
 
@@ -79,6 +79,6 @@ def named_in(prompt: object) -> set[str]:
 
 
 def unknown_name(name: str, names: Iterable[str]) -> str:
-    """What to say of a name that is none of ``names``."""
+    """The message for a name that is not among ``names``."""
     near = difflib.get_close_matches(name.lower(), names, n=1) if len(name) <= _LONGEST_NAME else []
     return f"is no field; did you mean {near[0]}?" if near else f"is no field; the fields are {', '.join(names)}"

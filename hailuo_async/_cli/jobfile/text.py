@@ -1,8 +1,8 @@
 """A file of jobs as text: what encoding it is in, and its lines.
 
 Spreadsheet programs save what they like: UTF-8 with a byte order mark, UTF-16, or the code page of the country. Each is
-recognised here where only one reading is possible, and what was recognised is told. Where two are possible none is
-chosen: a prompt with wrong letters would be paid for.
+recognised here where only one reading is possible, and reported. Where two are possible, neither is chosen: a prompt
+with wrong letters would be paid for.
 """
 
 from __future__ import annotations

@@ -74,17 +74,19 @@ def test_run_again_it_pays_only_for_what_is_missing_and_asks_about_nothing_else(
 def test_an_object_tells_all_that_is_known_of_an_outcome(service: Emulator, tmp_path: Path) -> None:
     service.next_fault("submit", "refuse")
     result = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes", "--json", "--max-running", "1")
-    (task_id,) = service.ledger.accepted["scene b"]
+    ((prompt, (task_id,)),) = service.ledger.accepted.items()
+    made = str(prompt).removeprefix("scene ")
+    (other,) = {"a", "b"} - {made}  # the one that was sent first was refused
     words = re.search(r"400 Invalid parameters: refused on purpose \(request [\w-]+\)", result.stdout)
     assert words is not None
     refused = {"type": "RequestRejectedError", "message": words.group()}
     nothing = {"path": None, "task_id": None, "seconds_taken": None, "bytes": None, "cost": None}
     assert facts(result.stdout) == {
-        "a": {"key": "a", "status": "failed", **nothing, "error": refused},
-        "b": {
-            "key": "b",
+        other: {"key": other, "status": "failed", **nothing, "error": refused},
+        made: {
+            "key": made,
             "status": "saved",
-            "path": str(tmp_path / "b.mp4"),
+            "path": str(tmp_path / f"{made}.mp4"),
             "task_id": task_id,
             "seconds_taken": 0.2,
             "bytes": 4096,
@@ -243,15 +245,20 @@ def test_a_file_of_jobs_to_begin_with_is_a_batch(service: Emulator, tmp_path: Pa
 def test_failures_are_grouped_by_their_reasons_at_the_end(service: Emulator, tmp_path: Path) -> None:
     for _ in range(2):
         service.next_fault("submit", "refuse")
-    (tmp_path / "c.mp4.part").mkdir()
-    result = run("batch", write_jobs(tmp_path, 4), "--output", tmp_path, "--yes", "--max-running", "1")
+    for key in "abc":
+        (tmp_path / f"{key}.mp4.part").mkdir()
+    result = run("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--yes", "--max-running", "1")
     assert result.exit_code == 1
-    _, _, end = result.stderr.partition("1 of 4 saved in")
-    assert end.splitlines()[1:] == [
+    (made,) = {str(prompt).removeprefix("scene ") for prompt in service.ledger.accepted}
+    _, _, end = result.stderr.partition("0 of 3 saved in")
+    failed, refused, *rest = end.splitlines()[1:]
+    assert (failed, sorted(refused)) == (
         "2 failed",
-        "  400 Invalid parameters: refused on purpose: a, b",
+        sorted("  400 Invalid parameters: refused on purpose: " + ", ".join({"a", "b", "c"} - {made})),
+    )
+    assert rest == [
         "1 not saved, though paid for",
-        "  c.mp4.part beside it is not a plain file: move it away, or save to another path: c",
+        f"  {made}.mp4.part beside it is not a plain file: move it away, or save to another path: {made}",
         "Run the same command again to go on: nothing is paid for twice",
     ]
 

@@ -280,6 +280,8 @@ async def test_the_figures_tell_what_waits_what_runs_and_how_jobs_ended() -> Non
         refused=1,
         unknown=1,
         abandoned=0,
+        spent=5 * Decimal("0.3240"),
+        committed=Decimal("0.7200"),  # the doubt may have been paid for, at the most that it may cost
     )
 
 

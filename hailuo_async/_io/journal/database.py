@@ -120,6 +120,8 @@ class Database(abc.ABC):
     SEEN: ClassVar[str]
     """The least number that a change may have which this statement does not see."""
 
+    connections: int
+    """How many were made so far: another one may not see all that was committed over the last."""
     name: str
     """Where the journal lies, for the words of errors. Without a password."""
 
@@ -154,6 +156,10 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def fold_soon(self) -> None:
         """What this transaction wipes leaves the engine's log, too: when it has committed, or if not now, later."""
+
+    @abc.abstractmethod
+    def hold_images(self) -> None:
+        """Images will come and go: what they leave is given back, not overwritten, and the log may grow meanwhile."""
 
     @abc.abstractmethod
     def give_back(self) -> None:

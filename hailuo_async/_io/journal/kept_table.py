@@ -28,6 +28,7 @@ class KeptTable:
         ``pieces`` gives each image by its SHA-256, read here. Raises ``QueueFullError``, ``ImageError`` for an image
         that cannot be read to its end, and what ``intend`` raises; then nothing of the job is here.
         """
+        self._jobs.database.hold_images()
         execute = self._jobs.database.execute
         execute("SAVEPOINT keep")
         try:
@@ -44,6 +45,7 @@ class KeptTable:
 
     def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
         """Takes over the oldest jobs that no living session holds, at most ``limit``; or the one of that name."""
+        self._jobs.database.hold_images()
         gone = {f"gone_{number}": holder for number, holder in enumerate(self._gone_holders())}
         free = " OR ".join(["holder IS NULL", "lease_until <= :now", *(f"holder = :{name}" for name in gone)])
         which = "" if identity is None else "AND job.identity = :identity"

@@ -217,6 +217,9 @@ class PostgresDatabase(Database):
     def fold_soon(self) -> None:
         """There is nothing that could be done about the server's log."""
 
+    def hold_images(self) -> None:
+        """The server sees to that by itself."""
+
     def give_back(self) -> None:
         """The server does that by itself (autovacuum)."""
 

@@ -49,7 +49,7 @@ _ADVICE = {
     "SQLITE_IOERR": "the disk or the file system failed: look at both, then run it again",
 }
 #: Bytes of the log beyond which it is folded into the file.
-_LARGEST_LOG = 4 << 20
+_LARGEST_LOG, _LARGEST_LOG_WITH_IMAGES = 4 << 20, 64 << 20
 #: How many free pages go back to the file system at a time: some 200 MB.
 _PAGES_GIVEN_BACK = 50_000
 #: Of ``sqlite3_db_config``.
@@ -71,6 +71,7 @@ class SqliteDatabase(Database):
     _connection: sqlite3.Connection
     _now: Callable[[], float]
     name: str = attrs.field(init=False)
+    connections: int = attrs.field(default=1, init=False)
     _number: tuple[int, int] | None = attrs.field(default=None, init=False)
     """Which file it is: another may be put under its name."""
     _seen: int | None = attrs.field(default=None, init=False)
@@ -79,6 +80,7 @@ class SqliteDatabase(Database):
     """To be told of when this transaction has committed."""
     _is_folding: bool = attrs.field(default=False, init=False)
     """Whether the log is to be folded into the file after the next commit."""
+    _largest_log: int = attrs.field(default=_LARGEST_LOG, init=False)
     _gives_back: bool = attrs.field(default=False, init=False)
     """Whether free pages go back to the file system after the next commit."""
     _is_due: bool = attrs.field(default=False, init=False)
@@ -120,7 +122,7 @@ class SqliteDatabase(Database):
         self._is_due = self._is_folding
         if self._is_folding:
             self._is_folding = not self._fold_log()
-        elif files.size_of_log(self.path) > _LARGEST_LOG:
+        elif files.size_of_log(self.path) > self._largest_log:
             self._is_folding = True
 
     def notify(self, topic: str = ANYTHING) -> None:
@@ -160,6 +162,12 @@ class SqliteDatabase(Database):
                 f" put it back together with {files.log_of(self.path).name}, and begin a new session"
             )
             raise JournalError(path=self.name, reason=reason)
+
+    def hold_images(self) -> None:
+        # An image that was accepted before the log is folded has been written once, and never into the file.
+        if self._largest_log == _LARGEST_LOG:
+            self._largest_log = _LARGEST_LOG_WITH_IMAGES
+            self._connection.execute("PRAGMA secure_delete = FAST")
 
     def give_back(self) -> None:
         self._gives_back = self._is_folding = True

@@ -249,7 +249,7 @@ class JobTable(JobRows):
 
     def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first; claims each task that no other session waits for."""
-        sql = f"{database.SELECT} WHERE state IN ({_listed(_UNFINISHED)}) ORDER BY job.seq"
+        sql = f"{database.SELECT} WHERE state IN {tuple(map(str, _UNFINISHED))} ORDER BY job.seq"
         records = [self._record(row) for row in self.database.execute(sql).fetchall()]
         claims = [self._continue(record) or self.follow(record.identity) for record in records]
         return [claim.record for claim in claims if claim is not None]
@@ -375,10 +375,11 @@ def open_table(
     holder: str | None,
     lease_s: float,
     busy_timeout_s: float,
+    kind: type[JobTable] = JobTable,
 ) -> JobTable:
     """The jobs in the journal at ``place``, made if there is none. Raises ``JournalError``."""
     opened = places.open_for_writing(place, base_url, now, busy_timeout_s)
-    table = JobTable(opened, holder or owner.this_holder(), lease_s)
+    table = kind(opened, holder or owner.this_holder(), lease_s)
     try:
         with database.told_in_words(opened), table.transaction():
             table.wipe_expired()
@@ -387,10 +388,6 @@ def open_table(
         opened.close()
         raise
     return table
-
-
-def _listed(states: tuple[JournalState, ...]) -> str:
-    return ", ".join(f"'{state}'" for state in states)
 
 
 def _check_state(record: Record, allowed: tuple[JournalState, ...], what: str) -> None:

@@ -23,6 +23,7 @@ import functools
 import os
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import anyio.to_thread
@@ -34,7 +35,7 @@ from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spe
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.outcomes import Video
-from hailuo_async.settings import Dsn, journal_place
+from hailuo_async.settings import Dsn, JournalPlace, journal_place
 
 if TYPE_CHECKING:
     from hailuo_async._io.journal.team import Looked
@@ -82,7 +83,9 @@ class JournalWriter:
         leaves no thread and no open file.
         """
         thread = ThreadPoolExecutor(1, "hailuo-journal")
-        opening = thread.submit(open_table, journal_place(place), base_url, now, holder, lease_s, busy_timeout_s)
+        found = journal_place(place)
+        options = (base_url, now, holder, lease_s, busy_timeout_s, _table_for(found))
+        opening = thread.submit(open_table, found, *options)
         try:
             table = await asyncio.wrap_future(opening)
         except BaseException:
@@ -334,6 +337,14 @@ class JournalWriter:
             if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
                 self._commits.undo(undo, answer.result())
             raise
+
+
+def _table_for(place: JournalPlace) -> type[JobTable]:
+    if isinstance(place, Path):
+        return JobTable
+    from hailuo_async._io.journal.asserting import AssertingTable  # a file loses nothing
+
+    return AssertingTable
 
 
 def _kept(table: JobTable) -> KeptTable:

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from anyio import to_thread
 
-from hailuo_async import Journal
+from hailuo_async import AsyncSession, ImageToVideo, Journal, Success
 from hailuo_async._io.journal import postgres as engine
 from hailuo_async._io.journal import postgres_opening
+from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import JournalError
+from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
+from hailuo_async.errors import JournalError, TaskFailedError
 from hailuo_async.settings import Dsn
 
 from ...support.ledgers import LEASE_S, did, intent, record_of, sent
@@ -238,3 +241,45 @@ def test_topics_reach_those_who_listen_and_no_others(postgres: Postgres, schema:
     assert theirs.news() == ours.news() == frozenset()
     for database in (ours, theirs):
         database.close()
+
+
+def test_a_live_session_says_again_what_a_failover_lost(postgres: Postgres, schema: str) -> None:
+    database = postgres_opening.open_for_writing(Dsn(postgres.dsn(schema)), BASE_URL)
+    table = AssertingTable(database, "ours", LEASE_S)
+    for key in ("waits", "runs", "ended"):
+        did(table, lambda it, key=key: it.intend(intent(key)))  # type: ignore[misc]
+    for key in ("runs", "ended"):
+        did(table, lambda it, key=key: it.sending(key, 1.0))  # type: ignore[misc]
+        did(table, lambda it, key=key: it.accepted(key, f"t-{key}", 2.0))  # type: ignore[misc]
+    did(table, lambda it: it.failed("ended", TaskFailedError(reason="dark", task_id="t-ended")))
+    postgres.run(f"DELETE FROM {schema}.job")  # as a standby that had not seen the last commits
+    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    with pytest.raises(psycopg.Error):
+        did(table, lambda it: it.find("runs"))
+    found = {
+        record.identity: (record.state.value, record.task_id, record.holder)
+        for record in did(table, JobTable.unfinished)
+    }
+    assert found == {"waits": ("intended", None, "ours"), "runs": ("accepted", "t-runs", "ours")}
+    table.close()
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_server_that_is_killed_again_and_again_delays_a_batch_and_ends_nothing() -> None:
+    server = await to_thread.run_sync(Postgres.make)
+    try:
+        async with Emulator(generation_s=0.2, requests_per_minute=None, max_running=4) as emulator:
+            settings = {"api_key": DEFAULT_API_KEY, "base_url": emulator.url, "poll_interval": (0.05, 0.2)}
+            async with AsyncSession(journal=server.dsn(), **settings) as session:  # type: ignore[arg-type]
+                jobs = (ImageToVideo("https://e.example/a.jpg", str(number), key=str(number)) for number in range(40))
+                ends = []
+                async for outcome in session.stream(jobs):
+                    ends.append(outcome)
+                    if len(ends) in (5, 15, 25):
+                        await to_thread.run_sync(server.stop, signal.SIGQUIT)
+                        await to_thread.run_sync(server.start)
+            assert [type(outcome) for outcome in ends] == [Success] * 40
+            assert [len(tasks) for tasks in emulator.ledger.accepted.values()] == [1] * 40
+    finally:
+        await to_thread.run_sync(server.remove)

@@ -10,7 +10,7 @@
     │   ├── RequestRejectedError        400, 404, 405, 413, 415, 422: this request, not the others
     │   ├── RateLimitedError            429, for longer than the caller would wait
     │   ├── ServiceUnavailableError     it did not answer, or could not be reached
-    │   └── ProtocolError               it answered with what nobody can read
+    │   └── ProtocolError               its answer cannot be read
     ├── SubmissionUnknownError          a POST left and its answer did not come: it may have been paid for
     ├── TaskFailedError                 the service worked on it, and gave up
     ├── TaskExpiredError                404: no such task, or its result is gone

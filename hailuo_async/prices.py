@@ -96,7 +96,7 @@ class LivePrices:
 
 
 def estimate(job: Job, *, live: LivePrices | None = None) -> Estimate:
-    """What ``job`` will cost, before it is sent. Costs nothing, and asks nobody: ``session.estimate`` may know more.
+    """What ``job`` will cost, before it is sent. Costs nothing, and sends nothing: ``session.estimate`` may know more.
 
     ``live`` is what the service itself said. Raises ``JobError`` for what is no job.
     """

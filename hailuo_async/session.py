@@ -53,7 +53,7 @@ DEFAULT_GRACE_S = 30.0
 
 
 class AsyncSession(ServiceCalls):
-    """Makes videos from images through the Modellix API: submits jobs, waits for them, and loses none that is paid for.
+    """Makes videos from images through the Modellix API: submits jobs, waits for them, and never loses a paid one.
 
     ::
 
@@ -71,42 +71,42 @@ class AsyncSession(ServiceCalls):
     ``max_running``
         At most so many tasks at the service at once. Without it the team's limit is found from the service's refusals.
     ``timeout``
-        Seconds from a job's submit to its video, for jobs that are given none of their own. Without it a job waits as
-        long as it takes to be sent, and its task for seven days: results are kept no longer.
+        Seconds from a job's submit to its video, for jobs without a timeout of their own. Without either, a job waits
+        for its slot without limit, and its task for seven days: the service keeps results no longer.
     ``journal``
         A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
         remembers every job, so that a batch that was killed can be run again and pays only for what is missing.
         ``journal_prompts`` keeps the prompts there too; images and the key never are.
     ``keep_jobs``
-        The journal keeps whole jobs, images too, until they are accepted: what ``submit`` took waits on disk, and is
-        made whatever becomes of this process. This session also sends, and pays for, what others with ``keep_jobs``
-        left unsent, the oldest first. ``max_kept_bytes`` bounds the images of all.
+        The journal keeps whole jobs, images too, until the service accepts them: a submitted job waits on disk, and is
+        made even if this process dies. This session also sends, and pays for, the jobs that other sessions with
+        ``keep_jobs`` left unsent, the oldest first. ``max_kept_bytes`` bounds the images of all sessions together.
     ``max_queued``
         At most so many jobs waiting for a slot; ``submit`` raises ``QueueFullError`` beyond it.
     ``max_jobs``
         At most so many jobs sent in the session's life; ``SpendingLimitError`` beyond it, before anything is sent.
     ``max_cost``
-        At most so many US dollars, as a ``Decimal``, or as text or a number that says one. A job whose highest price
-        would pass it is not sent (``SpendingLimitError``); one of which no price is known needs ``max_jobs`` as well.
-        With a journal, what earlier sessions paid counts.
+        At most so many US dollars, as a ``Decimal``, a text or a number. A job whose highest price would pass the limit
+        is not sent (``SpendingLimitError``); a job without a known price needs ``max_jobs`` as well. With a journal,
+        the payments of earlier sessions count.
     ``poll_interval``
-        The shortest and the longest time between two questions about one task, in seconds. Between them the session
-        learns when asking is worth a request.
+        The shortest and the longest time between two queries of one task, in seconds. Between them the session learns
+        when a query is worth a request.
     ``on_unknown``
         ``"raise"``: a POST whose answer was lost is never sent again by itself. ``"resubmit"`` sends it again, up to
         three times, and **each of them may be paid for**.
     ``allow_private_network``
-        Lets results be downloaded over http and from private addresses; always so where the service is on this machine.
+        Allows downloads over http and from private addresses; always allowed if the service is on this machine.
     ``webhook_url``
-        Where the service is to tell the end of each task: a public https URL. Hand what it tells to ``notice``.
+        A public https URL to which the service sends the end of each task. Give each delivery to ``notice``.
     ``client_session``
         An aiohttp session to use, for its proxy, TLS or tracing. It stays yours to close. Its retries, middlewares
         and redirects are not used for requests that cost money. Without it, proxies are taken from the
         environment.
     ``transport``
-        What carries the requests instead of HTTP, for tests and simulations: see ``hailuo_async.testing``.
+        Sends the requests instead of HTTP, for tests and simulations: see ``hailuo_async.testing``.
     ``rng``
-        The dice behind every jitter; seeded ones let a simulation take the same course each time.
+        The random numbers of every jitter; a seeded one lets a simulation take the same course each time.
 
     Raises ``ConfigError`` naming the field, the value and the rule.
     """
@@ -182,7 +182,7 @@ class AsyncSession(ServiceCalls):
         """Takes no more jobs, lets the POSTs under way end for at most ``grace`` seconds, and ends.
 
         Jobs that were not sent end with ``SessionClosedError`` and cost nothing. Tasks that run go on at the service:
-        whoever waits for one gets a ``SessionClosedError`` with its ``task_id``, for ``attach`` in another session;
+        callers that wait get a ``SessionClosedError`` with the ``task_id``, for ``attach`` in another session;
         with a journal, ``resume`` has them all. May be called more than once, from any task of its loop: the shortest
         grace counts, and a caller that is cancelled stops nothing.
         """
@@ -205,9 +205,9 @@ class AsyncSession(ServiceCalls):
         """Takes a job and returns its handle, without waiting for a slot. The job will be sent once, and is paid for.
 
         Its images are looked at first, in a thread, and with a journal the intent is on disk when this returns.
-        ``timeout`` is the job's deadline in seconds from now, whatever becomes of single requests. Raises ``JobError``
+        ``timeout`` is the job's deadline in seconds from now, over all of its requests. Raises ``JobError``
         or ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
-        ``SessionClosedError``: none of them costs anything. Cancelled before it returns, the job is not taken.
+        ``SessionClosedError``: in all these cases nothing is paid for. Cancelled before it returns, it takes no job.
         """
         return Generation(await self._take(job, timeout), self._running_engine().loop)
 
@@ -288,7 +288,7 @@ class AsyncSession(ServiceCalls):
         return Generation(await engine.admission.attach(task_id, timeout_s), engine.loop)
 
     async def find(self, key: str) -> Generation:
-        """A handle on any job in the journal, whichever session works on it, by its key. It is not paid for again.
+        """A handle on any job in the journal, of any session, by its key. The job is not paid for again.
 
         News of it come a tenth of a second after that session has them on record. If that session has gone, its task
         is waited for here; a job that it never sent ends in ``JournalError``. Raises ``JobNotFoundError``,
@@ -385,7 +385,7 @@ class AsyncSession(ServiceCalls):
     def hooks(self) -> Hooks:
         """Callables that are given each event as it happens: ``session.hooks.append(hook)``, before it runs or while.
 
-        Each fact of each job is told once: ``Queued``, ``Sent``, ``Refused``, ``Accepted``, ``StatusSeen``, ``Ended``,
+        Emits each fact of each job once: ``Queued``, ``Sent``, ``Refused``, ``Accepted``, ``StatusSeen``, ``Ended``,
         and beside the jobs ``Downloaded`` and ``GateClosed``. ``Hooks`` says what a hook may do, and what if it fails.
         """
         return self._hooks

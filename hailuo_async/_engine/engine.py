@@ -1,7 +1,7 @@
 """One engine per session: what it holds while it is open, the tasks that work in it, and their end.
 
 It runs as one task that owns everything which waits: submitter, poller, feeders of streams. Callers hold handles; no
-caller's cancellation reaches a POST. Whatever ends the engine, its close, a bug or the end of the loop, every job that
+caller's cancellation reaches a POST. When the engine ends, by its close, a bug or the end of the loop, every job that
 has not ended by then ends with an error: no caller waits for ever.
 """
 
@@ -106,7 +106,7 @@ class Engine:
                     await close()
 
     async def _work(self) -> None:
-        """Works until it is closed, cancelled, or broken by a bug. Whichever it is, every job has ended then."""
+        """Works until it is closed, cancelled, or broken by a bug. In each case every job has ended then."""
         workers = self.engine_state.workers
         try:
             self.engine_state.begin()

@@ -1,8 +1,8 @@
-"""Jobs that other sessions work on, and that are waited for here.
+"""Jobs that other sessions work on, and whose outcomes this session waits for.
 
-One watcher for all of them: the journal tells which jobs have changed, so a thousand that nothing happens to cost
-nothing. Only when one has ended, or the session that worked it may have, is the journal asked about that job itself:
-then it is told here, or taken up.
+One watcher serves all of them: the journal reports the jobs that changed, so a thousand unchanged jobs cost nothing.
+Only when a job has ended, or the session that worked on it may have, does the watcher read that job's own record. Then
+the job ends here too, or this session goes on with it.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from hailuo_async.outcomes import Status
 if TYPE_CHECKING:
     from hailuo_async._io.journal.team import JobChange
 
-#: How another session's work on a job shows.
+#: The states of a job that another session works on.
 AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)
 
 
 @attrs.define(eq=False)
 class Following:
-    """Owns the jobs that others work on."""
+    """Owns the jobs that other sessions work on."""
 
     _engine_state: EngineState
     _dispatch: Callable[[TrackedJob, Claim], None]
-    """Given a job that is followed no longer, with what the journal says of it."""
+    """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
-    """Called when one more is followed: what happens to it is to be told here soon."""
+    """Called when one more job is followed, so that its changes arrive soon."""
     _followed: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._followed)
 
     def add(self, tracked: TrackedJob) -> None:
-        """``tracked`` is followed from now on, until it ends."""
+        """Follows ``tracked`` until it ends."""
         if tracked.identity is not None:
             self._followed[tracked.identity] = tracked
             tracked.is_followed = True
             tracked.listeners.append(self._forget_if_ended)
             self.on_added()
-            self._ask(tracked)  # what happened before was told to nobody here
+            self._ask(tracked)  # its earlier changes were not reported to this session
 
     def hear(self, changes: Iterable[JobChange]) -> None:
-        """These jobs have changed."""
+        """Acts on jobs that have changed."""
         for change in changes:
             tracked = self._followed.get(change.identity)
             if tracked is None:
@@ -62,7 +62,7 @@ class Following:
                 accept(tracked, change.task_id)
 
     def ask_all(self) -> None:
-        """A session has gone, and may have left any of them."""
+        """Reads every job's record: a session has gone, and may have left any of them."""
         for tracked in list(self._followed.values()):
             self._ask(tracked)
 
@@ -96,7 +96,7 @@ class Following:
 
 
 def accept(tracked: TrackedJob, task_id: str | None) -> None:
-    """The service has it, as another session's record says."""
+    """Moves a job to accepted, as another session has recorded it."""
     if tracked.status is Status.QUEUED and task_id is not None:
         tracked.task_id = task_id
         tracked.move(Event.ACCEPT)

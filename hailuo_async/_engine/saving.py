@@ -1,8 +1,8 @@
-"""Where the videos of one stream are saved: known, and checked, before a job is paid for.
+"""The files of one stream's videos, checked before a job is paid for.
 
-A name that is taken, or that cannot be written, is found while it still costs nothing. The check counts only for a job
-that would be sent: where an earlier run has paid for the job, the file that is there is its video. Two jobs of one
-stream that are under way cannot have one file either, unless the journal knows them as one job.
+A path that is taken, or that cannot be written, stops its job before it costs anything. The check counts only for a job
+that would be sent: if an earlier run has paid for the job, the existing file is its video. Two jobs of one stream that
+are under way cannot share a file either, unless the journal knows them as one job.
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from hailuo_async.outcomes import Outcome, Success
 
 StrPath: TypeAlias = str | os.PathLike[str]
 SaveAs: TypeAlias = Mapping[str, StrPath] | Callable[[Job], StrPath]
-"""Where each video is saved: paths by the keys of jobs, or what is called with each job and returns its path."""
+"""The path of each video: a mapping from the keys of jobs, or a callable that takes a job and returns its path."""
 
 
 @attrs.define(eq=False)
 class Target:
-    """Where one job's video is to be saved."""
+    """The place for one job's video."""
 
     key: str | None
     path: Path
-    """A file, or a directory in which it is named by the job's key or by the task."""
+    """A file, or a directory in which the job's key or the task id names the file."""
     file: Path | None
-    """The file, as far as it can be known before there is a video."""
+    """The file; ``None`` while only the task id will name it."""
     is_taken: bool
-    """Whether another job of the stream is on its way to this file."""
+    """Whether another job of the stream, under way, has this file."""
 
     async def find_fault(self) -> DownloadError | None:
-        """Why the video could not be saved, as far as that can be known before it is paid for."""
+        """Why the video could not be saved, as far as that is known before it is paid for."""
         if self.file is None:
             return None
         if self.is_taken:
@@ -62,7 +62,7 @@ class Saving:
     _save_as: SaveAs | None
     _has_journal: bool
     _targets: WeakValueDictionary[Path, Target] = attrs.field(factory=WeakValueDictionary, init=False)
-    """Of the jobs under way, by file. Weak, as a target has no end of its own: it goes when its job was saved."""
+    """The targets of the jobs under way, by file. Weak references, so that a target goes when its job is saved."""
 
     async def begin(self) -> None:
         """Makes the directory, if there is one to make. Raises ``DownloadError`` if it cannot hold files."""
@@ -70,14 +70,14 @@ class Saving:
             await anyio.to_thread.run_sync(make_directory, self._directory)
 
     def target(self, item: object) -> Target:
-        """Where the video of ``item`` is saved. Raises ``JobError`` if that is no job, ``ConfigError`` for no path.
+        """The place for the video of ``item``. Raises ``JobError`` if that is not a job, ``ConfigError`` for no path.
 
-        What a callable ``save_as`` raises arrives as it is.
+        Exceptions of a callable ``save_as`` are passed on.
         """
         job = check_job(item)
         if self._save_as is None:
             path = self._directory or Path()
-            # Without a key the name comes from the task, which nobody knows yet.
+            # Without a key the task id names the file, and there is no task yet.
             file = None if job.key is None else target_for(path, is_directory=True, key=job.key, task_id="")
         else:
             path = file = _path_by(self._save_as, job)
@@ -88,34 +88,34 @@ class Saving:
         return target
 
     def _is_one_job(self, key: str | None, other: str | None) -> bool:
-        """Whether the journal knows two jobs as one, which is sent once and told twice."""
+        """Whether the journal knows two jobs as one, which is sent once and has two outcomes."""
         return self._has_journal and key is not None and key == other
 
     async def save(self, success: Success, target: Target) -> Outcome:
-        """``success`` with its video saved, or why it could not be; as it is if the session ends."""
+        """``success`` with its video saved, or the ``Failure``; unchanged if the session ends."""
         directory = target.path if self._save_as is None else target.path.parent
         return await self._results.save_outcome(target.path, success, directory)
 
 
 def check_save_as(save_to: StrPath | None, save_as: object) -> None:
-    """Raises ``ConfigError`` for a ``save_as`` that names no files, or that stands beside a ``save_to``."""
+    """Raises ``ConfigError`` for a ``save_as`` that names no files, or stands beside ``save_to``."""
     if save_as is None:
         return
     if not isinstance(save_as, Mapping) and not callable(save_as):
-        rule = "is a mapping from keys to paths, or a callable that takes a job and returns a path"
+        rule = "must be a mapping from keys to paths, or a callable that takes a job and returns a path"
         raise ConfigError(field="save_as", value=save_as, rule=rule)
     if save_to is not None:
-        raise ConfigError(field="save_as", value=save_as, rule="stands alone: give save_to or save_as, not both")
+        raise ConfigError(field="save_as", value=save_as, rule="must stand alone: give save_to or save_as, not both")
 
 
 def _path_by(save_as: SaveAs, job: Job) -> Path:
     if isinstance(save_as, Mapping):
         if job.key is None or job.key not in save_as:
-            raise ConfigError(field="save_as", value=job.key, rule="has a path for the key of each job")
+            raise ConfigError(field="save_as", value=job.key, rule="must have a path for the key of each job")
         given: object = save_as[job.key]
     else:
         given = save_as(job)
     path = os.fsdecode(given) if isinstance(given, str | os.PathLike) else ""
     if not path or "\0" in path:
-        raise ConfigError(field="save_as", value=given, rule="gives each job the path of a file, a str or a PathLike")
+        raise ConfigError(field="save_as", value=given, rule="must give each job a file path, a str or a PathLike")
     return Path(path)

@@ -1,8 +1,8 @@
-"""The one way in which anything in the engine is woken: by a signal that something has changed.
+"""``Signal``: the only way in which the engine wakes its waiters.
 
-A signal carries no value and keeps none. So a waiter looks at the state itself, waits if it must, and looks again; a
-waiter that is cancelled or that was woken for nothing harms no other. A timer ends a wait in the same way, so a wait
-that is bounded costs no task and no cancel scope.
+A signal says that something has changed, without a value. So a waiter reads the state itself, waits if it must, and
+reads again; a waiter that is cancelled, or woken for nothing, harms no other. A timer ends a wait in the same way, so a
+bounded wait costs no task and no cancel scope.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import attrs
 
 @attrs.define(eq=False)
 class Signal:
-    """Wakes everyone who waits. A signal that nobody waits for costs nothing."""
+    """Wakes all waiters. A signal without waiters costs nothing."""
 
     _waiters: dict[asyncio.Future[None], None] | None = attrs.field(default=None, init=False)
     """In the order of waiting."""
@@ -36,7 +36,7 @@ class Signal:
                 timer.cancel()
 
     def notify(self) -> None:
-        """Wakes everyone who waits now."""
+        """Wakes all waiters."""
         if self._waiters:
             waiters, self._waiters = self._waiters, None
             for waiter in waiters:
@@ -44,5 +44,5 @@ class Signal:
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():  # it may have been cancelled, or timed out, in this very turn of the loop
+    if not waiter.done():  # it may have been cancelled, or timed out, in this loop iteration
         waiter.set_result(None)

@@ -1,12 +1,12 @@
-"""The asyncio tasks of one engine, each behind a wall: what one of them raises does not end the others.
+"""The asyncio tasks of one engine, each behind a wall: an exception in one does not end the others.
 
-Two kinds. *Own* tasks run our code, which bounds itself: they are cancelled and waited for. *Foreign* tasks run what
-users hand in, a job source; such code may swallow its cancellation, so it is waited for only so long, and then left
-behind with a warning.
+There are two kinds. *Own* tasks run our code, which bounds itself: the engine cancels them and waits for their end.
+*Foreign* tasks run a user's code, a job source. Such code may swallow its cancellation, so the engine waits for it only
+``CLEANUP_S`` seconds, and then leaves it with a warning.
 
-A task is cancelled once, as asyncio does it, and not again and again, as anyio's scopes do: what it awaits in its
-``finally`` is awaited to its end. What must not be cut short at all, because an answer of the service is being put on
-record, is protected the other way round: such a task is cancelled only while it waits inside ``with cuttable``.
+The engine cancels a task once, as asyncio does, and not repeatedly, as anyio's scopes do: so the awaits in its
+``finally`` finish. A task that records an answer of the service must not be cut at all. It is protected the other way
+round: the engine cancels it only while it waits inside ``with cuttable``.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ Cancel: TypeAlias = Callable[[asyncio.Task[Any]], object]
 
 @attrs.define(eq=False)
 class Cuttable:
-    """Marks, as a context manager, where the running task may be cancelled; after the end it cannot be entered."""
+    """Marks, as a context manager, where the running task may be cancelled. Entering it after the end raises."""
 
     tasks: set[asyncio.Task[Any] | None] = attrs.field(factory=set, init=False)
-    """Those that wait inside it."""
+    """The tasks that wait inside it."""
     has_ended: bool = attrs.field(default=False, init=False)
 
     def __enter__(self) -> None:
@@ -50,7 +50,7 @@ class Workers:
     """Owns the tasks of an engine."""
 
     _own: dict[asyncio.Task[Any], Cancel] = attrs.field(factory=dict, init=False)
-    """Each with what cancels it."""
+    """Each task with the callable that cancels it."""
     _foreign: set[asyncio.Task[Any]] = attrs.field(factory=set, init=False)
     cuttable: Cuttable = attrs.field(factory=Cuttable, init=False)
 
@@ -74,7 +74,7 @@ class Workers:
             task.cancel()
 
     async def end(self) -> None:
-        """Cancels all of them and returns when they have ended; foreign ones get ``CLEANUP_S`` seconds."""
+        """Cancels all tasks and returns when they have ended; foreign ones get ``CLEANUP_S`` seconds."""
         self.cuttable.has_ended = True
         for task, cancel in list(self._own.items()):
             cancel(task)
@@ -92,5 +92,5 @@ class Workers:
         self._own.pop(task, None)
         self._foreign.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            # What can be foreseen is handled where it arises: this is a bug. Its job ends with the session.
+            # Expected errors are handled at their source, so this is a bug. The task's job ends with the session.
             logger.error("a task of the engine failed: please report this", exc_info=error)

@@ -1,4 +1,4 @@
-"""Requests left, whatever way the service counts them: learned from the headers and the refusals of its answers.
+"""The request budget, learned from the headers and the refusals of the service's answers.
 
 The service counts the requests of a key, submits and queries together. Its documents tell of a limit a minute, not how
 the minute is counted, and gateways before it may count in their own way. Headers are advisory: any may be missing,
@@ -113,7 +113,7 @@ class Budget(Flow):
         return now if opens_at <= now else min(max(opens_at, now + TICK_S), now + _LONGEST_S)
 
     def sent(self, now: float, use: Use) -> None:
-        """A request leaves. It counts from now on, whatever becomes of it; ``learn`` must follow, once."""
+        """Counts a request that leaves now, even if it fails later; ``learn`` must follow, once."""
         self._roll(now)
         self._flow_on(now)
         if self._recovered_at == -math.inf:
@@ -247,7 +247,7 @@ class Budget(Flow):
         return True
 
     def _ahead_s(self, hints: Hints) -> float | None:
-        """How far ahead the reset lies, in whatever form it comes. The furthest, and the window's length, are kept."""
+        """Seconds until the reset, from any form of it. The longest, and the window's length, are kept."""
         ahead_s = hints.reset_in_s
         if hints.reset_number is not None:
             self._is_ms = self._is_ms or hints.reset_number > _SECONDS_BELOW

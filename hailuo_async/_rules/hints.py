@@ -87,7 +87,7 @@ class _Said(NamedTuple):
 
 
 def read_hints(headers: Mapping[str, str]) -> Hints:
-    """Reads the hints in ``headers``, whatever their case. Never raises; ``ignored`` names what cannot be believed."""
+    """Reads the hints in ``headers``, in any case. Never raises; ``ignored`` names headers with impossible values."""
     found = {low: value.strip() for name, value in headers.items() if (low := name.lower()) in _NAMES}
     if not found:
         return _SILENT

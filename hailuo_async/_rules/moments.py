@@ -1,4 +1,4 @@
-"""Times in the service's answers: Unix numbers in whichever unit, or ISO text."""
+"""Times in the service's answers: Unix numbers in any unit, or ISO text."""
 
 from __future__ import annotations
 

@@ -168,8 +168,9 @@ async def test_a_slow_reader_holds_everything_back() -> None:
     async with line.session(max_running=2) as session, contextlib.aclosing(session.stream(source)) as stream:
         await anext(stream)
         await until(lambda: session.stats().succeeded > LOOKAHEAD and not session.stats().queued)
+        await settle()
         held_back_at = source.pulled
-        await anyio.sleep(0.2)
+        await settle()
         assert source.pulled == held_back_at <= 3 * LOOKAHEAD + 2
         for _ in range(3 * LOOKAHEAD):
             await anext(stream)

@@ -53,7 +53,7 @@ async def leave_by_cancellation(stream: Any) -> None:
                 pass
 
     task = asyncio.ensure_future(read())
-    await anyio.sleep(0.05)
+    await settle()
     task.cancel()
     await asyncio.wait([task])
 
@@ -73,7 +73,7 @@ async def test_however_it_is_left_nothing_more_is_pulled_or_sent(
         gc.collect()
         await settle()  # a POST whose turn had come may still begin
         at_leaving = source.pulled, len(line.posts)
-        await anyio.sleep(0.1)
+        await settle()
         assert (source.pulled, len(line.posts)) == at_leaving
         assert session.stats().queued == 0
 

@@ -1,8 +1,8 @@
-"""Whole jobs in the journal: kept when they are submitted, read as they are sent, taken over from sessions that ended.
+"""Whole jobs in the journal: written when they are submitted, read while they are sent, taken over from dead sessions.
 
-A job that is kept waits on disk. Here remain its request, whose images are read from the journal in pieces when it is
-sent, and its job without its pictures. Sessions that keep jobs take over, the oldest first, what no living session
-holds; a session that does not keep jobs never sends what it was not given.
+A kept job waits on disk. In memory stay its request, which reads the images from the journal in pieces while it is
+sent, and the job without its pictures. Sessions that keep jobs take over the jobs that no living session holds, the
+oldest first; a session that does not keep jobs sends only its own callers' jobs.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ if TYPE_CHECKING:
 logger = logging.getLogger("hailuo_async")
 
 Ask: TypeAlias = Callable[[], Awaitable[Claim | None]]
-"""Asks the journal how a job stands, and for leave to work on it."""
+"""Reads a job's record in the journal, and claims the job if no other session works on it."""
 
-#: What a session meets with any job, so that it takes over no more: others may have another key, or more to spend.
+#: Errors after which a session takes over no more jobs: another session may have another key, or more to spend.
 _ENDS_TAKING = (AuthenticationError, InsufficientBalanceError, SpendingLimitError)
 #: Jobs that are written at the same time: each commit holds so many images at most.
 WRITING = 4
-#: How often a session looks for what others have left, in seconds.
+#: Seconds between two searches for jobs that others have left.
 TAKE_EVERY_S = 3.0
-#: Jobs taken over at a time, and held here: so the others that are open get their share.
+#: Jobs taken over, and held, at a time: so the other open sessions get their share.
 TAKEN_AT_ONCE = 16
-#: How often, in looks, what is left over is freed.
+#: Searches between two removals of leftovers.
 _TIDY_EVERY = 10
 
 
 @attrs.frozen
 class PictureLeft:
-    """Stands in a job, in place of a picture that is kept in the journal and no longer in memory."""
+    """Replaces, in a job, a picture that is in the journal and no longer in memory."""
 
     sha256: str
     size: int
@@ -58,7 +58,7 @@ class PictureLeft:
 
 @attrs.define(eq=False)
 class Keeper:
-    """Keeps the jobs of a session that was told to."""
+    """Keeps the jobs of a session with ``keep_jobs``."""
 
     _journal: JournalWriter
     _room: Room
@@ -70,12 +70,12 @@ class Keeper:
     # --- What is submitted ---
 
     async def describe(self, job: Job, frames: Mapping[str, Frame]) -> KeptJob:
-        """What is to be kept of a job. An image that was made to fit is read for it, in a thread."""
+        """The content of a job for the journal. A fitted image is read for it, in a thread."""
         images = {field: await _image(frame) for field, frame in frames.items()}
         return KeptJob(job.target.path, job.options, images)
 
     async def keep(self, intent: Intent, kept: KeptJob, frames: Mapping[str, Frame], *, is_bounded: bool) -> Claim:
-        """What the journal knows of a job, all of which is in it from now on, if it is ours to send.
+        """Writes all of a job into the journal, if it is ours to send, and returns its record with the claim.
 
         ``is_bounded``: raises ``QueueFullError`` if as many wait in the journal as may. Cancelled, it is not taken.
         Raises ``ImageError`` for an image that cannot be read to its end, ``JournalError`` and ``JobError``.
@@ -86,7 +86,7 @@ class Keeper:
             return await self._journal.keep(intent, kept, pieces, room)
 
     def build_request(self, kept: KeptJob) -> Request:
-        """The POST for a kept job. Its images are read from the journal as they are sent."""
+        """The POST for a kept job, whose images are read from the journal while they are sent."""
         frames = {
             field: url_frame(image.url)
             if image.url is not None
@@ -98,26 +98,26 @@ class Keeper:
         return build_kept_submit(kept.path, kept.options, frames, self._webhook_url)
 
     def hold(self, tracked: TrackedJob, kept: KeptJob, look: Ask) -> None:
-        """The journal has all that is sent for the job: here it is held no longer. ``look`` asks how it stands."""
+        """Drops a job's pictures from memory, as the journal has them. ``look`` reads its record."""
         tracked.look = look
         tracked.request, tracked.is_kept = self.build_request(kept), True
         tracked.is_heavy = tracked.request.is_heavy
         tracked.job = None if tracked.job is None else without_pictures(tracked.job, kept)
 
     def is_done_with(self, tracked: TrackedJob) -> bool:
-        """Whether a job that has ended is to leave the journal: it was not sent, and is not wanted any more."""
+        """Whether an ended job leaves the journal: it was not sent, and no caller wants it any more."""
         if isinstance(tracked.error, _ENDS_TAKING):
             self._is_stopped = True
         return tracked.is_kept and tracked.is_dropped and tracked.task_id is None
 
     def drop_nowait(self, identity: str) -> None:
-        """The job is not wanted any more, and was not sent."""
+        """Removes a job that no caller wants any more, and that was not sent."""
         self._journal.drop_nowait(identity)
 
     # --- What others have left ---
 
     async def run(self, take_up: Callable[[KeptClaim], None], count_waiting: Callable[[], int]) -> None:
-        """Takes over what no living session holds, while few jobs wait here, until it is cancelled."""
+        """Takes over jobs that no living session holds, while few jobs wait in this one, until it is cancelled."""
         looks = 0
         while True:
             await self._attempt(functools.partial(self._take_over, take_up, count_waiting))
@@ -127,11 +127,14 @@ class Keeper:
             await anyio.sleep(TAKE_EVERY_S)
 
     async def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
-        """Kept jobs that no living session holds, the oldest first; or the one of that name. ``JournalError``."""
+        """Takes over kept jobs that no living session holds, the oldest first, or the job of that identity.
+
+        Raises ``JournalError``.
+        """
         return await self._journal.take_kept(limit, identity)
 
     async def follow(self, identity: str) -> Claim | None:
-        """How a kept job stands that another session works on: ours, if that has gone. Raises ``JournalError``."""
+        """The record of a kept job of another session; ours, if that session has gone. Raises ``JournalError``."""
         for taken in await self.take(1, identity):
             return Claim(taken.record, ours=True)
         return await self._journal.follow(identity)

@@ -101,7 +101,7 @@ class Budget(Flow):
         return self._left()
 
     def may_send(self, now: float, use: Use) -> float:
-        """When such a request may leave: ``now`` or earlier is now. A later time is a time to ask again."""
+        """When such a request may leave: at once, if not after ``now``. A later time is a time to call again."""
         if now < self._closed_until:
             return self._closed_until
         if self._rate is None:

@@ -1,6 +1,6 @@
 """What a soak runs in processes of their own: ``python -m benchmarks.children NAME OPTIONS``.
 
-Each speaks with whoever started it in lines of JSON, on its standard input and output, and ends when its input does.
+Each exchanges lines of JSON with its parent, on its standard input and output, and ends when its input does.
 One that comes to nothing for too long ends itself, and says on its standard error where it was.
 """
 
@@ -127,7 +127,7 @@ async def steady(base_url: str, home: str, seed: int) -> None:
                     tasks.start_soon(_call, session, job, rng.uniform(0.0, 4.0))
                 with anyio.move_on_after(rng.uniform(1.0, 4.0)):
                     await _read(session, jobs[1::2], home, {}, shares=True)
-            while session.stats().running or session.stats().queued:  # noqa: ASYNC110 (rest tells nobody)
+            while session.stats().running or session.stats().queued:  # noqa: ASYNC110 (no event tells of rest)
                 await anyio.sleep(0.02)
             _say(attrs.astuple(_size()))
 

@@ -2,7 +2,7 @@
 
 Every client is taken as it comes, driven by the shortest way that its documentation offers to have a video made. (Where
 one call does it all, a caller who makes two of it, and keeps the id in between, loses less.) The server's ledger says
-what was accepted, and what callers were told is held against it.
+what was accepted, and the callers' outcomes are compared with it.
 """
 
 from __future__ import annotations
@@ -73,8 +73,8 @@ def count(report: Report) -> dict[str, float]:
     """What became of the jobs.
 
     ``jobs_lost`` were accepted, and their callers have no video, no task id, and no word that this may be so;
-    ``jobs_paid_twice`` were accepted more than once. ``tasks_leaked`` are all those that nobody knows of, though some
-    may belong to jobs that have a video. ``jobs_in_doubt`` are those whose callers were told that they may have been
+    ``jobs_paid_twice`` were accepted more than once. ``tasks_leaked`` are all tasks that no caller knows, though some
+    may belong to jobs that have a video. ``jobs_in_doubt`` are those whose callers learned that they may have been
     accepted. ``jobs_not_sent`` ended in an error before the service had accepted anything.
     """
     jobs = [(told, report.ledger.accepted.get(f"job {number}", [])) for number, told in enumerate(report.told)]

@@ -19,7 +19,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import attrs
-import cattrs.preconf.json  # noqa: F401 (a process imports it once, whatever it does: that is not counted)
+import cattrs.preconf.json  # noqa: F401 (a process imports it once, in any case: that is not counted)
 
 from benchmarks.figures import Figure
 from benchmarks.scheduling import ideal_seconds
@@ -170,7 +170,7 @@ def fleet_targets(figures: Sequence[Figure]) -> Iterator[Target]:
 
 
 async def work(url: str, journal: str, name: str, jobs: int) -> None:
-    """A session that streams ``jobs`` jobs when it is told to."""
+    """A session that streams ``jobs`` jobs on a signal."""
     async with AsyncSession(api_key=DEFAULT_API_KEY, base_url=url, journal=journal) as session:
         print("ready", flush=True)
         await anyio.to_thread.run_sync(sys.stdin.readline)

@@ -1,4 +1,4 @@
-"""Ways of counting requests, and ways of saying so: what a gateway may do, as no document tells what the service does.
+"""Ways of counting requests, and ways of saying so: what a gateway may do, as no document says what the service does.
 
 A *count* decides about each request at its arrival and keeps what it needs for that; a *style* writes what the count
 says into headers. Any count goes with any style. Requests that are refused do not count.

@@ -1,4 +1,4 @@
-"""Slots and requests: how well batches fill the slots that nobody told them of, and what that costs in requests.
+"""Slots and requests: how well batches fill the slots that they do not know, and what that costs in requests.
 
 Each line is a whole batch on a virtual clock (``benchmarks.simulation``). Beside the library stands what asking at a
 fixed interval could reach at best, by arithmetic alone (``benchmarks.scheduling``).

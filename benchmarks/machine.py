@@ -15,7 +15,7 @@ import attrs
 
 from benchmarks.tables import WIDTH
 
-#: Of these the version is told, or that they are absent.
+#: Packages whose versions are reported, or that they are absent.
 PACKAGES = (
     "hailuo-async",
     "aiohttp",
@@ -97,7 +97,7 @@ def _commit() -> str | None:
 
 
 def _processor() -> str:
-    """The model, where Linux tells it."""
+    """The model, if Linux reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:

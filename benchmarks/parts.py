@@ -73,7 +73,7 @@ PARTS = {
     "faults": Part(
         "Faults",
         "Three jobs each, every client taken as it comes. Lost: accepted, and the caller has no video, no task id and "
-        "no word of it. Leaked: accepted tasks that nobody knows of.",
+        "no word of it. Leaked: accepted tasks that no caller knows.",
         _faults,
         faults_targets,
     ),
@@ -99,4 +99,4 @@ PARTS = {
         start_targets,
     ),
 }
-"""In the order in which they are measured and told."""
+"""In the order in which they are measured and reported."""

@@ -1,4 +1,4 @@
-"""What a run came to: told at a terminal, kept as JSON, and written out for the README."""
+"""The results of a run: printed at a terminal, kept as JSON, and written out for the README."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ BURST_SHARE = 1 / 6
 
 @attrs.frozen
 class Scheme:
-    """A way of counting, and how it is told."""
+    """A way of counting, and of reporting it."""
 
     name: str
     count: Callable[[int], Count] | None

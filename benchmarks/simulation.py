@@ -30,7 +30,7 @@ FIRST_MODEL, SECOND_MODEL = "hailuo-2.3-i2v", "hailuo-2.3-fast-i2v"
 
 @attrs.frozen(kw_only=True)
 class Scenario:
-    """What is simulated. ``slots`` gives (from second, slots); the client is told none of it."""
+    """What is simulated. ``slots`` gives (from second, slots); the client does not know them."""
 
     name: str
     jobs: int = 300
@@ -119,7 +119,7 @@ class Result:
 
     @property
     def refused_share(self) -> float:
-        """Of all requests, those that were refused, for whatever reason."""
+        """Of all requests, those that were refused, for any reason."""
         return (self.refused_for_room + self.refused_for_budget) / (self.posts + self.queries)
 
     @property

@@ -85,7 +85,7 @@ class Round:
     cancels: int
     paid: int
     unknown: int
-    """Jobs that the journal has named: nobody knows whether they were paid for."""
+    """Jobs that the journal has named as unknown: they may have been paid for."""
     twice: Sequence[str]
     """The prompts of those that were paid for more than once, and were not named."""
     lost: Sequence[str]

@@ -16,7 +16,7 @@ from benchmarks.targets import FLOOR, LIBRARY, Target, ratios
 
 IMPORT, FIRST_POST = "import", "from python -c to the first POST"
 NEEDED = "aiohttp, attrs, cattrs, anyio"
-#: As where it is installed: modules are compiled once, whatever the environment here says.
+#: As in an installation: modules are compiled once, even if the environment here forbids it.
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 #: A program that sends nothing in this time is broken.
 PATIENCE_S = 30.0
@@ -93,7 +93,7 @@ def _first_post_ms(program: str) -> float:
             with connection:
                 is_post = connection.recv(4) == b"POST"
                 took_s = time.perf_counter() - begun
-                process.kill()  # before it notices that nobody answers
+                process.kill()  # before it notices that no server answers
         finally:
             process.kill()
             process.wait()

@@ -17,7 +17,7 @@ OVER_FLOORS = {FLOOR: {"wall_s": 1.1, "cpu_s": 2.0}, SAFE_FLOOR: {"cpu_s": 1.35}
 LONGEST_STALL_MS = 20.0
 #: The case that the floor is held against, and those in which the peers must be slower.
 BURST, BURSTS = "300 jobs at 0.5 s", ("300 jobs at 0.5 s", "1,000 jobs at 0.5 s")
-#: What may not happen to any job, whatever the service does.
+#: What must not happen to any job, with any behaviour of the service.
 NEVER = ("jobs_lost", "jobs_paid_twice", "tasks_leaked")
 
 
@@ -71,7 +71,7 @@ def peers_targets(figures: Sequence[Figure]) -> Iterator[Target]:
 
 
 def faults_targets(figures: Sequence[Figure]) -> Iterator[Target]:
-    """Whatever goes wrong, a job is sent once, and its task is known to somebody."""
+    """With any fault, a job is sent once, and a caller knows its task."""
     for figure in figures:
         if figure.subject == LIBRARY:
             yield Target(f"{figure.case}: POSTs a job", figure.values["posts_per_job"], 1.0)

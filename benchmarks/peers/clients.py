@@ -17,7 +17,7 @@ PICTURE_URL = "https://example.com/picture.jpg"
 
 
 class Setup(NamedTuple):
-    """What a client is told about the work. A tuple, as attrs would be weighed with clients that do without it."""
+    """A client's facts about the work. A tuple, as attrs would be weighed with clients that do without it."""
 
     base_url: str
     jobs: int

@@ -12,7 +12,7 @@ from benchmarks.peers.clients import API_KEY, Client, Setup
 
 
 class OpenAI(Client):
-    """On httpx, asking every second, as it does unless it is told otherwise. A picture goes along as a form's file."""
+    """On httpx, asking every second, as it does by default. A picture goes along as a form's file."""
 
     def __init__(self, setup: Setup) -> None:
         warnings.filterwarnings("ignore", "The Sora API", DeprecationWarning)

@@ -27,7 +27,7 @@ class BrokenClientError(Exception):
 
 @attrs.frozen
 class Told:
-    """What a caller was told of one job."""
+    """A caller's outcome of one job."""
 
     word: str
     """``video``; ``doubt``, an error that says that the job may have been accepted; or ``error``, any other."""
@@ -38,7 +38,7 @@ class Told:
 
 @attrs.frozen
 class Report:
-    """What a client measured and told its callers, job by job, and what the server saw of it."""
+    """A client's figures, its callers' outcomes, job by job, and the server's view."""
 
     measured: Mapping[str, float]
     told: Sequence[Told]

@@ -45,11 +45,11 @@ class Record:
 
     @property
     def is_over(self) -> bool:
-        """Whether another run would tell nothing more."""
+        """Whether another run would show nothing more."""
         return bool(self.problem) or any(each["wall_s"] > LONG_S for each in self.runs)
 
     def add(self, report: Report, case: Case) -> None:
-        """Puts a run on record. Jobs that came to no video are a problem, whatever the other figures are."""
+        """Puts a run on record. Jobs without a video are a problem, even if all other figures are good."""
         figures = {**report.measured, "requests_per_job": report.ledger.requests / case.jobs}
         if case.picture is not None:
             figures["sent_mb_per_job"] = report.ledger.body_bytes / case.jobs / 2**20

@@ -1,6 +1,6 @@
 """One small server that speaks all the protocols: ``python -m benchmarks.peers.server OPTIONS``, in its own process.
 
-It must never be what is waited for, so it is a raw ``asyncio.Protocol`` that knows just enough HTTP: requests with a
+No client may ever wait for it, so it is a raw ``asyncio.Protocol`` that knows just enough HTTP: requests with a
 ``Content-Length``, one after the other on each connection. Of a body it keeps the first kilobytes, for the prompt.
 
 It says its origin on its standard output; when its standard input ends, it says its ledger there and ends.
@@ -103,12 +103,12 @@ class Works:
         return self.told(task, path) if task.queries > self.options.failed_queries else None
 
     def told(self, task: Task, path: str) -> Json:
-        """What a query of ``path`` is told of ``task``."""
+        """The answer to a query of ``path`` about ``task``."""
         tell = task.service.done if time.monotonic() >= task.done_at else task.service.running
         return tell(Said(task.id, path, self.origin))
 
     def first_word(self, task: Task, path: str) -> Json:
-        """What the POST of ``path`` that began ``task`` is told."""
+        """The answer to the POST of ``path`` that began ``task``."""
         return task.service.accepted(Said(task.id, path, self.origin))
 
 

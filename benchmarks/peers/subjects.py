@@ -20,7 +20,7 @@ class Subject:
     client: str
     transport: str = ""
     needs: Sequence[str] = ()
-    """Packages. The first of them is the one that is measured, and its version is told."""
+    """Packages. The first is measured, and its version is reported."""
     calls: str = ""
     """Those by which it is driven."""
     note: str = ""

@@ -45,12 +45,13 @@ _STOCK = 4
 _TELL_S = 5.0
 #: A session that is first in the line, and does not take its turn for so long, is passed over: it may be stopped.
 PATIENCE_S = 1.0
-#: How often a session looks that follows jobs of others.
-FOLLOW_S = 0.05
-#: How often one looks that waits, one that does not, and the most seldom, where each look costs all of them something.
-LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 1.0, 1.0, 10.0
+#: How often a session looks: one that follows jobs of others, one that waits, one that does neither; and, where each
+#: look costs all of them something, the most seldom.
+FOLLOW_S, LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 0.05, 1.0, 1.0, 10.0
 #: Places that differ by less are one, told by clocks that were read at two times.
 _SAME_PLACE_S = 0.01
+#: A server's time has ten digits before its point, so sums with it are only so exact.
+_SUMS_ARE_OFF_BY_S = 1e-5
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
 #: How often in a third of a lease it is looked whether a member has died, where that costs next to nothing.
@@ -128,6 +129,10 @@ class Team:
         """How far the team's clock is ahead of the loop's."""
         return self._clock.offset_s
 
+    def in_loop_time(self, at: float, now: float) -> float:
+        """The team's time ``at`` by the loop's clock: ``now`` if it has come, for what a sum of such times can tell."""
+        return now if at <= now + self.offset_s + _SUMS_ARE_OFF_BY_S else at - self.offset_s
+
     @property
     def running(self) -> int:
         """POSTs and tasks of this session that take a slot."""
@@ -142,7 +147,7 @@ class Team:
         """When the view has a slot for this session, whose turn it is then."""
         if self.ceiling is not None and self.running >= self.ceiling:
             return math.inf
-        at = self.view.submit_opens_at(now + self.offset_s) - self.offset_s
+        at = self.in_loop_time(self.view.submit_opens_at(now + self.offset_s), now)
         place = self.waits_since()
         if at > now or self._first is None or place is None or place <= self._first[0]:
             self._blocked_since = None
@@ -157,7 +162,7 @@ class Team:
         if self.stock:
             return now
         if self._needs_no_stock:
-            return self.view.budget.may_send(now + self.offset_s, Use.QUERY) - self.offset_s
+            return self.in_loop_time(self.view.budget.may_send(now + self.offset_s, Use.QUERY), now)
         if not self._asks_queries and self._query_at <= now:
             self._asks_queries = True
             self._commit_soon()

@@ -88,7 +88,7 @@ async def test_what_a_session_left_is_sent_by_the_next_one_as_it_was_submitted(p
     line.on_post = read
     async with line.session(journal=path, keep_jobs=True) as session:
         told_of = await outcomes_of(session)
-    assert bodies == expected
+    assert sorted(bodies) == sorted(expected)  # each is read on a thread, and the shortest may be first
     assert all(isinstance(told_of[key], Success) for key in ("bytes", "file", "PIL"))
     assert set((await states_in(path)).values()) == {JournalState.SUCCESS}
     assert content[500:1500] not in await bytes_of(path)

@@ -1,0 +1,30 @@
+"""Times of a team whose clock is a server's: large numbers, whose sums are not exact."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import cast
+
+import pytest
+
+from hailuo_async._engine.team import Team
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.cadence import Cadence
+
+SERVER = 1_700_000_000.0
+
+
+class Nowhere:
+    """A journal that nobody has joined."""
+
+    team = None
+
+
+@pytest.mark.parametrize("now", [number / 7 for number in range(1, 200)])
+def test_a_time_that_has_come_by_the_teams_clock_has_come_by_the_loops(now: float) -> None:
+    """A rounding error later, a gate on a virtual clock would wait for no time at all, for ever."""
+    rng = Random(0)
+    team = Team(cast(JournalWriter, Nowhere()), None, rng, Cadence(0.5, 30.0, rng))
+    team._clock.learn(SERVER + 0.1, 0.0, 0.2)
+    assert team.in_loop_time(now + team.offset_s, now) == now
+    assert team.in_loop_time(now + 2.0 + team.offset_s, now) == pytest.approx(now + 2.0, abs=1e-5)

@@ -8,6 +8,10 @@ free. aiohttp pools connections by a key that has the TLS server name in it (fro
 alone keeps them apart from the queries' pool, on a session of the caller's too; and a POST's connection is marked so
 that it never returns to a pool, even where a server keeps it open after all.
 
+Two savings are left out. A POST on a warm connection leaves a doubt where the server closes it as the head arrives;
+``Expect: 100-continue`` would rule that out, but costs a round trip again, and aiohttp has no time limit for a server
+that never says 100. TLS sessions are not resumed: asyncio's TLS takes no session to resume, and aiohttp hands it none.
+
 *A request whose body was never begun was never accepted.* aiohttp calls ``_Body.write`` when the connection stands and
 the head of the request is out. A failure before that call (DNS, refused, TLS, a proxy's CONNECT, a closed session) is
 certainly unsent; any failure after it is a doubt. So no list of aiohttp's exceptions decides whether a job is sent

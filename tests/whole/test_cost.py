@@ -143,7 +143,7 @@ def test_a_job_of_many_takes_no_more_calls_than_one_of_few(work: TrackedJob) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 207), ("", 536)], ids=["package", "all"])
+@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 181), ("", 515)], ids=["package", "all"])
 def test_a_query_takes_so_many_calls(where: str, most: int) -> None:
     """As nearly all requests of long jobs are."""
     few, many = night(), night()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
@@ -10,8 +11,10 @@ import attrs
 from aiohttp import web
 
 from hailuo_async.session import AsyncSession
-from hailuo_async.web.answers import Answer, logger
+from hailuo_async.web.answers import Answer
 from hailuo_async.web.studio import GRACE_S, Studio
+
+_logger = logging.getLogger("hailuo_async")
 
 
 async def reply(request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -27,7 +30,7 @@ async def reply(request: web.Request, answer: Answer) -> web.StreamResponse:
         except ConnectionError:
             return response
         except Exception as error:  # too late for a status: the connection is cut
-            logger.warning("an answer was cut: %s: %s", type(error).__name__, error)
+            _logger.warning("an answer was cut: %s: %s", type(error).__name__, error)
             response.force_close()
             if request.transport is not None:
                 request.transport.close()

@@ -24,7 +24,7 @@ from hailuo_async.errors import (
     WaitTimeoutError,
 )
 
-logger = logging.getLogger("hailuo_async")
+_logger = logging.getLogger("hailuo_async")
 
 #: Seconds after which a visitor who met a 503 may come again.
 RETRY_AFTER_S = 30
@@ -112,6 +112,6 @@ def told(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know."""
     status = error.http_status
     if status >= 500:
-        logger.warning("%s: %s", type(error).__name__, error)
+        _logger.warning("%s: %s", type(error).__name__, error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     return json_answer(explained(error, fields), status, headers)

@@ -27,7 +27,7 @@ from hailuo_async.settings import JournalPlace
 from hailuo_async.web.line import Line
 from hailuo_async.web.pictures import Pictures
 
-logger = logging.getLogger("hailuo_async")
+_logger = logging.getLogger("hailuo_async")
 
 #: How often the journal is looked at while somebody looks at the page, and how soon after an event of this session.
 _LOOK_S, _SOON_S = 1.0, 0.15
@@ -139,7 +139,7 @@ class Board:
         try:
             read = await anyio.to_thread.run_sync(self._read, dirty)
         except JournalError as error:
-            logger.warning("%s; the page shows what was known before", error)
+            _logger.warning("%s; the page shows what was known before", error)
             self._dirty |= dirty
             return
         self._counts = read.counts

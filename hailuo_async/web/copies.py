@@ -23,7 +23,7 @@ from hailuo_async.session import AsyncSession
 from hailuo_async.web.answers import Answer
 from hailuo_async.web.files import file_answer
 
-logger = logging.getLogger("hailuo_async")
+_logger = logging.getLogger("hailuo_async")
 
 #: Copies made at once.
 _AT_ONCE = 4
@@ -60,7 +60,7 @@ class Copies:
         try:
             return await file_answer(await self.path(key, video), f'"{video.task_id}"', headers, is_head=is_head)
         except (DownloadError, OSError) as error:
-            logger.debug("video %s is passed on without a copy: %s", key, error)
+            _logger.debug("video %s is passed on without a copy: %s", key, error)
             return None
 
     async def path(self, key: str, video: Video) -> Path:
@@ -92,7 +92,7 @@ class Copies:
             is_expected = isinstance(error, SessionClosedError) or getattr(error, "reason", "") == BUSY
             level = logging.DEBUG if is_expected else logging.WARNING
             words = "video %s is not copied to %s: %s; it is tried again when it is asked for"
-            logger.log(level, words, key, self.folder, error)
+            _logger.log(level, words, key, self.folder, error)
 
     async def _sweep(self) -> None:
         now = asyncio.get_running_loop().time()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
@@ -31,7 +32,7 @@ from hailuo_async.outcomes import Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
-from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json_answer, logger
+from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json_answer
 from hailuo_async.web.board import Board
 from hailuo_async.web.copies import Copies
 from hailuo_async.web.files import file_answer, passed_on
@@ -40,6 +41,8 @@ from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
 from hailuo_async.web.pictures import Pictures
 from hailuo_async.web.reply import Reply, create
+
+_logger = logging.getLogger("hailuo_async")
 
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: The parts of the page by their names, read with this module: a loop would stand still for it.
@@ -237,7 +240,7 @@ async def _go_on(session: AsyncSession) -> None:
             async for _ in outcomes:
                 pass
     except HailuoError as error:
-        logger.warning("not all of what runs is waited for: %s", error)
+        _logger.warning("not all of what runs is waited for: %s", error)
 
 
 def what_can_be_made() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncGenerator
 
 import anyio
@@ -10,8 +11,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from hailuo_async.web.answers import Answer, logger
+from hailuo_async.web.answers import Answer
 from hailuo_async.web.intake import Intake
+
+_logger = logging.getLogger("hailuo_async")
 
 #: Of a body that was refused as too large so much is read and dropped, so that the visitor gets to read the answer.
 _DRAINED_BYTES, _DRAIN_S = 64_000_000, 10.0
@@ -25,7 +28,7 @@ class Reply(Response):
         self._answer = answer
         if answer.status in (204, 304) or not isinstance(answer.body, bytes) or "Content-Length" in answer.headers:
             kept = answer.headers.get("Content-Length")
-            self.raw_headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+            self.raw_headers[:] = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
             if kept is not None:
                 self.raw_headers.append((b"content-length", kept.encode()))
 
@@ -56,7 +59,7 @@ class Reply(Response):
             async for piece in body:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
         except Exception as error:
-            logger.warning("an answer was cut: %s: %s", type(error).__name__, error)
+            _logger.warning("an answer was cut: %s: %s", type(error).__name__, error)
             return False
         return True
 

@@ -30,9 +30,7 @@ from .service import picture
 ROOT = Path(__file__).parents[2]
 #: Whole programs, as a reader would copy them.
 EXAMPLES = ROOT / "tests" / "examples"
-FASTAPI, OWN_ROUTES, AIOHTTP = (
-    (EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("fastapi_app", "own_routes", "aiohttp_app")
-)
+OWN_ROUTES, AIOHTTP = ((EXAMPLES / f"{name}.py").read_text("utf-8") for name in ("own_routes", "aiohttp_app"))
 UVICORN = ["app:app", "--timeout-graceful-shutdown", "3"]
 #: ``web.run_app`` as the program calls it, but for the address, which it prints.
 _RUN_AIOHTTP = """
@@ -45,7 +43,6 @@ runpy.run_path("app.py", run_name="__main__")
 """
 #: Each app, and what serves it: but for the port, which is a free one.
 SERVERS: dict[str, tuple[str, Sequence[str]]] = {
-    "mounted": (FASTAPI, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
     "fastapi": (OWN_ROUTES, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
     "aiohttp": (AIOHTTP, ["-c", _RUN_AIOHTTP]),
 }

@@ -50,8 +50,8 @@ _ADVICE = {
 }
 #: Bytes of the log beyond which it is folded into the file.
 _LARGEST_LOG, _LARGEST_LOG_WITH_IMAGES = 4 << 20, 64 << 20
-#: How many free pages go back to the file system at a time: some 200 MB.
-_PAGES_GIVEN_BACK = 50_000
+#: How many free pages go back to the file system at a time: some 800 MB.
+_PAGES_GIVEN_BACK = 200_000
 #: Of ``sqlite3_db_config``.
 _NO_CHECKPOINT_ON_CLOSE = 1006
 _OUTAGES = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR")

@@ -290,8 +290,8 @@ class AsyncSession(ServiceCalls):
     async def find(self, key: str) -> Generation:
         """A handle on any job in the journal, of any session, by its key. The job is not paid for again.
 
-        News of it come a tenth of a second after that session has them on record. If that session has gone, its task
-        is waited for here; a job that it never sent ends in ``JournalError``. Raises ``JobNotFoundError``,
+        News of it come a tenth of a second after that session has them on record. If that session has gone, this
+        one waits for its task; a job that it never sent ends in ``JournalError``. Raises ``JobNotFoundError``,
         ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
         return Generation(await self._running_engine().admission.find(key), self._running_engine().loop)

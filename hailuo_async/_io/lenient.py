@@ -1,6 +1,6 @@
 """aiohttp's protocol for answers, lenient where its parser is not and HTTP is.
 
-A ``Content-Length`` that is told twice, both times the same, may be read as one (RFC 9110, section 8.6). The parser
+A ``Content-Length`` that comes twice, both times the same, may be read as one (RFC 9110, section 8.6). The parser
 refuses such an answer, and if it was to a paid POST the job would be in doubt.
 """
 

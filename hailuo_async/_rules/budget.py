@@ -139,7 +139,7 @@ class Budget(Flow):
             if hints.remaining is not None:
                 self._reported = hints.remaining if self._reported is None else min(self._reported, hints.remaining)
             elif self._reported is not None:
-                self._reported = max(0, self._reported - 1)
+                self._reported = max(0, self._reported - 1)  # no count in this answer, but its request used one
         if hints.remaining is not None and sent_at >= self._newest_at:
             self._newest_at = sent_at
             self._full = max(self._full, hints.remaining)
@@ -153,7 +153,7 @@ class Budget(Flow):
     def refused(self, now: float, hints: Hints, sent_at: float) -> None:
         """429 for requests: closes the gate, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
-            return
+            return  # it left before the last refusal came, so it was refused for the same reason
         advised = now if hints.retry_after_s is None else now + hints.retry_after_s
         if self._rate is None and self._reported is None and self._reset_at is None:
             # Nothing is known of this window. Where nothing was ever known, no header will help.
@@ -181,6 +181,8 @@ class Budget(Flow):
             left = self._left()
             if left is None:
                 return None
+            # The rest of this window and all of the next, over the time of both: a rate from this window alone would
+            # jump at each opening, and the polls with it.
             limit = self._limit if self._limit is not None else left
             whole = (left + limit) / (max(0.0, self._end - now) + self._window_s)
         return max(whole - submit_rate, _LEAST_SHARE * whole, LEAST_RATE)
@@ -205,6 +207,7 @@ class Budget(Flow):
     def _line(self, use: Use, left: int) -> float:
         """When the next request lies on the line from the burst, at the window's start, to all of it at its end."""
         whole = self._sent + left
+        # Not all at once: others may share the key, and a gateway may count seconds. A few may go at once in any case.
         burst = max(5.0, use.value * whole)
         if self._sent + 1 <= burst:
             return self._start
@@ -234,7 +237,7 @@ class Budget(Flow):
         ends_at = now + (self._window_s if ahead_s is None else ahead_s + _MARGIN_S)
         name = self._reset_at
         if reset_at <= self._last_reset_at + margin_s or (name is not None and reset_at < name - margin_s):
-            return False
+            return False  # stale: answers may overtake each other, and this one counts a window that is over
         if name is not None and reset_at <= name + margin_s:
             self._end = min(self._end, ends_at)
             return True

@@ -1,4 +1,4 @@
-"""The gate: where permission is waited for, and what is told of it."""
+"""The gate: its waiters, its grants and its log."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from hailuo_async.emulator import DEFAULT_API_KEY, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
-from ..support.service import CONCURRENT, TOO_MANY, jobs, taken, told
+from ..support.service import CONCURRENT, TOO_MANY, jobs, settle, taken, told
 
 ACCEPTED = told(200, taken())
 
@@ -29,11 +29,6 @@ def make_gate(max_running: int | None = 1) -> Gate:
     state = EngineState()
     state.begin()
     return Gate(Slots(max_running, Random(0)), Budget(), Reachability(Random(0)), state)
-
-
-async def settle() -> None:
-    for _ in range(10):
-        await asyncio.sleep(0)
 
 
 async def submit(gate: Gate, answer: Answer, is_heavy: bool = False) -> None:

@@ -38,6 +38,7 @@ from ..support.service import (
     prompt_of,
     refusal,
     running,
+    settle,
     told,
     until,
 )
@@ -68,12 +69,6 @@ async def read_into(told_of: list[Outcome], stream: Any) -> None:
     """Reads a stream that ends with an error."""
     async for outcome in stream:
         told_of.append(outcome)
-
-
-async def settle() -> None:
-    """Lets whatever could still happen at once happen."""
-    for _ in range(50):
-        await asyncio.sleep(0)
 
 
 # --- All of them ------------------------------------------------------------------------------------------------------

@@ -16,8 +16,8 @@ from hailuo_async import ImageToVideo, Stats
 from hailuo_async._engine.stream import LOOKAHEAD
 from hailuo_async._rules.wire import Answer, Request
 
-from ..support.service import CONCURRENT, Line, job, jobs, picture, told, until
-from .test_stream import Source, as_async, settle, stay_running
+from ..support.service import CONCURRENT, Line, job, jobs, picture, settle, told, until
+from .test_stream import Source, as_async, stay_running
 
 
 async def leave_by_break(stream: Any) -> None:

@@ -15,8 +15,8 @@ from hailuo_async import ImageToVideo, SpendingLimitError, Success
 from hailuo_async._engine.workers import CLEANUP_S
 from hailuo_async.testing import run_virtual
 
-from ..support.service import Line, job, jobs, until
-from .test_stream import as_async, read_into, settle, stay_running
+from ..support.service import Line, job, jobs, settle, until
+from .test_stream import as_async, read_into, stay_running
 
 
 class Failed(BaseException):

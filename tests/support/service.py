@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import itertools
 import json
@@ -195,6 +196,12 @@ def prompt_of(request: Request) -> str | None:
     body = b"".join(part for part in request.body if isinstance(part, bytes))
     found: str | None = json.loads(body).get("prompt")
     return found
+
+
+async def settle() -> None:
+    """Lets all that can happen without a timer, a thread or a socket happen."""
+    for _ in range(50):
+        await asyncio.sleep(0)
 
 
 async def until(holds: Callable[[], object]) -> None:

@@ -30,7 +30,7 @@ from hailuo_async._io.download.stamp import Stamp, StampedBytes, new_hash, read_
 from hailuo_async._io.filenames import part_name
 from hailuo_async.errors import DownloadError
 
-#: After so many more bytes the disk is told to keep them, beside the next ones: then little is left to wait for at the
+#: After so many more bytes they are flushed to the disk, beside the next ones: then little is left to wait for at the
 #: end. A killed process may have to fetch about twice as many again.
 SYNC_EVERY_BYTES = 8 * 2**20
 #: What is read of the file at a time, to hash it.

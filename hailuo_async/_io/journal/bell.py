@@ -1,7 +1,7 @@
 """How a session wakes another one on the same machine: a datagram without content, to a name in Linux's abstract space.
 
 It says nothing but "look now". Anybody may send one, and any may get lost; so who is woken looks, and who is not looks
-a little later. Where there are no such names (other systems, another network namespace) nobody is woken.
+a little later. Where there are no such names (other systems, another network namespace) the bell wakes no session.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Bell:
     _socket: socket.socket | None = attrs.field(default=None, init=False)
 
     def listen(self, topic: str) -> None:
-        """Is rung under that name from now on, if the system has such names and nobody else has this one."""
+        """Can be rung under that name from now on, if the system has such names and this one is free."""
         self.close()
         if sys.platform != "linux":
             return

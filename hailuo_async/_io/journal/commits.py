@@ -73,7 +73,7 @@ class Raised:
 
 @attrs.frozen
 class FirstWork:
-    """What a commit is to begin with, what takes that back, and who is told what came of it."""
+    """The first work of a commit, the work that undoes it, and the callable that gets its result."""
 
     work: Work
     undo: Work
@@ -226,7 +226,7 @@ class Commits:
                 await asyncio.sleep(_FIRST_RETRY_S)
 
     def close(self, close: Callable[[], None] | None = None) -> Future[None]:
-        """Hands the thread its last work. Whatever was cancelled, it comes behind every write that was asked for."""
+        """Gives the thread its last work, behind every requested write, even those whose callers were cancelled."""
         self._alone = 0
         self._commit()
         self._is_closed = True

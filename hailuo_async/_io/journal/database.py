@@ -17,7 +17,7 @@ the engines do not share stands behind this class, and each promises:
     an outage      the file is locked, or the disk full     the server is gone, restarts, or has no room
     wiped URLs     are overwritten in every file            are deleted; the server's own log keeps them a while
 
-A transaction that fails has changed nothing, unless the answer to its commit was lost: then nobody knows. So every
+A transaction that fails has changed nothing, unless the answer to its commit was lost: then it is not known. So every
 write can be made again, and does the same then. A ``Database`` lives on one thread, that of its session's journal.
 """
 

@@ -120,7 +120,7 @@ def _says_that_it_has_a_log(path: Path) -> bool:
     try:
         with contextlib.closing(connection):
             return bool(connection.execute("SELECT log_due <> log_seen FROM journal").fetchone() == (1,))
-    except (sqlite3.Error, UnicodeDecodeError):  # whatever is wrong with it is found when it is opened
+    except (sqlite3.Error, UnicodeDecodeError):  # opening it will find the damage
         return False
 
 

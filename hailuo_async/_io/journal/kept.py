@@ -63,7 +63,7 @@ class KeptClaim:
 
 @attrs.frozen
 class Room:
-    """What a journal may keep, whichever session fills it."""
+    """The bounds on a journal's kept jobs, over all sessions."""
 
     max_queued: int
     max_kept_bytes: int

@@ -122,7 +122,7 @@ class KeptTable:
             raise QueueFullError(max_queued=room.max_queued, max_kept_bytes=room.max_kept_bytes)
 
     def _is_new(self, identity: str, sha256: str, size: int) -> bool:
-        """Notes that the job needs the image; whether no other did. Whoever frees it at this moment is waited for."""
+        """Notes that the job needs the image; returns whether no other did. Waits for a session that just frees it."""
         given = {"identity": identity, "sha256": sha256, "size": size}
         execute = self._jobs.database.execute
         execute("INSERT INTO need (identity, sha256) VALUES (:identity, :sha256)", given)

@@ -1,7 +1,7 @@
-"""A journal in a PostgreSQL database, for the sessions of many machines: how it is reached, and what it is told.
+"""A journal in a PostgreSQL database, for the sessions of many machines: its connection and its statements.
 
 One connection a session, on the journal's own thread, with psycopg. Everything lies in one schema, ``hailuo`` or the
-one that ``?options=-csearch_path%3Dname`` says. The session demands what safety needs, whatever the server's defaults:
+one that ``?options=-csearch_path%3Dname`` says. The session demands what safety needs, over the server's defaults:
 
 - ``synchronous_commit=on``, so that a commit that has returned is on the disk, and on every synchronous standby;
 - short timeouts for locks, statements and transactions that are left open: a process that is stopped in the middle of
@@ -12,7 +12,7 @@ Statements go out as they are made, in pipeline mode. Only looking at rows waits
 at nothing is one round trip, from BEGIN to COMMIT: no process can be stopped in the middle of it.
 
 A connection that was lost is made again when the next statement needs it. Whether a transaction whose COMMIT was not
-answered happened, nobody knows: it counts as an outage, and making it again is harmless (see ``database``).
+answered happened, is not known: it counts as an outage, and making it again is harmless (see ``database``).
 """
 
 from __future__ import annotations
@@ -318,7 +318,7 @@ class PostgresDatabase(Database):
             raise JournalError(path=self.name, reason=reason)
 
     def _is_pooled(self, connection: _Connection) -> bool:
-        """Whether another connection gets the backend that ours was given: then none of them has one of its own."""
+        """Whether another connection gets the same backend as ours: then no connection has a backend of its own."""
         with _Connection.connect(self._dsn.url, autocommit=True, connect_timeout=_CONNECT_S) as other:
             ours = {_backend(connection), _backend(connection)}
             theirs = {_backend(other), _backend(other)}

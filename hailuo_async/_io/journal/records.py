@@ -149,7 +149,7 @@ class Claim:
 
 
 _MONEY = ("price", "cost", "cost_before")
-#: The columns of a record, in the order of its fields: whatever is stored under the field's own name.
+#: The columns of a record, in the order of its fields: all that are stored under the field's own name.
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
 #: What a job is made of that never stands in ``facts``, whoever puts it there: images may be signed URLs or data URLs,
 #: and a prompt is kept only where it was asked for.
@@ -228,7 +228,7 @@ def record_from(row: Mapping[str, Any], path: str) -> Record:
     """
     try:
         return _record_from(row, path)
-    except Exception as cause:  # of json, cattrs, or an enum, for whatever bytes a disk made of it
+    except Exception as cause:  # of json, cattrs, or an enum: a damaged disk may give any bytes
         reason = (
             f"job {shown(row['identity'])} is damaged in it: restore it from a copy, or keep it to look at ({cause})"
         )

@@ -51,15 +51,20 @@ def check_files(path: Path, mounts: Path = _MOUNTS) -> None:
 
 def log_of(path: Path) -> Path:
     """The log that belongs to the journal at ``path``."""
-    return path.with_name(f"{path.name}-wal")
+    return _companions(path)[0]
+
+
+def _companions(path: Path) -> tuple[Path, Path]:
+    """The log, and what is shared of it. SQLite follows links, so they lie beside the file that ``path`` leads to."""
+    real = Path(os.path.realpath(path))
+    return real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-shm")
 
 
 def make_private(path: Path) -> None:
     """Makes the journal, if there is none, and its companions readable for their owner alone: they hold signed URLs."""
     with contextlib.suppress(OSError):  # it is there, or SQLite says why it cannot be made
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-    for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
-        file = path.with_name(name)
+    for file in (path, *_companions(path)):
         with contextlib.suppress(OSError):  # it is not there, or another user's
             if file.stat().st_mode & 0o077:
                 file.chmod(0o600)

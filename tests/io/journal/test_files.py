@@ -69,6 +69,18 @@ def test_a_killed_journal_has_all_its_jobs(killed: Path) -> None:
     assert identities(killed) == ["cat", "dog", "cow"]
 
 
+def test_a_link_to_a_journal_leads_to_its_log_as_well(killed: Path, tmp_path: Path) -> None:
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    link = elsewhere / "link.db"
+    link.symlink_to(killed)
+    table = opened(link)
+    opened(link).close()  # while the log is in use
+    assert identities(link) == ["cat", "dog", "cow"]
+    table.close()
+    assert list(elsewhere.iterdir()) == [link]
+    assert not files.log_of(killed).exists()
+
+
 def test_a_journal_that_was_closed_needs_no_log(path: Path, tmp_path: Path) -> None:
     table = opened(path)
     sent(table)

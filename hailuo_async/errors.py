@@ -259,6 +259,8 @@ class DownloadError(HailuoError):
 
     reason: str
     path: str | None = None
+    is_busy: bool = False
+    """Whether another download, of this or another process, writes the file now."""
 
     def _message(self) -> str:
         return self.reason if self.path is None else f"{self.path}: {self.reason}"

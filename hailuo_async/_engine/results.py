@@ -13,7 +13,7 @@ import contextlib
 import functools
 import logging
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
@@ -33,13 +33,16 @@ from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
 from hailuo_async._io.journal.records import Record
-from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
+from hailuo_async.errors import DownloadError, HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Failure, Success, Video
 
 if TYPE_CHECKING:
     from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
+
+#: How often a session looks whether another one, which saves the same video to the same file, has done so.
+LOOK_AGAIN_S = 0.25
 
 
 @attrs.define(eq=False)
@@ -70,10 +73,8 @@ class Results:
             target, began_at = await _target(video, path, key), loop_time()
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
                 return saved
-            downloads = await self._download_room.open()
-            await downloads.fetch(
-                _url_at_hand(video) or await self._fresh_url(video.task_id),
-                target,
+            fetch = functools.partial(
+                (await self._download_room.open()).fetch,
                 overwrite=overwrite,
                 refresh=functools.partial(self._fresh_url, video.task_id),
                 max_bytes=max_bytes,
@@ -82,6 +83,9 @@ class Results:
                 allow_unchecked=allow_unchecked,
                 on_whole=None if self._journal is None else functools.partial(self._note_whole, video),
             )
+            saved = await self._fetch(fetch, video, target, began_at + timeout_s, may_be_there=not overwrite)
+            if saved is not None:
+                return saved
             with anyio.CancelScope(shield=True):  # the file has its name: a session that closes now still notes it
                 await self._note_saved(video, target)
                 await self._emitter.downloaded(video, key, target, began_at)
@@ -135,6 +139,29 @@ class Results:
             await self._note_saved(video, target)
             return target
         return None
+
+    async def _fetch(
+        self,
+        fetch: Callable[[str, Path], Awaitable[Path]],
+        video: Video,
+        target: Path,
+        until: float,
+        may_be_there: bool,
+    ) -> Path | None:
+        """Saves the video as ``target``. If another session of the journal did so meanwhile: where it lies.
+
+        While the other is at it, this waits and tries again until ``until``, in loop time.
+        """
+        while True:
+            try:
+                await fetch(_url_at_hand(video) or await self._fresh_url(video.task_id), target)
+                return None
+            except DownloadError as error:
+                if may_be_there and (saved := await self._saved_before(video, target)) is not None:
+                    return saved
+                if not (may_be_there and error.is_busy and self._journal is not None) or loop_time() > until:
+                    raise
+            await anyio.sleep(LOOK_AGAIN_S)
 
     async def _record_of(self, video: Video) -> Record | None:
         if self._journal is None:

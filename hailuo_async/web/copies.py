@@ -15,7 +15,6 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async._io.download.exclusive import BUSY
 from hailuo_async.errors import DownloadError, HailuoError, SessionClosedError
 from hailuo_async.hooks import Ended, SessionEvent
 from hailuo_async.outcomes import Video
@@ -89,7 +88,7 @@ class Copies:
             await self.path(key, video)
             await self._sweep()
         except (HailuoError, OSError) as error:
-            is_expected = isinstance(error, SessionClosedError) or getattr(error, "reason", "") == BUSY
+            is_expected = isinstance(error, SessionClosedError) or getattr(error, "is_busy", False)
             level = logging.DEBUG if is_expected else logging.WARNING
             words = "video %s is not copied to %s: %s; it is tried again when it is asked for"
             _logger.log(level, words, key, self.folder, error)

@@ -9,7 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hailuo_async import DownloadError, Record, Success, Video
+from hailuo_async import AsyncSession, DownloadError, Record, Success, Video
 from hailuo_async._io.journal.table import JobTable
 
 from ..support.crash_journal import records_in
@@ -56,6 +56,29 @@ async def test_a_file_that_took_the_name_meanwhile_is_not_the_video_for_a_later_
             await saved(host, path, target)
         assert await anyio.Path(target).read_bytes() == b"another program's file"
         assert await saved(host, path, target.with_name("dog.mp4")) == target.with_name("dog.mp4")
+
+
+async def test_two_sessions_of_one_journal_that_save_a_video_to_one_file_fetch_it_once(
+    path: Path, target: Path
+) -> None:
+    places: list[Path] = []
+    async with (
+        films(slow=True) as host,
+        host.line().session(journal=path) as one,
+        host.line().session(journal=path) as other,
+    ):
+        video = await one.generate(job(key="cat"))
+
+        async def save(session: AsyncSession) -> None:
+            places.append(await session.download(video, target))
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(save, one)
+            await until(lambda: host.under_way)
+            tasks.start_soon(save, other)
+            await anyio.sleep(0.1)  # the other finds the file locked by then, or later finds it saved
+            host.may_go_on.set()
+        assert (places, len(host.asked)) == ([target, target], 1)
 
 
 @pytest.mark.parametrize("content", [b"another program's file", bytes(len(FILM))])

@@ -42,10 +42,6 @@ else:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
-#: Why a file is not written: another process, or another session of this one, is at it.
-BUSY = "another download writes it"
-
-
 #: What ``flock`` raises where the file system has no locks: Lustre without ``-o flock``, some FUSE and NFS mounts.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOTSUP})
 #: O_NONBLOCK: a FIFO that takes the file's place at this very moment must not hold the thread for ever.
@@ -124,7 +120,7 @@ def _open_locked(path: str, lock: Callable[[int], None]) -> int:
             raise BlockingIOError
     except (BlockingIOError, FileNotFoundError, PermissionError):
         os.close(descriptor)
-        raise DownloadError(reason=BUSY) from None
+        raise DownloadError(reason="another download writes it", is_busy=True) from None
     except BaseException:
         os.close(descriptor)
         raise

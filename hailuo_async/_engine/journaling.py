@@ -132,11 +132,12 @@ class JournalRecorder:
         """A check, for any later time, whether a job that is claimed now is still ours; ``None`` without a journal.
 
         After a lapse of the leases it never is, even if they were renewed since: another session may hold the job.
+        The claim has a lease of its own: a job that is claimed when the journal is back after an outage may be sent.
         """
         if self._journal is None:
             return None
-        lapses = self._lapses
-        return lambda: self._lapses == lapses and loop_time() - self._renewed_at < LEASE_S
+        lapses, claimed_at = self._lapses, loop_time()
+        return lambda: self._lapses == lapses and loop_time() - max(self._renewed_at, claimed_at) < LEASE_S
 
     async def unsent(self, tracked: TrackedJob) -> None:
         """Notes that the job certainly was not accepted, and waits again."""

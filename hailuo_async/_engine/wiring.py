@@ -61,7 +61,7 @@ async def start_engine(
     open_journal: Callable[..., Awaitable[JournalWriter]] = open_journal,
 ) -> Engine:
     """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
-    journal = None
+    journal = line = None
     if settings.journal is not None:
         journal = await open_journal(settings.journal, base_url=settings.base_url, now=wall_clock)
     try:
@@ -72,9 +72,10 @@ async def start_engine(
         if engine.recorder.team is not None:
             await engine.recorder.team.join()
     except BaseException:
-        if journal is not None:
-            with anyio.CancelScope(shield=True):
-                await journal.aclose()
+        with anyio.CancelScope(shield=True):
+            for opened in (line, journal):
+                if opened is not None:
+                    await opened.aclose()
         raise
     await engine.start()
     return engine

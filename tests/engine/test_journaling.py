@@ -376,5 +376,18 @@ def test_a_leave_to_send_lapses_with_the_leases_and_does_not_come_back_with_them
     assert run_virtual(main) == [True, False, False, True, True]
 
 
+def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_long_as_its_own_lease() -> None:
+    async def main() -> list[bool]:
+        recorder = JournalRecorder(cast(JournalWriter, Idle()), "batch.db")
+        await asyncio.sleep(2 * LEASE_S)  # the journal was away, and nothing was renewed
+        leave = recorder.leave_to_send()
+        assert leave is not None
+        seen = [leave()]
+        await asyncio.sleep(LEASE_S + 1)
+        return [*seen, leave()]
+
+    assert run_virtual(main) == [True, False]
+
+
 async def test_without_a_journal_nothing_lapses() -> None:
     assert JournalRecorder().leave_to_send() is None

@@ -142,15 +142,17 @@ class Admission:
         return frames if uploads is None else await uploads.share(frames)
 
     def take_up_kept(self, claim: KeptClaim) -> None:
-        """Sends a job that another session has left in the journal."""
+        """Sends a job that another session has left in the journal, also for callers who follow it in this session."""
         record = claim.record
-        if self.keeper is None or record.identity in self._by_identity or not self._engine_state.is_open:
+        tracked = self._by_identity.get(record.identity)
+        if self.keeper is None or not self._engine_state.is_open or (tracked and not tracked.is_followed):
             return
-        names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
-        tracked = self._new_tracked_job(loop_time(), None, kind=kind_of(record), **names)
-        self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.follow, record.identity))
-        tracked.payment.price = record.price
-        self._enqueue(tracked)
+        if tracked is None:
+            names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
+            tracked = self._new_tracked_job(loop_time(), None, kind=kind_of(record), **names)
+        self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
+        tracked.payment.price = tracked.payment.price or record.price
+        self.following.end(tracked, Claim(record, ours=True))
 
     async def _intend(
         self, intent: Intent | None, ask: Ask, *, is_counted: bool
@@ -213,13 +215,15 @@ class Admission:
     async def _take_up_if_kept(self, record: Record) -> None:
         """Takes up a job that the journal keeps whole, and that no session holds."""
         if self.keeper is not None and is_left_unsent(record):
-            for claim in await self.keeper.take(1, record.identity):
-                self.take_up_kept(claim)
+            await self.keeper.take_one(record.identity)
 
     async def take_over(self, record: Record) -> None:
         """Waits for a task that a dead session left, in case a caller asks for it. It is not paid for again."""
-        if record.identity not in self._by_identity:
-            self._adopt(Claim(record, ours=True), None).is_quiet = True
+        tracked, claim = self._by_identity.get(record.identity), Claim(record, ours=True)
+        if tracked is None:
+            self._adopt(claim, None).is_quiet = True
+        elif tracked.is_followed:
+            self.following.end(tracked, claim)
 
     async def find(self, key: str) -> TrackedJob:
         """The job of that key, in any session. Raises ``JobNotFoundError`` and ``JournalError``."""
@@ -239,7 +243,7 @@ class Admission:
         record = claim.record
         facts = {"key": record.key, "identity": record.identity, "kind": kind_of(record), "is_quiet": is_quiet}
         tracked = self._new_tracked_job(loop_time(), timeout_s, **facts)
-        look = self._recorder.look if self.keeper is None else self.keeper.follow
+        look = self._recorder.look if self.keeper is None else self.keeper.look
         tracked.look = functools.partial(look, record.identity)
         if is_left_unsent(record):
             tracked.fail(Event.ABANDON, self._recorder.not_sent(record.identity))
@@ -316,8 +320,6 @@ class Admission:
             self._recorder.release_nowait(tracked)
         if tracked.is_counted and tracked.status not in (Status.SUCCESS, Status.FAILED):
             self._asked.give_back(identity)
-
-    # --- Dispatching ---
 
     def _dispatch(self, tracked: TrackedJob, claim: Claim | None) -> None:
         """Queues, watches, follows or ends a job, by its record in the journal."""

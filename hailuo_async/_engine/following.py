@@ -71,20 +71,28 @@ class Following:
             self._engine_state.start(self._look(tracked))
 
     async def _look(self, tracked: TrackedJob) -> None:
-        if tracked.look is None:
-            return
+        if tracked.look is None or not self._is_followed(tracked):
+            return  # it ended before its turn came: what is taken up for it now would be let go of by nobody
         try:
             claim = await tracked.look()
         except HailuoError as error:
-            tracked.fail(Event.ABANDON, error)
+            if self._is_followed(tracked):
+                tracked.fail(Event.ABANDON, error)
             return
-        if claim is None or tracked.status.is_final or self._followed.get(tracked.identity or "") is not tracked:
+        if claim is None or not self._is_followed(tracked):
             return
         if claim.ours or claim.record.state not in AT_WORK:
-            self._forget(tracked)
-            self._dispatch(tracked, claim)
+            self.end(tracked, claim)
         elif claim.record.state is JournalState.ACCEPTED:
             accept(tracked, claim.record.task_id)
+
+    def end(self, tracked: TrackedJob, claim: Claim) -> None:
+        """Follows it no longer: it has ended, or is ours."""
+        self._forget(tracked)
+        self._dispatch(tracked, claim)
+
+    def _is_followed(self, tracked: TrackedJob) -> bool:
+        return self._followed.get(tracked.identity or "") is tracked
 
     def _forget_if_ended(self, tracked: TrackedJob) -> None:
         if tracked.status.is_final:

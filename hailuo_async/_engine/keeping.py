@@ -61,8 +61,11 @@ class Keeper:
     """Keeps the jobs of a session with ``keep_jobs``."""
 
     _journal: JournalWriter
+    _recorder: JournalRecorder
     _room: Room
     _webhook_url: str | None = None
+    take_up: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
+    """Given each job that was taken over."""
     _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _has_warned: bool = attrs.field(default=False, init=False)
@@ -116,11 +119,11 @@ class Keeper:
 
     # --- What others have left ---
 
-    async def run(self, take_up: Callable[[KeptClaim], None], count_waiting: Callable[[], int]) -> None:
+    async def run(self, count_waiting: Callable[[], int]) -> None:
         """Takes over jobs that no living session holds, while few jobs wait in this one, until it is cancelled."""
         looks = 0
         while True:
-            await self._attempt(functools.partial(self._take_over, take_up, count_waiting))
+            await self._attempt(functools.partial(self._take_over, count_waiting))
             if looks % _TIDY_EVERY == 0:
                 await self._attempt(self._tidy)
             looks += 1
@@ -133,17 +136,27 @@ class Keeper:
         """
         return await self._journal.take_kept(limit, identity)
 
-    async def follow(self, identity: str) -> Claim | None:
-        """The record of a kept job of another session; ours, if that session has gone. Raises ``JournalError``."""
-        for taken in await self.take(1, identity):
-            return Claim(taken.record, ours=True)
-        return await self._journal.follow(identity)
+    async def take_one(self, identity: str) -> bool:
+        """Takes over the job of that identity, if no living session holds it: whether it did. ``JournalError``."""
+        claims = await self.take(1, identity)
+        for claim in claims:
+            self.take_up(claim)
+        return bool(claims)
 
-    async def _take_over(self, take_up: Callable[[KeptClaim], None], count_waiting: Callable[[], int]) -> None:
+    async def look(self, identity: str) -> Claim | None:
+        """The record of a job of another session; ``None`` if that has gone, and this session took the job over."""
+        try:
+            return await self._recorder.look(identity)
+        except JournalError as error:
+            if error.is_outage:
+                raise
+        return None if await self.take_one(identity) else await self._recorder.look(identity)  # another was quicker
+
+    async def _take_over(self, count_waiting: Callable[[], int]) -> None:
         while not self._is_stopped and (room := TAKEN_AT_ONCE - count_waiting()) > 0:
             claims = await self.take(room)
             for claim in claims:
-                take_up(claim)
+                self.take_up(claim)
             if len(claims) < room:
                 return
 

@@ -102,7 +102,7 @@ def _assemble(
 
     resubmits, url = settings.on_unknown == "resubmit", settings.base_url
     submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
-    keeper = _keeper(settings, journal)
+    keeper = _keeper(settings, journal, recorder)
     admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money, keeper)
     _join(team, gate, submitter, admission)
     download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
@@ -141,6 +141,8 @@ def _limits(
 
 def _join(team: Team | None, gate: Gate, submitter: Submitter, admission: Admission) -> None:
     """Has the team, if there is one, ask and tell the rooms of this engine."""
+    if admission.keeper is not None:
+        admission.keeper.take_up = admission.take_up_kept
     if team is None:
         return
     team.waits_since = lambda: submitter.waits_since
@@ -152,10 +154,10 @@ def _join(team: Team | None, gate: Gate, submitter: Submitter, admission: Admiss
     admission.following.on_added = team.woken
 
 
-def _keeper(settings: Settings, journal: JournalWriter | None) -> Keeper | None:
+def _keeper(settings: Settings, journal: JournalWriter | None, recorder: JournalRecorder) -> Keeper | None:
     if journal is None or not settings.keep_jobs:
         return None
-    return Keeper(journal, Room(settings.max_queued, settings.max_kept_bytes), settings.webhook_url)
+    return Keeper(journal, recorder, Room(settings.max_queued, settings.max_kept_bytes), settings.webhook_url)
 
 
 def wall_clock() -> float:

@@ -34,6 +34,7 @@ from hailuo_async._engine.quota import Money
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal.records import Intent
+from hailuo_async._io.journal.team import Looked
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
 
@@ -41,6 +42,7 @@ from ..support.crash_journal import (
     bytes_of,
     in_short,
     keyed,
+    lapse,
     locked,
     never,
     no_room,
@@ -406,6 +408,23 @@ async def test_a_job_whose_session_ended_before_sending_it_is_sent_by_the_one_th
     assert (line.prompts, other.prompts) == (["holds the slot"], ["a cat"])
 
 
+async def test_a_task_that_is_followed_and_taken_over_is_asked_about_and_told(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with line.session(journal=path) as slow:
+        accepted = await slow.submit(job(key="cat"))
+        task_id = await accepted.accepted()
+        async with other.session(journal=path) as quick:
+            found = await quick.find("cat")
+            assert await found.accepted() == task_id
+            await lapse(path, "cat")
+            team = quick._engine and quick._engine.recorder.team
+            assert team
+            await team._take_over()
+            with anyio.fail_after(5):
+                assert (await found).task_id == task_id
+    assert len(line.posts + other.posts) == 1
+
+
 async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) -> None:
     for moments in range(12):
         line = Line()
@@ -416,6 +435,18 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) ->
         done, _ = await asyncio.wait([opening])
         with contextlib.suppress(asyncio.CancelledError):
             await done.pop().result().aclose()
+
+
+async def test_a_session_that_cannot_join_its_team_opens_nothing_and_closes_its_line(path: Path) -> None:
+    class Alone(JournalWriter):
+        async def join(self, member: object) -> Looked:
+            raise JournalError(path=str(path), reason="away")
+
+    line = Line()
+    settings, money = make_settings("http://localhost", journal=path), Money()
+    with pytest.raises(JournalError, match="away"):
+        await start_engine(settings, EngineState(), line, None, Random(0), Hooks(), money, Alone.open)
+    assert line.is_closed
 
 
 async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:

@@ -31,7 +31,7 @@ from hailuo_async._engine import keeping
 from hailuo_async._engine.keeping import PictureLeft
 from hailuo_async._rules.wire import Answer, Request, unsent
 
-from ..support.crash_journal import bytes_of, never, records_in, states_in, wait_for
+from ..support.crash_journal import bytes_of, lapse, never, records_in, states_in, wait_for
 from ..support.service import Line, job, picture, refusal, request_for, told
 
 
@@ -218,3 +218,36 @@ def test_keeping_needs_a_journal() -> None:
 
 def test_what_others_left_is_looked_for_well_within_a_lease() -> None:
     assert keeping.TAKE_EVERY_S <= 5.0
+
+
+async def test_a_found_job_is_sent_by_who_found_it_if_its_session_goes(path: Path) -> None:
+    line = Line(on_query=never)
+    other = Line()
+    async with other.session(journal=path, keep_jobs=True) as finding:
+        async with line.session(journal=path, keep_jobs=True, max_running=1) as session:
+            await (await session.submit(job("first", key="first"))).accepted()
+            await session.submit(job(key="cat"))
+            found = await finding.find("cat")
+            await session.aclose(0.0)
+        with anyio.fail_after(5):
+            assert (await found).task_id
+    assert len(other.posts) == 1
+
+
+@pytest.mark.parametrize("how", ["find", "submit"])
+async def test_a_job_that_is_followed_and_taken_over_is_sent_once(
+    path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line, other = Line(on_query=never), Line()
+    async with line.session(journal=path, keep_jobs=True, max_running=1) as slow:
+        await (await slow.submit(job("first", key="first"))).accepted()
+        monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.05)  # for the other one: this one looks again in three seconds
+        theirs = await slow.submit(job(key="cat"))
+        async with other.session(journal=path, keep_jobs=True) as quick:
+            found = await (quick.find("cat") if how == "find" else quick.submit(job(key="cat")))
+            await lapse(path, "cat")
+            with anyio.fail_after(5):
+                video = await found
+        assert len(other.posts) == 1
+        assert theirs.task_id in (None, video.task_id)
+    assert len(line.posts) == 1

@@ -45,6 +45,16 @@ async def wait_for(path: Path, holds: Callable[[dict[str, Record]], bool]) -> di
             await anyio.sleep(0.005)
 
 
+async def lapse(path: Path, identity: str) -> None:
+    """The lease of a job is over, as if its session had been stopped for long."""
+
+    def run() -> None:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("UPDATE job SET lease_until = 1.0 WHERE identity = ?", (identity,))
+
+    await to_thread.run_sync(run)
+
+
 async def count_in(path: Path) -> dict[JournalState, int]:
     """How many jobs stand in each state that any stands in."""
 

@@ -207,15 +207,9 @@ class Admission:
             return self._joined(known)
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
-        await self._take_up_if_kept(record)
-        if (known := self._by_identity.get(record.identity)) is not None:
-            return self._joined(known)
-        return self._adopt(Claim(record, ours=False), None)
-
-    async def _take_up_if_kept(self, record: Record) -> None:
-        """Takes up a job that the journal keeps whole, and that no session holds."""
         if self.keeper is not None and is_left_unsent(record):
-            await self.keeper.take_one(record.identity)
+            return await self.find(record.identity)  # the keeper may have taken it up since, and it may have ended
+        return self._adopt(Claim(record, ours=False), None)
 
     async def take_over(self, record: Record) -> None:
         """Waits for a task that a dead session left, in case a caller asks for it. It is not paid for again."""
@@ -231,8 +225,8 @@ class Admission:
             return self._joined(known)
         self._engine_state.check()
         claim = await self._recorder.find(key)
-        if is_left_unsent(claim.record):
-            await self._take_up_if_kept(claim.record)
+        if self.keeper is not None and is_left_unsent(claim.record):
+            await self.keeper.take_one(key)
             claim = await self._recorder.find(key)  # another session may have taken it up meanwhile
         if (known := self._by_identity.get(key)) is not None:
             return self._joined(known)

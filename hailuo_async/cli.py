@@ -63,7 +63,7 @@ def main(verbose: bool, debug: bool) -> None:
     """Videos from images, through MiniMax's Hailuo models on the Modellix API."""
 
 
-for command in (
+for _command in (
     videos.generate,
     videos.batch,
     videos.init,
@@ -76,4 +76,4 @@ for command in (
     others.emulator,
     others.completion,
 ):
-    main.add_command(command)
+    main.add_command(_command)

@@ -47,7 +47,7 @@ class Unset(Generic[T]):
     __slots__ = ("default",)
 
     def __init__(self, default: T) -> None:
-        self.default = default
+        self.default: T = default
 
     def __eq__(self, other: object) -> bool:
         return self.default == (other.default if isinstance(other, Unset) else other)

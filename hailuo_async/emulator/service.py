@@ -212,7 +212,7 @@ class Service(Settings):
         if at_once:
             life = attrs.evolve(life, length_s=0.0)
         cost = price if life.ending == "success" or self.bills_failures else Decimal(0)
-        self.balance = max(0.0, self.balance - float(cost))
+        self.balance: float = max(0.0, self.balance - float(cost))
         kept = attrs.evolve(submission, first=self._kept(submission.first), last=self._kept(submission.last))
         task = self._tasks.accept(kept, now, life, cost)
         self.ledger.note_accepted(task, self._tasks.running)

@@ -20,7 +20,7 @@ from hailuo_async.emulator.server import ServiceSettings
 
 #: Tests are quick, and take the same course each time. No test sends a million requests: reaching a limit would hold it
 #: up to the end of the wall clock's minute, and without any limit the answers would lack the headers.
-DEFAULTS = {"generation_s": 0.1, "spread": 0.0, "requests_per_minute": 1_000_000}
+DEFAULTS: dict[str, float] = {"generation_s": 0.1, "spread": 0.0, "requests_per_minute": 1_000_000}
 
 
 @contextlib.contextmanager

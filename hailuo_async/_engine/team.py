@@ -117,6 +117,7 @@ class Team:
     """What the journal knows of ``waits_since``."""
     _learned: int | None = attrs.field(default=None, init=False)
     """How many ends had been taught when this session last learned."""
+    _gone: int | None = attrs.field(default=None, init=False)
     _look_now: Signal = attrs.field(factory=Signal, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -209,8 +210,6 @@ class Team:
         if self.members > 1 and self._place != self._place_now():
             self._commit_soon()
             self._look_now.notify()
-
-    # --- Steps ---
 
     def leave(self, identity: str, sent_at: float, place: float) -> asyncio.Future[Leave]:
         """Asks for the grant of one POST, and for the record of its intent, in one step. Does not wait.
@@ -329,7 +328,8 @@ class Team:
         if before == 1 < self.members:  # the newcomer is to know what this one has
             self._commit_soon()
             self._look_now.notify()
-        if before > self.members:
+        gone, self._gone = self._gone, news.gone
+        if before > self.members or gone not in (None, news.gone):  # one may have come at the same time
             self.on_death()
 
     def _learn(self) -> None:

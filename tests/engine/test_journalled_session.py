@@ -480,3 +480,18 @@ async def test_a_job_whose_post_may_not_leave_as_the_journal_is_locked_waits_and
             assert len(line.posts) == 1
         assert (await waiting[1]).task_id == "task-2"
     assert len(line.posts) == 2
+
+
+async def test_who_follows_a_job_hears_of_its_deletion_by_another_session(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with line.session(journal=path, keep_jobs=True, max_running=1) as working:
+        await (await working.submit(job("holds the slot", key="held"))).accepted()
+        waiting = asyncio.ensure_future(working.generate(job(key="cat")))
+        await wait_for(path, lambda records: "cat" in records)
+        async with other.session(journal=path) as web:
+            found = await web.find("cat")
+            await anyio.sleep(0.1)
+            waiting.cancel()
+            await asyncio.wait([waiting])
+            with anyio.fail_after(5), pytest.raises(JournalError, match="was removed"):
+                await found

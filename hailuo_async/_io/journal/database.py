@@ -83,6 +83,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TABLE piece (
             sha256 TEXT NOT NULL, number {integer} NOT NULL, data {bytes} NOT NULL, PRIMARY KEY (sha256, number))""",
     ),
+    # How many jobs and members were deleted. No row is left to tell that, and ``changed`` may begin again lower.
+    ("ALTER TABLE team ADD COLUMN gone {integer} NOT NULL DEFAULT 0",),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.

@@ -71,6 +71,7 @@ class KeptTable:
         given = {"identity": identity, "us": self._jobs.holder}
         if self._jobs.database.execute(sql, given).rowcount == 1:
             self._jobs.free_kept(identity)
+            self._jobs.count_gone()
 
     def tidy(self) -> None:
         """Frees what sessions that know nothing of kept jobs left behind, and gives free pages back."""

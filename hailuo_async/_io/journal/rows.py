@@ -153,6 +153,10 @@ class JobRows:
         ):
             self.database.execute(sql, {"identity": identity})
 
+    def count_gone(self) -> None:
+        """Notes that a row of a job or of a member was deleted: sessions that follow a job ask what became of it."""
+        self.database.execute("UPDATE team SET gone = gone + 1")
+
     def _wipe(self, condition: str, value: object) -> None:
         """Wipes the URLs of every job for which ``condition`` holds, of ``:value``."""
         which, given = f"{condition} AND job.place IS NOT NULL", {"value": value}

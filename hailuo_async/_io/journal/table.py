@@ -357,6 +357,7 @@ class JobTable(JobRows):
         is_merged = self.database.execute(f"{merge} WHERE identity = :identity AND {UNCHANGED}", given).rowcount == 1
         if is_merged:
             self.database.execute("DELETE FROM job WHERE identity = :theirs", {"theirs": other.identity})
+            self.count_gone()
         return is_merged
 
     def _forget(self, record: Record) -> bool:
@@ -365,6 +366,7 @@ class JobTable(JobRows):
         _check_state(record, _FORGETTABLE, "is forgotten")
         self._wipe("job.identity = :value", record.identity)
         sql = f"DELETE FROM job WHERE identity = :identity AND {UNCHANGED}"
+        self.count_gone()
         return self.database.execute(sql, {"identity": record.identity, **as_read(record)}).rowcount == 1
 
 

@@ -65,6 +65,8 @@ class News:
     """This session's own place in the line."""
     ahead: int = 0
     """How many of the others wait longer than this session."""
+    gone: int = 0
+    """How many jobs and members were ever deleted."""
 
 
 @attrs.frozen(kw_only=True)
@@ -103,7 +105,7 @@ class Looked:
 
 
 _FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
-_LOOK = f"""SELECT version, writer, clock, state, :now AS read_at,
+_LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
@@ -188,7 +190,7 @@ class TeamTable:
     def step(self, step: Step) -> StepTried:
         """Makes ``step``, if nobody forestalls it."""
         self._clear(step)
-        if self.jobs.database.READS_ARE_FREE or self._state is None or self._news is None:
+        if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
             self._heard(self._look().fetchone())
         state, news = self._state or TeamState.new(self._rng), self._news or News(state=None, members=1, first=None)
         is_first = news.first is None or news.first[1] == step.passed
@@ -252,7 +254,12 @@ class TeamTable:
         first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
         self._place = row["own_place"]
         self._news = News(
-            state=None, members=max(1, row["members"]), first=first, place=self._place, ahead=row["ahead"]
+            state=None,
+            members=max(1, row["members"]),
+            first=first,
+            place=self._place,
+            ahead=row["ahead"],
+            gone=row["gone"],
         )
         return attrs.evolve(self._news, state=state)
 
@@ -291,6 +298,7 @@ class TeamTable:
             self.jobs.database.execute("UPDATE member SET place = NULL WHERE holder = :who", {"who": step.passed})
         for holder in step.buried:
             self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
+            self.jobs.count_gone()
 
     def _stand(self, step: Step, granted: list[Turn]) -> None:
         """Takes the place in the line of the first that still waits."""

@@ -11,6 +11,7 @@ from hailuo_async._io.journal.records import JournalState, Leave
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import JobChange, Step, StepDone, TeamTable, Turn
 from hailuo_async._rules.team import Held, TeamState, load_state
+from hailuo_async.errors import JobError
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of, sent
 
@@ -240,3 +241,19 @@ def test_a_look_tells_which_jobs_have_changed_since_the_one_before(a: TeamTable,
     third = b.look(second.seen)
     assert third is not None
     assert "after" in {change.identity for change in third.changes}
+
+
+def test_what_is_deleted_is_counted_for_those_who_follow_a_job(a: TeamTable, b: TeamTable) -> None:
+    sent(a.jobs, "first")
+    did(a.jobs, lambda it: it.refused("first", JobError(field="prompt", value="", rule="is bad")))
+    looked = did(b.jobs, lambda _: b.look(0))
+    assert looked is not None
+    before = looked.news.gone
+    did(a.jobs, lambda it: it.resolve("first", resubmit=False, task_id=None, forget=True))
+    again = did(b.jobs, lambda _: b.look(looked.seen))
+    assert again is not None
+    assert again.news.gone > before
+    step(a, buried=["nobody"])
+    last = did(b.jobs, lambda _: b.look(again.seen))
+    assert last is not None
+    assert last.news.gone > again.news.gone

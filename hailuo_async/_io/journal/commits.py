@@ -41,12 +41,19 @@ class _Asked:
     """Whether it is to be written even when its caller has given up."""
     on_settled: Callable[[object], None] | None = None
     """Called with the answer at once, before anybody else is."""
+    is_undo: bool = False
+    """Whether it takes back what was granted to a caller that no longer waits."""
     _timer: asyncio.TimerHandle | None = None
 
     def wait_until(self, give_up: Callable[[_Asked], None]) -> None:
         """Calls ``give_up`` when its caller has waited long enough. Only needed in an outage."""
         if self._timer is None and not self.answer.done():
             self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
+
+    def turn_into_undo(self) -> None:
+        """Takes back what was perhaps granted, as a commit's answer was lost, in place of what was asked for."""
+        if self.undo is not None:
+            self.work, self.undo, self.is_fact, self.is_undo = self.undo, None, True, True
 
     def settle(self, result: object) -> bool:
         """Gives its caller the answer: whether there still was one who waits."""
@@ -125,6 +132,14 @@ class Commits:
             loop.call_soon(self._retry)  # it may be over
         return asked.answer
 
+    def _undo_first(self, asked: _Asked, result: object) -> None:
+        """The same, before whatever else waits: that may ask for the same thing again."""
+        waiting, self._pending = self._pending, []
+        self.undo(asked.undo, result)
+        for undo in self._pending:
+            undo.is_undo = True
+        self._pending += waiting
+
     def commit_soon(self) -> None:
         """A commit begins soon, or is under way and is followed by one: it begins with what ``first`` gives then."""
         if self._committing is None and not self._pending and not self._is_closed:
@@ -135,13 +150,14 @@ class Commits:
             self._commit()
 
     def _begin(self) -> None:
-        """Puts in front what a commit is to begin with."""
+        """Puts in front what a commit is to begin with, behind what takes back an earlier one."""
         first = None if self._alone or self._is_closed else self.first()
         if first is not None:
             loop = asyncio.get_running_loop()
             give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
             asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
-            self._pending.insert(0, asked)
+            undos = [place for place, each in enumerate(self._pending, 1) if each.is_undo]
+            self._pending.insert(max(undos, default=0), asked)
 
     def _commit(self) -> None:
         self._begin()
@@ -168,7 +184,7 @@ class Commits:
         for asked, result in zip(batch, results, strict=True):
             self.lost += asked.is_fact and fault is not None
             if not asked.settle(result):
-                self.undo(asked.undo, result)
+                self._undo_first(asked, result)
         if self._committing is None and not self._is_closed:
             self._commit()
         if self._committing is None:
@@ -177,6 +193,9 @@ class Commits:
     def _is_tried_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
         """Puts the writes of a commit that failed back at the head, where making them anew may help."""
         if self._table.database.is_outage(fault):
+            for asked in batch:
+                if asked.answer.done():  # made anew, it would stand in the way of a later try
+                    asked.turn_into_undo()
             self._pending[:0] = batch
             self._outage = fault
             for asked in self._pending:
@@ -196,14 +215,13 @@ class Commits:
             self._commit()
 
     def _give_up(self, asked: _Asked) -> None:
-        """Its caller has waited long enough. What was perhaps granted, as a commit's answer was lost, is taken back."""
+        """Its caller has waited long enough."""
         if self._outage is not None:
             asked.settle(self._failed_with(self._outage))
         if asked in self._pending and not asked.is_fact:  # else it is under way, or is written all the same
             if asked.undo is None:
                 self._pending.remove(asked)
-            else:
-                asked.work, asked.undo, asked.is_fact = asked.undo, None, True
+            asked.turn_into_undo()
 
     def _failed_with(self, fault: BaseException) -> Raised:
         """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""

@@ -50,7 +50,7 @@ class Gate:
 
     def __call__(self) -> float:
         self._reached.set()
-        self._open.wait(10)
+        self._open.wait(60)
         return self.time
 
     async def shut(self, journal: JournalWriter) -> asyncio.Task[None]:
@@ -58,7 +58,7 @@ class Gate:
         self._open.clear()
         self._reached.clear()
         held = asyncio.ensure_future(journal.renew())
-        await off_loop(partial(self._reached.wait, 10))
+        await off_loop(partial(self._reached.wait, 60))
         return held
 
     def lift(self) -> None:
@@ -388,13 +388,13 @@ async def test_opening_that_fails_or_is_cancelled_leaves_no_thread(path: Path, g
         await JournalWriter.open(path.parent, base_url=BASE_URL, now=gate)
     gate._open.clear()
     opening = asyncio.ensure_future(JournalWriter.open(path, base_url=BASE_URL, now=gate))
-    await off_loop(partial(gate._reached.wait, 10))
+    await off_loop(partial(gate._reached.wait, 60))
     opening.cancel()
     await asyncio.wait([opening])
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("hailuo-journal")]
     gate.lift()
     for thread in threads:
-        await off_loop(partial(thread.join, 10))
+        await off_loop(partial(thread.join, 60))
     assert journal_threads() == []
     assert opening.cancelled()
 
@@ -475,3 +475,25 @@ async def test_a_sender_that_an_outage_outlasts_has_no_leave_and_its_job_stays_i
     await journal.renew()
     assert (await recorded(journal)).state is JournalState.INTENDED
     assert await journal.sending("cat", gate.time + 1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more_s", [0.0, 0.4])
+async def test_a_job_whose_leave_came_too_late_for_its_sender_is_not_in_the_way_of_its_next_try(
+    path: Path, gate: Gate, more_s: float
+) -> None:
+    """The sender gives up while a commit is under way, which is made then, or fails and is tried again."""
+    journal = await JournalWriter.open(
+        path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.3, patience_s=0.5
+    )
+    await journal.intend(intent())
+    async with locked_out(path):
+        with pytest.raises(JournalError, match="another program has locked it"):
+            await journal.sending("cat", gate.time)
+        journal._commits._patience_s = 60.0
+        again = asyncio.ensure_future(journal.sending("cat", gate.time + 1))
+        await asyncio.sleep(more_s)
+    assert await again
+    record = await recorded(journal)
+    assert (record.state, record.sent_at) == (JournalState.SENDING, gate.time + 1)
+    await journal.aclose()

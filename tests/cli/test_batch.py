@@ -297,14 +297,15 @@ def test_an_unknown_outcome_is_told_and_resolved_and_paid_for_once(service: Emul
     jobs, journal = write_jobs(tmp_path, 2), tmp_path / "batch.db"
     service.next_fault("submit", "cut_after")
     first = run("batch", jobs, "--output", tmp_path, "--yes", "--json", "--max-running", "1")
-    assert (first.exit_code, statuses(first.stdout)) == (3, {"a": "unknown", "b": "saved"})
+    lost, made = (str(prompt).removeprefix("scene ") for prompt in service.ledger.accepted)  # in the order of the POSTs
+    assert (first.exit_code, statuses(first.stdout)) == (3, {lost: "unknown", made: "saved"})
     assert f"hailuo-async resolve {journal} KEY --task-id ID | --resubmit | --forget\n" in first.stderr
     assert run("batch", jobs, "--output", tmp_path).exit_code == 3
 
-    (task_id,) = service.ledger.accepted["scene a"]
-    assert run("resolve", journal, "a", "--task-id", task_id).exit_code == 0
+    (task_id,) = service.ledger.accepted[f"scene {lost}"]
+    assert run("resolve", journal, lost, "--task-id", task_id).exit_code == 0
     last = run("batch", jobs, "--output", tmp_path, "--json")
-    assert (last.exit_code, statuses(last.stdout)) == (0, {"a": "saved", "b": "there"})
+    assert (last.exit_code, statuses(last.stdout)) == (0, {lost: "saved", made: "there"})
     assert paid(service) == once("ab")
 
 
@@ -384,7 +385,7 @@ def test_a_name_that_the_file_system_cannot_have_is_told_and_does_not_become_ano
         (tmp_path / "picture.jpg").rename(jobs / "é画.jpg")
     ascii_only = environment(PYTHONUTF8="0", PYTHONCOERCECLOCALE="0", LC_ALL="C")
     with child("batch", jobs, "--output", tmp_path, "--yes", env=ascii_only) as process:
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output, service.ledger.posts) == (2, "", 0)
     words = (
         r"'\xe9\u753b.mp4' cannot be the name of a file in ascii: set LC_ALL=C.UTF-8 (see 'hailuo-async batch --help')"
@@ -398,7 +399,7 @@ def test_keys_of_any_letters_are_told_in_any_locale(service: Emulator, tmp_path:
     jobs.write_text(jobs.read_text().replace('"key": "a"', '"key": "é画"'), "utf-8")
     plain = environment(LC_ALL="C", PYTHONIOENCODING="latin-1")
     with child("batch", jobs, "--output", tmp_path, "--yes", env=plain, encoding="latin-1") as process:
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
     assert (process.returncode, output.startswith(r"é\u753b  saved "), "Traceback" in errors) == (0, True, False)
     assert names_in(tmp_path) == ["é画.mp4"]
 

@@ -141,7 +141,7 @@ def test_interrupted_twice_it_says_what_is_unfinished(pictures: Path, tmp_path: 
             while words not in demo.stderr.readline():
                 assert demo.poll() is None
             demo.send_signal(signal.SIGINT)
-        output, errors = demo.communicate(timeout=30)
+        output, errors = demo.communicate(timeout=60)
     told = dict.fromkeys(("Cat", "dog", "Cat-to-dog"), "unfinished")
     assert (demo.returncode, statuses(output)) == (130, told)
     assert errors.endswith("3 unfinished: they go on at the service\n")
@@ -150,7 +150,7 @@ def test_interrupted_twice_it_says_what_is_unfinished(pictures: Path, tmp_path: 
 def test_without_what_renders_films_the_demo_says_what_to_install(pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "av.py").write_text("raise ModuleNotFoundError('No module named av')")
     with child("demo", pictures, "--output", tmp_path / "videos", env=environment(tmp_path)) as demo:
-        _, errors = demo.communicate(timeout=30)
+        _, errors = demo.communicate(timeout=60)
     words = f"hailuo-async: No module named av: the emulator needs the extra 'emulator': {install_hint('emulator')}"
     assert (demo.returncode, errors.splitlines()[-1]) == (2, words)
 
@@ -159,7 +159,7 @@ def test_without_what_renders_films_the_demo_says_what_to_install(pictures: Path
 
 
 def test_the_module_is_the_same_command_as_the_script() -> None:
-    done = subprocess.run(command("--help"), env=environment(), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command("--help"), env=environment(), capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("Usage: hailuo-async [OPTIONS] COMMAND")
     names = {"batch", "completion", "demo", "doctor", "emulator", "generate", "resolve", "status"}
@@ -168,13 +168,13 @@ def test_the_module_is_the_same_command_as_the_script() -> None:
 
 def test_help_imports_no_more_than_the_library() -> None:
     look = "import sys, hailuo_async.cli; print({'rich', 'PIL', 'av', 'hailuo_async.emulator'} & sys.modules.keys())"
-    done = subprocess.run([sys.executable, "-c", look], env=environment(), capture_output=True, text=True, timeout=30)
+    done = subprocess.run([sys.executable, "-c", look], env=environment(), capture_output=True, text=True, timeout=60)
     assert done.stdout == "set()\n"
 
 
 def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> None:
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('click')")
-    done = subprocess.run(command("demo"), env=environment(tmp_path), capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command("demo"), env=environment(tmp_path), capture_output=True, text=True, timeout=60)
     words = f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
 
@@ -237,7 +237,7 @@ def test_a_shell_is_told_how_to_complete(shell: str) -> None:
 
 def test_what_a_shell_asks_is_answered() -> None:
     asked = environment(_HAILUO_ASYNC_COMPLETE="bash_complete", COMP_WORDS="hailuo-async re", COMP_CWORD="1")
-    done = subprocess.run(command(), env=asked, capture_output=True, text=True, timeout=30)
+    done = subprocess.run(command(), env=asked, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "plain,resolve\n")
 
 

@@ -61,7 +61,7 @@ def finish(jobs: Path, service: Emulator) -> tuple[int, dict[str | None, str]]:
     """The exit code and the statuses of another run, which nobody interrupts."""
     env = environment(**credentials(service))
     with child("batch", jobs, "--output", jobs.parent, "--yes", "--json", env=env) as process:
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=60)
     return process.returncode, statuses(output)
 
 
@@ -118,7 +118,7 @@ def started(folder: Path, first: str, number: str) -> subprocess.CompletedProces
     (folder / "click.py").write_text(send)
     run_it = f"import signal\n{first}\nimport hailuo_async_command\nhailuo_async_command.main()"
     arguments = [sys.executable, "-c", run_it]
-    return subprocess.run(arguments, env=environment(folder), capture_output=True, text=True, timeout=30)
+    return subprocess.run(arguments, env=environment(folder), capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.slow
@@ -139,6 +139,7 @@ def test_a_signal_that_was_to_be_ignored_is_ignored_from_the_beginning(tmp_path:
 async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_for_none(
     number: signal.Signals, saved: int, service: Emulator, tmp_path: Path
 ) -> None:
+    service.service.generation_s = 3.0  # none ends before the signal is there
     jobs = {key: ImageToVideo("https://example.com/cat.jpg", prompt=f"scene {key}", key=key) for key in "abcdefghijkl"}
     told: list[ResultLine] = []
     batch = Batch(jobs, {key: tmp_path / f"{key}.mp4" for key in jobs}, told.append)
@@ -181,12 +182,13 @@ async def interrupt_when(holds: Callable[[], bool]) -> None:
 def test_interrupted_once_it_sends_nothing_more_and_saves_what_runs_and_goes_on_when_it_is_run_again(
     service: Emulator, tmp_path: Path
 ) -> None:
+    service.service.generation_s = 3.0  # none ends before the signal is there
     jobs = write_jobs(tmp_path, 6)
     env = environment(**credentials(service))
     with child("batch", jobs, "--output", tmp_path, "--yes", "--json", env=env) as process:
         wait_until(lambda: service.ledger.submits_accepted == 3)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=30)
+        output, errors = process.communicate(timeout=60)
     saved = {key for key, status in statuses(output).items() if status == "saved"}
     assert (process.returncode, Counter(statuses(output).values())) == (130, {"saved": 3, "not sent": 3})
     assert re.search(r"^hailuo-async: nothing more is sent; [34] running are waited for", errors, re.MULTILINE)
@@ -200,6 +202,7 @@ def test_interrupted_once_it_sends_nothing_more_and_saves_what_runs_and_goes_on_
 
 @pytest.mark.slow
 def test_told_to_end_it_names_what_runs_and_has_it_when_it_is_run_again(service: Emulator, tmp_path: Path) -> None:
+    service.service.generation_s = 3.0  # none ends before the signal is there
     arguments = ("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--yes", "--json")
 
     def end_it() -> None:
@@ -229,7 +232,7 @@ def test_a_reader_that_goes_takes_no_video_with_it(service: Emulator, tmp_path: 
         assert "saved" in process.stdout.readline()
         process.stdout.close()
         errors = process.stderr.read() if process.stderr is not None else ""
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert "\n4 of 4 saved in " in errors
     assert "Error" not in errors
     assert names_in(tmp_path) == ["a.mp4", "b.mp4", "c.mp4", "d.mp4"]
@@ -240,7 +243,7 @@ def test_with_every_stream_closed_it_saves_what_it_pays_for(service: Emulator, t
     service.service.generation_s = 0.2
     closed = ["sh", "-c", 'exec "$0" "$@" <&- >&- 2>&-']
     arguments = command("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes")
-    done = subprocess.run([*closed, *arguments], env=environment(**credentials(service)), timeout=30)
+    done = subprocess.run([*closed, *arguments], env=environment(**credentials(service)), timeout=60)
     assert (done.returncode, names_in(tmp_path), paid(service)) == (0, ["a.mp4", "b.mp4"], once("ab"))
 
 
@@ -269,7 +272,7 @@ def test_a_terminal_that_goes_leaves_the_ids_in_the_journal(service: Emulator, t
     with terminal("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--yes", env=env) as here:
         wait_until(lambda: service.ledger.submits_accepted == 3)
         here.hang_up()
-        here.process.wait(30)
+        here.process.wait(60)
     with Journal.open(tmp_path / "batch.db") as journal:
         known = {f"scene {record.key}": [record.task_id] for record in journal.records()}
     assert known == service.ledger.accepted

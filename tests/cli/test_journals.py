@@ -117,7 +117,7 @@ def test_a_batch_is_followed_until_nothing_is_to_come(tmp_path: Path) -> None:
         with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:
             wait_until(lambda: service.ledger.submits_accepted == 1)
             followed = run("status", journal, "--watch")
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
     first, *_, last = followed.stdout.splitlines()
     assert (followed.exit_code, first, last) == (0, f"{journal}: 1 job", "      1 saved")
     assert "      1 unfinished\n" in followed.stdout
@@ -210,7 +210,7 @@ def test_a_job_that_was_killed_in_the_middle_of_its_post_is_in_doubt_until_it_is
         with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:
             wait_until(lambda: service.ledger.posts == 1)
             process.kill()
-            process.communicate(timeout=30)
+            process.communicate(timeout=60)
         assert (run("status", journal).exit_code, state_of(journal, "a")) == (3, ["sending"])
         assert "the process that sent it has ended" in run("status", journal).stdout
         assert run("resolve", journal, "a", "--resubmit", "--yes", env=credentials(service)).exit_code == 0

@@ -37,7 +37,7 @@ def test_it_says_how_to_reach_it_serves_and_ends_cleanly_when_interrupted(interr
         with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": "Bearer k1"})) as answer:
             assert json.load(answer)["data"] == {"is_valid": True}
         server.send_signal(interruption)
-        _, errors = server.communicate(timeout=10)
+        _, errors = server.communicate(timeout=60)
     assert (server.returncode, errors[8:]) == (0, " GET /api/v1/apikey/validate 200\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -45,7 +46,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def journal(path: Path) -> AsyncIterator[JournalWriter]:
-    writer = await JournalWriter.open(path, base_url=BASE_URL, now=time.time, busy_timeout_s=0.02, patience_s=0.05)
+    writer = await JournalWriter.open(path, base_url=BASE_URL, now=time.time, busy_timeout_s=0.02, patience_s=60.0)
     yield writer
     await writer.aclose()
 
@@ -53,6 +54,17 @@ async def journal(path: Path) -> AsyncIterator[JournalWriter]:
 @pytest.fixture
 async def recorder(path: Path, journal: JournalWriter) -> JournalRecorder:
     return JournalRecorder(journal, str(path))
+
+
+@asynccontextmanager
+async def locked_out(recorder: JournalRecorder, path: Path) -> AsyncIterator[None]:
+    """Another program holds the journal, and whoever waits for it has little patience, as long as it does."""
+    assert recorder._journal is not None
+    commits = recorder._journal._commits
+    async with locked(path):
+        commits._patience_s = 0.05
+        yield
+    commits._patience_s = 60.0
 
 
 def intent(key: str = "cat") -> Intent:
@@ -154,7 +166,7 @@ async def test_a_journal_that_cannot_be_written_keeps_a_job_from_being_sent(
 ) -> None:
     tracked = TrackedJob(0, key="cat", identity="cat")
     await recorder.intend(intent())
-    async with locked(path):
+    async with locked_out(recorder, path):
         with pytest.raises(JournalError, match="another program has locked it: end that program"):
             await recorder.sending(tracked, 1.0)
     assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
@@ -212,7 +224,7 @@ async def test_an_acceptance_that_could_not_be_written_is_logged_and_made_up_for
     recorder: JournalRecorder, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracked = await sent(recorder, task_id="t1")
-    async with locked(path):
+    async with locked_out(recorder, path):
         await recorder.accepted(tracked, 2.0)
     assert await states_in(path) == {"cat": JournalState.SENDING}
     assert "another program has locked it" in caplog.text
@@ -225,7 +237,7 @@ async def test_an_acceptance_that_could_not_be_written_is_logged_and_made_up_for
 
 async def test_the_last_word_is_what_is_owed(recorder: JournalRecorder, path: Path) -> None:
     tracked = await sent(recorder, task_id="t1")
-    async with locked(path):
+    async with locked_out(recorder, path):
         await recorder.accepted(tracked, 2.0)
         await recorder.succeeded(tracked, video())
     await recorder.aclose()
@@ -235,7 +247,7 @@ async def test_the_last_word_is_what_is_owed(recorder: JournalRecorder, path: Pa
 
 async def test_a_later_word_that_is_written_settles_what_was_owed(recorder: JournalRecorder, path: Path) -> None:
     tracked = await sent(recorder, task_id="t1")
-    async with locked(path):
+    async with locked_out(recorder, path):
         await recorder.accepted(tracked, 2.0)
     await recorder.failed(tracked, TaskFailedError(reason="dark", task_id="t1"))
     await recorder.aclose()
@@ -244,7 +256,7 @@ async def test_a_later_word_that_is_written_settles_what_was_owed(recorder: Jour
 
 async def test_what_is_owed_of_a_job_is_written_before_it_is_sent_again(recorder: JournalRecorder, path: Path) -> None:
     tracked = await sent(recorder)
-    async with locked(path):
+    async with locked_out(recorder, path):
         await recorder.unsent(tracked)
         with pytest.raises(JournalError):
             await recorder.sending(tracked, 2.0)
@@ -264,7 +276,7 @@ async def test_a_close_that_cannot_write_says_what_is_lost(
     recorder: JournalRecorder, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     tracked = await sent(recorder, task_id="t1")
-    async with locked(path):
+    async with locked_out(recorder, path):
         await recorder.accepted(tracked, 2.0)
         caplog.clear()
         await recorder.aclose()
@@ -274,7 +286,7 @@ async def test_a_close_that_cannot_write_says_what_is_lost(
 
 async def test_a_lease_is_let_go_of_behind_what_is_owed(recorder: JournalRecorder, path: Path) -> None:
     tracked = await sent(recorder)
-    async with locked(path):
+    async with locked_out(recorder, path):
         await recorder.unsent(tracked)
     recorder.release_nowait(tracked)
     await recorder.aclose()

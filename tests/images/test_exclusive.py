@@ -60,7 +60,7 @@ def test_other_pictures_do_not_wait() -> None:
             with exclusive(second):
                 return True
 
-        assert pool.submit(enter_second).result(timeout=5)
+        assert pool.submit(enter_second).result(timeout=60)
 
 
 def test_no_lock_outlives_its_use() -> None:

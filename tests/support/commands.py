@@ -25,14 +25,14 @@ from hailuo_async.emulator import Emulator
 
 ROOT = Path(__file__).parent.parent.parent
 #: A child that has not come so far by then hangs.
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 INTERRUPT = "\x03"
 
 
 def write_jobs(folder: Path, count: int, image: str = "https://example.com/cat.jpg") -> Path:
     """A file of jobs with the keys ``a``, ``b``, … and the prompts ``scene a``, …, all of the same image.
 
-    Jobs of a URL are sent in their order. Files, such as the ``picture.jpg`` beside it, are looked at in threads.
+    They may be sent in any order: where a video may be saved, and what a picture holds, is looked at in threads.
     """
     Image.new("RGB", (320, 320), "teal").save(folder / "picture.jpg")
     keys = "abcdefgh"[:count]

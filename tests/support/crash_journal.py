@@ -49,7 +49,7 @@ async def lapse(path: Path, identity: str) -> None:
     """The lease of a job is over, as if its session had been stopped for long."""
 
     def run() -> None:
-        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
             connection.execute("UPDATE job SET lease_until = 1.0 WHERE identity = ?", (identity,))
 
     await to_thread.run_sync(run)
@@ -85,7 +85,7 @@ async def locked(path: Path) -> AsyncIterator[None]:
 
 
 def _lock(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=60)
     connection.execute("BEGIN IMMEDIATE")
     return connection
 

@@ -91,7 +91,7 @@ class Server:
         self._up = anyio.Event()
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await self._listening
             return await self._process.wait()
 

@@ -29,7 +29,7 @@ ARGUMENTS = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
     *("--disable-component-update", "--disable-sync"),
 ]
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 
 
 def upload(name: str, seed: int) -> Any:
@@ -83,7 +83,7 @@ class Served:
         assert self.process.stdout is not None
         self.process.send_signal(number)
         with self.process.stdout:
-            return self.process.wait(20)
+            return self.process.wait(60)
 
 
 @pytest.fixture

@@ -41,7 +41,7 @@ class Visit:
         return self.page._board._jobs.get(id, {})
 
     async def when(self, id: str, status: str) -> dict[str, Any]:
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while (job := await self.job(id)).get("status") != status:  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         return job
@@ -259,7 +259,7 @@ async def test_news_begin_with_a_snapshot_and_go_on_with_what_changes(visit: Vis
     assert (first["is_snapshot"], first["jobs"], first["stats"]["queued"]) == (True, [], 0)
     await visit.make(id_of(1), prompt="a cat")
     seen: list[str] = []
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while "success" not in seen:
             change = await anext(news)
             seen += [job["status"] for job in (change or {"jobs": []})["jobs"]]
@@ -274,7 +274,7 @@ async def test_a_job_that_is_taken_out_of_the_journal_leaves_every_page(visit: V
     news = visit.page._board.news()
     assert [job["status"] for job in (await anext(news) or {})["jobs"]] == ["unknown"]
     assert await decide(visit, action="forget") == 200
-    with anyio.fail_after(5):
+    with anyio.fail_after(60):
         while (change := await anext(news)) is None or not change["is_snapshot"]:
             pass
     assert change["jobs"] == []

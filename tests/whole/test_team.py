@@ -72,27 +72,27 @@ def jobs(name: str, number: int) -> list[ImageToVideo]:
     ]
 
 
-async def read(session: AsyncSession, work: list[ImageToVideo]) -> list[float]:
-    """When each was done."""
-    done = []
-    async for outcome in session.stream(work):
-        assert isinstance(outcome, Success)
-        done.append(time.monotonic())
-    return done
+async def read(session: AsyncSession, work: list[ImageToVideo]) -> int:
+    """How many were done: all of them succeed."""
+    outcomes = [outcome async for outcome in session.stream(work)]
+    assert [type(outcome) for outcome in outcomes] == [Success] * len(outcomes)
+    return len(outcomes)
 
 
+@pytest.mark.slow
 async def test_two_sessions_fill_the_slots_of_the_team_together_and_find_its_limit_once(
     service: Emulator, journal: str
 ) -> None:
+    service.service.generation_s = 0.6  # none ends while the first POSTs are on their way, which would hide the limit
     async with session_at(service, journal) as one, session_at(service, journal) as two:
-        first, second = await asyncio.gather(read(one, jobs("a", 8)), read(two, jobs("b", 8)))
+        await asyncio.gather(read(one, jobs("a", 8)), read(two, jobs("b", 8)))
         assert (one.stats().limit, two.stats().limit) == (2, 2)
     ledger = service.ledger
     assert [len(tasks) for tasks in ledger.accepted.values()] == [1] * 16
     assert ledger.posts - ledger.submits_accepted <= 2  # what one session alone would be refused, too
     assert ledger.most_running == 2
-    half = (min(first + second) + max(first + second)) / 2
-    assert abs(sum(at < half for at in first) - sum(at < half for at in second)) <= 3
+    turns = [str(prompt)[0] for prompt in ledger.accepted]
+    assert 2 <= turns[:8].count("a") <= 6, turns
 
 
 async def test_a_visitor_waits_for_a_slot_or_two_beside_another_sessions_long_stream(
@@ -160,7 +160,7 @@ async def test_what_a_closed_session_left_running_is_recorded_by_another(service
     async with session_at(service, journal) as staying:
         async with session_at(service, journal) as leaving:
             await (await leaving.submit(job)).accepted()
-        with anyio.fail_after(30):
+        with anyio.fail_after(60):
             await (await staying.find("cat-0"))
         assert staying.stats().running == 0
     assert service.ledger.posts == 1
@@ -263,8 +263,8 @@ async def test_a_process_that_is_stopped_holds_up_nobody(service: Emulator, tmp_
         async with running(base_url=service.url, journal=str(path), jobs=12) as child:
             await child.says("success")
             await stop_between_commits(child, path)
-            with anyio.fail_after(25):
-                assert len(await streaming) == 30
+            with anyio.fail_after(60):
+                assert await streaming == 30
             child.signal(signal.SIGCONT)
             assert await child.ended() == 0
     assert set(child.outcomes().values()) == {"success"}

@@ -52,7 +52,7 @@ async def test_a_stream_that_is_left_takes_its_images_away_when_its_last_task_ha
         stream = session.stream(shared_jobs(1, each=4), share_uploads=True)
         await anext(stream)
         await stream.aclose()
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while await session.uploads():  # noqa: ASYNC110 (the service tells nobody)
                 await anyio.sleep(0.02)
 

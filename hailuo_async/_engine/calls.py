@@ -1,4 +1,4 @@
-"""Requests that are no job's: the account, uploads. They share the request budget and are not repeated."""
+"""Sends requests that belong to no job: the account, uploads. They share the request budget and are not repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REQUEST_TIMEOUT_S = 60.0
 
 @attrs.define(eq=False)
 class Calls:
-    """Sends what is not charged for, when the budget allows it."""
+    """Sends requests that are not charged for, when the budget allows them."""
 
     _gate: Gate
     _transport: Transport
@@ -39,7 +39,7 @@ class Calls:
     _uploading: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(contract.UPLOADS_AT_ONCE), init=False)
 
     async def send(self, request: Request) -> Answer:
-        """The answer to one request. Cancelling it tears the request, and costs nothing."""
+        """Sends one request, and returns its answer. Cancelling the call aborts the request, and costs nothing."""
         await self._gate.wait_for_query()
         sent_at = self._gate.acquire_query()
         answer = unknown("cancelled")
@@ -65,7 +65,7 @@ class Calls:
         return Account(is_valid=True, balance=read_amount(balance, may_be_owed=True))
 
     async def models(self) -> tuple[ModelInfo, ...]:
-        """What the service offers now. Estimates go by its prices from here on."""
+        """The models that the service offers now. Estimates use its prices from here on."""
         answer = await self.send(Request("GET", contract.MODELS_PATH))
         models = read_models(answer)
         if models is None:
@@ -76,7 +76,7 @@ class Calls:
         return models
 
     async def check_and_upload(self, image: ImageSource) -> str:
-        """Looks at an image, and puts it on the service. As ``AsyncSession.upload``."""
+        """Inspects an image, and uploads it. As ``AsyncSession.upload``."""
         check_source("image", image)
         frame = await anyio.to_thread.run_sync(inspect_image, "image", image)
         if frame.is_url:
@@ -98,7 +98,7 @@ class Calls:
         return url, None if stored is None else stored.file_id
 
     async def uploads(self) -> tuple[Upload, ...]:
-        """What the team has uploaded, as far as the service tells."""
+        """The team's uploads, as the service lists them."""
         answer = await self.send(Request("GET", contract.UPLOADS_PATH))
         uploads = read_uploads(answer)
         if uploads is None:

@@ -1,4 +1,4 @@
-"""The one clock of the engine: its loop's; and how far that of a server is ahead of it."""
+"""The one clock of the engine, its loop's; and how far a server's clock is ahead of it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _OLD_S = 60.0
 def loop_time() -> float:
     """Seconds of the running loop.
 
-    It is what ``anyio.current_time`` gives, at a fifth of its price, and also where a timer runs: outside any task,
-    where anyio knows of no loop.
+    The same as ``anyio.current_time``, at a fifth of its price. Works in a timer's callback as well: that runs outside
+    any task, where anyio finds no loop.
     """
     return asyncio.get_running_loop().time()
 
@@ -30,7 +30,10 @@ class RemoteClock:
     _learned_at: float = attrs.field(default=-math.inf, init=False)
 
     def learn(self, at: float | None, began_at: float, now: float) -> None:
-        """Asked at ``began_at``, it showed ``at``; ``None`` says nothing. The shortest round trip told it best."""
+        """Learns that the server's clock showed ``at`` (``None``: unknown) in a request begun at ``began_at``.
+
+        The shortest round trip gives the best value.
+        """
         trip_s = now - began_at
         if at is not None and (trip_s <= 2 * self._trip_s or now - self._learned_at > _OLD_S):
             self.offset_s, self._trip_s, self._learned_at = at - (now + began_at) / 2, trip_s, now

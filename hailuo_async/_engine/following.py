@@ -72,7 +72,7 @@ class Following:
 
     async def _look(self, tracked: TrackedJob) -> None:
         if tracked.look is None or not self._is_followed(tracked):
-            return  # it ended before its turn came: what is taken up for it now would be let go of by nobody
+            return  # it ended before its turn came: no caller would release a claim that is made now
         try:
             claim = await tracked.look()
         except HailuoError as error:

@@ -6,11 +6,11 @@ a journal share one ``TeamState``, which lies in it, and ``Team`` stands between
 - **View.** A copy of the state as it was last read, with what this session has done since. What the gate asks at once
   (may a POST leave, may a query?) is answered from it. It is a guess: another session may have been quicker.
 - **Step.** What this session did, and what it wants, goes to the journal as one ``Step`` with the next commit. There a
-  POST is granted together with the record of its intent, on the state as it stands, behind whoever came first.
+  POST is granted together with the record of its intent, on the state as it stands, behind sessions that came first.
 - **Queries** take their requests from a small stock, which steps fill. While no limit is known, or no other session is
-  there, none is needed: what was sent is told with a later step.
-- **News.** While this session waits, it is told when its turn has come, and looks now and then all the same: telling
-  may fail, so nothing depends on it.
+  there, no stock is needed: a later step reports what was sent.
+- **News.** While this session waits, the others wake it when its turn has come. A wake-up may get lost, so the session
+  also looks now and then.
 
 Times in here are the loop's. Those of the state are the team's, which is ahead by ``offset_s``.
 """
@@ -41,14 +41,14 @@ from hailuo_async.errors import JournalError
 
 #: Requests that are asked for at once. Where they are short, the state grants fewer.
 _STOCK = 4
-#: What this session learned, and no commit takes along, is told after so long.
+#: If no commit takes along what this session learned, a commit is made for it after so long.
 _TELL_S = 5.0
 #: A session that is first in the line, and does not take its turn for so long, is passed over: it may be stopped.
 PATIENCE_S = 1.0
 #: How often a session looks: one that follows jobs of others, one that waits, one that does neither; and, where each
 #: look costs all of them something, the most seldom.
 FOLLOW_S, LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 0.05, 1.0, 1.0, 10.0
-#: Places that differ by less are one, told by clocks that were read at two times.
+#: Places that differ by less are one place, computed from two readings of the clocks.
 _SAME_PLACE_S = 0.01
 #: A server's time has ten digits before its point, so sums with it are only so exact.
 _SUMS_ARE_OFF_BY_S = 1e-5
@@ -103,7 +103,7 @@ class Team:
     _buried: tuple[str, ...] = attrs.field(default=(), init=False)
     _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _first: tuple[float, str] | None = attrs.field(default=None, init=False)
-    """Of the other sessions that wait, the first: since when, in loop time, and who."""
+    """The first of the other sessions that wait: since when, in loop time, and its name."""
     _clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _seen: int | None = attrs.field(default=None, init=False)
     """Where the next look for changed jobs begins."""
@@ -145,7 +145,7 @@ class Team:
         return self.view.slots.running
 
     def submit_opens_at(self, now: float) -> float:
-        """When the view has a slot for this session, whose turn it is then."""
+        """When the view has a slot for this session, and it is this session's turn."""
         if self.ceiling is not None and self.running >= self.ceiling:
             return math.inf
         at = self.in_loop_time(self.view.submit_opens_at(now + self.offset_s), now)
@@ -174,7 +174,7 @@ class Team:
         return self.members <= 1 or self.view.budget.query_rate(loop_time() + self.offset_s, 0.0) is None
 
     def query_leaves(self, now: float) -> None:
-        """A query leaves, from the stock if there is one."""
+        """Counts a query that leaves now, from the stock if there is one."""
         if self.stock:
             self.stock -= 1
             return
@@ -183,7 +183,7 @@ class Team:
         self.tell(lambda state: state.budget.sent(at, Use.QUERY), is_urgent=False)
 
     def tell(self, change: Change, *, is_urgent: bool = True) -> None:
-        """``change`` happened: here at once, and in the journal with the next commit, which is soon if it is urgent."""
+        """Applies ``change`` here at once, and in the journal with the next commit, which is soon if it is urgent."""
         change(self.view)
         self._changes.append(change)
         if is_urgent and self.members > 1:
@@ -206,7 +206,7 @@ class Team:
         return self._journal.team
 
     def stand(self) -> None:
-        """The first of this session's queue is another one: whoever shares the line is told."""
+        """Tells the sessions that share the line that another job is now the first of this session's queue."""
         if self.members > 1 and self._place != self._place_now():
             self._commit_soon()
             self._look_now.notify()
@@ -222,7 +222,7 @@ class Team:
         return answer
 
     def compose(self) -> Step | None:
-        """What the next commit takes along; ``None`` if there is nothing that could not wait."""
+        """The step for the next commit; ``None`` if all that there is to say can wait."""
         place = self._place_now()
         is_due = self._turns or self._asks_queries or (self._changes and (self.members > 1 or self._tell_at is None))
         if self._step is not None or not (is_due or (self.members > 1 and place != self._place)):
@@ -255,7 +255,7 @@ class Team:
         return self._place if is_known else place
 
     def stepped(self, done: StepDone) -> None:
-        """The step is on disk."""
+        """Acts on the answer to a step that is on disk."""
         stepping, self._stepping, self._step = self._stepping or [], None, None
         self._asks_queries = False
         self.stock += done.queries
@@ -269,12 +269,12 @@ class Team:
         for (turn, answer), leave in zip(stepping, done.leaves, strict=True):
             if not answer.done():
                 answer.set_result(leave)
-            elif leave is Leave.GRANTED:  # nobody sends it any more
+            elif leave is Leave.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
         self.on_change()
 
     def _give_back(self, turn: Turn) -> None:
-        """Its POST was granted, and its caller has left meanwhile."""
+        """Gives back a granted POST whose caller has left meanwhile."""
         at = loop_time() + self.offset_s
         self._journal.unsent_nowait(turn.identity, turn.sent_at)
         self.inflight -= 1
@@ -283,7 +283,7 @@ class Team:
         self.tell(lambda state: state.budget.learn(at, Hints(), at))
 
     def failed(self, error: Exception) -> None:
-        """The step is not on disk, as far as is known: what it told is told again, and nothing was granted."""
+        """The step is probably not on disk: its changes go into the next step, and it granted nothing."""
         step, self._step = self._step, None
         stepping, self._stepping = self._stepping or [], None
         if step is not None:
@@ -298,14 +298,14 @@ class Team:
         self.on_change()
 
     def bury(self, members: tuple[str, ...]) -> None:
-        """They are dead, and their tasks were taken up here or elsewhere: what they held is free."""
+        """Frees what dead members held: a session has taken up their tasks."""
         at = loop_time() + self.offset_s
         self._buried = members
         for member in members:
             self.tell(functools.partial(TeamState.bury, member=member, now=at))
 
     def ended(self, kind: tuple[object, ...], young_s: float, at_s: float, took_s: float) -> None:
-        """The others learn from how long a task took."""
+        """Tells the other sessions how long a task took."""
         end = End(self._journal.holder, kind, young_s, at_s, took_s)
         self.tell(functools.partial(TeamState.teach, end=end), is_urgent=False)
 
@@ -333,14 +333,14 @@ class Team:
             self.on_death()
 
     def _learn(self) -> None:
-        """Takes the others' ends into the own law of lengths."""
+        """Adds the ends of the other sessions' tasks to this session's duration model."""
         seen, self._learned = self._learned, self.view.ended
         for end in self.view.ends_since(0 if seen is None else seen):
             if end.member != self._journal.holder:
                 self._cadence.hear(end.kind, end.young_s, end.at_s, end.took_s)
 
     def _look_again_s(self) -> float:
-        """Where a look costs the team something, those far behind in the line look seldom."""
+        """Seconds until the next look. If a look costs the team something, those far back in the line look seldom."""
         if self.followers():
             return FOLLOW_S
         waits = self.members > 1 and self.waits_since() is not None
@@ -359,14 +359,14 @@ class Team:
             await self._look()  # one round trip: it tells the time better than the joining did
 
     def woken(self) -> None:
-        """Something has changed that this session may wait for."""
+        """Looks at once: something has changed that this session may wait for."""
         self._look_now.notify()
 
     async def watch(self) -> None:
-        """Looks now and then, and at once when it is told, until it is cancelled."""
+        """Looks now and then, and at once when it is woken, until it is cancelled."""
         while True:
             await self._look_now.wait(self._look_again_s())
-            with contextlib.suppress(JournalError):  # an outage: whatever waits for the journal learns of it there
+            with contextlib.suppress(JournalError):  # an outage: each write that waits for the journal reports it
                 await self._look()
 
     async def _look(self) -> None:

@@ -1,7 +1,7 @@
-"""The team's limits as the gate of one session asks for them, and tells of what came of its requests.
+"""The team's limits, for the gate of one session: it asks them for leave, and reports what its requests led to.
 
-They have the methods of ``Slots`` and ``Budget``. Questions are answered from the session's view of the team; what has
-happened is told to ``Team``, which tells the others. Times are the loop's.
+They have the methods of ``Slots`` and ``Budget``. They answer from the session's view of the team, and pass each report
+to ``Team``, which tells the other sessions. Times are the loop's.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ class TeamSlots:
 
     @property
     def running(self) -> int:
-        """Those of this session that take a slot."""
+        """POSTs and tasks of this session that take a slot."""
         return self._team.running
 
     @property
     def limit(self) -> int:
-        """How many of the whole team may run, or of this session, if it has a ceiling below that."""
+        """How many tasks of the whole team may run at once; or of this session, if its ceiling is lower."""
         limit, ceiling = self._team.view.slots.limit, self._team.ceiling
         return limit if ceiling is None else min(limit, ceiling)
 
@@ -39,37 +39,37 @@ class TeamSlots:
         return self._team.submit_opens_at(now)
 
     def started(self, now: float) -> None:
-        """A grant is asked for."""
+        """Counts a POST whose grant is asked for."""
         self._team.tentative += 1
         self._team.view.slots.started(now + self._team.offset_s)
 
     def accepted(self, now: float) -> None:
-        """The service took the job."""
+        """Notes that the service accepted the job."""
         at = now + self._team.offset_s
         self._team.inflight -= 1
         self._team.settled += 1
         self._team.tell(lambda state: state.slots.accepted(at))
 
     def refused(self, now: float, started_at: float) -> None:
-        """The service has no slot for the POST that left at ``started_at``."""
+        """Notes that the service had no slot for the POST that left at ``started_at``."""
         at, from_at = now + self._team.offset_s, started_at + self._team.offset_s
         self._team.inflight -= 1
         self._team.tell(lambda state: state.slots.refused(at, from_at))
 
     def released(self, now: float) -> None:
-        """The POST made no task."""
+        """Gives back the slot of a POST that made no task."""
         at = now + self._team.offset_s
         self._team.inflight -= 1
         self._team.tell(lambda state: state.slots.released(at))
 
     def ended(self, now: float, ended_at: float | None = None) -> None:
-        """A task of this session has ended."""
+        """Frees the slot of a task of this session that has ended."""
         at, end = now + self._team.offset_s, None if ended_at is None else ended_at + self._team.offset_s
         self._team.settled -= 1
         self._team.tell(lambda state: state.slots.ended(at, end))
 
     def adopted(self, now: float) -> None:
-        """A task that was submitted elsewhere is waited for here."""
+        """Counts the slot of a task that was submitted elsewhere, and for which this session waits."""
         at = now + self._team.offset_s
         self._team.settled += 1
         self._team.tell(lambda state: state.slots.adopted(at))
@@ -103,20 +103,20 @@ class TeamBudget:
         return self._team.in_loop_time(self._team.view.budget.may_send(now + self._team.offset_s, use), now)
 
     def sent(self, now: float, use: Use) -> None:
-        """A request leaves; one of a POST is counted with its grant."""
+        """Counts a request that leaves. In the journal, the request of a POST is counted with its grant."""
         if use is Use.QUERY:
             self._team.query_leaves(now)
         else:
             self._team.view.budget.sent(now + self._team.offset_s, use)
 
     def learn(self, now: float, hints: Hints, sent_at: float) -> None:
-        """The request of ``sent_at`` was answered, or failed."""
+        """Learns from the answer to the request of ``sent_at``, or from its failure."""
         at, from_at = now + self._team.offset_s, sent_at + self._team.offset_s
         self._team.requests -= 1
         self._team.tell(lambda state: state.budget.learn(at, hints, from_at), is_urgent=False)
 
     def refused(self, now: float, hints: Hints, sent_at: float) -> None:
-        """429 for requests: it closes the gate for the whole team."""
+        """Closes the gate for the whole team, after a 429 for requests."""
         at, from_at = now + self._team.offset_s, sent_at + self._team.offset_s
         self._team.tell(lambda state: state.budget.refused(at, hints, from_at))
 

@@ -1,31 +1,31 @@
 """The request budget, learned from the headers and the refusals of the service's answers.
 
-The service counts the requests of a key, submits and queries together. Its documents tell of a limit a minute, not how
-the minute is counted, and gateways before it may count in their own way. Headers are advisory: any may be missing,
-stale, wrong, or about the requests of another program with the same key. So the budget believes in one of two shapes,
-and lets what it sees decide.
+The service counts the requests of a key, submits and queries together. Its documents name a limit a minute, but not
+how the minute is counted, and gateways before it may count in their own way. Headers are advisory: any may be missing,
+stale, wrong, or about the requests of another program with the same key. So the budget assumes one of two shapes, and
+changes to the other when the answers contradict it.
 
-**A window** is so many requests until a moment, and then as many again. This is believed first. Our own count and the
-service's (less what it cannot have counted yet) run side by side, and the lower one is obeyed. A part of the window may
-be spent at once, the rest along a line to its end. The reset names the window: a later one opens the next, an earlier
-one is stale. Its place in our clock follows from the answer's ``Date`` or from a span; all count whole seconds, so each
-answer gives a bound that is late by up to two, and the least of the bounds stands. The distance between two resets is
-the window's length.
+**A window** is so many requests until a moment, and then as many again. The budget assumes this first. It keeps its own
+count beside the service's (less the requests that the service cannot have counted yet), and obeys the lower one. A part
+of the window may be spent at once, the rest evenly until its end. The reset identifies the window: a later reset opens
+the next window, an earlier one is stale. The answer's ``Date`` or a span gives the reset in loop time. Both count whole
+seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. The distance
+between two resets is the window's length.
 
-**A flow** is a rate: requests leave along a line, evenly (``_rules/flow``: how its rate is measured or found). This
-is believed when the count grows though no window opens (sliding windows and buckets do that), when a new reset brings
-no new requests, when windows are too short for their ends to be placed, and when refusals come and no header tells of a
-count. What the service says is left is then only a cap.
+**A flow** is a rate: requests leave evenly (``_rules/flow`` measures or finds the rate). The budget assumes this when
+the count grows though no window opens (sliding windows and buckets do that), when a new reset brings no new requests,
+when windows are too short to place their ends, and when the service refuses and no header gives a count. The number of
+requests left, as the service says it, is then only a cap.
 
 **Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
 stands empty because polling spent the budget.
 
 **Closed.** A 429 closes the gate for everyone, once: refusals of requests that had left before do not extend it. In a
-window it closes until the reset; in a flow, or where requests are said to be left, for a second, or as advised, and for
-twice as long each time that nothing but a refusal came between. ``Retry-After: 0`` closes for a pause, too.
+window it closes until the reset. In a flow, or if the service says that requests are left, it closes for a second or as
+advised, and for twice as long after each further refusal in a row. ``Retry-After: 0`` closes for a pause, too.
 
-Invariants: in a window no more is granted than its limit; a time that is returned is either not after ``now`` or
-ahead of it by at least a tick, and never more than five minutes.
+Invariants: a window grants no more than its limit; a returned time is either not after ``now``, or at least a tick and
+at most five minutes after it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from hailuo_async.contract import WINDOW_S
 
 __all__ = ["Budget", "Hints", "Use", "read_hints"]
 
-#: Longer than this nothing closes the gate.
+#: Nothing closes the gate for longer than this.
 _LONGEST_S = 300.0
 
 #: Resets count whole seconds: the window may end this much later than they say, and spans name it this inexactly.
@@ -55,8 +55,8 @@ _LEAST_SHARE = 1 / 3
 #: Seconds to close after a window's 429 that says nothing.
 _CLOSE_S = 15.0
 
-#: A sign against windows weighs as much as so many for them: a sliding count may look full at every other opening. A
-#: window has just opened if not more of it is over.
+#: One sign against windows outweighs so many for them: a sliding count may look full at every other opening. A window
+#: has just opened if no more seconds of it are over.
 _SIGN, _OPENING_S = 2, 3.0
 
 #: Windows up to this length flow, at this part of their limit: their ends are placed too inexactly to wait for.
@@ -123,7 +123,7 @@ class Budget(Flow):
         self._slack = max(self._slack, self._inflight)
 
     def learn(self, now: float, hints: Hints, sent_at: float) -> None:
-        """The request of ``sent_at`` was answered, or failed (``Hints()``). Answers may come in any order."""
+        """Learns from the answer to the request of ``sent_at``; ``Hints()`` if it failed. Answers come in any order."""
         self._inflight = max(0, self._inflight - 1)
         self._answered += 1
         self._note_recovery(now, sent_at)
@@ -151,7 +151,7 @@ class Budget(Flow):
             self._reported = None  # the headers have stopped
 
     def refused(self, now: float, hints: Hints, sent_at: float) -> None:
-        """429 for requests: closes the gate, unless the request had left before the gate was last closed."""
+        """Closes the gate after a 429 for requests, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
             return  # it left before the last refusal came, so it was refused for the same reason
         advised = now if hints.retry_after_s is None else now + hints.retry_after_s
@@ -205,7 +205,7 @@ class Budget(Flow):
         return max(0, min(counts)) if counts else None
 
     def _line(self, use: Use, left: int) -> float:
-        """When the next request lies on the line from the burst, at the window's start, to all of it at its end."""
+        """When the next request may leave, if those after the burst are spread evenly up to the window's end."""
         whole = self._sent + left
         # Not all at once: others may share the key, and a gateway may count seconds. A few may go at once in any case.
         burst = max(5.0, use.value * whole)
@@ -214,7 +214,7 @@ class Budget(Flow):
         return self._start + (self._end - self._start) * (self._sent + 1 - burst) / (whole - burst)
 
     def _roll(self, now: float) -> None:
-        """Begin a window when the last is over. Until an answer says when, it ends as late as a window can."""
+        """Begins a window when the last is over. Until an answer gives its end, it ends as late as a window can."""
         if now < self._end or self._rate is not None:
             return
         if self._reset_at is not None:
@@ -250,7 +250,7 @@ class Budget(Flow):
         return True
 
     def _ahead_s(self, hints: Hints) -> float | None:
-        """Seconds until the reset, from any form of it. The longest, and the window's length, are kept."""
+        """Seconds until the reset, from any form of it. Keeps the longest, and the window's length."""
         ahead_s = hints.reset_in_s
         if hints.reset_number is not None:
             self._is_ms = self._is_ms or hints.reset_number > _SECONDS_BELOW
@@ -265,7 +265,7 @@ class Budget(Flow):
     # --- Which of the two ---
 
     def _doubt_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
-        """Look for signs that requests flow: the count grows within the window, or has not grown at its opening."""
+        """Looks for signs that requests flow: the count grows within the window, or has not grown at its opening."""
         limit = self._limit or self._full
         missing = limit - 1 - remaining - self._slack
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
@@ -287,7 +287,7 @@ class Budget(Flow):
         self._begin_measure(now, remaining)
 
     def _doubt_flow(self, now: float, remaining: int) -> bool:
-        """Look for signs of windows: the count jumps to full, faster than it flows, or there is one at last."""
+        """Looks for signs of windows: the count jumps to full, faster than it flows, or a first count has come."""
         limit = self._limit or self._full
         is_jump = (
             self._longest_s > _SHORT_S
@@ -306,7 +306,7 @@ class Budget(Flow):
         return self._window_s if self._window_s > 2 * _SPAN_MARGIN_S else max(_MARGIN_S, self._longest_s)
 
     def _begin_flow(self, now: float, rate: float) -> None:
-        """Believe in a flow from here on; the limit, if it is one a minute, is a first guess at its rate."""
+        """Assumes a flow from here on; the limit, if it is one a minute, is a first guess at its rate."""
         self._signs = 0
         self._rate = max(rate, (self._limit or 0) / WINDOW_S, LEAST_RATE)
         self._next_at = self._reported_at = self._quiet_from = now

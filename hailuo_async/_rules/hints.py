@@ -1,6 +1,6 @@
-"""What the headers of an answer say about the requests that are left.
+"""Reads from the headers of an answer how many requests are left, and until when.
 
-Services and the gateways before them use several families of names. The first family that says anything speaks:
+Services and the gateways before them use several families of names. The first family that is there counts:
 
 - the service's own: ``X-RateLimit-Limit``, ``-Remaining``, ``-Reset``;
 - the IETF draft ``RateLimit``, version 8 (``RateLimit: "default";r=50;t=30`` beside ``RateLimit-Policy``), and
@@ -9,7 +9,7 @@ Services and the gateways before them use several families of names. The first f
 
 A reset may be a moment (Unix seconds or milliseconds, an HTTP or ISO date) or a span (``12s``, ``1m3s``, ``120ms``). A
 small number alone is a span too; only the numbers of several answers can show whether it counts seconds or
-milliseconds, so it is passed on as it is. ``Retry-After`` and ``Date`` are read beside each family.
+milliseconds, so ``Hints.reset_number`` passes it on as it is. ``Retry-After`` and ``Date`` are read beside each family.
 """
 
 from __future__ import annotations
@@ -61,24 +61,24 @@ class Hints:
     """Unix seconds of the answer, in the server's clock."""
     retry_after_s: float | None = None
     ignored: tuple[str, ...] = ()
-    """Headers that were there and were not believed, for one warning."""
+    """Names of headers whose values cannot be believed, for one warning."""
     reset_in_s: float | None = None
-    """The same as ``reset_at``, told as a span from the answer on."""
+    """Seconds from the answer to the reset, if the service gives a span."""
     reset_number: float | None = None
     """A span in seconds or milliseconds: the number does not say which."""
     window_s: float | None = None
     """The length of the window that ``limit`` is for."""
 
 
-#: What most answers of a service without a limit say. ``Hints`` are frozen, so one serves them all.
+#: The hints of an answer without such headers. ``Hints`` are frozen, so one instance serves all answers.
 _SILENT = Hints()
 
-#: A moment, a span in seconds, a span in a unit that is not told: one of the three.
+#: A moment, a span in seconds, or a span without its unit: exactly one of the three.
 _Reset: TypeAlias = tuple[float | None, float | None, float | None]
 
 
 class _Said(NamedTuple):
-    """What one family says. A tuple: it is made for every answer, and frozen attrs cost five times as much."""
+    """The hints of one family. A tuple: it is made for every answer, and frozen attrs cost five times as much."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -106,7 +106,7 @@ def read_hints(headers: Mapping[str, str]) -> Hints:
 
 
 def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, list[str]]:
-    """What the first family that is there says, and which of its headers cannot be believed."""
+    """The hints of the first family that is there, and the names of its headers that cannot be believed."""
     for limit_name, remaining_name, reset_name in _FAMILIES:
         if limit_name in found or remaining_name in found or reset_name in found:
             break
@@ -125,7 +125,7 @@ def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, list[s
 
 
 def _draft_8(text: str, policy: str) -> _Said:
-    """Of several quotas the one with the fewest requests left speaks."""
+    """The hints of a draft 8 header. If it names several quotas, the one with the fewest requests left counts."""
     quotas = [(item.split(";")[0].strip(), dict(re.findall(_PARAMETER, item))) for item in text.split(",")]
     known = [(name, said) for name, said in quotas if _count(said.get("r", ""), least=0) is not None]
     if not known:

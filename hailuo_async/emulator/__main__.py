@@ -111,13 +111,19 @@ def describe(entry: Entry) -> str:
 def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=program,
-        description="Serve a stand-in for the Modellix API on this machine. It prints what to set to reach it.",
+        description="Serve a stand-in for the Modellix API on this machine. Prints the variables to set to reach it.",
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080, help="0 takes a free one")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="the address to listen at; 127.0.0.1 (the default) is for this machine alone",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8080, help="the port to listen at; 0 takes a free one (default: 8080)"
+    )
     parser.add_argument("-v", "--verbose", action="store_true", help="print a line for each request on stderr")
     parser.add_argument("--webhooks-anywhere", action="store_true", help="call webhooks on other machines as well")
-    parser.add_argument("--seed", type=int, default=0, help="every random choice follows from it")
+    parser.add_argument("--seed", type=int, default=0, help="a number that fixes every random choice (default: 0)")
     _add_team(parser.add_argument_group("the team"))
     _add_tasks(parser.add_argument_group("tasks"))
     return parser
@@ -125,7 +131,12 @@ def _parser(program: str) -> argparse.ArgumentParser:
 
 def _add_team(team: argparse._ArgumentGroup) -> None:
     tiers = ", ".join(TIERS)
-    team.add_argument("--api-key", default=DEFAULT_API_KEY)
+    team.add_argument(
+        "--api-key",
+        default=DEFAULT_API_KEY,
+        metavar="KEY",
+        help=f"the only key that it accepts; MODELLIX_API_KEY is not read (default: {DEFAULT_API_KEY})",
+    )
     team.add_argument("--balance", type=float, default=100_000.0, help="USD")
     team.add_argument("--tier", choices=TIERS, metavar="TOP-UP", help=f"sets both limits: {tiers} (quote the dollar)")
     team.add_argument("--max-running", type=int, help="how many tasks the team may run at once (without a tier: 3)")

@@ -56,7 +56,7 @@ _WORDS: Mapping[type[HailuoError], str] = MappingProxyType(
 
 @attrs.frozen
 class Answer:
-    """One HTTP answer. A ``body`` that is no ``bytes`` comes in pieces; whoever sends the answer closes it."""
+    """One HTTP answer. A ``body`` that is no ``bytes`` comes in pieces; the sender of the answer closes it."""
 
     status: int
     headers: Mapping[str, str]

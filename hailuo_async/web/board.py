@@ -1,8 +1,8 @@
-"""All jobs of a journal as the page shows them, kept up while somebody looks.
+"""All jobs of a journal as the page shows them, kept current while a viewer is connected.
 
 The journal is read whole at first, and again when the counts of its states have changed, as another process may work on
-it. What this session does, its hooks tell: then only that job is read again. Each change has a revision, and a viewer
-is sent what came after the last one that it saw.
+it. The hooks report what this session does: then only that job is read again. Each change has a revision, and a viewer
+gets the changes after the last revision that it saw.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Board:
             self.touch(event.key)
 
     def touch(self, id: str) -> None:
-        """The job of that id has changed."""
+        """Notes that the job of that id has changed."""
         self._dirty.add(id)
         self._wake.set()
 

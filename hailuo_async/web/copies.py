@@ -1,7 +1,7 @@
 """Copies of videos in a folder, so that a link that was given out works for longer than the service keeps a result.
 
-The journal knows where each video was saved. What is copied when a job ends here, and what is asked for later, goes the
-same way: ``AsyncSession.download`` fetches it once. No name in the folder comes from a request's path.
+The journal knows where each video was saved. A copy is made when a job ends here or when a visitor first asks for it;
+``AsyncSession.download`` fetches the video once. No name in the folder comes from a request's path.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Copies:
     _swept_at: float | None = attrs.field(default=None, init=False)
 
     def hear(self, event: SessionEvent) -> None:
-        """A job that ended in a video is copied."""
+        """Copies the video of a job that ended in one."""
         if isinstance(event, Ended) and event.video is not None and event.key is not None:
             task = asyncio.get_running_loop().create_task(self._copy(event.key, event.video))
             self._tasks.add(task)

@@ -1,7 +1,7 @@
 """Server-sent events of one job: each change once, a heartbeat between them, and an end that closes.
 
-The id of an event is the status that it tells, so a browser that reconnects, to this process or to another one, goes on
-behind it. One that comes back after the end is answered 204, which tells it to stay away.
+The id of an event is the status that it tells, so a browser that reconnects, to this process or to another one, gets
+the events after it. A browser that comes back after the end gets a 204, which tells it not to reconnect.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class EventStreams:
     _stopped: asyncio.Future[None] | None = attrs.field(default=None, init=False)
 
     def stop(self) -> None:
-        """Ends all streams: the server stops, and those who wait come back when it is there again."""
+        """Ends all streams, as the server stops. Browsers reconnect when it is there again."""
         if self._stopped is not None and not self._stopped.done():
             self._stopped.set_result(None)
 

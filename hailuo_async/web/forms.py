@@ -1,7 +1,7 @@
 """Reads what a visitor sends: a form or JSON, in pieces, each bounded before it is read.
 
-A picture goes to a temporary file as it comes, so a thousand uploads hold a thousand small buffers. Nothing that the
-visitor says names a file: its name of the picture is not used. Framework-free: a body is an iterator of bytes.
+A picture goes to a temporary file as it comes, so a thousand uploads hold a thousand small buffers. No text of the
+visitor becomes a file name, not even the picture's own name. Framework-free: a body is an iterator of bytes.
 """
 
 from __future__ import annotations

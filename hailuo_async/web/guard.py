@@ -1,4 +1,4 @@
-"""Who may talk to the page: this machine alone, or whoever has the token. Pure ASGI, in front of everything.
+"""Decides who may use the page: this machine alone, or any visitor with the token. Pure ASGI, in front of all else.
 
 - ``Host`` must be a name that the page is served under, or another site's name could lead here (DNS rebinding).
 - A request that changes something must come from the page itself: ``Origin`` and ``Sec-Fetch-Site`` say so.

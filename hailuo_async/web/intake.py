@@ -21,7 +21,7 @@ from hailuo_async.web.line import Line
 FIELDS = MappingProxyType({"first_frame_image": "image"})
 #: What a visitor may set only where it is allowed: it costs more, or is the application's choice.
 OPTIONS = frozenset({"model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment"})
-#: An id that a visitor chooses has to be one that nobody guesses: whoever knows it sees the video.
+#: An id that a visitor chooses must be hard to guess: anyone who knows the id can see the video.
 _CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 

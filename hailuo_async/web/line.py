@@ -1,4 +1,4 @@
-"""What the events of a session tell of its line: who waits where, and how long a job takes. No clock but the loop's."""
+"""Learns from a session's events which jobs wait, in which order, and how long a job takes, in the loop's time."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ async def _go_on(session: AsyncSession) -> None:
             async for _ in outcomes:
                 pass
     except HailuoError as error:
-        _logger.warning("not all of what runs is waited for: %s", error)
+        _logger.warning("cannot wait for every task that runs: %s; start the page again to go on", error)
 
 
 def what_can_be_made() -> dict[str, Any]:

@@ -84,5 +84,5 @@ async def create(intake: Intake, request: Request) -> Response:
     """Answers a ``POST`` by ``intake.create``, reading its body in pieces."""
     try:
         return Reply(await intake.create(request.headers, request.stream(), path=request.url.path))
-    except ClientDisconnect:  # nobody reads this
+    except ClientDisconnect:  # the client is gone, so no answer reaches it
         return Response(status_code=400)

@@ -1,4 +1,4 @@
-"""Videos for the visitors of a web application, whatever its framework.
+"""Videos for the visitors of a web application, in any framework.
 
 A ``Studio`` keeps no jobs: the journal of its session does. The id that a visitor gets is the key of the job there, so
 any process and any host that shares the journal answers for it, and what was answered 202 is made and paid for once.

@@ -182,6 +182,7 @@ def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: 
         (["Cat.jpg", "--task-id", "1"], "give an IMAGE or a --task-id, not both"),
         (["--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
         (["none.jpg"], "first_frame_image (none.jpg): "),
+        (["."], ". is a folder: 'hailuo-async batch .' makes a video of each picture in it (see "),
         (["Cat.jpg", "--prompt", ""], "prompt '0 characters': must be a str of 1 to 2000 characters"),
         (["Cat.jpg", "--duration", "7"], "duration 7: must be 6 or 10 seconds for hailuo-2.3-i2v"),
         (

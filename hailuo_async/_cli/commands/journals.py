@@ -24,8 +24,8 @@ from hailuo_async.settings import JournalPlace
 def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
     """Show how the jobs of a journal stand.
 
-    Jobs that failed or wait for your decision are named, with their reasons, and what was spent. Works beside a batch
-    that runs. JOURNAL is a file or a PostgreSQL DSN. Without JOURNAL: videos/batch.db.
+    Names the jobs that failed or wait for your decision, with their reasons, and what was spent. Works while a batch
+    runs. JOURNAL is a file or a PostgreSQL DSN. Without JOURNAL: videos/batch.db.
     """
     from hailuo_async._cli.status import show, watch
 
@@ -35,16 +35,16 @@ def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
 @click.command()
 @click.argument("journal", type=options.known_place)
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True, shell_complete=options.complete_key)
-@click.option("--task-id", metavar="ID", help="The service did accept it, under this id: it is waited for.")
-@click.option("--resubmit", is_flag=True, help="It is sent again, and what it was paid for is paid for again.")
-@click.option("--forget", is_flag=True, help="It is taken out of the journal. Given again, it is a new job.")
+@click.option("--task-id", metavar="ID", help="The service did accept it, under this id.")
+@click.option("--resubmit", is_flag=True, help="Send it again. If it was paid for before, it is paid for again.")
+@click.option("--forget", is_flag=True, help="Remove it from the journal. Given again, it is a new job.")
 @options.yes
 @options.json
 def resolve(journal: JournalPlace, keys: tuple[str, ...], task_id: str | None, **given: Any) -> None:
     """Decide on jobs whose outcome is unknown, or that failed.
 
-    Each KEY names one in JOURNAL, a file or a PostgreSQL DSN. Of an unknown one look at the service's dashboard first.
-    Nothing is sent now: to go on, run the command again that sent it.
+    Each KEY names a job in JOURNAL, a file or a PostgreSQL DSN. If its outcome is unknown, first look for it on the
+    service's dashboard. This command sends nothing: to go on, run again the command that sent the job.
     """
     from hailuo_async._cli.status import confirm_resubmit, decide
 

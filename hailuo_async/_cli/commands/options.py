@@ -198,7 +198,7 @@ _JOB_OPTIONS = (
         metavar="NAME",
         is_eager=True,
         shell_complete=_complete_model,
-        help="A model of 'hailuo-async models', or a whole path. Before --help it shows that model's values.",
+        help="A model of 'hailuo-async models', or a whole path. Put it before --help to see what that model takes.",
     ),
     click.option(
         "--prompt", metavar="TEXT", help='What happens. May hold camera commands: "[Push in] the cat looks up".'

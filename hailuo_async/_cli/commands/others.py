@@ -21,8 +21,8 @@ from hailuo_async._cli.output import emit
 def models(is_live: bool, key_file: Path | None, is_json: bool) -> None:
     """Show what each model takes, and what it costs.
 
-    By the table of this version and its list prices, with their day, without a key or a network; or with --live by what
-    the service says.
+    Without a key or a network it shows the table of this version, with list prices and their date. With --live it asks
+    the service.
     """
     from hailuo_async._cli import models as work
     from hailuo_async._cli.keys import open_session
@@ -39,7 +39,8 @@ def models(is_live: bool, key_file: Path | None, is_json: bool) -> None:
 def doctor(key_file: Path | None, is_json: bool) -> NoReturn:
     """Check whether a job could be sent from here.
 
-    That is: whether there is a key, the service answers and knows it, and what is left of balance and requests.
+    It checks that there is a key, and that the service answers and accepts it, and shows the balance and the requests
+    that are left.
     """
     from hailuo_async._cli.doctor import report
     from hailuo_async._cli.keys import find_key
@@ -64,8 +65,8 @@ def emulator(context: click.Context, arguments: tuple[str, ...]) -> None:
 def completion(context: click.Context, shell: str | None, install: bool) -> None:
     """Complete this command in a shell: bash, zsh or fish.
 
-    Prints what SHELL has to read, or with --install adds that to its start-up file. Without SHELL it is yours, by the
-    variable SHELL.
+    Prints the script for SHELL, or with --install adds it to the start-up file of that shell. The default is your own
+    shell, from the variable SHELL.
     """
     from hailuo_async._cli import completion as work
 

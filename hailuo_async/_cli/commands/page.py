@@ -29,8 +29,9 @@ def serve(
 ) -> None:
     """Serve a page: make videos, watch them and play them.
 
-    Only this machine reaches it, unless there is a --token. What the page makes is paid for. It shows the jobs of the
-    journal, also those of a batch that runs beside it. Ctrl-C ends it; what was sent goes on at the service.
+    Only this machine reaches it, unless there is a --token. Each video that the page makes is paid for. The page shows
+    the jobs of the journal, also those of a batch that runs meanwhile. Ctrl-C ends it; tasks that run go on at the
+    service.
     """
     from hailuo_async._cli.serve import check_address, page_over, serve_page
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -30,10 +32,10 @@ from hailuo_async._cli.output import echo
 def generate(image: str | None, last: str | None, task_id: str | None, **given: Any) -> None:
     """Make one video from a picture.
 
-    IMAGE is a file or an http(s) URL. The video is paid for, and where it is saved is printed.
+    IMAGE is a file or an http(s) URL; for a folder of pictures, use 'hailuo-async batch'. The video is paid for. The
+    command prints the task's id as soon as there is one and, at the end, where it saved the video.
 
-    The task's id is printed as soon as there is one. Ctrl-C stops waiting; what was sent goes on at the service, and
-    can be fetched with --task-id.
+    Ctrl-C stops waiting. The task goes on at the service, and --task-id fetches its video later.
     """
     from hailuo_async._cli.generate import build_job, name_for, plan_video, price_message
     from hailuo_async._cli.keys import open_session
@@ -45,6 +47,10 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
         asked: Any = task_id
     elif image is None:
         raise click.UsageError("give an IMAGE, or the --task-id of what was sent before")
+    elif os.path.isdir(image):
+        raise click.UsageError(
+            f"{image} is a folder: 'hailuo-async batch {shlex.quote(image)}' makes a video of each picture in it"
+        )
     else:
         asked = build_job(image, last, fields)
     if given["dry_run"]:
@@ -80,14 +86,14 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 def batch(jobs: Path, **given: Any) -> None:
     """Make the videos of a folder or a file of jobs.
 
-    JOBS is a folder of pictures, a file whose name ends in .csv, .jsonl or .json, or - for stdin. What an option says
-    holds for each job that does not say otherwise; {name} in a prompt is the picture's name, {column} what stands in
-    that column. 'hailuo-async init FOLDER > jobs.csv' writes a file to begin with.
+    JOBS is a folder of pictures, a file whose name ends in .csv, .jsonl or .json, or - for stdin. An option
+    counts for each job that does not set its own value. In a prompt, {name} is the picture's name, and {column} the
+    value in that column. 'hailuo-async init FOLDER > jobs.csv' writes a file to begin with.
 
-    Everything is checked before anything is sent; then you see what it will cost, and are asked. Run the command again,
-    whatever happened, and it goes on: nothing is paid for twice.
+    The command checks everything before it sends anything; then it shows the cost, and asks. After an
+    interruption, run the command again, and it goes on: nothing is paid for twice.
 
-    Ctrl-C once: nothing more is sent, and what runs is waited for and saved. Twice: it quits at once.
+    Ctrl-C once: it sends nothing more, waits for what runs, and saves that. Twice: it quits at once.
     """
     from hailuo_async._cli.batch.prepare import prepare
     from hailuo_async._cli.batch.run import run_batch
@@ -140,7 +146,7 @@ def demo(
 ) -> NoReturn:
     """Make videos of a few pictures, to see how it goes.
 
-    There will be one of each picture in FOLDER, and one from the first picture to the second.
+    It makes one video of each picture in FOLDER, and one from the first picture to the second.
 
     Without FOLDER it draws four pictures itself. Without --real an emulator of the service answers: no key, no network,
     and nothing to pay for.

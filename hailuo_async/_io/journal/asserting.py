@@ -1,8 +1,8 @@
 """The table of a session whose database may lose commits: after each reconnect it says again what it knows.
 
 A failover to an asynchronous standby loses the last commits. The sessions that made them are alive, in most cases, and
-know: so what a session works on is written again, and its leases run anew, before anything else is. Lost for good is
-only what was committed last by a process that dies, too.
+know them. So a session that reconnects first writes its jobs again and renews its leases. A lost commit is lost for
+good only if the process that made it dies, too.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """How a session wakes another one on the same machine: a datagram without content, to a name in Linux's abstract space.
 
-It says nothing but "look now". Anybody may send one, and any may get lost; so who is woken looks, and who is not looks
-a little later. Where there are no such names (other systems, another network namespace) the bell wakes no session.
+The datagram means only "look now". Any program may send one, and one may get lost: a session that is woken looks at
+once, and a session that is not looks a little later. Where there are no such names (other systems, another network
+namespace) the bell wakes no session.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class Bell:
     _socket: socket.socket | None = attrs.field(default=None, init=False)
 
     def listen(self, topic: str) -> None:
-        """Can be rung under that name from now on, if the system has such names and this one is free."""
+        """Listens under that name, if the system has such names and this one is free."""
         self.close()
         if sys.platform != "linux":
             return
@@ -52,7 +53,7 @@ class Bell:
                 self._socket.recv(1)
 
     def close(self) -> None:
-        """Is rung no more."""
+        """Stops listening."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None

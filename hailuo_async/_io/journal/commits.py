@@ -51,12 +51,12 @@ class _Asked:
             self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
 
     def turn_into_undo(self) -> None:
-        """Takes back what was perhaps granted, as a commit's answer was lost, in place of what was asked for."""
+        """Replaces the write by its undo: a commit whose answer was lost may have granted it."""
         if self.undo is not None:
             self.work, self.undo, self.is_fact, self.is_undo = self.undo, None, True, True
 
     def settle(self, result: object) -> bool:
-        """Gives its caller the answer: whether there still was one who waits."""
+        """Gives its caller the answer. Returns whether that caller still waits."""
         if self._timer is not None:
             self._timer.cancel()
         if self.answer.done():
@@ -215,7 +215,7 @@ class Commits:
             self._commit()
 
     def _give_up(self, asked: _Asked) -> None:
-        """Its caller has waited long enough."""
+        """Ends the wait of a caller. Removes or undoes its write, if it is no fact and not under way."""
         if self._outage is not None:
             asked.settle(self._failed_with(self._outage))
         if asked in self._pending and not asked.is_fact:  # else it is under way, or is written all the same

@@ -1,14 +1,14 @@
-"""A whole job as a journal keeps it: its request without its images, and by what those are found in the journal.
+"""A whole job as a journal keeps it: its request without its images, and the digests that find those in the journal.
 
-What survives what, from ``submit`` to the service's acceptance:
+What the journal has of a job, from ``submit`` to the service's acceptance:
 
     the job is            its row              its request and images    who sends it
     submitted             INTENDED, held       kept                      the session that took it
     its session dies      INTENDED, not held   kept                      any session that keeps jobs, the oldest first
-    sent                  SENDING              kept                      nobody else
-    accepted, refused     ACCEPTED, REFUSED    gone, in that transaction nobody: it is waited for, or has ended
+    sent                  SENDING              kept                      no other session
+    accepted, refused     ACCEPTED, REFUSED    gone, in that transaction no session: it runs, or has ended
     its sender dies       UNKNOWN              kept                      after ``resolve(resubmit=True)``, as submitted
-    withdrawn, forgotten  gone                 gone                      nobody
+    withdrawn, forgotten  gone                 gone                      no session
 
 Images are kept by their content: one that a hundred jobs need is there once, and goes with the last that needs it.
 """

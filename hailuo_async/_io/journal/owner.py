@@ -1,4 +1,4 @@
-"""Who works a job, named so that another process can tell whether it still lives.
+"""The names of sessions as holders of jobs: another process can tell from one whether its session still lives.
 
 A lease runs out by itself, but only after a while. On Linux the kernel knows at once: a process is the same one if its
 machine, its pid and the moment of its start are. Elsewhere, and for a name that says none of this, only the lease

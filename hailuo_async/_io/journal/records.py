@@ -151,8 +151,8 @@ class Claim:
 _MONEY = ("price", "cost", "cost_before")
 #: The columns of a record, in the order of its fields: all that are stored under the field's own name.
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
-#: What a job is made of that never stands in ``facts``, whoever puts it there: images may be signed URLs or data URLs,
-#: and a prompt is kept only where it was asked for.
+#: The parts of a job that never stand in ``facts``, even if a caller puts them there: images may be signed URLs or
+#: data URLs, and a prompt is kept only if the user asks for that.
 _NEVER_KEPT = frozenset({"prompt", "first_frame_image", "last_frame_image"})
 #: A longer text among an error's facts is shortened: it may be a data URL of 20 MB.
 _LONGEST_FACT = 2000

@@ -69,7 +69,7 @@ class JobRows:
         return self.database.transaction()
 
     def find(self, identity: str) -> Record | None:
-        """The job of that name."""
+        """The job of that identity."""
         return self._first("job.identity = :value", identity)
 
     def find_task(self, task_id: str) -> Record | None:
@@ -77,7 +77,7 @@ class JobRows:
         return self._first("job.task_id = :value", task_id)
 
     def wipe_expired(self) -> None:
-        """The URLs of results that are no longer at the service go."""
+        """Wipes the URLs of results that the service no longer keeps."""
         self._wipe("job.useful_until <= :now", None)
 
     def _first(self, condition: str, value: str) -> Record | None:
@@ -140,7 +140,7 @@ class JobRows:
         return self._change(identity, {**given, "ended_at": NOW, **FREE}, condition, was)
 
     def free_kept(self, identity: str) -> None:
-        """What was kept of the job to send it goes, and every image that no other job needs."""
+        """Removes what was kept to send the job, and every image that no other job needs."""
         if not self.frees_kept:
             return
         theirs = "(SELECT sha256 FROM need WHERE identity = :identity)"

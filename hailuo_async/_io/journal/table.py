@@ -140,9 +140,9 @@ class JobTable(JobRows):
         return self._change(identity, changes, condition, None, attempt=sent_at, **more)
 
     def unsent(self, identity: str, sent_at: float | None = None) -> None:
-        """The POST certainly was not accepted, and is to be made again.
+        """Notes that the POST certainly was not accepted, and is to be made again.
 
-        With ``sent_at``, of that one attempt: also if another session took it for left behind meanwhile.
+        ``sent_at`` names one attempt: then this holds even if another session took the job for left behind meanwhile.
         """
         if sent_at is None:
             self._change(identity, {"state": "intended", "sent_at": None}, "state = 'sending' AND holder = :us")
@@ -151,7 +151,7 @@ class JobTable(JobRows):
             self._change(identity, given, _THIS_ATTEMPT, attempt=sent_at)
 
     def release(self, identity: str) -> None:
-        """This session works on the job no longer."""
+        """Ends this session's work on the job: another may take it up."""
         self._change(identity, FREE, "state != 'sending' AND holder = :us")
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
@@ -163,7 +163,7 @@ class JobTable(JobRows):
         self.free_kept(identity)
 
     def refused(self, identity: str, error: HailuoError) -> None:
-        """The service did not take it."""
+        """Notes that the service certainly did not accept the job."""
         changes = {"state": "refused", "error": error_text(error)}
         if self._end(identity, changes, "state IN ('intended', 'sending') AND holder = :us"):
             self.free_kept(identity)
@@ -174,7 +174,7 @@ class JobTable(JobRows):
         self._end(identity, changes, "state = 'sending' AND holder = :us")
 
     def failed(self, identity: str, error: HailuoError) -> None:
-        """The service gave it up, or no longer knows it. A video that was seen before stays."""
+        """Notes that the task failed, or that the service no longer knows it. A video that was seen before stays."""
         changes: dict[str, object] = {"state": "failed", "error": error_text(error)}
         changes["cost"] = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
         row = identity
@@ -185,7 +185,7 @@ class JobTable(JobRows):
         self.free_kept(identity)
 
     def succeeded(self, identity: str, video: Video) -> None:
-        """The video is there."""
+        """Notes the finished video."""
         told, urls = video_text(video)
         inserted = self.database.execute(
             "INSERT INTO place (urls) VALUES (:urls) RETURNING seq", {"urls": urls.encode()}
@@ -202,19 +202,19 @@ class JobTable(JobRows):
         self.free_kept(identity)
 
     def whole(self, task_id: str, size: int, sha256: str) -> None:
-        """Every byte of the video is on the disk, not under its name yet: by this a file is known to be the one."""
+        """Notes the size and digest of the complete file, before it has its name: they identify the video's file."""
         sql = "UPDATE job SET saved_bytes = :size, saved_sha256 = :sha256 WHERE task_id = :task_id"
         self.database.execute(sql, {"size": size, "sha256": sha256, "task_id": task_id})
 
     def saved(self, task_id: str, path: str) -> None:
-        """The video lies at ``path`` on this machine, so its URLs are of no more use."""
+        """Notes that the video lies at ``path`` on this machine, so its URLs are of no more use."""
         self.database.execute(
             "UPDATE job SET saved_to = :path WHERE task_id = :task_id", {"path": path, "task_id": task_id}
         )
         self._wipe("job.task_id = :value", task_id)
 
     def renew(self) -> None:
-        """Every lease of this session runs anew from now; what has expired is forgotten."""
+        """Renews every lease of this session, and wipes expired URLs."""
         sql = f"UPDATE job SET lease_until = {LEASE} WHERE holder = :us"
         self.database.execute(sql, {"lease_s": self.lease_s, "us": self.holder})
         self.wipe_expired()

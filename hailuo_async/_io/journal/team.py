@@ -139,7 +139,7 @@ class TeamTable:
     # --- Membership ---
 
     def join(self) -> Looked:
-        """This session is a member from now on. A team that has no other begins anew."""
+        """Makes this session a member. A team without other members begins anew."""
         self.jobs.database.news()  # what was before is read now
         self._clock = owner.boot() if self.jobs.database.READS_ARE_FREE else "the server's"
         self.renew()
@@ -154,12 +154,12 @@ class TeamTable:
         return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
 
     def renew(self) -> None:
-        """Its lease runs anew. A member that others took for dead is one again."""
+        """Renews the session's lease. If others took it for dead, it is a member again."""
         us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self._place}
         self.jobs.database.execute(_JOIN, us)
 
     def leave(self) -> None:
-        """This session is a member no longer. What it holds is counted no more: another takes up its tasks."""
+        """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
         self._heard(self._look().fetchone())
         if self._state is not None:
             self._state.bury(self.jobs.holder, -1.0)
@@ -188,7 +188,7 @@ class TeamTable:
     # --- Steps ---
 
     def step(self, step: Step) -> StepTried:
-        """Makes ``step``, if nobody forestalls it."""
+        """Makes ``step``, unless another session was quicker."""
         self._clear(step)
         if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
             self._heard(self._look().fetchone())
@@ -264,12 +264,12 @@ class TeamTable:
         return attrs.evolve(self._news, state=state)
 
     def take_back(self, step: Step) -> None:
-        """Nobody sends what ``step`` may have been granted."""
+        """Takes back the POSTs that ``step`` may have been granted: no caller sends them."""
         for turn in step.turns:
             self.jobs.unsent(turn.identity, turn.sent_at)
 
     def forget(self) -> None:
-        """What was written last is perhaps not there: the state is read anew."""
+        """Reads the state anew next time, as the last write is perhaps not there."""
         self._version = self._known = None
 
     def _write(self, state: TeamState, last_place: float | None) -> Rows:
@@ -326,7 +326,7 @@ class StepTried(Later):
     """Who was told so."""
 
     def outcome(self) -> StepDone:
-        """What became of it. One that another forestalled is made anew."""
+        """What became of the step. It is made anew if another session was quicker."""
         tried = self
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:
@@ -337,7 +337,7 @@ class StepTried(Later):
         return tried._forestalled()
 
     def _forestalled(self) -> StepDone:
-        """Others were quicker, time after time. What the step told is lost, but for what its member holds."""
+        """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
         news = self._table.heard(self._seen.fetchone(), is_all=True)
         leaves = (Leave.LATER,) * len(self._step.turns)
         return StepDone(news=news, leaves=leaves, queries=0, query_at=self._step.now + 1.0)

@@ -23,16 +23,16 @@ class Member(Protocol):
     """A session's part in its team: each commit begins with what it has to say."""
 
     def compose(self) -> Step | None:
-        """What the commit that begins now takes along."""
+        """The step for the commit that begins now."""
 
     def stepped(self, done: StepDone) -> None:
-        """What was composed last is on record."""
+        """Notes that the last composed step is on record."""
 
     def failed(self, error: Exception) -> None:
-        """What was composed last is not on record, or is taken back."""
+        """Notes that the last composed step is not on record, or is taken back."""
 
     def woken(self) -> None:
-        """Another session has changed something that this one may wait for."""
+        """Notes that another session has changed something that this one may wait for."""
 
 
 @attrs.define(eq=False)
@@ -65,7 +65,7 @@ class TeamLink:
         self._idle(True)
 
     def commit_soon(self) -> None:
-        """The member has something to say."""
+        """Has a commit made soon, as the member has something to say."""
         self._commits.commit_soon()
 
     def end(self) -> Callable[[], None]:
@@ -81,12 +81,12 @@ class TeamLink:
         return self._table.join()
 
     def renew(self, jobs: JobTable) -> None:
-        """Every lease of this session runs anew."""
+        """Renews every lease of this session."""
         jobs.renew()
         self._table.renew()
 
     def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
-        """Takes up what the dead have left."""
+        """Takes up the tasks that dead sessions have left."""
         return self._table.take_over()
 
     # --- Looks: they write nothing ---

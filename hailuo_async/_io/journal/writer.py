@@ -150,7 +150,7 @@ class JournalWriter:
         return cast(int, await self._ask(work, patience_s=SHORT_PATIENCE_S))
 
     def drop_nowait(self, identity: str) -> None:
-        """The kept job is not wanted any more, and was not sent: it goes with the next commit."""
+        """Removes, with the next commit, a kept job that no caller wants any more and that was not sent."""
         if not self._is_closing:
             self._commits.put(functools.partial(_drop, identity=identity), is_fact=True).cancel()
 
@@ -175,7 +175,7 @@ class JournalWriter:
         return cast(bool, await asked)
 
     async def unsent(self, identity: str) -> None:
-        """The POST certainly was not accepted, and is to be made again: no connection, or a 429."""
+        """Notes that the POST certainly was not accepted, and is to be made again: no connection, or a 429."""
         await self._note(lambda table: table.unsent(identity))
 
     def release_nowait(self, identity: str) -> None:
@@ -199,19 +199,19 @@ class JournalWriter:
         await self._note(lambda table: table.unknown(identity, error))
 
     async def failed(self, identity: str, error: HailuoError) -> None:
-        """The service gave the task up, or no longer knows it. A video that is on record stays there."""
+        """Notes that the task failed, or that the service no longer knows it. A video that is on record stays there."""
         await self._note(lambda table: table.failed(identity, error))
 
     async def succeeded(self, identity: str, video: Video) -> None:
-        """The video is there. Its URLs are kept until it is saved or has expired."""
+        """Notes the finished video. Its URLs are kept until it is saved or has expired."""
         await self._note(lambda table: table.succeeded(identity, video))
 
     async def whole(self, task_id: str, size: int, sha256: str) -> None:
-        """The video was fetched whole, and its file has no name yet. A file of this size and digest is the one."""
+        """Notes the size and digest of the complete file, before it has its name: they identify the video's file."""
         await self._note(lambda table: table.whole(task_id, size, sha256))
 
     async def saved(self, task_id: str, path: str | os.PathLike[str]) -> None:
-        """The video lies at ``path``, under that name. No file of the journal holds its URLs from then on.
+        """Notes that the video lies at ``path``. No file of the journal holds its URLs from then on.
 
         Only a reader that holds an older version just then delays that, until a later write or the close.
         """
@@ -273,7 +273,7 @@ class JournalWriter:
         await self._ask(renew, patience_s=SHORT_PATIENCE_S)
 
     async def join(self, member: Member) -> Looked:
-        """This session shares the limits of its team from now on, with the others of this journal."""
+        """Makes this session a member of the team that shares this journal and its limits."""
         from hailuo_async._io.journal.team_link import TeamLink
 
         link = TeamLink.make(self._table, self._thread, self._commits)

@@ -33,12 +33,12 @@ export const resolve = (id, decision) => post(url(id, "resolve"), decision);
 const post = (path, content) =>
   ask(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) });
 
-// A name that nobody guesses: the server makes one job of it, however often it is sent.
+// An id that is hard to guess: the server makes one job of it, even if the request is sent again.
 export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// Calls back with every snapshot and change, for as long as the page is open, over whatever happens to the connection.
+// Calls back with every snapshot and change, for as long as the page is open, and reconnects when the connection is lost.
 export function watch(onNews, onLine) {
   let source, timer;
   const open = () => {

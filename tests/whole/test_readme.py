@@ -27,7 +27,7 @@ def blocks(language: str) -> list[str]:
 
 
 #: Every Python block, in the order of the README. One that is added needs a name here, and a test.
-_NAMES = ("one", "many", "resolve", "mounted", "route", "cost", "testing")
+_NAMES = ("one", "many", "resolve", "cost", "mounted", "route", "testing")
 BLOCKS = dict(zip(_NAMES, blocks("python"), strict=True))
 
 

@@ -1,6 +1,6 @@
 """The command line: ``hailuo-async``, also ``python -m hailuo_async``. Its libraries come with the extra ``cli``.
 
-Each command stands in ``hailuo_async._cli.commands`` with what can be given to it. What came out goes to stdout, and
+Each command stands in ``hailuo_async._cli.commands`` with what can be given to it. Results go to stdout, and
 everything else to stderr. The exit codes are the same for every command: ``_cli.exit_codes`` tells what they mean.
 """
 

@@ -1,4 +1,4 @@
-"""How to install what is missing, in words that work for this installation."""
+"""How to install a missing extra, with the command that works for this installation."""
 
 from __future__ import annotations
 

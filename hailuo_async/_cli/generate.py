@@ -1,4 +1,4 @@
-"""The command ``generate``: one video is sent, waited for and saved, and its task is named as soon as it is known."""
+"""The command ``generate``: sends one job, names its task as soon as possible, waits for the video and saves it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What the commands write: results to stdout, everything else to stderr, a line at a time.
 
-A reader that has gone, the other end of a pipe or a terminal that was closed, is no error: what would be said to it is
-dropped and the work goes on, for it is paid for whether anyone listens or not. A disk that is full is one.
+A reader that has gone (a pipe or a terminal that was closed) is no error: its output is dropped and the work goes on,
+as the videos are paid for in any case. A full disk is an error.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ _GONE = (errno.EPIPE, errno.EIO)
 
 
 def emit(line: str) -> None:
-    """Writes a line of what came out to stdout."""
+    """Writes a line of results to stdout."""
     _write(sys.stdout, line)
 
 
 def echo(message: str) -> None:
-    """Writes a line beside what came out to stderr; at a terminal in as many as it needs, never cut in a word."""
+    """Writes a message to stderr; at a terminal in as many lines as it needs, never broken within a word."""
     _write(sys.stderr, fitted(message, columns(sys.stderr)))
 
 

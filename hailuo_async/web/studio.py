@@ -1,9 +1,9 @@
 """Videos for the visitors of a web application, in any framework.
 
 A ``Studio`` keeps no jobs: the journal of its session does. The id that a visitor gets is the key of the job there, so
-any process and any host that shares the journal answers for it, and what was answered 202 is made and paid for once.
-Each method that answers a request returns an ``Answer`` and raises no ``HailuoError``; ``asgi`` and ``aiohttp_face``
-send answers.
+any process and any host that shares the journal answers for it, and a job that was answered 202 is made and paid for
+once. Each method that answers a request returns an ``Answer`` and raises no ``HailuoError``; ``asgi`` and
+``aiohttp_face`` send answers.
 """
 
 from __future__ import annotations

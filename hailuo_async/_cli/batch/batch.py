@@ -1,7 +1,7 @@
 """Runs a batch through a session's stream, and reports what became of every job.
 
-Beside the stream the results are printed and the screen is drawn. Both write in threads, as a pipe or a terminal may
-take it slowly, and neither holds the stream back: the videos are paid for, whether their results are read or not.
+Threads print the results and draw the screen, as a pipe or a terminal may be slow. Neither holds the stream back: the
+videos are paid for, even if no reader takes the results.
 """
 
 from __future__ import annotations

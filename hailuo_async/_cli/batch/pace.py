@@ -1,7 +1,7 @@
 """How long a batch will still take, by what its session has seen: how long tasks keep their slots, and what waits.
 
-A mean since the start would count the ramp-up, and jobs in doubt as speed. Here what is left is played through: those
-that run end after what is left of a length that was seen, and each that waits takes the slot that is free first.
+A mean since the start would count the ramp-up, and jobs in doubt, as speed. So this simulates the rest of the batch:
+each running task gets the rest of a length that was seen, and each waiting job takes the first slot that gets free.
 """
 
 from __future__ import annotations

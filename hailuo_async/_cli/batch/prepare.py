@@ -1,4 +1,4 @@
-"""From what was given to ``batch`` to what is to be made: everything is read and checked, and nothing is sent."""
+"""Turns the arguments of ``batch`` into its jobs: reads and checks everything, and sends nothing."""
 
 from __future__ import annotations
 

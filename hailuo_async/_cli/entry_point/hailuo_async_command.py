@@ -1,7 +1,8 @@
 """The command ``hailuo-async``: what has to stand before the package is imported, which takes half a second.
 
-It lies beside the package, for importing anything of that imports all of it. Until a handler stands, the kernel drops a
-signal that is sent to the first process of a container: that would go on, and pay for what its owner wants ended.
+This module lies beside the package, as importing any part of the package imports all of it. Until a handler stands, the
+kernel drops a signal that is sent to the first process of a container: the command would go on, and pay for videos that
+its owner wants ended.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The pictures of a folder, and what lies beside them: nothing of a folder is left out without a word.
+"""The pictures of a folder, and the other files in it: every file that is left out is counted and named.
 
 A picture's key is its name without the ending; in a subfolder the folders' names stand before it. Of two pictures that
 would have the same key the second has its ending in it, ``cat-png``: no number that moves on with the next picture.

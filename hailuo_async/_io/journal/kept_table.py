@@ -66,7 +66,7 @@ class KeptTable:
         return b"" if row is None else bytes(row["data"])
 
     def drop(self, identity: str) -> None:
-        """Its caller does not want it any more, and it was not sent: it goes, with its images."""
+        """Removes a job that no caller wants any more and that was not sent, with its images."""
         sql = "DELETE FROM job WHERE identity = :identity AND state = 'intended' AND holder = :us"
         given = {"identity": identity, "us": self._jobs.holder}
         if self._jobs.database.execute(sql, given).rowcount == 1:

@@ -41,8 +41,9 @@ class ServiceCalls(abc.ABC):
         """A hint that a task may have ended, as a webhook's receiver gives it. Never believed, and never charged for.
 
         A task of this session is asked about at once, ahead of the line: at most once a second, and within what the
-        request budget leaves to queries. A hint about any other task, or what is no task id, costs nothing. Tasks that
-        were never announced are found by asking, as without a webhook. Raises ``SessionClosedError``.
+        request budget leaves to queries. A task of another session on the same journal is asked about by that one; of a
+        flood of such hints most are dropped. A hint about any other task, or what is no task id, costs no request.
+        Tasks that were never announced are found by asking, as without a webhook. Raises ``SessionClosedError``.
         """
         if is_task_id(task_id):
             self._running_engine().poller.notice_nowait(task_id)

@@ -5,21 +5,30 @@ query goes through the gate like any other, so it never takes a request that sub
 costs a look into two small maps: the hint may have come before the answer to its submit was read, or after a query had
 found the end by itself. Both maps are bounded, so a stranger who sends a million hints only makes the session forget
 hints.
+
+While other sessions share the journal, the hint may be about a task of theirs, and ``PassedNotices`` takes it there.
+That costs look-ups, so it is bounded: what a flood brings beyond that is dropped, and polling finds those ends.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 
+import anyio
 import attrs
 
+from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async.errors import JournalError, SessionClosedError
 
 #: Seconds between two early queries of one task.
 APART_S = 1.0
 #: Hints remembered, of each sort.
 MAX_REMEMBERED = 1024
+#: Hints that one look-up passes on, and the least seconds between two.
+MAX_PASSED, PASSES_APART_S = 32, 0.25
 
 
 @attrs.define(eq=False)
@@ -44,6 +53,36 @@ class Notices:
             return self._silent.pop(task_id)
         _remember(self._early, task_id, None)
         return None
+
+
+@attrs.define(eq=False)
+class PassedNotices:
+    """Hints on their way to other sessions: the first at once, those that come soon after it together."""
+
+    _engine_state: EngineState
+    _pass_on: Callable[[Sequence[str]], Awaitable[None]]
+    """Looks up who works those tasks, and tells them."""
+    _waiting: dict[str, None] = attrs.field(factory=dict, init=False)
+    _is_passing: bool = attrs.field(default=False, init=False)
+
+    def add(self, task_id: str) -> None:
+        """Passes the hint on soon; drops it if too many wait already."""
+        if len(self._waiting) < MAX_PASSED:
+            self._waiting[task_id] = None
+        if not self._is_passing:
+            with contextlib.suppress(SessionClosedError):
+                self._engine_state.start(self._pass_all())
+                self._is_passing = True
+
+    async def _pass_all(self) -> None:
+        try:
+            while self._waiting:
+                task_ids, self._waiting = list(self._waiting), {}
+                with contextlib.suppress(JournalError):  # an outage; polling finds their ends
+                    await self._pass_on(task_ids)
+                await anyio.sleep(PASSES_APART_S)
+        finally:
+            self._is_passing = False
 
 
 def early_query_at(tracked: TrackedJob, now: float) -> float:

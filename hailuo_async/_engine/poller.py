@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import attrs
@@ -63,6 +64,8 @@ class Poller:
     _settings: Settings
     _engine_state: EngineState
     _team: Team | None = None
+    pass_on: Callable[[str], None] = attrs.field(default=lambda _: None, init=False)
+    """Given hints about tasks that are not of this session."""
     _notices: Notices = attrs.field(factory=Notices, init=False)
     _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _due: DueTasks = attrs.field(factory=DueTasks, init=False)
@@ -99,13 +102,20 @@ class Poller:
     def notice_nowait(self, task_id: str) -> None:
         """A hint, of which nothing is believed, that a task may have ended: it is asked about at once if it runs here.
 
-        At most once a second, and within the budget. A hint about anything else costs nothing.
+        At most once a second, and within the budget. A hint about any other task is given to the team, if there is one.
         """
+        if not self.heed_nowait(task_id):
+            self.pass_on(task_id)
+
+    def heed_nowait(self, task_id: str) -> bool:
+        """The same, of a hint that is passed on no further. Returns whether the task is of this session."""
         tracked = self._tasks.get(task_id)
         if tracked is not None:
             self._ask_early(tracked, loop_time())
         elif (kind := self._notices.unwatched(task_id)) is not None:
             self._cadence.announced_late(kind)
+            return True
+        return tracked is not None
 
     def _ask_early(self, tracked: TrackedJob, now: float) -> None:
         if tracked.is_noticed:

@@ -22,7 +22,7 @@ import contextlib
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from random import Random
 
 import anyio
@@ -31,7 +31,7 @@ import attrs
 from hailuo_async._engine.clock import RemoteClock, loop_time
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import LEASE_S, Leave, Record
-from hailuo_async._io.journal.team import JobChange, News, Step, StepDone, Turn
+from hailuo_async._io.journal.team import Looked, News, Step, StepDone, Turn
 from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Hints, Use
@@ -78,8 +78,8 @@ class Team:
     """Since when the first of this session's queue waits, if it could leave but for the team."""
     followers: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
     """How many jobs of other sessions are followed here."""
-    on_job_changes: Callable[[Sequence[JobChange]], None] = attrs.field(default=lambda _: None, init=False)
-    """Given the jobs that changed, while any are followed."""
+    on_looked: Callable[[Looked], None] = attrs.field(default=lambda _: None, init=False)
+    """Given what a look found: the jobs that changed, while any are followed, and hints."""
     on_orphan: Callable[[Record], Awaitable[object]] = attrs.field(default=_leave_it, init=False)
     """Given each task that a dead session left, and that is this session's now."""
     on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
@@ -377,7 +377,7 @@ class Team:
             self._seen = looked.seen
             self.hear(looked.news)
             self.on_change()
-            self.on_job_changes(looked.changes)
+            self.on_looked(looked)
 
     async def look_after_the_dead(self) -> None:
         """Takes up what dead sessions have left, at once and then now and then, until it is cancelled."""

@@ -21,6 +21,7 @@ from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.keeping import Keeper
+from hailuo_async._engine.notices import PassedNotices
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money
 from hailuo_async._engine.results import Results
@@ -33,12 +34,14 @@ from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
+from hailuo_async._rules.wire import is_task_id
 from hailuo_async.hooks import Hooks
 from hailuo_async.settings import JournalPlace, Settings
 
 if TYPE_CHECKING:
     from hailuo_async._engine.team import Team
     from hailuo_async._engine.team_views import TeamBudget, TeamSlots
+    from hailuo_async._io.journal.team import Looked
     from hailuo_async._io.journal.writer import JournalWriter
 
 
@@ -69,8 +72,10 @@ async def start_engine(
             money.quota.begin_with(await journal.spending())
         line = transport or Http.open(settings, client_session)
         engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
-        if engine.recorder.team is not None:
-            await engine.recorder.team.join()
+        team = engine.recorder.team
+        if team is not None and journal is not None:
+            _share_notices(engine, team, journal)
+            await team.join()
     except BaseException:
         with anyio.CancelScope(shield=True):
             for opened in (line, journal):
@@ -148,10 +153,25 @@ def _join(team: Team | None, gate: Gate, submitter: Submitter, admission: Admiss
     team.waits_since = lambda: submitter.waits_since
     team.on_change = gate.wake
     team.followers = lambda: len(admission.following)
-    team.on_job_changes = admission.following.hear
     team.on_death = admission.following.ask_all
     team.on_orphan = admission.take_over
     admission.following.on_added = team.woken
+
+
+def _share_notices(engine: Engine, team: Team, journal: JournalWriter) -> None:
+    """Has hints about tasks of other sessions taken to those, and heeds what they pass on to this one."""
+    passed = PassedNotices(engine.engine_state, journal.pass_on)
+
+    def pass_on(task_id: str) -> None:
+        if team.members > 1:
+            passed.add(task_id)
+
+    def heed(looked: Looked) -> None:
+        engine.admission.following.hear(looked.changes)
+        for task_id in filter(is_task_id, looked.hints):
+            engine.poller.heed_nowait(task_id)
+
+    engine.poller.pass_on, team.on_looked = pass_on, heed
 
 
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: JournalRecorder) -> Keeper | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 from statistics import mean
 
@@ -11,14 +12,15 @@ import anyio
 import attrs
 import pytest
 
-from hailuo_async import AsyncSession, Ended, SessionClosedError, SessionEvent, Success
-from hailuo_async._engine.notices import MAX_REMEMBERED, Notices
+from hailuo_async import AsyncSession, Ended, JournalError, SessionClosedError, SessionEvent, Success
+from hailuo_async._engine.notices import MAX_PASSED, MAX_REMEMBERED, Notices, PassedNotices
+from hailuo_async._engine.state import EngineState
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import FaultRates, Faults, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
-from ..support.service import Line, asked_about, finished, job, jobs, running, taken, told
+from ..support.service import Line, asked_about, finished, job, jobs, running, taken, told, until
 
 URL = "https://hooks.example/done"
 
@@ -190,3 +192,66 @@ def test_hints_about_tasks_that_are_not_watched_are_remembered_up_to_a_bound() -
     assert not notices.came_before(f"task-{2 * MAX_REMEMBERED - 1}")
     notices.ended_in_silence("task-a", "kind")
     assert (notices.unwatched("task-a"), notices.unwatched("task-a")) == ("kind", None)
+
+
+@pytest.mark.slow
+async def test_a_hint_reaches_the_session_on_the_same_journal_that_works_the_task(tmp_path: Path) -> None:
+    async def answer(request: Request) -> Answer:
+        state = finished if len(working.queries) > 1 else running
+        return told(200, state(asked_about(request)))
+
+    working, told_of = Line(on_query=answer), Line()
+    settings = {"journal": tmp_path / "batch.db", "poll_interval": (300, 600), "webhook_url": URL}
+    async with working.session(**settings) as worker, told_of.session(**settings) as other:
+        generation = await worker.submit(job())
+        task_id = await generation.accepted()
+        other.notice("task-99")
+        other.notice(task_id)
+        await until(lambda: len(working.queries) == 1)  # polling alone would wait for minutes
+        other.notice(task_id)
+        await generation
+    assert [asked_about(query) for query in working.queries] == [task_id, task_id]
+    assert told_of.queries == []
+
+
+def test_a_flood_of_hints_causes_few_look_ups_and_the_first_hint_waits_for_none() -> None:
+    async def main() -> list[tuple[float, int]]:
+        passed: list[tuple[float, int]] = []
+
+        async def pass_on(task_ids: Sequence[str]) -> None:
+            passed.append((anyio.current_time(), len(task_ids)))
+
+        state = EngineState()
+        notices = PassedNotices(state, pass_on)
+        notices.add("task-1")  # the session is not open yet
+        state.begin()
+        for number in range(100):
+            for each in range(100):
+                notices.add(f"task-{number}-{each}")
+            await anyio.sleep(0.01)
+        await state.workers.end()
+        return passed
+
+    passed = run_virtual(main)
+    assert passed[0][0] == pytest.approx(0)
+    assert len(passed) <= 5
+    assert max(count for _, count in passed) <= MAX_PASSED
+
+
+def test_an_outage_of_the_journal_only_loses_hints() -> None:
+    async def main() -> list[list[str]]:
+        asked: list[list[str]] = []
+
+        async def pass_on(task_ids: Sequence[str]) -> None:
+            asked.append(list(task_ids))
+            raise JournalError(path="batch.db", reason="it is away")
+
+        state = EngineState()
+        notices = PassedNotices(state, pass_on)
+        state.begin()
+        for name in ("task-1", "task-2"):
+            notices.add(name)
+            await anyio.sleep(1)
+        return asked
+
+    assert run_virtual(main) == [["task-1"], ["task-2"]]

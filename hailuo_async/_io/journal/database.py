@@ -36,6 +36,8 @@ Row: TypeAlias = Mapping[str, Any]
 
 #: The topic of news that says only that something has changed.
 ANYTHING = ""
+#: How news begins that is a hint.
+HINT = "hint:"
 
 #: One entry for each schema version, which brings a journal from the version before it. Only ever appended to. What a
 #: type is called is the engine's: ``Database.TYPES``.
@@ -138,6 +140,10 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def notify(self, topic: str = ANYTHING) -> None:
         """Tells other sessions when the transaction that it is called in commits. A file tells them of every commit."""
+
+    @abc.abstractmethod
+    def hint(self, topic: str, text: str) -> None:
+        """Tells who listens to the topic, outside of any transaction. Its news are then ``HINT`` and ``text``."""
 
     @abc.abstractmethod
     def listen(self, topic: str) -> None:

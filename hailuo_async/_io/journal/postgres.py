@@ -31,7 +31,7 @@ from psycopg.abc import PQGen
 from psycopg.pq import TransactionStatus
 from psycopg.rows import dict_row
 
-from hailuo_async._io.journal.database import ANYTHING, Database, Parameters
+from hailuo_async._io.journal.database import ANYTHING, HINT, Database, Parameters
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
 
@@ -191,6 +191,9 @@ class PostgresDatabase(Database):
 
     def notify(self, topic: str = ANYTHING) -> None:
         self.execute("SELECT pg_notify(:channel, :topic)", {"channel": self._channel(topic), "topic": topic})
+
+    def hint(self, topic: str, text: str) -> None:
+        self.execute("SELECT pg_notify(:channel, :text)", {"channel": self._channel(topic), "text": HINT + text})
 
     def listen(self, topic: str) -> None:
         self._topics.add(topic)

@@ -26,7 +26,7 @@ import attrs
 
 from hailuo_async._io.journal import database, files
 from hailuo_async._io.journal.bell import Bell
-from hailuo_async._io.journal.database import ANYTHING, MIGRATIONS, Database, Parameters, Rows
+from hailuo_async._io.journal.database import ANYTHING, HINT, MIGRATIONS, Database, Parameters, Rows
 from hailuo_async.errors import JournalError
 
 #: "Hail" in ASCII: how SQLite's own ``file`` magic tells our journals from other programs' databases.
@@ -130,13 +130,16 @@ class SqliteDatabase(Database):
         if topic != ANYTHING:
             self._topics.add(topic)
 
+    def hint(self, topic: str, text: str) -> None:
+        self._bell.ring([topic], HINT + text)
+
     def listen(self, topic: str) -> None:
         self._bell.listen(topic)
 
     def news(self) -> frozenset[str]:
-        self._bell.quiet()
+        hints = self._bell.quiet()
         seen, self._seen = self._seen, self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return frozenset() if seen in (None, self._seen) else frozenset({ANYTHING})
+        return hints if seen in (None, self._seen) else hints | {ANYTHING}
 
     def fileno(self) -> int | None:
         return self._bell.fileno()

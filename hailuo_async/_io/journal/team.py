@@ -10,12 +10,13 @@ No step waits for a result before it commits, so on PostgreSQL each takes one ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from random import Random
 
 import attrs
 
 from hailuo_async._io.journal import owner
-from hailuo_async._io.journal.database import Row, Rows
+from hailuo_async._io.journal.database import HINT, Row, Rows
 from hailuo_async._io.journal.records import JournalState, Leave, Record
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
@@ -23,6 +24,8 @@ from hailuo_async._rules.team import Call, Change, Grant, Held, TeamState, dump_
 
 #: A step that others forestall is made anew so often. Then its POSTs wait for the next one.
 _TRIES = 8
+#: Hints that one look-up passes on.
+MOST_PASSED_ON = 32
 
 
 @attrs.frozen
@@ -100,6 +103,8 @@ class Looked:
     """Jobs that changed since the look before, each as it stands now. Some may be told twice."""
     seen: int
     """Where the next look begins."""
+    hints: tuple[str, ...] = ()
+    """Ids of tasks that may have ended, as other sessions were told. Not to be believed."""
     at: float | None = None
     """The time of the team's clock, where that is not the clock of every loop on this machine."""
 
@@ -111,6 +116,10 @@ _LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
     (SELECT place {_FIRST}) AS first_place, (SELECT holder {_FIRST}) AS first_holder FROM team"""
 _CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"
+#: Always of the same length, so that a server prepares it once.
+_WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
+    WHERE task_id IN ({", ".join(f":task_{number}" for number in range(MOST_PASSED_ON))})
+        AND state = 'accepted' AND holder IS NOT NULL AND holder <> :us"""
 _WRITE = """UPDATE team SET version = version + 1, writer = :us, clock = :clock, state = :state
     WHERE version = :version AND writer = :writer AND NOT EXISTS (
         SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
@@ -219,15 +228,25 @@ class TeamTable:
 
         ``None`` if certainly nothing has changed since the look before. Writes nothing.
         """
-        if not self.jobs.database.news() and self.jobs.database.READS_ARE_FREE:
+        all_news = self.jobs.database.news()
+        if not all_news and self.jobs.database.READS_ARE_FREE:
             return None
+        hints = tuple(each.removeprefix(HINT) for each in all_news if each.startswith(HINT))
         row = self._look().fetchone()
         rows = [] if since is None else self.jobs.database.execute(_CHANGES, {"since": since}).fetchall()
         changes = tuple(
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        return Looked(news=self._heard(row), changes=changes, seen=row["seen"], at=self._at(row))
+        return Looked(news=self._heard(row), changes=changes, seen=row["seen"], hints=hints, at=self._at(row))
+
+    def pass_on(self, task_ids: Sequence[str]) -> None:
+        """Gives hints, at most ``MOST_PASSED_ON``, to the sessions that work those tasks. One look-up, and no write."""
+        given = dict.fromkeys((f"task_{number}" for number in range(MOST_PASSED_ON)), "")
+        given |= {f"task_{number}": task_id for number, task_id in enumerate(task_ids)}
+        rows = self.jobs.database.execute(_WORKED_ELSEWHERE, {**given, "us": self.jobs.holder}).fetchall()
+        for row in rows:
+            self.jobs.database.hint(row["holder"], row["task_id"])
 
     def _at(self, row: Row) -> float | None:
         return None if self.jobs.database.READS_ARE_FREE else float(row["read_at"])

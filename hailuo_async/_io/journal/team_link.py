@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
@@ -96,6 +96,11 @@ class TeamLink:
         if self._is_ended:
             return None
         return await self._read(functools.partial(self._table.look, since))
+
+    async def pass_on(self, task_ids: Sequence[str]) -> None:
+        """Gives hints about tasks to the sessions that work them. May be lost. Raises ``JournalError``."""
+        if not self._is_ended:
+            await self._read(functools.partial(self._table.pass_on, task_ids))
 
     async def look_for_dead(self) -> tuple[str, ...]:
         """The members of the team that have ended without a word. Raises ``JournalError``."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -281,6 +281,11 @@ class JournalWriter:
         link.begin(member)
         self.team = link
         return cast("Looked", looked)
+
+    async def pass_on(self, task_ids: Sequence[str]) -> None:
+        """Gives hints about tasks to the sessions that work them. Writes nothing; a hint may be lost."""
+        if self.team is not None:
+            await self.team.pass_on(task_ids)
 
     async def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
         """Takes up every task that no live session waits for. Returns those, and the members that are dead."""

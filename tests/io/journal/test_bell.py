@@ -44,3 +44,18 @@ def test_a_name_that_is_taken_leaves_a_session_without_a_bell(bells: tuple[Bell,
     assert other.fileno() is None
     other.ring({name})  # it has no socket to ring with
     assert not is_rung(one)
+
+
+def test_a_hint_comes_with_the_ring_and_a_flood_of_them_is_bounded(bells: tuple[Bell, Bell]) -> None:
+    one, other = bells
+    one.listen("one")
+    other.listen("other")
+    other.ring(["one"], "it")
+    other.ring(["one"])
+    assert one.quiet() == {"it"}
+    other.ring(["one"], "x" * 100_000)
+    assert [len(hint) for hint in one.quiet()] == [1024]
+    for number in range(1000):
+        other.ring(["one"], str(number))
+    assert 0 < len(one.quiet()) <= 64
+    assert not is_rung(one)

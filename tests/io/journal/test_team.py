@@ -9,7 +9,7 @@ import pytest
 
 from hailuo_async._io.journal.records import JournalState, Leave
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team import JobChange, Step, StepDone, TeamTable, Turn
+from hailuo_async._io.journal.team import MOST_PASSED_ON, JobChange, Step, StepDone, TeamTable, Turn
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
 
@@ -225,6 +225,24 @@ def test_the_tasks_of_a_session_that_was_closed_are_taken_up_at_once(a: TeamTabl
     with b.jobs.transaction():
         records, dead = b.take_over()
     assert ([record.identity for record in records], dead) == (["running"], ())
+
+
+def test_a_hint_reaches_the_session_that_works_the_task_and_only_that(a: TeamTable, b: TeamTable) -> None:
+    accepted(b.jobs, "theirs", "t1")
+    accepted(a.jobs, "ours", "t2")
+    assert a.look(None) is not None
+    assert b.look(None) is not None
+    a.pass_on(["nobody's", "t1", "t2"])
+    number = b.jobs.database.fileno()
+    assert number is not None
+    assert select.select([number], [], [], 10)[0]
+    heard = b.look(None)
+    assert heard is not None
+    assert heard.hints == ("t1",)
+    after = b.look(None)
+    assert after is None or after.hints == ()
+    a.pass_on([f"nobody's {number}" for number in range(MOST_PASSED_ON)])
+    assert b.jobs.database.news() == frozenset()
 
 
 def test_a_look_tells_which_jobs_have_changed_since_the_one_before(a: TeamTable, b: TeamTable) -> None:

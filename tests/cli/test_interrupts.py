@@ -297,7 +297,7 @@ def test_the_bar_fits_its_terminal_and_ends_full_under_what_was_told(
     bar, _, end = ANSI.sub("", drawn).replace("\r", "\n").partition("2 of 3 saved in ")
     assert "\n1 failed\n" in end
     assert max(len(line) for line in bar.splitlines()) <= columns
-    assert " ".join(bar.split()).rpartition("3/3 ")[2].startswith("0:00:0")
+    assert re.match(r"0:0\d:\d\d", " ".join(bar.split()).rpartition("3/3 ")[2])
     assert re.search(r"0 waiting, 0 running \(limit \d\), 2 saved, 1 failed\b", " ".join(bar.split()))
     for key in "abc":
         assert len(re.findall(rf"^{key}  (?:saved|failed)", bar, re.MULTILINE)) == 1

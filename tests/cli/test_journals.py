@@ -112,7 +112,7 @@ def test_what_is_no_journal_is_told(journal: Path) -> None:
 @pytest.mark.slow
 def test_a_batch_is_followed_until_nothing_is_to_come(tmp_path: Path) -> None:
     jobs, journal = write_jobs(tmp_path, 1), tmp_path / "batch.db"
-    with emulator_in_thread(generation_s=1.0) as service:
+    with emulator_in_thread(generation_s=3.0) as service:
         env = environment(**credentials(service))
         with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:
             wait_until(lambda: service.ledger.submits_accepted == 1)

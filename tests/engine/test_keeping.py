@@ -239,9 +239,10 @@ async def test_a_job_that_is_followed_and_taken_over_is_sent_once(
     path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     line, other = Line(on_query=never), Line()
+    monkeypatch.setattr(keeping, "TAKE_EVERY_S", 3600.0)
     async with line.session(journal=path, keep_jobs=True, max_running=1) as slow:
         await (await slow.submit(job("first", key="first"))).accepted()
-        monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.05)  # for the other one: this one looks again in three seconds
+        monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.05)  # for the other one
         theirs = await slow.submit(job(key="cat"))
         async with other.session(journal=path, keep_jobs=True) as quick:
             found = await (quick.find("cat") if how == "find" else quick.submit(job(key="cat")))

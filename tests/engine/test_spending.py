@@ -213,10 +213,11 @@ async def test_a_task_that_was_attached_counts_what_it_cost() -> None:
         assert money(session) == (Decimal("0.25"), ZERO)
 
 
+@pytest.mark.slow
 async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known() -> None:
     line = Line(on_query=stay_running)
     async with line.session() as session:
-        generation = await session.submit(paid_job(), timeout=0.05)
+        generation = await session.submit(paid_job(), timeout=0.5)
         await until(lambda: generation.status.is_final)
         assert money(session) == (ZERO, PRICE)
 

@@ -85,7 +85,7 @@ class Postgres:
             settings,
         )
         subprocess.run((*command, "-o", settings), check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **_whom())
-        for _ in range(1000):
+        for _ in range(6000):
             try:
                 self.run("SELECT 1")
             except psycopg.OperationalError:

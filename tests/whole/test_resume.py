@@ -30,7 +30,7 @@ from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import bytes_of, count_in, no_room, records_in, states_in, wait_for
-from ..support.service import Line, asked_about, finished, job, jobs, refusal, running, told
+from ..support.service import Line, asked_about, finished, job, jobs, refusal, running, told, until
 
 pytestmark = pytest.mark.anyio
 
@@ -144,7 +144,7 @@ async def test_a_resume_follows_what_another_session_works_on(path: Path) -> Non
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(resume)
-                await anyio.sleep(0.05)
+                await until(lambda: second._engine and len(second._engine.admission.following) == 2)
                 line.on_query = None
                 await queued_there
     assert all(isinstance(outcome, Success) for outcome in found.values())
@@ -167,7 +167,7 @@ async def test_a_resume_tells_what_another_session_left_unsent(path: Path) -> No
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(resume)
-                await anyio.sleep(0.05)
+                await until(lambda: second._engine and len(second._engine.admission.following) == 2)
                 await session.aclose()
     unsent = found["b"]
     assert isinstance(found["a"], Success)
@@ -212,6 +212,7 @@ async def test_a_post_whose_session_seems_gone_is_in_doubt_under_a_name_until_it
 # --- attach -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("journalled", [True, False])
 async def test_the_task_id_of_an_error_is_enough_to_wait_for_it_in_another_session(
     path: Path, journalled: bool
@@ -219,7 +220,7 @@ async def test_the_task_id_of_an_error_is_enough_to_wait_for_it_in_another_sessi
     journal = path if journalled else None
     async with Line(on_query=never).session(journal=journal) as session:
         with pytest.raises(WaitTimeoutError) as caught:
-            await session.generate(job(key="cat"), timeout=0.5)
+            await session.generate(job(key="cat"), timeout=1.5)
         task_id = caught.value.task_id
         generation = await session.submit(job("cut off by the close", key="dog"))
         await generation.accepted()

@@ -153,6 +153,7 @@ async def files_in(folder: Path) -> list[str]:
 @on_both
 async def test_a_picture_becomes_a_video_that_is_passed_on(name: str, tmp_path: Path, emulator: Emulator) -> None:
     emulator.service.video_size = 700_000
+    emulator.service.generation_s = 2.0  # it is asked for before it is there
     async with app_running(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
         assert await answer_to(client, f"{url}{HEALTH[name]}") == (200, {"status": "ok"})
@@ -347,6 +348,7 @@ async def test_a_stop_ends_in_its_time_whoever_waits_and_a_post_that_hangs_is_in
     async with app_running("fastapi", tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
         job = await asked(client, url)
+        await until(lambda: emulator.ledger.faults)
         async with client.get(f"{url}/videos/{job}/events"):
             with anyio.fail_after(45):  # sooner than the POST is given up
                 await server.end()

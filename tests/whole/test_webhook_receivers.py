@@ -30,7 +30,7 @@ async def test_the_receiver_for_aiohttp_finds_every_video_long_before_it_would_b
             base_url=emulator.url,
             webhook_url=url,
             allow_private_network=True,
-            poll_interval=(30, 60),
+            poll_interval=(300, 600),
         )
         async with session:
             runner = web.AppRunner(webhook_aiohttp.receiver(session), access_log=None)
@@ -46,7 +46,7 @@ async def test_the_receiver_for_aiohttp_finds_every_video_long_before_it_would_b
 
 async def test_the_receiver_for_asgi_answers_at_once_and_has_the_task_asked_about() -> None:
     line = Line(on_query=stay_running)
-    async with line.session(poll_interval=(30, 60)) as session:
+    async with line.session(poll_interval=(300, 600)) as session:
         generation = await session.submit(job())
         task_id = await generation.accepted()
         line.on_query = None

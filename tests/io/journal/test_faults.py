@@ -71,6 +71,7 @@ async def main(path):
     except JournalError as error:
         print(str(error).split(": ")[1])
     resource.setrlimit(resource.RLIMIT_FSIZE, free)
+    journal._commits._patience_s = 60.0
     await journal.intend(intent("after"))
     await journal.aclose()
 
@@ -257,6 +258,7 @@ def test_a_full_disk_is_told_and_the_next_write_is_tried_anew(small_disk: Path) 
         with pytest.raises(JournalError, match="the disk is full: free some room, then run it again"):
             await journal.intend(intent("during"))
         await to_thread.run_sync(filler.unlink)
+        journal._commits._patience_s = 60.0
         assert (await journal.intend(intent("after"))).ours
         await journal.aclose()
 

@@ -105,8 +105,10 @@ async def test_it_is_an_async_generator_to_who_takes_one() -> None:
         stream = session.stream(jobs(9))
         assert isinstance(stream, AsyncGenerator)
         assert isinstance(stream, OutcomeStream)
-        assert inspect.isawaitable(anext(stream)) is True
+        first = anext(stream)
+        assert inspect.isawaitable(first)
         async with contextlib.aclosing(stream):
+            assert isinstance(await first, Success)
             assert isinstance(await stream.asend(None), Success)
             with pytest.raises(LookupError):
                 await stream.athrow(LookupError("the reader's own"))

@@ -29,6 +29,7 @@ import anyio
 import attrs
 
 from hailuo_async._engine.clock import RemoteClock, loop_time
+from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import LEASE_S, Leave, Record
 from hailuo_async._io.journal.team import Looked, News, Step, StepDone, Turn
@@ -115,13 +116,13 @@ class Team:
     """That one, once it has not taken its turn for too long."""
     _place: float | None = attrs.field(default=None, init=False)
     """What the journal knows of ``waits_since``."""
-    _learned: int | None = attrs.field(default=None, init=False)
-    """How many ends had been taught when this session last learned."""
+    _lessons: Lessons = attrs.field(init=False)
     _gone: int | None = attrs.field(default=None, init=False)
     _look_now: Signal = attrs.field(factory=Signal, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.view = TeamState.new(self._rng)
+        self._lessons = Lessons(self._cadence)
 
     # --- What the gate asks and tells, through ``TeamSlots`` and ``TeamBudget`` ---
 
@@ -265,12 +266,12 @@ class Team:
             self.tentative -= 1
             self.inflight += leave is not Leave.LATER
             self.requests += leave is not Leave.LATER
-        self.hear(done.news)
         for (turn, answer), leave in zip(stepping, done.leaves, strict=True):
             if not answer.done():
                 answer.set_result(leave)
             elif leave is Leave.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
+        self.hear(done.news)
         self.on_change()
 
     def _give_back(self, turn: Turn) -> None:
@@ -324,20 +325,13 @@ class Team:
                 change(self.view)
             for _ in range(self.tentative):
                 self.view.submit_leaves(loop_time() + self.offset_s)
-            self._learn()
+            self._lessons.learn(self.view, self._journal.holder)
         if before == 1 < self.members:  # the newcomer is to know what this one has
             self._commit_soon()
             self._look_now.notify()
         gone, self._gone = self._gone, news.gone
         if before > self.members or gone not in (None, news.gone):  # one may have come at the same time
             self.on_death()
-
-    def _learn(self) -> None:
-        """Adds the ends of the other sessions' tasks to this session's duration model."""
-        seen, self._learned = self._learned, self.view.ended
-        for end in self.view.ends_since(0 if seen is None else seen):
-            if end.member != self._journal.holder:
-                self._cadence.hear(end.kind, end.young_s, end.at_s, end.took_s)
 
     def _look_again_s(self) -> float:
         """Seconds until the next look. If a look costs the team something, those far back in the line look seldom."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import functools
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -26,6 +27,8 @@ SHORT_PATIENCE_S = 5.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 
 Work: TypeAlias = Callable[[JobTable], Any]
+
+logger = logging.getLogger("hailuo_async")
 
 
 @attrs.define(eq=False)
@@ -62,8 +65,8 @@ class _Asked:
         if self.answer.done():
             return False
         if self.on_settled is not None:
-            self.on_settled(result)
             self.answer.cancel()
+            self.on_settled(result)
         elif isinstance(result, Raised):
             self.answer.set_exception(result.error)
         else:
@@ -110,6 +113,8 @@ class Commits:
     on_failure: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called on the thread, when a transaction was taken back."""
     _is_closed: bool = attrs.field(default=False, init=False)
+    _has_logged: bool = attrs.field(default=False, init=False)
+    """Whether it was logged that a listener raised."""
 
     def undo(self, undo: Work | None, result: object) -> None:
         """Takes back what ``result`` says was granted: its caller does not use it."""
@@ -183,12 +188,22 @@ class Commits:
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
         for asked, result in zip(batch, results, strict=True):
             self.lost += asked.is_fact and fault is not None
-            if not asked.settle(result):
+            try:
+                was_awaited = asked.settle(result)
+            except Exception:  # of a listener: the callers behind it are answered, and later commits are made
+                was_awaited = True
+                self._log_bug()
+            if not was_awaited:
                 self._undo_first(asked, result)
         if self._committing is None and not self._is_closed:
             self._commit()
         if self._committing is None:
             self.on_idle(True)
+
+    def _log_bug(self) -> None:
+        if not self._has_logged:
+            self._has_logged = True
+            logger.exception("a bug in the answer to a commit of the journal, which goes on: please report this")
 
     def _is_tried_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
         """Puts the writes of a commit that failed back at the head, where making them anew may help."""

@@ -15,6 +15,7 @@ import attrs
 import pytest
 from anyio import to_thread
 
+from hailuo_async._io.journal.commits import FirstWork
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._io.journal.sqlite import SqliteDatabase
@@ -429,6 +430,24 @@ async def test_a_write_that_the_database_refuses_fails_alone(journal: JournalWri
     await held
     assert [type(answer).__name__ for answer in await batch] == ["Claim", "JournalError", "Claim"]
     assert [record.identity for record in await journal.unfinished()] == ["cat", "dog"]
+
+
+async def test_a_listener_that_raises_keeps_no_answer_back_and_is_logged_once(
+    journal: JournalWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[object] = []
+
+    def hear(result: object) -> None:
+        told.append(result)
+        raise ZeroDivisionError
+
+    for key in ("cat", "dog"):
+        steps = iter([FirstWork(lambda table: "step", lambda table: None, hear)])
+        journal._commits.first = partial(next, steps, None)
+        async with asyncio.timeout(5):
+            assert (await journal.intend(intent(key))).ours
+    assert told == ["step", "step"]
+    assert [record.levelname for record in caplog.records if "a bug in the answer" in record.message] == ["ERROR"]
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ oldest first; a session that does not keep jobs sends only its own callers' jobs
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import hashlib
@@ -25,7 +26,13 @@ from hailuo_async._images.frame import Frame, stored_frame, url_frame
 from hailuo_async._io.journal.kept import KeptClaim, KeptImage, KeptJob, Room
 from hailuo_async._io.journal.records import Claim, Intent, JournalState
 from hailuo_async._rules.wire import Request, build_kept_submit
-from hailuo_async.errors import AuthenticationError, InsufficientBalanceError, JournalError, SpendingLimitError
+from hailuo_async.errors import (
+    AuthenticationError,
+    InsufficientBalanceError,
+    JobError,
+    JournalError,
+    SpendingLimitError,
+)
 from hailuo_async.jobs import Job
 
 if TYPE_CHECKING:
@@ -69,6 +76,7 @@ class Keeper:
     _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
     _has_warned: bool = attrs.field(default=False, init=False)
+    _has_logged: bool = attrs.field(default=False, init=False)
 
     # --- What is submitted ---
 
@@ -132,9 +140,23 @@ class Keeper:
     async def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
         """Takes over kept jobs that no living session holds, the oldest first, or the job of that identity.
 
-        Raises ``JournalError``.
+        One that cannot be sent as it is kept ends here, unpaid. Raises ``JournalError``.
         """
-        return await self._journal.take_kept(limit, identity)
+        claims = await self._journal.take_kept(limit, identity)
+        return [claim for claim in claims if await self._can_be_sent(claim)]
+
+    async def _can_be_sent(self, claim: KeptClaim) -> bool:
+        """Whether a request can be made of a kept job. If not, the job is refused, and the others go on."""
+        try:
+            self.build_request(claim.job)
+        except Exception as error:  # another version may have kept it, or the disk may have damaged it
+            name = claim.record.identity
+            refusal = JobError(field="job", value=name, rule=f"must be sent as it was kept: give it again ({error})")
+            logger.warning("%s", refusal)
+            with contextlib.suppress(JournalError):  # an outage: it is written when that has passed
+                await self._journal.refused(name, refusal)
+            return False
+        return True
 
     async def take_one(self, identity: str) -> bool:
         """Takes over the job of that identity, if no living session holds it: whether it did. ``JournalError``."""
@@ -171,6 +193,10 @@ class Keeper:
             await work()
         except JournalError as error:
             logger.warning("%s; what other sessions left is taken over later", error)
+        except Exception:  # trouble with the jobs of others must not end this session's own
+            if not self._has_logged:
+                self._has_logged = True
+                logger.exception("a bug in the taking over of jobs, which is tried again: please report this")
 
 
 async def prepare(

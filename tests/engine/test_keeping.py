@@ -198,6 +198,30 @@ async def test_a_kept_picture_that_was_damaged_ends_its_job_unpaid(path: Path) -
     assert (await records_in(path))["cat"].state is JournalState.REFUSED
 
 
+@pytest.mark.parametrize(
+    "kept",
+    [
+        '{"path": "/a", "options": {}, "images": []}',
+        '{"path": "/a", "options": {}, "images": {"first_frame_image": {"url": 5}}}',
+    ],
+)
+async def test_a_kept_job_that_cannot_be_read_ends_unpaid_and_nothing_else_does(path: Path, kept: str) -> None:
+    await left_unsent(path, job(key="cat"))
+
+    def damage() -> None:
+        connection = sqlite3.connect(path)
+        connection.execute("UPDATE job SET kept = ? WHERE identity = 'cat'", (kept,))
+        connection.commit()
+        connection.close()
+
+    await anyio.to_thread.run_sync(damage)
+    line = Line()
+    async with line.session(journal=path, keep_jobs=True) as session:
+        await wait_for(path, lambda records: records["cat"].state is JournalState.REFUSED)
+        await session.generate(job("a dog", key="dog"))
+    assert line.prompts == ["a dog"]
+
+
 async def test_the_bounds_of_a_journal_are_those_of_all_its_sessions(path: Path) -> None:
     line = Line(on_query=never)
     options = {"journal": path, "keep_jobs": True, "max_running": 1, "max_queued": 2, "max_kept_bytes": 400_000}

@@ -77,6 +77,8 @@ def kept_text(job: KeptJob) -> str:
 def kept_from(text: str) -> KeptJob:
     """The job that ``kept_text`` told. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for damaged text."""
     told = json.loads(text)
+    if not (isinstance(told["path"], str) and isinstance(told["options"], dict) and isinstance(told["images"], dict)):
+        raise TypeError("not a job as it is kept")
     return KeptJob(
         told["path"], told["options"], {field: KeptImage(**image) for field, image in told["images"].items()}
     )

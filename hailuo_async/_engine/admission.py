@@ -75,7 +75,7 @@ class Admission:
     _preparing: int = attrs.field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.following = Following(self._engine_state, self._dispatch)
+        self.following = Following(self._engine_state, self._recorder.path, self._dispatch)
 
     @property
     def queued(self) -> int:

@@ -17,7 +17,7 @@ from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
-from hailuo_async.errors import HailuoError, SessionClosedError
+from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Status
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 #: The states of a job that another session works on.
 AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)
+#: The states of a job whose task was seen before only if that failed and the job was resubmitted.
+_AFTER_ANOTHER_POST = (JournalState.INTENDED, JournalState.UNKNOWN, JournalState.REFUSED)
 
 
 @attrs.define(eq=False)
@@ -32,6 +34,8 @@ class Following:
     """Owns the jobs that other sessions work on."""
 
     _engine_state: EngineState
+    _path: str
+    """The journal's place, for error messages."""
     _dispatch: Callable[[TrackedJob, Claim], None]
     """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
@@ -89,7 +93,13 @@ class Following:
     def end(self, tracked: TrackedJob, claim: Claim) -> None:
         """Follows it no longer: it has ended, or is ours."""
         self._forget(tracked)
-        self._dispatch(tracked, claim)
+        if tracked.status is Status.QUEUED or claim.record.state not in _AFTER_ANOTHER_POST:
+            self._dispatch(tracked, claim)
+            return
+        # Its task was seen, failed, and the job was resubmitted between two looks. A status does not go back.
+        reason = f"job {tracked.identity!r} was resubmitted after its task {tracked.task_id} had failed: give it again"
+        tracked.task_id = claim.record.task_id
+        tracked.fail(Event.ABANDON, claim.record.error or JournalError(path=self._path, reason=reason))
 
     def _is_followed(self, tracked: TrackedJob) -> bool:
         return self._followed.get(tracked.identity or "") is tracked

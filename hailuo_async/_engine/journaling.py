@@ -144,9 +144,15 @@ class JournalRecorder:
         await self._note(tracked, lambda journal, identity: journal.unsent(identity))
 
     async def withdrawn(self, tracked: TrackedJob) -> None:
-        """Notes that the job is not wanted any more, and that its POST did not leave: others may take it."""
+        """Notes that the job is not wanted any more, and that its POST did not leave.
+
+        Others may take it, except a kept job that its caller took back: another keeper would send that, and pay.
+        """
         await self.unsent(tracked)
-        self.release_nowait(tracked)
+        if tracked.is_kept and tracked.is_dropped and self._journal is not None and tracked.identity is not None:
+            self._journal.drop_nowait(tracked.identity)
+        else:
+            self.release_nowait(tracked)
 
     async def accepted(self, tracked: TrackedJob, at: float) -> None:
         """Notes that the service accepted the job, at ``at`` Unix seconds."""

@@ -26,6 +26,7 @@ from hailuo_async import (
 from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
+from hailuo_async._io.journal.kept import KeptJob, Room
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Leave
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
@@ -82,6 +83,21 @@ async def sent(recorder: JournalRecorder, key: str = "cat", task_id: str | None 
 
 def video(task_id: str = "t1") -> Video:
     return Video(task_id, "m", (Resource("https://results.example/1.mp4?sig=x", "video"),))
+
+
+async def test_a_kept_job_that_was_taken_back_while_its_leave_was_granted_is_left_to_no_keeper(
+    recorder: JournalRecorder, journal: JournalWriter, path: Path
+) -> None:
+    kept = KeptJob("/api/v1/minimax/x/async", {}, {})
+    for key in ("taken back", "left at a close"):
+        await journal.keep(intent(key), kept, {}, Room(max_queued=10, max_kept_bytes=10))
+        tracked = TrackedJob(0, key=key, identity=key)
+        assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
+        tracked.is_kept, tracked.is_dropped = True, key == "taken back"
+        await recorder.withdrawn(tracked)
+    await recorder.intend(intent("a later commit"))
+    states = await states_in(path)
+    assert states == {"left at a close": JournalState.INTENDED, "a later commit": JournalState.INTENDED}
 
 
 # --- Counting ---------------------------------------------------------------------------------------------------------

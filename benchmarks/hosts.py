@@ -167,7 +167,7 @@ class Night:
         return host
 
     async def work(self, host: Host) -> None:
-        """Streams whatever waits, as long as the host lives."""
+        """Streams the jobs that wait, as long as the host lives."""
         async for outcome in host.session.stream(self._jobs(host)):
             if host.line.is_dead:
                 return

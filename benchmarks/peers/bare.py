@@ -1,8 +1,8 @@
 """The floors: loops over aiohttp that do what must be done for each job, and check nothing.
 
 ``Bare`` is the leanest: POSTs and queries share a pool of connections. What it risks is money. A connection that the
-server has dropped a moment ago takes a POST, and nobody can tell whether that was accepted: aiohttp itself sends only
-idempotent methods again, so the job is in doubt, and a caller who sends it again may pay twice.
+server has dropped a moment ago takes a POST, and no caller can tell whether the server accepted it: aiohttp itself
+sends only idempotent methods again, so the job is in doubt, and a caller who sends it again may pay twice.
 ``BareAlone`` does not risk that: it connects for each POST, as the library does.
 """
 

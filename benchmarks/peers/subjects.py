@@ -55,7 +55,7 @@ BARE = Subject(
     name=FLOOR,
     where="bare",
     client="Bare",
-    note=f"100 pooled connections, as many requests as {LIBRARY}; it is told how long a job takes; a POST on a "
+    note=f"100 pooled connections, as many requests as {LIBRARY}; it knows how long a job takes; a POST on a "
     "connection that the server has just dropped is in doubt, and paid twice if it is sent again",
 )
 BARE_ALONE = Subject(

@@ -66,7 +66,7 @@ class CostEstimate:
 
 
 def read_records(journal: JournalPlace | None) -> dict[str, Record]:
-    """What the journal knows, by the keys of the jobs. Raises ``JournalError`` for a file that is none."""
+    """Reads the journal's records, by the keys of their jobs. Raises ``JournalError`` for a file that is no journal."""
     if journal is None or not is_used(journal):
         return {}
     with Journal.open(journal) as opened:

@@ -123,6 +123,7 @@ class JournalRecorder:
         """
         if self._journal is None or tracked.identity is None:
             return Leave.GRANTED
+        tracked.attempt_at = at
         if self.team is None:
             return Leave.GRANTED if await self._journal.sending(tracked.identity, at) else Leave.TAKEN
         place = tracked.taken_at if tracked.place is None else tracked.place
@@ -141,7 +142,7 @@ class JournalRecorder:
 
     async def unsent(self, tracked: TrackedJob) -> None:
         """Notes that the job certainly was not accepted, and waits again."""
-        await self._note(tracked, lambda journal, identity: journal.unsent(identity))
+        await self._note(tracked, lambda journal, identity: journal.unsent(identity, tracked.attempt_at))
 
     async def withdrawn(self, tracked: TrackedJob) -> None:
         """Notes that the job is not wanted any more, and that its POST did not leave.
@@ -149,6 +150,10 @@ class JournalRecorder:
         Others may take it, except a kept job that its caller took back: another keeper would send that, and pay.
         """
         await self.unsent(tracked)
+        self.let_go_nowait(tracked)
+
+    def let_go_nowait(self, tracked: TrackedJob) -> None:
+        """Frees a job that was not sent for other sessions, or drops one that was kept and is not wanted any more."""
         if tracked.is_kept and tracked.is_dropped and self._journal is not None and tracked.identity is not None:
             self._journal.drop_nowait(tracked.identity)
         else:
@@ -164,11 +169,13 @@ class JournalRecorder:
         if tracked.is_kept and stops_everything(error):
             await self.unsent(tracked)  # a session with another key, or after a payment, can send it
         elif not isinstance(error, JournalError):
-            await self._note(tracked, lambda journal, identity: journal.refused(identity, error))
+            at = tracked.attempt_at
+            await self._note(tracked, lambda journal, identity: journal.refused(identity, error, at))
 
     async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Notes that the service may have accepted the job or not."""
-        await self._note(tracked, lambda journal, identity: journal.unknown(identity, error))
+        at = tracked.attempt_at
+        await self._note(tracked, lambda journal, identity: journal.unknown(identity, error, at))
 
     async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Notes that the task failed. An invalid key says nothing about the task, so it stays accepted then."""

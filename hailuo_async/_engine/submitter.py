@@ -185,9 +185,9 @@ class Submitter:
 
     async def _claim_failed(self, tracked: TrackedJob, error: JournalError) -> None:
         """Puts the job back into its place after an outage of the journal; any other error of the journal ends it."""
-        if tracked.status.is_final:
-            return
-        if not error.is_outage:
+        if tracked.status.is_final:  # the leave may be on record, and is taken back: then it is no longer ours
+            self._recorder.let_go_nowait(tracked)
+        elif not error.is_outage:
             await self._give_up(tracked, error)
         elif self._engine_state.is_open:
             self.put_nowait(tracked)

@@ -82,6 +82,8 @@ class TrackedJob:
     """The number of its POSTs, the one under way included."""
     sent_at: float = attrs.field(default=-math.inf, init=False)
     """When the last POST began, in loop time."""
+    attempt_at: float | None = attrs.field(default=None, init=False)
+    """When its last POST was put on record, in Unix seconds: the journal's name for that attempt."""
     is_attached: bool = attrs.field(default=False, init=False)
     """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     accepted_at: float = attrs.field(default=-math.inf, init=False)

@@ -14,6 +14,7 @@ import pytest
 
 from hailuo_async import (
     AsyncSession,
+    AuthenticationError,
     ConfigError,
     Failure,
     Hooks,
@@ -236,6 +237,21 @@ async def test_another_job_under_a_key_is_refused_and_the_batch_goes_on(path: Pa
         with pytest.raises(JobError, match="names another job in this journal"):
             await session.submit(job("a horse", key="pet"))
     assert len(line.posts) == 2
+
+
+@pytest.mark.parametrize("keep_jobs", [False, True])
+async def test_a_job_that_a_wrong_key_left_unsent_may_be_changed_under_its_own(path: Path, keep_jobs: bool) -> None:
+    async def locked_out(request: Request) -> Answer:
+        return told(401, refusal(401, "Authentication failed: no such key"))
+
+    line = Line(on_post=locked_out)
+    async with line.session(journal=path, keep_jobs=keep_jobs) as session:
+        with pytest.raises(AuthenticationError):
+            await session.generate(job("a cat", key="pet"))
+    line.on_post = None
+    async with line.session(journal=path) as session:
+        await session.generate(job("a dog", key="pet"))
+    assert line.prompts == ["a cat", "a dog"]
 
 
 # --- A journal that fails ---------------------------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
+from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import Intent, Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import SubmissionUnknownError
@@ -110,3 +113,34 @@ def everything_in(place: JournalPlace, server: Postgres | None = None) -> bytes:
         return b"".join(part.read_bytes() for part in place.parent.iterdir())
     assert server is not None
     return server.contents(place.options.partition("=")[2])
+
+
+class Mute:
+    """A database that makes every commit; but while ``is_mute``, the answer to a commit is lost.
+
+    ``held`` is called on the database's thread before each answer, and can keep it back.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self.is_mute = False
+        self.held: Callable[[], object] = lambda: None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._database, name)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        with self._database.transaction():
+            yield
+        self.held()
+        if self.is_mute:
+            lost = sqlite3.OperationalError("the answer was lost")
+            lost.sqlite_errorname = "SQLITE_IOERR"
+            raise lost
+
+
+def mute(table: JobTable) -> Mute:
+    """Has ``table`` reach its database in a way that can lose answers."""
+    table.database = database = Mute(table.database)  # type: ignore[assignment]
+    return database

@@ -61,13 +61,13 @@ class AssertingTable(JobTable):
             known.task_id, known.accepted_at = task_id, at
         super().accepted(identity, task_id, at)
 
-    def refused(self, identity: str, error: HailuoError) -> None:
+    def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         self._at_work.pop(identity, None)
-        super().refused(identity, error)
+        super().refused(identity, error, sent_at)
 
-    def unknown(self, identity: str, error: HailuoError) -> None:
+    def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         self._at_work.pop(identity, None)
-        super().unknown(identity, error)
+        super().unknown(identity, error, sent_at)
 
     def failed(self, identity: str, error: HailuoError) -> None:
         self._at_work.pop(identity, None)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any
 
 import attrs
 
 from hailuo_async._io.journal import database, owner
 from hailuo_async._io.journal.database import Database, Rows
-from hailuo_async._io.journal.records import Claim, Record, record_from
+from hailuo_async._io.journal.records import Claim, Record, Spending, record_from
+from hailuo_async.errors import JournalError
+from hailuo_async.money import from_nanos
+
+logger = logging.getLogger("hailuo_async")
 
 #: A lease further ahead than this many of its own lengths was not given by this clock: it has jumped back.
 _LEASES_AHEAD = 2
@@ -63,6 +69,8 @@ class JobRows:
     """Whether there may be whole jobs in the journal, which go when they are accepted or end."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
+    _damaged: set[str] = attrs.field(factory=set, init=False)
+    """The jobs whose rows cannot be read, as the log says."""
 
     def transaction(self) -> AbstractContextManager[None]:
         """Everything inside is durable when it ends, or none of it happened."""
@@ -80,6 +88,15 @@ class JobRows:
         """Wipes the URLs of results that the service no longer keeps."""
         self._wipe("job.useful_until <= :now", None)
 
+    def spending(self) -> Spending:
+        """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
+        ended = "CASE WHEN state IN ('success', 'failed') THEN COALESCE(cost, price, 0) ELSE 0 END"
+        sql = f"SELECT CAST(COALESCE(SUM({ended} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job"
+        spent = from_nanos(self.database.execute(sql).fetchone()["spent"])
+        sql = "SELECT identity, price FROM job WHERE state IN ('sending', 'accepted', 'unknown') AND price IS NOT NULL"
+        prices = {row["identity"]: from_nanos(row["price"]) for row in self.database.execute(sql).fetchall()}
+        return Spending(spent or Decimal(0), {name: price for name, price in prices.items() if price is not None})
+
     def _first(self, condition: str, value: str) -> Record | None:
         sql = f"{database.SELECT} WHERE {condition} ORDER BY job.seq LIMIT 1"
         row = self.database.execute(sql, {"value": value}).fetchone()
@@ -88,6 +105,16 @@ class JobRows:
     def _record(self, row: Mapping[str, Any]) -> Record:
         self._read_at = row["read_at"]
         return record_from(row, self.database.name)
+
+    def readable(self, row: Mapping[str, Any]) -> Record | None:
+        """A row of many, as a value. ``None``, and a warning with its name, if it is damaged: the others go on."""
+        try:
+            return self._record(row)
+        except JournalError as error:
+            if row["identity"] not in self._damaged:
+                self._damaged.add(row["identity"])
+                logger.warning("%s; all other jobs go on", error)
+            return None
 
     def _held(self) -> dict[str, object]:
         return {"holder": self.holder, "lease_until": LEASE}
@@ -135,14 +162,22 @@ class JobRows:
         return self.database.execute(sql, {**_parameters(given), **ours, **read, **more})
 
     def _end(
-        self, identity: str, given: Mapping[str, object], condition: str = "TRUE", was: Record | None = None
+        self,
+        identity: str,
+        given: Mapping[str, object],
+        condition: str = "TRUE",
+        was: Record | None = None,
+        **more: object,
     ) -> Changed:
-        return self._change(identity, {**given, "ended_at": NOW, **FREE}, condition, was)
+        return self._change(identity, {**given, "ended_at": NOW, **FREE}, condition, was, **more)
 
     def free_kept(self, identity: str) -> None:
         """Removes what was kept to send the job, and every image that no other job needs."""
-        if not self.frees_kept:
-            return
+        if self.frees_kept:
+            self.forget_kept(identity)
+
+    def forget_kept(self, identity: str) -> None:
+        """``free_kept``, for a job that may have been kept by another session."""
         theirs = "(SELECT sha256 FROM need WHERE identity = :identity)"
         for sql in (
             "UPDATE job SET kept = NULL, kept_form = NULL WHERE identity = :identity",

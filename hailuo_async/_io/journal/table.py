@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -34,7 +33,6 @@ from hailuo_async._io.journal.records import (
     Intent,
     JournalState,
     Record,
-    Spending,
     error_text,
     facts_text,
     video_text,
@@ -53,16 +51,15 @@ from hailuo_async._io.journal.rows import (
 )
 from hailuo_async.contract import RESULT_LIFETIME
 from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError, TaskFailedError
-from hailuo_async.money import from_nanos, to_nanos
+from hailuo_async.money import to_nanos
 from hailuo_async.outcomes import Video
 from hailuo_async.settings import JournalPlace
 
 _LEFT_BEHIND = "the process that sent it ended before the answer was on record"
 
 _UNFINISHED = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED, JournalState.UNKNOWN)
-_SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
-_FORGETTABLE = (*_SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
-
+SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
+_FORGETTABLE = (*SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
 #: The cost of earlier POSTs, paid or in doubt, of a job that is sent again.
 _PAID_BEFORE = Sql(
@@ -101,7 +98,7 @@ class JobTable(JobRows):
     def intend(self, intent: Intent) -> Claim:
         """Claims the job, or returns its record. Raises ``JobError`` if its key names another job here.
 
-        A refused job cost nothing, so its key is free for a corrected one.
+        A job that was refused, or that was never sent and no session holds, cost nothing: its key is free for another.
         """
         asked = {
             "key": intent.key,
@@ -117,6 +114,11 @@ class JobTable(JobRows):
         def decide(record: Record) -> Claim | None:
             if record.state is JournalState.REFUSED:
                 return self._take(record, {**asked, **_UNSENT})
+            if record.fingerprint != intent.fingerprint and self._is_never_sent(record):
+                claim = self._take(record, {**asked, **_UNSENT})
+                if claim is not None:
+                    self.forget_kept(record.identity)
+                return claim
             if record.fingerprint != intent.fingerprint:
                 rule = "names another job in this journal: give this one its own, or use another journal"
                 raise JobError(field="key", value=intent.identity, rule=rule)
@@ -162,16 +164,18 @@ class JobTable(JobRows):
             self._change(self._row_of_task(identity, task_id), changes, still_open)
         self.free_kept(identity)
 
-    def refused(self, identity: str, error: HailuoError) -> None:
-        """Notes that the service certainly did not accept the job."""
+    def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
+        """Notes that the service certainly did not accept the job. ``sent_at`` as for ``unsent``."""
         changes = {"state": "refused", "error": error_text(error)}
-        if self._end(identity, changes, "state IN ('intended', 'sending') AND holder = :us"):
+        condition = f"(state IN ('intended', 'sending') AND holder = :us OR {_THIS_ATTEMPT})"
+        if self._end(identity, changes, condition, attempt=sent_at):
             self.free_kept(identity)
 
-    def unknown(self, identity: str, error: HailuoError) -> None:
+    def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         """Notes that the service may have accepted the job or not. Its answer may have named a task, for ``attach``."""
         changes = {"state": "unknown", "task_id": error.task_id, "error": error_text(error)}
-        self._end(identity, changes, "state = 'sending' AND holder = :us")
+        condition = f"(state = 'sending' AND holder = :us OR {_THIS_ATTEMPT})"
+        self._end(identity, changes, condition, attempt=sent_at)
 
     def failed(self, identity: str, error: HailuoError) -> None:
         """Notes that the task failed, or that the service no longer knows it. A video that was seen before stays."""
@@ -219,15 +223,6 @@ class JobTable(JobRows):
         self.database.execute(sql, {"lease_s": self.lease_s, "us": self.holder})
         self.wipe_expired()
 
-    def spending(self) -> Spending:
-        """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
-        ended = "CASE WHEN state IN ('success', 'failed') THEN COALESCE(cost, price, 0) ELSE 0 END"
-        sql = f"SELECT CAST(COALESCE(SUM({ended} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job"
-        spent = from_nanos(self.database.execute(sql).fetchone()["spent"])
-        sql = "SELECT identity, price FROM job WHERE state IN ('sending', 'accepted', 'unknown') AND price IS NOT NULL"
-        prices = {row["identity"]: from_nanos(row["price"]) for row in self.database.execute(sql).fetchall()}
-        return Spending(spent or Decimal(0), {name: price for name, price in prices.items() if price is not None})
-
     # What a session does with tasks that it did not submit.
 
     def adopt(self, task_id: str, model: str | None) -> Claim:
@@ -250,7 +245,7 @@ class JobTable(JobRows):
     def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first; claims each task that no other session waits for."""
         sql = f"{database.SELECT} WHERE state IN {tuple(map(str, _UNFINISHED))} ORDER BY job.seq"
-        records = [self._record(row) for row in self.database.execute(sql).fetchall()]
+        records = filter(None, map(self.readable, self.database.execute(sql).fetchall()))
         claims = [self._continue(record) or self.follow(record.identity) for record in records]
         return [claim.record for claim in claims if claim is not None]
 
@@ -258,7 +253,7 @@ class JobTable(JobRows):
         """Every task that no live session waits for, taken up. What a dead one was sending is in doubt from here on."""
         sql = f"""{database.SELECT} WHERE state IN ('sending', 'accepted')
             AND COALESCE(holder, '') <> :us ORDER BY job.seq"""
-        records = [self._record(row) for row in self.database.execute(sql, {"us": self.holder}).fetchall()]
+        records = filter(None, map(self.readable, self.database.execute(sql, {"us": self.holder}).fetchall()))
         claims = [self._claim(record) for record in records]
         return [claim.record for claim in claims if claim is not None and claim.ours]
 
@@ -286,7 +281,7 @@ class JobTable(JobRows):
         if task_id is not None:
             _check_state(record, (JournalState.UNKNOWN,), "is given a task id")
             return self._become(record, task_id)
-        _check_state(record, _SENDABLE_AGAIN, "is sent again")
+        _check_state(record, SENDABLE_AGAIN, "is sent again")
         changes = {"state": "intended", "cost_before": _PAID_BEFORE, "cost": None, **_UNSENT, **FREE}
         return bool(self._change(record.identity, changes, UNCHANGED, record))
 
@@ -306,6 +301,11 @@ class JobTable(JobRows):
             return self._claim(record)
         is_worked_on = record.holder == self.holder or self._is_held_elsewhere(record)
         return Claim(record if is_worked_on else attrs.evolve(record, holder=None, lease_until=None), ours=False)
+
+    def _is_never_sent(self, record: Record) -> bool:
+        """Whether a job certainly was never sent, and no session holds it."""
+        is_sent = record.state is not JournalState.INTENDED or record.cost_before is not None
+        return not is_sent and record.holder != self.holder and not self._is_held_elsewhere(record)
 
     def _claim(self, record: Record) -> Claim | None:
         """Claims a job that no other session works on; a job left in the middle of its POST becomes UNKNOWN.
@@ -329,8 +329,9 @@ class JobTable(JobRows):
         return None if row is None else Claim(self._record(row), ours=True)
 
     def take(self, row: Mapping[str, Any]) -> Claim | None:
-        """Takes up the job of a row that was just read; ``None`` if it has changed since."""
-        return self._take(self._record(row))
+        """Takes up the job of a row that was just read; ``None`` if it has changed since, or is damaged."""
+        record = self.readable(row)
+        return None if record is None else self._take(record)
 
     def _row_of_task(self, identity: str, task_id: str) -> str:
         """The identity of the row that a fact about a task belongs to: the job's, unless that has another task."""

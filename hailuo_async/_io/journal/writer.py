@@ -174,9 +174,12 @@ class JournalWriter:
         asked = self._ask_or_undo(lambda table: table.sending(identity, sent_at), undo, SHORT_PATIENCE_S)
         return cast(bool, await asked)
 
-    async def unsent(self, identity: str) -> None:
-        """Notes that the POST certainly was not accepted, and is to be made again: no connection, or a 429."""
-        await self._note(lambda table: table.unsent(identity))
+    async def unsent(self, identity: str, sent_at: float | None = None) -> None:
+        """Notes that the POST certainly was not accepted, and is to be made again: no connection, or a 429.
+
+        ``sent_at`` is that of ``sending``: then another session's doubt about this POST is settled, too.
+        """
+        await self._note(lambda table: table.unsent(identity, sent_at))
 
     def release_nowait(self, identity: str) -> None:
         """This session works on the job no longer: it was withdrawn, or its deadline passed. Another may at once.
@@ -190,13 +193,13 @@ class JournalWriter:
         """Notes the acceptance of the job: no matter who holds it now, but never over another task's id."""
         await self._note(lambda table: table.accepted(identity, task_id, at))
 
-    async def refused(self, identity: str, error: HailuoError) -> None:
-        """Notes that the service did not accept the job. It is sent when it is given again."""
-        await self._note(lambda table: table.refused(identity, error))
+    async def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
+        """Notes that the service did not accept the job. It is sent when it is given again. ``sent_at`` as above."""
+        await self._note(lambda table: table.refused(identity, error, sent_at))
 
-    async def unknown(self, identity: str, error: HailuoError) -> None:
-        """Notes that the service may have accepted the job or not. It waits for ``resolve``."""
-        await self._note(lambda table: table.unknown(identity, error))
+    async def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
+        """Notes that the service may have accepted the job or not. It waits for ``resolve``. ``sent_at`` as above."""
+        await self._note(lambda table: table.unknown(identity, error, sent_at))
 
     async def failed(self, identity: str, error: HailuoError) -> None:
         """Notes that the task failed, or that the service no longer knows it. A video that is on record stays there."""
@@ -243,10 +246,9 @@ class JournalWriter:
         if [resubmit, task_id is not None, forget].count(True) != 1:
             given = {"resubmit": resubmit, "task_id": task_id, "forget": forget}
             raise JobError(field="resolve", value=given, rule="give exactly one of resubmit, task_id and forget")
-        return cast(
-            Record | None,
-            await self._ask(lambda table: table.resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)),
-        )
+        from hailuo_async._io.journal.resolving import Resolution
+
+        return cast(Record | None, await self._ask(Resolution(identity, resubmit, task_id, forget)))
 
     async def follow(self, identity: str) -> Claim | None:
         """How a job stands that another session works on. Ours if it is a task whose session has gone; never sent.

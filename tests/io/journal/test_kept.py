@@ -165,6 +165,28 @@ def test_a_kept_job_that_was_damaged_ends_with_its_reason_and_is_not_sent(ours: 
     assert (record.state, type(record.error)) == (JournalState.REFUSED, JobError)
 
 
+def test_a_row_that_was_damaged_is_skipped_and_the_others_are_taken_over(ours: JobTable, theirs: JobTable) -> None:
+    for key in ("a", "b"):
+        keep(theirs, key)
+        did(theirs, lambda it, key=key: it.release(key))  # type: ignore[misc]
+    did(ours, lambda it: it.database.execute("UPDATE job SET facts = '{dam' WHERE identity = 'a'"))
+    assert taken(ours) == ["b"]
+
+
+def test_another_job_under_the_key_of_one_that_was_never_sent_replaces_what_was_kept(
+    ours: JobTable, theirs: JobTable
+) -> None:
+    keep(theirs, "cat", CAT)
+    did(theirs, lambda it: it.release("cat"))
+    assert keep(ours, "cat", DOG, fingerprint="f2").ours
+    assert (picture(ours, CAT), picture(ours, DOG)) == (b"", DOG)
+    did(ours, lambda it: it.release("cat"))
+    theirs.frees_kept = False  # a session that keeps no jobs, and must not leave another job's picture to a keeper
+    assert did(theirs, lambda it: it.intend(intent("cat", "f3"))).ours
+    did(theirs, lambda it: it.release("cat"))
+    assert (picture(ours, DOG), taken(ours)) == (b"", [])
+
+
 # --- What is asked for again, and what does not fit -------------------------------------------------------------------
 
 

@@ -272,6 +272,63 @@ def test_a_job_that_was_refused_may_be_corrected_under_its_key(ours: JobTable, c
     assert record_of(ours) == corrected.record
 
 
+def test_a_job_that_was_never_sent_and_is_held_by_no_living_session_may_be_changed_under_its_key(
+    ours: JobTable, theirs: JobTable, clock: Clock
+) -> None:
+    did(ours, lambda it: it.intend(intent("closed")))
+    did(ours, lambda it: it.intend(intent("died")))
+    sent(ours, "unsent")
+    did(ours, lambda it: it.unsent("unsent", 999.0))
+    for key in ("closed", "unsent"):
+        did(ours, lambda it, key=key: it.release(key))  # type: ignore[misc]
+    clock.time += LEASE_S
+    for key in ("closed", "died", "unsent"):
+        changed = did(theirs, lambda it, key=key: it.intend(intent(key, "f2")))  # type: ignore[misc]
+        assert (changed.ours, changed.record.fingerprint, changed.record.state) == (True, "f2", JournalState.INTENDED)
+        assert not did(ours, lambda it, key=key: it.sending(key, 1000.0))  # type: ignore[misc]
+
+
+def test_a_job_that_may_have_been_paid_for_keeps_its_key_even_if_it_is_to_be_sent_again(ours: JobTable) -> None:
+    in_doubt(ours)
+    did(ours, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    with pytest.raises(JobError, match="names another job in this journal"):
+        did(ours, lambda it: it.intend(intent(fingerprint="f2")))
+
+
+@pytest.mark.parametrize("word", ["unsent", "refused", "unknown"])
+def test_what_a_sender_learns_after_its_lease_settles_the_doubt_of_others(
+    ours: JobTable, theirs: JobTable, clock: Clock, word: str
+) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    assert did(theirs, lambda it: it.intend(intent())).record.state is JournalState.UNKNOWN
+    if word == "unsent":
+        did(ours, lambda it: it.unsent("cat", 999.0))
+        assert (record_of(ours).state, record_of(ours).holder) == (JournalState.INTENDED, "ours")
+    elif word == "refused":
+        did(ours, lambda it: it.refused("cat", RequestRejectedError(message="too dark"), 999.0))
+        assert (record_of(ours).state, str(record_of(ours).error)) == (JournalState.REFUSED, "too dark")
+    else:
+        did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut", task_id="t1"), 999.0))
+        assert (record_of(ours).state, record_of(ours).task_id) == (JournalState.UNKNOWN, "t1")
+
+
+@pytest.mark.parametrize("word", ["unsent", "refused"])
+def test_what_a_sender_learns_of_an_earlier_attempt_says_nothing_of_a_later_one(
+    ours: JobTable, theirs: JobTable, clock: Clock, word: str
+) -> None:
+    sent(ours)
+    clock.time += LEASE_S
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    did(theirs, lambda it: it.intend(intent()))
+    did(theirs, lambda it: it.sending("cat", 2000.0))
+    if word == "unsent":
+        did(ours, lambda it: it.unsent("cat", 999.0))
+    else:
+        did(ours, lambda it: it.refused("cat", RequestRejectedError(message="too dark"), 999.0))
+    assert (record_of(ours).state, record_of(ours).sent_at) == (JournalState.SENDING, 2000.0)
+
+
 def test_a_released_job_is_free_for_others_at_once_unless_its_post_is_under_way(
     ours: JobTable, theirs: JobTable
 ) -> None:

@@ -204,3 +204,22 @@ def test_a_job_is_followed_to_its_end_and_taken_up_when_its_session_has_gone(
         ("accepted", True),
         None,
     ]
+
+
+@pytest.mark.parametrize("column", ["facts", "error"])
+def test_a_damaged_row_is_told_once_by_its_name_and_stops_no_takeover(
+    ours: JobTable, theirs: JobTable, clock: Clock, caplog: pytest.LogCaptureFixture, column: str
+) -> None:
+    sent(theirs, "sent")
+    accepted(theirs, "damaged", "t1")
+    accepted(theirs, "waiting", "t2")
+    sql = f"UPDATE job SET {column} = '{{dam' WHERE identity = 'damaged'"
+    did(theirs, lambda it: it.database.execute(sql))
+    clock.time += LEASE_S
+    for expected in (["waiting"], []):
+        assert [record.identity for record in did(ours, JobTable.take_over)] == expected
+    assert [record.identity for record in did(ours, JobTable.unfinished)] == ["sent", "waiting"]
+    assert record_of(ours, "sent").state is JournalState.UNKNOWN
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 1
+    assert "job 'damaged' is damaged in it: restore it from a copy" in told[0]

@@ -124,6 +124,8 @@ class Database(abc.ABC):
     SEEN: ClassVar[str]
     """The least number that a change may have which this statement does not see."""
 
+    up_since: float
+    """Since when sessions could reach it, by ``:now``, if that is known; minus infinity if not."""
     connections: int
     """How many were made so far: another one may not see all that was committed over the last."""
     name: str

@@ -10,6 +10,7 @@ from hailuo_async._io.journal import owner
 from hailuo_async._io.journal.database import SELECT
 from hailuo_async._io.journal.kept import FORM, KeptClaim, KeptImage, KeptJob, Pieces, Room, kept_from, kept_text
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._io.journal.rows import IS_OVER
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import ImageError, JobError, QueueFullError
 
@@ -47,11 +48,11 @@ class KeptTable:
         """Takes over the oldest jobs that no living session holds, at most ``limit``; or the one of that name."""
         self._jobs.database.hold_images()
         gone = {f"gone_{number}": holder for number, holder in enumerate(self._gone_holders())}
-        free = " OR ".join(["holder IS NULL", "lease_until <= :now", *(f"holder = :{name}" for name in gone)])
+        free = " OR ".join(["holder IS NULL", IS_OVER, *(f"holder = :{name}" for name in gone)])
         which = "" if identity is None else "AND job.identity = :identity"
         sql = f"""{SELECT} WHERE kept_form = :form AND state = 'intended' AND ({free}) {which}
             ORDER BY job.seq LIMIT :limit"""
-        given = {"form": FORM, "limit": limit, "identity": identity, **gone}
+        given = {"form": FORM, "limit": limit, "identity": identity, **gone, **self._jobs.judging()}
         taken = []
         for row in self._jobs.database.execute(sql, given).fetchall():
             claim = self._jobs.take(row)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import re
 from collections.abc import Iterator
 from types import MappingProxyType
@@ -140,6 +141,7 @@ class PostgresDatabase(Database):
     name: str = attrs.field(init=False)
     schema: str = attrs.field(init=False)
     connections: int = attrs.field(default=0, init=False)
+    up_since: float = attrs.field(default=-math.inf, init=False)
     _connection: _Connection | None = attrs.field(default=None, init=False)
     _pipeline: psycopg.Pipeline | None = attrs.field(default=None, init=False)
     _sent: int = attrs.field(default=0, init=False)
@@ -301,9 +303,17 @@ class PostgresDatabase(Database):
             connection.add_notify_handler(lambda notice: self._hear(notice.payload, notice.pid))
             for topic in self._topics:
                 connection.execute(f"LISTEN {self._channel(topic)}".encode())
-            standby = connection.execute(b"SELECT pg_is_in_recovery() AS it_is").fetchone()
-            if standby is not None and standby["it_is"]:
-                raise psycopg.errors.ReadOnlySqlTransaction("the server is in recovery")
+            self._check_primary(connection)
+
+    def _check_primary(self, connection: _Connection) -> None:
+        started = "extract(epoch FROM pg_postmaster_start_time())::float8"
+        server = connection.execute(
+            f"SELECT pg_is_in_recovery() AS is_standby, {started} AS started".encode()
+        ).fetchone()
+        if server is not None and server["is_standby"]:
+            raise psycopg.errors.ReadOnlySqlTransaction("the server is in recovery")
+        if server is not None and self._clock == CLOCK:
+            self.up_since = server["started"]
 
     def check_server(self) -> None:
         """Raises ``JournalError`` for a server, or a pooler before it, that cannot hold a journal."""

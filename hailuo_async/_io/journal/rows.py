@@ -13,6 +13,7 @@ import attrs
 from hailuo_async._io.journal import database, owner
 from hailuo_async._io.journal.database import Database, Rows
 from hailuo_async._io.journal.records import Claim, Record, Spending, record_from
+from hailuo_async._rules.leases import Judgement
 from hailuo_async.errors import JournalError
 from hailuo_async.money import from_nanos
 
@@ -28,6 +29,8 @@ class Sql(str):
 
 NOW = Sql(":now")
 LEASE = Sql(":now + :lease_s")
+#: Whether a lease has ended, of parameters that ``JobRows.judging`` gives: the same as ``_is_held_elsewhere`` decides.
+IS_OVER = "(lease_until <= :now AND :now BETWEEN :judges_from AND :judges_until)"
 #: Whether the job's own row is where a fact about a task belongs. It nearly always is, and then one statement does.
 OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 #: Whether a row is as it was read: no other session has claimed or changed it.
@@ -67,10 +70,16 @@ class JobRows:
     lease_s: float
     frees_kept: bool = attrs.field(default=False, init=False)
     """Whether there may be whole jobs in the journal, which go when they are accepted or end."""
+    judgement: Judgement = attrs.field(init=False)
+    """Of the leases of other sessions."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
     _damaged: set[str] = attrs.field(factory=set, init=False)
     """The jobs whose rows cannot be read, as the log says."""
+
+    def __attrs_post_init__(self) -> None:
+        self.judgement = Judgement(self.lease_s)
+        self.judgement.journal_came_back(self.database.up_since)
 
     def transaction(self) -> AbstractContextManager[None]:
         """Everything inside is durable when it ends, or none of it happened."""
@@ -119,11 +128,16 @@ class JobRows:
     def _held(self) -> dict[str, object]:
         return {"holder": self.holder, "lease_until": LEASE}
 
+    def judging(self) -> dict[str, float]:
+        """The parameters of ``IS_OVER``."""
+        return {"judges_from": self.judgement.begins_at, "judges_until": self.judgement.ends_at}
+
     def _is_held_elsewhere(self, record: Record) -> bool:
         if record.holder in (None, self.holder) or record.lease_until is None:
             return False
         left_s = record.lease_until - self._read_at
-        return 0 < left_s <= _LEASES_AHEAD * self.lease_s and not owner.is_gone(record.holder)
+        is_running = 0 < left_s <= _LEASES_AHEAD * self.lease_s or not self.judgement.is_due(self._read_at)
+        return is_running and not owner.is_gone(record.holder)
 
     def _insert(self, **columns: object) -> Claim | None:
         """A new row, held by this session; ``None`` if there is one of that identity."""

@@ -17,6 +17,7 @@ log back, and they are the same. SQLite itself must not fold the log in between,
 from __future__ import annotations
 
 import contextlib
+import math
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -72,6 +73,7 @@ class SqliteDatabase(Database):
     _now: Callable[[], float]
     name: str = attrs.field(init=False)
     connections: int = attrs.field(default=1, init=False)
+    up_since: float = attrs.field(default=-math.inf, init=False)
     _number: tuple[int, int] | None = attrs.field(default=None, init=False)
     """Which file it is: another may be put under its name."""
     _seen: int | None = attrs.field(default=None, init=False)

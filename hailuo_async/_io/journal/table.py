@@ -222,6 +222,7 @@ class JobTable(JobRows):
         sql = f"UPDATE job SET lease_until = {LEASE} WHERE holder = :us"
         self.database.execute(sql, {"lease_s": self.lease_s, "us": self.holder})
         self.wipe_expired()
+        self.judgement.renewed(self.database.execute("SELECT :now AS now").fetchone()["now"])
 
     # What a session does with tasks that it did not submit.
 

@@ -18,7 +18,7 @@ import attrs
 from hailuo_async._io.journal import owner
 from hailuo_async._io.journal.database import HINT, Row, Rows
 from hailuo_async._io.journal.records import JournalState, Leave, Record
-from hailuo_async._io.journal.rows import Changed, Later
+from hailuo_async._io.journal.rows import IS_OVER, Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._rules.team import Call, Change, Grant, Held, TeamState, dump_state, exchange, load_state
 
@@ -185,8 +185,8 @@ class TeamTable:
 
     def dead(self) -> tuple[str, ...]:
         """The members whose lease has run out, or whose process has ended."""
-        sql = "SELECT holder, lease_until <= :now AS is_over FROM member WHERE holder <> :us"
-        rows = self.jobs.database.execute(sql, {"us": self.jobs.holder}).fetchall()
+        sql = f"SELECT holder, {IS_OVER} AS is_over FROM member WHERE holder <> :us"
+        rows = self.jobs.database.execute(sql, {"us": self.jobs.holder, **self.jobs.judging()}).fetchall()
         return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
 
     def take_over(self) -> tuple[list[Record], tuple[str, ...]]:

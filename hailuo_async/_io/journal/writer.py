@@ -12,8 +12,8 @@ costs one ``fsync``, and hundreds at once cost few. Invariants:
   until it is made, and what is asked for meanwhile goes behind it. A caller that has waited too long gets a
   ``JournalError``. What its write was to grant is then taken back as if the caller had been cancelled, and a fact is
   written all the same: it is owed.
-- Leases are by the wall clock. That may jump, which can only cause a takeover: what keeps money safe is the
-  compare-and-set before a POST and that an acceptance is always recorded (see ``table``).
+- Leases are by the wall clock. That may jump, which can only cause a takeover (``_rules/leases``): what keeps money
+  safe is the compare-and-set before a POST and that an acceptance is always recorded (see ``table``).
 """
 
 from __future__ import annotations

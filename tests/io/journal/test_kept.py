@@ -141,6 +141,20 @@ def test_what_a_living_session_holds_or_was_not_kept_is_left_alone(ours: JobTabl
     assert taken(ours) == []
 
 
+def test_after_an_outage_what_others_hold_is_left_to_them_for_another_lease(
+    ours: JobTable, theirs: JobTable, clock: Clock
+) -> None:
+    keep(theirs)
+    did(ours, JobTable.renew)
+    clock.time += 4 * LEASE_S
+    did(ours, JobTable.renew)
+    assert taken(ours) == []
+    for _ in range(3):
+        clock.time += LEASE_S / 3
+        did(ours, JobTable.renew)
+    assert taken(ours) == ["cat"]
+
+
 def test_one_job_is_taken_over_by_its_name(ours: JobTable, theirs: JobTable) -> None:
     for key in ("a", "b"):
         keep(theirs, key)

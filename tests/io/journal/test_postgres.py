@@ -227,6 +227,13 @@ def test_a_server_that_is_killed_and_started_again_has_all_that_was_committed(sc
         server.remove()
 
 
+def test_nobody_is_judged_within_a_lease_of_the_servers_start(postgres: Postgres, schema: str) -> None:
+    ((started,),) = postgres.run("SELECT extract(epoch FROM pg_postmaster_start_time())::float8")
+    table = opened(postgres.dsn(schema))
+    assert table.judgement.begins_at == started + LEASE_S
+    table.close()
+
+
 def test_topics_reach_those_who_listen_and_no_others(postgres: Postgres, schema: str) -> None:
     ours, theirs = (opened(postgres.dsn(schema), name).database for name in ("ours", "theirs"))
     assert isinstance(theirs, engine.PostgresDatabase)

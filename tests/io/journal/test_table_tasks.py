@@ -206,6 +206,36 @@ def test_a_job_is_followed_to_its_end_and_taken_up_when_its_session_has_gone(
     ]
 
 
+@pytest.mark.parametrize("is_dead", [False, True])
+def test_after_an_outage_longer_than_a_lease_the_first_session_back_gives_the_others_time_to_renew(
+    ours: JobTable, theirs: JobTable, clock: Clock, is_dead: bool
+) -> None:
+    sent(theirs, "sent")
+    accepted(theirs, "waiting", "t1")
+    did(theirs, lambda it: it.intend(intent("queued")))
+    for table in (ours, theirs):
+        did(table, JobTable.renew)
+    clock.time += 4 * LEASE_S
+
+    def taken() -> list[str]:
+        return [record.identity for record in did(ours, JobTable.take_over)]
+
+    assert taken() == []
+    did(ours, JobTable.renew)
+    assert taken() == []
+    assert not did(ours, lambda it: it.intend(intent("queued"))).ours
+    if not is_dead:
+        did(theirs, JobTable.renew)
+    for _ in range(3):
+        clock.time += LEASE_S / 3
+        did(ours, JobTable.renew)
+        if not is_dead:
+            did(theirs, JobTable.renew)
+    assert taken() == (["waiting"] if is_dead else [])
+    assert record_of(ours, "sent").state is (JournalState.UNKNOWN if is_dead else JournalState.SENDING)
+    assert did(ours, lambda it: it.intend(intent("queued"))).ours is is_dead
+
+
 @pytest.mark.parametrize("column", ["facts", "error"])
 def test_a_damaged_row_is_told_once_by_its_name_and_stops_no_takeover(
     ours: JobTable, theirs: JobTable, clock: Clock, caplog: pytest.LogCaptureFixture, column: str

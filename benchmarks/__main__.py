@@ -13,6 +13,7 @@ from benchmarks.parts import PARTS
 from benchmarks.plots import PLOTS, draw
 from benchmarks.report import Report
 from benchmarks.soak import soak
+from benchmarks.soak_team import soak_on_a_server, soak_team
 
 HERE = Path(__file__).parent
 #: Of each run; not in the repository.
@@ -78,11 +79,22 @@ def _draw(report: Report, results: Path) -> None:
 
 
 def _soak(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks soak", description=soak.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks soak", description="Kills, and counts what is paid.")
     parser.add_argument("--minutes", type=float, default=10.0, help="how long, at most (default: %(default)s)")
     parser.add_argument("--kills", type=int, help="ends sooner, after the round with so many kills")
     parser.add_argument("--seed", type=int, default=0, help="when it kills, and what goes wrong, follow from it")
+    parser.add_argument(
+        "--journal", metavar="PATH or DSN", help="a team of processes on one journal that no session has used yet"
+    )
+    parser.add_argument("--server", action="store_true", help="a team on a PostgreSQL server from the extra 'dev'")
+    parser.add_argument("--crashes", type=int, default=0, help="of that server (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=4, help="of the team (default: %(default)s)")
     chosen = parser.parse_args(arguments)
+    kills = 200 if chosen.kills is None else chosen.kills
+    if chosen.server:
+        return soak_on_a_server(kills, chosen.processes, chosen.seed, chosen.crashes)
+    if chosen.journal is not None:
+        return soak_team(chosen.journal, kills, chosen.processes, chosen.seed)
     return soak(chosen.minutes, chosen.kills, chosen.seed)
 
 

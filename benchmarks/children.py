@@ -23,7 +23,15 @@ from typing import Any
 import anyio
 import attrs
 
-from hailuo_async import AsyncSession, HailuoError, ImageToVideo, Outcome, SubmissionUnknownError, Success
+from hailuo_async import (
+    AsyncSession,
+    HailuoError,
+    ImageToVideo,
+    JournalError,
+    Outcome,
+    SubmissionUnknownError,
+    Success,
+)
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, FaultRates, Faults
 
 #: Bytes of each film of the emulator.
@@ -32,6 +40,10 @@ VIDEO_BYTES = 100_000
 PICTURES = 3
 #: Jobs in each burst of the long-lived session: half of them called for one by one, half of them as a stream.
 BURST = 40
+#: Tasks that the service works on at once.
+SLOTS = 8
+#: Jobs that each process of a team submits.
+SUBMITTED = 25
 #: After so long without an end, a program is stuck.
 STUCK_S = 120.0
 
@@ -79,16 +91,16 @@ class Size:
     files: int
 
 
-async def service(seed: int) -> None:
+async def service(seed: int, errs: bool = True) -> None:
     """The emulator. To a line that gives the beginning of a prompt, it says which tasks were paid for under each."""
     async with Emulator(
         generation_s=0.25,
         spread=0.8,
-        max_running=8,
+        max_running=SLOTS,
         requests_per_minute=None,
         balance=1e12,
         video_size=VIDEO_BYTES,
-        faults=FAULTS,
+        faults=FAULTS if errs else Faults(),
         ledger_entries=0,
         seed=seed,
     ) as emulator:
@@ -114,6 +126,42 @@ async def batch(base_url: str, home: str, prompts: list[str], seed: int) -> None
                 break
             cancels += 1
     _say({"cancels": cancels, "told": {prompt: attrs.astuple(each) for prompt, each in told.items()}})
+
+
+async def member(base_url: str, journal: str, picture: str, prefix: str, seed: int) -> None:
+    """One of a team, which submits jobs and says the key of each whose submit has returned. It does not end."""
+    rng, content = Random(seed), await anyio.Path(picture).read_bytes()
+    async with _opened(base_url, journal) as session:
+        for number in range(SUBMITTED):
+            key = f"{prefix}-{number}"
+            await session.submit(ImageToVideo(content + b"%d" % (number % 5), prompt=key, key=key))
+            _say(key)
+            await anyio.sleep(rng.uniform(0.0, 0.1))
+        await anyio.sleep_forever()
+
+
+async def heir(base_url: str, journal: str) -> None:
+    """Ends what a team has left, and says how many outcomes there were."""
+    count = 0
+    async with _opened(base_url, journal) as session:
+        async for _ in session.resume():
+            count += 1
+            faulthandler.dump_traceback_later(STUCK_S, exit=True)
+    _say(count)
+
+
+@contextlib.asynccontextmanager
+async def _opened(base_url: str, journal: str) -> AsyncIterator[AsyncSession]:
+    """A session that keeps jobs. While the journal's server is away, none can open."""
+    options: dict[str, Any] = {"journal": journal, "keep_jobs": True, "poll_interval": (0.05, 0.5)}
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            with contextlib.suppress(JournalError):
+                session = AsyncSession(api_key=DEFAULT_API_KEY, base_url=base_url, **options)
+                await stack.enter_async_context(session)
+                break
+            await anyio.sleep(0.1)
+        yield session
 
 
 async def steady(base_url: str, home: str, seed: int) -> None:
@@ -189,5 +237,6 @@ async def _heard() -> AsyncIterator[Any]:
 if __name__ == "__main__":
     faulthandler.dump_traceback_later(STUCK_S, exit=True)
     logging.disable(logging.WARNING)  # what goes wrong here is meant to
-    program = {"service": service, "batch": batch, "steady": steady}[sys.argv[1]]
+    programs = {"service": service, "batch": batch, "steady": steady, "member": member, "heir": heir}
+    program = programs[sys.argv[1]]
     asyncio.run(program(**json.loads(sys.argv[2])))  # type: ignore[operator]

@@ -71,6 +71,11 @@ class Program:
             raise EOFError(f"the program {self._name!r} ended before its time")
         return json.loads(line)
 
+    @property
+    def pid(self) -> int:
+        """Its number for the kernel."""
+        return self._process.pid
+
     def kill(self) -> bool:
         """Ends it with SIGKILL. Whether it was still at work."""
         self._process.kill()

@@ -125,7 +125,8 @@ class _Job:
         _check_key(self.key)
         _check_flag("fit", self.fit)
         if isinstance(prompt, str):
-            _warn_of_unknown_commands(model, prompt)
+            for words in unknown_commands(model, prompt):
+                _warn(words, UnknownCommandWarning)
 
     def _options(self, prompt: str | None, **flags: object) -> dict[str, object]:
         """The fields beside the images that the caller set, in the order of the service's documentation."""
@@ -262,7 +263,7 @@ def _check_prompt(prompt: object) -> None:
         raise JobError(
             field="prompt", value=found, rule=f"must be a str of 1 to {MAX_PROMPT_CHARACTERS} characters, or None"
         )
-    if any("\ud800" <= character <= "\udfff" for character in prompt):
+    if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
         raise JobError(field="prompt", value=prompt, rule="must hold no lone surrogates: they are not text")
 
 
@@ -301,19 +302,23 @@ def _check_key(key: object) -> None:
     rule = f"must be 1 to {MAX_KEY_CHARACTERS} characters, without control characters or line breaks, or None"
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS:
         raise JobError(field="key", value=key, rule=rule)
-    if any(unicodedata.category(character) in _NOT_IN_A_KEY for character in key):
+    if not key.isprintable() and any(unicodedata.category(character) in _NOT_IN_A_KEY for character in key):
         raise JobError(field="key", value=key, rule=rule)
 
 
-def _warn_of_unknown_commands(model: Model, prompt: str) -> None:
-    for command in _commands(prompt):
-        if not model.camera_commands:
-            why = f"{model.slug} has no camera commands"
-        elif command.casefold() not in _COMMANDS:
-            why = "it is not one of the fifteen camera commands"
-        else:
-            continue
-        _warn(f"[{command}] will be read as plain words: {why}", UnknownCommandWarning)
+def unknown_commands(model: Model, prompt: str) -> Iterator[str]:
+    """What is to be said of each bracket in ``prompt`` that is no camera command of ``model``."""
+    if "[" not in prompt:
+        return
+    for bracket in _BRACKETS.findall(prompt):
+        for command in bracket.split(","):
+            if not model.camera_commands:
+                why = f"{model.slug} has no camera commands"
+            elif command.strip().casefold() not in _COMMANDS:
+                why = "it is not one of the fifteen camera commands"
+            else:
+                continue
+            yield f"[{command.strip()}] will be read as plain words: {why}"
 
 
 def _warn(words: str, category: type[Warning]) -> None:
@@ -322,8 +327,3 @@ def _warn(words: str, category: type[Warning]) -> None:
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_OF_NO_CALLER):
         level, frame = level + 1, frame.f_back
     warnings.warn(words, category, stacklevel=level)
-
-
-def _commands(prompt: str) -> Iterator[str]:
-    for bracket in _BRACKETS.findall(prompt):
-        yield from (command.strip() for command in bracket.split(","))

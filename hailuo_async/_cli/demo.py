@@ -13,6 +13,7 @@ import click
 from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.jobfile.folder import find_pictures
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.plan import Plan, build_plan, choose_targets
 from hailuo_async.emulator import Emulator
 from hailuo_async.session import AsyncSession
@@ -37,10 +38,13 @@ def read_plan(folder: Path | None, count: int | None) -> Plan:
 
 def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) -> BatchPlan:
     """The assignment for ``plan``, each video in a new file. Raises ``OSError`` if ``output`` cannot be read."""
+    jobs = plan.jobs
     is_new = not output.exists()
+    targets = {key: output / f"{key}.mp4" for key in jobs} if is_new else choose_targets(jobs, output)
     return BatchPlan(
-        jobs=plan.jobs,
-        targets={key: output / f"{key}.mp4" for key in plan.jobs} if is_new else choose_targets(plan.jobs, output),
+        entries=lambda: [Entry(key, jobs.__getitem__, size=key) for key in jobs],
+        total=len(jobs),
+        targets=targets.__getitem__,
         output=output,
         journal=output / JOURNAL_NAME if is_real else None,
         unusable=tuple(

@@ -29,6 +29,7 @@ from hailuo_async._io.filenames import file_name, is_directory
 from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFailedError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.outcomes import Status, Video
+from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
@@ -90,7 +91,7 @@ def plan_video(asked: Job | str, output: str | None, name: str, given: Mapping[s
 
 def price_message(job: Job) -> str:
     """What ``job`` is about to cost."""
-    return f"To pay for: {job.duration} s of video, {price_of([job])}."
+    return f"To pay for: {job.duration} s of video, {price_of({estimate(job): 1})}."
 
 
 @attrs.define(eq=False)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import os
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection
 from pathlib import Path
 
+import attrs
 import click
 
 from hailuo_async._io.filenames import DEFAULT_SUFFIX, MAX_NAME_BYTES, file_name
@@ -33,25 +34,39 @@ def make_folder(folder: Path) -> None:
         raise click.UsageError(f"the disk of {click.format_filename(folder)} is full: a video needs some megabytes")
 
 
-def free_targets(keys: Iterable[str], targets: Mapping[str, Path]) -> dict[str, Path]:
-    """For each of ``keys`` its target or, if a file is there, one beside it that is free: no file is overwritten."""
-    free = {}
-    for key in keys:
-        path, numbers = targets[key], itertools.count(2)
-        while path.exists():
-            path = targets[key].with_stem(f"{targets[key].stem}-{next(numbers)}")
-        free[key] = path
-    return free
+def check_name(target: Path) -> None:
+    """Raises ``click.UsageError`` if ``target`` cannot have its name here, before its video is paid for."""
+    try:
+        os.fsencode(target)
+    except UnicodeEncodeError as error:
+        reason = f"{target.name!a} cannot be the name of a file in {error.encoding}: set LC_ALL=C.UTF-8"
+        raise click.UsageError(reason) from None
 
 
-def choose_names(keys: Collection[str], folder: Path) -> dict[str, Path]:
-    """For each key a file in ``folder``: by the library's rule, but with its capitals if no other key has them.
+@attrs.define(eq=False)
+class TargetFiles:
+    """For each key of a batch a file in its folder.
 
-    The rule makes ``Cat`` into ``Cat-…`` and a piece of its hash, as there may be a ``cat`` some day. Here all keys of
-    the batch are known.
+    That is by the library's rule, but with the key's capitals if no other key differs from it in these alone: the rule
+    makes ``Cat`` into ``Cat-…`` and a piece of its hash, as there may be a ``cat`` some day. Here all keys are known.
     """
-    lowered = Counter(key.lower() for key in keys)
-    return {key: folder / (_with_capitals(key) if lowered[key.lower()] == 1 else file_name(key)) for key in keys}
+
+    folder: Path
+    alike: Collection[str] = ()
+    """Keys, in small letters, that only their capitals tell apart."""
+    renewed: Collection[str] = ()
+    """Keys of jobs that are made anew: no file is overwritten, so each gets a name beside the one that is there."""
+    _free: dict[str, Path] = attrs.field(factory=dict, init=False)
+
+    def __call__(self, key: str) -> Path:
+        """The file for the video of ``key``. Looks at the disk for those that are renewed, once."""
+        path = self.folder / (file_name(key) if key.lower() in self.alike else _with_capitals(key))
+        if key not in self.renewed:
+            return path
+        if key not in self._free:
+            numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
+            self._free[key] = next(free for free in itertools.chain([path], numbered) if not free.exists())
+        return self._free[key]
 
 
 def _with_capitals(key: str) -> str:

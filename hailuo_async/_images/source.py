@@ -28,6 +28,8 @@ MAX_URL_CHARACTERS = 8192
 
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _MAX_DATA_URL_PREFIX = 256
+#: What most URLs look like. Such a one breaks no rule, and needs not be taken apart.
+_PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]*[A-Za-z0-9](/[!-~]*)?")
 _SHOWN_CHARACTERS = 80
 
 _SOURCES = "must be an http(s) URL, a data URL, a pathlib.Path, bytes, a binary file object or a PIL.Image.Image"
@@ -95,6 +97,8 @@ def _url_problem(url: str) -> str | None:
     """The rule that an http(s) URL breaks."""
     if len(url) > MAX_URL_CHARACTERS:
         return f"a URL must have at most {MAX_URL_CHARACTERS} characters"
+    if _PLAIN_URL.fullmatch(url):
+        return None
     if " " in url or not url.isprintable():
         return "a URL must have no spaces or control characters"
     try:

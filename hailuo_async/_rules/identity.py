@@ -17,6 +17,8 @@ import attrs
 from hailuo_async._images.frame import Frame
 from hailuo_async.jobs import Job
 
+_in_order = json.JSONEncoder(sort_keys=True).encode
+
 
 def build_facts(job: Job) -> dict[str, object]:
     """The options of a job, defaults included, beside its images and its prompt."""
@@ -37,7 +39,7 @@ def build_fingerprint(job: Job, frames: Mapping[str, Frame]) -> str:
         "prompt": job.prompt,
         "frames": {field: frame.fingerprint for field, frame in frames.items()},
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_in_order(facts).encode()).hexdigest()
 
 
 #: Hexadecimal digits of a fingerprint that tell jobs apart when they are counted: 64 bits.

@@ -22,6 +22,7 @@ from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.progress import Lines
 from hailuo_async._cli.generate import SingleVideo
 from hailuo_async._cli.interrupts import interruptible
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async.emulator import Emulator
 
 from ..support.commands import (
@@ -142,7 +143,8 @@ async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_
     service.service.generation_s = 3.0  # none ends before the signal is there
     jobs = {key: ImageToVideo("https://example.com/cat.jpg", prompt=f"scene {key}", key=key) for key in "abcdefghijkl"}
     told: list[ResultLine] = []
-    batch = Batch(jobs, {key: tmp_path / f"{key}.mp4" for key in jobs}, told.append)
+    entries = [Entry(key, jobs.__getitem__) for key in jobs]
+    batch = Batch(lambda: entries, len(entries), lambda key: tmp_path / f"{key}.mp4", told.append)
     session = AsyncSession(api_key=service.api_key, base_url=service.url, max_running=2)
     async with session, anyio.create_task_group() as tasks:
         tasks.start_soon(batch.run, session, Lines())

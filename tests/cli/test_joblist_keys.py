@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from hailuo_async._cli.jobfile.image_cache import ImageCache
-from hailuo_async._cli.jobfile.joblist import JobList, Problem, ReadOptions, read_jobs
+from hailuo_async._cli.jobfile.joblist import Problem, ReadOptions
 from hailuo_async.jobs import ImageToVideo
 
-from ..support.joblists import URL, draw_pictures, read, read_lines, told
+from ..support.joblists import URL, Listed, draw_pictures, read, read_lines, read_list, told
 
 GOOD = {"first_frame_image": URL}
 
@@ -128,8 +128,8 @@ def test_a_folder_is_a_job_for_each_picture_by_its_name(folder: Path) -> None:
     (folder / "dog.png").rename(folder / "Cat.png")
     (folder / "small.png").unlink()
     (folder / "notes.txt").touch()
-    found = read_jobs(folder)
-    assert found == JobList(
+    found = read_list(folder)
+    assert found == Listed(
         {name: ImageToVideo(folder / f"{name}.png", key=name) for name in ("Cat", "cat")},
         {name: f"in/{name}.png" for name in ("Cat", "cat")},
         (),
@@ -138,14 +138,14 @@ def test_a_folder_is_a_job_for_each_picture_by_its_name(folder: Path) -> None:
 
 
 def test_what_is_wrong_in_a_folder_is_told_by_file(folder: Path) -> None:
-    assert told(read_jobs(folder)) == ["small.png: short side must be over 300 px; got 300 x 300 px"]
+    assert told(read_list(folder)) == ["small.png: short side must be over 300 px; got 300 x 300 px"]
 
 
 def test_of_two_pictures_of_one_name_the_second_has_its_ending_in_its_key(folder: Path) -> None:
     for name in ("cat", "cat.jpg", "cat.PNG"):
         (folder / name).write_bytes((folder / "dog.png").read_bytes())
     (folder / "small.png").unlink()
-    found = read_jobs(folder)
+    found = read_list(folder)
     pictures = {key: job.frames["first_frame_image"] for key, job in found.jobs.items()}
     names = {"cat": "cat", "cat-PNG": "cat.PNG", "cat-jpg": "cat.jpg", "cat-png": "cat.png", "dog": "dog.png"}
     assert (pictures, found.problems) == ({key: folder / name for key, name in names.items()}, ())
@@ -154,7 +154,7 @@ def test_of_two_pictures_of_one_name_the_second_has_its_ending_in_its_key(folder
 def test_the_options_are_of_every_picture_and_each_can_have_takes(folder: Path) -> None:
     (folder / "small.png").unlink()
     options = ReadOptions(defaults={"prompt": "[Push in] {name}", "duration": 10}, takes=2)
-    assert read_jobs(folder, options).jobs == {
+    assert read_list(folder, options).jobs == {
         f"{name}{take}": ImageToVideo(folder / f"{name}.png", f"[Push in] {name}", duration=10, key=f"{name}{take}")
         for name in ("cat", "dog")
         for take in ("", "-take-2")
@@ -167,23 +167,23 @@ def test_all_that_is_left_out_of_a_folder_is_counted_and_can_be_had(folder: Path
     Image.new("RGB", (320, 320)).save(folder / "sub" / "bird.png")
     for name in ("a.heic", "b.gif", "c.tiff", "d.GIF", ".hidden", "notes.txt"):
         (folder / name).touch()
-    (note,) = read_jobs(folder).notes
+    (note,) = read_list(folder).notes
     assert note == (
         "Left out of in: 2 GIF, 1 HEIC, 1 TIFF (--fit makes pictures of them that the service takes), "
         "1 folder (--recursive goes into them), 1 hidden, 1 other file"
     )
-    assert list(read_jobs(folder, ReadOptions(is_recursive=True)).jobs) == ["cat", "dog", "sub-bird"]
+    assert list(read_list(folder, ReadOptions(is_recursive=True)).jobs) == ["cat", "dog", "sub-bird"]
     Image.new("RGB", (320, 320)).save(folder / "b.gif")
-    fitted = read_jobs(folder, ReadOptions(defaults={"fit": True}))
+    fitted = read_list(folder, ReadOptions(defaults={"fit": True}))
     assert list(fitted.jobs) == ["b", "cat", "dog"]
     assert [problem.where for problem in fitted.problems] == ["in/a.heic", "in/c.tiff", "in/d.GIF"]
 
 
 def test_a_long_name_makes_a_key_that_can_be(folder: Path) -> None:
     (folder / "cat.png").rename(folder / ("x" * 250 + ".png"))
-    assert "x" * 200 in read_jobs(folder).jobs
+    assert "x" * 200 in read_list(folder).jobs
 
 
 def test_a_folder_without_pictures_is_a_problem(tmp_path: Path) -> None:
     words = "holds no JPEG, PNG or WebP picture"
-    assert read_jobs(tmp_path) == JobList({}, {}, (Problem(str(tmp_path), None, words, is_whole=True),))
+    assert read_list(tmp_path) == Listed({}, {}, (Problem(str(tmp_path), None, words, is_whole=True),))

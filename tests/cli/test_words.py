@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -14,15 +15,16 @@ import pytest
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import targets
 from hailuo_async._cli.batch.bar import open_bar
-from hailuo_async._cli.batch.bill import CostEstimate, estimate_cost, read_records
+from hailuo_async._cli.batch.bill import Bill, read_records
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.pace import TimeLeft
 from hailuo_async._cli.batch.progress import Lines
 from hailuo_async._cli.batch.run import _now
-from hailuo_async._cli.batch.summary import summary
+from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.batch.tally import Tally, span
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.output import fitted
-from hailuo_async._cli.targets import choose_names, make_folder
+from hailuo_async._cli.targets import TargetFiles, make_folder
 from hailuo_async.errors import (
     AuthenticationError,
     DownloadError,
@@ -113,6 +115,21 @@ def test_the_bar_shows_what_is_done_the_time_and_the_counts(capsys: pytest.Captu
 # --- What became of a job ---
 
 
+def summed(
+    lines: Iterable[ResultLine],
+    stopped_by: HailuoError | None = None,
+    *,
+    elapsed_s: float = 3.0,
+    spent: Decimal | None = None,
+    journal: Path | None = Path("j.db"),
+) -> list[str]:
+    """The summary of ``lines``."""
+    summary = Summary(journal)
+    for line in lines:
+        summary.add(line)
+    return list(summary.messages(elapsed_s, stopped_by, spent))
+
+
 def test_a_line_has_its_columns_one_under_the_other() -> None:
     path = Path("videos/cat.mp4")
     lines = [
@@ -177,7 +194,7 @@ def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> Non
         ResultLine(key="sun", result=JobResult.NOT_SENT),
     ]
     key = AuthenticationError(message="Authentication failed", status=401)
-    assert list(summary(lines, 200.0, key, Path("my videos/batch.db"))) == [
+    assert summed(lines, key, elapsed_s=200.0, journal=Path("my videos/batch.db")) == [
         "2 of 14 saved in 3 min, 1 of them by an earlier run",
         "stopped: 401 Authentication failed; every other job would meet the same",
         "10 failed",
@@ -209,30 +226,30 @@ def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> Non
 )
 def test_what_stopped_the_spending_is_told_in_the_options_of_the_command(limit: SpendingLimitError, words: str) -> None:
     rest = ResultLine(key="a", result=JobResult.NOT_SENT)
-    assert list(summary([rest], 3.0, limit, Path("j.db")))[1] == f"stopped: {words}"
+    assert summed([rest], limit)[1] == f"stopped: {words}"
 
 
 def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:
     refused = RequestRejectedError(message="too dark", status=422)
     taken = JobError(field="key", value="sea", rule="names another job in this journal")
-    assert list(summary([failed("cat", refused), failed("sea", taken)], 3.0, None, Path("j.db")))[1:] == [
+    assert summed([failed("cat", refused), failed("sea", taken)])[1:] == [
         "2 failed",
         "  422 too dark: cat",
         "  key: names another job in this journal: sea",
         "To have it take the place of the job that has its key: the same command with --redo KEY",
     ]
     lost = failed("dog", ServiceUnavailableError(message="cannot connect"))
-    *_, last = summary([lost, failed("cat", refused)], 3.0, None, Path("j.db"))
+    *_, last = summed([lost, failed("cat", refused)])
     assert last == "Run the same command again to go on: nothing is paid for twice"
 
 
 def test_where_nothing_is_remembered_or_all_is_well_there_is_no_advice() -> None:
     saved = ResultLine(key="cat", result=JobResult.SAVED)
-    assert list(summary([saved], 3.0, None, Path("j.db"))) == ["1 of 1 saved in 3 s"]
-    (told,) = summary([saved], 3.0, None, Path("j.db"), Decimal("0.324"))
+    assert summed([saved]) == ["1 of 1 saved in 3 s"]
+    (told,) = summed([saved], spent=Decimal("0.324"))
     assert told == "1 of 1 saved in 3 s; $0.32 spent in all"
-    assert list(summary([saved], 3.0, None, None, Decimal("0.324"))) == ["1 of 1 saved in 3 s"]
-    assert list(summary([ResultLine(key="cat", result=JobResult.UNFINISHED)], 3.0, None, None)) == [
+    assert summed([saved], spent=Decimal("0.324"), journal=None) == ["1 of 1 saved in 3 s"]
+    assert summed([ResultLine(key="cat", result=JobResult.UNFINISHED)], journal=None) == [
         "0 of 1 saved in 3 s",
         "1 unfinished: they go on at the service",
     ]
@@ -267,31 +284,35 @@ def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) ->
         "c": record(JournalState.REFUSED),
         "d": record(JournalState.SUCCESS, tmp_path / "gone.mp4"),
         "e": record(JournalState.UNKNOWN),
-        "f": record(JournalState.INTENDED),
+        "f": attrs.evolve(record(JournalState.INTENDED), cost_before=Decimal("3.2")),
     }
-    bill = estimate_cost(jobs, files, records)
-    there = {key: files[key] for key in "abc"}
-    assert bill == CostEstimate(there, {key: jobs[key] for key in "bde"}, {key: jobs[key] for key in "fg"})
+    first, again = Bill(files.__getitem__, records), Bill(files.__getitem__, records, {"f"}, 1, Decimal(20))
+    assert [key for key, job in jobs.items() if first.add(Entry(key, lambda _, job=job: job))] == ["f", "g"]  # type: ignore[misc]
+    assert (first.there, first.left_alone) == ({key: files[key] for key in "abc"}, {"a", "c"})
     price = "$1.08 to $2.40 by the prices of 2026-08-10"
-    assert bill.message == f"Jobs: 3 there already, 2 sent before, 2 to pay for: 20 s of video, {price}."
-    some = attrs.evolve(bill, again=frozenset("f"), max_jobs=1, max_cost=Decimal(20), spent=Decimal("3.2"))
-    assert some.message == (
+    assert (
+        first.message
+        == f"Jobs: 3 there already, 2 sent before, 2 to pay for: 20 s of video, {price}; $3.20 spent before."
+    )
+    for key, job in jobs.items():
+        again.add(Entry(key, lambda _, job=job: job))  # type: ignore[misc]
+    assert again.message == (
         "Jobs: 3 there already, 2 sent before, 2 to pay for, 1 of them once more, 1 of them now: 10 s of video, "
         "$0.54 to $1.20 by the prices of 2026-08-10; at most $20.00 in all, $3.20 spent before."
     )
-    assert attrs.evolve(bill, to_pay={}).message == "Jobs: 3 there already, 2 sent before, none to pay for."
 
 
 def test_another_file_in_the_place_of_a_saved_video_is_not_counted_as_there(tmp_path: Path) -> None:
     job = ImageToVideo("https://x.y/z.jpg", key="a")
     (tmp_path / "a.mp4").write_bytes(b"another program's file")
-    bill = estimate_cost({"a": job}, {"a": tmp_path / "a.mp4"}, {"a": record(JournalState.SUCCESS, tmp_path / "a.mp4")})
-    assert bill == CostEstimate({}, {"a": job}, {})
+    bill = Bill({"a": tmp_path / "a.mp4"}.__getitem__, {"a": record(JournalState.SUCCESS, tmp_path / "a.mp4")})
+    assert not bill.add(Entry("a", lambda _: job))
+    assert (bill.there, bill.message) == ({}, "Jobs: 1 sent before, none to pay for.")
 
 
 def test_a_key_whose_lower_case_is_shorter_than_itself_gets_a_name_that_can_be_written(tmp_path: Path) -> None:
     key = "\u212a" * 100  # a Kelvin sign has three bytes, and its lower case, k, has one
-    assert len(choose_names([key], tmp_path)[key].name.encode()) <= 255
+    assert len(TargetFiles(tmp_path)(key).name.encode()) <= 255
 
 
 def test_what_another_batch_has_saved_meanwhile_is_there(tmp_path: Path) -> None:
@@ -316,6 +337,7 @@ def test_a_journal_that_is_not_there_or_empty_knows_nothing(tmp_path: Path) -> N
 
 
 def test_a_file_keeps_the_capitals_of_its_key_unless_another_differs_in_nothing_else() -> None:
-    names = {key: path.name for key, path in choose_names(["Cat", "Dog", "dog", "a/b", "CON"], Path("v")).items()}
+    target = TargetFiles(Path("v"), alike={"dog"})
+    names = {key: target(key).name for key in ("Cat", "Dog", "dog", "a/b", "CON")}
     assert (names["Cat"], names["dog"]) == ("Cat.mp4", "dog.mp4")
     assert [name[:-17] for name in (names["Dog"], names["a/b"], names["CON"])] == ["Dog", "a_b", "_CON"]

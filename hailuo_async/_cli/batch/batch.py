@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from hailuo_async._cli.batch.pace import Pace
 from hailuo_async._cli.batch.progress import Screen
 from hailuo_async._cli.batch.tally import Tally
 from hailuo_async._cli.interrupts import interruptible
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.output import echo
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async.errors import HailuoError
@@ -38,13 +39,17 @@ class Batch:
     """Jobs with keys of their own, the files for their videos, and what has become of them so far.
 
     It can be asked at any moment, also when a run was broken off. ``report`` is called with each line, in a thread.
+    ``entries`` gives the jobs: in a thread as well, and only as many as there is room for.
     """
 
-    jobs: Mapping[str, Job]
-    targets: Mapping[str, Path]
+    entries: Callable[[], Iterable[Entry]]
+    total: int
+    targets: Callable[[str], Path]
     report: Callable[[ResultLine], None]
     there: Mapping[str, Path] = attrs.field(factory=dict)
-    """The files of an earlier run, by the keys of their jobs. Jobs that are not among ``jobs`` have ended with that."""
+    """The files of an earlier run, by the keys of their jobs."""
+    left_alone: Collection[str] = ()
+    """Of these, the keys of jobs that have ended with that."""
     lines: dict[str, ResultLine] = attrs.field(factory=dict, init=False)
     """By the keys of the jobs that have ended."""
     stopped_by: HailuoError | None = attrs.field(default=None, init=False)
@@ -56,6 +61,8 @@ class Batch:
     _results: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     _fetched: int = attrs.field(default=0, init=False)
     """Outcomes of tasks that ended in a video, saved or not."""
+    _labels: dict[str, str] = attrs.field(factory=dict, init=False)
+    """Of the jobs that were given to the session and have not ended, by their keys."""
     _pace: Pace = attrs.field(factory=Pace, init=False)
     _began_at: float = attrs.field(default=0.0, init=False)
 
@@ -67,7 +74,7 @@ class Batch:
         """
         self._began_at = anyio.current_time()
         session.hooks.append(self._pace)
-        stream = session.stream(self.jobs.values(), save_as=self.targets)
+        stream = session.stream(self._jobs(), save_as=lambda job: self.targets(job.key or ""))
         with anyio.CancelScope() as scope, interruptible(lambda: self._stop(session, stream), scope.cancel):
             async with anyio.create_task_group() as showing:
                 showing.start_soon(self._show, session, screen)
@@ -90,9 +97,17 @@ class Batch:
         async with receive, anyio.create_task_group() as reporting:
             reporting.start_soon(self._report_all, receive)
             async with send:
-                for key in self.there.keys() - self.jobs.keys():
+                for key in self.left_alone:
                     self._note(ResultLine(key=key, result=JobResult.THERE, path=self.there[key]), send)
                 await self._read(stream, send)
+
+    async def _jobs(self) -> AsyncGenerator[Job]:
+        entries = iter(self.entries())
+        while (entry := await anyio.to_thread.run_sync(next, entries, None)) is not None:
+            if entry.key not in self.left_alone:
+                if entry.label is not None:
+                    self._labels[entry.key] = entry.label
+                yield entry.job
 
     async def _read(self, stream: OutcomeStream, send: MemoryObjectSendStream[ResultLine]) -> None:
         try:
@@ -101,7 +116,8 @@ class Batch:
                     line = await anyio.to_thread.run_sync(line_of, outcome)
                     self._fetched += line.has_video
                     is_there = line.result is JobResult.SAVED and line.key in self.there
-                    self._note(attrs.evolve(line, result=JobResult.THERE) if is_there else line, send)
+                    result = JobResult.THERE if is_there else line.result
+                    self._note(attrs.evolve(line, result=result, label=self._labels.pop(line.key, None)), send)
         except HailuoError as error:
             self.stopped_by = error
 
@@ -128,7 +144,7 @@ class Batch:
         tally = Tally.of(
             stats,
             self._results,
-            total=len(self.jobs.keys() | self.there.keys()),
+            total=self.total,
             fetched=self._fetched,
             elapsed_s=self.elapsed_s,
             is_stopping=self.is_interrupted,

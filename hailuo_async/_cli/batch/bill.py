@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Hashable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,11 +12,12 @@ import click
 
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import can_ask, echo
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.journal.places import is_used
-from hailuo_async.jobs import Job
+from hailuo_async.prices import Estimate, estimate
 from hailuo_async.settings import JournalPlace
 
 #: In these a job is sent when it is asked for again.
@@ -25,41 +26,83 @@ SENT_AGAIN = (JournalState.INTENDED, JournalState.REFUSED)
 _NAMED = 8
 
 
-@attrs.frozen
-class CostEstimate:
-    """What a batch is about to cost."""
+@attrs.define(eq=False)
+class Bill:
+    """What a batch is about to cost. Its jobs are added one by one, and not held."""
 
-    there: Mapping[str, Path]
-    """Files of an earlier run, by the keys of their jobs."""
-    sent: Mapping[str, Job]
-    """What the journal knows as sent: it is not paid for again, and may be there or not."""
-    to_pay: Mapping[str, Job]
-    again: frozenset[str] = frozenset()
-    """Of these, what was sent before and is paid for again."""
-    spent: Decimal = Decimal()
-    """What earlier runs paid, in USD."""
+    targets: Callable[[str], Path]
+    """The files for the videos, by the keys of their jobs."""
+    records: Mapping[str, Record] = attrs.field(factory=dict)
+    """What the journal has of earlier runs."""
+    again: Collection[str] = ()
+    """What was sent before and is paid for again."""
     max_jobs: int | None = None
     """At most so many are sent."""
     max_cost: Decimal | None = None
-    """So many US dollars are spent at most, with what was ``spent``."""
+    """So many US dollars are spent at most, with what was spent before."""
+    is_new: bool = False
+    """Whether no video is there at all."""
+    there: dict[str, Path] = attrs.field(factory=dict, init=False)
+    """Files of an earlier run, by the keys of their jobs."""
+    left_alone: set[str] = attrs.field(factory=set, init=False)
+    """Of these, what was not sent: no matter what put the file there, its job is not paid for."""
+    total: int = attrs.field(default=0, init=False)
+    to_pay: int = attrs.field(default=0, init=False)
+    _once_more: int = attrs.field(default=0, init=False)
+    _sent: int = attrs.field(default=0, init=False)
+    """Sent before, and not there."""
+    _sizes: dict[Hashable, tuple[int, Estimate]] = attrs.field(factory=dict, init=False)
+    """The seconds and the price of jobs of each size."""
+    _now: Counter[Hashable] = attrs.field(factory=Counter, init=False)
+    """How many of each size are sent now."""
+
+    def add(self, entry: Entry) -> bool:
+        """Adds a job, and returns whether it is to be paid for. Looks at the disk."""
+        self.total += 1
+        key, record = entry.key, self.records.get(entry.key)
+        if record is not None and record.state not in SENT_AGAIN and key not in self.again:
+            path = saved_path(record)
+            if path is None:
+                self._sent += 1
+            else:
+                self.there[key] = path
+            return False
+        if not self.is_new and (target := self.targets(key)).exists():
+            self.there[key] = target
+            self.left_alone.add(key)
+            return False
+        self._add_price(entry)
+        return True
+
+    def _add_price(self, entry: Entry) -> None:
+        self.to_pay += 1
+        self._once_more += entry.key in self.again
+        if entry.size not in self._sizes:
+            self._sizes[entry.size] = entry.job.duration, estimate(entry.job)
+        if self.max_jobs is None or self.to_pay <= self.max_jobs:
+            self._now[entry.size] += 1
 
     @property
     def message(self) -> str:
         """The bill in one line."""
         there = f"{len(self.there)} there already, " if self.there else ""
-        sent = len(self.sent.keys() - self.there.keys())
-        before = f"{sent} sent before, " if sent else ""
+        before = f"{self._sent} sent before, " if self._sent else ""
         if not self.to_pay:
             return f"Jobs: {there}{before}none to pay for."
-        now = list(itertools.islice(self.to_pay.values(), self.max_jobs))
-        some = f", {len(now)} of them now" if len(now) < len(self.to_pay) else ""
-        again = f", {len(self.again)} of them once more" if self.again else ""
-        what = f"{sum(job.duration for job in now)} s of video, {price_of(now)}"
-        return f"Jobs: {there}{before}{len(self.to_pay)} to pay for{again}{some}: {what}{self._limit}."
+        now = self._now.total()
+        some = f", {now} of them now" if now < self.to_pay else ""
+        again = f", {self._once_more} of them once more" if self._once_more else ""
+        seconds = sum(count * self._sizes[size][0] for size, count in self._now.items())
+        prices: Counter[Estimate] = Counter()
+        for size, count in self._now.items():
+            prices[self._sizes[size][1]] += count
+        what = f"{seconds} s of video, {price_of(prices)}"
+        return f"Jobs: {there}{before}{self.to_pay} to pay for{again}{some}: {what}{self._limit}."
 
     @property
     def _limit(self) -> str:
-        spent = f" {dollars(self.spent)} spent before" if self.spent else ""
+        paid = sum((record.spent for record in self.records.values()), Decimal())
+        spent = f" {dollars(paid)} spent before" if paid else ""
         if self.max_cost is None:
             return f";{spent}" if spent else ""
         return f"; at most {dollars(self.max_cost)} in all{',' if spent else ''}{spent}"
@@ -73,28 +116,6 @@ def read_records(journal: JournalPlace | None) -> dict[str, Record]:
         return {record.identity: record for record in opened.records()}
 
 
-def estimate_cost(
-    jobs: Mapping[str, Job],
-    targets: Mapping[str, Path],
-    records: Mapping[str, Record],
-    again: Collection[str] = (),
-    max_jobs: int | None = None,
-    max_cost: Decimal | None = None,
-) -> CostEstimate:
-    """The bill for ``jobs``, those ``again`` that are to be made once more.
-
-    A job that would be paid for and whose file is there already is not sent, no matter what put the file there.
-    """
-    known = {key for key, record in records.items() if record.state not in SENT_AGAIN} - set(again)
-    sent = {key: job for key, job in jobs.items() if key in known}
-    saved = {key: path for key in sent if (path := saved_path(records[key])) is not None}
-    found = {key: targets[key] for key in jobs.keys() - sent.keys() if targets[key].exists()}
-    there = saved | found
-    to_pay = {key: job for key, job in jobs.items() if key not in sent and key not in there}
-    spent = sum((record.spent for record in records.values()), Decimal())
-    return CostEstimate(there, sent, to_pay, frozenset(again), spent, max_jobs, max_cost)
-
-
 def saved_path(record: Record) -> Path | None:
     """Where its video was saved, if that is still there: another file of that name is not the video."""
     path = None if record.saved_to is None else Path(record.saved_to)
@@ -102,7 +123,7 @@ def saved_path(record: Record) -> Path | None:
     return path if is_there else None
 
 
-def confirm(bill: CostEstimate, *, is_agreed: bool) -> None:
+def confirm(bill: Bill, *, is_agreed: bool) -> None:
     """Asks whether to pay. Exits if the answer is no, or if there is no terminal to ask at."""
     if is_agreed or not bill.to_pay:
         return

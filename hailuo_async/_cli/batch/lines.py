@@ -42,6 +42,8 @@ class ResultLine:
 
     result: JobResult
     key: str = ""
+    label: str | None = None
+    """What people call a job whose key was made."""
     path: Path | None = None
     task_id: str | None = None
     seconds_taken: float | None = None
@@ -51,6 +53,11 @@ class ResultLine:
     error: HailuoError | None = None
     cost: Decimal | None = None
     """What the service billed, in USD."""
+
+    @property
+    def name(self) -> str:
+        """The job's name for people."""
+        return self.label or self.key
 
     @property
     def has_video(self) -> bool:

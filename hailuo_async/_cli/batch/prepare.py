@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from hailuo_async import JournalState, Record
@@ -22,7 +23,7 @@ from hailuo_async._cli.jobfile.joblist import JobList, ReadOptions, read_jobs
 from hailuo_async._cli.jobfile.text import STDIN
 from hailuo_async._cli.output import echo
 from hailuo_async._cli.problems import Problem
-from hailuo_async._cli.targets import choose_names, free_targets
+from hailuo_async._cli.targets import TargetFiles
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.identity import build_fingerprint
 from hailuo_async.errors import ImageError, JobError
@@ -41,27 +42,24 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
     ``ConfigError``, ``JournalError`` and ``click.UsageError``.
     """
     check_fields(fields)
-    read = _read(source, fields, given)
+    jobs = _read(source, fields, given)
     journal = given["journal"] or given["output"] / JOURNAL_NAME
-    records = read_records(journal)
-    redo = set(given["redo"])
-    if unknown := sorted(redo - read.jobs.keys()):
+    redo = frozenset(given["redo"])
+    known = _look_up(jobs, read_records(journal), redo)
+    if unknown := sorted(redo - known.redo):
         raise click.UsageError(f"--redo {unknown[0]} names no job of {click.format_filename(source)}")
-    _check_edited(read, records, redo)
-    states = {key: record.state for key, record in records.items() if key in read.jobs}
-    failed = _in(states, JournalState.FAILED) if given["retry_failed"] else set()
-    doubtful = _in(states, JournalState.UNKNOWN, JournalState.SENDING) if given["retry_unknown"] else set()
-    targets = choose_names(read.jobs.keys(), given["output"])
+    failed = known.failed if given["retry_failed"] else set()
+    doubtful = known.doubtful if given["retry_unknown"] else set()
     return BatchPlan(
-        jobs=read.jobs,
-        targets={**targets, **free_targets(redo, targets)},
+        entries=jobs.entries,
+        total=len(jobs),
+        targets=TargetFiles(given["output"], jobs.alike, redo),
         output=given["output"],
         journal=journal,
-        labels=read.labels,
-        unusable=_unusable(read.problems),
-        redo=frozenset(redo & records.keys()),
-        resubmit=frozenset((failed | doubtful) - redo),
-        doubtful=frozenset(doubtful - redo),
+        unusable=_unusable(jobs.problems),
+        redo=frozenset(known.sent_before & redo),
+        resubmit=frozenset(failed | doubtful),
+        doubtful=frozenset(doubtful),
         max_jobs=given["max_jobs"],
         max_cost=given["max_cost"],
         is_json=given["is_json"],
@@ -92,7 +90,7 @@ def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> 
         echo(str(note))
     for problem in read.problems:
         echo(str(problem))
-    is_fatal = any(problem.is_whole for problem in read.problems) or not (given["skip_bad"] and read.jobs)
+    is_fatal = any(problem.is_whole for problem in read.problems) or not (given["skip_bad"] and read.rows)
     if read.problems and is_fatal:
         name = "stdin" if source == STDIN else click.format_filename(source)
         exit_with(USAGE, f"{len(read.problems)} to correct in {name}; nothing was sent{_way_out(read, fields)}")
@@ -103,7 +101,7 @@ def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:
     """What to give to go on as it is."""
     if any(problem.is_whole for problem in read.problems):
         return ""
-    skip = "--skip-bad goes on without them" if read.jobs else ""
+    skip = "--skip-bad goes on without them" if read.rows else ""
     can_fit = not fields.get("fit") and any(word in problem.message for problem in read.problems for word in _FITTABLE)
     ways = [skip, "--fit makes such pictures obey" if can_fit else ""]
     return "".join(f"; {way}" for way in ways if way)
@@ -122,38 +120,51 @@ def _unusable(problems: Sequence[Problem]) -> tuple[ResultLine, ...]:
     )
 
 
-def _in(states: Mapping[str, JournalState], *wanted: JournalState) -> set[str]:
-    return {key for key, state in states.items() if state in wanted}
+# --- Jobs that the journal knows ---
 
 
-# --- Jobs that are others than they were ---
+@attrs.define(eq=False)
+class _Known:
+    """Keys of jobs that the journal knows, by what may be done with them."""
+
+    redo: set[str] = attrs.field(factory=set)
+    """Those that are to be made anew, and are among the jobs."""
+    sent_before: set[str] = attrs.field(factory=set)
+    failed: set[str] = attrs.field(factory=set)
+    doubtful: set[str] = attrs.field(factory=set)
 
 
-def _check_edited(read: JobList, records: Mapping[str, Record], redo: set[str]) -> None:
-    """Leaves if a job asks for something else than the one that the journal knows by its key."""
-    edited = [
-        key for key in read.jobs if key in records and key not in redo and _is_edited(read.jobs[key], records[key])
-    ]
-    for key in edited:
-        rule = "was sent before for another picture, prompt or option"
-        advice = f"give it another key, or --redo {key} to make it anew, which is paid for"
-        echo(f"{read.places[key]}: key {key!r} {rule}: {advice}")
+def _look_up(jobs: JobList, records: Mapping[str, Record], redo: Collection[str]) -> _Known:
+    """What the journal has of the jobs. Leaves if one asks for something else than the job that has its key there."""
+    known, edited = _Known(), 0
+    for entry in jobs.entries() if records or redo else ():
+        record = records.get(entry.key)
+        if entry.key in redo:
+            known.redo.add(entry.key)
+        elif record is not None and _is_edited(entry.job, record):
+            edited += 1
+            rule = "was sent before for another picture, prompt or option"
+            advice = f"give it another key, or --redo {entry.key} to make it anew, which is paid for"
+            echo(f"{entry.place}: key {entry.key!r} {rule}: {advice}")
+        elif record is not None and record.state is JournalState.FAILED:
+            known.failed.add(entry.key)
+        elif record is not None and record.state in (JournalState.UNKNOWN, JournalState.SENDING):
+            known.doubtful.add(entry.key)
+        if record is not None:
+            known.sent_before.add(entry.key)
     if edited:
-        exit_with(USAGE, f"{len(edited)} changed under a known key; nothing was sent")
+        exit_with(USAGE, f"{edited} changed under a known key; nothing was sent")
+    return known
 
 
 def _is_edited(job: Job, record: Record) -> bool:
     if record.fingerprint is None or record.state is JournalState.REFUSED:  # refused, it cost nothing: its key is free
         return False
     try:
-        frames = {field: inspect_image(field, source, fingerprint=True) for field, source in _frames(job)}
+        frames = {field: inspect_image(field, source, fingerprint=True) for field, source in job.frames.items()}
     except ImageError:
         return False
     return build_fingerprint(job, frames) != record.fingerprint
-
-
-def _frames(job: Job) -> Iterator[tuple[str, Any]]:
-    yield from job.frames.items()
 
 
 # --- A file to begin with ---

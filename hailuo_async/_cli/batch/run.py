@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
@@ -16,21 +15,14 @@ import click
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
-from hailuo_async._cli.batch.bill import (
-    SENT_AGAIN,
-    CostEstimate,
-    confirm,
-    confirm_twice,
-    estimate_cost,
-    read_records,
-    saved_path,
-)
+from hailuo_async._cli.batch.bill import SENT_AGAIN, Bill, confirm, confirm_twice, read_records, saved_path
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
 from hailuo_async._cli.batch.progress import Screen, open_screen
-from hailuo_async._cli.batch.summary import summary
+from hailuo_async._cli.batch.summary import Summary
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line
-from hailuo_async._cli.targets import make_folder
-from hailuo_async.jobs import Job
+from hailuo_async._cli.targets import check_name, make_folder
+from hailuo_async._io.filenames import DEFAULT_SUFFIX
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
@@ -44,21 +36,14 @@ class ResultPrinter:
 
     is_json: bool
     _width: int
-    _labels: Mapping[str, str] = attrs.field(factory=dict)
-    """What people call jobs whose keys were made, by these."""
     _printed: set[ResultLine] = attrs.field(factory=set, init=False)
-
-    @classmethod
-    def of(cls, keys: Iterable[str], labels: Mapping[str, str], *, is_json: bool) -> ResultPrinter:
-        """One whose columns fit ``keys``."""
-        width = min(max((len(labels.get(key, key)) for key in keys), default=0), _MAX_KEY_WIDTH)
-        return cls(is_json, width, labels)
 
     def print(self, line: ResultLine) -> None:
         """Prints ``line``, unless it has been printed."""
         if line in self._printed:
             return
-        self._printed.add(line)
+        if line.result is not JobResult.NOT_SENT:  # of these there may be millions, and each comes once
+            self._printed.add(line)
         if self.is_json:
             emit(json_line(line.facts))
         elif line.result not in (JobResult.THERE, JobResult.NOT_SENT):
@@ -66,11 +51,10 @@ class ResultPrinter:
 
     def _for_people(self, line: ResultLine, width: int | None) -> str:
         """One line; at a terminal that is too narrow for it, or for an error, what there is to say under the key."""
-        key = self._labels.get(line.key, line.key)
-        whole = f"{key:<{self._width}}  {line.message}"
+        whole = f"{line.name:<{self._width}}  {line.message}"
         if width is None or (line.error is None and len(whole) < width):
             return whole
-        head = f"{key}  {line.result}{f'  {line.seconds}' if line.seconds else ''}"
+        head = f"{line.name}  {line.result}{f'  {line.seconds}' if line.seconds else ''}"
         is_red = line.error is not None and has_colours(sys.stdout)
         head = click.style(head, fg="red") if is_red else fitted(head, width)
         return f"{head}\n{fitted(f'  {line.detail}', width)}" if line.detail else head
@@ -80,13 +64,14 @@ class ResultPrinter:
 class BatchPlan:
     """What is to be made, and how it is reported."""
 
-    jobs: Mapping[str, Job]
-    targets: Mapping[str, Path]
+    entries: Callable[[], Iterable[Entry]]
+    """The jobs, each time from the first on."""
+    total: int
+    targets: Callable[[str], Path]
+    """The files for the videos, by the keys of the jobs."""
     output: Path
     journal: JournalPlace | None = None
     """Where the jobs are remembered; without it nothing is paid for."""
-    labels: Mapping[str, str] = attrs.field(factory=dict)
-    """What people call jobs whose keys were made, by these."""
     unusable: tuple[ResultLine, ...] = ()
     """What no job could be made of."""
     redo: frozenset[str] = frozenset()
@@ -102,17 +87,30 @@ class BatchPlan:
     is_json: bool = False
     is_quiet: bool = False
 
-    def cost(self) -> CostEstimate:
-        """What it is about to cost. Looks at the journal and the disk. Raises ``JournalError``."""
-        again = self.redo | self.resubmit
-        return estimate_cost(self.jobs, self.targets, read_records(self.journal), again, self.max_jobs, self.max_cost)
+    def cost(self, show: Callable[[Entry], None] = lambda _: None) -> Bill:
+        """What it is about to cost; ``show`` is given each job that is to be paid for.
+
+        Looks at the journal and the disk. Raises ``JournalError``, and ``click.UsageError`` if some file cannot have
+        its name here.
+        """
+        bill = Bill(
+            self.targets, read_records(self.journal), self.redo | self.resubmit, self.max_jobs, self.max_cost,
+            is_new=not any(self.output.glob(f"*{DEFAULT_SUFFIX}")),
+        )  # fmt: skip
+        for entry in self.entries():
+            if not entry.key.isascii():
+                check_name(self.targets(entry.key))
+            if bill.add(entry):
+                show(entry)
+        return bill
 
     def show_cost(self) -> None:
-        """Prints the bill, and what is to be paid for, for a dry run."""
-        bill = self.cost()
-        echo(bill.message)
-        for key in bill.to_pay:
-            emit(json_line({"key": key, "status": JobResult.NOT_SENT}) if self.is_json else f"{key}  to pay for")
+        """Prints what is to be paid for, and the bill, for a dry run."""
+        echo(self.cost(self._show_to_pay).message)
+
+    def _show_to_pay(self, entry: Entry) -> None:
+        facts = {"key": entry.key, "status": JobResult.NOT_SENT}
+        emit(json_line(facts) if self.is_json else f"{entry.label or entry.key}  to pay for")
 
 
 def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession], *, is_agreed: bool) -> int:
@@ -120,16 +118,21 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
 
     Raises ``OSError``, ``JournalError``, ``ConfigError`` and ``click.UsageError``, before anything is sent.
     """
-    _check_names(plan.targets.values())
-    bill = plan.cost()
+    width = 0
+
+    def widen(entry: Entry) -> None:
+        nonlocal width
+        width = max(width, len(entry.label or entry.key))
+
+    bill = plan.cost(widen)
     if plan.journal is not None:
         if not (plan.is_quiet and is_agreed):
             echo(bill.message)
         confirm_twice(plan.doubtful, is_agreed=is_agreed)
         confirm(bill, is_agreed=is_agreed or (plan.max_jobs or plan.max_cost) is not None)
     make_folder(plan.output)
-    printer = ResultPrinter.of(plan.jobs, plan.labels, is_json=plan.is_json)
-    batch = Batch({**bill.sent, **bill.to_pay}, plan.targets, printer.print, bill.there)
+    printer = ResultPrinter(plan.is_json, min(width, _MAX_KEY_WIDTH))
+    batch = Batch(plan.entries, plan.total, plan.targets, printer.print, bill.there, bill.left_alone)
     for line in plan.unusable:
         printer.print(line)
     try:
@@ -140,23 +143,13 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
     return _report(plan, batch, printer)
 
 
-def _check_names(targets: Iterable[Path]) -> None:
-    """Raises ``click.UsageError`` if some file cannot have its name here, before its video is paid for."""
-    for target in targets:
-        try:
-            os.fsencode(target)
-        except UnicodeEncodeError as error:
-            reason = f"{target.name!a} cannot be the name of a file in {error.encoding}: set LC_ALL=C.UTF-8"
-            raise click.UsageError(reason) from None
-
-
 async def _run(
     plan: BatchPlan, batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen
 ) -> None:
     async with opening as session:
-        for key in plan.redo & batch.jobs.keys():
+        for key in plan.redo:
             await session.resolve(key, forget=True)
-        for key in plan.resubmit & batch.jobs.keys():
+        for key in plan.resubmit:
             await session.resolve(key, resubmit=True)
         await batch.run(session, screen)
 
@@ -164,16 +157,20 @@ async def _run(
 def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
     """Tells what is still to be told, sums up, and returns the exit code."""
     rest = JobResult.UNFINISHED if plan.journal is None and batch.is_interrupted else JobResult.NOT_SENT
-    is_all_known = plan.jobs.keys() <= batch.lines.keys()
+    is_all_known = len(batch.lines) >= plan.total
     is_all_saved = all(line.result is not JobResult.NOT_SAVED for line in batch.lines.values())
     records = {} if is_all_known and is_all_saved else read_records(plan.journal)
-    ended = {key: _now(line, records.get(key)) for key, line in batch.lines.items()}
-    lines = [*plan.unusable, *(ended.get(key) or _left(key, records.get(key), rest) for key in plan.jobs)]
-    for line in lines:
+    summary = Summary(plan.journal)
+    for line in plan.unusable:
+        summary.add(line)
+    for entry in plan.entries():
+        ended = batch.lines.get(entry.key)
+        line = _left(entry, records, rest) if ended is None else _now(ended, records.get(entry.key))
         printer.print(line)
-    code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(line.result for line in lines)
+        summary.add(line)
+    code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(summary.counts)
     if code or not plan.is_quiet:
-        for message in summary(lines, batch.elapsed_s, batch.stopped_by, plan.journal, batch.spent, plan.labels):
+        for message in summary.messages(batch.elapsed_s, batch.stopped_by, batch.spent):
             echo(message)
     return code
 
@@ -184,13 +181,13 @@ def _now(line: ResultLine, record: Record | None) -> ResultLine:
     return line if path is None else attrs.evolve(line, result=JobResult.THERE, path=path, error=None)
 
 
-def _left(key: str, record: Record | None, rest: JobResult) -> ResultLine:
+def _left(entry: Entry, records: Mapping[str, Record], rest: JobResult) -> ResultLine:
     """The line for a job that has not ended here, by what is on record of it: ``rest`` if that is nothing."""
+    record = records.get(entry.key)
     if record is None or record.state in SENT_AGAIN:
-        return ResultLine(key=key, result=rest)
+        return ResultLine(key=entry.key, label=entry.label, result=rest)
     if record.error is not None:
-        return failed(key, record.error)
+        return attrs.evolve(failed(entry.key, record.error), label=entry.label)
     is_in_doubt = record.state is JournalState.SENDING
-    return ResultLine(
-        key=key, result=JobResult.UNKNOWN if is_in_doubt else JobResult.UNFINISHED, task_id=record.task_id
-    )
+    result = JobResult.UNKNOWN if is_in_doubt else JobResult.UNFINISHED
+    return ResultLine(key=entry.key, label=entry.label, result=result, task_id=record.task_id)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator
 from decimal import Decimal
+
+import attrs
 
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, reason
 from hailuo_async._cli.batch.tally import span
@@ -32,31 +34,57 @@ _TROUBLES = {
     JobResult.NOT_SENT: "not sent",
 }
 _MENDED_BY_RUNNING_AGAIN = (JobResult.FAILED, JobResult.NOT_SAVED, JobResult.UNFINISHED, JobResult.NOT_SENT)
+_DECIDE = "Look for an unknown job on the dashboard, and then: {} --task-id ID | --resubmit | --forget"
+_RETRY = "To make again what the service gave up, and pay for it again: the same command with --retry-failed"
+_REDO = "To have it take the place of the job that has its key: the same command with --redo KEY"
+_AGAIN = "Run the same command again to go on: nothing is paid for twice"
+_ALL_ADVICE = (_DECIDE, _RETRY, _REDO, _AGAIN)
 #: What the same job meets again.
 _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
 
-def summary(
-    lines: Collection[ResultLine],
-    elapsed_s: float,
-    stopped_by: HailuoError | None,
-    journal: JournalPlace | None,
-    spent: Decimal | None = None,
-    labels: Mapping[str, str] | None = None,
-) -> Iterator[str]:
-    """The lines of it. ``journal`` is where the jobs are remembered, if they are, and what they cost in USD."""
-    there = _of(JobResult.THERE, lines)
-    before = f", {len(there)} of them by an earlier run" if there else ""
-    cost = f"; {dollars(spent)} spent in all" if spent and journal is not None else ""
-    yield f"{len(_of(JobResult.SAVED, lines)) + len(there)} of {len(lines)} saved in {span(elapsed_s)}{before}{cost}"
-    if stopped_by is not None:
-        yield f"stopped: {_why(stopped_by)}"
-    for result, words in _TROUBLES.items():
-        if troubled := _of(result, lines):
-            yield f"{len(troubled)} {words}"
-            yield from _by_reason(troubled, labels or {})
-    if journal is not None:
-        yield from _advice(lines, f"hailuo-async resolve {shlex.quote(str(journal))} KEY")
+@attrs.define(eq=False)
+class Summary:
+    """What became of the jobs, which are added one by one and not held."""
+
+    journal: JournalPlace | None
+    """Where the jobs are remembered, if they are."""
+    counts: Counter[JobResult] = attrs.field(factory=Counter, init=False)
+    _reasons: dict[tuple[JobResult, str], tuple[list[str], int]] = attrs.field(factory=dict, init=False)
+    """The first names of jobs with one result and one reason, and how many there are."""
+    _advice: set[str] = attrs.field(factory=set, init=False)
+
+    def add(self, line: ResultLine) -> None:
+        """Adds what became of one job."""
+        self.counts[line.result] += 1
+        if line.error is not None:
+            names, count = self._reasons.get((line.result, reason(line.error)), ([], 0))
+            more = [line.name] if count < _NAMED else []
+            self._reasons[line.result, reason(line.error)] = [*names, *more], count + 1
+        self._advice.update(_advice(line))
+
+    def messages(self, elapsed_s: float, stopped_by: HailuoError | None, spent: Decimal | None) -> Iterator[str]:
+        """The lines of it. ``spent`` is what the jobs of the journal cost in USD."""
+        there = self.counts[JobResult.THERE]
+        before = f", {there} of them by an earlier run" if there else ""
+        cost = f"; {dollars(spent)} spent in all" if spent and self.journal is not None else ""
+        saved = self.counts[JobResult.SAVED] + there
+        yield f"{saved} of {self.counts.total()} saved in {span(elapsed_s)}{before}{cost}"
+        if stopped_by is not None:
+            yield f"stopped: {_why(stopped_by)}"
+        for result, words in _TROUBLES.items():
+            if self.counts[result]:
+                yield f"{self.counts[result]} {words}"
+                yield from self._by_reason(result)
+        if self.journal is not None:
+            resolve = f"hailuo-async resolve {shlex.quote(str(self.journal))} KEY"
+            yield from (advice.format(resolve) for advice in _ALL_ADVICE if advice in self._advice)
+
+    def _by_reason(self, result: JobResult) -> Iterator[str]:
+        for (other, why), (names, count) in self._reasons.items():
+            if other is result:
+                more = f" and {count - len(names)} more" if count > len(names) else ""
+                yield f"  {why}: {', '.join(names)}{more}"
 
 
 def _why(stopped_by: HailuoError) -> str:
@@ -72,26 +100,13 @@ def _why(stopped_by: HailuoError) -> str:
     return f"{stopped_by}; every other job would meet the same"
 
 
-def _of(result: JobResult, lines: Collection[ResultLine]) -> list[ResultLine]:
-    return [line for line in lines if line.result is result]
-
-
-def _by_reason(lines: Collection[ResultLine], labels: Mapping[str, str]) -> Iterator[str]:
-    keys: dict[str, list[str]] = defaultdict(list)
-    for line in lines:
-        if line.error is not None:
-            keys[reason(line.error)].append(labels.get(line.key, line.key))
-    for why, names in keys.items():
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-        yield f"  {why}: {', '.join(names[:_NAMED])}{more}"
-
-
-def _advice(lines: Collection[ResultLine], resolve: str) -> Iterator[str]:
-    if _of(JobResult.UNKNOWN, lines):
-        yield f"Look for an unknown job on the dashboard, and then: {resolve} --task-id ID | --resubmit | --forget"
-    if any(line.task_id is not None for line in _of(JobResult.FAILED, lines)):
-        yield "To make again what the service gave up, and pay for it again: the same command with --retry-failed"
-    if any(isinstance(line.error, JobError) and line.error.field == "key" for line in lines):
-        yield "To have it take the place of the job that has its key: the same command with --redo KEY"
-    if any(line.result in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS) for line in lines):
-        yield "Run the same command again to go on: nothing is paid for twice"
+def _advice(line: ResultLine) -> Iterator[str]:
+    """What can be done about it."""
+    if line.result is JobResult.UNKNOWN:
+        yield _DECIDE
+    if line.result is JobResult.FAILED and line.task_id is not None:
+        yield _RETRY
+    if isinstance(line.error, JobError) and line.error.field == "key":
+        yield _REDO
+    if line.result in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS):
+        yield _AGAIN

@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeAlias
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import attrs
 
@@ -20,21 +20,26 @@ from hailuo_async._cli.jobfile.rows import PLACEHOLDER, Row
 from hailuo_async._cli.problems import Problem, error_message, type_name
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import JobError, UnknownCommandWarning, shown
-from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
-from hailuo_async.models import MODELS
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job, unknown_commands
+from hailuo_async.models import MODELS, find_model
 
 _Kind: TypeAlias = type[ImageToVideo] | type[FirstLastFrameToVideo]
 
 _IMAGES = ("first_frame_image", "last_frame_image")
 _LONGEST_SCHEME = 16
+_QUERY = re.compile("[?#]")
 _RESOLUTION = re.compile(r"[0-9]+p")
 #: In place of an image that is missing or wrong, so that the other fields can be checked. It is never looked at.
 _STAND_IN = Path()
 #: In place of a model that is wrong: one of which no rules are known.
 _ANY_MODEL = "/api/v1/any"
+_TAKEN = {
+    kind: frozenset(field.alias for field in attrs.fields(kind)) for kind in (ImageToVideo, FirstLastFrameToVideo)
+}
+_MODEL = {kind: attrs.fields(kind).model.default for kind in _TAKEN}
 
 
-@attrs.define
+@attrs.define(eq=False)
 class JobRow:
     """A row and its meaning. What is wrong is taken out of the fields, so that what else is wrong is found too."""
 
@@ -43,14 +48,11 @@ class JobRow:
     fields: dict[str, Any]
     """The arguments of the job."""
     problems: list[Problem]
-    notes: list[Problem] = attrs.field(factory=list, init=False)
-    """What does not hinder the job, and is worth knowing."""
 
     @property
     def key(self) -> str | None:
         """The name that the row gives its job."""
-        key = self.fields.get("key")
-        return key if isinstance(key, str) else None
+        return self.fields.get("key")
 
     @property
     def images(self) -> dict[str, ImageSource]:
@@ -62,41 +64,62 @@ class JobRow:
         """Whether its images are to be made to obey."""
         return self.fields.get("fit") is True
 
+    @property
+    def size(self) -> tuple[object, ...]:
+        """What its price depends on, the same for all jobs with the same price."""
+        return self.kind, self.fields.get("model"), self.fields.get("duration"), self.fields.get("resolution")
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """What does not hinder the job, and is worth knowing: brackets that are no camera commands."""
+        prompt = self.fields.get("prompt")
+        if not isinstance(prompt, str) or "[" not in prompt:
+            return ()
+        model = self.fields.get("model", _MODEL[self.kind])
+        return tuple(unknown_commands(find_model(model, takes_last_frame=self.kind is FirstLastFrameToVideo), prompt))
+
+    def job(self, key: str | None = None) -> Job:
+        """The job, under that key or its own. Raises ``JobError`` for a row with problems."""
+        fields = self.fields if key is None else {**self.fields, "key": key}
+        if not self.doubts:
+            return self.kind(**fields)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnknownCommandWarning)
+            return self.kind(**fields)
+
     def refuse(self, field: str, message: str) -> None:
         """Notes what is wrong with ``field``."""
         self.problems.append(self.row.problem(field, message))
 
-    def job(self, key: str | None = None) -> Job:
-        """The job, under that key. Only for a row without problems."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UnknownCommandWarning)  # it is among the notes
-            return self.kind(**{**self.fields, "key": key})
+    def check(self) -> tuple[str, ...]:
+        """Lets the job check itself, and again without each field that it refuses. Returns the doubts."""
+        while True:
+            try:
+                self.job()
+            except JobError as error:
+                self.refuse(error.field, error_message(error))
+                if error.field in _IMAGES:
+                    self.fields[error.field] = _STAND_IN
+                elif error.field == "model":
+                    self.fields["model"] = _ANY_MODEL
+                else:
+                    del self.fields[error.field]  # what is not given is never refused: every model takes the defaults
+            else:
+                return self.doubts
 
 
-def with_key(job: Job, key: str) -> Job:
-    """``job`` under another key. It was checked already, and warned of."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UnknownCommandWarning)
-        return attrs.evolve(job, key=key)
+def read_job_row(row: Row, base: Path, defaults: Mapping[str, object]) -> JobRow:
+    """What ``row`` asks for. ``check`` of what this returns checks everything but the inside of its images.
 
-
-def read_job_row(row: Row, base: Path, defaults: Mapping[str, object] | None = None) -> JobRow:
-    """What ``row`` asks for, with everything checked but the inside of its images.
-
-    ``base`` is where paths begin. ``defaults`` stand in for what the row does not give.
+    ``base`` is where paths begin. ``defaults`` stand in for what the row does not give; none of them is ``None``.
     """
-    fields = {name: value for name, value in {**(defaults or {}), **_given(row.values)}.items() if value is not None}
+    fields = {**defaults, **{name: value for name, value in row.values.items() if value is not None}}
     job_row = JobRow(row, _kind(fields), fields, list(row.problems))
     _normalise(fields)
     _take_images(job_row, base)
     _fill_prompt(job_row)
     _leave_out_what_it_does_not_take(job_row)
-    _check(job_row)
     return job_row
-
-
-def _given(values: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in values.items() if value is not None}
 
 
 def _kind(fields: Mapping[str, object]) -> _Kind:
@@ -144,8 +167,12 @@ def picture_name(image: object) -> str:
     """The name of a file or of what a URL names, without its ending; nothing for a data URL."""
     if isinstance(image, Path):
         return image.stem
-    path = urlsplit(str(image)).path if str(image)[:4].lower() == "http" else ""
-    return PurePosixPath(unquote(path)).stem
+    if str(image)[:4].lower() != "http":
+        return ""
+    _, _, path = _QUERY.split(str(image), 1)[0].partition("://")[2].partition("/")
+    name = unquote(path).rstrip("/").rpartition("/")[2]
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def _take_images(job_row: JobRow, base: Path) -> None:
@@ -184,28 +211,7 @@ def _expanded(path: str) -> Path:
 
 
 def _leave_out_what_it_does_not_take(job_row: JobRow) -> None:
-    model = job_row.fields.get("model", attrs.fields(job_row.kind).model.default)
-    taken = {field.alias for field in attrs.fields(job_row.kind)}
-    for name in [name for name in job_row.fields if name not in taken]:
+    for name in job_row.fields.keys() - _TAKEN[job_row.kind]:
         if job_row.fields.pop(name) is not False:  # a flag that is off asks for nothing
+            model = job_row.fields.get("model", _MODEL[job_row.kind])
             job_row.refuse(name, f"is not taken by {model}")
-
-
-def _check(job_row: JobRow) -> None:
-    """Lets the job check itself, and again without each field that it refuses."""
-    while True:
-        try:
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always")
-                job_row.kind(**job_row.fields)
-        except JobError as error:
-            job_row.refuse(error.field, error_message(error))
-            if error.field in _IMAGES:
-                job_row.fields[error.field] = _STAND_IN
-            elif error.field == "model":
-                job_row.fields["model"] = _ANY_MODEL
-            else:
-                del job_row.fields[error.field]  # what is not given is never refused: every model takes the defaults
-        else:
-            job_row.notes += [job_row.row.problem("prompt", str(warning.message)) for warning in caught]
-            return

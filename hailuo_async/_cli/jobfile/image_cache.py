@@ -1,6 +1,9 @@
-"""Looking at images beforehand: each of them once, however many jobs share it."""
+"""Looking at images beforehand: at each file once, however many jobs share it."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
 
 import attrs
 
@@ -9,24 +12,25 @@ from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 
+#: Files whose frames are held, each of half a kilobyte.
+_HELD = 100_000
 
-@attrs.define
+
+@attrs.define(eq=False)
 class ImageCache:
-    """The images that were looked at, and what was seen. Of their bytes it holds none."""
+    """The files that were looked at, and what was seen. Of their bytes it holds none."""
 
-    _seen: dict[tuple[ImageSource, bool, bool], Frame | str] = attrs.field(factory=dict, init=False)
+    _look: Callable[..., Frame | str] = attrs.field(factory=lambda: lru_cache(_HELD)(_look), init=False)
 
     def look(self, source: ImageSource, *, fingerprint: bool, fit: bool) -> Frame | str:
         """What ``source`` is, or in words what is wrong with it. Blocks. A frame from here cannot be sent."""
-        asked = (source, fingerprint, fit)
-        if asked not in self._seen:
-            self._seen[asked] = _look(source, fingerprint=fingerprint, fit=fit)
-        return self._seen[asked]
+        look = _look if isinstance(source, str) else self._look  # a data URL may be long, and a URL is not fetched
+        return look(source, fingerprint, fit)
 
 
-def _look(source: ImageSource, *, fingerprint: bool, fit: bool) -> Frame | str:
+def _look(source: ImageSource, fingerprint: bool, fit: bool) -> Frame | str:
     try:
         frame = inspect_image("image", source, fingerprint=fingerprint, fit=fit)
     except ImageError as error:
         return error_message(error)  # not the error itself: its traceback holds what was read
-    return attrs.evolve(frame, content=None)
+    return frame if frame.is_url else attrs.evolve(frame, content=None)

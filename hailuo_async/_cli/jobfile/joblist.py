@@ -9,25 +9,28 @@ do: a job whose key changes is paid for again. A line may give its key. One that
 piece of its job's fingerprint, ``cat-91c36e2f4a``, so that lines may be inserted, removed and sorted; with mere
 numbers, their names would move on. A line that asks for something else, or whose picture has other content, is another
 job, as it is to the journal. The same line twice is two jobs, and only such are numbered: ``cat-91c36e2f4a-2``.
+
+A list may have millions of rows, and is never held: `read_jobs` checks all of it, and `JobList.entries` reads it again,
+for the bill, while the jobs are sent, and for the report. What is held of each row is a number for its key.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
 import attrs
 
-from hailuo_async._cli.jobfile.fields import JobRow, picture_name, read_job_row, with_key
-from hailuo_async._cli.jobfile.folder import Pictures, find_pictures
+from hailuo_async._cli.jobfile.fields import JobRow, picture_name, read_job_row
+from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async._cli.jobfile.image_cache import ImageCache
 from hailuo_async._cli.jobfile.jsonlines import read_json, read_json_lines
 from hailuo_async._cli.jobfile.names import short_name
-from hailuo_async._cli.jobfile.rows import Row
+from hailuo_async._cli.jobfile.rows import PictureRow, Row
 from hailuo_async._cli.jobfile.spreadsheet import read_spreadsheet
+from hailuo_async._cli.jobfile.taken_keys import TakenKeys, mark_of
 from hailuo_async._cli.jobfile.text import STDIN, TextFile, open_text
 from hailuo_async._cli.problems import Problem, one_line
 from hailuo_async._images.frame import Frame
@@ -37,7 +40,7 @@ from hailuo_async.errors import ConfigError
 from hailuo_async.jobs import Job
 from hailuo_async.models import MODELS
 
-__all__ = ["JobList", "Problem", "ReadOptions", "read_jobs"]
+__all__ = ["Entry", "JobList", "Problem", "ReadOptions", "read_jobs"]
 
 _Reader: TypeAlias = Callable[[TextFile, str | None], Iterable[Row | Problem | str]]
 
@@ -49,8 +52,13 @@ _READERS: Mapping[str, _Reader] = {
 }
 #: Hexadecimal digits of a fingerprint in a key: 40 bits tell thousands of jobs with the same picture apart.
 _MARK_DIGITS = 10
-#: More are no slip of the pen: videos of six seconds for 30,000 dollars and more. A file may be split.
-MAX_JOBS = 100_000
+#: Each takes a hundred bytes. More are no slip of the pen: a million dollars and more. A file may be split.
+MAX_JOBS = 4_000_000
+#: After so many the file as a whole is wrong.
+MAX_PROBLEMS = 10_000
+#: With the number of a take it is still a key.
+_MAX_TAKEN_BYTES = 185
+_NO_TAKE = "needs {!r} for a take, which is another job's"
 
 
 @attrs.frozen(kw_only=True)
@@ -65,26 +73,178 @@ class ReadOptions:
     encoding: str | None = None
 
 
-@attrs.frozen
+@attrs.define(eq=False)
+class Entry:
+    """One job of a list."""
+
+    key: str
+    """Every job has one."""
+    _make: Callable[[str], Job]
+    """Makes the job with that key."""
+    place: str = ""
+    """Where it stands."""
+    label: str | None = None
+    """For people, the picture and the number of a job whose key was made."""
+    size: Hashable = None
+    """What its price depends on: of two jobs of the same size it is the same."""
+
+    @property
+    def job(self) -> Job:
+        """The job with its key."""
+        return self._make(self.key)
+
+
+@attrs.define(eq=False)
 class JobList:
     """What is to be made, in its order, and what is wrong with it."""
 
-    jobs: Mapping[str, Job]
-    """By their keys: every job has one."""
-    places: Mapping[str, str]
-    """Where each of them stands, by its key."""
-    problems: tuple[Problem, ...]
+    _read: Callable[[], Iterable[Row | Problem | str]]
+    """Reads all rows, as often as it is called."""
+    _base: Path
+    """Where the paths in it begin."""
+    _options: ReadOptions
+    rows: int = attrs.field(default=0, init=False)
+    """How many are without problems."""
+    problems: list[Problem] = attrs.field(factory=list, init=False)
     """Everything that is wrong. What a problem is about is not among the jobs."""
-    notes: tuple[Problem | str, ...] = ()
+    notes: list[Problem | str] = attrs.field(factory=list, init=False)
     """What hinders nothing, but is worth knowing before it is paid for: brackets that are no camera commands."""
+    _bad: set[float] = attrs.field(factory=set, init=False)
+    """The numbers of the rows with problems."""
+    _taken: TakenKeys = attrs.field(factory=TakenKeys, init=False)
+    """The keys that rows give."""
+    _looks: ImageCache = attrs.field(factory=ImageCache, init=False)
 
-    labels: Mapping[str, str] = attrs.field(factory=dict)
-    """For people, the picture and the number of each job whose key was made."""
+    def __len__(self) -> int:
+        return self.rows * self._options.takes
 
     @property
-    def seconds(self) -> int:
-        """Seconds of video that the jobs make."""
-        return sum(job.duration for job in self.jobs.values())
+    def alike(self) -> frozenset[str]:
+        """Of the keys, in small letters, those that differ only in capitals from another."""
+        return self._taken.alike
+
+    def entries(self) -> Iterator[Entry]:
+        """The jobs, each with its key: what stands there is read again. Raises ``OSError``."""
+        made: Counter[int] = Counter()
+        for number, job_row in enumerate(self._job_rows(), 1):
+            if number not in self._bad:
+                entry = self._entry(number, job_row, made)
+                yield entry
+                for take in range(2, self._options.takes + 1):
+                    yield attrs.evolve(entry, key=_take_key(entry.key, take))
+
+    def _entry(self, number: int, job_row: JobRow, made: Counter[int]) -> Entry:
+        key, label = job_row.key, None
+        if key is None:
+            name = _name(next(iter(job_row.images.values())))
+            label = f"{name} #{number}"
+            wanted = f"{name}-{build_fingerprint(job_row.job(), self._frames(job_row))[:_MARK_DIGITS]}"
+            key = self._free_key(wanted, made)
+        return Entry(key, job_row.job, job_row.row.place, label, job_row.size)
+
+    def _free_key(self, wanted: str, made: Counter[int]) -> str:
+        """``wanted``, or with the next number if it was made before or is given."""
+        mark = mark_of(wanted)
+        while True:
+            made[mark] += 1
+            key = wanted if made[mark] == 1 else f"{wanted}-{made[mark]}"
+            if not self._taken.has(key):
+                return key
+
+    def _job_rows(self) -> Iterator[JobRow]:
+        defaults = self._options.defaults
+        return (read_job_row(row, self._base, defaults) for row in self._read() if isinstance(row, Row))
+
+    def _frames(self, job_row: JobRow) -> dict[str, Frame]:
+        """Its images with their fingerprints; without those that cannot be sent any more."""
+        looked = {
+            field: self._looks.look(source, fingerprint=True, fit=job_row.is_fitted)
+            for field, source in job_row.images.items()
+        }
+        return {field: seen for field, seen in looked.items() if isinstance(seen, Frame)}
+
+    # --- Checking ---
+
+    def check(self) -> None:
+        """Looks at all rows, at their images and their keys."""
+        problems: list[tuple[float, Problem]] = []
+        notes: dict[str, tuple[Problem, int]] = {}
+        number = 0
+        for found in self._read():
+            if isinstance(found, str):
+                self.notes.append(found)
+            elif isinstance(found, Problem):
+                problems.append((number + 0.5, found))  # between the rows
+            else:
+                number += 1
+                job_row = read_job_row(found, self._base, self._options.defaults)
+                doubts = job_row.check()
+                self._look_at(job_row)
+                problems += [(number, problem) for problem in job_row.problems]
+                for note in doubts:
+                    first, count = notes.get(note) or (found.problem("prompt", note), 0)
+                    notes[note] = first, count + 1
+            if stop := _too_many(number * self._options.takes, len(problems)):
+                place = found.place if isinstance(found, Row) else str(found)
+                problems.append((number, Problem(place, None, stop, is_whole=True)))
+                break
+        problems += self._doubled_keys()
+        self.notes += [_counted(first, count) for first, count in notes.values()]
+        self.problems += [problem for _, problem in sorted(problems, key=lambda each: each[0])]
+        self._bad = {number for number, _ in problems}
+        self.rows = number - sum(1 for number in self._bad if isinstance(number, int))
+
+    def _look_at(self, job_row: JobRow) -> None:
+        for field, source in job_row.images.items():
+            if not (isinstance(source, str) and source[:4].lower() == "http"):  # which the job itself has checked
+                seen = self._looks.look(source, fingerprint=job_row.key is None, fit=job_row.is_fitted)
+                if isinstance(seen, str):
+                    job_row.refuse(field, seen)
+        for key in _keys(job_row, self._options.takes):
+            self._taken.add(key)
+
+    def _doubled_keys(self) -> Iterator[tuple[int, Problem]]:
+        """What is wrong with the keys that more than one row gives. Reads the rows again only if there are any."""
+        if self._taken.is_settled:
+            return
+        rows = {}
+
+        def given() -> Iterator[tuple[int, str, str]]:
+            for number, job_row in enumerate(self._job_rows(), 1):
+                rows[number] = job_row
+                for key in _keys(job_row, self._options.takes):
+                    yield number, key, job_row.row.place
+                del rows[number]
+
+        for number, key, place in self._taken.settle(given()):
+            is_own = key == rows[number].key
+            words = f"is the job's own name; {key!r} stands in {place} too" if is_own else _NO_TAKE.format(key)
+            yield number, rows[number].row.problem("key", words)
+
+
+def _keys(job_row: JobRow, takes: int) -> list[str]:
+    """The keys that a row gives. The first take has the job's own: more takes, later, pay for no take again."""
+    key = job_row.key
+    return [] if not isinstance(key, str) else [key, *(_take_key(key, take) for take in range(2, takes + 1))]
+
+
+def _take_key(key: str, take: int) -> str:
+    return f"{short_name(key, _MAX_TAKEN_BYTES)}-take-{take}"
+
+
+def _too_many(jobs: int, problems: int) -> str | None:
+    if jobs > MAX_JOBS:
+        return f"asks for more than {MAX_JOBS} jobs, and at most so many are taken at once: split it"
+    if problems > MAX_PROBLEMS:
+        return f"is where the check ends, after more than {MAX_PROBLEMS} problems: correct these first"
+    return None
+
+
+def _counted(first: Problem, count: int) -> Problem:
+    return first if count == 1 else attrs.evolve(first, message=f"{first.message} (in {count} rows)")
+
+
+# --- Where rows come from ---
 
 
 def read_jobs(source: Path, options: ReadOptions | None = None) -> JobList:
@@ -94,148 +254,52 @@ def read_jobs(source: Path, options: ReadOptions | None = None) -> JobList:
     ``ConfigError`` for a file of another kind.
     """
     options = options or ReadOptions()
-    if source != STDIN and source.is_dir():
-        return _read_folder(source, options)
-    return _read_file(source, options)
+    is_folder = source != STDIN and source.is_dir()
+    found = _open_folder(source, options) if is_folder else _open_file(source, options)
+    found.check()
+    if not found.rows and not found.problems:
+        what = "JPEG, PNG or WebP picture" if is_folder else "job"
+        found.problems.append(Problem(_name_of(source), None, f"holds no {what}", is_whole=True))
+    return found
 
 
-def _read_folder(folder: Path, options: ReadOptions) -> JobList:
+def _name_of(source: Path) -> str:
+    return "stdin" if source == STDIN else str(source)
+
+
+def _open_folder(folder: Path, options: ReadOptions) -> JobList:
     pictures = find_pictures(folder, is_recursive=options.is_recursive, fit=options.defaults.get("fit") is True)
-    reading = _Reading(options.takes)
-    reading.notes += [f"Left out of {one_line(str(folder))}: {pictures.left_out}"] if pictures.left_out else []
-    for row in _folder_rows(pictures, options.defaults):
-        job_row = read_job_row(row, Path(), options.defaults)
-        reading.take(job_row)
-    reading.problems = [_without_names(problem) for problem in reading.problems]
-    for path, other in pictures.twice.items():
-        message = f"is named like {other}: one of the two needs another name"
-        reading.problems.append(Problem(str(path), None, message))
-    if not reading.rows and not reading.problems:
-        reading.problems.append(Problem(str(folder), None, "holds no JPEG, PNG or WebP picture", is_whole=True))
-    return reading.result()
-
-
-def _without_names(problem: Problem) -> Problem:
-    """``problem`` of a picture that is named already by its place."""
-    message = problem.message.removeprefix(f"({Path(problem.where).name}) ")
-    return attrs.evolve(problem, field=None, message=message)
-
-
-def _folder_rows(pictures: Pictures, defaults: Mapping[str, object]) -> Iterator[Row]:
-    model = MODELS.get(str(defaults.get("model")).removeprefix("minimax/"))
+    model = MODELS.get(str(options.defaults.get("model")).removeprefix("minimax/"))
     field = "last_frame_image" if model is not None and model.takes_last_frame else "first_frame_image"
-    for key, path in pictures.found.items():
-        yield Row(one_line(str(path)), {field: path, "key": key})
+
+    def rows() -> Iterator[Row | Problem | str]:
+        if pictures.left_out:
+            yield f"Left out of {one_line(str(folder))}: {pictures.left_out}"
+        for key, path in pictures.found.items():
+            yield PictureRow(one_line(str(path)), {field: path, "key": key})
+        for path, other in pictures.twice.items():
+            yield Problem(str(path), None, f"is named like {other}: one of the two needs another name")
+
+    return JobList(rows, Path(), options)
 
 
-def _read_file(source: Path, options: ReadOptions) -> JobList:
+def _open_file(source: Path, options: ReadOptions) -> JobList:
     suffix = source.suffix.lower()
     if source != STDIN and suffix not in _READERS:
         rule = "must be a folder of pictures, - for stdin, or a file that ends in .csv, .tsv, .jsonl, .ndjson or .json"
         raise ConfigError(field="jobs", value=str(source), rule=rule)
     text = open_text(source, options.encoding)
-    reading = _Reading(options.takes)
     if isinstance(text, Problem):
-        reading.problems.append(text)
-        return reading.result()
+        return JobList(lambda: [text], Path(), options)
     read = _READERS[suffix] if source != STDIN else _reader_of(text)
     prompt = options.defaults.get("prompt")
-    reading.read(read(text, prompt if isinstance(prompt, str) else None), text.folder, options.defaults)
-    if not reading.rows and not reading.problems:
-        reading.problems.append(Problem(text.name, None, "holds no job", is_whole=True))
-    return reading.result()
+    return JobList(lambda: read(text, prompt if isinstance(prompt, str) else None), text.folder, options)
 
 
 def _reader_of(text: TextFile) -> _Reader:
     """What is written to stdin: JSON begins with a bracket."""
     head = next((line.lstrip()[:1] for _, line in text.lines() if line.strip()), "")
     return read_json if head in ("{", "[") else read_spreadsheet
-
-
-@attrs.define
-class _Reading:
-    """The rows of a list. Keys are made only when all are read: a later line may give the one that would be made."""
-
-    takes: int
-    problems: list[Problem] = attrs.field(factory=list, init=False)
-    notes: list[Problem | str] = attrs.field(factory=list, init=False)
-    rows: list[tuple[str, Job, bool]] = attrs.field(factory=list, init=False)
-    """The places of those without problems, and their jobs with the keys that they have or would like to have."""
-    _given: dict[str, str] = attrs.field(factory=dict, init=False)
-    """The keys that lines give, and where they stand."""
-    _looks: ImageCache = attrs.field(factory=ImageCache, init=False)
-
-    def read(self, found: Iterable[Row | Problem | str], base: Path, defaults: Mapping[str, object]) -> None:
-        """Takes all of them."""
-        for row in found:
-            if isinstance(row, str):
-                self.notes.append(row)
-            elif isinstance(row, Problem):
-                self.problems.append(row)
-            else:
-                self.take(read_job_row(row, base, defaults))
-            if len(self.rows) * self.takes > MAX_JOBS:
-                message = f"asks for more than {MAX_JOBS} jobs, and at most so many are taken at once: split it"
-                self.problems.append(Problem(row.place if isinstance(row, Row) else "", None, message, is_whole=True))
-                return
-
-    def take(self, job_row: JobRow) -> None:
-        """Looks at the row's images and its key."""
-        frames = self._inspect_images(job_row)
-        key = job_row.key
-        if key is not None and self._given.setdefault(key, job_row.row.place) != job_row.row.place:
-            job_row.refuse("key", f"is the job's own name; {key!r} stands in {self._given[key]} too")
-        self.problems += job_row.problems
-        self.notes += job_row.notes
-        if not job_row.problems:
-            wanted = key or _made_key(job_row, frames)
-            self.rows.append((job_row.row.place, job_row.job(wanted), key is not None))
-
-    def _inspect_images(self, job_row: JobRow) -> dict[str, Frame]:
-        frames = {}
-        for field, source in job_row.images.items():
-            seen = self._looks.look(source, fingerprint=job_row.key is None, fit=job_row.is_fitted)
-            if isinstance(seen, str):
-                job_row.refuse(field, seen)
-            else:
-                frames[field] = seen
-        return frames
-
-    def result(self) -> JobList:
-        """The list of what was taken."""
-        jobs: dict[str, Job] = {}
-        places: dict[str, str] = {}
-        numbers: defaultdict[str, Iterator[int]] = defaultdict(lambda: itertools.count(2))
-        labels: dict[str, str] = {}
-        for count, (place, job, is_given) in enumerate(self.rows, 1):
-            wanted = key = job.key or ""
-            while not is_given and (key in self._given or key in jobs):
-                key = f"{wanted}-{next(numbers[wanted])}"
-            jobs[key], places[key] = job if key == wanted else with_key(job, key), place
-            if not is_given:
-                labels[key] = f"{wanted[: -_MARK_DIGITS - 1]} #{count}"
-        for key in list(jobs) if self.takes > 1 else ():
-            self._add_takes(key, jobs, places)
-        return JobList(jobs, places, tuple(self.problems), tuple(self.notes), labels)
-
-    def _add_takes(self, key: str, jobs: dict[str, Job], places: dict[str, str]) -> None:
-        """The first take has the job's own key: to ask for more takes later pays for no take again."""
-        for number in range(2, self.takes + 1):
-            other = f"{short_name(key, _MAX_TAKEN_BYTES)}-take-{number}"
-            if other in jobs:
-                self.problems.append(Problem(places[key], "key", f"needs {other!r} for a take, which is another job's"))
-            else:
-                jobs[other], places[other] = with_key(jobs[key], other), places[key]
-
-
-#: With the number of a take it is still a key.
-_MAX_TAKEN_BYTES = 185
-
-
-def _made_key(job_row: JobRow, frames: Mapping[str, Frame]) -> str:
-    """For people the name of the picture that the video starts from, and for the journal what the job asks."""
-    name = _name(next(iter(job_row.images.values())))
-    return f"{name}-{build_fingerprint(job_row.job(), frames)[:_MARK_DIGITS]}"
 
 
 def _name(image: ImageSource) -> str:

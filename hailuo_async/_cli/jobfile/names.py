@@ -18,6 +18,8 @@ def title(file_name: str) -> str:
 
 def short_name(name: str, max_bytes: int = _NAME_BYTES) -> str:
     """``name`` as a part of a key and of a file's name: printable, and never too long for them."""
+    if name.isprintable() and len(name) * 4 <= max_bytes:
+        return name
     printable = "".join(character if character.isprintable() else "_" for character in name)
     return printable.encode()[:max_bytes].decode(errors="ignore")
 

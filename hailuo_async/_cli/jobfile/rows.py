@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import attrs
 
@@ -45,7 +46,7 @@ _LONGEST_NAME = 40
 PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}|\{([^{}\n]*)\}")
 
 
-@attrs.frozen
+@attrs.define
 class Row:
     """One row, by the names of a job's fields. What is ``None`` was not given."""
 
@@ -63,6 +64,14 @@ class Row:
         """A problem with the value of ``field``, under the name that it has in the file."""
         name = next((name for name, meant in self.names.items() if meant == field), field)
         return Problem(f"{self.place}, column {name}" if self.has_columns else self.place, name, message)
+
+
+class PictureRow(Row):
+    """A picture of a folder, whose place is its name."""
+
+    def problem(self, field: str, message: str) -> Problem:
+        """A problem of the picture as a whole."""
+        return Problem(self.place, None, message.removeprefix(f"({Path(self.place).name}) "))
 
 
 def meant_by(name: str) -> str | None:

@@ -10,7 +10,6 @@ import contextlib
 import csv
 import itertools
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import attrs
@@ -38,14 +37,13 @@ class _Records:
     lines: Iterator[tuple[int, str]]
     at: int = attrs.field(default=1, init=False)
     """The number of the next line."""
-    is_over: bool = attrs.field(default=False, init=False)
 
     def read(self) -> Iterator[tuple[str, list[str]] | Problem]:
         reader = csv.reader(self._counted(), strict=True, skipinitialspace=True, delimiter=self.delimiter)
         while True:
             before = self.at
             try:
-                cells = [cell.strip() for cell in next(reader)]
+                cells = list(map(str.strip, next(reader)))
             except StopIteration:
                 return
             except csv.Error as error:
@@ -120,63 +118,69 @@ def _read_rows(records: _Records, named: set[str]) -> Iterator[Row | Problem]:
         yield attrs.evolve(header, is_whole=True)
         return
     place, columns = header
-    width = len(columns)
-    while columns and not columns[-1]:  # spreadsheets write empty cells to the end of what was ever used
-        del columns[-1]
-    meanings = [meant_by(name) for name in columns]
-    if not set(_IMAGES).intersection(meanings):
+    head = _Header.of(columns)
+    if not set(_IMAGES).intersection(head.meanings):
         message = "must name the columns, one of them image (or first_frame_image) or last_frame_image"
         yield Problem(place, None, f"{message}: put a row above it such as key,image,prompt", is_whole=True)
         return  # nothing under it could be right
+    yield from _doubled(place, head)
     used: set[str] = set(named)
-    names = {name: meant for name, meant in zip(columns, meanings, strict=True) if meant is not None}
-    more = [name for name, meant in zip(columns, meanings, strict=True) if meant is None]
-    yield from _doubled(place, columns, meanings)
     for record in read:
-        row = record if isinstance(record, Problem) else _row(*record, columns, names, meanings, width)
+        row = record if isinstance(record, Problem) else head.row(*record)
         if isinstance(row, Row):
             used |= named_in(row.values.get("prompt"))
         yield row
-    for name in more:
-        if name and name.casefold() not in used:
+    for name, meant in zip(head.columns, head.meanings, strict=True):
+        if meant is None and name and name.casefold() not in used:
             yield Problem(f"{place}, column {name}", name, _no_field(name), is_whole=True)
+
+
+@attrs.frozen
+class _Header:
+    """What the columns are called, and what each of them means."""
+
+    columns: Sequence[str]
+    meanings: Sequence[str | None]
+    width: int
+    """With the empty cells at its end."""
+    names: dict[str, str]
+
+    @classmethod
+    def of(cls, columns: list[str]) -> _Header:
+        width = len(columns)
+        while columns and not columns[-1]:  # spreadsheets write empty cells to the end of what was ever used
+            del columns[-1]
+        names = {name: meant for name in columns if (meant := meant_by(name)) is not None}
+        return cls(columns, [names.get(name) for name in columns], width, names)
+
+    def row(self, place: str, cells: list[str]) -> Row | Problem:
+        """The row of these cells."""
+        count = len(self.columns)
+        if count < len(cells) <= self.width and not any(cells[count:]):
+            del cells[count:]
+        if len(cells) != count:
+            advice = "; a cell that holds a separator stands in quotes" if len(cells) > count else ""
+            return Problem(place, None, f"has {len(cells)} cells under {count} columns{advice}")
+        values = {
+            meant: _value(meant, cell) for meant, cell in zip(self.meanings, cells, strict=True) if meant and cell
+        }
+        return Row(place, values, (), self.names, True, dict(zip(self.columns, cells, strict=True)))
 
 
 def _no_field(name: str) -> str:
     return f"{unknown_name(name, LIBRARY_NAMES)}; no prompt has {{{name}}} either"
 
 
-def _doubled(place: str, columns: Sequence[str], meanings: Sequence[str | None]) -> Iterator[Problem]:
-    if not all(columns):
+def _doubled(place: str, head: _Header) -> Iterator[Problem]:
+    if not all(head.columns):
         yield Problem(place, None, "has a column without a name: name it, or take it out", is_whole=True)
-    plain = [meant or name.casefold() for name, meant in zip(columns, meanings, strict=True)]
-    for meant, count in Counter(filter(None, plain)).items():
-        if count > 1:
-            name = columns[plain.index(meant)]
-            words = f"stands in the header {count} times, as {' and '.join(_spellings(meant, columns, plain))}"
-            yield Problem(f"{place}, column {name}", name, f"{words}: take all but one out", is_whole=True)
-
-
-def _spellings(meant: str, columns: Sequence[str], plain: Sequence[str]) -> list[str]:
-    return [name for name, other in zip(columns, plain, strict=True) if other == meant]
-
-
-def _row(
-    place: str,
-    cells: list[str],
-    columns: Sequence[str],
-    names: dict[str, str],
-    meanings: Sequence[str | None],
-    width: int,
-) -> Row | Problem:
-    if len(columns) < len(cells) <= width and not any(cells[len(columns) :]):
-        del cells[len(columns) :]
-    if len(cells) != len(columns):
-        advice = "; a cell that holds a separator stands in quotes" if len(cells) > len(columns) else ""
-        return Problem(place, None, f"has {len(cells)} cells under {len(columns)} columns{advice}")
-    values = {meant: _value(meant, cell) for meant, cell in zip(meanings, cells, strict=True) if meant is not None}
-    more = dict(zip(columns, cells, strict=True))
-    return Row(place, values, names=names, has_columns=True, more=more)
+    spellings: dict[str, list[str]] = {}
+    for name, meant in zip(head.columns, head.meanings, strict=True):
+        spellings.setdefault(meant or name.casefold(), []).append(name)
+    for several in spellings.values():
+        if len(several) > 1 and several[0]:
+            words = f"stands in the header {len(several)} times, as {' and '.join(several)}"
+            yield Problem(f"{place}, column {several[0]}", several[0], f"{words}: take all but one out", is_whole=True)
 
 
 def _value(field: str, cell: str) -> object:
@@ -185,5 +189,5 @@ def _value(field: str, cell: str) -> object:
         with contextlib.suppress(ValueError):
             return float(cell.lower().removesuffix("s").replace(",", "."))
     if field in _FLAGS:
-        return _FLAG_WORDS.get(cell.lower(), cell or None)
-    return cell or None
+        return _FLAG_WORDS.get(cell.lower(), cell)
+    return cell

@@ -1,5 +1,8 @@
 """A file of jobs as text: what encoding it is in, and its lines.
 
+The text is copied first, to an unnamed temporary file: it is read more than once, and what was checked is what is sent,
+also of a pipe and of a file that somebody edits meanwhile. At most a line of it is in memory.
+
 Spreadsheet programs save what they like: UTF-8 with a byte order mark, UTF-16, or the code page of the country. Each is
 recognised here where only one reading is possible, and reported. Where two are possible, neither is chosen: a prompt
 with wrong letters would be paid for.
@@ -11,17 +14,20 @@ import codecs
 import io
 import re
 import sys
+import tempfile
+import weakref
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
+from typing import IO, TypeAlias
 
 import attrs
 import click
 
 from hailuo_async._cli.problems import Problem, one_line
 
-#: Four times what the service's own client reads.
-MAX_FILE_BYTES = 256 * 1024 * 1024
+#: Some million rows.
+MAX_FILE_BYTES = 1 << 30
 #: More than two images of the largest size as data URLs.
 MAX_LINE_BYTES = 64 * 1024 * 1024
 #: In place of a file: what is written to the command's stdin.
@@ -38,6 +44,36 @@ Line: TypeAlias = tuple[int, str]
 """Its number, from 1, and its text with its end."""
 
 
+class _Copy:
+    """A copy of the text, in a file without a name that goes with it."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until this is not used any more
+        weakref.finalize(self, self.file.close)
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """The lines with their numbers."""
+        self.file.seek(0)
+        return enumerate(self.file, 1)
+
+
+class _Reader(io.RawIOBase):
+    """Reads a file from its beginning, whoever else reads it at another place."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._at = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        self._file.seek(self._at)
+        data = self._file.read(len(buffer))
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
 @attrs.frozen
 class TextFile:
     """A file of jobs that can be read."""
@@ -49,18 +85,14 @@ class TextFile:
     encoding: str
     read_as: str | None
     """What encoding it was read as, for people; ``None`` for plain UTF-8."""
-    _source: Path | bytes = attrs.field(repr=False)
+    _copy: _Copy = attrs.field(repr=False)
 
     def lines(self) -> Iterator[Line]:
-        """Every line, without a byte order mark. Raises ``OSError``."""
-        with _open(self._source) as file:
-            if self.encoding.startswith("utf-16"):  # a byte of it may look like the end of a line
-                with io.TextIOWrapper(file, self.encoding, "replace", newline="\n") as wide:
-                    yield from enumerate(wide, 1)
-                return
-            for number, line in enumerate(file, 1):
-                plain = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
-                yield number, plain.decode(self.encoding, "replace")
+        """Every line, without a byte order mark; a line may end as on Windows or an old Mac. Raises ``OSError``."""
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        raw = io.BufferedReader(_Reader(self._copy.file), 1 << 16)
+        with io.TextIOWrapper(raw, encoding, "replace", newline="") as wide:
+            yield from enumerate(wide, 1)
 
     def text(self) -> str:
         """All of it."""
@@ -74,45 +106,51 @@ class TextFile:
 def open_text(source: Path, encoding: str | None = None) -> TextFile | Problem:
     """The text at ``source``, in ``encoding`` or in the one that is recognised, or why it cannot be read as text.
 
-    Looks at all of it, so it blocks. Raises ``OSError`` if it cannot be read.
+    Copies and reads all of it, so it blocks. Raises ``OSError`` if it cannot be read or copied.
     """
-    if source == STDIN:
-        content = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-        name, folder, size = "stdin", Path(), len(content)
-    else:
-        name, folder, size = one_line(click.format_filename(source)), source.parent, source.stat().st_size
+    is_stdin = source == STDIN
+    name = "stdin" if is_stdin else one_line(click.format_filename(source))
+    try:
+        with nullcontext(sys.stdin.buffer) if is_stdin else source.open("rb") as file:
+            copy = _copied(file, 0 if is_stdin else source.stat().st_size)
+        return _recognise(name, Path() if is_stdin else source.parent, copy, encoding)
+    except _TooLong as error:
+        return Problem(f"{name}{error}", None, error.message, is_whole=True)
+
+
+def _copied(file: IO[bytes], size: int) -> _Copy:
+    """Copies it. Raises ``_TooLong``."""
     if size > MAX_FILE_BYTES:
-        message = f"has more than {MAX_FILE_BYTES >> 20} MiB: name images as files in it, or split it"
-        return Problem(name, None, message, is_whole=True)
-    return _recognise(name, folder, content if source == STDIN else source, encoding)
+        raise _TooLong
+    copy, copied = _Copy(), 0
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
+        copied += len(line)
+        if len(line) > MAX_LINE_BYTES:
+            raise _TooLong(number)
+        if copied > MAX_FILE_BYTES:
+            raise _TooLong
+        copy.file.write(line)
+    return copy
 
 
-def _recognise(name: str, folder: Path, source: Path | bytes, encoding: str | None) -> TextFile | Problem:
-    with _open(source) as file:
-        head = file.read(4096)
+def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> TextFile | Problem:
+    copy.file.seek(0)
+    head = copy.file.read(4096)
     if encoding is None:
         if head.startswith(_BOM_32):
             return Problem(f"{name}, line 1", None, "is in UTF-32: save it as UTF-8", is_whole=True)
         if head.startswith(_BOM_16):
-            return TextFile(name, folder, "utf-16", "UTF-16", source)
+            return TextFile(name, folder, "utf-16", "UTF-16", copy)
         if b"\0" in head and (wide := _without_mark(head)) is not None:
-            return TextFile(name, folder, wide, "UTF-16", source)
-    try:
-        found = _first_fault(source, encoding or "utf-8")
-    except _TooLong as error:
-        message = f"has more than {MAX_LINE_BYTES >> 20} MiB: name images as files in it"
-        return Problem(f"{name}, line {error.args[0]}", None, message, is_whole=True)
+            return TextFile(name, folder, wide, "UTF-16", copy)
+    found = _first_fault(copy, encoding or "utf-8")
     if found is None:
-        return TextFile(name, folder, encoding or "utf-8", encoding, source)
-    if encoding is None and found.byte and _is_cp1252(source):
-        return TextFile(name, folder, "cp1252", "cp1252", source)
+        return TextFile(name, folder, encoding or "utf-8", encoding, copy)
+    if encoding is None and found.byte and _is_cp1252(copy):
+        return TextFile(name, folder, "cp1252", "cp1252", copy)
     what = f"the byte 0x{found.byte:02x}" if found.byte else "a NUL"
     advice = f"is no text in {encoding or 'UTF-8'}, there is {what}: save it as UTF-8, or name its --encoding"
     return Problem(f"{name}, line {found.line}, column {found.column}", None, advice, is_whole=True)
-
-
-def _open(source: Path | bytes) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else source.open("rb")
 
 
 def _without_mark(head: bytes) -> str | None:
@@ -124,7 +162,17 @@ def _without_mark(head: bytes) -> str | None:
 
 
 class _TooLong(Exception):
-    """A line, by its number, that is too long to be read."""
+    """The text, or a line of it by its number, is too long to be read."""
+
+    @property
+    def message(self) -> str:
+        """The limit, and what to do."""
+        if self.args:
+            return f"has more than {MAX_LINE_BYTES >> 20} MiB: name images as files in it"
+        return f"has more than {MAX_FILE_BYTES >> 20} MiB: name images as files in it, or split it"
+
+    def __str__(self) -> str:
+        return f", line {self.args[0]}" if self.args else ""
 
 
 @attrs.frozen
@@ -134,30 +182,26 @@ class _Fault:
     byte: int
 
 
-def _first_fault(source: Path | bytes, encoding: str) -> _Fault | None:
-    """The first byte that is no text in ``encoding``; a NUL is none in any. Raises ``_TooLong``."""
-    with _open(source) as file:
-        for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
-            if len(line) > MAX_LINE_BYTES:
-                raise _TooLong(number)
-            try:
-                nul = line.decode(encoding).find("\0")
-            except UnicodeDecodeError as error:
-                return _Fault(number, len(line[: error.start].decode(encoding, "replace")) + 1, line[error.start])
-            if nul >= 0:
-                return _Fault(number, nul + 1, 0)
+def _first_fault(copy: _Copy, encoding: str) -> _Fault | None:
+    """The first byte that is no text in ``encoding``; a NUL is none in any."""
+    for number, line in copy.lines():
+        try:
+            nul = line.decode(encoding).find("\0")
+        except UnicodeDecodeError as error:
+            return _Fault(number, len(line[: error.start].decode(encoding, "replace")) + 1, line[error.start])
+        if nul >= 0:
+            return _Fault(number, nul + 1, 0)
     return None
 
 
-def _is_cp1252(source: Path | bytes) -> bool:
+def _is_cp1252(copy: _Copy) -> bool:
     """Whether all of it is text in cp1252 and, as far as can be seen, in nothing else."""
-    with _open(source) as file:
-        for line in file:
-            if line.isascii():
-                continue
-            try:
-                if _MULTIBYTE.search(line) or _NOT_CP1252.search(line.decode("cp1252")):
-                    return False
-            except UnicodeDecodeError:
+    for _, line in copy.lines():
+        if line.isascii():
+            continue
+        try:
+            if _MULTIBYTE.search(line) or _NOT_CP1252.search(line.decode("cp1252")):
                 return False
+        except UnicodeDecodeError:
+            return False
     return True

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async._images.frame import Frame, inspect_image
+from hailuo_async._images.frame import Frame, inspect_image, url_frame
 from hailuo_async._images.source import ImageSource
 from hailuo_async.jobs import Job
 
@@ -32,9 +32,12 @@ class Inspector:
         """What is sent for each image of ``job``; ``fingerprint`` if it must be known again. Raises ``ImageError``."""
         frames = {}
         for field, source in job.frames.items():
+            if isinstance(source, str) and _is_url(source):  # the job has checked its shape, and nothing is read of it
+                frames[field] = url_frame(source, fingerprint=fingerprint)
+                continue
             look = functools.partial(inspect_image, field, source, fingerprint=fingerprint, fit=job.fit)
             threads = self._fitting if job.fit else self._looking
-            frames[field] = frame = look() if _is_url(source) else await anyio.to_thread.run_sync(look, limiter=threads)
+            frames[field] = frame = await anyio.to_thread.run_sync(look, limiter=threads)
             if frame.changes:
                 logger.info("%s (%s) was made to fit: %s", field, frame.name, "; ".join(frame.changes))
         return frames

@@ -85,8 +85,6 @@ class Frame:
     fingerprint: str | None
     """SHA-256 of the caller's content before fitting, in hexadecimal, so that another version of Pillow gives the same;
     or of the URL; for a PIL image, of the bytes sent. ``None`` if no fingerprint was requested."""
-    encoded_length: int
-    """Bytes that `pieces` gives."""
     changes: tuple[str, ...]
     """The changes made by fitting, as texts, in order; empty if the image is sent unchanged."""
     _content: Content | None = attrs.field(repr=False, alias="content")
@@ -95,6 +93,13 @@ class Frame:
     def is_url(self) -> bool:
         """Whether the service fetches the image itself, from an http(s) URL."""
         return self.url is not None
+
+    @property
+    def encoded_length(self) -> int:
+        """Bytes that `pieces` gives."""
+        if self.url is not None:
+            return len(_json_text(self.url))
+        return len(_data_url_head(self.mime)) + -(-self.size // 3) * 4
 
     def pieces(self) -> Generator[bytes]:
         """The image as the inside of a JSON string, about 256 KiB at a time: the same bytes at every call.
@@ -128,15 +133,24 @@ def stored_frame(field: str, mime: str, size: int, sha256: str, read_piece: Call
         height=0,
         size=size,
         fingerprint=sha256,
-        encoded_length=len(_data_url_head(mime)) + -(-size // 3) * 4,
         changes=(),
         content=StoredContent(Label(field, "kept image"), size, sha256, read_piece),
     )
 
 
-def url_frame(url: str) -> Frame:
+def url_frame(url: str, *, fingerprint: bool = False) -> Frame:
     """An image that the service fetches itself."""
-    return _inspect_url(url, fingerprint=False)
+    return Frame(
+        name=shown_url(url),
+        url=url,
+        mime=None,
+        width=0,
+        height=0,
+        size=0,
+        fingerprint=_fingerprint([url.encode()]) if fingerprint else None,
+        changes=(),
+        content=None,
+    )
 
 
 def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False, fit: bool = False) -> Frame:
@@ -150,7 +164,7 @@ def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False,
     """
     check_source(field, source)
     if isinstance(source, str) and not is_data_url(source):
-        return _inspect_url(source, fingerprint=fingerprint)
+        return url_frame(source, fingerprint=fingerprint)
     if is_pil_image(source):
         with exclusive(source):
             return _inspect_pillow(Label(field, "PIL image"), source, fingerprint=fingerprint, fit=fit)
@@ -212,24 +226,8 @@ def _frame(content: Content, header: Header, *, given: Content | None, changes: 
         height=header.height,
         size=content.size,
         fingerprint=_fingerprint(given.raw_pieces()) if given is not None else None,
-        encoded_length=len(_data_url_head(header.mime)) + -(-content.size // 3) * 4,
         changes=changes,
         content=content,
-    )
-
-
-def _inspect_url(url: str, *, fingerprint: bool) -> Frame:
-    return Frame(
-        name=shown_url(url),
-        url=url,
-        mime=None,
-        width=0,
-        height=0,
-        size=0,
-        fingerprint=_fingerprint([url.encode()]) if fingerprint else None,
-        encoded_length=len(_json_text(url)),
-        changes=(),
-        content=None,
     )
 
 

@@ -113,8 +113,8 @@ def _url_problem(url: str) -> str | None:
 
 def shown_url(text: str) -> str:
     """The part of a URL that may be shown: no query or fragment, which may be signed, and no user or password."""
-    shown = re.split(r"[?#]", text[:MAX_URL_CHARACTERS], maxsplit=1)[0]
-    return re.sub(r"//[^/]*@", "//", shown)[:_SHOWN_CHARACTERS]
+    shown = text[:MAX_URL_CHARACTERS].partition("?")[0].partition("#")[0]
+    return (re.sub(r"//[^/]*@", "//", shown) if "@" in shown else shown)[:_SHOWN_CHARACTERS]
 
 
 def file_name(path: str | bytes) -> str:

@@ -36,6 +36,8 @@ _MAX_DIGITS = 400
 _SHORTEST_KEY = 8
 #: The search for a task id in an answer goes this deep, and through so many values.
 _ID_DEPTH, _ID_VALUES = 4, 200
+#: Made once: ``json.dumps`` makes an encoder for each call that asks for other separators than its own.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 #: A path that the service may name: visible ASCII as it stands in a request, without a host or a fragment.
 _QUERY_PATH = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
 
@@ -72,7 +74,7 @@ class Request:
     @property
     def length(self) -> int:
         """The bytes of the whole body."""
-        return sum(len(part) if isinstance(part, bytes) else part.length for part in self.body)
+        return sum([len(part) if isinstance(part, bytes) else part.length for part in self.body])
 
     @property
     def is_heavy(self) -> bool:
@@ -89,15 +91,17 @@ def build_kept_submit(
     path: str, options: Mapping[str, object], frames: Mapping[str, Frame], webhook_url: str | None = None
 ) -> Request:
     """The POST of a job that the journal kept: its path, its options, and its images by field."""
+    urls = {field: frame.url for field, frame in frames.items() if frame.is_url}
+    told = {**urls, **options}
     body: list[bytes | Part] = []
-    opening = "{"
+    opening = b"{"
     for field, frame in frames.items():
-        body += [f'{opening}"{field}":"'.encode(), _image_part(frame), b'"']
-        opening = ","
-    told = json.dumps(options)
-    body.append(b"}" if told == "{}" else f",{told[1:]}".encode())
+        if not frame.is_url:
+            body += [opening + f'"{field}":"'.encode(), Part(frame.encoded_length, frame.pieces)]
+            opening = b'",'
+    body.append((opening if told else opening[:1]) + _compact(told)[1:].encode())
     headers = {} if webhook_url is None else {contract.WEBHOOK_HEADER: webhook_url}
-    return Request("POST", path, _joined(body), headers=headers)
+    return Request("POST", path, tuple(body), headers=headers)
 
 
 def build_query(task_id: str, path: str | None = None, *, is_alone: bool = False) -> Request:
@@ -114,22 +118,6 @@ def build_upload(frame: Frame, boundary: str) -> Request:
     )
     body = (head.encode(), Part(frame.size, frame.raw_pieces), f"\r\n--{boundary}--\r\n".encode())
     return Request("POST", contract.UPLOADS_PATH, body, f"multipart/form-data; boundary={boundary}")
-
-
-def _image_part(frame: Frame) -> bytes | Part:
-    return b"".join(frame.pieces()) if frame.is_url else Part(frame.encoded_length, frame.pieces)
-
-
-def _joined(parts: list[bytes | Part]) -> Body:
-    """``parts`` with neighbouring bytes joined."""
-    joined: list[bytes | Part] = []
-    for part in parts:
-        last = joined[-1] if joined else None
-        if isinstance(last, bytes) and isinstance(part, bytes):
-            joined[-1] = last + part
-        else:
-            joined.append(part)
-    return tuple(joined)
 
 
 # --- Answers --------------------------------------------------------------------------------------------------------
@@ -203,11 +191,11 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = ""
     """Reads an answer: accepted, refused or unknown. Never raises. ``key``, the API key, is hidden in the result."""
     found, problem = _read_json(body, key)
     envelope = found if isinstance(found, dict) else {}
-    verdict = _judge(status, envelope)
-    own_message, data = read_message(envelope), envelope.get("data")
+    code, own_message, data = read_code(envelope.get("code")), read_message(envelope), envelope.get("data")
+    verdict = _judge(status, envelope, code)
     message = own_message or f"HTTP {status}"
     if verdict is Verdict.UNKNOWN and 200 <= status < 300:
-        message = f"HTTP {status} {_why_unreadable(envelope, problem, own_message)}"
+        message = f"HTTP {status} {_why_unreadable(envelope, code, problem, own_message)}"
     return Answer(
         verdict,
         message,
@@ -218,30 +206,31 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = ""
         is_envelope=own_message is not None or "code" in envelope,
         task_id=_find_task_id(envelope),
         request_id=_read_request_id(headers, data, key),
-        code=None if (code := read_code(envelope.get("code"))) in (0, status) else code,
+        code=None if code == 0 or code == status else code,
         whole=found,
     )
 
 
-def _judge(status: int, envelope: Mapping[str, Any]) -> Verdict:
+def _judge(status: int, envelope: Mapping[str, Any], code: int | str | None) -> Verdict:
     if not 200 <= status < 300:
         # A 5xx is no refusal: a gateway may answer so after the service took the job, and that task is paid for.
         return Verdict.REFUSED if status in _REFUSALS else Verdict.UNKNOWN
     if not isinstance(envelope.get("data"), dict):
         return Verdict.UNKNOWN
-    return Verdict.ACCEPTED if _is_success(envelope) else Verdict.UNKNOWN
+    return Verdict.ACCEPTED if _is_success(envelope, code) else Verdict.UNKNOWN
 
 
-def _is_success(envelope: Mapping[str, Any]) -> bool:
+def _is_success(envelope: Mapping[str, Any], code: int | str | None) -> bool:
     """Whether ``code`` is 0; some answers have ``success`` in its place, or neither."""
-    code = envelope.get("code")
-    return envelope.get("success") is not False if code is None else read_code(code) == 0
+    return envelope.get("success") is not False if envelope.get("code") is None else code == 0
 
 
-def _why_unreadable(envelope: Mapping[str, Any], problem: str | None, message: str | None) -> str:
-    if problem is None and not _is_success(envelope):
-        code = envelope.get("code")
-        return f"with {'success: false' if code is None else f'code {read_code(code)}'}: {message or 'no reason given'}"
+def _why_unreadable(
+    envelope: Mapping[str, Any], code: int | str | None, problem: str | None, message: str | None
+) -> str:
+    if problem is None and not _is_success(envelope, code):
+        word = "success: false" if envelope.get("code") is None else f"code {code}"
+        return f"with {word}: {message or 'no reason given'}"
     problem = problem or "required field missing, or not an object @ $.data"
     return f"with an answer that cannot be read: {problem}"
 

@@ -195,8 +195,7 @@ class JournalRecorder:
         if self._journal is None or tracked.identity is None:
             return
         try:
-            with anyio.CancelScope(shield=True):
-                await write(self._journal, tracked.identity)
+            await write(self._journal, tracked.identity)
         except JournalError as error:
             then = "it is written when that has passed" if error.is_outage else "note it down"
             logger.error(

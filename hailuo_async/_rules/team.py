@@ -180,8 +180,8 @@ def dump_state(state: TeamState) -> str:
     told = {
         "slots": _dump(state.slots),
         "budget": _dump(state.budget),
-        "held": {member: attrs.astuple(held) for member, held in state.held.items()},
-        "ends": [attrs.astuple(end) for end in state.ends],
+        "held": {member: attrs.astuple(held, recurse=False) for member, held in state.held.items()},
+        "ends": [attrs.astuple(end, recurse=False) for end in state.ends],
         "ended": state.ended,
     }
     return json.dumps(told, separators=(",", ":"))

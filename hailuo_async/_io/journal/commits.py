@@ -9,6 +9,7 @@ import asyncio
 import copy
 import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -25,6 +26,11 @@ PATIENCE_S = 300.0
 SHORT_PATIENCE_S = 5.0
 #: Between two tries of a commit in an outage: at first, and at most.
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+#: Between the beginnings of two commits, at least: while hundreds of jobs begin or end, each commit then has the writes
+#: of several loop iterations. A single write does not wait for it, nor does any write where commits take longer.
+
+
+_GATHER_S = 0.004
 
 Work: TypeAlias = Callable[[JobTable], Any]
 
@@ -102,6 +108,10 @@ class Commits:
     _outage: BaseException | None = attrs.field(default=None, init=False)
     """Why the last commit could not be made, if that may pass."""
     _retry_s: float = attrs.field(default=_FIRST_RETRY_S, init=False)
+    _is_due: bool = attrs.field(default=False, init=False)
+    """Whether the next commit has its time."""
+    _gathers_until: float = attrs.field(default=-math.inf, init=False)
+    """When the next commit begins at the earliest, in loop time."""
     _alone: int = attrs.field(default=0, init=False)
     """So many of the pending writes are to have a commit of their own: one of them spoilt that of all."""
     lost: int = attrs.field(default=0, init=False)
@@ -127,8 +137,7 @@ class Commits:
     ) -> asyncio.Future[Any]:
         """The answer of ``work``, when it is durable. ``undo`` takes it back if the caller no longer waits then."""
         loop = asyncio.get_running_loop()
-        if self._committing is None and not self._pending:
-            loop.call_soon(self._commit_if_idle)  # not at once: what else this turn of the loop asks for goes with it
+        self.commit_soon()
         give_up_at = loop.time() + min(patience_s, self._patience_s)
         asked = _Asked(work, undo, loop.create_future(), give_up_at, is_fact)
         self._pending.append(asked)
@@ -147,10 +156,16 @@ class Commits:
 
     def commit_soon(self) -> None:
         """A commit begins soon, or is under way and is followed by one: it begins with what ``first`` gives then."""
-        if self._committing is None and not self._pending and not self._is_closed:
-            asyncio.get_running_loop().call_soon(self._commit_if_idle)
+        if self._committing is None and not self._is_due and not self._is_closed:
+            self._is_due = True
+            loop = asyncio.get_running_loop()
+            if self._gathers_until > loop.time():
+                loop.call_at(self._gathers_until, self._commit_if_idle)
+            else:
+                loop.call_soon(self._commit_if_idle)  # not at once: all writes of this loop iteration go with it
 
     def _commit_if_idle(self) -> None:
+        self._is_due = False
         if self._committing is None and not self._is_closed:
             self._commit()
 
@@ -173,9 +188,9 @@ class Commits:
         self._alone = max(0, self._alone - 1)
         works = [asked.work for asked in batch]
         self.on_idle(False)
-        self._committing = asyncio.get_running_loop().run_in_executor(
-            self._thread, _apply, self._table, works, self.on_failure
-        )
+        loop = asyncio.get_running_loop()
+        self._gathers_until = loop.time() + _GATHER_S
+        self._committing = loop.run_in_executor(self._thread, _apply, self._table, works, self.on_failure)
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 
     def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
@@ -195,9 +210,8 @@ class Commits:
                 self._log_bug()
             if not was_awaited:
                 self._undo_first(asked, result)
-        if self._committing is None and not self._is_closed:
-            self._commit()
         if self._committing is None:
+            self.commit_soon()
             self.on_idle(True)
 
     def _log_bug(self) -> None:
@@ -249,14 +263,18 @@ class Commits:
     # --- The end ---
 
     async def settled(self) -> None:
-        """Returns when no commit is under way, and an outage is over, or has gone on for too long."""
+        """Returns when every write is made that takes nothing back later, or an outage has gone on for too long."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
-        while self._committing is not None or (self._outage is not None and loop.time() < give_up_at):
+        while True:
+            if self._committing is None and self._outage is None and self._pending:
+                self._commit()
             if self._committing is not None:
                 await asyncio.wait([self._committing])
-            else:
+            elif self._outage is not None and loop.time() < give_up_at:
                 await asyncio.sleep(_FIRST_RETRY_S)
+            else:
+                return
 
     def close(self, close: Callable[[], None] | None = None) -> Future[None]:
         """Gives the thread its last work, behind every requested write, even those whose callers were cancelled."""

@@ -1,8 +1,8 @@
 """The one door to where a journal lies. ``Database`` is what the table of jobs, its reader and its writer speak to.
 
 There is one set of statements, in the SQL that SQLite and PostgreSQL share. Parameters are named, ``:name``. ``:now``
-is never given: it is the time by the clock that leases run by, in Unix seconds, read once a statement or later. What
-the engines do not share stands behind this class, and each promises:
+is never given: it is the time by the clock that leases run by, in Unix seconds, read once a statement or later. Nor is
+``:change``, see ``CHANGE``. What the engines do not share stands behind this class, and each promises:
 
                    SQLite (a file, one machine)             PostgreSQL (many machines)
     a commit       is on the disk when it returns           the same, by ``synchronous_commit``; a failover to an
@@ -120,7 +120,7 @@ class Database(abc.ABC):
     READS_ARE_FREE: ClassVar[bool]
     """Whether a row that is looked at inside a transaction costs next to nothing, and stays as it is until its end."""
     CHANGE: ClassVar[str]
-    """A number for a change of this transaction: later looks begin with it, or with an earlier one."""
+    """What ``:change`` is: a number for a change of this transaction. Later looks begin with it, or an earlier one."""
     SEEN: ClassVar[str]
     """The least number that a change may have which this statement does not see."""
 

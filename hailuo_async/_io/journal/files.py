@@ -70,10 +70,10 @@ def make_private(path: Path) -> None:
                 file.chmod(0o600)
 
 
-def size_of_log(path: Path) -> int:
-    """Bytes in the log."""
+def size_of(path: Path) -> int:
+    """Bytes in that file; none if it is not there."""
     try:
-        return log_of(path).stat().st_size
+        return path.stat().st_size
     except OSError:
         return 0
 

@@ -350,4 +350,5 @@ def _backend(connection: _Connection) -> int:
 @functools.lru_cache(256)
 def _translated(sql: str, clock: str) -> bytes:
     """The statement as psycopg wants it."""
-    return _NAME.sub(r"%(\1)s", sql.replace("%", "%%").replace(":now", clock)).encode()
+    named = sql.replace("%", "%%").replace(":now", clock).replace(":change", PostgresDatabase.CHANGE)
+    return _NAME.sub(r"%(\1)s", named).encode()

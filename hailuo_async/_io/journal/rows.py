@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -23,21 +24,33 @@ logger = logging.getLogger("hailuo_async")
 _LEASES_AHEAD = 2
 
 
-class Sql(str):
-    """The new value of a column as SQL says it. Every other value is a parameter."""
-
-
-NOW = Sql(":now")
-LEASE = Sql(":now + :lease_s")
+#: What a change sets, as SQL. ``:us`` is this session.
+CHANGED = "changed = :change"
+HELD = "holder = :us, lease_until = :now + :lease_s"
+FREE = "holder = NULL, lease_until = NULL"
+NO_END = "ended_at = NULL, error = NULL"
+ENDED = f"ended_at = :now, {FREE}"
 #: Whether a lease has ended, of parameters that ``JobRows.judging`` gives: the same as ``_is_held_elsewhere`` decides.
 IS_OVER = "(lease_until <= :now AND :now BETWEEN :judges_from AND :judges_until)"
 #: Whether the job's own row is where a fact about a task belongs. It nearly always is, and then one statement does.
 OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 #: Whether a row is as it was read: no other session has claimed or changed it.
 UNCHANGED = "state = :was_state AND COALESCE(holder, '') = :was_holder AND COALESCE(lease_until, 0) = :was_leased"
-FREE: dict[str, object] = {"holder": None, "lease_until": None}
 #: A row that was just written, as ``database.SELECT`` has it. What is inserted or taken up has no result.
 RETURNING = "RETURNING *, NULL AS urls, :now AS read_at"
+
+
+@functools.cache
+def change(changes: str, condition: str = "TRUE", returning: str = "") -> str:
+    """The statement that changes the job ``:identity`` if ``condition`` holds for it."""
+    return f"UPDATE job SET {changes}, {CHANGED} WHERE identity = :identity AND {condition} {returning}"
+
+
+def insertion(**columns: str) -> str:
+    """The statement that enters a job, held by this session, if there is none of its identity. Values are SQL."""
+    return f"""INSERT INTO job ({", ".join(columns)}, changed, holder, lease_until)
+        VALUES ({", ".join(columns.values())}, :change, :us, :now + :lease_s)
+        ON CONFLICT (identity) DO NOTHING {RETURNING}"""
 
 
 class Later:
@@ -125,9 +138,6 @@ class JobRows:
                 logger.warning("%s; all other jobs go on", error)
             return None
 
-    def _held(self) -> dict[str, object]:
-        return {"holder": self.holder, "lease_until": LEASE}
-
     def judging(self) -> dict[str, float]:
         """The parameters of ``IS_OVER``."""
         return {"judges_from": self.judgement.begins_at, "judges_until": self.judgement.ends_at}
@@ -139,51 +149,21 @@ class JobRows:
         is_running = 0 < left_s <= _LEASES_AHEAD * self.lease_s or not self.judgement.is_due(self._read_at)
         return is_running and not owner.is_gone(record.holder)
 
-    def _insert(self, **columns: object) -> Claim | None:
-        """A new row, held by this session; ``None`` if there is one of that identity."""
-        columns |= {"changed": Sql(self.database.CHANGE), **self._held()}
-        names, values = ", ".join(columns), ", ".join(_value(name, columns[name]) for name in columns)
-        sql = f"INSERT INTO job ({names}) VALUES ({values}) ON CONFLICT (identity) DO NOTHING {RETURNING}"
-        row = self.database.execute(sql, {**_parameters(columns), "lease_s": self.lease_s}).fetchone()
+    def _insert(self, sql: str, **columns: object) -> Claim | None:
+        """A new row by an ``insertion``; ``None`` if there is one of that identity."""
+        row = self._execute(sql, **columns).fetchone()
         return None if row is None else Claim(self._record(row), ours=True)
 
-    def _change(
-        self,
-        identity: str,
-        given: Mapping[str, object],
-        condition: str = "TRUE",
-        was: Record | None = None,
-        **more: object,
-    ) -> Changed:
-        """Sets columns of one job if ``condition`` holds for it, in one statement: whether it did."""
-        return Changed(self._update(identity, given, condition, was, "", **more))
+    def _change(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
+        """Changes one job if ``condition`` holds for it, in one statement: whether it did."""
+        return Changed(self._execute(change(changes, condition), identity=identity, **given))
 
-    def _update(
-        self,
-        identity: str,
-        given: Mapping[str, object],
-        condition: str,
-        was: Record | None = None,
-        returning: str = "",
-        **more: object,
-    ) -> Rows:
-        """``:us`` is this session, ``:was_…`` is how the row was read; other names are in ``given`` and ``more``."""
-        changes = ", ".join(f"{name} = {_value(name, given[name])}" for name in given)
-        changes += f", changed = {self.database.CHANGE}"
-        sql = f"UPDATE job SET {changes} WHERE identity = :identity AND {condition} {returning}"
-        ours = {"identity": identity, "us": self.holder, "lease_s": self.lease_s}
-        read = {} if was is None else as_read(was)
-        return self.database.execute(sql, {**_parameters(given), **ours, **read, **more})
+    def _end(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
+        return self._change(identity, f"{changes}, {ENDED}", condition, **given)
 
-    def _end(
-        self,
-        identity: str,
-        given: Mapping[str, object],
-        condition: str = "TRUE",
-        was: Record | None = None,
-        **more: object,
-    ) -> Changed:
-        return self._change(identity, {**given, "ended_at": NOW, **FREE}, condition, was, **more)
+    def _execute(self, sql: str, **given: object) -> Rows:
+        given["us"], given["lease_s"] = self.holder, self.lease_s
+        return self.database.execute(sql, given)
 
     def free_kept(self, identity: str) -> None:
         """Removes what was kept to send the job, and every image that no other job needs."""
@@ -213,14 +193,6 @@ class JobRows:
         if self.database.execute(wiping, given).rowcount:
             self.database.execute(f"UPDATE job SET place = NULL, useful_until = NULL WHERE {which}", given)
             self.database.fold_soon()
-
-
-def _value(name: str, value: object) -> str:
-    return value if isinstance(value, Sql) else f":{name}"
-
-
-def _parameters(columns: Mapping[str, object]) -> dict[str, object]:
-    return {name: value for name, value in columns.items() if not isinstance(value, Sql)}
 
 
 def as_read(record: Record) -> dict[str, object]:

@@ -17,6 +17,7 @@ log back, and they are the same. SQLite itself must not fold the log in between,
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -76,6 +77,12 @@ class SqliteDatabase(Database):
     up_since: float = attrs.field(default=-math.inf, init=False)
     _number: tuple[int, int] | None = attrs.field(default=None, init=False)
     """Which file it is: another may be put under its name."""
+    _is_in_place: bool = attrs.field(default=True, init=False)
+    """Whether that was so when this transaction began."""
+    _time: float | None = attrs.field(default=None, init=False)
+    """When this transaction began."""
+    _log: Path = attrs.field(init=False)
+    """Its log, where SQLite has it."""
     _seen: int | None = attrs.field(default=None, init=False)
     _bell: Bell = attrs.field(factory=Bell, init=False)
     _topics: set[str] = attrs.field(factory=set, init=False)
@@ -91,17 +98,20 @@ class SqliteDatabase(Database):
     def __attrs_post_init__(self) -> None:
         self.name = str(self.path)
         self._number = files.number_of(self.path)
+        self._log = files.log_of(self.path)
 
     def execute(self, sql: str, parameters: Parameters | None = None) -> Rows:
-        given = dict(parameters or {})
-        if ":now" in sql:
-            given["now"] = self._now()
-        return self._connection.execute(sql, given)
+        prepared, has_time = _prepared(sql)
+        given = parameters or {}
+        if has_time:
+            given = {**given, "now": self._now() if self._time is None else self._time}
+        return self._connection.execute(prepared, given)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside happens, durably, or nothing does. Waits for another writer as long as the busy timeout."""
         self._connection.execute("BEGIN IMMEDIATE")
+        self._time, self._is_in_place = self._now(), files.number_of(self.path) == self._number
         try:
             yield
             if self._is_folding:
@@ -116,6 +126,7 @@ class SqliteDatabase(Database):
                 self._connection.execute("ROLLBACK")
             raise
         finally:
+            self._time = None
             self._topics.clear()
         if self._gives_back:
             self._gives_back = False
@@ -124,7 +135,7 @@ class SqliteDatabase(Database):
         self._is_due = self._is_folding
         if self._is_folding:
             self._is_folding = not self._fold_log()
-        elif files.size_of_log(self.path) > self._largest_log:
+        elif files.size_of(self._log) > self._largest_log:
             self._is_folding = True
 
     def notify(self, topic: str = ANYTHING) -> None:
@@ -161,7 +172,7 @@ class SqliteDatabase(Database):
             self._connection.execute(f"PRAGMA busy_timeout = {patience}")
 
     def check_place(self) -> None:
-        if files.number_of(self.path) != self._number:
+        if not self._is_in_place:
             reason = (
                 "it was moved, removed or replaced while this session used it, so another would pay for its jobs again:"
                 f" put it back together with {files.log_of(self.path).name}, and begin a new session"
@@ -198,6 +209,12 @@ class SqliteDatabase(Database):
 
     def is_outage(self, fault: BaseException) -> bool:
         return (getattr(fault, "sqlite_errorname", None) or "").startswith(_OUTAGES)
+
+
+@functools.lru_cache(256)
+def _prepared(sql: str) -> tuple[str, bool]:
+    """The statement as SQLite wants it, and whether it asks for the time."""
+    return sql.replace(":change", SqliteDatabase.CHANGE), ":now" in sql
 
 
 def _explained(path: Path, fault: BaseException) -> JournalError:

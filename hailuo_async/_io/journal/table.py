@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -38,16 +37,18 @@ from hailuo_async._io.journal.records import (
     video_text,
 )
 from hailuo_async._io.journal.rows import (
+    CHANGED,
     FREE,
-    LEASE,
-    NOW,
+    HELD,
+    NO_END,
     OF_THIS_TASK,
     RETURNING,
     UNCHANGED,
     Changed,
     JobRows,
-    Sql,
     as_read,
+    change,
+    insertion,
 )
 from hailuo_async.contract import RESULT_LIFETIME
 from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError, TaskFailedError
@@ -61,14 +62,23 @@ _UNFINISHED = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTE
 SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
 _FORGETTABLE = (*SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
+#: What is asked for: the columns of a new job, and of one whose key is free that is asked for again.
+_ASKED = ("key", "fingerprint", "kind", "model", "facts", "prompt", "price", "state")
+_INSERT_ASKED = insertion(identity=":identity", **{name: f":{name}" for name in _ASKED})
+_INSERT_TASK = insertion(
+    identity=":identity", state="'accepted'", model=":model", facts="'{}'", task_id=":task_id", accepted_at=":now"
+)
+_UNSENT = f"task_id = NULL, sent_at = NULL, accepted_at = NULL, {NO_END}"
+_ASK_ANEW = ", ".join([*(f"{name} = :{name}" for name in _ASKED), _UNSENT, HELD])
 #: The cost of earlier POSTs, paid or in doubt, of a job that is sent again.
-_PAID_BEFORE = Sql(
+_PAID_BEFORE = (
     "COALESCE(cost_before, 0) + CASE WHEN state IN ('failed', 'unknown') THEN COALESCE(cost, price, 0) ELSE 0 END"
 )
-_NO_END: dict[str, object] = {"ended_at": None, "error": None}
+_SUCCEED = f"""state = 'success', error = NULL, task_id = :task_id, video = :video, cost = :cost, place = :place,
+    useful_until = COALESCE(:expiry, :now + {RESULT_LIFETIME.total_seconds()})"""
+_WAIT_AGAIN = "state = 'intended', sent_at = NULL"
 #: Whether the job's last change is this attempt to send it, whose ``sent_at`` only its own session knows.
-_THIS_ATTEMPT = "(state = 'sending' AND holder = :us OR state = 'unknown' AND task_id IS NULL) AND sent_at = :attempt"
-_UNSENT: dict[str, object] = {"task_id": None, "sent_at": None, "accepted_at": None, **_NO_END}
+_THIS_ATTEMPT = "(state = 'sending' AND holder = :us OR state = 'unknown' AND task_id IS NULL) AND sent_at = :sent_at"
 #: The columns that belong to a row's task rather than to its job.
 _OF_THE_TASK = (
     *("state", "task_id", "accepted_at", "ended_at", "video", "error", "saved_to"),
@@ -86,8 +96,7 @@ class JobTable(JobRows):
         The database is closed even if a step fails.
         """
         with contextlib.closing(self.database), self.transaction():
-            columns = ", ".join([*(f"{name} = NULL" for name in FREE), f"changed = {self.database.CHANGE}"])
-            self.database.execute(f"UPDATE job SET {columns} WHERE holder = :us", {"us": self.holder})
+            self._execute(f"UPDATE job SET {FREE}, {CHANGED} WHERE holder = :us")
             self.wipe_expired()
             self.database.fold_soon()
             if self.frees_kept:
@@ -113,9 +122,9 @@ class JobTable(JobRows):
 
         def decide(record: Record) -> Claim | None:
             if record.state is JournalState.REFUSED:
-                return self._take(record, {**asked, **_UNSENT})
+                return self._take(record, _ASK_ANEW, **asked)
             if record.fingerprint != intent.fingerprint and self._is_never_sent(record):
-                claim = self._take(record, {**asked, **_UNSENT})
+                claim = self._take(record, _ASK_ANEW, **asked)
                 if claim is not None:
                     self.forget_kept(record.identity)
                 return claim
@@ -126,7 +135,8 @@ class JobTable(JobRows):
 
         self.database.check_place()
         while True:
-            claim = self._insert(identity=intent.identity, **asked) or self._decide(intent.identity, decide)
+            claim = self._insert(_INSERT_ASKED, identity=intent.identity, **asked)
+            claim = claim or self._decide(intent.identity, decide)
             if claim is not None:
                 return claim
 
@@ -137,9 +147,9 @@ class JobTable(JobRows):
         another session took the job for left behind meanwhile.
         """
         self.database.check_place()
-        changes = {"state": "sending", "sent_at": sent_at, **_NO_END, **self._held()}
+        changes = f"state = 'sending', sent_at = :sent_at, {NO_END}, {HELD}"
         condition = f"(state = 'intended' AND holder = :us OR {_THIS_ATTEMPT}) AND {condition}"
-        return self._change(identity, changes, condition, None, attempt=sent_at, **more)
+        return self._change(identity, changes, condition, sent_at=sent_at, **more)
 
     def unsent(self, identity: str, sent_at: float | None = None) -> None:
         """Notes that the POST certainly was not accepted, and is to be made again.
@@ -147,10 +157,9 @@ class JobTable(JobRows):
         ``sent_at`` names one attempt: then this holds even if another session took the job for left behind meanwhile.
         """
         if sent_at is None:
-            self._change(identity, {"state": "intended", "sent_at": None}, "state = 'sending' AND holder = :us")
+            self._change(identity, _WAIT_AGAIN, "state = 'sending' AND holder = :us")
         else:
-            given = {"state": "intended", "sent_at": None, **_NO_END, **self._held()}
-            self._change(identity, given, _THIS_ATTEMPT, attempt=sent_at)
+            self._change(identity, f"{_WAIT_AGAIN}, {NO_END}, {HELD}", _THIS_ATTEMPT, sent_at=sent_at)
 
     def release(self, identity: str) -> None:
         """Ends this session's work on the job: another may take it up."""
@@ -158,51 +167,46 @@ class JobTable(JobRows):
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
         """Notes that the service accepted the job: a fact, recorded no matter who holds the row."""
-        changes = {"state": "accepted", "task_id": task_id, "accepted_at": at, **_NO_END, **self._held()}
-        still_open = "state NOT IN ('success', 'failed')"
-        if not self._change(identity, changes, f"{OF_THIS_TASK} AND {still_open}"):
-            self._change(self._row_of_task(identity, task_id), changes, still_open)
+        changes = f"state = 'accepted', task_id = :task_id, accepted_at = :accepted_at, {NO_END}, {HELD}"
+        still_open, given = "state NOT IN ('success', 'failed')", {"task_id": task_id, "accepted_at": at}
+        if not self._change(identity, changes, f"{OF_THIS_TASK} AND {still_open}", **given):
+            self._change(self._row_of_task(identity, task_id), changes, still_open, **given)
         self.free_kept(identity)
 
     def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         """Notes that the service certainly did not accept the job. ``sent_at`` as for ``unsent``."""
-        changes = {"state": "refused", "error": error_text(error)}
+        changes, given = "state = 'refused', error = :error", {"error": error_text(error), "sent_at": sent_at}
         condition = f"(state IN ('intended', 'sending') AND holder = :us OR {_THIS_ATTEMPT})"
-        if self._end(identity, changes, condition, attempt=sent_at):
+        if self._end(identity, changes, condition, **given):
             self.free_kept(identity)
 
     def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         """Notes that the service may have accepted the job or not. Its answer may have named a task, for ``attach``."""
-        changes = {"state": "unknown", "task_id": error.task_id, "error": error_text(error)}
-        condition = f"(state = 'sending' AND holder = :us OR {_THIS_ATTEMPT})"
-        self._end(identity, changes, condition, attempt=sent_at)
+        changes = "state = 'unknown', task_id = :task_id, error = :error"
+        given = {"task_id": error.task_id, "error": error_text(error), "sent_at": sent_at}
+        self._end(identity, changes, f"(state = 'sending' AND holder = :us OR {_THIS_ATTEMPT})", **given)
 
     def failed(self, identity: str, error: HailuoError) -> None:
         """Notes that the task failed, or that the service no longer knows it. A video that was seen before stays."""
-        changes: dict[str, object] = {"state": "failed", "error": error_text(error)}
-        changes["cost"] = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
-        row = identity
+        changes, row = "state = 'failed', error = :error, cost = :cost", identity
+        cost = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
         if error.task_id is not None:
-            changes["task_id"] = error.task_id
-            row = self._row_of_task(identity, error.task_id)
-        self._end(row, changes, "state != 'success'")
+            changes, row = f"{changes}, task_id = :task_id", self._row_of_task(identity, error.task_id)
+        self._end(row, changes, "state != 'success'", error=error_text(error), cost=cost, task_id=error.task_id)
         self.free_kept(identity)
 
     def succeeded(self, identity: str, video: Video) -> None:
         """Notes the finished video."""
         told, urls = video_text(video)
-        inserted = self.database.execute(
-            "INSERT INTO place (urls) VALUES (:urls) RETURNING seq", {"urls": urls.encode()}
-        )
-        place = inserted.fetchone()["seq"]
+        sql = "INSERT INTO place (urls) VALUES (:urls) RETURNING seq"
+        place = self.database.execute(sql, {"urls": urls.encode()}).fetchone()["seq"]
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
-        until = Sql(f":now + {RESULT_LIFETIME.total_seconds()}") if expiry is None else expiry
-        changes: dict[str, object] = {"state": "success", "task_id": video.task_id, "video": told, "error": None}
-        changes |= {"place": place, "useful_until": until, "cost": to_nanos(video.cost)}
-        if not self._end(identity, changes, f"{OF_THIS_TASK} AND place IS NULL"):
+        given = {"task_id": video.task_id, "video": told, "place": place, "expiry": expiry}
+        given["cost"] = to_nanos(video.cost)
+        if not self._end(identity, _SUCCEED, f"{OF_THIS_TASK} AND place IS NULL", **given):
             row = self._row_of_task(identity, video.task_id)
             self._wipe("job.identity = :value", row)
-            self._end(row, changes)
+            self._end(row, _SUCCEED, **given)
         self.free_kept(identity)
 
     def whole(self, task_id: str, size: int, sha256: str) -> None:
@@ -212,15 +216,13 @@ class JobTable(JobRows):
 
     def saved(self, task_id: str, path: str) -> None:
         """Notes that the video lies at ``path`` on this machine, so its URLs are of no more use."""
-        self.database.execute(
-            "UPDATE job SET saved_to = :path WHERE task_id = :task_id", {"path": path, "task_id": task_id}
-        )
+        sql = "UPDATE job SET saved_to = :path WHERE task_id = :task_id"
+        self.database.execute(sql, {"path": path, "task_id": task_id})
         self._wipe("job.task_id = :value", task_id)
 
     def renew(self) -> None:
         """Renews every lease of this session, and wipes expired URLs."""
-        sql = f"UPDATE job SET lease_until = {LEASE} WHERE holder = :us"
-        self.database.execute(sql, {"lease_s": self.lease_s, "us": self.holder})
+        self._execute("UPDATE job SET lease_until = :now + :lease_s WHERE holder = :us")
         self.wipe_expired()
         self.judgement.renewed(self.database.execute("SELECT :now AS now").fetchone()["now"])
 
@@ -237,8 +239,7 @@ class JobTable(JobRows):
             elif record is not None:
                 claim = self._claim(record)
             else:
-                columns = {"model": model, "facts": "{}", "task_id": task_id, "accepted_at": NOW}
-                claim = self._insert(identity=identity, state=JournalState.ACCEPTED, **columns)
+                claim = self._insert(_INSERT_TASK, identity=identity, model=model, task_id=task_id)
                 identity = f"task:{identity}"  # if somebody's key was just that
             if claim is not None:
                 return claim
@@ -283,8 +284,8 @@ class JobTable(JobRows):
             _check_state(record, (JournalState.UNKNOWN,), "is given a task id")
             return self._become(record, task_id)
         _check_state(record, SENDABLE_AGAIN, "is sent again")
-        changes = {"state": "intended", "cost_before": _PAID_BEFORE, "cost": None, **_UNSENT, **FREE}
-        return bool(self._change(record.identity, changes, UNCHANGED, record))
+        changes = f"state = 'intended', cost_before = {_PAID_BEFORE}, cost = NULL, {_UNSENT}, {FREE}"
+        return bool(self._change(record.identity, changes, UNCHANGED, **as_read(record)))
 
     # Leases.
 
@@ -320,13 +321,14 @@ class JobTable(JobRows):
         if record.holder == self.holder:
             return Claim(record, ours=False)
         doubt = SubmissionUnknownError(reason=_LEFT_BEHIND, key=record.identity, sent_at=record.sent_at)
-        self._end(record.identity, {"state": "unknown", "error": error_text(doubt)}, UNCHANGED, record)
+        changes = "state = 'unknown', error = :error"
+        self._end(record.identity, changes, UNCHANGED, error=error_text(doubt), **as_read(record))
         left = self.find(record.identity)
         return None if left is None or left.state is JournalState.SENDING else Claim(left, ours=False)
 
-    def _take(self, record: Record, changes: Mapping[str, object] = MappingProxyType({})) -> Claim | None:
-        rows = self._update(record.identity, {**changes, **self._held()}, UNCHANGED, record, RETURNING)
-        row = rows.fetchone()
+    def _take(self, record: Record, changes: str = HELD, **given: object) -> Claim | None:
+        sql = change(changes, UNCHANGED, RETURNING)
+        row = self._execute(sql, identity=record.identity, **as_read(record), **given).fetchone()
         return None if row is None else Claim(self._record(row), ours=True)
 
     def take(self, row: Mapping[str, Any]) -> Claim | None:
@@ -345,14 +347,11 @@ class JobTable(JobRows):
         """A job in doubt led to ``task_id``, it turns out. If that was attached to meanwhile, the two rows merge."""
         other = self.find_task(task_id)
         if other is None or other.identity == record.identity:
-            changes = {"state": "accepted", "task_id": task_id, "accepted_at": NOW, **_NO_END}
-            return bool(self._change(record.identity, changes, UNCHANGED, record))
+            changes = f"state = 'accepted', task_id = :task_id, accepted_at = :now, {NO_END}"
+            return bool(self._change(record.identity, changes, UNCHANGED, task_id=task_id, **as_read(record)))
         if other.kind is not None:
-            raise JobError(
-                field="task_id",
-                value=task_id,
-                rule=f"is that of job {other.identity!r} in this journal: resolve that one",
-            )
+            rule = f"is that of job {other.identity!r} in this journal: resolve that one"
+            raise JobError(field="task_id", value=task_id, rule=rule)
         columns = ", ".join(_OF_THE_TASK)
         given = {"theirs": other.identity, "identity": record.identity, **as_read(record)}
         merge = f"UPDATE job SET ({columns}) = (SELECT {columns} FROM job AS other WHERE other.identity = :theirs)"

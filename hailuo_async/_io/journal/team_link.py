@@ -60,7 +60,9 @@ class TeamLink:
     def begin(self, member: Member) -> None:
         """Asks ``member`` for a step with each commit from now on, and wakes it."""
         self._member = member
-        self._commits.first, self._commits.on_idle = self._first, self._idle
+        self._commits.first = self._first
+        if not self.looks_are_free:  # else a bell has a socket of its own, and no answer comes over that
+            self._commits.on_idle = self._idle
         self._commits.on_failure = self._table.forget
         self._idle(True)
 

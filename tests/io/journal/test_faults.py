@@ -372,11 +372,11 @@ def test_a_log_that_cannot_be_folded_now_is_folded_later(path: Path) -> None:
     database.fold_soon()
     with database.transaction():
         database.execute("UPDATE journal SET opened_at = 1")
-    assert files.size_of_log(path) > 0
+    assert files.size_of(files.log_of(path)) > 0
     reader.close()
     with database.transaction():
         database.execute("UPDATE journal SET opened_at = 2")
-    assert files.size_of_log(path) == 0
+    assert files.size_of(files.log_of(path)) == 0
     assert database.execute("PRAGMA busy_timeout").fetchone()[0] == 1000
     database.close()
 
@@ -386,7 +386,7 @@ def test_a_log_that_has_grown_is_folded(path: Path) -> None:
     for _ in range(3):
         with database.transaction():
             database.execute("INSERT INTO place (urls) VALUES (zeroblob(5000000))")
-    assert files.size_of_log(path) < 6_000_000
+    assert files.size_of(files.log_of(path)) < 6_000_000
     database.close()
 
 

@@ -165,3 +165,6 @@ class Stats:
     in full until the service says otherwise."""
     committed: Decimal = Decimal(0)
     """USD that waiting, running and doubtful jobs cost at most."""
+    ahead: int = 0
+    """How many other sessions that share the journal stand before this one in the line for a slot, in which each sends
+    one job in turn. As far as was seen some seconds ago."""

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -28,13 +29,13 @@ from hailuo_async._cli.targets import make_folder
 from hailuo_async._io.filenames import file_name, is_directory
 from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFailedError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
-from hailuo_async.outcomes import Status, Video
+from hailuo_async.outcomes import Stats, Status, Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
-#: How long the service works on a video of 6 s at 768P, as its documentation and customers have it.
-_USUAL = "30 s to 2 min"
+#: Longer videos take the service longer.
+_USUAL_LENGTH_S = 6
 
 _INTERRUPTED = {
     JobResult.NOT_SENT: "nothing was sent",
@@ -124,7 +125,8 @@ class SingleVideo:
         )
         with open_line(is_quiet=self.is_quiet) as show:
             async with anyio.create_task_group() as showing:
-                showing.start_soon(_show_life, generation, session, show)
+                has_line = self.journal is not None
+                showing.start_soon(partial(_show_life, generation, session, show, has_line=has_line))
                 await self._echo_updates(generation)
                 showing.cancel_scope.cancel()
         try:
@@ -194,18 +196,33 @@ class SingleVideo:
 # --- Life ---
 
 
-async def _show_life(generation: Generation, session: AsyncSession, show: Callable[[str], None]) -> None:
-    """Says every second how long it has taken, beside what is usual."""
+async def _show_life(
+    generation: Generation, session: AsyncSession, show: Callable[[str], None], *, has_line: bool
+) -> None:
+    """Says every second how long it has taken, and what it waits for."""
     began_at = anyio.current_time()
     while True:
         await anyio.sleep(1)
-        waited = f"{anyio.current_time() - began_at:6.0f} s  "
         if generation.status is Status.QUEUED:
-            stats = session.stats()
-            message = f"waits for one of the team's slots; {stats.refusals} refusals so far, which cost nothing"
+            message = line_message(session.stats(), has_line=has_line)
         else:
-            message = f"{generation.status}; {_USUAL} is usual, more for 10 s and 1080P"
-        await anyio.to_thread.run_sync(show, waited + message)
+            message = f"{generation.status}; {usual(generation.job)}"
+        await anyio.to_thread.run_sync(show, f"{anyio.current_time() - began_at:6.0f} s  {message}")
+
+
+def line_message(stats: Stats, *, has_line: bool) -> str:
+    """What a job waits for that has no slot, and at which place, if sessions that share a journal stand in line."""
+    place = f"number {stats.ahead + 1} in line" if has_line else "waits"
+    slots = "the team's only slot" if stats.limit == 1 else f"one of the team's {stats.limit} slots"
+    refusals = f"; refused {stats.refusals} times so far, which costs nothing" if stats.refusals else ""
+    return f"{place} for {slots}{refusals}"
+
+
+def usual(job: Job | None) -> str:
+    """How long the service works on such a video, as its documentation and customers have it."""
+    if job is not None and (job.duration > _USUAL_LENGTH_S or job.resolution == "1080P"):
+        return "2 min and more are usual for 10 s or 1080P"
+    return "30 s to 2 min are usual"
 
 
 @contextlib.contextmanager

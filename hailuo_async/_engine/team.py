@@ -86,6 +86,8 @@ class Team:
     on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when another session has left the team, or died."""
     members: int = attrs.field(default=1, init=False)
+    ahead: int = attrs.field(default=0, init=False)
+    """How many of the others wait longer."""
     view: TeamState = attrs.field(init=False)
     inflight: int = attrs.field(default=0, init=False)
     settled: int = attrs.field(default=0, init=False)
@@ -108,8 +110,6 @@ class Team:
     _clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _seen: int | None = attrs.field(default=None, init=False)
     """Where the next look for changed jobs begins."""
-    _ahead: int = attrs.field(default=0, init=False)
-    """How many of the others wait longer."""
     _blocked_since: float | None = attrs.field(default=None, init=False)
     """Since when that one could have taken its turn, and this session waits only for it."""
     _passed: str | None = attrs.field(default=None, init=False)
@@ -317,7 +317,7 @@ class Team:
         first = None if news.first is None else (news.first[0] - self.offset_s, news.first[1])
         if first != self._first:
             self._first, self._blocked_since = first, None
-        self._ahead, self._place = news.ahead, news.place
+        self.ahead, self._place = news.ahead, news.place
         before, self.members = self.members, news.members
         if news.state is not None:
             self.view = load_state(news.state, self._rng)
@@ -340,7 +340,7 @@ class Team:
         waits = self.members > 1 and self.waits_since() is not None
         if self._link.looks_are_free:
             return LOOK_S if waits else IDLE_LOOK_S
-        return min(SELDOM_LOOK_S, IDLE_LOOK_S * (1 + self._ahead)) if waits else SELDOM_LOOK_S
+        return min(SELDOM_LOOK_S, IDLE_LOOK_S * (1 + self.ahead)) if waits else SELDOM_LOOK_S
 
     async def join(self) -> None:
         """Becomes a member. Raises ``JournalError``."""

@@ -6,13 +6,15 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import attrs
 import pytest
 from PIL import Image
 
 from hailuo_async import FirstLastFrameToVideo, ImageToVideo
-from hailuo_async._cli.generate import build_job, name_for
+from hailuo_async._cli.generate import build_job, line_message, name_for, usual
 from hailuo_async.emulator import Emulator
 from hailuo_async.errors import JobError
+from hailuo_async.outcomes import Stats
 
 from ..support.commands import (
     INTERRUPT,
@@ -200,6 +202,38 @@ def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, servic
     (line,) = result.stderr.splitlines()
     assert (result.exit_code, result.stdout, service.ledger.posts) == (2, "", 0)
     assert line.startswith(f"hailuo-async: {words}")
+
+
+# --- While it waits ---
+
+
+def test_a_job_that_waits_says_what_for_and_its_place_in_the_line() -> None:
+    ended = {"succeeded": 0, "failed": 0, "refused": 0, "unknown": 0, "abandoned": 0}
+    alone = Stats(queued=1, running=0, limit=1, requests_left=None, refusals=0, **ended)  # type: ignore[arg-type]
+    assert line_message(alone, has_line=False) == "waits for the team's only slot"
+    third = attrs.evolve(alone, limit=3, ahead=2, refusals=4)
+    words = "number 3 in line for one of the team's 3 slots; refused 4 times so far, which costs nothing"
+    assert line_message(third, has_line=True) == words
+
+
+def test_what_is_usual_depends_on_the_video_that_was_asked_for() -> None:
+    url = "https://example.com/cat.jpg"
+    plain = [ImageToVideo(url), ImageToVideo(url, resolution="768P"), None]
+    assert {usual(job) for job in plain} == {"30 s to 2 min are usual"}
+    long = [ImageToVideo(url, duration=10), ImageToVideo(url, resolution="1080P")]
+    assert {usual(job) for job in long} == {"2 min and more are usual for 10 s or 1080P"}
+
+
+@pytest.mark.slow
+def test_at_a_terminal_it_shows_how_long_it_has_taken_and_what_it_waits_for(service: Emulator, here: Path) -> None:
+    service.service.generation_s = 60.0
+    service.service.max_running = 0
+    with terminal("generate", "Cat.jpg", "--journal", "j.db", env=environment()) as screen:
+        screen.wait_for("1 s  number 1 in line for ")
+        service.service.max_running = 1
+        screen.wait_for("usual")
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
 
 
 # --- Interrupted ---

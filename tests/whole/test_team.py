@@ -110,6 +110,25 @@ async def test_a_visitor_waits_for_a_slot_or_two_beside_another_sessions_long_st
         await asyncio.wait([streaming])
 
 
+@pytest.mark.slow
+async def test_a_session_knows_how_many_others_stand_before_it_in_line(service: Emulator, journal: str) -> None:
+    service.service.max_running, service.service.generation_s = 1, 60.0
+    async with (
+        session_at(service, journal, 1) as first,
+        session_at(service, journal) as second,
+        session_at(service, journal) as third,
+    ):
+        sessions = [first, second, third]
+        for number, session in enumerate(sessions):
+            [job] = jobs(f"job {number}", 1)
+            generation = await session.submit(job)
+            if number == 0:
+                await generation.accepted()
+        with anyio.fail_after(20):
+            while [session.stats().ahead for session in sessions] != [0, 0, 1]:  # noqa: ASYNC110 (they look now and then)
+                await anyio.sleep(0.05)
+
+
 async def test_a_job_of_another_session_is_found_with_its_status_its_updates_and_its_video(
     service: Emulator, journal: str
 ) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shlex
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -121,6 +126,62 @@ def test_a_batch_is_followed_until_nothing_is_to_come(tmp_path: Path) -> None:
     first, *_, last = followed.stdout.splitlines()
     assert (followed.exit_code, first, last) == (0, f"{journal}: 1 job", "      1 saved")
     assert "      1 unfinished\n" in followed.stdout
+
+
+# --- Completion ---
+
+
+def completed(journal: Path, incomplete: str) -> list[str]:
+    asked = {"COMP_WORDS": f"hailuo-async resolve {journal} {incomplete}", "COMP_CWORD": "3"}
+    done = run(env={**asked, "_HAILUO_ASYNC_COMPLETE": "bash_complete"})
+    return [line.removeprefix("plain,") for line in done.stdout.splitlines() if line]
+
+
+def test_the_keys_that_may_be_decided_on_are_completed_those_in_doubt_first(journal: Path) -> None:
+    ledger = open_table(journal, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+    in_doubt(ledger, "another")
+    accepted(ledger, "along", "t4")
+    did(ledger, lambda it: it.failed("along", TaskFailedError(reason="too dark", task_id="t4")))
+    ledger.close()
+    assert completed(journal, "a") == ["a", "another", "along"]
+    assert completed(journal, "al") == ["along"]
+    assert completed(journal, "x") == []
+
+
+def test_a_journal_is_completed_as_a_file_is(tmp_path: Path) -> None:
+    for words in ("hailuo-async resolve ./b", "hailuo-async status ./b"):
+        done = run(env={"COMP_WORDS": words, "COMP_CWORD": "2", "_HAILUO_ASYNC_COMPLETE": "bash_complete"})
+        assert done.stdout == "file,./b\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("shell", "ask"),
+    [
+        (
+            "bash",
+            'COMP_WORDS=(x resolve {0} "") COMP_CWORD=3; _hailuo_async_completion hailuo-async; echo $COMPREPLY',
+        ),
+        ("zsh", "compdef _seen hailuo-async; (( $+functions[_hailuo_async_completion] )) && echo a"),
+        ("fish", 'complete -C "hailuo-async resolve {0} "'),
+    ],
+)
+def test_a_shell_that_reads_what_it_is_given_completes_a_key(shell: str, ask: str, journal: Path) -> None:
+    if shutil.which(shell) is None:
+        pytest.skip(f"there is no {shell} here")
+    command_file = journal.parent / "bin" / "hailuo-async"
+    command_file.parent.mkdir()
+    command_file.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m hailuo_async "$@"\n')
+    command_file.chmod(0o755)
+    source = (
+        "hailuo-async completion fish | source" if shell == "fish" else f'eval "$(hailuo-async completion {shell})"'
+    )
+    path = os.pathsep.join((str(command_file.parent), os.environ["PATH"]))
+    env = environment(PATH=path, HOME=str(journal.parent), XDG_CONFIG_HOME=str(journal.parent))
+    script = f"{source}; {ask.format(journal)}"
+    quiet = ["--norc"] if shell == "bash" else ["-f"] if shell == "zsh" else ["--no-config"]
+    done = subprocess.run([shell, *quiet, "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert (done.stdout.split(), done.stderr) == (["a"], "")
 
 
 # --- resolve ---

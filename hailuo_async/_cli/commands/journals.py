@@ -17,7 +17,7 @@ from hailuo_async.settings import JournalPlace
     "journal",
     metavar="[JOURNAL]",
     default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME),
-    type=options.known_place,
+    type=options.Place(exists=True),
 )
 @click.option("--watch", "is_watched", is_flag=True, help="Show it again every two seconds, until all is done.")
 @options.json
@@ -33,7 +33,7 @@ def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
 
 
 @click.command()
-@click.argument("journal", type=options.known_place)
+@click.argument("journal", type=options.Place(exists=True))
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True, shell_complete=options.complete_key)
 @click.option("--task-id", metavar="ID", help="The service did accept it, under this id.")
 @click.option("--resubmit", is_flag=True, help="Send it again. If it was paid for before, it is paid for again.")

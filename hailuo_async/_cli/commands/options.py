@@ -69,21 +69,25 @@ def file(*, exists: bool = False) -> click.Path:
     return click.Path(exists=exists, dir_okay=False, path_type=Path)
 
 
-def place(value: object) -> JournalPlace:
-    """A file that may not be there yet, or the DSN of a PostgreSQL database. A password is not repeated."""
-    try:
-        found = journal_place(value)
-    except ConfigError as error:
-        raise click.BadParameter(error.rule) from None
-    return Path(os.fsdecode(file().convert(found, None, None))) if isinstance(found, Path) else found
+class Place(click.ParamType[Any]):
+    """A journal: a file, or the DSN of a PostgreSQL database. A password is not repeated."""
 
+    name = "place"
 
-def known_place(value: object) -> JournalPlace:
-    """The same, for a file that is there."""
-    found = place(value)
-    if isinstance(found, Path):
-        file(exists=True).convert(found, None, None)
-    return found
+    def __init__(self, *, exists: bool = False) -> None:
+        self._file = file(exists=exists)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> JournalPlace:
+        """The file, which may have to be there, or the DSN."""
+        try:
+            found = journal_place(value)
+        except ConfigError as error:
+            self.fail(error.rule, param, ctx)
+        return Path(os.fsdecode(self._file.convert(found, param, ctx))) if isinstance(found, Path) else found
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Files."""
+        return self._file.shell_complete(ctx, param, incomplete)
 
 
 # --- Options whose help is true for the model that is chosen ---
@@ -129,11 +133,11 @@ def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     from hailuo_async.errors import HailuoError
 
     try:
-        with Journal.open(place(ctx.params.get("journal"))) as journal:
+        with Journal.open(ctx.params["journal"]) as journal:
             waiting = [record.identity for record in journal.records(state="unknown")]
             failed = [record.identity for record in journal.records(state="failed")]
             return _items([*waiting, *failed], incomplete)
-    except (HailuoError, OSError, click.UsageError):
+    except (HailuoError, OSError, KeyError, TypeError):
         return []
 
 
@@ -147,7 +151,7 @@ def count(name: str, help: str) -> Callable[[Command], Command]:
 
 def journal(help: str) -> Callable[[Command], Command]:
     """Where jobs are remembered."""
-    return click.option("--journal", metavar="FILE|DSN", type=place, help=help)
+    return click.option("--journal", metavar="FILE|DSN", type=Place(), help=help)
 
 
 json = click.option("--json", "is_json", is_flag=True, help="One JSON object a line on stdout, for machines.")

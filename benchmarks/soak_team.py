@@ -162,6 +162,8 @@ def _work(team: Team, service: Program, kills: int, processes: int, server: Serv
         if server is not None and number in crashing:
             server.start()
         team.begin()
+        service.say("nothing of that name")  # one that is asked nothing for long takes itself for stuck
+        service.hear()
     team.kill_all()
     with Program("heir", base_url=team.url, journal=team.journal) as heir:
         heir.hear()

@@ -87,6 +87,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ),
     # How many jobs and members were deleted. No row is left to tell that, and ``changed`` may begin again lower.
     ("ALTER TABLE team ADD COLUMN gone {integer} NOT NULL DEFAULT 0",),
+    # Until when a stage, and no job, needs an image: see ``staging``.
+    ("ALTER TABLE need ADD COLUMN until {real}",),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.

@@ -16,7 +16,7 @@ Images are kept by their content: one that a hundred jobs need is there once, an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from typing import Any, TypeAlias
 
 import attrs
@@ -26,7 +26,7 @@ from hailuo_async._io.journal.records import Record
 #: The form in which jobs are kept. A job in a later one is left to the versions that know it.
 FORM = 1
 
-Pieces: TypeAlias = Callable[[], Iterator[bytes]]
+Pieces: TypeAlias = Callable[[], Generator[bytes]]
 
 
 @attrs.frozen

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeAlias
 
 import attrs
 
 from hailuo_async._io.journal import owner
-from hailuo_async._io.journal.database import SELECT
-from hailuo_async._io.journal.kept import FORM, KeptClaim, KeptImage, KeptJob, Pieces, Room, kept_from, kept_text
+from hailuo_async._io.journal.database import SELECT, Rows
+from hailuo_async._io.journal.kept import FORM, KeptClaim, KeptImage, KeptJob, Room, kept_from, kept_text
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._io.journal.rows import IS_OVER
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import ImageError, JobError, QueueFullError
+from hailuo_async.errors import JobError, QueueFullError
+
+#: For so many seconds after its last piece was written a stage keeps what it has.
+STAGE_S = 600.0
+
+Images: TypeAlias = Mapping[str, Sequence[bytes]]
+"""The pieces of images, by their SHA-256."""
+
+
+class Unstaged(Exception):
+    """An image that is neither at hand nor, whole, in the journal."""
 
 
 @attrs.define(eq=False)
@@ -23,26 +35,49 @@ class KeptTable:
     has_stored: bool = attrs.field(default=False, init=False)
     """Whether a job is kept that was not before."""
 
-    def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> Claim:
+    def keep(self, intent: Intent, job: KeptJob, held: Images, room: Room, stage: str = "") -> Claim:
         """``JobTable.intend``, and keeps what is sent for the job, if it is ours to send and is not kept yet.
 
-        ``pieces`` gives each image by its SHA-256, read here. Raises ``QueueFullError``, ``ImageError`` for an image
-        that cannot be read to its end, and what ``intend`` raises; then nothing of the job is here.
+        ``held`` gives images in pieces, by their SHA-256. The others are in the journal, for ``stage`` or other jobs.
+        Raises ``Unstaged`` if one is not, ``QueueFullError``, and as ``intend``; then nothing of the job is here.
         """
-        self._jobs.database.hold_images()
-        execute = self._jobs.database.execute
-        execute("SAVEPOINT keep")
-        try:
+        with self._whole_or_not_at_all():
             claim = self._jobs.intend(intent)
             if claim.ours and claim.record.state is JournalState.INTENDED:
-                self._store(intent.identity, job, pieces, room)
-        except self._jobs.database.FAULTS:
-            raise  # the whole transaction is taken back
-        except BaseException:
-            execute("ROLLBACK TO SAVEPOINT keep")
-            raise
-        execute("RELEASE SAVEPOINT keep")
+                self._store(intent.identity, job, held, room, stage)
+            if stage:
+                self._jobs.free_kept(stage)
         return claim
+
+    def stage(self, stage: str, image: KeptImage, room: Room) -> bool:
+        """Makes room for an image that ``put`` is to write. Whether it is to: not if another wrote all of it.
+
+        Raises ``QueueFullError``.
+        """
+        given = {"stage": stage, "sha256": image.sha256, "stage_s": STAGE_S}
+        sql = """INSERT INTO need (identity, sha256, until) VALUES (:stage, :sha256, :now + :stage_s)
+            ON CONFLICT DO NOTHING"""
+        with self._whole_or_not_at_all():
+            self._check_queue(attrs.evolve(room, max_queued=room.max_queued - 1))
+            if self._jobs.database.execute(sql, given).rowcount == 1 and self._count_need(image):
+                self._check_bytes(room)
+        return not self._is_complete(image)
+
+    def put(self, stage: str, sha256: str, first: int, pieces: Sequence[bytes]) -> list[int]:
+        """Writes pieces of a staged image. Returns the numbers of those that were not there. Raises ``Unstaged``."""
+        sql = "UPDATE need SET until = :now + :stage_s WHERE identity = :stage AND sha256 = :sha256"
+        given: dict[str, object] = {"stage": stage, "sha256": sha256, "stage_s": STAGE_S}
+        if self._jobs.database.execute(sql, given).rowcount == 0:
+            raise Unstaged
+        rows = [(number, self._write(sha256, number, data)) for number, data in enumerate(pieces, first)]
+        return [number for number, row in rows if row.rowcount == 1]
+
+    def unstage(self, stage: str, written: Sequence[tuple[str, int]]) -> None:
+        """Takes back what was staged, and the pieces in ``written``, which are not those of their image."""
+        sql = "DELETE FROM piece WHERE sha256 = :sha256 AND number = :number"
+        for sha256, number in written:
+            self._jobs.database.execute(sql, {"sha256": sha256, "number": number})
+        self._jobs.free_kept(stage)
 
     def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
         """Takes over the oldest jobs that no living session holds, at most ``limit``; or the one of that name."""
@@ -76,7 +111,7 @@ class KeptTable:
 
     def tidy(self) -> None:
         """Frees what sessions that know nothing of kept jobs left behind, and gives free pages back."""
-        sql = """SELECT DISTINCT identity FROM need WHERE identity NOT IN (
+        sql = """SELECT DISTINCT identity FROM need WHERE COALESCE(until, 0) <= :now AND identity NOT IN (
             SELECT identity FROM job WHERE kept_form IS NOT NULL AND state IN ('intended', 'sending', 'unknown'))"""
         for row in self._jobs.database.execute(sql).fetchall():
             self._jobs.free_kept(row["identity"])
@@ -100,18 +135,33 @@ class KeptTable:
             self._jobs.refused(record.identity, JobError(field="job", value=text, rule="must be as it was kept"))
             return None
 
-    def _store(self, identity: str, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> None:
+    @contextlib.contextmanager
+    def _whole_or_not_at_all(self) -> Iterator[None]:
+        self._jobs.database.hold_images()
+        execute = self._jobs.database.execute
+        execute("SAVEPOINT keep")
+        try:
+            yield
+        except self._jobs.database.FAULTS:
+            raise  # the whole transaction is taken back
+        except BaseException:
+            execute("ROLLBACK TO SAVEPOINT keep")
+            raise
+        execute("RELEASE SAVEPOINT keep")
+
+    def _store(self, identity: str, job: KeptJob, held: Images, room: Room, stage: str) -> None:
         sql = """UPDATE job SET kept = :kept, kept_form = :form
             WHERE identity = :identity AND state = 'intended' AND kept_form IS NULL"""
         given = {"identity": identity, "kept": kept_text(job), "form": FORM}
         if self._jobs.database.execute(sql, given).rowcount == 0:
             return
-        self.has_stored = True
         self._check_queue(room)
-        for sha256, image in job.digests.items():
-            if self._is_new(identity, sha256, image.size):
-                self._check_bytes(room)
-                self._write(sha256, image, pieces[sha256])
+        for image in job.digests.values():
+            if image.sha256 in held:
+                self._store_held(identity, image, held[image.sha256], room)
+            elif not self._hand_over(identity, image, stage):
+                raise Unstaged
+        self.has_stored = True
 
     def _check_queue(self, room: Room) -> None:
         sql = "SELECT count(*) AS jobs FROM job WHERE kept_form IS NOT NULL AND state = 'intended'"
@@ -123,21 +173,36 @@ class KeptTable:
         if self._jobs.database.execute(sql).fetchone()["bytes"] > room.max_kept_bytes:
             raise QueueFullError(max_queued=room.max_queued, max_kept_bytes=room.max_kept_bytes)
 
-    def _is_new(self, identity: str, sha256: str, size: int) -> bool:
+    def _store_held(self, identity: str, image: KeptImage, pieces: Sequence[bytes], room: Room) -> None:
+        if self._need(identity, image):
+            self._check_bytes(room)
+            for number, data in enumerate(pieces):
+                self._write(image.sha256, number, data)
+
+    def _hand_over(self, identity: str, image: KeptImage, stage: str) -> bool:
+        """Has the job need an image, in the place of ``stage``. Returns whether all of it is in the journal."""
+        sql = "UPDATE need SET identity = :identity, until = NULL WHERE identity = :stage AND sha256 = :sha256"
+        given = {"identity": identity, "stage": stage, "sha256": image.sha256}
+        if self._jobs.database.execute(sql, given).rowcount == 0:
+            self._need(identity, image)
+        return self._is_complete(image)
+
+    def _need(self, identity: str, image: KeptImage) -> bool:
         """Notes that the job needs the image; returns whether no other did. Waits for a session that just frees it."""
-        given = {"identity": identity, "sha256": sha256, "size": size}
-        execute = self._jobs.database.execute
-        execute("INSERT INTO need (identity, sha256) VALUES (:identity, :sha256)", given)
+        sql = "INSERT INTO need (identity, sha256) VALUES (:identity, :sha256)"
+        self._jobs.database.execute(sql, {"identity": identity, "sha256": image.sha256})
+        return self._count_need(image)
+
+    def _count_need(self, image: KeptImage) -> bool:
         sql = """INSERT INTO picture (sha256, size, needed) VALUES (:sha256, :size, 1)
             ON CONFLICT (sha256) DO UPDATE SET needed = picture.needed + 1 RETURNING needed"""
-        return bool(execute(sql, given).fetchone()["needed"] == 1)
+        given = {"sha256": image.sha256, "size": image.size}
+        return bool(self._jobs.database.execute(sql, given).fetchone()["needed"] == 1)
 
-    def _write(self, sha256: str, image: KeptImage, pieces: Pieces) -> None:
-        sql = "INSERT INTO piece (sha256, number, data) VALUES (:sha256, :number, :data)"
-        size = 0
-        for number, data in enumerate(pieces()):
-            size += len(data)
-            self._jobs.database.execute(sql, {"sha256": sha256, "number": number, "data": data})
-        if size != image.size:
-            rule = "must not change between the check and the keeping"
-            raise ImageError(field="image", image=sha256, value=f"{size} bytes of {image.size}", rule=rule)
+    def _is_complete(self, image: KeptImage) -> bool:
+        sql = "SELECT CAST(COALESCE(SUM(length(data)), 0) AS BIGINT) AS size FROM piece WHERE sha256 = :sha256"
+        return bool(self._jobs.database.execute(sql, {"sha256": image.sha256}).fetchone()["size"] == image.size)
+
+    def _write(self, sha256: str, number: int, data: bytes) -> Rows:
+        sql = "INSERT INTO piece (sha256, number, data) VALUES (:sha256, :number, :data) ON CONFLICT DO NOTHING"
+        return self._jobs.database.execute(sql, {"sha256": sha256, "number": number, "data": data})

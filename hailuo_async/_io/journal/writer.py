@@ -20,8 +20,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -62,6 +63,7 @@ class JournalWriter:
     team: TeamLink | None = attrs.field(default=None, init=False)
     """This session's line to its team, once it has joined."""
     _is_closing: bool = attrs.field(default=False, init=False)
+    _stages: Iterator[int] = attrs.field(factory=itertools.count, init=False)
 
     @classmethod
     async def open(
@@ -110,26 +112,15 @@ class JournalWriter:
         return cast(Claim, await self._ask_or_undo(lambda table: table.intend(intent), undo))
 
     async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> Claim:
-        """``intend``, and keeps what is sent for the job. ``pieces`` gives each image by its SHA-256, in this thread.
+        """``intend``, and keeps what is sent for the job. ``pieces`` gives each image by its SHA-256, in a worker.
 
         Cancelled, the job is not taken. Raises ``QueueFullError``, ``ImageError``, and what ``intend`` raises.
         """
-        is_new = False
+        from hailuo_async._io.journal.staging import Staging
 
-        def work(table: JobTable) -> Claim:
-            nonlocal is_new
-            table.frees_kept, kept = True, _kept(table)
-            claim = kept.keep(intent, job, pieces, room)
-            is_new = is_new or kept.has_stored  # the answer to the first commit may have been lost
-            return claim
-
-        def undo(table: JobTable) -> None:
-            if is_new:
-                _drop(table, intent.identity)
-            else:
-                table.release(intent.identity)
-
-        return cast(Claim, await self._ask_or_undo(work, undo))
+        stage = f"{self.holder}#{next(self._stages)}"
+        staging = Staging(self._ask_or_undo, self._note_nowait, stage, self._table.database.name)
+        return await staging.keep(intent, job, pieces, room)
 
     async def take_kept(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
         """Takes over the oldest kept jobs, at most ``limit``, that no living session holds; or the one of that name."""
@@ -151,8 +142,7 @@ class JournalWriter:
 
     def drop_nowait(self, identity: str) -> None:
         """Removes, with the next commit, a kept job that no caller wants any more and that was not sent."""
-        if not self._is_closing:
-            self._commits.put(functools.partial(_drop, identity=identity), is_fact=True).cancel()
+        self._note_nowait(functools.partial(_drop, identity=identity))
 
     def read_piece(self, sha256: str, number: int) -> bytes:
         """A piece of a kept image. Blocks: for a worker thread. Raises ``JournalError``."""
@@ -186,8 +176,7 @@ class JournalWriter:
 
         Made with the next commit. No caller waits for it: if it fails, or the journal closes, the lease ends by itself.
         """
-        if not self._is_closing:
-            self._commits.put(lambda table: table.release(identity), is_fact=True).cancel()
+        self._note_nowait(lambda table: table.release(identity))
 
     async def accepted(self, identity: str, task_id: str, at: float) -> None:
         """Notes the acceptance of the job: no matter who holds it now, but never over another task's id."""
@@ -334,6 +323,11 @@ class JournalWriter:
     def _note(self, work: Work) -> asyncio.Future[Any]:
         """A fact, which is written even if it has to wait for longer than its caller does."""
         return self._ask(work, patience_s=SHORT_PATIENCE_S, is_fact=True)
+
+    def _note_nowait(self, work: Work) -> None:
+        """A fact that no caller waits for. If the journal closes, it is not written."""
+        if not self._is_closing:
+            self._commits.put(work, is_fact=True).cancel()
 
     async def _ask_or_undo(self, work: Work, undo: Work, patience_s: float = PATIENCE_S) -> Any:
         """What ``work`` answers. If its caller is cancelled, what it was granted is given back."""

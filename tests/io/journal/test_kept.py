@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
 
 import attrs
 import pytest
 
 from hailuo_async._io.journal.kept import FORM, KeptImage, KeptJob, Room
-from hailuo_async._io.journal.kept_table import KeptTable
+from hailuo_async._io.journal.kept_table import STAGE_S, KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import ImageError, JobError, QueueFullError, RequestRejectedError, SubmissionUnknownError
+from hailuo_async.errors import JobError, QueueFullError, RequestRejectedError, SubmissionUnknownError
 
 from ...support.ledgers import LEASE_S, Clock, did, intent, record_of
 from .conftest import Everything
@@ -34,17 +33,11 @@ def kept_job(*pictures: bytes) -> KeptJob:
     return KeptJob("/api/v1/minimax/x/async", {"prompt": "S3CRET prompt"}, images)
 
 
-def keep(
-    table: JobTable, key: str = "cat", *pictures: bytes, room: Room = ROOM, fingerprint: str = "f1", cut: int = 0
-) -> Claim:
+def keep(table: JobTable, key: str = "cat", *pictures: bytes, room: Room = ROOM, fingerprint: str = "f1") -> Claim:
     pictures = pictures or (CAT,)
     table.frees_kept = True
-
-    def pieces(picture: bytes) -> Callable[[], Iterator[bytes]]:
-        return lambda: iter((picture[:100], picture[100 : len(picture) - cut]))
-
-    given = {digest(picture): pieces(picture) for picture in pictures}
-    return did(table, lambda it: KeptTable(it).keep(intent(key, fingerprint), kept_job(*pictures), given, room))
+    held = {digest(picture): (picture[:100], picture[100:]) for picture in pictures}
+    return did(table, lambda it: KeptTable(it).keep(intent(key, fingerprint), kept_job(*pictures), held, room))
 
 
 def taken(table: JobTable, limit: int = 10, identity: str | None = None) -> list[str]:
@@ -246,12 +239,25 @@ def test_pictures_are_bounded_by_their_bytes_and_each_counts_once(ours: JobTable
     assert picture(ours, DOG) == b""
 
 
-def test_a_picture_that_cannot_be_read_to_its_end_leaves_nothing(ours: JobTable, everything: Everything) -> None:
-    with pytest.raises(ImageError, match="must not change between the check and the keeping"):
-        keep(ours, cut=1)
-    assert did(ours, lambda it: it.find("cat")) is None
+def test_what_a_stage_holds_is_kept_for_its_time_and_freed_after_it(
+    ours: JobTable, theirs: JobTable, clock: Clock
+) -> None:
+    image = kept_job(CAT).images["first_frame_image"]
+    ours.frees_kept = theirs.frees_kept = True
+    assert did(ours, lambda it: KeptTable(it).stage("stage", image, ROOM))
+    clock.time += STAGE_S / 2
+    assert did(ours, lambda it: KeptTable(it).put("stage", image.sha256, 0, [CAT[:100]])) == [0]
+    clock.time += STAGE_S - 1
+    did(theirs, lambda it: KeptTable(it).tidy())
+    assert did(ours, lambda it: KeptTable(it).put("stage", image.sha256, 1, [CAT[100:]])) == [1]
+    clock.time += STAGE_S
+    did(theirs, lambda it: KeptTable(it).tidy())
     assert picture(ours) == b""
-    assert keep(ours).ours
+    with pytest.raises(Unstaged):
+        did(ours, lambda it: KeptTable(it).put("stage", image.sha256, 2, [b""]))
+    with pytest.raises(Unstaged):
+        did(ours, lambda it: KeptTable(it).keep(intent(), kept_job(CAT), {}, ROOM, "stage"))
+    assert did(ours, lambda it: it.find("cat")) is None
 
 
 def test_what_a_session_that_knows_nothing_of_it_left_behind_is_freed(ours: JobTable, theirs: JobTable) -> None:

@@ -85,11 +85,13 @@ class Staging:
             if image.size <= HELD_BYTES
         }
 
-        def work(table: JobTable) -> Claim:
+        def work(table: JobTable) -> Claim | None:
             kept = _kept(table)
-            claim = kept.keep(intent, job, held, room, self._stage)
-            self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
-            return claim
+            with contextlib.suppress(Unstaged):
+                claim = kept.keep(intent, job, held, room, self._stage)
+                self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
+                return claim
+            return None  # an exception would hold the caller's images by its traceback, until the next collection
 
         def undo(table: JobTable) -> None:
             if self._is_new:
@@ -100,8 +102,8 @@ class Staging:
         large = [image for image in job.digests.values() if image.sha256 not in held]
         try:
             for _ in range(_TRIES):
-                with contextlib.suppress(Unstaged):
-                    claim: Claim = await self._ask(work, undo)
+                claim: Claim | None = await self._ask(work, undo)
+                if claim is not None:
                     return claim
                 with contextlib.suppress(Unstaged):
                     await self._fill(large, pieces, room)

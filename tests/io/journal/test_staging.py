@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import hashlib
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Generator
 
 import pytest
@@ -190,3 +192,16 @@ async def test_there_is_no_room_for_what_is_staged_beyond_the_bounds(journal: Jo
         await keep(journal, Picture(LARGE), room=Room(max_queued=1, max_kept_bytes=10_000))
     journal.drop_nowait("dog")
     assert await rows_left(journal) == [0, 0, 0]
+
+
+async def test_what_was_given_is_let_go_of_at_once_and_not_by_the_next_collection(journal: JournalWriter) -> None:
+    picture = Picture(LARGE)
+    watched = weakref.ref(picture)
+    gc.disable()
+    try:
+        await keep(journal, picture)
+        del picture
+        await journal.renew()  # a later commit: nothing waits for the last one any more
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -17,7 +17,7 @@ import attrs
 
 from benchmarks.scheduling import fixed_interval_queries, ideal_seconds
 from hailuo_async import AsyncSession, ImageToVideo, Success
-from hailuo_async._io.http import Transport
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_task_id
 from hailuo_async.emulator import Service
 from hailuo_async.testing import run_virtual

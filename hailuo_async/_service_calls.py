@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import abc
+from typing import TYPE_CHECKING
 
-from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.quota import Money
 from hailuo_async._images.source import ImageSource
-from hailuo_async._rules.wire import is_task_id
+from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Account, Upload
 from hailuo_async.prices import Estimate, ModelInfo
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.engine import Engine
 
 
 class ServiceCalls(abc.ABC):

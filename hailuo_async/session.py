@@ -11,23 +11,20 @@ from decimal import Decimal
 from pathlib import Path
 from random import Random, SystemRandom
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from hailuo_async._engine.engine import Engine
+from hailuo_async._engine.arguments import SaveAs, StrPath, check_jobs, check_save_as, check_video
 from hailuo_async._engine.generation import Generation
-from hailuo_async._engine.outcome_stream import OutcomeStream, check_jobs
+from hailuo_async._engine.loading import OpenJournal, import_engine, start_engine
+from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.quota import Money, Quota
-from hailuo_async._engine.results import check_video
-from hailuo_async._engine.saving import SaveAs, StrPath, check_save_as
 from hailuo_async._engine.state import EngineState, Phase
-from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._engine.wiring import open_journal, start_engine
 from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
 from hailuo_async._io.download.pieces import VideoPieces
-from hailuo_async._io.http import Transport, check_client_session
-from hailuo_async._rules.wire import check_task_id
+from hailuo_async._io.transport import Transport, check_client_session
+from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async._service_calls import ServiceCalls
 from hailuo_async.errors import SessionClosedError
 from hailuo_async.hooks import Hooks
@@ -43,6 +40,10 @@ from hailuo_async.settings import (
     optional_seconds,
     seconds,
 )
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.engine import Engine
+    from hailuo_async._engine.tracked_job import TrackedJob
 
 #: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
 DEFAULT_MAX_QUEUED = 10_000
@@ -111,7 +112,7 @@ class AsyncSession(ServiceCalls):
     Raises ``ConfigError`` naming the field, the value and the rule.
     """
 
-    _open_journal = staticmethod(open_journal)
+    _open_journal: OpenJournal | None = None
     _engine: Engine | None = None
 
     def __init__(
@@ -143,6 +144,8 @@ class AsyncSession(ServiceCalls):
             allow_private_network=allow_private_network, webhook_url=webhook_url,
         )  # fmt: skip
         self._client_session, self._transport = check_client_session(client_session), transport
+        if transport is not None:
+            import_engine()  # tests and simulations run on clocks that cannot wait for a thread
         self._rng, self._engine_state = rng or SystemRandom(), EngineState()  # not seeded: forked workers share no dice
         self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 

@@ -15,7 +15,7 @@ from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
-from hailuo_async._io.http import Transport
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.catalogue import build_live_prices, read_models, read_upload, read_uploads
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_upload, unknown

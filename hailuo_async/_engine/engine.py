@@ -19,6 +19,7 @@ import anyio
 import attrs
 
 from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.arguments import SaveAs, StrPath
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.download_room import DownloadRoom
@@ -29,14 +30,14 @@ from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.results import Results
-from hailuo_async._engine.saving import SaveAs, Saving, StrPath, Target
+from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.stream import Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
-from hailuo_async._io.http import Transport
 from hailuo_async._io.journal.records import Record
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import ConfigError, SessionClosedError, SubmissionUnknownError

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import AsyncGenerator, Generator
+from typing import TYPE_CHECKING
 
-from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async.errors import HailuoError, SessionClosedError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.tracked_job import TrackedJob
 
 
 class Generation:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Coroutine, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Coroutine
+from typing import TYPE_CHECKING, Any
 
-from hailuo_async._engine.stream import Stream
-from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 from hailuo_async.outcomes import Outcome
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.stream import Stream
 
 
 class OutcomeStream(AsyncGenerator[Outcome, None]):
@@ -39,11 +40,3 @@ class OutcomeStream(AsyncGenerator[Outcome, None]):
     def aclose(self) -> Coroutine[Any, Any, None]:
         """Leaves the stream: nothing more is pulled, sent or saved. Tasks that run go on at the service."""
         return self._outcomes.aclose()
-
-
-def check_jobs(jobs: object) -> None:
-    """Raises ``TypeError`` for one job, and for what holds no jobs at all."""
-    if isinstance(jobs, ImageToVideo | FirstLastFrameToVideo):
-        raise TypeError("stream() takes many jobs: give stream([job]), or generate(job) for one")
-    if not isinstance(jobs, Iterable | AsyncIterable) and not hasattr(jobs, "__getitem__"):
-        raise TypeError(f"stream() takes an iterable or an async iterable of jobs, not {type(jobs).__name__}")

@@ -28,7 +28,7 @@ from hailuo_async._engine.notices import Notices, early_query_at
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.http import Transport
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.cadence import Cadence, PollState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error

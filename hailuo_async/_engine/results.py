@@ -199,20 +199,6 @@ async def _is_saved_video(path: Path, size: int | None, sha256: str | None) -> b
     return await anyio.to_thread.run_sync(is_saved_video, path, size, sha256)
 
 
-def check_video(given: object) -> None:
-    """Raises a ``TypeError`` that says what to give, for a value that is not a ``Video``."""
-    if isinstance(given, Video):
-        return
-    advice = "give the Video that generate() returns"
-    if isinstance(given, Generation):
-        advice = "await the generation first, and give the Video that it returns"
-    elif isinstance(given, Success):
-        advice = "give the outcome's .video"
-    elif isinstance(given, str):
-        advice = "await session.attach(task_id), then the generation that it returns, and give the Video"
-    raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")
-
-
 def _url_at_hand(video: Video) -> str:
     """The video's URL; empty if the journal has wiped it, or if the video was made by hand without one."""
     return video.url if video.resources else ""

@@ -8,23 +8,19 @@ are under way cannot share a file either, unless the journal knows them as one j
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
 from weakref import WeakValueDictionary
 
 import anyio.to_thread
 import attrs
 
+from hailuo_async._engine.arguments import SaveAs
 from hailuo_async._engine.results import Results
 from hailuo_async._io.filenames import check_target, make_directory, target_for
 from hailuo_async.errors import ConfigError, DownloadError
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Outcome, Success
-
-StrPath: TypeAlias = str | os.PathLike[str]
-SaveAs: TypeAlias = Mapping[str, StrPath] | Callable[[Job], StrPath]
-"""The path of each video: a mapping from the keys of jobs, or a callable that takes a job and returns its path."""
 
 
 @attrs.define(eq=False)
@@ -95,17 +91,6 @@ class Saving:
         """``success`` with its video saved, or the ``Failure``; unchanged if the session ends."""
         directory = target.path if self._save_as is None else target.path.parent
         return await self._results.save_outcome(target.path, success, directory)
-
-
-def check_save_as(save_to: StrPath | None, save_as: object) -> None:
-    """Raises ``ConfigError`` for a ``save_as`` that names no files, or stands beside ``save_to``."""
-    if save_as is None:
-        return
-    if not isinstance(save_as, Mapping) and not callable(save_as):
-        rule = "must be a mapping from keys to paths, or a callable that takes a job and returns a path"
-        raise ConfigError(field="save_as", value=save_as, rule=rule)
-    if save_to is not None:
-        raise ConfigError(field="save_as", value=save_as, rule="must stand alone: give save_to or save_as, not both")
 
 
 def _path_by(save_as: SaveAs, job: Job) -> Path:

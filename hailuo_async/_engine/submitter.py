@@ -33,8 +33,8 @@ from hailuo_async._engine.queue import SubmitQueue
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.http import Transport
 from hailuo_async._io.journal.records import Leave
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown

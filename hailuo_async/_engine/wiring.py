@@ -28,13 +28,14 @@ from hailuo_async._engine.results import Results
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.http import Http, Transport
+from hailuo_async._io.http import Http
 from hailuo_async._io.journal.kept import Room
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
-from hailuo_async._rules.wire import is_task_id
+from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async.hooks import Hooks
 from hailuo_async.settings import JournalPlace, Settings
 

@@ -25,7 +25,7 @@ import contextlib
 import os
 import socket
 from collections.abc import Awaitable, Generator, Iterator, Mapping
-from typing import Protocol, TypeVar
+from typing import TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -40,6 +40,7 @@ from anyio import CapacityLimiter
 from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
+from hailuo_async._io.transport import CLOSED
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
 from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
 from hailuo_async.settings import Settings, is_this_machine
@@ -66,18 +67,6 @@ _MAX_HEADER_BYTES, _MAX_HEADERS = 256 * 1024, 4096
 
 
 T = TypeVar("T")
-
-_CLOSED = "is closed: give one that stays open for as long as this session"
-
-
-class Transport(Protocol):
-    """Sends requests. Tests and simulations give another implementation."""
-
-    async def send(self, request: Request, timeout_s: float) -> Answer:
-        """Sends ``request`` once. Never raises, but for cancellation."""
-
-    async def aclose(self) -> None:
-        """Closes its connections."""
 
 
 class LeaveLapsedError(Exception):
@@ -161,7 +150,7 @@ def _close(pieces: Iterator[bytes]) -> None:
 
 @attrs.define(eq=False)
 class Http:
-    """``Transport`` over aiohttp. It sends the key only in the head of requests to its one origin."""
+    """A ``Transport`` over aiohttp. It sends the key only in the head of requests to its one origin."""
 
     _origin: str
     _api_key: str = attrs.field(repr=False)
@@ -202,7 +191,7 @@ class Http:
         """Sends ``request`` once, to this service's origin. A POST can be charged for. Cancelling tears the request."""
         if self._session.closed:
             # A closed session stays closed, so the caller gets the error at once instead of a retry.
-            return unsent(_CLOSED, ConfigError(field="client_session", value=self._session, rule=_CLOSED))
+            return unsent(CLOSED, ConfigError(field="client_session", value=self._session, rule=CLOSED))
         is_alone = request.method == "POST" or request.is_alone
         body = _Body(request, self._limiter) if is_alone else None  # its writing marks the connection
         try:
@@ -284,20 +273,6 @@ async def _within(timeout_s: float, exchange: Awaitable[T]) -> T:
             return await exchange
         finally:
             time_is_over.cancel()
-
-
-def check_client_session(session: object) -> aiohttp.ClientSession | None:
-    """``session``, if it is ``None`` or an aiohttp session that can carry the key. Raises ``ConfigError`` otherwise."""
-    if session is None:
-        return None
-    if not isinstance(session, aiohttp.ClientSession):
-        raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
-    if session.closed:
-        raise ConfigError(field="client_session", value=session, rule=_CLOSED)
-    if session.auth is not None:
-        rule = "must have no auth of its own: the key goes into that header"
-        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
-    return session
 
 
 def proxy_for(url: str) -> str | None:

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from hailuo_async._rules.moments import read_moment
-from hailuo_async._rules.wire import Answer, is_task_id, single_line
+from hailuo_async._rules.task_ids import is_task_id
+from hailuo_async._rules.wire import Answer, single_line
 from hailuo_async.money import read_amount
 from hailuo_async.outcomes import Upload
 from hailuo_async.prices import LivePrices, ModelInfo

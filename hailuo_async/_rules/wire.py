@@ -15,7 +15,7 @@ import enum
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeAlias, TypeGuard
+from typing import Any, TypeAlias
 from urllib.parse import quote
 
 import attrs
@@ -23,11 +23,9 @@ import attrs
 from hailuo_async import contract
 from hailuo_async._images.frame import Frame
 from hailuo_async._rules.hints import Hints, read_hints
-from hailuo_async.errors import JobError
+from hailuo_async._rules.task_ids import MAX_TASK_ID_CHARACTERS, is_task_id
 from hailuo_async.jobs import Job
 
-#: Task ids stand in paths and logs; a longer text is not a task id.
-MAX_TASK_ID_CHARACTERS = 256
 #: The documented answers are five deep.
 MAX_DEPTH = 64
 #: A number with more digits than this is no amount, size or time; Python refuses to read one of 4,300.
@@ -360,22 +358,6 @@ def read_task_id(data: Mapping[str, Any]) -> str | None:
     found = data.get("task_id", data.get("taskId"))
     task_id = str(found) if isinstance(found, int) and not isinstance(found, bool) else found
     return task_id if is_task_id(task_id) else None
-
-
-def is_task_id(value: object) -> TypeGuard[str]:
-    """Whether ``value`` could be a task's id: a short, printable ``str`` without spaces."""
-    return (
-        isinstance(value, str)
-        and 1 <= len(value) <= MAX_TASK_ID_CHARACTERS
-        and value.isprintable()
-        and " " not in value
-    )
-
-
-def check_task_id(value: object) -> None:
-    """Raises ``JobError`` for a value that cannot be a task's id."""
-    if not is_task_id(value):
-        raise JobError(field="task_id", value=value, rule="must be a short printable str without spaces")
 
 
 def read_query_path(data: Mapping[str, Any], origin: str) -> str | None:

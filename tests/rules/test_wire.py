@@ -18,8 +18,8 @@ from PIL import Image
 
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.hints import Hints
+from hailuo_async._rules.task_ids import MAX_TASK_ID_CHARACTERS, is_task_id
 from hailuo_async._rules.wire import (
-    MAX_TASK_ID_CHARACTERS,
     Answer,
     Refusal,
     Request,
@@ -28,7 +28,6 @@ from hailuo_async._rules.wire import (
     build_submit,
     build_upload,
     decipher,
-    is_task_id,
     read_query_path,
     read_submit,
     read_task_id,

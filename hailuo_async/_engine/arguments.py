@@ -1,0 +1,49 @@
+"""What callers of a session give: checked before anything else happens, and before the engine is imported."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from typing import TypeAlias
+
+from hailuo_async._engine.generation import Generation
+from hailuo_async.errors import ConfigError
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
+from hailuo_async.outcomes import Success, Video
+
+StrPath: TypeAlias = str | os.PathLike[str]
+SaveAs: TypeAlias = Mapping[str, StrPath] | Callable[[Job], StrPath]
+"""The path of each video: a mapping from the keys of jobs, or a callable that takes a job and returns its path."""
+
+
+def check_jobs(jobs: object) -> None:
+    """Raises ``TypeError`` for one job, and for what holds no jobs at all."""
+    if isinstance(jobs, ImageToVideo | FirstLastFrameToVideo):
+        raise TypeError("stream() takes many jobs: give stream([job]), or generate(job) for one")
+    if not isinstance(jobs, Iterable | AsyncIterable) and not hasattr(jobs, "__getitem__"):
+        raise TypeError(f"stream() takes an iterable or an async iterable of jobs, not {type(jobs).__name__}")
+
+
+def check_save_as(save_to: StrPath | None, save_as: object) -> None:
+    """Raises ``ConfigError`` for a ``save_as`` that names no files, or stands beside ``save_to``."""
+    if save_as is None:
+        return
+    if not isinstance(save_as, Mapping) and not callable(save_as):
+        rule = "must be a mapping from keys to paths, or a callable that takes a job and returns a path"
+        raise ConfigError(field="save_as", value=save_as, rule=rule)
+    if save_to is not None:
+        raise ConfigError(field="save_as", value=save_as, rule="must stand alone: give save_to or save_as, not both")
+
+
+def check_video(given: object) -> None:
+    """Raises a ``TypeError`` that says what to give, for a value that is not a ``Video``."""
+    if isinstance(given, Video):
+        return
+    advice = "give the Video that generate() returns"
+    if isinstance(given, Generation):
+        advice = "await the generation first, and give the Video that it returns"
+    elif isinstance(given, Success):
+        advice = "give the outcome's .video"
+    elif isinstance(given, str):
+        advice = "await session.attach(task_id), then the generation that it returns, and give the Video"
+    raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")

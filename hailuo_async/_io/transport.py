@@ -1,0 +1,38 @@
+"""What carries a session's requests, and the check of a caller's own aiohttp session. ``http`` has the carrier."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import aiohttp
+
+from hailuo_async.errors import ConfigError
+
+if TYPE_CHECKING:
+    from hailuo_async._rules.wire import Answer, Request
+
+CLOSED = "is closed: give one that stays open for as long as this session"
+
+
+class Transport(Protocol):
+    """Sends requests. Tests and simulations give another implementation."""
+
+    async def send(self, request: Request, timeout_s: float) -> Answer:
+        """Sends ``request`` once. Never raises, but for cancellation."""
+
+    async def aclose(self) -> None:
+        """Closes its connections."""
+
+
+def check_client_session(session: object) -> aiohttp.ClientSession | None:
+    """``session``, if it is ``None`` or an aiohttp session that can carry the key. Raises ``ConfigError`` otherwise."""
+    if session is None:
+        return None
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
+    if session.closed:
+        raise ConfigError(field="client_session", value=session, rule=CLOSED)
+    if session.auth is not None:
+        rule = "must have no auth of its own: the key goes into that header"
+        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
+    return session

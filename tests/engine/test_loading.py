@@ -1,0 +1,59 @@
+"""The engine is imported when it is first needed, and never on the loop."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+_WHERE_IT_IS_IMPORTED = """
+import asyncio
+import sys
+import threading
+
+from hailuo_async import AsyncSession
+
+where = set()
+
+def note(event, arguments):
+    if event == "import" and arguments[0] == "hailuo_async._engine.engine":
+        where.add(threading.current_thread() is threading.main_thread())
+
+sys.addaudithook(note)
+
+async def main():
+    async with AsyncSession(api_key="key", base_url="http://127.0.0.1:1"):
+        pass
+
+asyncio.run(main())
+print(where)
+"""
+
+_ON_A_CLOCK_THAT_WAITS_FOR_NO_THREAD = """
+from hailuo_async import AsyncSession, ImageToVideo
+from hailuo_async.emulator import Service
+from hailuo_async.testing import InMemory, run_virtual
+
+async def main():
+    service = Service()
+    async with AsyncSession(transport=InMemory(service), api_key=service.api_key) as session:
+        return (await session.generate(ImageToVideo("https://pictures.example/cat.jpg"))).task_id
+
+print(bool(run_virtual(main)))
+"""
+
+
+def printed(program: str) -> str:
+    """What a program prints in a fresh process."""
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.slow
+def test_the_first_session_of_a_process_imports_the_engine_in_a_thread() -> None:
+    assert printed(_WHERE_IT_IS_IMPORTED) == "{False}"
+
+
+@pytest.mark.slow
+def test_the_first_session_of_a_process_needs_no_thread_where_it_is_given_a_transport() -> None:
+    assert printed(_ON_A_CLOCK_THAT_WAITS_FOR_NO_THREAD) == "True"

@@ -20,16 +20,30 @@ except ModuleNotFoundError:
 from hailuo_async import __version__
 from hailuo_async._cli.commands import journals, others, page, videos
 from hailuo_async._cli.exit_codes import report_errors
-from hailuo_async._cli.output import log_to_stderr
+from hailuo_async._cli.output import columns, log_to_stderr
 from hailuo_async._cli.suggestions import near_commands
 
-_EXIT_CODES = """\b
-Exit codes:
-  0    all is done
-  1    some of it failed, or was not done
-  2    it cannot be run as it was given; nothing was sent
-  3    of some job it is not known whether it was accepted, and is paid for
-  130  interrupted"""
+#: On a narrower terminal Click writes wider lines than fit, unless it is told the width.
+_CLICKS_LEAST = 52
+_EXIT_CODES = (
+    ("0", "all is done"),
+    ("1", "some of it failed, or was not done"),
+    ("2", "it cannot be run as it was given; nothing was sent"),
+    ("3", "of some job it is not known whether it was accepted, and is paid for"),
+    ("130", "interrupted"),
+)
+
+
+class _Formatter(click.HelpFormatter):
+    """Leaves a narrow terminal's columns to the words that explain."""
+
+    def write_dl(self, rows: Any, col_max: int = 30, col_spacing: int = 2) -> None:
+        """Writes names, and beside them or under them what they mean."""
+        super().write_dl(rows, min(col_max, self.width // 3), col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
 
 
 class _Commands(click.Group):
@@ -37,8 +51,10 @@ class _Commands(click.Group):
 
     def make_context(self, *given: Any, **more: Any) -> click.Context:
         """Parses what stands before the command, and prints ``--help``."""
+        width = columns(sys.stdout)
+        narrow = {} if width is None or width >= _CLICKS_LEAST else {"terminal_width": width - 1}
         with report_errors(is_debug=False):
-            return super().make_context(*given, **more)
+            return super().make_context(*given, **{**narrow, **more})
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command that was asked for."""
@@ -46,6 +62,11 @@ class _Commands(click.Group):
         level = logging.DEBUG if is_debug else logging.INFO if ctx.params["verbose"] else logging.WARNING
         with log_to_stderr(level), report_errors(is_debug=is_debug):
             return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Writes what the exit codes of all commands mean."""
+        with formatter.section("Exit codes"):
+            formatter.write_dl(_EXIT_CODES)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """The command by its name, or what it may have been meant to be."""
@@ -55,7 +76,7 @@ class _Commands(click.Group):
             raise click.UsageError(error.message + near_commands(args[0], self.commands), ctx) from None
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="hailuo-async")
 @click.option("-v", "--verbose", is_flag=True, help="Write more of what is going on.")
 @click.option("--debug", is_flag=True, help="Write everything, and show where errors come from.")
@@ -76,4 +97,5 @@ for _command in (
     others.emulator,
     others.completion,
 ):
+    _command.context_class = _Context
     main.add_command(_command)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from decimal import Decimal
 
 from hailuo_async._cli.money import price_range
-from hailuo_async._cli.output import emit, json_line
+from hailuo_async._cli.output import emit, json_line, tell
 from hailuo_async.models import MODELS, Model
 from hailuo_async.prices import PRICES, ModelInfo, Price
 from hailuo_async.session import AsyncSession
@@ -19,7 +19,7 @@ def show(*, is_json: bool) -> None:
             emit(json_line(_facts(model)))
         else:
             for line in _lines(model):
-                emit(line)
+                tell(line)
 
 
 def _lines(model: Model) -> Iterator[str]:
@@ -81,10 +81,10 @@ async def show_live(session: AsyncSession, *, is_json: bool) -> None:
             if info.slug.removeprefix("minimax/") in MODELS
             else "  (not in the table of this version: give its whole path)"
         )
-        emit(f"{info.slug}  {info.type or ''}".rstrip() + known)
-        emit(f"  {_live_price(info)}")
+        tell(f"{info.slug}  {info.type or ''}".rstrip() + known)
+        tell(f"  {_live_price(info)}")
         if info.docs_url:
-            emit(f"  {info.docs_url}")
+            tell(f"  {info.docs_url}")
 
 
 def _live_price(info: ModelInfo) -> str:

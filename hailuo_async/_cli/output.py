@@ -31,6 +31,11 @@ def emit(line: str) -> None:
     _write(sys.stdout, line)
 
 
+def tell(line: str) -> None:
+    """Writes a line of results for people to stdout; at a terminal in as many lines as it needs."""
+    emit(fitted(line, columns(sys.stdout)))
+
+
 def echo(message: str) -> None:
     """Writes a message to stderr; at a terminal in as many lines as it needs, never broken within a word."""
     _write(sys.stderr, fitted(message, columns(sys.stderr)))

@@ -21,7 +21,7 @@ from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import JobResult, error_facts, reason
 from hailuo_async._cli.money import dollars
-from hailuo_async._cli.output import can_ask, columns, echo, emit, fitted, json_line
+from hailuo_async._cli.output import can_ask, echo, emit, json_line, tell
 from hailuo_async._io.journal import owner
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
@@ -97,7 +97,7 @@ def _show(journal: JournalPlace, *, is_json: bool) -> _Overview:
             if is_json:
                 emit(json_line(_facts(record, result)))
     for line in () if is_json else _table(journal, overview):
-        emit(fitted(line, columns(sys.stdout)))
+        tell(line)
     return overview
 
 

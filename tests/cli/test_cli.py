@@ -37,6 +37,7 @@ from ..support.commands import (
     names_in,
     run,
     statuses,
+    terminal,
     write_pictures,
 )
 from ..support.running_emulator import credentials, emulator_in_thread
@@ -227,6 +228,19 @@ def test_the_keys_of_a_journal_are_completed(tmp_path: Path) -> None:
         asked = {"COMP_WORDS": f"hailuo-async resolve {tmp_path / journal} ", "COMP_CWORD": "3"}
         done = run(env={**asked, "_HAILUO_ASYNC_COMPLETE": "bash_complete"})
         assert (done.exit_code, done.stdout.strip()) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("given", [["resolve", "--help"], ["batch", "--help"], ["models"]])
+def test_nothing_breaks_within_a_word_on_a_narrow_terminal(given: list[str]) -> None:
+    shown = {}
+    for width in (40, 80):
+        with terminal(*given, env=environment(), columns=width) as screen:
+            assert screen.end() == 0
+        shown[width] = screen.shown
+        assert max(map(len, shown[width].splitlines())) <= width
+    words = [re.sub(r"-\s+(?=\w)", "-", text).split() for text in shown.values()]  # a hyphen ends a line as well
+    assert words[0] == words[1]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

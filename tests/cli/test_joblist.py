@@ -320,6 +320,19 @@ def test_an_encoding_that_is_named_is_taken(folder: Path) -> None:
     assert (found.jobs, found.notes) == (SAVED, ("in/jobs.csv: read as mac_roman, CSV with semicolons",))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32", "utf-7"])
+def test_an_encoding_that_is_named_may_be_any_that_there_is(encoding: str, folder: Path) -> None:
+    (folder / "jobs.csv").write_bytes(SHEET.format(";").encode(encoding))
+    assert read_list(folder / "jobs.csv", ReadOptions(encoding=encoding)).jobs == SAVED
+
+
+def test_what_is_no_utf_16_after_its_mark_is_told(folder: Path) -> None:
+    content = "Key\nImage\n".encode("utf-16") + b"\x00\xd8\x00\xd8"
+    assert told(read(folder, "jobs.csv", content)) == [
+        "jobs.csv: is not UTF-16 as a whole: save it as UTF-8, or name its --encoding"
+    ]
+
+
 def test_an_array_of_objects_is_a_list_of_jobs(folder: Path) -> None:
     objects = [{"image": URL, "key": key} for key in "ab"]
     for text in (json.dumps(objects, indent=2), json.dumps(objects), "\n".join(map(json.dumps, objects))):

@@ -80,10 +80,11 @@ class ResultLine:
         if self.path is not None:
             size = "" if self.size is None else f"  {_size(self.size)}"
             return f"{click.format_filename(self.path)}{size}"
-        if isinstance(self.error, SubmissionUnknownError):
-            return self.error.reason
         if self.error is not None:
-            return str(self.error)
+            is_plain = self.result is JobResult.UNKNOWN or (
+                isinstance(self.error, JobError) and self.error.value is None
+            )
+            return reason(self.error) if is_plain else str(self.error)
         return "" if self.task_id is None else f"task {self.task_id}"
 
     @property

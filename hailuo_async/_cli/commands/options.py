@@ -51,6 +51,20 @@ class Resolution(click.ParamType[Any]):
         return str(value).upper()
 
 
+class Encoding(click.ParamType[Any]):
+    """The name of an encoding of text, such as ``cp1252``."""
+
+    name = "encoding"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The name, if Python knows it."""
+        try:
+            "".encode(value)
+        except (LookupError, UnicodeError, ValueError):
+            self.fail(f"{value!r} is no encoding such as utf-8, cp1252 or mac_roman", param, ctx)
+        return value
+
+
 class Dollars(click.ParamType[Any]):
     """An amount of US dollars, such as ``20`` or ``$4.50``."""
 
@@ -174,6 +188,7 @@ timeout = click.option(
     "--timeout", metavar="TIME", type=Duration(), help="Wait for each job at most so long: 90, 30s, 5m, 2h."
 )
 output = click.option(
+    "-o",
     "--output",
     metavar="FOLDER",
     default=DEFAULT_OUTPUT,

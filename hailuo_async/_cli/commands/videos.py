@@ -68,7 +68,12 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 @options.count("--takes", "Make N of each.")
 @click.option("--recursive", "is_recursive", is_flag=True, help="Take the pictures of folders in FOLDER, too.")
 @click.option("--skip-bad", is_flag=True, help="Go on without what cannot be used.")
-@click.option("--encoding", metavar="NAME", help="What the file is written in, such as cp1252, if that is unclear.")
+@click.option(
+    "--encoding",
+    metavar="NAME",
+    type=options.Encoding(),
+    help="What the file is written in, such as cp1252, if that is unclear.",
+)
 @options.output
 @options.journal(f"Remembers the jobs. [default: {options.JOURNAL_NAME} in FOLDER]")
 @options.max_running

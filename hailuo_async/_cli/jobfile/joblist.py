@@ -241,7 +241,7 @@ def _too_many(jobs: int, problems: int) -> str | None:
 
 
 def _counted(first: Problem, count: int) -> Problem:
-    return first if count == 1 else attrs.evolve(first, message=f"{first.message} (in {count} rows)")
+    return first if count == 1 else attrs.evolve(first, message=f"{first.message}; {count - 1} more have it, too")
 
 
 # --- Where rows come from ---

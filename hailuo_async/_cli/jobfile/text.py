@@ -87,11 +87,11 @@ class TextFile:
     """What encoding it was read as, for people; ``None`` for plain UTF-8."""
     _copy: _Copy = attrs.field(repr=False)
 
-    def lines(self) -> Iterator[Line]:
+    def lines(self, errors: str = "replace") -> Iterator[Line]:
         """Every line, without a byte order mark; a line may end as on Windows or an old Mac. Raises ``OSError``."""
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
         raw = io.BufferedReader(_Reader(self._copy.file), 1 << 16)
-        with io.TextIOWrapper(raw, encoding, "replace", newline="") as wide:
+        with io.TextIOWrapper(raw, encoding, errors, newline="") as wide:
             yield from enumerate(wide, 1)
 
     def text(self) -> str:
@@ -139,10 +139,11 @@ def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> Te
     if encoding is None:
         if head.startswith(_BOM_32):
             return Problem(f"{name}, line 1", None, "is in UTF-32: save it as UTF-8", is_whole=True)
-        if head.startswith(_BOM_16):
-            return TextFile(name, folder, "utf-16", "UTF-16", copy)
-        if b"\0" in head and (wide := _without_mark(head)) is not None:
-            return TextFile(name, folder, wide, "UTF-16", copy)
+        wide = "utf-16" if head.startswith(_BOM_16) else _without_mark(head) if b"\0" in head else None
+        if wide is not None:
+            return _checked(TextFile(name, folder, wide, "UTF-16", copy))
+    elif "a".encode(encoding) != b"a":  # its lines cannot be told apart as bytes
+        return _checked(TextFile(name, folder, encoding, encoding, copy))
     found = _first_fault(copy, encoding or "utf-8")
     if found is None:
         return TextFile(name, folder, encoding or "utf-8", encoding, copy)
@@ -151,6 +152,17 @@ def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> Te
     what = f"the byte 0x{found.byte:02x}" if found.byte else "a NUL"
     advice = f"is no text in {encoding or 'UTF-8'}, there is {what}: save it as UTF-8, or name its --encoding"
     return Problem(f"{name}, line {found.line}, column {found.column}", None, advice, is_whole=True)
+
+
+def _checked(text: TextFile) -> TextFile | Problem:
+    """``text``, if all of it is text in its encoding."""
+    try:
+        for _ in text.lines("strict"):
+            pass
+    except UnicodeError:
+        message = f"is not {text.read_as} as a whole: save it as UTF-8, or name its --encoding"
+        return Problem(text.name, None, message, is_whole=True)
+    return text
 
 
 def _without_mark(head: bytes) -> str | None:

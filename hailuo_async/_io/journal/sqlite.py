@@ -161,7 +161,12 @@ class SqliteDatabase(Database):
         self._is_folding = True
 
     def _fold_log(self) -> bool:
-        """Moves what the log has into the file, and empties it: whether no reader was in the way."""
+        """Moves what the log has into the file, and empties it: whether no reader was in the way.
+
+        Not if the file is another one by now: the log is under its old name, and may be that of the new file.
+        """
+        if files.number_of(self.path) != self._number:
+            return False
         patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
         self._connection.execute("PRAGMA busy_timeout = 0")
         try:
@@ -199,7 +204,10 @@ class SqliteDatabase(Database):
                     pass  # it sets log_seen: what SQLite writes back now is whole
 
     def _leave_log(self) -> None:
-        """SQLite would remove the log by its name, and that may be another journal's by now."""
+        """Has the log left as it is: it lies under its old name, and may be that of the new file.
+
+        SQLite itself sees that its file was moved, and leaves the log then; from Python 3.12 on it is told so, too.
+        """
         configure = getattr(self._connection, "setconfig", None)  # from Python 3.12 on
         if configure is not None:
             configure(_NO_CHECKPOINT_ON_CLOSE, True)

@@ -21,7 +21,7 @@ from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import JournalError
 
-from ...support.ledgers import LEASE_S, accepted, did, intent, sent
+from ...support.ledgers import LEASE_S, accepted, did, intent, record_of, sent
 
 BASE_URL = "https://api.modellix.ai"
 PAGE = 24 + 4096
@@ -201,6 +201,24 @@ def test_a_session_whose_file_was_moved_sends_nothing_more(path: Path, then: str
     with pytest.raises(JournalError, match="it was moved, removed or replaced while this session used it"):
         did(table, lambda it: it.sending("dog", 1.0))
     did(table, lambda it: it.accepted("dog", "t1", 1.0))  # what is known is written where it can be found
+    table.close()
+
+
+def test_a_session_whose_file_was_replaced_by_its_copy_leaves_the_log_to_the_next_one(path: Path) -> None:
+    table = opened(path)
+    keys = [str(number) for number in range(20)]
+    for key in keys:
+        did(table, lambda it, key=key: it.intend(intent(key)))  # type: ignore[misc]
+    did(table, lambda it: it.sending("1", 1.0))
+    copy = Path(shutil.copy(path, path.with_name("copy.db")))
+    copy.replace(path)
+    with pytest.raises(JournalError, match="it was moved, removed or replaced while this session used it"):
+        did(table, lambda it: it.sending("2", 1.0))
+    did(table, lambda it: it.accepted("1", "t1", 1.0))
+    table.close()
+    table = opened(path)
+    assert [record.identity for record in did(table, JobTable.unfinished)] == keys
+    assert record_of(table, "1").task_id == "t1"
     table.close()
 
 

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from blockbuster import blockbuster_ctx
+from blockbuster import BlockBuster, blockbuster_ctx
 
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
 from .support.postgres import Postgres
@@ -34,13 +34,13 @@ def signals_as_at_a_terminal() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def nothing_blocks_the_loop() -> Iterator[None]:
+def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     """A call that blocks raises, if the package made it on a running loop.
 
     What a test does on its own loop holds up nobody but itself, so only stacks with a frame of the package count.
     """
-    with blockbuster_ctx("hailuo_async"):
-        yield
+    with blockbuster_ctx("hailuo_async") as watching:
+        yield watching
 
 
 @pytest.fixture(scope="session")

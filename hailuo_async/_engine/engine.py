@@ -45,6 +45,7 @@ from hailuo_async.jobs import Job, check_job, is_job
 from hailuo_async.outcomes import Stats, Status
 
 if TYPE_CHECKING:
+    from hailuo_async._engine.lookout import Lookout
     from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
@@ -64,6 +65,7 @@ class Engine:
     submitter: Submitter
     poller: Poller
     recorder: JournalRecorder
+    lookout: Lookout | None
     calls: Calls
     results: Results
     _download_room: DownloadRoom
@@ -111,8 +113,8 @@ class Engine:
         workers = self.engine_state.workers
         try:
             self.engine_state.begin()
-            team = self.recorder.team
-            of_team = () if team is None else (team.watch, team.look_after_the_dead)
+            lookout = self.lookout
+            of_team = () if lookout is None else (lookout.watch, lookout.look_after_the_dead)
             for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
                 workers.start(self._run_to_the_end(work))
             if (keeper := self.admission.keeper) is not None:

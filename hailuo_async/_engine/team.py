@@ -9,8 +9,7 @@ a journal share one ``TeamState``, which lies in it, and ``Team`` stands between
   POST is granted together with the record of its intent, on the state as it stands, behind sessions that came first.
 - **Queries** take their requests from a small stock, which steps fill. While no limit is known, or no other session is
   there, no stock is needed: a later step reports what was sent.
-- **News.** While this session waits, the others wake it when its turn has come. A wake-up may get lost, so the session
-  also looks now and then.
+- **News.** Each answer to a step tells how the team stands. Between steps ``Lookout`` looks, mostly when it is woken.
 
 Times in here are the loop's. Those of the state are the team's, which is ahead by ``offset_s``.
 """
@@ -18,27 +17,23 @@ Times in here are the loop's. Those of the state are the team's, which is ahead 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
 
-import anyio
 import attrs
 
 from hailuo_async._engine.clock import RemoteClock, loop_time
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
-from hailuo_async._io.journal.records import LEASE_S, Leave, Record
-from hailuo_async._io.journal.team import Looked, News, Step, StepDone, Turn
+from hailuo_async._io.journal.news import News, Renewed, Step, StepDone, Turn
+from hailuo_async._io.journal.records import Leave
 from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Hints, Use
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import Change, End, Held, TeamState, load_state
-from hailuo_async.errors import JournalError
 
 #: Requests that are asked for at once. Where they are short, the state grants fewer.
 _STOCK = 4
@@ -46,23 +41,12 @@ _STOCK = 4
 _TELL_S = 5.0
 #: A session that is first in the line, and does not take its turn for so long, is passed over: it may be stopped.
 PATIENCE_S = 1.0
-#: How often a session looks: one that follows jobs of others, one that waits, one that does neither; and, where each
-#: look costs all of them something, the most seldom.
-FOLLOW_S, LOOK_S, IDLE_LOOK_S, SELDOM_LOOK_S = 0.05, 1.0, 1.0, 10.0
 #: Places that differ by less are one place, computed from two readings of the clocks.
 _SAME_PLACE_S = 0.01
 #: A server's time has ten digits before its point, so sums with it are only so exact.
 _SUMS_ARE_OFF_BY_S = 1e-5
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
-#: How often in a third of a lease it is looked whether a member has died, where that costs next to nothing.
-_SWEEPS = 2
-
-logger = logging.getLogger("hailuo_async")
-
-
-async def _leave_it(record: Record) -> None:
-    """Until the engine is wired."""
 
 
 @attrs.define(eq=False)
@@ -77,12 +61,6 @@ class Team:
     """Called when what could not leave before may now."""
     waits_since: Callable[[], float | None] = attrs.field(default=lambda: None, init=False)
     """Since when the first of this session's queue waits, if it could leave but for the team."""
-    followers: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
-    """How many jobs of other sessions are followed here."""
-    on_looked: Callable[[Looked], None] = attrs.field(default=lambda _: None, init=False)
-    """Given what a look found: the jobs that changed, while any are followed, and hints."""
-    on_orphan: Callable[[Record], Awaitable[object]] = attrs.field(default=_leave_it, init=False)
-    """Given each task that a dead session left, and that is this session's now."""
     on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when another session has left the team, or died."""
     members: int = attrs.field(default=1, init=False)
@@ -107,18 +85,32 @@ class Team:
     _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _first: tuple[float, str] | None = attrs.field(default=None, init=False)
     """The first of the other sessions that wait: since when, in loop time, and its name."""
-    _clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
-    _seen: int | None = attrs.field(default=None, init=False)
-    """Where the next look for changed jobs begins."""
+    clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _blocked_since: float | None = attrs.field(default=None, init=False)
     """Since when that one could have taken its turn, and this session waits only for it."""
     _passed: str | None = attrs.field(default=None, init=False)
     """That one, once it has not taken its turn for too long."""
+    _is_settling: bool = attrs.field(default=False, init=False)
+    """Whether jobs that were granted nothing are on their way back into the queue."""
     _place: float | None = attrs.field(default=None, init=False)
     """What the journal knows of ``waits_since``."""
     _lessons: Lessons = attrs.field(init=False)
     _gone: int | None = attrs.field(default=None, init=False)
-    _look_now: Signal = attrs.field(factory=Signal, init=False)
+    _follows: bool = attrs.field(default=False, init=False)
+    """Whether this session follows jobs of others."""
+    _follows_told: bool = attrs.field(default=False, init=False)
+    """What the others know of that: they wake this session when a job has changed."""
+    # What the lookout goes by.
+    is_woken: bool = attrs.field(default=False, init=False)
+    """Whether another session has changed something that this one may wait for."""
+    heard_at: float = attrs.field(default=-math.inf, init=False)
+    """When this session last learned how its team stands."""
+    lapses_at: float = attrs.field(default=math.inf, init=False)
+    """When the first lease of another member runs out, if it is not renewed."""
+    is_left: bool = attrs.field(default=False, init=False)
+    """Whether a task has no session that waits for it, as the last renewal has found."""
+    changed: Signal = attrs.field(factory=Signal, init=False)
+    """Notified when any of these has changed, or this session begins to wait."""
 
     def __attrs_post_init__(self) -> None:
         self.view = TeamState.new(self._rng)
@@ -129,7 +121,7 @@ class Team:
     @property
     def offset_s(self) -> float:
         """How far the team's clock is ahead of the loop's."""
-        return self._clock.offset_s
+        return self.clock.offset_s
 
     def in_loop_time(self, at: float, now: float) -> float:
         """The team's time ``at`` by the loop's clock: ``now`` if it has come, for what a sum of such times can tell."""
@@ -174,6 +166,11 @@ class Team:
     def _needs_no_stock(self) -> bool:
         return self.members <= 1 or self.view.budget.query_rate(loop_time() + self.offset_s, 0.0) is None
 
+    @property
+    def _will_query(self) -> bool:
+        """Whether a query will soon want a stock, so that a step that is made in any case is to bring some."""
+        return not self.stock and self.settled > 0 and not self._needs_no_stock
+
     def query_leaves(self, now: float) -> None:
         """Counts a query that leaves now, from the stock if there is one."""
         if self.stock:
@@ -201,7 +198,8 @@ class Team:
             self._journal.team.commit_soon()
 
     @property
-    def _link(self) -> TeamLink:
+    def link(self) -> TeamLink:
+        """The line to the team."""
         if self._journal.team is None:
             raise RuntimeError("a team was asked before it was joined")
         return self._journal.team
@@ -210,7 +208,13 @@ class Team:
         """Tells the sessions that share the line that another job is now the first of this session's queue."""
         if self.members > 1 and self._place != self._place_now():
             self._commit_soon()
-            self._look_now.notify()
+            self.changed.notify()
+
+    def follow(self, is_followed: bool = True) -> None:
+        """Has the others wake this session when a job has changed, as long as it follows any."""
+        self._follows = is_followed
+        if self._follows != self._follows_told:
+            self._commit_soon()
 
     def leave(self, identity: str, sent_at: float, place: float) -> asyncio.Future[Leave]:
         """Asks for the grant of one POST, and for the record of its intent, in one step. Does not wait.
@@ -226,15 +230,16 @@ class Team:
         """The step for the next commit; ``None`` if all that there is to say can wait."""
         place = self._place_now()
         is_due = self._turns or self._asks_queries or (self._changes and (self.members > 1 or self._tell_at is None))
-        if self._step is not None or not (is_due or (self.members > 1 and place != self._place)):
+        is_news = self._follows != self._follows_told or (self.members > 1 and place != self._place)
+        if self._step is not None or not (is_due or is_news):
             return None
         self._stepping, self._turns = sorted(self._turns, key=lambda each: each[0].place), []
         self._step = Step(
             now=loop_time() + self.offset_s,
-            held=Held(self.inflight, self.settled, self.requests),
+            held=Held(self.inflight, self.settled, self.requests, self._follows),
             changes=tuple(self._changes),
             turns=tuple(turn for turn, _ in self._stepping),
-            queries=_STOCK if self._asks_queries else 0,
+            queries=_STOCK if self._asks_queries or self._will_query else 0,
             place=place,
             passed=self._passed,
             buried=self._buried,
@@ -249,14 +254,15 @@ class Team:
 
     def _place_now(self) -> float | None:
         place = self.waits_since()
-        if place is None:
-            return None
+        if self._is_settling or place is None:
+            return self._place if self._is_settling else None
         place += self.offset_s
         is_known = self._place is not None and abs(place - self._place) < _SAME_PLACE_S
         return self._place if is_known else place
 
     def stepped(self, done: StepDone) -> None:
         """Acts on the answer to a step that is on disk."""
+        was_told, self._follows_told = self._follows_told, self._step is not None and self._step.held.follows
         stepping, self._stepping, self._step = self._stepping or [], None, None
         self._asks_queries = False
         self.stock += done.queries
@@ -271,8 +277,17 @@ class Team:
                 answer.set_result(leave)
             elif leave is Leave.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
+        self._is_settling = Leave.LATER in done.leaves
+        asyncio.get_running_loop().call_soon(self._settled)
         self.hear(done.news)
+        if self._follows_told and not was_told:
+            self.woken()  # of what changed before the others knew, they told nothing
         self.on_change()
+
+    def _settled(self) -> None:
+        """The jobs that were granted nothing are back in the queue, so its first is known again."""
+        self._is_settling = False
+        self.stand()
 
     def _give_back(self, turn: Turn) -> None:
         """Gives back a granted POST whose caller has left meanwhile."""
@@ -325,70 +340,24 @@ class Team:
                 change(self.view)
             for _ in range(self.tentative):
                 self.view.submit_leaves(loop_time() + self.offset_s)
+            self._follows_told = self.view.held.get(self._journal.holder, Held()).follows
             self._lessons.learn(self.view, self._journal.holder)
         if before == 1 < self.members:  # the newcomer is to know what this one has
             self._commit_soon()
-            self._look_now.notify()
         gone, self._gone = self._gone, news.gone
+        self.heard_at = now = loop_time()
+        self.lapses_at = math.inf if news.lapses_in_s is None else now + news.lapses_in_s
+        self.changed.notify()
         if before > self.members or gone not in (None, news.gone):  # one may have come at the same time
             self.on_death()
 
-    def _look_again_s(self) -> float:
-        """Seconds until the next look. If a look costs the team something, those far back in the line look seldom."""
-        if self.followers():
-            return FOLLOW_S
-        waits = self.members > 1 and self.waits_since() is not None
-        if self._link.looks_are_free:
-            return LOOK_S if waits else IDLE_LOOK_S
-        return min(SELDOM_LOOK_S, IDLE_LOOK_S * (1 + self.ahead)) if waits else SELDOM_LOOK_S
-
-    async def join(self) -> None:
-        """Becomes a member. Raises ``JournalError``."""
-        began_at = loop_time()
-        looked = await self._journal.join(self)
-        self._clock.learn(looked.at, began_at, loop_time())
-        self._seen = looked.seen
-        self.hear(looked.news)
-        if not self._link.looks_are_free:
-            await self._look()  # one round trip: it tells the time better than the joining did
+    def renewed(self, renewed: Renewed) -> None:
+        """Notes that the leases of this session were renewed."""
+        self.is_left = renewed.is_left
+        self.hear(renewed.news)
+        self.on_change()
 
     def woken(self) -> None:
-        """Looks at once: something has changed that this session may wait for."""
-        self._look_now.notify()
-
-    async def watch(self) -> None:
-        """Looks now and then, and at once when it is woken, until it is cancelled."""
-        while True:
-            await self._look_now.wait(self._look_again_s())
-            with contextlib.suppress(JournalError):  # an outage: each write that waits for the journal reports it
-                await self._look()
-
-    async def _look(self) -> None:
-        began_at = loop_time()
-        looked = await self._link.look(self._seen if self.followers() else None)
-        if looked is not None:
-            self._clock.learn(looked.at, began_at, loop_time())
-            self._seen = looked.seen
-            self.hear(looked.news)
-            self.on_change()
-            self.on_looked(looked)
-
-    async def look_after_the_dead(self) -> None:
-        """Takes up what dead sessions have left, at once and then now and then, until it is cancelled."""
-        while True:
-            try:
-                await self._take_over()
-                for _ in range(_SWEEPS):
-                    await anyio.sleep(LEASE_S / 3 / _SWEEPS)
-                    if self._link.looks_are_free and await self._link.look_for_dead():
-                        break
-            except JournalError as error:
-                logger.warning("%s; what other sessions have left is taken up later", error)
-                await anyio.sleep(LEASE_S / 3)
-
-    async def _take_over(self) -> None:
-        records, dead = await self._journal.take_over()
-        for record in records:
-            await self.on_orphan(record)
-        if dead:
-            self.bury(dead)
+        """Notes that another session has changed something that this one may wait for."""
+        self.is_woken = True
+        self.changed.notify()

@@ -40,15 +40,17 @@ from hailuo_async.hooks import Hooks
 from hailuo_async.settings import JournalPlace, Settings
 
 if TYPE_CHECKING:
+    from hailuo_async._engine.lookout import Lookout
     from hailuo_async._engine.team import Team
     from hailuo_async._engine.team_views import TeamBudget, TeamSlots
-    from hailuo_async._io.journal.team import Looked
+    from hailuo_async._io.journal.news import Looked
     from hailuo_async._io.journal.writer import JournalWriter
 
 
 async def open_journal(place: JournalPlace, *, base_url: str, now: Callable[[], float]) -> JournalWriter:
     """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
-    await anyio.to_thread.run_sync(importlib.import_module, "hailuo_async._engine.team_views")
+    for name in ("team_views", "lookout"):
+        await anyio.to_thread.run_sync(importlib.import_module, f"hailuo_async._engine.{name}")
     from hailuo_async._io.journal.writer import JournalWriter
 
     return await JournalWriter.open(place, base_url=base_url, now=now)
@@ -73,10 +75,9 @@ async def start_engine(
             money.quota.begin_with(await journal.spending())
         line = transport or Http.open(settings, client_session)
         engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
-        team = engine.recorder.team
-        if team is not None and journal is not None:
-            _share_notices(engine, team, journal)
-            await team.join()
+        if engine.lookout is not None and journal is not None:
+            _share_notices(engine, engine.lookout, journal)
+            await engine.lookout.join()
     except BaseException:
         with anyio.CancelScope(shield=True):
             for opened in (line, journal):
@@ -110,9 +111,7 @@ def _assemble(
     submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
     keeper = _keeper(settings, journal, recorder)
     admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money, keeper)
-    _join(team, gate, submitter, admission)
     download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
-    results = Results(download_room, journal, admission, state, loop, emitter)
     return Engine(
         loop=loop,
         engine_state=state,
@@ -121,8 +120,9 @@ def _assemble(
         submitter=submitter,
         poller=poller,
         recorder=recorder,
+        lookout=_join(team, journal, rng, gate, submitter, admission),
         calls=Calls(gate, transport, money.prices, wall_clock),
-        results=results,
+        results=Results(download_room, journal, admission, state, loop, emitter),
         download_room=download_room,
         transport=transport,
         journal=journal,
@@ -145,26 +145,37 @@ def _limits(
     return team, TeamSlots(team), TeamBudget(team)
 
 
-def _join(team: Team | None, gate: Gate, submitter: Submitter, admission: Admission) -> None:
+def _join(
+    team: Team | None,
+    journal: JournalWriter | None,
+    rng: Random,
+    gate: Gate,
+    submitter: Submitter,
+    admission: Admission,
+) -> Lookout | None:
     """Has the team, if there is one, ask and tell the rooms of this engine."""
     if admission.keeper is not None:
         admission.keeper.take_up = admission.take_up_kept
-    if team is None:
-        return
+    if team is None or journal is None:
+        return None
+    from hailuo_async._engine.lookout import Lookout
+
+    lookout = Lookout(team, journal, rng)
     team.waits_since = lambda: submitter.waits_since
     team.on_change = gate.wake
-    team.followers = lambda: len(admission.following)
     team.on_death = admission.following.ask_all
-    team.on_orphan = admission.take_over
-    admission.following.on_added = team.woken
+    lookout.followers = lambda: len(admission.following)
+    lookout.on_orphan = admission.take_over
+    admission.following.on_added = team.follow
+    return lookout
 
 
-def _share_notices(engine: Engine, team: Team, journal: JournalWriter) -> None:
+def _share_notices(engine: Engine, lookout: Lookout, journal: JournalWriter) -> None:
     """Has hints about tasks of other sessions taken to those, and heeds what they pass on to this one."""
     passed = PassedNotices(engine.engine_state, journal.pass_on)
 
     def pass_on(task_id: str) -> None:
-        if team.members > 1:
+        if lookout.has_others:
             passed.add(task_id)
 
     def heed(looked: Looked) -> None:
@@ -172,7 +183,7 @@ def _share_notices(engine: Engine, team: Team, journal: JournalWriter) -> None:
         for task_id in filter(is_task_id, looked.hints):
             engine.poller.heed_nowait(task_id)
 
-    engine.poller.pass_on, team.on_looked = pass_on, heed
+    engine.poller.pass_on, lookout.on_looked = pass_on, heed
 
 
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: JournalRecorder) -> Keeper | None:

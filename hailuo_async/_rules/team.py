@@ -6,9 +6,9 @@ one machine that of every loop, between machines that of the database.
 
 Invariants:
 
-- ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered.
-  Each call of a member states its own share anew, so nothing drifts. What a dead member held is counted until another
-  has taken up its tasks.
+- ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered;
+  and whether it follows jobs of others, so that it is woken when one changes. Each call of a member states its own
+  share anew, so nothing drifts. What a dead member held is counted until another has taken up its tasks.
 - ``slots`` and ``budget`` are the rules of one session, with the counts of all. A member's own ceiling stays its own.
 - ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
   learns from the last ``ended - n``.
@@ -44,6 +44,8 @@ class Held:
     """Tasks that run at the service, as far as the member knows."""
     requests: int = 0
     """Requests that it was granted, and that are not answered."""
+    follows: bool = False
+    """Whether it waits for jobs of others."""
 
 
 @attrs.frozen
@@ -90,6 +92,10 @@ class TeamState:
         for _ in range(held.requests):
             self.budget.learn(now, Hints(), now)
         self.hold(member, Held())
+
+    def followers(self, but: str) -> frozenset[str]:
+        """The members that follow jobs of others, except ``but``."""
+        return frozenset(member for member, held in self.held.items() if held.follows and member != but)
 
     def submit_opens_at(self, now: float) -> float:
         """When a POST may leave: a time not after ``now`` is now."""
@@ -149,7 +155,8 @@ def exchange(state: TeamState, call: Call, members: int) -> Grant:
     submits, submit_at = _take_submits(state, call)
     queries, query_at = _take_queries(state, call, members)
     held = call.held
-    state.hold(call.member, Held(held.inflight + submits, held.settled, held.requests + submits + queries))
+    requests = held.requests + submits + queries
+    state.hold(call.member, attrs.evolve(held, inflight=held.inflight + submits, requests=requests))
     return Grant(submits, submit_at, queries, query_at)
 
 

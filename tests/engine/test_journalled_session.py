@@ -34,8 +34,8 @@ from hailuo_async import (
 from hailuo_async._engine.quota import Money
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.wiring import start_engine
+from hailuo_async._io.journal.news import Looked
 from hailuo_async._io.journal.records import Intent
-from hailuo_async._io.journal.team import Looked
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
 
@@ -434,9 +434,9 @@ async def test_a_task_that_is_followed_and_taken_over_is_asked_about_and_told(pa
             found = await quick.find("cat")
             assert await found.accepted() == task_id
             await lapse(path, "cat")
-            team = quick._engine and quick._engine.recorder.team
-            assert team
-            await team._take_over()
+            lookout = quick._engine and quick._engine.lookout
+            assert lookout
+            await lookout._take_over()
             with anyio.fail_after(60):
                 assert (await found).task_id == task_id
     assert len(line.posts + other.posts) == 1

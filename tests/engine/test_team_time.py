@@ -25,6 +25,6 @@ def test_a_time_that_has_come_by_the_teams_clock_has_come_by_the_loops(now: floa
     """A rounding error later, a gate on a virtual clock would wait for no time at all, for ever."""
     rng = Random(0)
     team = Team(cast(JournalWriter, Nowhere()), None, rng, Cadence(0.5, 30.0, rng))
-    team._clock.learn(SERVER + 0.1, 0.0, 0.2)
+    team.clock.learn(SERVER + 0.1, 0.0, 0.2)
     assert team.in_loop_time(now + team.offset_s, now) == now
     assert team.in_loop_time(now + 2.0 + team.offset_s, now) == pytest.approx(now + 2.0, abs=1e-5)

@@ -162,6 +162,15 @@ class Database(abc.ABC):
         """A file descriptor that is readable when there are news; ``None`` if there is none, and one has to ask."""
 
     @abc.abstractmethod
+    def was_told(self) -> bool:
+        """Whether there are news that ``fileno`` does not tell of any more. Asked while the thread rests."""
+
+    @property
+    @abc.abstractmethod
+    def can_be_woken(self) -> bool:
+        """Whether ``fileno`` tells of news at all, as long as the database can be reached."""
+
+    @abc.abstractmethod
     def check_place(self) -> None:
         """Raises ``JournalError`` if what is written from now on would not be found again by the next session."""
 

@@ -31,6 +31,11 @@ def is_gone(holder: str, proc: Path = PROC) -> bool:
     return _started(int(pid), proc) != rest.partition("/")[0]
 
 
+def machine(proc: Path = PROC) -> str:
+    """How the names of all processes begin that can be asked about here."""
+    return _machine(proc) or "no machine"
+
+
 def boot(proc: Path = PROC) -> str:
     """Names this boot of the machine, whose processes share one monotonic clock; empty where no such file is."""
     try:

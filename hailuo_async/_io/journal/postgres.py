@@ -52,6 +52,7 @@ _LOOK_S = 0.5
 
 #: Unix seconds by the server's clock.
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
+_NOTIFY = "SELECT pg_notify(channel, topic) FROM unnest(:channels::text[], :topics::text[]) AS told (channel, topic)"
 _NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 #: What holds a search_path to one schema, in the options of a DSN.
 _SEARCH_PATH = re.compile(r"search_path\s*=\s*(?:\"([A-Za-z_]\w*)\"|([A-Za-z_]\w*))", re.ASCII)
@@ -150,6 +151,8 @@ class PostgresDatabase(Database):
     _topics: set[str] = attrs.field(factory=set, init=False)
     """What is listened to, on each new connection as well."""
     _heard: set[str] = attrs.field(factory=set, init=False)
+    _told: set[str] = attrs.field(factory=set, init=False)
+    """What others are told when this transaction commits."""
     _is_closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -178,6 +181,7 @@ class PostgresDatabase(Database):
                 try:
                     self.execute("BEGIN")
                     yield
+                    self._tell()
                     commit = connection.execute(b"COMMIT")
                 except BaseException as fault:
                     failure = fault
@@ -187,12 +191,19 @@ class PostgresDatabase(Database):
             failure = failure or fault
         finally:
             self._pipeline = None
+            self._told.clear()
         if failure is not None:
             self._take_back(connection)
             raise failure
 
     def notify(self, topic: str = ANYTHING) -> None:
-        self.execute("SELECT pg_notify(:channel, :topic)", {"channel": self._channel(topic), "topic": topic})
+        self._told.add(topic)
+
+    def _tell(self) -> None:
+        """Sends what the transaction is to tell, in one statement."""
+        if self._told:
+            channels = [self._channel(topic) for topic in self._told]
+            self.execute(_NOTIFY, {"channels": channels, "topics": list(self._told)})
 
     def hint(self, topic: str, text: str) -> None:
         self.execute("SELECT pg_notify(:channel, :text)", {"channel": self._channel(topic), "text": HINT + text})
@@ -208,13 +219,21 @@ class PostgresDatabase(Database):
     def news(self) -> frozenset[str]:
         connection = self._connected()
         connection.pgconn.consume_input()
-        while (notice := connection.pgconn.notifies()) is not None:
-            self._hear(notice.extra.decode(), notice.be_pid)
+        self._hear_all(connection)
         heard, self._heard = frozenset(self._heard), set()
         return heard
 
     def fileno(self) -> int | None:
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
+
+    def was_told(self) -> bool:
+        if self._connection is not None and not self._connection.closed:
+            self._hear_all(self._connection)
+        return bool(self._heard)
+
+    @property
+    def can_be_woken(self) -> bool:
+        return True
 
     def check_place(self) -> None:
         """A server stays what it is, or is away."""
@@ -336,6 +355,11 @@ class PostgresDatabase(Database):
             ours = {_backend(connection), _backend(connection)}
             theirs = {_backend(other), _backend(other)}
             return len(ours) > 1 or not ours.isdisjoint(theirs)
+
+    def _hear_all(self, connection: _Connection) -> None:
+        """Hears what has arrived with other answers."""
+        while (notice := connection.pgconn.notifies()) is not None:
+            self._hear(notice.extra.decode(), notice.be_pid)
 
     def _hear(self, topic: str, sender: int) -> None:
         if self._connection is None or sender != self._connection.info.backend_pid:

@@ -85,6 +85,8 @@ class JobRows:
     """Whether there may be whole jobs in the journal, which go when they are accepted or end."""
     judgement: Judgement = attrs.field(init=False)
     """Of the leases of other sessions."""
+    followers: frozenset[str] = attrs.field(default=frozenset(), init=False)
+    """The other sessions that follow jobs of others, as far as this one knows: they are told of each change."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
     _damaged: set[str] = attrs.field(factory=set, init=False)
@@ -156,6 +158,7 @@ class JobRows:
 
     def _change(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
         """Changes one job if ``condition`` holds for it, in one statement: whether it did."""
+        self.tell_followers()
         return Changed(self._execute(change(changes, condition), identity=identity, **given))
 
     def _end(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
@@ -182,9 +185,15 @@ class JobRows:
         ):
             self.database.execute(sql, {"identity": identity})
 
+    def tell_followers(self) -> None:
+        """A job has changed: who follows one is woken by the commit."""
+        for follower in self.followers:
+            self.database.notify(follower)
+
     def count_gone(self) -> None:
         """Notes that a row of a job or of a member was deleted: sessions that follow a job ask what became of it."""
         self.database.execute("UPDATE team SET gone = gone + 1")
+        self.tell_followers()
 
     def _wipe(self, condition: str, value: object) -> None:
         """Wipes the URLs of every job for which ``condition`` holds, of ``:value``."""

@@ -157,6 +157,13 @@ class SqliteDatabase(Database):
     def fileno(self) -> int | None:
         return self._bell.fileno()
 
+    def was_told(self) -> bool:
+        return False  # a bell rings until ``news`` is asked
+
+    @property
+    def can_be_woken(self) -> bool:
+        return self._bell.fileno() is not None
+
     def fold_soon(self) -> None:
         self._is_folding = True
 

@@ -97,6 +97,7 @@ class JobTable(JobRows):
         """
         with contextlib.closing(self.database), self.transaction():
             self._execute(f"UPDATE job SET {FREE}, {CHANGED} WHERE holder = :us")
+            self.tell_followers()
             self.wipe_expired()
             self.database.fold_soon()
             if self.frees_kept:

@@ -10,111 +10,38 @@ No step waits for a result before it commits, so on PostgreSQL each takes one ro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from random import Random
+from typing import TypeAlias
 
 import attrs
 
 from hailuo_async._io.journal import owner
 from hailuo_async._io.journal.database import HINT, Row, Rows
+from hailuo_async._io.journal.news import JobChange, Looked, News, Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave, Record
 from hailuo_async._io.journal.rows import IS_OVER, Changed, Later
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._rules.team import Call, Change, Grant, Held, TeamState, dump_state, exchange, load_state
+from hailuo_async._rules.team import Call, Grant, TeamState, dump_state, exchange, load_state
 
 #: A step that others forestall is made anew so often. Then its POSTs wait for the next one.
 _TRIES = 8
+#: Where a session stood in the line before a step, and where it stands after it.
+Moved: TypeAlias = tuple[float | None, float | None]
+
 #: Hints that one look-up passes on.
 MOST_PASSED_ON = 32
-
-
-@attrs.frozen
-class Turn:
-    """A POST that would leave: of which job, when (in Unix seconds), and since when it waits (in the team's time)."""
-
-    identity: str
-    sent_at: float
-    place: float
-
-
-@attrs.frozen(kw_only=True)
-class Step:
-    """What a session tells its team and asks of it, with one commit. Times are the team's."""
-
-    now: float
-    held: Held = attrs.field(factory=Held)
-    changes: tuple[Change, ...] = ()
-    turns: tuple[Turn, ...] = ()
-    """In the order of their places."""
-    queries: int = 0
-    place: float | None = None
-    """Since when the first of this session waits that is not among ``turns``; ``None`` if none does."""
-    passed: str | None = None
-    """Who was first in the line and did not take its turn: it loses its place."""
-    buried: tuple[str, ...] = ()
-    """Members that are dead, and whose jobs others have taken up."""
-
-
-@attrs.frozen(kw_only=True)
-class News:
-    """How the team stands. Times are the team's."""
-
-    state: str | None
-    """The state, if it is not what this session's own steps have made of it."""
-    members: int
-    first: tuple[float, str] | None
-    """Of the others who wait, the first: since when, and who."""
-    place: float | None = None
-    """This session's own place in the line."""
-    ahead: int = 0
-    """How many of the others wait longer than this session."""
-    gone: int = 0
-    """How many jobs and members were ever deleted."""
-
-
-@attrs.frozen(kw_only=True)
-class StepDone:
-    """What became of a step."""
-
-    news: News
-    leaves: tuple[Leave, ...]
-    """For each of its turns."""
-    queries: int
-    query_at: float
-
-
-@attrs.frozen
-class JobChange:
-    """A job that changed: how it stands."""
-
-    identity: str
-    state: JournalState
-    task_id: str | None
-    is_held: bool = True
-    """Whether a session works on it."""
-
-
-@attrs.frozen(kw_only=True)
-class Looked:
-    """What a look at the journal found."""
-
-    news: News
-    changes: tuple[JobChange, ...]
-    """Jobs that changed since the look before, each as it stands now. Some may be told twice."""
-    seen: int
-    """Where the next look begins."""
-    hints: tuple[str, ...] = ()
-    """Ids of tasks that may have ended, as other sessions were told. Not to be believed."""
-    at: float | None = None
-    """The time of the team's clock, where that is not the clock of every loop on this machine."""
-
 
 _FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
 _LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
+    (SELECT min(lease_until) - :now FROM member WHERE holder <> :us) AS lapses_in_s,
     (SELECT place {_FIRST}) AS first_place, (SELECT holder {_FIRST}) AS first_holder FROM team"""
+#: Those whose processes may be asked about here, and no name for a task that no session waits for.
+_LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here UNION ALL SELECT '' FROM job
+    WHERE state IN ('sending', 'accepted') AND holder IS NULL"""
 _CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"
 #: Always of the same length, so that a server prepares it once.
 _WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
@@ -153,13 +80,14 @@ class TeamTable:
         self._clock = owner.boot() if self.jobs.database.READS_ARE_FREE else "the server's"
         self.renew()
         self.jobs.database.listen(self.jobs.holder)
-        self.jobs.database.notify()
         row = self._look().fetchone()
         news = self._heard(row)
         if news.members == 1:
             self._state = TeamState.new(self._rng)
             self._write(self._state, None)
             news = attrs.evolve(news, state=dump_state(self._state))
+        elif news.members == 2:
+            self.notify(self._others())  # it has to know that it is alone no more
         return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
 
     def renew(self) -> None:
@@ -167,12 +95,20 @@ class TeamTable:
         us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self._place}
         self.jobs.database.execute(_JOIN, us)
 
+    def renewed(self) -> RenewalMade:
+        """``renew``, and a look at the team and at what has no session any more."""
+        self.renew()
+        here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
+        return RenewalMade(self, self._look(), self.jobs.database.execute(_LEFT, here))
+
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
-        self._heard(self._look().fetchone())
+        news = self._heard(self._look().fetchone())
         if self._state is not None:
             self._state.bury(self.jobs.holder, -1.0)
             self._write(self._state, None)
+        if news.first is not None:
+            self.notify([news.first[1]])  # a place in the line is free, and perhaps a slot
         self.jobs.database.execute("DELETE FROM member WHERE holder = :us", {"us": self.jobs.holder})
 
     def close(self) -> None:
@@ -189,6 +125,15 @@ class TeamTable:
         rows = self.jobs.database.execute(sql, {"us": self.jobs.holder, **self.jobs.judging()}).fetchall()
         return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
 
+    def _others(self) -> list[str]:
+        sql = "SELECT holder FROM member WHERE holder <> :us AND lease_until > :now"
+        return [row["holder"] for row in self.jobs.database.execute(sql, {"us": self.jobs.holder}).fetchall()]
+
+    def notify(self, holders: Iterable[str]) -> None:
+        """Wakes those sessions when this transaction commits."""
+        for holder in holders:
+            self.jobs.database.notify(holder)
+
     def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
         """Every task that no live session waits for, taken up here; and the members whose tasks those may be."""
         dead = self.dead()
@@ -196,8 +141,8 @@ class TeamTable:
 
     # --- Steps ---
 
-    def step(self, step: Step) -> StepTried:
-        """Makes ``step``, unless another session was quicker."""
+    def step(self, step: Step, stood: float | None = None) -> StepTried:
+        """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._clear(step)
         if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
             self._heard(self._look().fetchone())
@@ -214,14 +159,14 @@ class TeamTable:
         )
         grant = exchange(state, call, news.members)
         turns = turns[: grant.submits]
+        self._know_followers(state)
         written = self._write(state, turns[-1].place if turns else None)
         sent = [self._send(turn) for turn in turns]
-        self._stand(step, turns)
+        moved = self._stand(step, turns, stood)
         has_room = state.submit_opens_at(step.now) <= step.now
-        woken = news.first[1] if news.first is not None and has_room else None
-        if woken is not None:
-            self.jobs.database.notify(woken)
-        return StepTried(self, step, grant, written, sent, self._look(), has_room, woken)
+        woken = _whom_to_wake(news, moved, has_room=has_room)
+        self.notify(woken)
+        return StepTried(self, step, grant, written, sent, self._look(), moved, has_room, woken)
 
     def look(self, since: int | None) -> Looked | None:
         """How the team stands, and which jobs changed, as from ``since`` if that is given.
@@ -279,6 +224,7 @@ class TeamTable:
             place=self._place,
             ahead=row["ahead"],
             gone=row["gone"],
+            lapses_in_s=row["lapses_in_s"],
         )
         return attrs.evolve(self._news, state=state)
 
@@ -311,6 +257,11 @@ class TeamTable:
         version = 0 if self._version is None else self._version[0]
         return self.jobs.sending(turn.identity, turn.sent_at, _MADE, version=version)
 
+    def _know_followers(self, state: TeamState) -> None:
+        """Has this session tell those who follow jobs of each change; of earlier ones, who has just begun to follow."""
+        before, self.jobs.followers = self.jobs.followers, state.followers(self.jobs.holder)
+        self.notify(self.jobs.followers - before)
+
     def _clear(self, step: Step) -> None:
         """Takes those out of the line who do not take their turn, and the dead out of the team."""
         if step.passed is not None:
@@ -319,14 +270,40 @@ class TeamTable:
             self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
             self.jobs.count_gone()
 
-    def _stand(self, step: Step, granted: list[Turn]) -> None:
+    def _stand(self, step: Step, granted: list[Turn], stood: float | None) -> Moved:
         """Takes the place in the line of the first that still waits."""
         left = step.turns[len(granted) :]
-        place = left[0].place if left else step.place
-        if place != self._place:
+        before, place = self._place, left[0].place if left else step.place
+        if place != before:
             self._place = place
             sql = "UPDATE member SET place = :place WHERE holder = :us"
             self.jobs.database.execute(sql, {"place": place, "us": self.jobs.holder})
+        return before if stood is None else stood, place
+
+
+def _whom_to_wake(news: News, moved: Moved, *, has_room: bool) -> frozenset[str]:
+    """The first in the line, if there may be room for one more, or if it was behind this session and is not now."""
+    before, place = moved
+    if news.first is None:
+        return frozenset()
+    at, holder = news.first
+    has_given_way = before is not None and before <= at and (place is None or place > at)
+    return frozenset([holder] if has_room or has_given_way else ())
+
+
+@attrs.frozen
+class RenewalMade(Later):
+    """A renewal whose transaction was made."""
+
+    _table: TeamTable
+    _seen: Rows
+    _left: Rows
+
+    def outcome(self) -> Renewed:
+        """What it has found."""
+        holders = [row["holder"] for row in self._left.fetchall()]
+        is_left = any(not holder or owner.is_gone(holder) for holder in holders)
+        return Renewed(news=self._table.heard(self._seen.fetchone(), is_all=False), is_left=is_left)
 
 
 @attrs.frozen
@@ -339,10 +316,11 @@ class StepTried(Later):
     _written: Rows
     _sent: list[Changed]
     _seen: Rows
+    _moved: Moved
     _has_room: bool
     """Whether one more could be granted."""
-    _woken: str | None
-    """Who was told so."""
+    _woken: frozenset[str]
+    """Who was told of that."""
 
     def outcome(self) -> StepDone:
         """What became of the step. It is made anew if another session was quicker."""
@@ -352,7 +330,7 @@ class StepTried(Later):
                 return tried._told(tried._grant)
             self._table.heard(tried._seen.fetchone(), is_all=False)
             with self._table.jobs.transaction():
-                tried = self._table.step(self._step)
+                tried = self._table.step(self._step, self._moved[0])
         return tried._forestalled()
 
     def _forestalled(self) -> StepDone:
@@ -366,8 +344,7 @@ class StepTried(Later):
         later = [Leave.LATER] * (len(self._step.turns) - len(leaves))
         news = self._table.heard(self._seen.fetchone(), is_all=bool(later))
         leaves += later
-        first = None if news.first is None else news.first[1]
-        if self._has_room and first not in (None, self._woken):  # it came while this session did not look
-            with self._table.jobs.transaction():
-                self._table.jobs.database.notify(first)
+        if came := _whom_to_wake(news, self._moved, has_room=self._has_room) - self._woken:
+            with self._table.jobs.transaction():  # it came while this session did not look
+                self._table.notify(came)
         return StepDone(news=news, leaves=tuple(leaves), queries=grant.queries, query_at=grant.query_at)

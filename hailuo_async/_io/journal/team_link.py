@@ -12,9 +12,10 @@ import attrs
 
 from hailuo_async._io.journal.commits import Commits, FirstWork, Raised
 from hailuo_async._io.journal.database import told_in_words
+from hailuo_async._io.journal.news import Looked, Renewed, Step, StepDone
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team import Looked, Step, StepDone, StepTried, TeamTable
+from hailuo_async._io.journal.team import RenewalMade, StepTried, TeamTable
 
 T = TypeVar("T")
 
@@ -30,6 +31,9 @@ class Member(Protocol):
 
     def failed(self, error: Exception) -> None:
         """Notes that the last composed step is not on record, or is taken back."""
+
+    def renewed(self, renewed: Renewed) -> None:
+        """Notes that the leases of this session were renewed."""
 
     def woken(self) -> None:
         """Notes that another session has changed something that this one may wait for."""
@@ -53,15 +57,17 @@ class TeamLink:
         return cls(TeamTable(jobs), thread, commits)
 
     @property
-    def looks_are_free(self) -> bool:
-        """Whether a look costs next to nothing, also for those who share the journal."""
-        return self._table.jobs.database.READS_ARE_FREE
+    def can_be_woken(self) -> bool:
+        """Whether the sessions that share the journal can wake this one. A wake-up may get lost all the same."""
+        return self._table.jobs.database.can_be_woken
 
     def begin(self, member: Member) -> None:
         """Asks ``member`` for a step with each commit from now on, and wakes it."""
         self._member = member
         self._commits.first = self._first
-        if not self.looks_are_free:  # else a bell has a socket of its own, and no answer comes over that
+        if (
+            not self._table.jobs.database.READS_ARE_FREE
+        ):  # else a bell has a socket of its own, and no answer comes over that
             self._commits.on_idle = self._idle
         self._commits.on_failure = self._table.forget
         self._idle(True)
@@ -82,10 +88,10 @@ class TeamLink:
         """Makes this session a member."""
         return self._table.join()
 
-    def renew(self, jobs: JobTable) -> None:
+    def renew(self, jobs: JobTable) -> RenewalMade:
         """Renews every lease of this session."""
         jobs.renew()
-        self._table.renew()
+        return self._table.renewed()
 
     def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
         """Takes up the tasks that dead sessions have left."""
@@ -104,10 +110,6 @@ class TeamLink:
         if not self._is_ended:
             await self._read(functools.partial(self._table.pass_on, task_ids))
 
-    async def look_for_dead(self) -> tuple[str, ...]:
-        """The members of the team that have ended without a word. Raises ``JournalError``."""
-        return () if self._is_ended else await self._read(self._table.dead)
-
     async def _read(self, read: Callable[[], T]) -> T:
         self._idle(False)
         try:
@@ -116,7 +118,12 @@ class TeamLink:
         finally:
             self._idle(True)
 
-    # --- Steps and wake-ups ---
+    # --- Steps, renewals and wake-ups ---
+
+    def renewed(self, renewed: Renewed) -> None:
+        """Gives the member what the renewal of its leases has found."""
+        if self._member is not None and not self._is_ended:
+            self._member.renewed(renewed)
 
     def _first(self) -> FirstWork | None:
         step = None if self._member is None or self._is_ended else self._member.compose()
@@ -148,6 +155,8 @@ class TeamLink:
         if number is not None:
             self._listening = number
             loop.add_reader(number, self._woken)
+        if number is not None and self._table.jobs.database.was_told():
+            loop.call_soon(self._woken)  # while the thread read other answers
 
     def _woken(self) -> None:
         self._idle(False)

@@ -39,7 +39,7 @@ from hailuo_async.outcomes import Video
 from hailuo_async.settings import Dsn, JournalPlace, journal_place
 
 if TYPE_CHECKING:
-    from hailuo_async._io.journal.team import Looked
+    from hailuo_async._io.journal.news import Looked
     from hailuo_async._io.journal.team_link import Member, TeamLink
 
 if TYPE_CHECKING:
@@ -260,8 +260,10 @@ class JournalWriter:
 
     async def renew(self) -> None:
         """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""
-        renew = JobTable.renew if self.team is None else self.team.renew
-        await self._ask(renew, patience_s=SHORT_PATIENCE_S)
+        if self.team is None:
+            await self._ask(JobTable.renew, patience_s=SHORT_PATIENCE_S)
+        else:
+            self.team.renewed(await self._ask(self.team.renew, patience_s=SHORT_PATIENCE_S))
 
     async def join(self, member: Member) -> Looked:
         """Makes this session a member of the team that shares this journal and its limits."""

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from hailuo_async._io.journal.news import JobChange, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team import MOST_PASSED_ON, JobChange, Step, StepDone, TeamTable, Turn
+from hailuo_async._io.journal.team import MOST_PASSED_ON, TeamTable
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
 
-from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of, sent
+from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of, sent, video
 
 NOW = 500.0
 
@@ -118,6 +119,62 @@ def test_the_first_in_the_line_is_told_when_there_is_room(a: TeamTable, b: TeamT
     assert number is not None
     assert select.select([number], [], [], 10)[0] == [number]
     assert b.jobs.database.news()
+
+
+def test_the_first_in_the_line_is_told_when_the_one_before_it_has_had_its_turn(a: TeamTable, b: TeamTable) -> None:
+    """It may have to watch the time itself, and only the first does."""
+    turns = [turn(a, f"a{number}", NOW - 5 + number) for number in range(4)]
+    step(a, turns=turns[3:], place=NOW - 5)
+    step(b, place=NOW)
+    b.look(None)
+    assert step(a, turns=turns[:3]).leaves == (Leave.GRANTED,) * 3
+    assert is_woken(b)
+
+
+def test_a_lone_session_is_told_that_it_is_alone_no_more(a: TeamTable, theirs: JobTable) -> None:
+    a.look(None)
+    joined(theirs)
+    assert is_woken(a)
+    heard = a.look(None)
+    assert heard is not None
+    assert heard.news.members == 2
+
+
+def test_who_follows_jobs_is_told_of_each_change_and_nobody_else_is(a: TeamTable, b: TeamTable) -> None:
+    sent(a.jobs, "cat")
+    step(a)
+    b.look(None)
+    did(a.jobs, lambda it: it.accepted("cat", "t1", 1.0))
+    assert not is_woken(b)
+    step(b, held=Held(follows=True))
+    step(a)  # which learns of it, and tells of what it may have told to nobody
+    assert is_woken(b)
+    b.look(None)
+    did(a.jobs, lambda it: it.succeeded("cat", video("t1")))
+    assert is_woken(b)
+    b.look(None)
+    step(b)
+    step(a)
+    did(a.jobs, lambda it: it.saved("t1", "/cat.mp4"))
+    did(a.jobs, lambda it: it.release("cat"))
+    assert not is_woken(b)
+
+
+def test_a_renewal_tells_how_the_team_stands_and_whether_a_task_was_left(a: TeamTable, b: TeamTable) -> None:
+    accepted(a.jobs, "running", "t1")
+    renewed = did(b.jobs, lambda _: b.renewed()).outcome()
+    assert (renewed.news.members, renewed.is_left) == (2, False)
+    assert renewed.news.lapses_in_s == pytest.approx(LEASE_S)
+    a.close()
+    renewed = did(b.jobs, lambda _: b.renewed()).outcome()
+    assert (renewed.news.members, renewed.news.lapses_in_s, renewed.is_left) == (1, None, True)
+
+
+def is_woken(team: TeamTable) -> bool:
+    database = team.jobs.database
+    number = database.fileno()
+    assert number is not None
+    return database.was_told() or select.select([number], [], [], 0.3)[0] == [number]
 
 
 def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable, b: TeamTable) -> None:

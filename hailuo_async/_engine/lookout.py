@@ -1,0 +1,145 @@
+"""When a session looks at its team: mostly when another session wakes it, otherwise as seldom as can be.
+
+Other sessions wake this one when its turn may have come, and when a job may have changed that it follows. Each answer
+to a step, and to the renewal of the leases, also tells how the team stands. So a session with nothing to do never looks
+of its own accord. A wake-up may get lost, so these look now and then:
+
+- Who waits, at intervals that double with each session that waits longer. So however many sessions wait, they look at
+  most twice in ``LOOK_S``, all together.
+- Who follows jobs of others, every ``FOLLOW_S``.
+- Everybody, often, on a system that cannot wake sessions. A look at a file that has not changed costs microseconds.
+
+Each look also tells when the first lease of another member runs out. A session looks again then: who finds the member
+dead takes up its tasks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import anyio
+import attrs
+
+from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.team import Team
+from hailuo_async._io.journal.news import Looked
+from hailuo_async._io.journal.records import LEASE_S, Record
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.errors import JournalError
+
+#: The first in the line looks so often at least, and each behind it half as often as the one before it; and a session
+#: that follows jobs.
+LOOK_S, FOLLOW_S = 2.0, 1.0
+#: The same where no session can be woken: one that follows jobs, and any other.
+ASLEEP_FOLLOW_S, ASLEEP_LOOK_S = 0.05, 1.0
+#: Renewals tell more often than looks at longer intervals would.
+_LONGEST_S = LEASE_S / 3
+#: A member whose lease has run out is looked for so much later, at random: then one session finds it dead, not all.
+_LATE_S = (0.1, 3.0)
+
+logger = logging.getLogger("hailuo_async")
+
+
+async def _leave_it(record: Record) -> None:
+    """Until the engine is wired."""
+
+
+@attrs.define(eq=False)
+class Lookout:
+    """A session's looks at its team, and at the members that die."""
+
+    _team: Team
+    _journal: JournalWriter
+    _rng: Random
+    followers: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
+    """How many jobs of other sessions are followed here."""
+    on_looked: Callable[[Looked], None] = attrs.field(default=lambda _: None, init=False)
+    """Given what a look found: the jobs that changed, while any are followed, and hints."""
+    on_orphan: Callable[[Record], Awaitable[object]] = attrs.field(default=_leave_it, init=False)
+    """Given each task that a dead session left, and that is this session's now."""
+    _seen: int | None = attrs.field(default=None, init=False)
+    """Where the next look for changed jobs begins."""
+
+    @property
+    def has_others(self) -> bool:
+        """Whether this session is not the only member."""
+        return self._team.members > 1
+
+    # --- Looks ---
+
+    async def join(self) -> None:
+        """Becomes a member. Raises ``JournalError``."""
+        began_at = loop_time()
+        looked = await self._journal.join(self._team)
+        self._team.clock.learn(looked.at, began_at, loop_time())
+        self._seen = looked.seen
+        self._team.hear(looked.news)
+        if looked.at is not None:
+            await self._look()  # one round trip: it tells the time better than the joining did
+
+    async def watch(self) -> None:
+        """Looks when it is woken, and now and then, until it is cancelled."""
+        team = self._team
+        while True:
+            while not team.is_woken and (left_s := team.heard_at + self._look_after_s() - loop_time()) > 0:
+                await team.changed.wait(left_s)
+            with contextlib.suppress(JournalError):  # an outage: each write that waits for the journal reports it
+                await self._look()
+
+    def _look_after_s(self) -> float:
+        """Seconds until the next look, if nothing is heard before."""
+        follows = self.followers() > 0
+        if not self._team.link.can_be_woken:
+            return ASLEEP_FOLLOW_S if follows else ASLEEP_LOOK_S
+        after_s = FOLLOW_S if follows else math.inf
+        if self._team.members > 1 and self._team.waits_since() is not None:
+            after_s = min(after_s, LOOK_S * 2 ** min(self._team.ahead, 16))
+        return after_s if after_s < _LONGEST_S else math.inf
+
+    async def _look(self) -> None:
+        team, began_at = self._team, loop_time()
+        team.is_woken, team.heard_at = False, began_at
+        looked = await team.link.look(self._seen if self.followers() else None)
+        if looked is not None:
+            team.clock.learn(looked.at, began_at, loop_time())
+            self._seen = looked.seen
+            team.hear(looked.news)
+            team.on_change()
+            self.on_looked(looked)
+        team.follow(self.followers() > 0)
+
+    # --- Those who die ---
+
+    async def look_after_the_dead(self) -> None:
+        """Takes up what dead sessions have left, at once and whenever one dies, until it is cancelled."""
+        while True:
+            try:
+                await self._take_over()
+                await self._someone_dies()
+            except JournalError as error:
+                logger.warning("%s; what other sessions have left is taken up later", error)
+                await anyio.sleep(LEASE_S / 3)
+
+    async def _take_over(self) -> None:
+        self._team.is_left, self._team.lapses_at = False, math.inf  # the next news tells whether it was all
+        records, dead = await self._journal.take_over()
+        for record in records:
+            await self.on_orphan(record)
+        if dead:
+            self._team.bury(dead)
+
+    async def _someone_dies(self) -> None:
+        """Returns when a lease of another member has run out, or a task was left."""
+        team, late_s = self._team, self._rng.uniform(*_LATE_S)
+        while not team.is_left:
+            left_s = team.lapses_at + late_s - loop_time()
+            if left_s > 0:
+                await team.changed.wait(left_s)
+                continue
+            await self._look()  # another session may have taken up its tasks
+            if team.lapses_at <= loop_time():
+                return

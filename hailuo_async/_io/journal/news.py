@@ -1,0 +1,100 @@
+"""What a session tells its team, asks of it and hears of it, as values. ``team`` makes it so."""
+
+from __future__ import annotations
+
+import attrs
+
+from hailuo_async._io.journal.records import JournalState, Leave
+from hailuo_async._rules.team import Change, Held
+
+
+@attrs.frozen
+class Turn:
+    """A POST that would leave: of which job, when (in Unix seconds), and since when it waits (in the team's time)."""
+
+    identity: str
+    sent_at: float
+    place: float
+
+
+@attrs.frozen(kw_only=True)
+class Step:
+    """What a session tells its team and asks of it, with one commit. Times are the team's."""
+
+    now: float
+    held: Held = attrs.field(factory=Held)
+    changes: tuple[Change, ...] = ()
+    turns: tuple[Turn, ...] = ()
+    """In the order of their places."""
+    queries: int = 0
+    place: float | None = None
+    """Since when the first of this session waits that is not among ``turns``; ``None`` if none does."""
+    passed: str | None = None
+    """Who was first in the line and did not take its turn: it loses its place."""
+    buried: tuple[str, ...] = ()
+    """Members that are dead, and whose jobs others have taken up."""
+
+
+@attrs.frozen(kw_only=True)
+class News:
+    """How the team stands. Times are the team's."""
+
+    state: str | None
+    """The state, if it is not what this session's own steps have made of it."""
+    members: int
+    first: tuple[float, str] | None
+    """Of the others who wait, the first: since when, and who."""
+    place: float | None = None
+    """This session's own place in the line."""
+    ahead: int = 0
+    """How many of the others wait longer than this session."""
+    gone: int = 0
+    """How many jobs and members were ever deleted."""
+    lapses_in_s: float | None = None
+    """Until the first lease of another member runs out, if it is not renewed. Negative: one has."""
+
+
+@attrs.frozen(kw_only=True)
+class Renewed:
+    """What the renewal of a session's leases has found."""
+
+    news: News
+    is_left: bool
+    """Whether a task has no session that waits for it, or a process on this machine has ended without a word."""
+
+
+@attrs.frozen(kw_only=True)
+class StepDone:
+    """What became of a step."""
+
+    news: News
+    leaves: tuple[Leave, ...]
+    """For each of its turns."""
+    queries: int
+    query_at: float
+
+
+@attrs.frozen
+class JobChange:
+    """A job that changed: how it stands."""
+
+    identity: str
+    state: JournalState
+    task_id: str | None
+    is_held: bool = True
+    """Whether a session works on it."""
+
+
+@attrs.frozen(kw_only=True)
+class Looked:
+    """What a look at the journal found."""
+
+    news: News
+    changes: tuple[JobChange, ...]
+    """Jobs that changed since the look before, each as it stands now. Some may be told twice."""
+    seen: int
+    """Where the next look begins."""
+    hints: tuple[str, ...] = ()
+    """Ids of tasks that may have ended, as other sessions were told. Not to be believed."""
+    at: float | None = None
+    """The time of the team's clock, where that is not the clock of every loop on this machine."""

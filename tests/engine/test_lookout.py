@@ -1,0 +1,210 @@
+"""How seldom a session looks at its team, and how soon it hears what it waits for. On a virtual clock, with real files.
+
+The sessions reach their journal through lines that take a round trip, as a server's would, and count.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from random import Random
+
+import anyio
+import attrs
+import pytest
+from blockbuster import BlockBuster
+
+from benchmarks.hosts import Host, Hosts, Night
+from hailuo_async import ImageToVideo
+from hailuo_async._engine.lookout import FOLLOW_S, LOOK_S
+from hailuo_async._io.journal.bell import Bell
+from hailuo_async._io.journal.commits import Commits
+from hailuo_async._io.journal.team_link import TeamLink
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.emulator import Service
+from hailuo_async.testing import run_virtual
+
+WATCHED_S = 600.0
+RENEWALS = 60
+"""Of one session, in that time: every third of a lease of 30 s."""
+
+
+@attrs.frozen
+class Counts:
+    """What sessions did in ``WATCHED_S``, all together."""
+
+    looks: int
+    renewals: int
+    commits: int
+
+
+@pytest.fixture(autouse=True)
+def lines_may_block(nothing_blocks_the_loop: BlockBuster) -> Iterator[None]:
+    """The lines do the work of the journals' threads on the loop."""
+    nothing_blocks_the_loop.deactivate()
+    yield
+    nothing_blocks_the_loop.activate()
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts what reaches the journal's thread."""
+    counts: Counter[str] = Counter()
+
+    def count(owner: type, name: str) -> None:
+        original = getattr(owner, name)
+
+        def counting(*args: object, **named: object) -> object:
+            counts[name] += 1
+            return original(*args, **named)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(TeamLink, "_read")
+    count(JournalWriter, "renew")
+    monkeypatch.setattr(Commits, "_commit", _counting_commits(counts))
+    return counts
+
+
+def _counting_commits(counts: Counter[str]) -> Callable[[Commits], None]:
+    commit = Commits._commit
+
+    def counting(self: Commits) -> None:
+        before = self._committing
+        commit(self)
+        counts["commits"] += self._committing is not before
+
+    return counting
+
+
+def job(name: str) -> ImageToVideo:
+    return ImageToVideo("https://example.com/cat.jpg", prompt=name, key=name)
+
+
+def hosts_at_work(path: Path, sessions: int, work: Callable[[list[Host]], Awaitable[None]], **facts: float) -> None:
+    """Opens so many sessions on one journal, and has them do their work."""
+
+    async def main() -> None:
+        settings = {"max_running": 2, "requests_per_minute": None, "generation_s": 1e6, "spread": 0.0, **facts}
+        service = Service(ledger_entries=0, balance=1e9, **settings)  # type: ignore[arg-type]
+        night = Night(Hosts(), service, path / "journal.db", Random(0))
+        hosts = [night.make_host() for _ in range(sessions)]
+        for host in hosts:
+            await host.session.__aenter__()
+        try:
+            await work(hosts)
+        finally:
+            ticking = asyncio.ensure_future(
+                tick()
+            )  # what closes a session waits for a thread, which the clock does not
+            for host in reversed(hosts):
+                await host.session.aclose()
+            ticking.cancel()
+
+    run_virtual(main)
+
+
+async def tick() -> None:
+    while True:  # noqa: ASYNC110 (for the time)
+        await anyio.sleep(0.001)
+
+
+def watched(path: Path, counted: Counter[str], sessions: int, *, waiting: int) -> Counts:
+    """What so many sessions do while two long tasks of another one fill the slots, and some of them wait for one."""
+
+    async def work(hosts: list[Host]) -> None:
+        for name in ("one", "two"):
+            await (await hosts[0].session.submit(job(name))).accepted()
+        for number, host in enumerate(hosts[1 : waiting + 1]):
+            await host.session.submit(job(f"waits {number}"))
+        await anyio.sleep(60.0)
+        counted.clear()
+        await anyio.sleep(WATCHED_S)
+        counts.append(Counts(counted["_read"], counted["renew"], counted["commits"]))
+
+    counts: list[Counts] = []
+    hosts_at_work(path, sessions + 1, work)
+    return counts[0]
+
+
+def test_a_session_with_nothing_to_do_renews_its_lease_and_is_silent_otherwise(
+    tmp_path: Path, counted: Counter[str]
+) -> None:
+    counts = watched(tmp_path, counted, 4, waiting=0)
+    everybody = 4 + 1
+    assert (counts.looks, counts.renewals) == (0, everybody * RENEWALS)
+    polls = 2 * WATCHED_S / 30  # of the two tasks, whose ends the others could learn from: told each five seconds
+    assert counts.commits <= everybody * RENEWALS + polls + 10
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("waiting", [1, 8, 16])
+def test_sessions_that_wait_look_at_most_twice_in_a_while_all_together_however_many_they_are(
+    waiting: int, tmp_path: Path, counted: Counter[str]
+) -> None:
+    counts = watched(tmp_path, counted, waiting, waiting=waiting)
+    assert WATCHED_S / LOOK_S - 60 <= counts.looks <= 2 * WATCHED_S / LOOK_S
+    assert counts.renewals == (waiting + 1) * RENEWALS
+
+
+def test_the_first_in_the_line_is_woken_when_a_slot_is_free(tmp_path: Path) -> None:
+    waited: list[float] = []
+
+    async def work(hosts: list[Host]) -> None:
+        busy, *others = (host.session for host in hosts)
+        running = [await busy.submit(job(f"runs {number}")) for number in range(2)]
+        for generation in running:
+            await generation.accepted()
+        generations = [await session.submit(job(f"waits {number}")) for number, session in enumerate(others)]
+        for generation in running:
+            await generation
+        ended_at = anyio.current_time()
+        for generation in generations[:2]:
+            await generation.accepted()
+            waited.append(anyio.current_time() - ended_at)
+
+    hosts_at_work(tmp_path, 5, work, generation_s=90.0)
+    assert max(waited) < 0.5 < LOOK_S  # a few round trips, and one to the service
+
+
+@pytest.mark.parametrize("has_bell", [True, False])
+def test_a_job_of_another_session_is_told_a_moment_after_it_has_ended(
+    has_bell: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not has_bell:
+        monkeypatch.setattr(Bell, "listen", lambda self, topic: None)
+    late: list[float] = []
+
+    async def work(hosts: list[Host]) -> None:
+        worker, web = (host.session for host in hosts)
+        generation = await worker.submit(job("cat"))
+        found = await web.find("cat")
+        await generation.accepted()
+        accepted_at = anyio.current_time()
+        await found.accepted()
+        late.append(anyio.current_time() - accepted_at)
+        await generation
+        ended_at = anyio.current_time()
+        await found
+        late.append(anyio.current_time() - ended_at)
+
+    hosts_at_work(tmp_path, 2, work, generation_s=30.0)
+    assert max(late) <= 0.1 < FOLLOW_S
+
+
+def test_many_followed_jobs_cost_one_look_in_a_while(tmp_path: Path, counted: Counter[str]) -> None:
+    counts: list[int] = []
+
+    async def work(hosts: list[Host]) -> None:
+        worker, web = (host.session for host in hosts)
+        await asyncio.gather(*(worker.submit(job(f"cat {number}")) for number in range(100)))
+        await asyncio.gather(*(web.find(f"cat {number}") for number in range(100)))
+        await anyio.sleep(60.0)
+        counted.clear()
+        await anyio.sleep(WATCHED_S)
+        counts.append(counted["_read"])
+
+    hosts_at_work(tmp_path, 2, work)
+    assert counts[0] <= WATCHED_S / FOLLOW_S + WATCHED_S / LOOK_S + 10

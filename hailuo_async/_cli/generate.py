@@ -26,6 +26,7 @@ from hailuo_async._cli.jobfile.names import free_name
 from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import echo, emit, end_line, json_line
 from hailuo_async._cli.targets import make_folder
+from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.filenames import file_name, is_directory
 from hailuo_async.errors import HailuoError, JobError, TaskExpiredError, TaskFailedError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
@@ -90,8 +91,10 @@ def plan_video(asked: Job | str, output: str | None, name: str, given: Mapping[s
     return SingleVideo(asked, choose_target(output, name, journal), journal, given["quiet"])
 
 
-def price_message(job: Job) -> str:
-    """What ``job`` is about to cost."""
+def check_and_price(job: Job) -> str:
+    """What ``job`` is about to cost. Looks at its pictures, so it blocks. Raises ``ImageError`` for one that is bad."""
+    for field, image in job.frames.items():
+        inspect_image(field, image, fit=job.fit)
     return f"To pay for: {job.duration} s of video, {price_of({estimate(job): 1})}."
 
 

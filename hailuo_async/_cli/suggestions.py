@@ -35,9 +35,11 @@ _COMMAND_ALIASES = {
 
 
 def near_commands(given: str, commands: Iterable[str]) -> str:
-    """What to put behind "no such command"."""
-    alias = _COMMAND_ALIASES.get(given.lower())
-    near = [alias] if alias else difflib.get_close_matches(given.lower(), list(commands), n=2)
+    """What to put behind "no such command": what is called so elsewhere, begins so, or is spelled nearly so."""
+    meant = {**_COMMAND_ALIASES, **{name: name for name in commands}}
+    begins = [name for name in meant if name.startswith(given.lower())]
+    close = difflib.get_close_matches(given.lower(), meant, n=2)
+    near = list(dict.fromkeys(meant[name] for name in (begins or close)))
     return f" Did you mean {' or '.join(near)}?" if near else ""
 
 

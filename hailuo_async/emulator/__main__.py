@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import difflib
 import signal
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NoReturn
 
 from . import DEFAULT_API_KEY, RUNNING_LIMIT_WORDINGS, TIERS, Emulator, Entry, Fault, FaultRates, Faults, Kind
 from .faults import FAULTS_OF
@@ -108,8 +110,18 @@ def describe(entry: Entry) -> str:
     return f"{time} {entry.method} {entry.path} {status}{task}{fault}"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, and what may have been meant."""
+
+    def error(self, message: str) -> NoReturn:
+        given = message.removeprefix("unrecognized arguments: ").split()[0]
+        near = difflib.get_close_matches(given, self._option_string_actions, n=1) if given != message else []
+        meant = f". Did you mean {near[0]}?" if near else ""
+        self.exit(2, f"{self.prog}: {message}{meant} (see '{self.prog} --help')\n")
+
+
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=program,
         description="Serve a stand-in for the Modellix API on this machine. Prints the variables to set to reach it.",
     )

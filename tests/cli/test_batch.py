@@ -326,6 +326,17 @@ def test_everything_that_is_wrong_with_the_jobs_is_told_with_its_line_before_any
     assert not (tmp_path / "out").exists()
 
 
+def test_what_is_wrong_in_the_same_way_in_many_places_is_told_of_some_and_counted(
+    service: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "jobs.csv").write_text("image,prompt\n" + "https://x.y/z.jpg,a {nmae}\n" * 20)
+    result = run("batch", tmp_path / "jobs.csv", "--output", tmp_path / "out", "--yes")
+    *some, more, end = result.stderr.splitlines()
+    assert (result.exit_code, len(some), service.ledger.posts) == (2, 8, 0)
+    assert more.startswith("and 12 more: {nmae} names nothing here; there is {image}, {prompt}, {name}; ")
+    assert end == f"hailuo-async: 20 to correct in {tmp_path}/jobs.csv; nothing was sent"
+
+
 def test_what_may_not_be_meant_is_told_before_it_is_paid_for(service: Emulator, tmp_path: Path) -> None:
     jobs = write_jobs(tmp_path, 1)
     jobs.write_text(jobs.read_text().replace("scene a", "[Fly away] scene"))

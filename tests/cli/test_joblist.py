@@ -368,12 +368,12 @@ def test_a_prompt_is_filled_in_from_its_row(folder: Path) -> None:
 def test_a_name_that_a_row_does_not_have_is_told_with_its_line(folder: Path) -> None:
     empty = read(folder, "jobs.csv", "image,key,mood,prompt\ncat.png,a,,A {mood} cat\n")
     assert told(empty) == [
-        "jobs.csv, line 2, column prompt: {mood} is empty here; {{mood}} stands for these words themselves"
+        "jobs.csv, line 2, column prompt: {mood} is empty here; {{mood}} means the word in braces itself"
     ]
     unknown = read_lines(folder, {"image": URL, "prompt": "A {mood} cat"})
     assert told(unknown) == [
-        "jobs.jsonl, line 1: prompt: {mood} is not one of image, prompt, name; "
-        "{{mood}} stands for these words themselves"
+        "jobs.jsonl, line 1: prompt: {mood} names nothing here; there is {image}, {prompt}, {name}; "
+        "{{mood}} means the word in braces itself"
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ from hailuo_async.errors import ImageError, JobError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS
 
+#: Places with the same problem that are named.
+_NAMED = 8
 _COLUMNS = ("key", "image", "prompt", "model", "duration", "resolution")
 #: The words of a rule that ``--fit`` makes a picture obey.
 _FITTABLE = ("short side", "aspect ratio", "under 20 MB", "JPEG, PNG or WebP", "20 MB")
@@ -88,13 +91,24 @@ def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> 
     read = read_jobs(source, options)
     for note in () if given["quiet"] else read.notes:
         echo(str(note))
-    for problem in read.problems:
-        echo(str(problem))
+    _tell(read.problems)
     is_fatal = any(problem.is_whole for problem in read.problems) or not (given["skip_bad"] and read.rows)
     if read.problems and is_fatal:
         name = "stdin" if source == STDIN else click.format_filename(source)
         exit_with(USAGE, f"{len(read.problems)} to correct in {name}; nothing was sent{_way_out(read, fields)}")
     return read
+
+
+def _tell(problems: Sequence[Problem]) -> None:
+    """Says what is wrong. If the same is wrong in many places, names the first of them, and counts the others."""
+    counts: Counter[str] = Counter()
+    for problem in problems:
+        counts[problem.message] += 1
+        if counts[problem.message] <= _NAMED:
+            echo(str(problem))
+    for message, count in counts.items():
+        if count > _NAMED:
+            echo(f"and {count - _NAMED} more: {message}")
 
 
 def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:

@@ -74,8 +74,8 @@ class Dollars(click.ParamType[Any]):
         """Its ``Decimal``."""
         try:
             return optional_dollars("max_cost", str(value).strip().removeprefix("$"))
-        except ConfigError as error:
-            self.fail(f"{value!r} {error.rule}", param, ctx)
+        except ConfigError:
+            self.fail(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50", param, ctx)
 
 
 def file(*, exists: bool = False) -> click.Path:

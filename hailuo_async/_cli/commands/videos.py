@@ -37,7 +37,7 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 
     Ctrl-C stops waiting. The task goes on at the service, and --task-id fetches its video later.
     """
-    from hailuo_async._cli.generate import build_job, name_for, plan_video, price_message
+    from hailuo_async._cli.generate import build_job, check_and_price, name_for, plan_video
     from hailuo_async._cli.keys import open_session
 
     fields = options.job_fields(given)
@@ -54,7 +54,7 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
     else:
         asked = build_job(image, last, fields)
     if given["dry_run"]:
-        echo(price_message(asked) if task_id is None else "Nothing to pay for.")
+        echo(check_and_price(asked) if task_id is None else "Nothing to pay for.")
         sys.exit(DONE)
     single = plan_video(asked, given["output"], name_for(image) if image else str(task_id), given)
     session = open_session(given["key_file"], journal=given["journal"], timeout=given["timeout"])

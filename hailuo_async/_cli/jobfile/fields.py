@@ -156,8 +156,12 @@ def _fill_prompt(job_row: JobRow) -> None:
         value = known.get(name.strip().casefold())
         if isinstance(value, str | int | float) and value != "":
             return str(value)
-        rule = "is empty here" if name.strip().casefold() in known else f"is not one of {', '.join(known)}"
-        job_row.refuse("prompt", f"{{{name}}} {rule}; {{{{{name}}}}} stands for these words themselves")
+        rule = (
+            "is empty here"
+            if name.strip().casefold() in known
+            else f"names nothing here; there is {', '.join(f'{{{each}}}' for each in known)}"
+        )
+        job_row.refuse("prompt", f"{{{name}}} {rule}; {{{{{name}}}}} means the word in braces itself")
         return found[0]
 
     job_row.fields["prompt"] = PLACEHOLDER.sub(fill, prompt)

@@ -22,11 +22,11 @@ from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import Inspector
-from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
 from hailuo_async._engine.keeping import Ask, Keeper, is_sent_from_here, prepare, without_pictures
 from hailuo_async._engine.known_by import fail_as_recorded, kind_of, log_goes_on, names_of, withdrawn
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.quota import Money, Payment, Quota
+from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
@@ -54,7 +54,7 @@ class Admission:
     _submitter: Submitter
     _poller: Poller
     _gate: Gate
-    _recorder: JournalRecorder
+    _recorder: Recorder
     _settings: Settings
     _engine_state: EngineState
     _wall_clock: Callable[[], float]
@@ -136,7 +136,7 @@ class Admission:
         return tracked
 
     async def _look_at_images(self, job: Job, uploads: SharedUploads | None) -> dict[str, Frame]:
-        is_known_again = uploads is not None or self._recorder.need_fingerprints
+        is_known_again = uploads is not None or self._recorder.has_journal
         frames = await self._inspector.inspect(job, fingerprint=is_known_again)
         self._engine_state.check()
         return frames if uploads is None else await uploads.share(frames)

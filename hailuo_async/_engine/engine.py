@@ -25,10 +25,10 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import is_read
-from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Quota
+from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.shared_uploads import SharedUploads
@@ -64,7 +64,7 @@ class Engine:
     admission: Admission
     submitter: Submitter
     poller: Poller
-    recorder: JournalRecorder
+    recorder: Recorder
     lookout: Lookout | None
     calls: Calls
     results: Results

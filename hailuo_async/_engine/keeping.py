@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, stored_frame, url_frame
 from hailuo_async._io.journal.kept import KeptClaim, KeptImage, KeptJob, Room
@@ -68,7 +68,7 @@ class Keeper:
     """Keeps the jobs of a session with ``keep_jobs``."""
 
     _journal: JournalWriter
-    _recorder: JournalRecorder
+    _recorder: Recorder
     _room: Room
     _webhook_url: str | None = None
     take_up: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
@@ -154,7 +154,7 @@ class Keeper:
             refusal = JobError(field="job", value=name, rule=f"must be sent as it was kept: give it again ({error})")
             logger.warning("%s", refusal)
             with contextlib.suppress(JournalError):  # an outage: it is written when that has passed
-                await self._journal.refused(name, refusal)
+                await self._journal.note(self._journal.jobs.refused, name, refusal)
             return False
         return True
 
@@ -200,7 +200,7 @@ class Keeper:
 
 
 async def prepare(
-    recorder: JournalRecorder,
+    recorder: Recorder,
     keeper: Keeper | None,
     intent: Intent | None,
     job: Job,

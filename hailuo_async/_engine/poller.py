@@ -23,8 +23,8 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.due_tasks import DueTasks
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.in_flight import InFlight
-from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.notices import Notices, early_query_at
+from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
@@ -59,7 +59,7 @@ class Poller:
 
     _gate: Gate
     _transport: Transport
-    _recorder: JournalRecorder
+    _recorder: Recorder
     _cadence: Cadence
     _settings: Settings
     _engine_state: EngineState

@@ -168,7 +168,7 @@ class Results:
             return None
         self._engine_state.check()
         try:
-            return await self._journal.look_for_task(video.task_id)
+            return await self._journal.ask(self._journal.jobs.find_task, video.task_id)
         except JournalError as error:
             message = "%s; task %s is fetched as if it had never been saved: check the journal's disk"
             logger.warning(message, error, video.task_id)
@@ -179,7 +179,7 @@ class Results:
         if self._journal is None:
             return
         try:
-            await self._journal.whole(video.task_id, size, sha256)
+            await self._journal.note(self._journal.jobs.whole, video.task_id, size, sha256)
         except JournalError as error:
             message = "%s; it has no digest of task %s, so another run may fetch that again: check the journal's disk"
             logger.error(message, error, video.task_id)
@@ -189,7 +189,8 @@ class Results:
         if self._journal is None:
             return
         try:
-            await self._journal.saved(video.task_id, await anyio.to_thread.run_sync(target.absolute))
+            place = await anyio.to_thread.run_sync(target.absolute)
+            await self._journal.note(self._journal.jobs.saved, video.task_id, place)
         except JournalError as error:
             message = "%s; it does not say that task %s is saved as %s: check the journal's disk"
             logger.error(message, error, video.task_id, target)

@@ -28,8 +28,8 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.queue import SubmitQueue
+from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
@@ -71,7 +71,7 @@ class Submitter:
 
     _gate: Gate
     _transport: Transport
-    _recorder: JournalRecorder
+    _recorder: Recorder
     _origin: str
     _resubmits: bool
     _wall_clock: Callable[[], float]

@@ -19,11 +19,11 @@ from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.keeping import Keeper
 from hailuo_async._engine.notices import PassedNotices
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money
+from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 async def open_journal(place: JournalPlace, *, base_url: str, now: Callable[[], float]) -> JournalWriter:
     """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
-    for name in ("team_views", "lookout"):
+    for name in ("journaling", "team_views", "lookout"):
         await anyio.to_thread.run_sync(importlib.import_module, f"hailuo_async._engine.{name}")
     from hailuo_async._io.journal.writer import JournalWriter
 
@@ -101,7 +101,7 @@ def _assemble(
     cadence = Cadence(*settings.poll_interval, rng)
     team, slots, budget = _limits(settings, journal, rng, cadence)
     gate = Gate(slots, budget, Reachability(rng), state, emitter)
-    recorder = JournalRecorder(journal, str(settings.journal), settings.journal_prompts, team)
+    recorder = _recorder(settings, journal, team)
     poller = Poller(gate, transport, recorder, cadence, settings, state, team)
 
     def follow(tracked: TrackedJob) -> None:
@@ -127,6 +127,15 @@ def _assemble(
         transport=transport,
         journal=journal,
     )
+
+
+def _recorder(settings: Settings, journal: JournalWriter | None, team: Team | None) -> Recorder:
+    if journal is None:
+        return Recorder()
+    from hailuo_async._engine.journaling import JournalRecorder
+
+    place, keeps_prompts = str(settings.journal), settings.journal_prompts
+    return JournalRecorder(place, team, journal=journal, keeps_prompts=keeps_prompts)
 
 
 def _limits(
@@ -186,7 +195,7 @@ def _share_notices(engine: Engine, lookout: Lookout, journal: JournalWriter) -> 
     engine.poller.pass_on, lookout.on_looked = pass_on, heed
 
 
-def _keeper(settings: Settings, journal: JournalWriter | None, recorder: JournalRecorder) -> Keeper | None:
+def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorder) -> Keeper | None:
     if journal is None or not settings.keep_jobs:
         return None
     return Keeper(journal, recorder, Room(settings.max_queued, settings.max_kept_bytes), settings.webhook_url)

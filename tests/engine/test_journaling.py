@@ -23,7 +23,8 @@ from hailuo_async import (
     SubmissionUnknownError,
     TaskFailedError,
 )
-from hailuo_async._engine.journaling import JournalRecorder, is_left_unsent
+from hailuo_async._engine.journaling import JournalRecorder
+from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.journal.kept import KeptJob, Room
@@ -54,13 +55,12 @@ async def journal(path: Path) -> AsyncIterator[JournalWriter]:
 
 @pytest.fixture
 async def recorder(path: Path, journal: JournalWriter) -> JournalRecorder:
-    return JournalRecorder(journal, str(path))
+    return JournalRecorder(str(path), journal=journal)
 
 
 @asynccontextmanager
 async def locked_out(recorder: JournalRecorder, path: Path) -> AsyncIterator[None]:
     """Another program holds the journal, and whoever waits for it has little patience, as long as it does."""
-    assert recorder._journal is not None
     commits = recorder._journal._commits
     async with locked(path):
         commits._patience_s = 0.05
@@ -143,7 +143,7 @@ async def test_what_is_asked_makes_the_fingerprint_and_the_key_does_not(recorder
 
 @pytest.mark.parametrize(("keeps", "kept"), [(False, None), (True, "a cat")])
 async def test_a_prompt_is_kept_only_if_it_is_to_be(journal: JournalWriter, keeps: bool, kept: str | None) -> None:
-    found = JournalRecorder(journal, keeps_prompts=keeps).build_intent(job("a cat"), {}, DuplicateNumbers())
+    found = JournalRecorder(journal=journal, keeps_prompts=keeps).build_intent(job("a cat"), {}, DuplicateNumbers())
     assert found is not None
     assert found.prompt == kept
 
@@ -152,8 +152,8 @@ async def test_a_prompt_is_kept_only_if_it_is_to_be(journal: JournalWriter, keep
 
 
 async def test_without_a_journal_there_is_nothing_to_tell() -> None:
-    recorder, tracked = JournalRecorder(), TrackedJob(0)
-    assert not recorder.need_fingerprints
+    recorder, tracked = Recorder(), TrackedJob(0)
+    assert not recorder.has_journal
     assert recorder.build_intent(job(), {}, DuplicateNumbers()) is None
     assert await recorder.intend(None) is None
     assert await recorder.adopt("t1") is None
@@ -344,7 +344,7 @@ async def _is_logged(caplog: pytest.LogCaptureFixture, text: str, loop: LeapingL
 async def _keep_up(loop: LeapingLoop, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     begun = now = time.time()
     journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: now, busy_timeout_s=0.02, patience_s=0.05)
-    recorder = JournalRecorder(journal, str(path))
+    recorder = JournalRecorder(str(path), journal=journal)
     tracked = await sent(recorder, task_id="t1")
     keeping = loop.create_task(recorder.keep_up())
     async with locked(path):
@@ -384,7 +384,7 @@ class Idle:
 def test_a_leave_to_send_lapses_with_the_leases_and_does_not_come_back_with_them() -> None:
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
-        recorder = JournalRecorder(cast(JournalWriter, Idle()), "batch.db")
+        recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Idle()))
         leave = recorder.leave_to_send()
         assert leave is not None
         seen = [leave()]
@@ -406,7 +406,7 @@ def test_a_leave_to_send_lapses_with_the_leases_and_does_not_come_back_with_them
 
 def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_long_as_its_own_lease() -> None:
     async def main() -> list[bool]:
-        recorder = JournalRecorder(cast(JournalWriter, Idle()), "batch.db")
+        recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Idle()))
         await asyncio.sleep(2 * LEASE_S)  # the journal was away, and nothing was renewed
         leave = recorder.leave_to_send()
         assert leave is not None
@@ -418,4 +418,4 @@ def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_lo
 
 
 async def test_without_a_journal_nothing_lapses() -> None:
-    assert JournalRecorder().leave_to_send() is None
+    assert Recorder().leave_to_send() is None

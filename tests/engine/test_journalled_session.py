@@ -402,7 +402,7 @@ async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: P
         assert (await other.intend(mine)).ours
         line.on_query = None
         await other.sending("cat", time.time())
-        await other.accepted("cat", "task-77", time.time())
+        await other.note(other.jobs.accepted, "cat", "task-77", time.time())
         await other.aclose()
         assert (await followed).task_id == "task-77"
         assert line.prompts == ["holds the slot"]

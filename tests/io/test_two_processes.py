@@ -78,8 +78,10 @@ async def _taken_over(journal: JournalWriter, record: Record) -> None:
     )
     assert (await journal.intend(mine)).ours
     assert await journal.sending(record.identity, time.time())
-    await journal.accepted(record.identity, "task-elsewhere", time.time())
-    await journal.succeeded(record.identity, Video("task-elsewhere", None, (Resource("http://localhost/x.mp4"),)))
+    await journal.note(journal.jobs.accepted, record.identity, "task-elsewhere", time.time())
+    await journal.note(
+        journal.jobs.succeeded, record.identity, Video("task-elsewhere", None, (Resource("http://localhost/x.mp4"),))
+    )
 
 
 @pytest.mark.slow
@@ -110,7 +112,7 @@ async def test_a_lease_that_is_renewed_is_not_taken_over(path: Path) -> None:
         async with running(**options) as first:
             found = await wait_for(path, lambda records: [r.state for r in records.values()] == [JournalState.ACCEPTED])
             journal = await JournalWriter.open(path, base_url=emulator.url, now=lambda: time.time() + 25)
-            claim = await journal.follow("job-0")
+            claim = await journal.ask(journal.jobs.follow, "job-0")
             assert claim is not None
             assert not claim.ours
             assert attrs.evolve(claim.record, lease_until=None) == attrs.evolve(found["job-0"], lease_until=None)

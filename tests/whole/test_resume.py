@@ -199,7 +199,7 @@ async def test_a_post_whose_session_seems_gone_is_in_doubt_under_a_name_until_it
         found = await wait_for(path, lambda records: JournalState.SENDING in [r.state for r in records.values()])
         (identity,) = found
         other = await JournalWriter.open(path, base_url="http://localhost", now=lambda: time.time() + 30)
-        claim = await other.follow(identity)
+        claim = await other.ask(other.jobs.follow, identity)
         await other.aclose()
         assert claim is not None
         assert isinstance(claim.record.error, SubmissionUnknownError)

@@ -21,12 +21,13 @@ its POST, takes one round trip together with its commit.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
-from typing import Any
+import os
+from collections.abc import Callable
 
 import attrs
 
 from hailuo_async._io.journal import database, owner, places
+from hailuo_async._io.journal.claims import UNFINISHED, JobClaims
 from hailuo_async._io.journal.records import (
     Claim,
     Intent,
@@ -42,23 +43,17 @@ from hailuo_async._io.journal.rows import (
     HELD,
     NO_END,
     OF_THIS_TASK,
-    RETURNING,
     UNCHANGED,
     Changed,
-    JobRows,
     as_read,
-    change,
     insertion,
 )
 from hailuo_async.contract import RESULT_LIFETIME
-from hailuo_async.errors import HailuoError, JobError, SubmissionUnknownError, TaskFailedError
+from hailuo_async.errors import HailuoError, JobError, TaskFailedError
 from hailuo_async.money import to_nanos
 from hailuo_async.outcomes import Video
 from hailuo_async.settings import JournalPlace
 
-_LEFT_BEHIND = "the process that sent it ended before the answer was on record"
-
-_UNFINISHED = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED, JournalState.UNKNOWN)
 SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
 _FORGETTABLE = (*SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
@@ -87,7 +82,7 @@ _OF_THE_TASK = (
 
 
 @attrs.define(eq=False)
-class JobTable(JobRows):
+class JobTable(JobClaims):
     """A session's view of the jobs in a journal. Lives on the thread of its database."""
 
     def close(self) -> None:
@@ -215,10 +210,15 @@ class JobTable(JobRows):
         sql = "UPDATE job SET saved_bytes = :size, saved_sha256 = :sha256 WHERE task_id = :task_id"
         self.database.execute(sql, {"size": size, "sha256": sha256, "task_id": task_id})
 
-    def saved(self, task_id: str, path: str) -> None:
-        """Notes that the video lies at ``path`` on this machine, so its URLs are of no more use."""
+    def saved(self, task_id: str, path: str | os.PathLike[str]) -> None:
+        """Notes that the video lies at ``path`` on this machine, so its URLs are of no more use, and wiped.
+
+        Only a reader that holds an older version just then delays that, until a later write or the close.
+        """
+        # A file name may hold bytes that are no text, and SQLite takes none of those.
+        text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8")
         sql = "UPDATE job SET saved_to = :path WHERE task_id = :task_id"
-        self.database.execute(sql, {"path": path, "task_id": task_id})
+        self.database.execute(sql, {"path": text, "task_id": task_id})
         self._wipe("job.task_id = :value", task_id)
 
     def renew(self) -> None:
@@ -247,7 +247,7 @@ class JobTable(JobRows):
 
     def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first; claims each task that no other session waits for."""
-        sql = f"{database.SELECT} WHERE state IN {tuple(map(str, _UNFINISHED))} ORDER BY job.seq"
+        sql = f"{database.SELECT} WHERE state IN {tuple(map(str, UNFINISHED))} ORDER BY job.seq"
         records = filter(None, map(self.readable, self.database.execute(sql).fetchall()))
         claims = [self._continue(record) or self.follow(record.identity) for record in records]
         return [claim.record for claim in claims if claim is not None]
@@ -288,54 +288,7 @@ class JobTable(JobRows):
         changes = f"state = 'intended', cost_before = {_PAID_BEFORE}, cost = NULL, {_UNSENT}, {FREE}"
         return bool(self._change(record.identity, changes, UNCHANGED, **as_read(record)))
 
-    # Leases.
-
-    def _decide(self, identity: str, decide: Callable[[Record], Claim | None]) -> Claim | None:
-        """What follows from how the job stands, ``None`` if it is not there. If the row changes meanwhile, again."""
-        while (record := self.find(identity)) is not None:
-            claim = decide(record)
-            if claim is not None:
-                return claim
-        return None
-
-    def _continue(self, record: Record) -> Claim | None:
-        """Claims a record that can go on without the job itself. An unsent one is returned without its dead holder."""
-        if record.state is not JournalState.INTENDED:
-            return self._claim(record)
-        is_worked_on = record.holder == self.holder or self._is_held_elsewhere(record)
-        return Claim(record if is_worked_on else attrs.evolve(record, holder=None, lease_until=None), ours=False)
-
-    def _is_never_sent(self, record: Record) -> bool:
-        """Whether a job certainly was never sent, and no session holds it."""
-        is_sent = record.state is not JournalState.INTENDED or record.cost_before is not None
-        return not is_sent and record.holder != self.holder and not self._is_held_elsewhere(record)
-
-    def _claim(self, record: Record) -> Claim | None:
-        """Claims a job that no other session works on; a job left in the middle of its POST becomes UNKNOWN.
-
-        ``None`` if the row has changed since it was read.
-        """
-        if record.state not in _UNFINISHED or record.state is JournalState.UNKNOWN or self._is_held_elsewhere(record):
-            return Claim(record, ours=False)
-        if record.state is not JournalState.SENDING:
-            return self._take(record)
-        if record.holder == self.holder:
-            return Claim(record, ours=False)
-        doubt = SubmissionUnknownError(reason=_LEFT_BEHIND, key=record.identity, sent_at=record.sent_at)
-        changes = "state = 'unknown', error = :error"
-        self._end(record.identity, changes, UNCHANGED, error=error_text(doubt), **as_read(record))
-        left = self.find(record.identity)
-        return None if left is None or left.state is JournalState.SENDING else Claim(left, ours=False)
-
-    def _take(self, record: Record, changes: str = HELD, **given: object) -> Claim | None:
-        sql = change(changes, UNCHANGED, RETURNING)
-        row = self._execute(sql, identity=record.identity, **as_read(record), **given).fetchone()
-        return None if row is None else Claim(self._record(row), ours=True)
-
-    def take(self, row: Mapping[str, Any]) -> Claim | None:
-        """Takes up the job of a row that was just read; ``None`` if it has changed since, or is damaged."""
-        record = self.readable(row)
-        return None if record is None else self._take(record)
+    # Rows and tasks.
 
     def _row_of_task(self, identity: str, task_id: str) -> str:
         """The identity of the row that a fact about a task belongs to: the job's, unless that has another task."""

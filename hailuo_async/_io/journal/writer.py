@@ -25,7 +25,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import anyio.to_thread
 import attrs
@@ -34,16 +34,16 @@ from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commi
 from hailuo_async._io.journal.kept import KeptClaim, KeptJob, Pieces, Room
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spending
 from hailuo_async._io.journal.table import JobTable, open_table
-from hailuo_async.errors import HailuoError, JobError, JournalError
-from hailuo_async.outcomes import Video
+from hailuo_async.errors import JobError, JournalError
 from hailuo_async.settings import Dsn, JournalPlace, journal_place
 
 if TYPE_CHECKING:
+    from hailuo_async._io.journal.kept_table import KeptTable
     from hailuo_async._io.journal.news import Looked
     from hailuo_async._io.journal.team_link import Member, TeamLink
 
-if TYPE_CHECKING:
-    from hailuo_async._io.journal.kept_table import KeptTable
+T = TypeVar("T")
+P = ParamSpec("P")
 
 #: For how long a write waits for another process to finish its own.
 BUSY_TIMEOUT_S = 5.0
@@ -101,6 +101,26 @@ class JournalWriter:
         """The name of this session in ``Record.holder``."""
         return self._table.holder
 
+    @property
+    def jobs(self) -> JobTable:
+        """Names what ``ask`` and ``note`` do. Not to be called here: it lives on the journal's thread."""
+        return self._table
+
+    async def ask(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """What a method of ``jobs`` answers. Its work is done even if the caller is cancelled."""
+        return cast(T, await self._ask(lambda _: verb(*args, **kwargs)))
+
+    async def note(self, verb: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Has a method of ``jobs`` write a fact, even if that has to wait for longer than the caller does."""
+        await self._ask(lambda _: verb(*args, **kwargs), patience_s=SHORT_PATIENCE_S, is_fact=True)
+
+    def note_nowait(self, verb: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """``note`` with the next commit. No caller waits for it: it may fail, and is not made once the journal closes.
+
+        What it would have freed is free when its lease has ended.
+        """
+        self._note_nowait(lambda _: verb(*args, **kwargs))
+
     async def intend(self, intent: Intent) -> Claim:
         """Takes the job up, or tells how it stands. Ask again for one that another session works on.
 
@@ -108,8 +128,8 @@ class JournalWriter:
         still to be sent (INTENDED) or to be waited for (ACCEPTED). Cancelled, the job is given up again. Raises
         ``JobError`` if its key names another job here.
         """
-        undo = functools.partial(JobTable.release, identity=intent.identity)
-        return cast(Claim, await self._ask_or_undo(lambda table: table.intend(intent), undo))
+        asked = self._ask_or_undo(lambda table: table.intend(intent), lambda table: table.release(intent.identity))
+        return cast(Claim, await asked)
 
     async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> Claim:
         """``intend``, and keeps what is sent for the job. ``pieces`` gives each image by its SHA-256, in a worker.
@@ -160,60 +180,12 @@ class JournalWriter:
 
         ``sent_at`` is in Unix seconds. Cancelled, it is taken back: the caller does not send.
         """
-        undo = functools.partial(JobTable.unsent, identity=identity, sent_at=sent_at)
-        asked = self._ask_or_undo(lambda table: table.sending(identity, sent_at), undo, SHORT_PATIENCE_S)
+        asked = self._ask_or_undo(
+            lambda table: table.sending(identity, sent_at),
+            lambda table: table.unsent(identity, sent_at),
+            SHORT_PATIENCE_S,
+        )
         return cast(bool, await asked)
-
-    async def unsent(self, identity: str, sent_at: float | None = None) -> None:
-        """Notes that the POST certainly was not accepted, and is to be made again: no connection, or a 429.
-
-        ``sent_at`` is that of ``sending``: then another session's doubt about this POST is settled, too.
-        """
-        await self._note(lambda table: table.unsent(identity, sent_at))
-
-    def release_nowait(self, identity: str) -> None:
-        """This session works on the job no longer: it was withdrawn, or its deadline passed. Another may at once.
-
-        Made with the next commit. No caller waits for it: if it fails, or the journal closes, the lease ends by itself.
-        """
-        self._note_nowait(lambda table: table.release(identity))
-
-    async def accepted(self, identity: str, task_id: str, at: float) -> None:
-        """Notes the acceptance of the job: no matter who holds it now, but never over another task's id."""
-        await self._note(lambda table: table.accepted(identity, task_id, at))
-
-    async def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
-        """Notes that the service did not accept the job. It is sent when it is given again. ``sent_at`` as above."""
-        await self._note(lambda table: table.refused(identity, error, sent_at))
-
-    async def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
-        """Notes that the service may have accepted the job or not. It waits for ``resolve``. ``sent_at`` as above."""
-        await self._note(lambda table: table.unknown(identity, error, sent_at))
-
-    async def failed(self, identity: str, error: HailuoError) -> None:
-        """Notes that the task failed, or that the service no longer knows it. A video that is on record stays there."""
-        await self._note(lambda table: table.failed(identity, error))
-
-    async def succeeded(self, identity: str, video: Video) -> None:
-        """Notes the finished video. Its URLs are kept until it is saved or has expired."""
-        await self._note(lambda table: table.succeeded(identity, video))
-
-    async def whole(self, task_id: str, size: int, sha256: str) -> None:
-        """Notes the size and digest of the complete file, before it has its name: they identify the video's file."""
-        await self._note(lambda table: table.whole(task_id, size, sha256))
-
-    async def saved(self, task_id: str, path: str | os.PathLike[str]) -> None:
-        """Notes that the video lies at ``path``. No file of the journal holds its URLs from then on.
-
-        Only a reader that holds an older version just then delays that, until a later write or the close.
-        """
-        # A file name may hold bytes that are no text, and SQLite takes none of those.
-        text = os.fsdecode(path).encode("utf-8", "backslashreplace").decode("utf-8")
-        await self._note(lambda table: table.saved(task_id, text))
-
-    async def adopt(self, task_id: str, model: str | None = None) -> Claim:
-        """Takes up a task by its id: that of a job here, or one submitted elsewhere, ``task:<id>`` from now on."""
-        return cast(Claim, await self._ask(lambda table: table.adopt(task_id, model)))
 
     async def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first: INTENDED, SENDING, ACCEPTED or UNKNOWN.
@@ -221,7 +193,7 @@ class JournalWriter:
         Accepted jobs that no session waits for are ours now, as their ``holder`` says. Intended jobs are not claimed:
         sending one needs the job itself, and ``intend``.
         """
-        return cast(list[Record], await self._ask(lambda table: table.unfinished()))
+        return await self.ask(self.jobs.unfinished)
 
     async def resolve(
         self, identity: str, *, resubmit: bool = False, task_id: str | None = None, forget: bool = False
@@ -239,24 +211,9 @@ class JournalWriter:
 
         return cast(Record | None, await self._ask(Resolution(identity, resubmit, task_id, forget)))
 
-    async def follow(self, identity: str) -> Claim | None:
-        """How a job stands that another session works on. Ours if it is a task whose session has gone; never sent.
-
-        ``None`` if the journal does not know it. One left in the middle of its POST is UNKNOWN from here on.
-        """
-        return cast(Claim | None, await self._ask(lambda table: table.follow(identity)))
-
-    async def look(self, identity: str) -> Record | None:
-        """The job as it stands, without taking it up."""
-        return cast(Record | None, await self._ask(lambda table: table.find(identity)))
-
-    async def look_for_task(self, task_id: str) -> Record | None:
-        """The job that led to the task, as it stands: ``saved_to`` says where its video lies."""
-        return cast(Record | None, await self._ask(lambda table: table.find_task(task_id)))
-
     async def spending(self) -> Spending:
         """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
-        return cast(Spending, await self._ask(lambda table: table.spending()))
+        return await self.ask(self.jobs.spending)
 
     async def renew(self) -> None:
         """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""
@@ -321,10 +278,6 @@ class JournalWriter:
         if self._is_closing:
             raise JournalError(path=self._table.database.name, reason="it is closed: its session has ended")
         return self._commits.put(work, undo, patience_s, is_fact=is_fact)
-
-    def _note(self, work: Work) -> asyncio.Future[Any]:
-        """A fact, which is written even if it has to wait for longer than its caller does."""
-        return self._ask(work, patience_s=SHORT_PATIENCE_S, is_fact=True)
 
     def _note_nowait(self, work: Work) -> None:
         """A fact that no caller waits for. If the journal closes, it is not written."""

@@ -39,7 +39,7 @@ async def work(journal, keys):
         intent = Intent(identity=key, key=key, fingerprint="f", kind="ImageToVideo", model="m", facts={})
         if (await journal.intend(intent)).ours and await journal.sending(key, time.time()):
             print("sent", key, flush=True)
-            await journal.accepted(key, f"task-{key}", time.time())
+            await journal.note(journal.jobs.accepted, key, f"task-{key}", time.time())
             print("kept", key, flush=True)
 
 async def main(path, jobs):

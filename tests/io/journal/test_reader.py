@@ -57,13 +57,13 @@ async def filled(path: Path) -> None:
     """A journal with a video, a failure, a doubt, and as many intentions as need two pages."""
     async with opened(path) as journal:
         await journal.intend(intent("won"))
-        await journal.accepted("won", "t1", NOW)
-        await journal.succeeded("won", video())
+        await journal.note(journal.jobs.accepted, "won", "t1", NOW)
+        await journal.note(journal.jobs.succeeded, "won", video())
         await journal.intend(intent("lost"))
-        await journal.failed("lost", TaskFailedError(reason="dark", task_id="t2"))
+        await journal.note(journal.jobs.failed, "lost", TaskFailedError(reason="dark", task_id="t2"))
         await journal.intend(intent("doubtful"))
         await journal.sending("doubtful", NOW)
-        await journal.unknown("doubtful", SubmissionUnknownError(reason="cut", key="doubtful"))
+        await journal.note(journal.jobs.unknown, "doubtful", SubmissionUnknownError(reason="cut", key="doubtful"))
         await asyncio.gather(*(journal.intend(intent(f"job-{number}")) for number in range(297)))
 
 

@@ -135,7 +135,7 @@ async def test_a_slow_disk_holds_up_no_other_write_and_no_other_session(
     for each, key in ((journal, "dog"), (other, "cow")):
         async with asyncio.timeout(60):
             assert (await each.intend(intent(key))).ours
-    assert await other.look("cat") is None
+    assert await other.ask(other.jobs.find, "cat") is None
     picture.let_go()
     assert (await keeping).ours
     await other.aclose()
@@ -145,7 +145,7 @@ async def test_a_slow_disk_holds_up_no_other_write_and_no_other_session(
 async def test_an_image_that_cannot_be_read_to_its_end_leaves_nothing(journal: JournalWriter, content: bytes) -> None:
     with pytest.raises(ImageError, match="must not change between the check and the keeping"):
         await keep(journal, Picture(content, cut=1))
-    assert await journal.look("cat") is None
+    assert await journal.ask(journal.jobs.find, "cat") is None
     assert await rows_left(journal) == [0, 0, 0]
     assert (await keep(journal, Picture(content))).ours
 

@@ -122,7 +122,7 @@ def read(path: Path) -> list[Record]:
 
 
 async def recorded(journal: JournalWriter) -> Record:
-    record = await journal.look("cat")
+    record = await journal.ask(journal.jobs.find, "cat")
     assert record is not None
     return record
 
@@ -138,10 +138,10 @@ async def test_every_step_is_readable_from_outside_as_soon_as_it_returns(
     for step in (
         journal.intend(intent()),
         journal.sending("cat", gate.time),
-        journal.unsent("cat"),
+        journal.note(journal.jobs.unsent, "cat"),
         journal.sending("cat", gate.time),
-        journal.accepted("cat", "t1", gate.time),
-        journal.succeeded("cat", video()),
+        journal.note(journal.jobs.accepted, "cat", "t1", gate.time),
+        journal.note(journal.jobs.succeeded, "cat", video()),
     ):
         await step
         seen.extend(record.state.value for record in await off_loop(partial(read, path)))
@@ -152,24 +152,28 @@ async def test_what_one_session_wrote_the_next_one_finds(path: Path, gate: Gate)
     async with opened(path, gate) as first:
         await first.intend(intent())
         await first.sending("cat", gate.time)
-        await first.unknown("cat", SubmissionUnknownError(reason="cut", key="cat"))
+        await first.note(first.jobs.unknown, "cat", SubmissionUnknownError(reason="cut", key="cat"))
         await first.intend(intent("dog", "f2"))
-        await first.refused("dog", RequestRejectedError(message="too dark", status=422))
-        await first.adopt("t3")
-        await first.failed("task:t3", TaskFailedError(reason="dark", task_id="t3"))
-        await first.adopt("t4", "m")
-        first.release_nowait("task:t4")
+        await first.note(first.jobs.refused, "dog", RequestRejectedError(message="too dark", status=422))
+        await first.ask(first.jobs.adopt, "t3", None)
+        await first.note(first.jobs.failed, "task:t3", TaskFailedError(reason="dark", task_id="t3"))
+        await first.ask(first.jobs.adopt, "t4", "m")
+        first.note_nowait(first.jobs.release, "task:t4")
     async with opened(path, gate, holder=None) as second:
         unfinished = await second.unfinished()
         assert [(record.identity, record.holder) for record in unfinished] == [
             ("cat", None),
             ("task:t4", second.holder),
         ]
-        looked = [await second.look("dog"), await second.look_for_task("t3"), await second.look("cow")]
+        looked = [
+            await second.ask(second.jobs.find, "dog"),
+            await second.ask(second.jobs.find_task, "t3"),
+            await second.ask(second.jobs.find, "cow"),
+        ]
         assert [record and record.state for record in looked] == [JournalState.REFUSED, JournalState.FAILED, None]
         resubmitted = await second.resolve("cat", resubmit=True)
         assert resubmitted is not None
-        assert await second.follow("cat") == Claim(resubmitted, ours=False)
+        assert await second.ask(second.jobs.follow, "cat") == Claim(resubmitted, ours=False)
 
 
 async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter) -> None:
@@ -225,7 +229,7 @@ async def test_a_cancelled_writer_leaves_its_write_and_everyone_elses(journal: J
     await journal.intend(intent())
     await journal.sending("cat", gate.time)
     held = await gate.shut(journal)
-    fact = asyncio.ensure_future(journal.accepted("cat", "t1", gate.time))
+    fact = asyncio.ensure_future(journal.note(journal.jobs.accepted, "cat", "t1", gate.time))
     other = asyncio.ensure_future(journal.intend(intent("dog")))
     await settled()
     fact.cancel()
@@ -306,7 +310,7 @@ async def test_closing_writes_what_was_asked_for_and_takes_back_what_was_cancell
     await journal.intend(intent("dog"))
     held = await gate.shut(journal)
     sender = asyncio.ensure_future(journal.sending("cat", gate.time))
-    fact = asyncio.ensure_future(journal.accepted("dog", "t2", gate.time))
+    fact = asyncio.ensure_future(journal.note(journal.jobs.accepted, "dog", "t2", gate.time))
     await settled()
     sender.cancel()
     closing = asyncio.ensure_future(journal.aclose())
@@ -413,10 +417,10 @@ async def test_a_job_is_resolved_by_exactly_one_word(journal: JournalWriter, wor
 
 
 async def test_a_saved_video_is_found_again_by_its_task(journal: JournalWriter, tmp_path: Path) -> None:
-    await journal.succeeded("cat", video())
+    await journal.note(journal.jobs.succeeded, "cat", video())
     for name, told in (("cat.mp4", "cat.mp4"), ("cat-\udcff.mp4", "cat-\\udcff.mp4")):
-        await journal.saved("t1", tmp_path / name)
-        record = await journal.look_for_task("t1")
+        await journal.note(journal.jobs.saved, "t1", tmp_path / name)
+        record = await journal.ask(journal.jobs.find_task, "t1")
         assert record is not None
         assert (record.saved_to, record.is_wiped) == (str(tmp_path / told), True)
 
@@ -482,9 +486,9 @@ async def test_what_outlasts_its_caller_is_written_in_its_order_when_the_outage_
     await journal.sending("cat", gate.time)
     async with locked_out(path):
         with pytest.raises(JournalError, match="another program has locked it"):
-            await journal.accepted("cat", "t1", 5.0)
+            await journal.note(journal.jobs.accepted, "cat", "t1", 5.0)
         with pytest.raises(JournalError, match="another program has locked it"):
-            await journal.succeeded("cat", video())
+            await journal.note(journal.jobs.succeeded, "cat", video())
     be_patient(journal)
     await journal.renew()
     record = await recorded(journal)

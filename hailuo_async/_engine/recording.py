@@ -1,0 +1,132 @@
+"""Puts each step of a job on record. ``Recorder`` is for a session without a journal, and each method returns at once.
+
+``journaling.JournalRecorder`` is the one with a journal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+import attrs
+
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.frame import Frame
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Leave, Record
+from hailuo_async._rules.identity import DuplicateNumbers
+from hailuo_async.errors import ConfigError, HailuoError, JournalError
+from hailuo_async.jobs import Job
+from hailuo_async.outcomes import Video
+
+if TYPE_CHECKING:
+    from hailuo_async._engine.team import Team
+
+
+@attrs.define(eq=False)
+class Recorder:
+    """Records each step of a job: where there is a journal, a method returns when its record is durable."""
+
+    path: str = ""
+    """The journal's place, for error messages."""
+    team: Team | None = None
+    """The team that grants POSTs, if the session shares its journal."""
+
+    @property
+    def has_journal(self) -> bool:
+        """Whether there is a journal. Images are then read whole before they are sent, to recognise a job again."""
+        return False
+
+    def build_intent(
+        self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers, price: Decimal | None = None
+    ) -> Intent | None:
+        """The entry of ``job`` for the journal, numbered by ``asked`` if it has no key; ``None`` without a journal."""
+        return None
+
+    async def intend(self, intent: Intent | None) -> Claim | None:
+        """Enters a job, and returns its record with the session's claim; ``None`` without a journal.
+
+        Raises ``JournalError`` if it cannot be written, and ``JobError`` if its key names another job there.
+        """
+        return None
+
+    async def look(self, identity: str) -> Claim | None:
+        """The record of a job that another session works on; claims its task if that session has gone.
+
+        Raises ``JournalError`` if the record was removed, or left unsent: sending needs the job itself.
+        """
+        return None
+
+    async def find(self, identity: str) -> Claim:
+        """The record of the job of that identity; claims its task if the session that worked on it has gone.
+
+        Raises ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` without a journal.
+        """
+        raise ConfigError(field="journal", value=None, rule="must be given: find() reads it")
+
+    async def adopt(self, task_id: str) -> Claim | None:
+        """The record of an attached task, with the session's claim; ``None`` without a journal."""
+        return None
+
+    async def sending(self, tracked: TrackedJob, at: float) -> Leave:
+        """Asks whether the POST may leave, at ``at`` Unix seconds. From then on the job counts as sent.
+
+        Raises ``JournalError`` if that cannot be written: then the POST must not leave either.
+        """
+        return Leave.GRANTED
+
+    def leave_to_send(self) -> Callable[[], bool] | None:
+        """A check, for any later time, whether a job that is claimed now is still ours; ``None`` without a journal.
+
+        After a lapse of the leases it never is, even if they were renewed since: another session may hold the job.
+        The claim has a lease of its own: a job that is claimed when the journal is back after an outage may be sent.
+        """
+        return None
+
+    async def unsent(self, tracked: TrackedJob) -> None:
+        """Notes that the job certainly was not accepted, and waits again."""
+
+    async def withdrawn(self, tracked: TrackedJob) -> None:
+        """Notes that the job is not wanted any more, and that its POST did not leave.
+
+        Others may take it, except a kept job that its caller took back: another keeper would send that, and pay.
+        """
+
+    def let_go_nowait(self, tracked: TrackedJob) -> None:
+        """Frees a job that was not sent for other sessions, or drops one that was kept and is not wanted any more."""
+
+    def release_nowait(self, tracked: TrackedJob) -> None:
+        """Frees the job, so that another session may work on it."""
+
+    async def accepted(self, tracked: TrackedJob, at: float) -> None:
+        """Notes that the service accepted the job, at ``at`` Unix seconds."""
+
+    async def refused(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """Notes that the job certainly was not accepted, and is not sent again."""
+
+    async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """Notes that the service may have accepted the job or not."""
+
+    async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
+        """Notes that the task failed. An invalid key says nothing about the task, so it stays accepted then."""
+
+    async def succeeded(self, tracked: TrackedJob, video: Video) -> None:
+        """Notes the finished video."""
+
+    # --- Beside all jobs ---
+
+    def not_sent(self, identity: str) -> JournalError:
+        """The error for a job that is in the journal, unsent, and not at hand to be sent."""
+        reason = f"job {identity!r} was not sent: give the job itself again to send it"
+        return JournalError(path=self.path, reason=reason)
+
+    async def keep_up(self) -> None:
+        """Renews the leases of our jobs, until it is cancelled."""
+
+    async def aclose(self) -> None:
+        """Writes the notes that are still unwritten, as far as possible, and closes the journal."""
+
+
+def is_left_unsent(record: Record) -> bool:
+    """Whether the job was never sent, and no session works on it."""
+    return record.state is JournalState.INTENDED and record.holder is None

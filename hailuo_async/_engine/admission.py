@@ -119,11 +119,10 @@ class Admission:
         if known is not None:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
             return self._joined(known)
-        tracked = self._new_tracked_job(
-            asked_at, timeout_s, job=job, key=job.key, lane=lane, kind=kind_of(job), **names_of(intent)
-        )
+        facts: dict[str, Any] = {"key": job.key, "lane": lane, "kind": kind_of(job), **names_of(intent)}
+        tracked = self._new_tracked_job(asked_at, timeout_s, payment, job=job, **facts)
         tracked.request = request = build_submit(job, frames, self._settings.webhook_url)
-        tracked.payment, tracked.fault, tracked.is_heavy = payment, fault, request.is_heavy
+        tracked.fault, tracked.is_heavy = fault, request.is_heavy
         if intent is not None:
             tracked.look, tracked.is_counted = ask, job.key is None and asked is None
         if self.keeper is not None and kept is not None and is_sent_from_here(claim):
@@ -149,7 +148,7 @@ class Admission:
             return
         if tracked is None:
             names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
-            tracked = self._new_tracked_job(loop_time(), None, kind=kind_of(record), **names)
+            tracked = self._new_tracked_job(loop_time(), None, None, kind=kind_of(record), **names)
         self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
         tracked.payment.price = tracked.payment.price or record.price
         self.following.end(tracked, Claim(record, ours=True))
@@ -235,8 +234,8 @@ class Admission:
     def _adopt(self, claim: Claim, timeout_s: float | None, *, is_quiet: bool = False) -> TrackedJob:
         """A tracked job for a record of the journal, without the job itself."""
         record = claim.record
-        facts = {"key": record.key, "identity": record.identity, "kind": kind_of(record), "is_quiet": is_quiet}
-        tracked = self._new_tracked_job(loop_time(), timeout_s, **facts)
+        facts: dict[str, Any] = {"key": record.key, "identity": record.identity, "kind": kind_of(record)}
+        tracked = self._new_tracked_job(loop_time(), timeout_s, is_quiet=is_quiet, **facts)
         look = self._recorder.look if self.keeper is None else self.keeper.look
         tracked.look = functools.partial(look, record.identity)
         if is_left_unsent(record):
@@ -265,15 +264,17 @@ class Admission:
         if tracked.payment.is_reserved:
             tracked.payment.give_back()
         self.following.add(tracked)
-        if tracked.seconds_left(loop_time()) <= 0:
+        if tracked.is_overdue():
             self._expire(tracked)
 
     # --- Preparing ---
 
-    def _new_tracked_job(self, taken_at: float, timeout_s: float | None, **facts: Any) -> TrackedJob:
+    def _new_tracked_job(
+        self, taken_at: float, timeout_s: float | None, payment: Payment | None = None, **facts: Any
+    ) -> TrackedJob:
         self._engine_state.check()
-        tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, **facts)
-        tracked.payment = Payment((self.money.quota,))
+        payment = payment or Payment((self.money.quota,))
+        tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, payment=payment, **facts)
         self.live[tracked] = None
         tracked.listeners += (self._forget_if_ended, self._emitter.changed, self._go_on)
         if tracked.identity is not None:
@@ -292,7 +293,7 @@ class Admission:
                 log_goes_on(tracked)
         elif tracked.status is Status.QUEUED and tracked.is_withheld:
             self._drop(tracked, withdrawn())
-        if tracked.seconds_left(loop_time()) <= 0:  # a deadline does not cut a POST, so it may have passed
+        if tracked.is_overdue():  # a deadline does not cut a POST, so it may have passed
             self._expire(tracked)
 
     def _forget_if_ended(self, tracked: TrackedJob) -> None:

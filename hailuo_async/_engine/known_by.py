@@ -7,7 +7,6 @@ from collections.abc import Hashable
 
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Intent, JournalState, Record
-from hailuo_async._rules.identity import build_facts
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import SessionClosedError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.jobs import Job
@@ -43,5 +42,6 @@ def withdrawn() -> SessionClosedError:
 
 def kind_of(asked: Job | Record) -> Hashable:
     """The kind of a job or a record: tasks of the same model, duration and resolution take about equally long."""
-    facts = asked.facts if isinstance(asked, Record) else build_facts(asked)
-    return (asked.model, facts.get("duration"), facts.get("resolution"))
+    if isinstance(asked, Record):
+        return (asked.model, asked.facts.get("duration"), asked.facts.get("resolution"))
+    return (asked.model, asked.duration, asked.resolution)

@@ -15,6 +15,7 @@ from decimal import Decimal
 
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.quota import Payment
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import Claim
@@ -184,6 +185,10 @@ class TrackedJob:
     def seconds_left(self, now: float) -> float:
         """Seconds until its deadline; infinite without one."""
         return math.inf if self._deadline is None else self._deadline.when() - now
+
+    def is_overdue(self) -> bool:
+        """Whether its deadline has passed."""
+        return self._deadline is not None and self._deadline.when() <= loop_time()
 
     async def changed(self) -> None:
         """Returns at the next change. Cancelling the call cancels only this wait."""

@@ -42,7 +42,7 @@ _MINIMAX_CODE = (
 _SENSITIVE = {"input": contract.SENSITIVE_INPUT, "output": contract.SENSITIVE_OUTPUT}
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # as ``Answer``
 class Report:
     """Where a task stands. ``status`` is ``None`` if ``word``, the service's own, is not a known status."""
 

@@ -150,7 +150,7 @@ _REFUSALS: Mapping[int, Refusal] = {
 }
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # made for every request: frozen fields are set three times as fast in a dict
 class Answer:
     """An answer, or the lack of one, with every fact that the library acts on.
 

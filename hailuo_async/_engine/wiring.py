@@ -30,6 +30,7 @@ from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http
 from hailuo_async._io.journal.kept import Room
+from hailuo_async._io.tls import ResumingContext
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
@@ -73,7 +74,7 @@ async def start_engine(
     try:
         if journal is not None:
             money.quota.begin_with(await journal.spending())
-        line = transport or Http.open(settings, client_session)
+        line = transport or await _open_http(settings, client_session)
         engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
         if engine.lookout is not None and journal is not None:
             _share_notices(engine, engine.lookout, journal)
@@ -86,6 +87,12 @@ async def start_engine(
         raise
     await engine.start()
     return engine
+
+
+async def _open_http(settings: Settings, client_session: aiohttp.ClientSession | None) -> Http:
+    is_ours = client_session is None and settings.base_url.startswith("https:")
+    tls = await anyio.to_thread.run_sync(ResumingContext.open) if is_ours else None
+    return Http.open(settings, client_session, tls)
 
 
 def _assemble(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import re
+import ssl
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
@@ -26,9 +27,9 @@ class LenientHandler(ResponseHandler):
         super().data_received(with_one_length(data) if data[:5] == b"HTTP/" else data)
 
 
-def lenient_connector(resolver: AbstractResolver | None) -> aiohttp.TCPConnector:
+def lenient_connector(resolver: AbstractResolver | None, tls: ssl.SSLContext | None) -> aiohttp.TCPConnector:
     """A connector without a limit of its own: the gate bounds what is under way."""
-    connector = aiohttp.TCPConnector(limit=0, resolver=resolver)
+    connector = aiohttp.TCPConnector(limit=0, resolver=resolver, ssl=tls or True)
     # aiohttp has no public way to choose the protocol; where this name is gone, its own is used, and is strict.
     connector.__dict__["_factory"] = functools.partial(LenientHandler, loop=asyncio.get_running_loop())
     return connector

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import attrs
@@ -101,11 +102,11 @@ class RawServer:
 
 
 @contextlib.asynccontextmanager
-async def raw_server(behaviour: Behaviour) -> AsyncIterator[RawServer]:
+async def raw_server(behaviour: Behaviour, tls: ssl.SSLContext | None = None) -> AsyncIterator[RawServer]:
     """A ``RawServer`` on a free port of this machine."""
     raw = RawServer(behaviour)
-    server = await asyncio.start_server(raw.hear, "127.0.0.1", 0, limit=2**20)
-    raw.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    server = await asyncio.start_server(raw.hear, "127.0.0.1", 0, limit=2**20, ssl=tls)
+    raw.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     try:
         yield raw
     finally:

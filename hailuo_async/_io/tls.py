@@ -1,0 +1,51 @@
+"""TLS that goes on with an earlier connection's session: every POST connects anew, and is spared a whole handshake.
+
+Neither aiohttp nor asyncio hands a session over, but both have the context wrap each connection, and the context can.
+Measured with a certificate of one link: 0.9 ms of CPU for a POST where a whole handshake makes it 1.2 ms, and with TLS
+1.2 a round trip less. A server that does not know the session any more shakes hands as usual.
+"""
+
+from __future__ import annotations
+
+import ssl
+import sys
+
+
+class ResumingContext(ssl.SSLContext):
+    """A client's context that resumes, for each host, the last session that can be resumed."""
+
+    _sessions: dict[str | bytes | None, ssl.SSLSession]
+    _newest: dict[str | bytes | None, ssl.SSLObject]
+
+    @classmethod
+    def open(cls) -> ResumingContext:
+        """A context that trusts what the system trusts. Blocks for some 20 ms: it reads the system's certificates."""
+        context = cls(ssl.PROTOCOL_TLS_CLIENT)
+        context._sessions, context._newest = {}, {}
+        if sys.version_info >= (3, 13):  # as ``ssl.create_default_context`` does, which makes no other class
+            context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN | ssl.VERIFY_X509_STRICT
+        context.load_default_certs()
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    def wrap_bio(
+        self,
+        incoming: ssl.MemoryBIO,
+        outgoing: ssl.MemoryBIO,
+        server_side: bool = False,
+        server_hostname: str | bytes | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> ssl.SSLObject:
+        """Called by asyncio for each connection."""
+        self._keep_session(server_hostname)
+        session = session or self._sessions.get(server_hostname)
+        made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        self._newest[server_hostname] = made
+        return made
+
+    def _keep_session(self, host: str | bytes | None) -> None:
+        """Keeps the session of the newest connection, if it has a ticket by now: with TLS 1.3 that comes later."""
+        newest = self._newest.get(host)
+        session = None if newest is None else newest.session
+        if session is not None and session.has_ticket:
+            self._sessions[host] = session

@@ -1,0 +1,116 @@
+"""Every POST connects anew, and is spared a whole handshake where the server remembers the last one."""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import anyio.to_thread
+import pytest
+
+from hailuo_async import AsyncSession
+from hailuo_async._io.http import Http
+from hailuo_async._io.tls import ResumingContext
+from hailuo_async._rules.wire import Verdict
+
+from ..support.rawserver import Exchange, raw_server
+from ..support.service import finished, job, make_settings, request_for, taken
+
+#: A certificate for localhost that nobody has signed, and its key.
+CERTIFICATE, KEY = (
+    str(Path(__file__).parents[1] / "support" / "tls" / name) for name in ("certificate.pem", "key.pem")
+)
+POST = request_for(job())
+VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
+
+
+def serving(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
+    """A server's context."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(CERTIFICATE, KEY)
+    context.minimum_version = context.maximum_version = version
+    return context
+
+
+class Accepting:
+    """Takes every job, and notes which connections went on with an earlier session."""
+
+    def __init__(self) -> None:
+        self.resumed: list[bool] = []
+
+    async def __call__(self, exchange: Exchange) -> None:
+        await exchange.read_body()
+        if exchange.method == "POST":
+            self.resumed.append(exchange.writer.get_extra_info("ssl_object").session_reused)
+        await exchange.reply(200, taken() if exchange.method == "POST" else finished())
+
+
+@contextlib.asynccontextmanager
+async def line_over_tls(*urls: str) -> AsyncIterator[list[Http]]:
+    """A line to each server, all with one context."""
+    tls = await anyio.to_thread.run_sync(ResumingContext.open)
+    lines = [Http.open(make_settings(url), None, tls) for url in urls]
+    try:
+        yield lines
+    finally:
+        for line in lines:
+            await line.aclose()
+
+
+@pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has this machine trust the certificate of these tests."""
+    monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATE)
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_each_post_has_its_own_connection_and_goes_on_with_the_session_of_the_last(
+    version: ssl.TLSVersion,
+) -> None:
+    accepting = Accepting()
+    async with raw_server(accepting, serving(version)) as server, line_over_tls(server.url) as (line,):
+        for _ in range(3):
+            assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+    assert [exchange.connection for exchange in server.posts] == [1, 2, 3]
+    assert accepting.resumed == [False, True, True]
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_server_that_knows_the_session_no_more_shakes_hands_as_usual() -> None:
+    before, after = Accepting(), Accepting()
+    async with (
+        raw_server(before, serving()) as old,
+        raw_server(after, serving()) as new,
+        line_over_tls(old.url, new.url) as lines,
+    ):
+        assert [(await line.send(POST, 5)).verdict for line in lines] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
+    assert (before.resumed, after.resumed) == ([False], [False])
+
+
+def test_it_is_as_strict_as_the_default() -> None:
+    names = (
+        "protocol",
+        "verify_mode",
+        "check_hostname",
+        "verify_flags",
+        "options",
+        "minimum_version",
+        "maximum_version",
+    )
+    ours, default = ResumingContext.open(), ssl.create_default_context()
+    assert {name: getattr(ours, name) for name in names} == {name: getattr(default, name) for name in names}
+    assert ours.verify_mode is ssl.CERT_REQUIRED
+    assert ours.check_hostname
+    assert ours.get_ca_certs() == default.get_ca_certs()
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_session_resumes_by_itself() -> None:
+    accepting = Accepting()
+    async with raw_server(accepting, serving()) as server, AsyncSession(api_key="key", base_url=server.url) as session:
+        for _ in range(2):
+            await (await session.submit(job())).accepted()
+    assert accepting.resumed == [False, True]

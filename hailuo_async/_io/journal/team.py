@@ -71,6 +71,10 @@ class TeamTable:
     """Which version the session has on its loop."""
     _news: News | None = attrs.field(default=None, init=False)
     _place: float | None = attrs.field(default=None, init=False)
+    _tried: Step | None = attrs.field(default=None, init=False)
+    """The last step that was made."""
+    _doubted: Step | None = attrs.field(default=None, init=False)
+    """A step that may be on record although its commit failed: its answer may have been lost."""
 
     # --- Membership ---
 
@@ -159,6 +163,9 @@ class TeamTable:
         )
         grant = exchange(state, call, news.members)
         turns = turns[: grant.submits]
+        if step is self._doubted:  # what that try was granted, and this one is not, would stay SENDING for ever
+            self.take_back(step, turns)
+        self._tried = step
         self._know_followers(state)
         written = self._write(state, turns[-1].place if turns else None)
         sent = [self._send(turn) for turn in turns]
@@ -228,14 +235,16 @@ class TeamTable:
         )
         return attrs.evolve(self._news, state=state)
 
-    def take_back(self, step: Step) -> None:
-        """Takes back the POSTs that ``step`` may have been granted: no caller sends them."""
+    def take_back(self, step: Step, but: Sequence[Turn] = ()) -> None:
+        """Takes back the POSTs that ``step`` may have been granted, ``but`` some: no caller sends them."""
         for turn in step.turns:
-            self.jobs.unsent(turn.identity, turn.sent_at)
+            if turn not in but:
+                self.jobs.unsent(turn.identity, turn.sent_at)
 
     def forget(self) -> None:
-        """Reads the state anew next time, as the last write is perhaps not there."""
+        """Reads the state anew next time, as the last write is perhaps not there, or is although it failed."""
         self._version = self._known = None
+        self._doubted = self._tried
 
     def _write(self, state: TeamState, last_place: float | None) -> Rows:
         version, writer = self._version or (0, "")
@@ -336,6 +345,8 @@ class StepTried(Later):
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
         news = self._table.heard(self._seen.fetchone(), is_all=True)
+        with self._table.jobs.transaction():
+            self._table.take_back(self._step)  # of a try whose answer was lost
         leaves = (Leave.LATER,) * len(self._step.turns)
         return StepDone(news=news, leaves=leaves, queries=0, query_at=self._step.now + 1.0)
 

@@ -89,6 +89,25 @@ def test_a_grant_and_the_record_of_the_intent_are_one_step(a: TeamTable, clock: 
     assert (record.state, record.sent_at) == (JournalState.SENDING, 999.0)
 
 
+def test_a_post_whose_grant_was_not_answered_and_is_not_given_again_is_no_longer_on_record(
+    a: TeamTable, b: TeamTable
+) -> None:
+    made = Step(now=NOW, turns=(turn(a, "cat"), turn(a, "dog")))
+    with a.jobs.transaction():
+        a.step(made)
+    assert [record_of(a.jobs, key).state for key in ("cat", "dog")] == [JournalState.SENDING] * 2
+    a.forget()  # the answer to that commit was lost
+    before = [turn(b, f"{number}", place=NOW - 5) for number in range(2)]
+    assert step(b, turns=before).leaves == (Leave.GRANTED, Leave.LATER)
+    with a.jobs.transaction():
+        tried = a.step(made)
+    assert tried.outcome().leaves == (Leave.LATER, Leave.LATER)
+    records = [record_of(a.jobs, key) for key in ("cat", "dog")]
+    assert [(record.state, record.sent_at, record.holder) for record in records] == [
+        (JournalState.INTENDED, None, "ours"),
+    ] * 2
+
+
 def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: TeamTable) -> None:
     mine = step(a, turns=[turn(a, "a1"), turn(a, "a2")])
     theirs = step(b, turns=[turn(b, "b1"), turn(b, "b2")])

@@ -31,7 +31,7 @@ from hailuo_async._io.journal.news import News, Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.records import Leave
 from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.budget import Use
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import Change, End, Held, TeamState, load_state
 
@@ -295,8 +295,7 @@ class Team:
         self._journal.unsent_nowait(turn.identity, turn.sent_at)
         self.inflight -= 1
         self.requests -= 1
-        self.tell(lambda state: state.slots.released(at))
-        self.tell(lambda state: state.budget.learn(at, Hints(), at))
+        self.tell(lambda state: state.submit_stayed(at))
 
     def failed(self, error: Exception) -> None:
         """The step is probably not on disk: its changes go into the next step, and it granted nothing."""
@@ -307,6 +306,7 @@ class Team:
         self._asks_queries, self._query_at = False, loop_time() + _AGAIN_S
         self.tentative -= len(stepping)
         for _, answer in stepping:
+            self.view.submit_stayed(loop_time() + self.offset_s)
             if not answer.done():
                 answer.set_exception(error)
         if self._tell_at is None:

@@ -107,6 +107,11 @@ class TeamState:
         self.slots.started(now)
         self.budget.sent(now, Use.SUBMIT)
 
+    def submit_stayed(self, now: float) -> None:
+        """A POST that was to leave did not: its slot and its request are free."""
+        self.slots.released(now)
+        self.budget.learn(now, Hints(), now)
+
     def teach(self, end: End) -> None:
         """A task ended."""
         self.ended += 1

@@ -257,6 +257,13 @@ async def test_a_job_that_a_wrong_key_left_unsent_may_be_changed_under_its_own(p
 # --- A journal that fails ---------------------------------------------------------------------------------------------
 
 
+def be_impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A journal that another program holds is waited for for a moment, not for seconds."""
+    monkeypatch.setattr(JournalWriter, "open", partial(JournalWriter.open, busy_timeout_s=0.01))
+    for module in ("commits", "writer"):
+        monkeypatch.setattr(f"hailuo_async._io.journal.{module}.SHORT_PATIENCE_S", 0.05)
+
+
 @pytest.mark.slow
 async def test_a_disk_that_is_full_for_a_while_delays_a_batch_and_ends_nothing(path: Path) -> None:
     line, seen = Line(), list[Outcome]()
@@ -282,7 +289,10 @@ async def test_a_disk_that_is_full_for_a_while_delays_a_batch_and_ends_nothing(p
     assert all(isinstance(outcome, Success) for outcome in seen)
 
 
-async def test_what_was_accepted_while_the_journal_was_locked_is_delivered_and_on_record_later(path: Path) -> None:
+async def test_what_was_accepted_while_the_journal_was_locked_is_delivered_and_on_record_later(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    be_impatient(monkeypatch)
     line = Line()
     async with contextlib.AsyncExitStack() as lock:
 
@@ -482,8 +492,7 @@ async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(
 async def test_a_job_whose_post_may_not_leave_as_the_journal_is_locked_waits_and_ends_by_its_deadline(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hailuo_async._io.journal.writer.SHORT_PATIENCE_S", 0.05)
-    monkeypatch.setattr("hailuo_async._io.journal.writer.BUSY_TIMEOUT_S", 0.01)
+    be_impatient(monkeypatch)
     line = Line(on_query=never)
     async with line.session(journal=path, max_running=1) as session:
         first = await session.submit(job("first", key="first"))

@@ -43,6 +43,7 @@ COLUMNS = {
     "slots": Column(""),
     "refused_submits": Column("submits refused", ".1%"),
     "queries_refused": Column("queries refused", ".0f"),
+    "refused_requests": Column("refused", ".1%"),
     "evenness": Column("evenness", ".3f"),
     "round_trips_per_s": Column("round trips/s", ".1f"),
     "delivered_late_s": Column("late s", ".1f"),

@@ -15,6 +15,7 @@ from typing import Protocol, TypeAlias
 import attrs
 
 from hailuo_async.emulator import Reply, Request, Service
+from hailuo_async.emulator.routes import Reading
 from hailuo_async.emulator.wire import Refusal, refused
 
 
@@ -204,10 +205,10 @@ class LimitedService(Service):
     count: Count
     style: Style
 
-    def handle(self, request: Request, now: float) -> Reply:
+    def decide(self, request: Request, reading: Reading, now: float) -> Reply:
         is_taken = self.count.take(now)
         headers = self.style(self.count.state(now), is_taken, now)
         if is_taken:
-            return super().handle(request, now).adding(headers)
+            return super().decide(request, reading, now).adding(headers)
         reply = refused(Refusal(429, "Rate limit exceeded: too many requests", headers))
         return reply.adding({"Date": formatdate(now, usegmt=True)})

@@ -14,6 +14,7 @@ from benchmarks.hosts import hosts_targets, measure_hosts
 from benchmarks.limits import limits_targets, measure_limits
 from benchmarks.peers.runner import measure_peers
 from benchmarks.schemes import measure_schemes, schemes_targets
+from benchmarks.sockets import measure_sockets, sockets_targets
 from benchmarks.start import measure_start, start_targets
 from benchmarks.targets import Target, faults_targets, peers_targets
 
@@ -69,6 +70,13 @@ PARTS = {
         "noticed, in the mean at 3 slots; second model: for 95 in 100 tasks of a model that joins halfway.",
         measure_schemes,
         schemes_targets,
+    ),
+    "sockets": Part(
+        "Ways of counting requests, on sockets",
+        "Four of them in real time, over HTTP to the emulator: 12 slots, 450 requests a minute, jobs of 8 s, each for "
+        "some 70 s.",
+        measure_sockets,
+        sockets_targets,
     ),
     "faults": Part(
         "Faults",

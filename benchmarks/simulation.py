@@ -65,6 +65,8 @@ class Observer:
     """Carries requests on, and counts them and what became of them."""
 
     _line: Transport
+    _latency_s: float = LATENCY_S
+    """From the client to the service and back."""
     posts: int = 0
     queries: int = 0
     refused_for_room: int = 0
@@ -83,12 +85,13 @@ class Observer:
         self.refused_for_budget += answer.refusal is Refusal.REQUEST_RATE
         task_id = read_task_id(answer.data)
         if is_post and answer.verdict is Verdict.ACCEPTED and task_id is not None:
-            self.running[task_id] = (self._accepted, anyio.current_time() - LATENCY_S / 2)
+            self.running[task_id] = (self._accepted, anyio.current_time() - self._latency_s / 2)
             self._accepted += 1
         return answer
 
     async def aclose(self) -> None:
-        """Nothing to let go of."""
+        """Closes what it carries requests on."""
+        await self._line.aclose()
 
 
 @attrs.frozen(kw_only=True)
@@ -130,15 +133,23 @@ class Result:
 
 def simulate(scenario: Scenario) -> Result:
     """Runs one batch to its end. Takes milliseconds of real time a job."""
-    facts = run_virtual(lambda: _batch(scenario))
+    return run_virtual(lambda: _in_memory(scenario))
+
+
+async def _in_memory(scenario: Scenario) -> Result:
+    service = scenario.service()
+    return await work(scenario, service, Observer(InMemory(service, latency_s=LATENCY_S)))
+
+
+async def work(scenario: Scenario, service: Service, observer: Observer) -> Result:
+    """Runs one batch to its end, over ``observer``'s transport to ``service``."""
+    facts = await _batch(scenario, service, observer)
     changes = [since for since, _ in scenario.slots]
     ideal_s = ideal_seconds(facts["lengths_s"], scenario.slots_at, changes)
     return Result(scenario=scenario, ideal_s=ideal_s, **facts)
 
 
-async def _batch(scenario: Scenario) -> dict[str, Any]:
-    service = scenario.service()
-    observer = Observer(InMemory(service, latency_s=LATENCY_S))
+async def _batch(scenario: Scenario, service: Service, observer: Observer) -> dict[str, Any]:
     lengths, delay_s, grown_from = [0.0] * scenario.jobs, 0.0, 0.0
     second_delays: list[float] = []
     session = AsyncSession(

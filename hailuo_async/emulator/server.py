@@ -40,9 +40,9 @@ class Emulator:
     """A stand-in for the Modellix API on a socket of this machine, while its context is entered.
 
     ``port`` 0 takes a free one. Server time is ``clock()``, in Unix seconds, plus ``clock_offset_s``. Further settings
-    are those of ``Service``, which may be set while it runs, on ``service``. Webhooks are called on this machine only,
-    unless ``webhooks_anywhere`` is true. The context is entered once; entering and leaving may happen in different
-    tasks of one loop.
+    are those of ``Service``, which may be set while it runs, on ``service``; or give a ``service`` of your own without
+    them. Webhooks are called on this machine only, unless ``webhooks_anywhere`` is true. The context is entered once;
+    entering and leaving may happen in different tasks of one loop.
 
     Raises ``ValueError`` for a setting out of its range, and ``OSError`` on entering if the port cannot be had.
     """
@@ -55,9 +55,10 @@ class Emulator:
         clock: Callable[[], float] = time.time,
         clock_offset_s: float = 0.0,
         webhooks_anywhere: bool = False,
+        service: Service | None = None,
         **settings: Unpack[ServiceSettings],
     ) -> None:
-        self.service: Service = Service(**settings)
+        self.service: Service = Service(**settings) if service is None else service
         self.clock_offset_s = clock_offset_s
         self._clock = clock
         self._host = host

@@ -8,9 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import anyio
 import attrs
 import pytest
 
+from benchmarks import sockets
 from benchmarks.__main__ import main
 from benchmarks.children import VIDEO_BYTES, Size, Told
 from benchmarks.figures import Figure
@@ -26,6 +28,8 @@ from benchmarks.soak import SLACK, Program, Round, is_delivered, judge
 from benchmarks.start import FIRST_POST, IMPORT, NEEDED, start_targets
 from benchmarks.tables import WIDTH, Table
 from benchmarks.targets import BURST, FLOOR, LIBRARY, SAFE_FLOOR, STREAM, Target, faults_targets, peers_targets, ratios
+
+pytestmark = pytest.mark.no_cover
 
 # --- Slots and requests -----------------------------------------------------------------------------------------------
 
@@ -233,6 +237,16 @@ def test_a_file_that_holds_no_report_is_named(tmp_path: Path) -> None:
         Report.read(tmp_path / "other.json")
 
 
+@pytest.mark.slow
+def test_a_batch_behind_a_gateway_is_judged_on_a_socket_too() -> None:
+    [scheme] = [scheme for scheme in sockets.chosen() if scheme.name == "sliding log, Unix"]
+    result = anyio.run(sockets.on_a_socket, scheme, 1, 0.2)
+    assert (result.posts - result.refused_for_room, result.refused_for_budget) == (12, 0)
+    targets = list(sockets.sockets_targets([sockets.make_figure(scheme, result)]))
+    assert [target.holds for target in targets[1:]] == [True]
+    assert len(targets) == 2
+
+
 # --- The command ------------------------------------------------------------------------------------------------------
 
 
@@ -256,7 +270,7 @@ def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
         main(["speed"])
     assert error.value.code == 2
     assert (
-        "'speed' is none of peers, growth, limits, schemes, faults, fleet, hosts, start, soak"
+        "'speed' is none of peers, growth, limits, schemes, sockets, faults, fleet, hosts, start, soak"
         in capsys.readouterr().err
     )
 

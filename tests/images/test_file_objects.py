@@ -132,7 +132,10 @@ def test_it_is_put_back_where_it_stood_when_reading_it_fails() -> None:
 
 
 async def test_a_job_carries_what_an_upload_holds() -> None:
-    async with Emulator() as service, AsyncSession(base_url=service.url, api_key=service.api_key) as session:
+    async with (
+        Emulator(generation_s=0.1) as service,
+        AsyncSession(base_url=service.url, api_key=service.api_key) as session,
+    ):
         with tempfile.SpooledTemporaryFile() as upload:
             upload.write(PICTURE)
             generation = await session.submit(ImageToVideo(upload))

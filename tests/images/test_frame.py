@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 import json
@@ -11,7 +10,6 @@ import pickle
 import socket
 import subprocess
 import sys
-import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -26,7 +24,7 @@ from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async.errors import ImageError
 
-FIELD = "first_frame_image"
+from ..support.pictures import FIELD, JPEG, data_url, padded
 
 
 def made(format_name: str = "JPEG", size: tuple[int, int] = (400, 500), mode: str = "RGB", **options: Any) -> bytes:
@@ -35,33 +33,12 @@ def made(format_name: str = "JPEG", size: tuple[int, int] = (400, 500), mode: st
     return buffer.getvalue()
 
 
-JPEG = made()
-
-
-def padded(size: int) -> bytes:
-    """A JPEG of just so many bytes."""
-    return JPEG + bytes(index % 251 for index in range(size - len(JPEG)))
-
-
-def data_url(content: bytes, mime: str = "image/jpeg") -> str:
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
-
-
 def refusal(source: object, look: Callable[[str, Any], object] = inspect_image) -> ImageError:
     with pytest.raises(ImageError) as caught:
         look(FIELD, source)
     assert type(caught.value) is ImageError
     assert caught.value.field == FIELD
     return caught.value
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.fixture

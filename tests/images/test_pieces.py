@@ -2,40 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import os
-import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from hailuo_async._images.content import RAW_PIECE, FileContent, Label
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 
-FIELD = "first_frame_image"
-
-
-def small_jpeg() -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (400, 500)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-JPEG = small_jpeg()
-
-
-def padded(size: int) -> bytes:
-    """A JPEG of just so many bytes."""
-    return JPEG + bytes(index % 251 for index in range(size - len(JPEG)))
-
-
-def data_url(content: bytes, mime: str = "image/jpeg") -> str:
-    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+from ..support.memory import peak_memory
+from ..support.pictures import FIELD, JPEG, data_url, padded
 
 
 def refusal(act: Callable[[], object]) -> ImageError:
@@ -43,15 +22,6 @@ def refusal(act: Callable[[], object]) -> ImageError:
         act()
     assert caught.value.field == FIELD
     return caught.value
-
-
-def peak_memory(act: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        act()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 def count(frame: Frame) -> int:

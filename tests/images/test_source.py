@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import re
 import tempfile
-import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,8 @@ from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.source import check_source
 from hailuo_async.errors import ImageError
 
-FIELD = "first_frame_image"
+from ..support.memory import peak_memory
+from ..support.pictures import FIELD
 
 
 class Upload:
@@ -32,15 +31,6 @@ def refusal(source: object) -> ImageError:
     assert type(caught.value) is ImageError
     assert caught.value.field == FIELD
     return caught.value
-
-
-def peak_memory(call: Callable[[], object]) -> int:
-    tracemalloc.start()
-    try:
-        call()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
 
 
 @pytest.mark.parametrize(

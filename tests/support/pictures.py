@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Callable
 from typing import Any
@@ -24,8 +25,20 @@ def written(image: Image.Image, format_name: str = "PNG", **options: Any) -> byt
     return buffer.getvalue()
 
 
+def data_url(content: bytes, mime: str = "image/jpeg") -> str:
+    return f"data:{mime};base64,{base64.b64encode(content).decode()}"
+
+
 def plain(width: int, height: int, mode: str = "RGB", colour: Any = 0) -> Image.Image:
     return Image.new(mode, (width, height), colour)
+
+
+JPEG = written(plain(400, 500), "JPEG")
+
+
+def padded(size: int) -> bytes:
+    """A JPEG of just so many bytes."""
+    return JPEG + bytes(index % 251 for index in range(size - len(JPEG)))
 
 
 def rings(width: int, height: int) -> Image.Image:

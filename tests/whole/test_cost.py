@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import subprocess
 import sys
-import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -29,8 +28,11 @@ from hailuo_async import AsyncSession, Failure, HailuoError
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
 
+from ..support.memory import peak_memory
 from ..support.rawserver import Exchange, raw_server
 from ..support.service import finished, jobs, taken
+
+pytestmark = pytest.mark.no_cover
 
 ROOM = 1.25
 
@@ -198,16 +200,6 @@ class Holding:
     most: int
 
 
-def peak(work: Callable[[], object]) -> int:
-    """The most bytes that were held at once."""
-    tracemalloc.start()
-    try:
-        work()
-        return tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("work", "service", "most"),
@@ -219,7 +211,7 @@ def peak(work: Callable[[], object]) -> int:
 )
 def test_a_job_holds_so_many_bytes(work: TrackedJob, service: Callable[[], Service], most: int) -> None:
     run(work, 10, service())  # what is held once and for all
-    assert added(lambda count: peak(lambda: run(work, count, service())), 200, 400) <= most * ROOM
+    assert added(lambda count: peak_memory(lambda: run(work, count, service())), 200, 400) <= most * ROOM
 
 
 # --- Imports ----------------------------------------------------------------------------------------------------------

@@ -25,9 +25,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from hailuo_async.errors import JournalError
 
@@ -199,6 +199,9 @@ class Database(abc.ABC):
         """Whether ``fault`` may pass by itself, so that the same write is to be tried again in a while."""
 
 
+OpenedT = TypeVar("OpenedT", bound=Database)
+
+
 @contextlib.contextmanager
 def told_in_words(database: Database) -> Iterator[None]:
     """Turns what the engine raises inside into ``JournalError``."""
@@ -206,6 +209,17 @@ def told_in_words(database: Database) -> Iterator[None]:
         yield
     except database.FAULTS as fault:
         raise database.explain(fault) from fault
+
+
+def prepared(database: OpenedT, prepare: Callable[[], None]) -> OpenedT:
+    """``database`` after ``prepare``, and closed if that fails. Raises ``JournalError``."""
+    try:
+        with told_in_words(database):
+            prepare()
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def migrate(database: Database, version: int) -> None:

@@ -6,7 +6,6 @@ Everything lies in one schema. The table ``hailuo_async`` in it says that it is 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 
 from hailuo_async._io.journal import database
 from hailuo_async._io.journal.database import MIGRATIONS
@@ -18,13 +17,13 @@ from hailuo_async.settings import Dsn
 def open_for_writing(dsn: Dsn, base_url: str, clock: str = CLOCK) -> PostgresDatabase:
     """The journal at ``dsn``, made if there is none. ``clock`` is the SQL for the time. Raises ``JournalError``."""
     opened = PostgresDatabase(dsn, clock=clock)
-    return _closed_if_it_fails(opened, lambda: _prepare(opened, base_url))
+    return database.prepared(opened, lambda: _prepare(opened, base_url))
 
 
 def open_for_reading(dsn: Dsn) -> PostgresDatabase:
     """A connection that can only read. Raises ``JournalError``."""
     opened = PostgresDatabase(dsn, is_reader=True)
-    return _closed_if_it_fails(opened, lambda: _check_is_used(opened))
+    return database.prepared(opened, lambda: _check_is_used(opened))
 
 
 def is_used(dsn: Dsn) -> bool:
@@ -32,16 +31,6 @@ def is_used(dsn: Dsn) -> bool:
     opened = PostgresDatabase(dsn, is_reader=True)
     with contextlib.closing(opened), database.told_in_words(opened):
         return _version_of_ours(opened) > 0
-
-
-def _closed_if_it_fails(opened: PostgresDatabase, prepare: Callable[[], None]) -> PostgresDatabase:
-    try:
-        with database.told_in_words(opened):
-            prepare()
-    except BaseException:
-        opened.close()
-        raise
-    return opened
 
 
 def _check_is_used(opened: PostgresDatabase) -> None:

@@ -245,7 +245,7 @@ def open_for_writing(path: Path, base_url: str, now: Callable[[], float], busy_t
     files.check_files(path)
     files.make_private(path)
     opened = _connected(path, str(path.absolute()), now, busy_timeout_s)
-    return _closed_if_it_fails(opened, lambda: _prepare(opened, base_url))
+    return database.prepared(opened, lambda: _prepare(opened, base_url))
 
 
 def open_for_reading(path: Path) -> SqliteDatabase:
@@ -254,7 +254,7 @@ def open_for_reading(path: Path) -> SqliteDatabase:
     if not path.exists():
         raise JournalError(path=str(path), reason="there is no such file")
     opened = _connected(path, f"{path.absolute().as_uri()}?mode=ro", lambda: 0.0)  # readers judge no lease
-    return _closed_if_it_fails(opened, lambda: _check_is_used(opened))
+    return database.prepared(opened, lambda: _check_is_used(opened))
 
 
 def _connected(path: Path, name: str, now: Callable[[], float], timeout_s: float = 5.0) -> SqliteDatabase:
@@ -264,16 +264,6 @@ def _connected(path: Path, name: str, now: Callable[[], float], timeout_s: float
         raise _explained(path, fault) from fault
     connection.row_factory = sqlite3.Row
     return SqliteDatabase(path, connection, now)
-
-
-def _closed_if_it_fails(opened: SqliteDatabase, prepare: Callable[[], None]) -> SqliteDatabase:
-    try:
-        with database.told_in_words(opened):
-            prepare()
-    except BaseException:
-        opened.close()
-        raise
-    return opened
 
 
 def _check_is_used(opened: SqliteDatabase) -> None:

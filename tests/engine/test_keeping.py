@@ -105,7 +105,10 @@ async def test_a_session_that_was_not_told_to_never_sends_what_it_was_not_given(
     assert (await states_in(path))["cat"] is JournalState.INTENDED
 
 
-async def test_a_session_that_keeps_jobs_takes_over_without_a_call_in_the_order_of_asking(path: Path) -> None:
+async def test_a_session_that_keeps_jobs_takes_over_without_a_call_in_the_order_of_asking(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.05)
     await left_unsent(path, *(job(f"job {number}", key=str(number)) for number in range(40)))
     line, done = Line(), anyio.Event()
 

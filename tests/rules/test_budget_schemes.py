@@ -85,6 +85,7 @@ def demand(scheme: Scheme, per_minute: int, seed: int = 0) -> Demand:
 LIMITING = [scheme for scheme in SCHEMES if scheme.count is not None]
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("per_minute", [100, 1000])
 @pytest.mark.parametrize("scheme", LIMITING, ids=lambda scheme: scheme.name)
@@ -230,8 +231,9 @@ STYLES: list[Style] = [
 ]
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.sampled_from(COUNTS), st.sampled_from(STYLES), st.integers(1, 60), st.integers(1, 8), st.integers(0, 999))
 def test_no_gateway_whatever_shuts_the_gate_for_long_or_has_it_turn_in_circles(
     make: Callable[[int], Count], style: Style, limit: int, most: int, seed: int
@@ -244,8 +246,9 @@ def test_no_gateway_whatever_shuts_the_gate_for_long_or_has_it_turn_in_circles(
     assert found.taken + found.refused > before
 
 
+@pytest.mark.no_cover
 @pytest.mark.slow
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.sampled_from(STYLES[2:7] + STYLES[8:]), st.integers(5, 200), st.integers(1, 8), st.integers(0, 999))
 def test_in_honest_windows_of_a_minute_no_request_is_refused(style: Style, limit: int, most: int, seed: int) -> None:
     found = Demand(FixedWindow(limit, 60.0), style, Random(seed), most=1)

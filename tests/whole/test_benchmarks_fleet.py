@@ -11,6 +11,8 @@ from benchmarks.fleet import Fleet, fleet_targets, jain
 from benchmarks.hosts import SMALL, hosts_targets
 from benchmarks.targets import LIBRARY
 
+pytestmark = pytest.mark.no_cover
+
 
 def test_evenness_is_one_where_all_have_the_same_and_a_share_where_one_has_it_all() -> None:
     assert (jain([3, 3, 3]), jain([4, 0, 0, 0]), jain([0, 0])) == (1.0, 0.25, 1.0)

@@ -133,7 +133,7 @@ def test_the_two_commands_are_those_of_the_project() -> None:
     demo, tests = (block.strip() for block in blocks("sh"))
     make = "python3 -m venv .venv && .venv/bin/pip install -q -e"
     assert demo == f'{make} ".[cli,emulator]" && .venv/bin/hailuo-async demo'
-    assert tests == f'{make} ".[dev]" && .venv/bin/python -m pytest -n auto --dist loadfile'
+    assert tests == f'{make} ".[dev]" && .venv/bin/python -m pytest -n auto --dist worksteal'
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["optional-dependencies"].keys() >= {"cli", "emulator", "dev"}
     assert project["scripts"] == {"hailuo-async": "hailuo_async_command:main"}

@@ -173,7 +173,7 @@ async def test_a_session_heeds_no_proxy_for_results(tmp_path: Path, monkeypatch:
         for host in ("a.invalid", "b.invalid"):
             video = Video(host, None, (Resource(f"http://{host}/x.mp4", "video"),))
             with contextlib.suppress(DownloadError):  # b.invalid is looked up, and does not exist
-                await session.download(video, tmp_path / host, timeout=5.0)
+                await session.download(video, tmp_path / host, timeout=0.5)
     assert (asked, await files(tmp_path)) == (["http://a.invalid/x.mp4"], {"a.invalid": BODY})
 
 

@@ -271,6 +271,7 @@ class Budget(Flow):
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
             self._short_rate = _SHORT_SHARE * limit / self._short_length_s()
             self._begin_flow(now, self._short_rate)
+            self._next_at += 1 / self._short_rate  # the request that was answered lies on the line
             return
         if self._mark is None:
             # Later in a window others may have spent it, and so may they before the first one that is seen.

@@ -207,6 +207,14 @@ def test_milliseconds_are_told_from_seconds_by_the_first_that_cannot_be_seconds(
     assert 59.0 <= budget.may_send(58.95, Use.SUBMIT) <= 60.1
 
 
+def test_the_request_that_told_of_a_short_window_counts_in_it() -> None:
+    budget = Budget()
+    for at, left, reset_at in ((0.0, 1, 1001.0), (2.0, 1, 1003.0), (2.1, 0, 1003.0)):
+        budget.sent(at, Use.SUBMIT)
+        budget.learn(at + 0.1, Hints(2, left, reset_at=reset_at, date=reset_at - 1), at)
+    assert 3.0 <= budget.may_send(2.8, Use.QUERY) <= 3.2
+
+
 # --- Whatever happens ---
 
 COUNTS: list[Callable[[int], Count]] = [

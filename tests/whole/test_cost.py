@@ -25,9 +25,12 @@ import pytest
 
 import hailuo_async
 from hailuo_async import AsyncSession, Failure, HailuoError
+from hailuo_async._io.journal.sqlite import SqliteDatabase
+from hailuo_async._io.journal.table import open_table
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
 
+from ..support.ledgers import intent, video
 from ..support.memory import peak_memory
 from ..support.rawserver import Exchange, raw_server
 from ..support.service import finished, jobs, taken
@@ -158,6 +161,43 @@ def test_a_job_over_http_takes_so_many_calls() -> None:
     """Of the package and of aiohttp together, so that what is asked of aiohttp counts too."""
     where = (PACKAGE, str(Path(aiohttp.__file__).parent))
     assert added(lambda count: calls(lambda: asyncio.run(over_http(count)), *where), 20, 60) <= 717 * ROOM
+
+
+def on_record(place: Path, count: int, statements: list[str]) -> None:
+    """So many jobs in a new journal, in as many commits as a job has steps: what the journal's thread does for them."""
+    names = [f"job-{number}" for number in range(count)]
+    table = open_table(place, "https://emulator.invalid", lambda: 1e9, "ours", 30.0, 1.0)
+    assert isinstance(table.database, SqliteDatabase)
+    table.database._connection.set_trace_callback(statements.append)
+    with table.transaction():
+        for name in names:
+            table.intend(intent(name))
+    with table.transaction():
+        for name in names:
+            assert table.sending(name, 1e9)
+    with table.transaction():
+        for name in names:
+            table.accepted(name, f"task-{name}", 1e9)
+    with table.transaction():
+        for name in names:
+            table.succeeded(name, video(f"task-{name}"))
+    table.close()
+
+
+@pytest.mark.slow
+def test_a_job_on_record_takes_so_many_statements_and_calls(tmp_path: Path) -> None:
+    statements: list[str] = []
+    on_record(tmp_path / "warm.db", 1, [])
+    on_record(tmp_path / "few.db", 10, statements)
+    few = len(statements)
+    on_record(tmp_path / "many.db", 60, statements)
+    assert len(statements) - 2 * few == 5 * 50
+    places = itertools.count()
+
+    def cost(count: int) -> int:
+        return calls(lambda: on_record(tmp_path / f"{next(places)}.db", count, []), "")
+
+    assert added(cost, 10, 60) <= 95 * ROOM
 
 
 async def over_http(count: int) -> None:

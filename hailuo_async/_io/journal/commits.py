@@ -28,8 +28,6 @@ SHORT_PATIENCE_S = 5.0
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
 #: Between the beginnings of two commits, at least: while hundreds of jobs begin or end, each commit then has the writes
 #: of several loop iterations. A single write does not wait for it, nor does any write where commits take longer.
-
-
 _GATHER_S = 0.004
 
 Work: TypeAlias = Callable[[JobTable], Any]
@@ -103,6 +101,7 @@ class Commits:
     _table: JobTable
     _thread: ThreadPoolExecutor
     _patience_s: float = PATIENCE_S
+    _gather_s: float = _GATHER_S
     _pending: list[_Asked] = attrs.field(factory=list, init=False)
     _committing: asyncio.Future[list[Any]] | None = attrs.field(default=None, init=False)
     _outage: BaseException | None = attrs.field(default=None, init=False)
@@ -156,13 +155,15 @@ class Commits:
 
     def commit_soon(self) -> None:
         """A commit begins soon, or is under way and is followed by one: it begins with what ``first`` gives then."""
-        if self._committing is None and not self._is_due and not self._is_closed:
-            self._is_due = True
-            loop = asyncio.get_running_loop()
-            if self._gathers_until > loop.time():
-                loop.call_at(self._gathers_until, self._commit_if_idle)
-            else:
-                loop.call_soon(self._commit_if_idle)  # not at once: all writes of this loop iteration go with it
+        is_retried = self._outage is not None and self._pending
+        if self._committing is not None or self._is_due or is_retried or self._is_closed:
+            return
+        self._is_due = True
+        loop = asyncio.get_running_loop()
+        if self._gathers_until > loop.time() and not self._alone:
+            loop.call_at(self._gathers_until, self._commit_if_idle)
+        else:
+            loop.call_soon(self._commit_if_idle)  # not at once: all writes of this loop iteration go with it
 
     def _commit_if_idle(self) -> None:
         self._is_due = False
@@ -189,7 +190,7 @@ class Commits:
         works = [asked.work for asked in batch]
         self.on_idle(False)
         loop = asyncio.get_running_loop()
-        self._gathers_until = loop.time() + _GATHER_S
+        self._gathers_until = loop.time() + self._gather_s
         self._committing = loop.run_in_executor(self._thread, _apply, self._table, works, self.on_failure)
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 

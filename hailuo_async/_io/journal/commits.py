@@ -1,6 +1,8 @@
-"""The commits of a journal: writes asked for on the loop, made in groups on the journal's thread, in outages again.
+"""The commits of a journal: writes that are requested on the loop, and made in groups on the journal's thread.
 
-All state here is the loop's; the connection is the thread's. They share nothing but a batch.
+All state here belongs to the loop, the connection to the thread. They share only the batch of the commit under way. A
+commit costs some 0.3 ms of CPU beside its writes, half of it in the kernel (CPython 3.11, ext4): so while writes keep
+coming, commits begin ``_GATHER_S`` apart. A commit that an outage prevents is tried again, with the same writes.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ logger = logging.getLogger("hailuo_async")
 
 @attrs.define(eq=False)
 class _Asked:
-    """One write, who waits for it, and what takes it back if that caller no longer does."""
+    """One requested write, the caller that waits for it, and the write that undoes it if the caller no longer does."""
 
     work: Work
     undo: Work | None
@@ -45,9 +47,9 @@ class _Asked:
     give_up_at: float
     """Until when its caller waits for an outage to end, in loop time."""
     is_fact: bool
-    """Whether it is to be written even when its caller has given up."""
+    """Whether it is still written when its caller has given up."""
     on_settled: Callable[[object], None] | None = None
-    """Called with the answer at once, before anybody else is."""
+    """Called with the answer at once, before any waiting task runs."""
     is_undo: bool = False
     """Whether it takes back what was granted to a caller that no longer waits."""
     _timer: asyncio.TimerHandle | None = None
@@ -58,7 +60,7 @@ class _Asked:
             self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
 
     def turn_into_undo(self) -> None:
-        """Replaces the write by its undo: a commit whose answer was lost may have granted it."""
+        """Replaces the write by its undo: a commit whose answer was lost may have been made."""
         if self.undo is not None:
             self.work, self.undo, self.is_fact, self.is_undo = self.undo, None, True, True
 
@@ -112,13 +114,13 @@ class Commits:
     _gathers_until: float = attrs.field(default=-math.inf, init=False)
     """When the next commit begins at the earliest, in loop time."""
     _alone: int = attrs.field(default=0, init=False)
-    """So many of the pending writes are to have a commit of their own: one of them spoilt that of all."""
+    """How many of the pending writes get a commit each, as one of them made the commit of all fail."""
     lost: int = attrs.field(default=0, init=False)
     """How many facts could not be written, not even at the close."""
     first: Callable[[], FirstWork | None] = attrs.field(default=lambda: None, init=False)
-    """Asked for what each commit is to begin with."""
+    """Gives the work that each commit begins with."""
     on_idle: Callable[[bool], None] = attrs.field(default=lambda _: None, init=False)
-    """Called when the thread has nothing to do any more, or something."""
+    """Called with whether the thread is idle, when that changes."""
     on_failure: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called on the thread, when a transaction was taken back."""
     _is_closed: bool = attrs.field(default=False, init=False)
@@ -134,7 +136,7 @@ class Commits:
     def put(
         self, work: Work, undo: Work | None = None, patience_s: float = PATIENCE_S, *, is_fact: bool = False
     ) -> asyncio.Future[Any]:
-        """The answer of ``work``, when it is durable. ``undo`` takes it back if the caller no longer waits then."""
+        """The result of ``work``, once it is durable. ``undo`` takes it back if the caller no longer waits then."""
         loop = asyncio.get_running_loop()
         self.commit_soon()
         give_up_at = loop.time() + min(patience_s, self._patience_s)
@@ -146,7 +148,7 @@ class Commits:
         return asked.answer
 
     def _undo_first(self, asked: _Asked, result: object) -> None:
-        """The same, before whatever else waits: that may ask for the same thing again."""
+        """``undo``, ahead of the other pending writes: one of those may ask for the same grant again."""
         waiting, self._pending = self._pending, []
         self.undo(asked.undo, result)
         for undo in self._pending:
@@ -154,7 +156,7 @@ class Commits:
         self._pending += waiting
 
     def commit_soon(self) -> None:
-        """A commit begins soon, or is under way and is followed by one: it begins with what ``first`` gives then."""
+        """Has a commit begin soon, or after the one under way, with the work that ``first`` gives then."""
         is_retried = self._outage is not None and self._pending
         if self._committing is not None or self._is_due or is_retried or self._is_closed:
             return
@@ -185,7 +187,7 @@ class Commits:
         size = 1 if self._alone else len(self._pending)
         batch, self._pending = self._pending[:size], self._pending[size:]
         if not batch:
-            return  # the close was quicker
+            return  # nothing is pending, or the close took it
         self._alone = max(0, self._alone - 1)
         works = [asked.work for asked in batch]
         self.on_idle(False)
@@ -224,7 +226,7 @@ class Commits:
         """Puts the writes of a commit that failed back at the head, where making them anew may help."""
         if self._table.database.is_outage(fault):
             for asked in batch:
-                if asked.answer.done():  # made anew, it would stand in the way of a later try
+                if asked.answer.done():  # no caller waits for it, and made again it could block a later attempt
                     asked.turn_into_undo()
             self._pending[:0] = batch
             self._outage = fault
@@ -245,10 +247,10 @@ class Commits:
             self._commit()
 
     def _give_up(self, asked: _Asked) -> None:
-        """Ends the wait of a caller. Removes or undoes its write, if it is no fact and not under way."""
+        """Ends the wait of a caller. Removes or undoes its write, unless that is a fact or under way."""
         if self._outage is not None:
             asked.settle(self._failed_with(self._outage))
-        if asked in self._pending and not asked.is_fact:  # else it is under way, or is written all the same
+        if asked in self._pending and not asked.is_fact:
             if asked.undo is None:
                 self._pending.remove(asked)
             asked.turn_into_undo()
@@ -264,7 +266,7 @@ class Commits:
     # --- The end ---
 
     async def settled(self) -> None:
-        """Returns when every write is made that takes nothing back later, or an outage has gone on for too long."""
+        """Makes the pending writes, and the undos that follow from them; gives up when an outage lasts too long."""
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
         while True:
@@ -278,7 +280,7 @@ class Commits:
                 return
 
     def close(self, close: Callable[[], None] | None = None) -> Future[None]:
-        """Gives the thread its last work, behind every requested write, even those whose callers were cancelled."""
+        """Gives the thread its last work, after every pending write, also of callers that were cancelled."""
         self._alone = 0
         self._commit()
         self._is_closed = True

@@ -203,7 +203,7 @@ OpenedT = TypeVar("OpenedT", bound=Database)
 
 
 @contextlib.contextmanager
-def told_in_words(database: Database) -> Iterator[None]:
+def faults_as_errors(database: Database) -> Iterator[None]:
     """Turns what the engine raises inside into ``JournalError``."""
     try:
         yield
@@ -214,7 +214,7 @@ def told_in_words(database: Database) -> Iterator[None]:
 def prepared(database: OpenedT, prepare: Callable[[], None]) -> OpenedT:
     """``database`` after ``prepare``, and closed if that fails. Raises ``JournalError``."""
     try:
-        with told_in_words(database):
+        with faults_as_errors(database):
             prepare()
     except BaseException:
         database.close()

@@ -29,7 +29,7 @@ def open_for_reading(dsn: Dsn) -> PostgresDatabase:
 def is_used(dsn: Dsn) -> bool:
     """Whether a session has kept a journal there before. Raises ``JournalError`` if that cannot be known."""
     opened = PostgresDatabase(dsn, is_reader=True)
-    with contextlib.closing(opened), database.told_in_words(opened):
+    with contextlib.closing(opened), database.faults_as_errors(opened):
         return _version_of_ours(opened) > 0
 
 

@@ -51,7 +51,7 @@ class Journal:
     def count(self) -> dict[JournalState, int]:
         """How many jobs stand in each state."""
         sql = "SELECT state, count(*) AS jobs FROM job GROUP BY state"
-        with database.told_in_words(self._database):
+        with database.faults_as_errors(self._database):
             rows = self._database.execute(sql).fetchall()
         return dict.fromkeys(JournalState, 0) | {JournalState(row["state"]): row["jobs"] for row in rows}
 
@@ -76,7 +76,7 @@ class Journal:
         sql = f"{database.SELECT} WHERE {conditions} ORDER BY job.seq LIMIT {_PAGE}"
         last = 0
         while True:
-            with database.told_in_words(self._database):
+            with database.faults_as_errors(self._database):
                 rows = self._database.execute(sql, {**given, "last": last}).fetchall()
             if not rows:
                 return

@@ -65,7 +65,7 @@ class Intent:
     price: Decimal | None = None
 
 
-def _told(error: HailuoError | None) -> tuple[str, str] | None:
+def _as_words(error: HailuoError | None) -> tuple[str, str] | None:
     return None if error is None else (type(error).__name__, str(error))
 
 
@@ -92,7 +92,7 @@ class Record:
     accepted_at: float | None = None
     ended_at: float | None = None
     video: Video | None = None
-    error: HailuoError | None = attrs.field(default=None, eq=_told)
+    error: HailuoError | None = attrs.field(default=None, eq=_as_words)
     saved_to: str | None = None
     saved_bytes: int | None = None
     saved_sha256: str | None = None
@@ -182,26 +182,26 @@ def facts_text(facts: Mapping[str, Any]) -> str:
 
 def video_text(video: Video) -> tuple[str, str]:
     """``video`` as JSON in two parts: all but its URLs, and its URLs."""
-    told = _converter().unstructure(video)
-    urls = [resource.pop("url") for resource in told["resources"]]
-    return json.dumps(told), json.dumps(urls)
+    facts = _converter().unstructure(video)
+    urls = [resource.pop("url") for resource in facts["resources"]]
+    return json.dumps(facts), json.dumps(urls)
 
 
 def video_from(text: str, urls_text: str | bytes | None) -> Video:
-    """The video that ``video_text`` told; with empty URLs if those have been wiped."""
-    told = json.loads(text)
-    resources = told["resources"]
+    """The video of a ``video_text``; with empty URLs if those have been wiped."""
+    facts = json.loads(text)
+    resources = facts["resources"]
     urls = [""] * len(resources) if urls_text is None else json.loads(urls_text)
     for resource, url in zip(resources, urls, strict=True):
         resource["url"] = url
-    return _converter().structure(told, Video)
+    return _converter().structure(facts, Video)
 
 
 def error_text(error: HailuoError) -> str:
     """``error`` as JSON: the name of its class, and its facts."""
-    facts = ((field, getattr(error, field.name, None)) for field in attrs.fields(type(error)))
-    told = {field.name: _plain(fact) for field, fact in facts if fact is not None or field.default is attrs.NOTHING}
-    return json.dumps({"error": type(error).__name__, **told})
+    pairs = ((field, getattr(error, field.name, None)) for field in attrs.fields(type(error)))
+    facts = {field.name: _plain(fact) for field, fact in pairs if fact is not None or field.default is attrs.NOTHING}
+    return json.dumps({"error": type(error).__name__, **facts})
 
 
 def _plain(fact: object) -> object:
@@ -211,14 +211,14 @@ def _plain(fact: object) -> object:
 
 
 def error_from(text: str, path: str) -> HailuoError:
-    """The error that ``error_text`` told, of the same class; a ``JournalError`` in its stead if that class is gone."""
-    told = json.loads(text)
-    name = told.pop("error")
+    """The error of an ``error_text``, of the same class; a ``JournalError`` if this version has no such class."""
+    facts = json.loads(text)
+    name = facts.pop("error")
     try:
-        return _ERRORS[name](**told)
+        return _ERRORS[name](**facts)
     except (KeyError, TypeError):
         reason = f"holds an error that this version does not know, {name}: {shown(text)}"
-        return JournalError(path=path, reason=reason, task_id=told.get("task_id"))
+        return JournalError(path=path, reason=reason, task_id=facts.get("task_id"))
 
 
 def record_from(row: Mapping[str, Any], path: str) -> Record:
@@ -236,7 +236,6 @@ def record_from(row: Mapping[str, Any], path: str) -> Record:
 
 
 def _record_from(row: Mapping[str, Any], path: str) -> Record:
-
     columns = {name: row[name] for name in COLUMNS}
     columns["state"] = JournalState(row["state"])
     columns |= {name: from_nanos(row[name]) for name in _MONEY}
@@ -250,10 +249,10 @@ def _record_from(row: Mapping[str, Any], path: str) -> Record:
 
 def export_text(record: Record) -> str:
     """``record`` as one line of JSON, with no URL of its result in it."""
-    told = attrs.asdict(record, recurse=False)
-    told |= {name: None if told[name] is None else str(told[name]) for name in _MONEY}
+    facts = attrs.asdict(record, recurse=False)
+    facts |= {name: None if facts[name] is None else str(facts[name]) for name in _MONEY}
     if record.video is not None:
-        told["video"] = json.loads(video_text(record.video)[0])
+        facts["video"] = json.loads(video_text(record.video)[0])
     if record.error is not None:
-        told["error"] = {**json.loads(error_text(record.error)), "words": str(record.error)}
-    return json.dumps(told, ensure_ascii=False)
+        facts["error"] = {**json.loads(error_text(record.error)), "words": str(record.error)}
+    return json.dumps(facts, ensure_ascii=False)

@@ -54,10 +54,10 @@ def insertion(**columns: str) -> str:
 
 
 class Later:
-    """What a write came to: looked at when its transaction is over, so that it needs no round trip of its own."""
+    """The result of a write that is read after its transaction, so that it needs no round trip of its own."""
 
     def outcome(self) -> object:
-        """Looks at it."""
+        """Reads the result."""
         raise NotImplementedError
 
 

@@ -1,6 +1,6 @@
 """The jobs on disk: each change is a compare-and-set inside the transaction of its caller.
 
-Several processes may share one journal, and each sees the commits of the others, so no change trusts an earlier read:
+Several processes may share one journal, so no change relies on what was read in an earlier transaction:
 
 - The session that turns a job from INTENDED, held by itself, into SENDING sends it. Only one session can.
 - A decision is written only if the row is still as it was read. If not, the decision is made anew.
@@ -338,7 +338,7 @@ def open_table(
     opened = places.open_for_writing(place, base_url, now, busy_timeout_s)
     table = kind(opened, holder or owner.this_holder(), lease_s)
     try:
-        with database.told_in_words(opened), table.transaction():
+        with database.faults_as_errors(opened), table.transaction():
             table.wipe_expired()
             table.frees_kept = opened.execute("SELECT 1 AS it FROM need LIMIT 1").fetchone() is not None
     except BaseException:

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import attrs
 
 from hailuo_async._io.journal.commits import Commits, FirstWork, Raised
-from hailuo_async._io.journal.database import told_in_words
+from hailuo_async._io.journal.database import faults_as_errors
 from hailuo_async._io.journal.news import Looked, Renewed, Step, StepDone
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.table import JobTable
@@ -113,7 +113,7 @@ class TeamLink:
     async def _read(self, read: Callable[[], T]) -> T:
         self._idle(False)
         try:
-            with told_in_words(self._table.jobs.database):
+            with faults_as_errors(self._table.jobs.database):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, read)
         finally:
             self._idle(True)

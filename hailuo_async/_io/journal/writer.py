@@ -1,17 +1,16 @@
 """The journal: each job and each of its steps, on disk before a caller learns of it.
 
 Each session has its own ``JournalWriter``. One thread reaches the database, and writes are grouped: all writes
-requested in one loop iteration, or during a commit, share the next commit, in one hop to that thread. So a lone write
-costs one ``fsync``, and hundreds at once cost few. Invariants:
+requested in one loop iteration, or during a commit, share the next commit. So a single write costs one ``fsync``, and
+hundreds at once cost few (see ``commits``). Invariants:
 
-- A method returns only when what it wrote is durable. A write that the database refuses raises ``JournalError`` alone:
-  the others of its commit are made anew, each by itself.
-- A write once asked for is made, in the order of asking. Cancelling its caller cancels only the wait: no commit belongs
-  to a caller, so none is torn, and no commit waits for a caller.
-- An outage is waited out: the file is locked, its disk is full, or its server is away. The same commit is tried again
-  until it is made, and what is asked for meanwhile goes behind it. A caller that has waited too long gets a
-  ``JournalError``. What its write was to grant is then taken back as if the caller had been cancelled, and a fact is
-  written all the same: it is owed.
+- A method returns only when what it wrote is durable. If the database refuses a write, only its caller gets the
+  ``JournalError``: the other writes of that commit are made again, each in a commit of its own.
+- Each requested write is made, in the order of the requests. Cancelling its caller cancels only the wait: no commit
+  belongs to one caller, so none is torn, and no commit waits for a caller.
+- During an outage (the file is locked, its disk is full, or its server is away) the same commit is tried again until it
+  succeeds, and later writes queue behind it. A caller that has waited too long gets a ``JournalError``. What its write
+  would have granted is then taken back, as if the caller had been cancelled; a fact is still written later.
 - Leases are by the wall clock. That may jump, which can only cause a takeover (``_rules/leases``): what keeps money
   safe is the compare-and-set before a POST and that an acceptance is always recorded (see ``table``).
 """
@@ -53,8 +52,8 @@ BUSY_TIMEOUT_S = 5.0
 class JournalWriter:
     """A session's journal. Made by ``open``; used on one loop; ended by ``aclose``.
 
-    Every method waits until what it says is on disk, and raises ``JournalError`` if it cannot be. A caller that is
-    cancelled stops waiting at once; its write is made all the same, except where the method says otherwise.
+    Every method returns when its write is durable, and raises ``JournalError`` if it cannot be. A caller that is
+    cancelled stops waiting at once; its write is still made, except where the method says otherwise.
     """
 
     _table: JobTable
@@ -122,11 +121,11 @@ class JournalWriter:
         self._note_nowait(lambda _: verb(*args, **kwargs))
 
     async def intend(self, intent: Intent) -> Claim:
-        """Takes the job up, or tells how it stands. Ask again for one that another session works on.
+        """Claims the job for this session, or returns its record. Ask again while another session works on it.
 
-        Ours: it is new, was refused before, or was left by a session that ended; ``claim.record`` says whether it is
-        still to be sent (INTENDED) or to be waited for (ACCEPTED). Cancelled, the job is given up again. Raises
-        ``JobError`` if its key names another job here.
+        ``claim.ours``: it is new, was refused before, or was left by a session that ended; ``claim.record`` says
+        whether it is still to be sent (INTENDED) or to be waited for (ACCEPTED). Cancelled, the claim is released.
+        Raises ``JobError`` if its key names another job here.
         """
         asked = self._ask_or_undo(lambda table: table.intend(intent), lambda table: table.release(intent.identity))
         return cast(Claim, await asked)
@@ -176,9 +175,9 @@ class JournalWriter:
             raise JournalError(path=self._table.database.name, reason="it is closed") from closed
 
     async def sending(self, identity: str, sent_at: float) -> bool:
-        """Whether this session, and no other, may POST the job now. If not, another session took it: do not send it.
+        """Whether this session, and no other, may POST the job now. If not, another session took the job: do not send.
 
-        ``sent_at`` is in Unix seconds. Cancelled, it is taken back: the caller does not send.
+        ``sent_at`` is in Unix seconds. Cancelled, the leave is taken back, as the caller does not send.
         """
         asked = self._ask_or_undo(
             lambda table: table.sending(identity, sent_at),
@@ -198,7 +197,7 @@ class JournalWriter:
     async def resolve(
         self, identity: str, *, resubmit: bool = False, task_id: str | None = None, forget: bool = False
     ) -> Record | None:
-        """Its owner's word on a job, of exactly one kind. Returns the job as it stands then, ``None`` if forgotten.
+        """Applies the owner's decision, exactly one, to a job. Returns its record then, ``None`` if forgotten.
 
         ``resubmit``: sent when it is next asked for, even though it may have been paid for already (unknown, refused or
         failed). ``task_id``: the service had accepted it under that name (unknown). ``forget``: the journal knows it no
@@ -253,10 +252,10 @@ class JournalWriter:
         return self._commits.lost
 
     async def aclose(self) -> None:
-        """Makes what is still to be written, lets go of every job, and closes the file.
+        """Makes the pending writes, releases every job, and closes the file.
 
-        Bounded: it waits for an outage to end for ``SHORT_PATIENCE_S`` and the last try. Raises ``JournalError`` if the
-        last write could not be made: then the leases run out by themselves. Cancelled, it goes on by itself.
+        Waits at most ``SHORT_PATIENCE_S`` and one more try for an outage to end. Raises ``JournalError`` if the last
+        write could not be made: then the leases run out by themselves. Cancelled, the closing goes on by itself.
         """
         if self._is_closing:
             return
@@ -280,12 +279,12 @@ class JournalWriter:
         return self._commits.put(work, undo, patience_s, is_fact=is_fact)
 
     def _note_nowait(self, work: Work) -> None:
-        """A fact that no caller waits for. If the journal closes, it is not written."""
+        """Writes a fact that no caller waits for. Once the journal closes, it is not written."""
         if not self._is_closing:
             self._commits.put(work, is_fact=True).cancel()
 
     async def _ask_or_undo(self, work: Work, undo: Work, patience_s: float = PATIENCE_S) -> Any:
-        """What ``work`` answers. If its caller is cancelled, what it was granted is given back."""
+        """The result of ``work``. If the caller is cancelled, ``undo`` takes back what was granted."""
         answer = self._ask(work, undo, patience_s)
         try:
             return await answer

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from hailuo_async._io.journal import files, sqlite
-from hailuo_async._io.journal.database import MIGRATIONS, told_in_words
+from hailuo_async._io.journal.database import MIGRATIONS, faults_as_errors
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import JournalError
@@ -181,7 +181,7 @@ def test_random_damage_of_either_file_is_a_journal_error_or_none_at_all(killed: 
         file.write_bytes(data)
         with contextlib.suppress(JournalError):
             table = opened(killed)
-            with told_in_words(table.database):
+            with faults_as_errors(table.database):
                 did(table, JobTable.unfinished)
                 table.close()
 

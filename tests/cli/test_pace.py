@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from hailuo_async._cli.batch.pace import Pace, TimeLeft
-from hailuo_async.hooks import Accepted, Ended, Refused, Sent, SessionEvent
+from hailuo_async.hooks import Accepted, Downloaded, Ended, Refused, Sent, SessionEvent
 from hailuo_async.outcomes import Status
 
 
@@ -73,3 +74,17 @@ def test_a_doubt_and_a_refusal_are_no_speed_nor_is_a_task_of_an_earlier_run() ->
         pace(event)
     pace(sent(3, 0.0))
     assert pace.a_minute is None
+
+
+def test_where_saving_takes_longer_than_making_it_is_saving_that_is_counted() -> None:
+    pace = Pace()
+    for number in range(20):
+        pace(sent(number, 0.0))
+        pace(accepted(number, 0.0))
+        pace(ended(number, 10.0))
+        pace(Downloaded(at=20.0, task_id="t", key=None, path=Path("a.mp4"), bytes=1, took_s=8.0))
+    assert pace.left(20.0, 0, saving=6) == TimeLeft(12.0, 12.0)  # four at once
+    pace(sent(20, 20.0))
+    pace(accepted(20, 20.0))
+    assert pace.left(20.0, 0, saving=99) == TimeLeft(200.0, 200.0)
+    assert pace.left(20.0, 0, saving=0) == TimeLeft(18.0, 18.0)  # ten seconds of work, and its own save

@@ -15,6 +15,7 @@ from random import Random
 
 import attrs
 
+from hailuo_async._engine.stream import SAVERS
 from hailuo_async.hooks import Accepted, Downloaded, Ended, Refused, Sent, SessionEvent
 
 #: Lengths that are remembered, the last ones: the service may become slower.
@@ -47,8 +48,8 @@ class Pace:
     """For how long tasks kept their slots, in seconds."""
     _width: int = attrs.field(default=0, init=False)
     """How many kept a slot when the last of them ended."""
-    _saved_s: float = attrs.field(default=0.0, init=False)
-    """How long the last video took to be saved."""
+    _saves: deque[float] = attrs.field(factory=lambda: deque(maxlen=_REMEMBERED), init=False)
+    """How long videos took to be saved, in seconds."""
 
     def __call__(self, event: SessionEvent) -> None:
         match event:
@@ -67,7 +68,7 @@ class Pace:
                     self._accepted.discard(event.number)
                     self._lengths.append(event.at - sent_at)
             case Downloaded():
-                self._saved_s = event.took_s
+                self._saves.append(event.took_s)
             case _:
                 pass
 
@@ -78,16 +79,18 @@ class Pace:
             return None
         return 60 * len(self._sent_at) * len(self._lengths) / sum(self._lengths)
 
-    def left(self, now: float, waiting: int) -> TimeLeft | None:
-        """How long what runs and what waits will take. ``None`` if nothing runs."""
+    def left(self, now: float, waiting: int, saving: int = 0) -> TimeLeft | None:
+        """How long what runs, what waits and what is being saved will take. ``None`` if nothing is known of that."""
+        save_s = sum(self._saves) / len(self._saves) if self._saves else 0.0
+        saves_s = save_s * (saving + len(self._sent_at) + waiting) / SAVERS
         if not self._sent_at:
-            return None
+            return TimeLeft(saves_s, saves_s) if saves_s and not waiting else None
         ages = [now - sent_at for sent_at in self._sent_at.values()]
         ages += [math.inf] * min(waiting, self._width - len(ages))
         if not self._lengths:
             low_s, high_s = (_play(ages, waiting, [length]) for length in USUAL_S)
             return TimeLeft(low_s, high_s)
-        seconds = self._saved_s + _play(ages, waiting, list(self._lengths))
+        seconds = max(_play(ages, waiting, list(self._lengths)) + save_s, saves_s)
         is_little = len(self._lengths) < _FEW
         return TimeLeft(seconds * _FEW_LOW, seconds * _FEW_HIGH) if is_little else TimeLeft(seconds, seconds)
 

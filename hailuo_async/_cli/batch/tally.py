@@ -68,7 +68,7 @@ class Tally:
             elapsed_s=elapsed_s,
             is_stopping=is_stopping,
             a_minute=None if pace is None else pace.a_minute,
-            left_s=None if pace is None else pace.left(now, 0 if is_stopping else waiting),
+            left_s=None if pace is None else pace.left(now, 0 if is_stopping else waiting, saving),
         )
 
     @property

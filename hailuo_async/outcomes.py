@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import attrs
 
@@ -37,13 +37,11 @@ class Status(enum.StrEnum):
     ABANDONED = "abandoned"
     """The session waits for it no longer: its deadline passed, it was withdrawn, or the session closed."""
 
-    @property
-    def is_final(self) -> bool:
-        """Whether no other status follows."""
-        return self not in _MOVING
+    is_final: Final[bool]
+    """Whether no other status follows."""
 
-
-_MOVING = frozenset({Status.QUEUED, Status.SENDING, Status.PENDING, Status.PROCESSING})
+    def __init__(self, word: str) -> None:
+        self.is_final = word not in ("queued", "sending", "pending", "processing")
 
 
 def without_query(url: str) -> str:

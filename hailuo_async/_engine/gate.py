@@ -118,7 +118,7 @@ class Gate:
         else:
             # A POST in doubt frees its slot, too: if its task does run, the next refusal corrects the count.
             self.slots.released(now)
-        self.request_answered(answer, sent_at)
+        self._learn(now, answer, sent_at)
 
     def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
         """Gives back what a POST had acquired that was not begun."""
@@ -141,7 +141,9 @@ class Gate:
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """Learns from the answer to any request of ``sent_at``: the budget, and whether the service is reachable."""
-        now = loop_time()
+        self._learn(loop_time(), answer, sent_at)
+
+    def _learn(self, now: float, answer: Answer, sent_at: float) -> None:
         self.budget.learn(now, answer.hints, sent_at)
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1

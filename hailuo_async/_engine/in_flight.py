@@ -45,9 +45,9 @@ class InFlight:
             else:
                 self._set_aside(query)
 
-    def add(self, query: asyncio.Task[None]) -> None:
-        """Counts a query that leaves now."""
-        self._fresh[query] = loop_time()
+    def add(self, query: asyncio.Task[None], sent_at: float) -> None:
+        """Counts a query that leaves now, ``sent_at`` in loop time."""
+        self._fresh[query] = sent_at
         query.add_done_callback(self._land)
 
     def is_given_up(self) -> bool:

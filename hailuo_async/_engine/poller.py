@@ -47,6 +47,8 @@ logger = logging.getLogger("hailuo_async")
 QUERY_TIMEOUT_S = 30.0
 #: A task that had to wait for the budget is queried all the same, unless it is now due later than this.
 RECONSIDER_S = 0.5
+#: The poller does not sleep for less: many tasks that fall due one after the other then wake the loop once.
+LEAST_SLEEP_S = 0.01
 #: For so long after its acceptance the service may answer 404 about a task that is not lost.
 NOT_FOUND_GRACE_S = 30.0
 #: The deadline of a task without its own: after that the service has deleted the result.
@@ -140,8 +142,8 @@ class Poller:
             tracked = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
             if tracked is not None:
                 tracked.is_asked, tracked.is_announced, tracked.is_noticed = True, tracked.is_noticed, False
-                asking = self._ask(tracked, self._gate.acquire_query())
-                self._in_flight.add(self._engine_state.start(asking, cancel=self._engine_state.workers.cut))
+                asking = self._ask(tracked, sent_at := self._gate.acquire_query())
+                self._in_flight.add(self._engine_state.start(asking, cancel=self._engine_state.workers.cut), sent_at)
 
     # --- What is due ---
 
@@ -157,7 +159,7 @@ class Poller:
 
     async def _something_is_due(self) -> None:
         while (delay_s := self._due.first_at - loop_time()) > 0:
-            await self._added.wait(delay_s)
+            await self._added.wait(max(delay_s, LEAST_SLEEP_S))
 
     def _pop_worthiest(self) -> TrackedJob | None:
         """The due task that has probably been finished longest.

@@ -107,10 +107,10 @@ class Payment:
     def reserve(self) -> None:
         """Reserves a place in all quotas, or in no quota. Raises ``SpendingLimitError`` if one has no room left."""
         self._check()
+        self._jobs, self._committed = 1, self._price
         for quota in self.quotas:
             quota.used += 1
-            quota.committed += self._price
-        self._jobs, self._committed = 1, self._price
+            quota.committed += self._committed
 
     def reserve_again(self) -> bool:
         """Reserves another POST of a job in doubt, as each may be paid for. Returns whether there was room."""

@@ -140,11 +140,13 @@ class Submitter:
         self._engine_state.start(self._send(tracked, acquired_at), cancel=self._engine_state.workers.cut)
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
-        posted_at, leave, is_claimed = self._wall_clock(), Leave.LATER, False
+        posted_at, is_claimed = self._wall_clock(), False
         may_go_on = self._recorder.leave_to_send()
+        leave = Leave.GRANTED if may_go_on is None else Leave.LATER
         try:
-            with self._engine_state.workers.cuttable:
-                leave = await self._recorder.sending(tracked, posted_at)
+            if may_go_on is not None:  # with a journal
+                with self._engine_state.workers.cuttable:
+                    leave = await self._recorder.sending(tracked, posted_at)
             is_claimed = await self._claim(tracked, leave)
             if is_claimed and tracked.request is not None:
                 request = tracked.request if may_go_on is None else attrs.evolve(tracked.request, may_go_on=may_go_on)
@@ -301,4 +303,4 @@ class Submitter:
 def _answer_timeout_s(tracked: TrackedJob, request: Request) -> float:
     """Seconds for the whole exchange: the time for the upload and the answer, or the job's deadline if sooner."""
     longest = ANSWER_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
-    return min(longest, max(tracked.seconds_left(loop_time()), SHORTEST_ANSWER_TIMEOUT_S))
+    return min(longest, max(tracked.seconds_left(), SHORTEST_ANSWER_TIMEOUT_S))

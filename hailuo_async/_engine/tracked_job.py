@@ -182,13 +182,13 @@ class TrackedJob:
             self._deadline.cancel()
             self._deadline = None
 
-    def seconds_left(self, now: float) -> float:
+    def seconds_left(self) -> float:
         """Seconds until its deadline; infinite without one."""
-        return math.inf if self._deadline is None else self._deadline.when() - now
+        return math.inf if self._deadline is None else self._deadline.when() - loop_time()
 
     def is_overdue(self) -> bool:
         """Whether its deadline has passed."""
-        return self._deadline is not None and self._deadline.when() <= loop_time()
+        return self.seconds_left() <= 0
 
     async def changed(self) -> None:
         """Returns at the next change. Cancelling the call cancels only this wait."""

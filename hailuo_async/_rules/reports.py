@@ -79,7 +79,7 @@ def read_report(
     if answer.verdict is not Verdict.ACCEPTED and not 200 <= (answer.status or 0) < 300:
         return Unreadable(answer.message)
     data = answer.data
-    if "task_id" in data and read_task_id(data) != task_id:
+    if data.get("task_id") != task_id and "task_id" in data and read_task_id(data) != task_id:
         return Unreadable("the answer is for another task")
     if "task_id" not in data and (answer.verdict is not Verdict.ACCEPTED or not is_alone):
         return Unreadable(answer.message if not data else "required field missing @ $.data.task_id", bool(data))

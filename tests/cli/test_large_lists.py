@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hailuo_async._cli.jobfile import joblist
+from hailuo_async._cli.jobfile import joblist, jsonlines
 from hailuo_async._cli.jobfile.joblist import JobList, ReadOptions, read_jobs
 from hailuo_async._cli.jobfile.text import MAX_FILE_BYTES, STDIN
 
@@ -53,6 +53,19 @@ def test_stdin_is_read_once_and_its_jobs_as_often_as_they_are_needed(monkeypatch
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
     found = read_jobs(STDIN)
     assert [keys(found), keys(found)] == [["a", "b"]] * 2
+
+
+def test_an_array_is_read_in_pieces_and_its_places_are_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jsonlines, "_LINES", 1)
+    rows = [f'{{"image": "{URL}",\n "key": "{number}"}}' for number in range(9)]
+    (tmp_path / "jobs.json").write_text("[\n\n" + ", \n".join(rows) + '\n,{"image": "x.jpg",\n\n  oops}]')
+    found = read_jobs(tmp_path / "jobs.json")
+    (problem,) = found.problems
+    words = "is one whole JSON object; got Expecting property name enclosed in double quotes"
+    assert str(problem) == f"{tmp_path}/jobs.json, line 21, column 3: {words}"
+    assert [entry.place.rpartition(" ")[2] for entry in found.entries()] == [str(line) for line in range(3, 21, 2)]
 
 
 def test_two_that_read_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ unclear which of the two counts.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter
@@ -14,8 +15,10 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
+import attrs
+
 from hailuo_async._cli.jobfile.rows import BODY_FIELDS, LIBRARY_NAMES, OWN_FIELDS, Row, meant_by, named_in, unknown_name
-from hailuo_async._cli.jobfile.text import TextFile
+from hailuo_async._cli.jobfile.text import Line, TextFile
 from hailuo_async._cli.problems import Problem, type_name
 
 #: The names that may stand in an object of the service's client, and the fields of a job that they mean.
@@ -24,6 +27,8 @@ _SERVICE_NAMES: Mapping[str, str] = {
     **{f"body.{name}": name for name in BODY_FIELDS},
     **{name: name for name in OWN_FIELDS},
 }
+#: Lines that are read at once.
+_LINES = 1000
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -46,24 +51,66 @@ def read_json_lines(text: TextFile, prompt: str | None) -> Iterator[Row | Proble
 def read_json(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
     """The same for an array of objects, and for objects one after the other, each over as many lines as it likes."""
     yield from _read_as(text)
-    whole = text.text()
-    at = _skip(whole, 0)
-    is_array = whole.startswith("[", at)
-    at = _skip(whole, at + is_array)
-    line, counted = 1, 0
-    while at < len(whole) and not (is_array and whole.startswith("]", at)):
-        line, counted = line + whole.count("\n", counted, at), at
-        found, end = _read(text.place(line), whole, at, prompt)
+    window = _Window(text.lines())
+    is_array = window.takes("[")
+    while not window.is_over and not (is_array and window.takes("]")):
+        place = text.place(window.line)
+        found, end = _read(place, window.text, window.at, prompt)
+        while end < 0 and window.grows():  # it may go on there
+            found, end = _read(place, window.text, window.at, prompt)
         yield found
         if end < 0:
             return
-        at = _skip(whole, end)
-        if is_array and whole.startswith(",", at):
-            at = _skip(whole, at + 1)
-        elif is_array and not whole.startswith("]", at):
-            place = text.place(line + whole.count("\n", counted, at))
-            yield Problem(place, None, "is an array of objects, with commas between them and a ] at its end")
+        window.at = end
+        if is_array and not window.takes(",") and not window.begins("]"):
+            message = "is an array of objects, with commas between them and a ] at its end"
+            yield Problem(text.place(window.line), None, message)
             return
+
+
+@attrs.define
+class _Window:
+    """The part of a text that is being read: some whole lines. Those before it are dropped."""
+
+    _lines: Iterator[Line]
+    text: str = attrs.field(default="", init=False)
+    at: int = attrs.field(default=0, init=False)
+    """Where what is not read yet begins."""
+    _first: int = attrs.field(default=1, init=False)
+    """The number of the first line."""
+
+    @property
+    def line(self) -> int:
+        """The number of the line that ``at`` is in, after spaces."""
+        self.begins("")
+        return self._first + self.text.count("\n", 0, self.at)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing but spaces is left."""
+        return not self.begins("") and self.at == len(self.text)
+
+    def grows(self) -> bool:
+        """Reads on, as much again as there is. Whether there was more."""
+        begin = self.text.rfind("\n", 0, self.at) + 1
+        self._first += self.text.count("\n", 0, begin)
+        rest = self.text[begin:]
+        more = "".join(line for _, line in itertools.islice(self._lines, max(_LINES, rest.count("\n"))))
+        self.text, self.at = rest + more, self.at - begin
+        return bool(more)
+
+    def begins(self, mark: str) -> bool:
+        """Whether ``mark`` is what comes next, after spaces, which are skipped."""
+        self.at = _skip(self.text, self.at)
+        while self.at == len(self.text) and self.grows():
+            self.at = _skip(self.text, self.at)
+        return bool(mark) and self.text.startswith(mark, self.at)
+
+    def takes(self, mark: str) -> bool:
+        """The same, and ``mark`` is skipped, too."""
+        has_mark = self.begins(mark)
+        self.at += has_mark
+        return has_mark
 
 
 def _read_as(text: TextFile) -> Iterator[str]:

@@ -94,10 +94,6 @@ class TextFile:
         with io.TextIOWrapper(raw, encoding, errors, newline="") as wide:
             yield from enumerate(wide, 1)
 
-    def text(self) -> str:
-        """All of it."""
-        return "".join(line for _, line in self.lines())
-
     def place(self, number: int) -> str:
         """A line of it, for people."""
         return f"{self.name}, line {number}"

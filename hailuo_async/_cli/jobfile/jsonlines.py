@@ -12,7 +12,6 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 
 import attrs
@@ -76,14 +75,14 @@ class _Window:
     text: str = attrs.field(default="", init=False)
     at: int = attrs.field(default=0, init=False)
     """Where what is not read yet begins."""
-    _first: int = attrs.field(default=1, init=False)
-    """The number of the first line."""
+    _counted: tuple[int, int] = attrs.field(default=(0, 1), init=False)
+    """A place up to which lines were counted, and the number of the line that it is in."""
 
     @property
     def line(self) -> int:
         """The number of the line that ``at`` is in, after spaces."""
         self.begins("")
-        return self._first + self.text.count("\n", 0, self.at)
+        return self._line_at(self.at)
 
     @property
     def is_over(self) -> bool:
@@ -93,11 +92,16 @@ class _Window:
     def grows(self) -> bool:
         """Reads on, as much again as there is. Whether there was more."""
         begin = self.text.rfind("\n", 0, self.at) + 1
-        self._first += self.text.count("\n", 0, begin)
+        self._counted = 0, self._line_at(self.at)
         rest = self.text[begin:]
         more = "".join(line for _, line in itertools.islice(self._lines, max(_LINES, rest.count("\n"))))
         self.text, self.at = rest + more, self.at - begin
         return bool(more)
+
+    def _line_at(self, at: int) -> int:
+        before, line = self._counted
+        self._counted = at, line + self.text.count("\n", before, at)
+        return self._counted[1]
 
     def begins(self, mark: str) -> bool:
         """Whether ``mark`` is what comes next, after spaces, which are skipped."""
@@ -125,10 +129,8 @@ def _skip(text: str, at: int) -> int:
 
 def _read(place: str, text: str, at: int, prompt: str | None) -> tuple[Row | Problem, int]:
     """The object at ``at``, and where it ends; -1 if that cannot be told."""
-    twice: list[str] = []
-    decoder = json.JSONDecoder(object_pairs_hook=partial(_object, twice))
     try:
-        found, end = decoder.raw_decode(text, at)
+        found, end = _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:
         is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
         got = "the end of the line inside it" if is_cut else error.msg
@@ -137,20 +139,28 @@ def _read(place: str, text: str, at: int, prompt: str | None) -> tuple[Row | Pro
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets in each other
         message = "is one JSON object of plain values; got what is too long or too deep to be read"
         return Problem(place, None, message), -1
-    if not isinstance(found, dict):
+    if not isinstance(found, _Object):
         return Problem(place, None, f"is one JSON object; got {type_name(found)}"), end
-    doubled = tuple(Problem(place, name, "stands in an object only once; it is there twice") for name in twice)
+    doubled = tuple(Problem(place, name, "stands in an object only once; it is there twice") for name in found.twice())
     if found.keys() & {"modelSlug", "body"}:
         return _service_row(place, found, doubled), end
     return _own_row(place, found, doubled, prompt), end
 
 
-def _object(twice: list[str], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """The object of these pairs. Adds to ``twice`` the names that come again."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        twice.extend(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
-    return found
+class _Object(dict[str, Any]):
+    """An object, with how many names were given for it."""
+
+    def __init__(self, pairs: list[tuple[str, Any]]) -> None:
+        super().__init__(pairs)
+        self._pairs = pairs if len(self) < len(pairs) else ()
+
+    def twice(self) -> list[str]:
+        """The names that stand in it, or in the objects in it, more than once."""
+        inner = [name for value in self.values() if isinstance(value, _Object) for name in value.twice()]
+        return inner + [name for name, count in Counter(name for name, _ in self._pairs).items() if count > 1]
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_Object)
 
 
 def _service_row(place: str, found: Mapping[str, object], problems: tuple[Problem, ...]) -> Row | Problem:
@@ -169,8 +179,7 @@ def _service_row(place: str, found: Mapping[str, object], problems: tuple[Proble
 def _own_row(place: str, found: Mapping[str, object], problems: tuple[Problem, ...], prompt: str | None) -> Row:
     names = {name: meant for name in found if (meant := meant_by(name)) is not None}
     values = {meant: found[name] for name, meant in names.items()}
-    own = found.get(next((name for name, meant in names.items() if meant == "prompt"), ""))
-    used = named_in(prompt if own is None else own)
+    used = named_in(values.get("prompt") or prompt)
     unknown = tuple(
         Problem(place, name, unknown_name(name, LIBRARY_NAMES))
         for name in found
@@ -178,7 +187,7 @@ def _own_row(place: str, found: Mapping[str, object], problems: tuple[Problem, .
     )
     doubled = tuple(
         Problem(place, name, f"is {meant}, which stands there already under another name")
-        for name, meant in names.items()
+        for name, meant in (names.items() if len(values) < len(names) else ())
         if list(names.values()).count(meant) > 1
     )
     return Row(place, values, (*problems, *unknown, *doubled), {**names, **LIBRARY_NAMES}, more=found)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
 import attrs
@@ -74,6 +75,7 @@ class PictureRow(Row):
         return Problem(self.place, None, message.removeprefix(f"({Path(self.place).name}) "))
 
 
+@lru_cache(256)
 def meant_by(name: str) -> str | None:
     """The field that a column or a name in an object means, ``None`` for no field: capitals and spaces do not count."""
     plain = "_".join(name.lower().replace("-", " ").replace("_", " ").split())

@@ -12,7 +12,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,17 +64,51 @@ class Done:
 
 
 def measure_fleet(is_quick: bool) -> list[Figure]:
-    """Every fleet with one process and with several, on a journal in a file."""
-    fleets = [attrs.evolve(fleet, jobs=24) for fleet in FLEETS[:2]] if is_quick else FLEETS
-    processes = (1, 4) if is_quick else PROCESSES
-    return [make_figure(fleet, number) for fleet in fleets for number in processes]
+    """Every fleet with one process and with several, on journals in files and on a PostgreSQL server."""
+    if is_quick:
+        fleets = [attrs.evolve(fleet, jobs=24) for fleet in FLEETS[:2]]
+        return [figure for fleet in fleets for figure in _side_by_side(fleet, (1, 4), None)]
+    with server_of_its_own() as new_journal:
+        return [figure for fleet in FLEETS for figure in _side_by_side(fleet, PROCESSES, new_journal)]
+
+
+@contextlib.contextmanager
+def server_of_its_own() -> Iterator[Callable[[], str]]:
+    """A server of its own. Yields what makes an empty journal there, and returns its DSN."""
+    from tests.support.postgres import Postgres  # its wheel is for those who develop
+
+    server = Postgres.make()
+    try:
+        yield lambda: server.dsn(server.new_schema())
+    finally:
+        server.remove()
+
+
+def _side_by_side(fleet: Fleet, processes: Sequence[int], new_journal: Callable[[], str] | None) -> list[Figure]:
+    """All numbers of processes at once, on both engines: what else the machine does meanwhile concerns all alike.
+
+    Each has a service of its own. They wait for tasks nearly all the time.
+    """
+    journals: list[tuple[int, str | None]] = [(number, None) for number in processes]
+    on_server = [(number, new_journal()) for number in processes] if new_journal is not None else []
+
+    async def all_at_once() -> list[Figure]:
+        barrier = asyncio.Barrier(len(journals) + len(on_server))
+        made = (_figure(fleet, number, journal, barrier) for number, journal in [*journals, *on_server])
+        return await asyncio.gather(*made)
+
+    return asyncio.run(all_at_once())
 
 
 def make_figure(fleet: Fleet, processes: int, journal: str | None = None) -> Figure:
     """Lets so many processes work. Without ``journal``, a DSN, theirs is a file."""
+    return asyncio.run(_figure(fleet, processes, journal, asyncio.Barrier(1)))
+
+
+async def _figure(fleet: Fleet, processes: int, journal: str | None, barrier: asyncio.Barrier) -> Figure:
     with tempfile.TemporaryDirectory() as directory:
         path = journal or str(Path(directory, "journal.db"))
-        values = asyncio.run(_values(fleet, processes, path))
+        values = await _values(fleet, processes, path, barrier)
     kind = "a file" if journal is None else "PostgreSQL"
     return Figure(subject=LIBRARY, case=f"{fleet.name}: {_counted(processes)} on {kind}", values=values)
 
@@ -83,7 +117,7 @@ def _counted(processes: int) -> str:
     return f"{processes} process{'es' if processes > 1 else ''}"
 
 
-async def _values(fleet: Fleet, processes: int, journal: str) -> dict[str, float]:
+async def _values(fleet: Fleet, processes: int, journal: str, barrier: asyncio.Barrier) -> dict[str, float]:
     emulator = Emulator(
         max_running=fleet.limit,
         generation_s=fleet.generation_s,
@@ -92,7 +126,7 @@ async def _values(fleet: Fleet, processes: int, journal: str) -> dict[str, float
         balance=1e9,
     )
     async with emulator:
-        began, done = await _work(emulator.url, fleet, processes, journal)
+        began, done = await _work(emulator.url, fleet, processes, journal, barrier)
     lengths = [length_s for each in done for length_s in each.lengths_s]
     ideal_s = ideal_seconds(lengths, lambda _: fleet.limit, [])
     ended = max(at for each in done for at in each.at)
@@ -108,27 +142,31 @@ async def _values(fleet: Fleet, processes: int, journal: str) -> dict[str, float
     }
 
 
-async def _work(url: str, fleet: Fleet, processes: int, journal: str) -> tuple[float, list[Done]]:
+async def _work(
+    url: str, fleet: Fleet, processes: int, journal: str, barrier: asyncio.Barrier
+) -> tuple[float, list[Done]]:
     async with contextlib.AsyncExitStack() as stack:
         options = [(url, journal, f"{number} of {processes}", fleet.jobs // processes) for number in range(processes)]
-        children = [await stack.enter_async_context(_child(each)) for each in options]
+        children = [await stack.enter_async_context(started("benchmarks.fleet", each)) for each in options]
         for child in children:
-            await _line(child)
+            await read_line(child)
+        await barrier.wait()
         began = time.monotonic()
         for child in children:
             assert child.stdin is not None
             child.stdin.write(b"begin\n")
         patience_s = PATIENCE * fleet.jobs * fleet.generation_s / fleet.limit + 60
         with anyio.fail_after(patience_s):
-            done = [Done(**json.loads(await _line(child))) for child in children]
+            done = [Done(**json.loads(await read_line(child))) for child in children]
             for child in children:
                 await child.wait()
     return began, done
 
 
 @contextlib.asynccontextmanager
-async def _child(options: Sequence[Any]) -> AsyncIterator[asyncio.subprocess.Process]:
-    command = (sys.executable, "-m", "benchmarks.fleet", json.dumps(options))
+async def started(module: str, options: Sequence[Any]) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A process that runs a module with these options, and is killed if it has not ended by itself."""
+    command = (sys.executable, "-m", module, json.dumps(options))
     child = await asyncio.create_subprocess_exec(*command, cwd=_ROOT, stdin=-1, stdout=-1, limit=1 << 24)
     try:
         yield child
@@ -138,7 +176,8 @@ async def _child(options: Sequence[Any]) -> AsyncIterator[asyncio.subprocess.Pro
             await child.wait()
 
 
-async def _line(child: asyncio.subprocess.Process) -> bytes:
+async def read_line(child: asyncio.subprocess.Process) -> bytes:
+    """The next line that it prints."""
     assert child.stdout is not None
     line = await child.stdout.readline()
     if not line:
@@ -154,16 +193,22 @@ def jain(shares: Sequence[float]) -> float:
 
 def fleet_targets(figures: Sequence[Figure]) -> Iterator[Target]:
     """Several processes do as well as one, are refused as seldom, and each gets its share."""
-    alone = {figure.case.partition(":")[0]: figure.values for figure in figures if ": 1 process " in figure.case}
+    alone = {_kind(figure): figure.values for figure in figures if ": 1 process " in figure.case}
     for figure in figures:
-        fleet, _, processes = figure.case.partition(":")
-        if fleet in alone and not processes.startswith(" 1 "):
+        fleet = _kind(figure)
+        if fleet in alone and ": 1 process " not in figure.case:
             lost = alone[fleet]["efficiency"] - figure.values["efficiency"]
             yield Target(f"{figure.case}: efficiency lost beside one process", lost, 0.03)
             yield Target(f"{figure.case}: submits refused", figure.values["refused_submits"], 0.05)
             yield Target(f"{figure.case}: queries refused", figure.values["queries_refused"], 0.0)
             yield Target(f"{figure.case}: evenness (Jain's index)", figure.values["evenness"], 0.95, is_least=True)
             yield Target(f"{figure.case}: CPU over that of one", figure.values["cpu_s"] / alone[fleet]["cpu_s"], 2.0)
+
+
+def _kind(figure: Figure) -> tuple[str, str]:
+    """The fleet, and the engine of its journal."""
+    fleet, _, processes = figure.case.partition(":")
+    return fleet, processes.partition(" on ")[2]
 
 
 # --- One of the processes --------------------------------------------------------------------------------------------

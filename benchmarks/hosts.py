@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 from random import Random
@@ -275,9 +275,16 @@ def measure_hosts(is_quick: bool) -> list[Figure]:
 
 def make_figure(hosts: Hosts) -> Figure:
     """What a scenario came to."""
-    command = (sys.executable, "-m", "benchmarks.hosts", json.dumps(attrs.asdict(hosts)))
+    values = in_a_process("benchmarks.hosts", json.dumps(attrs.asdict(hosts)))
+    return Figure(subject=LIBRARY, case=hosts.name, values=values)
+
+
+def in_a_process(module: str, options: str) -> dict[str, float]:
+    """What ``main`` of a module prints, in a process of its own."""
+    command = (sys.executable, "-m", module, options)
     said = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
-    return Figure(subject=LIBRARY, case=hosts.name, values=json.loads(said.stdout.splitlines()[-1]))
+    values: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
+    return values
 
 
 def hosts_targets(figures: Sequence[Figure]) -> Iterator[Target]:
@@ -289,13 +296,14 @@ def hosts_targets(figures: Sequence[Figure]) -> Iterator[Target]:
             yield Target(f"{figure.case}: efficiency", figure.values["efficiency"], 0.95, is_least=True)
 
 
-def _main(options: str) -> None:
+def main(simulate: Callable[[dict[str, Any], Path], Awaitable[dict[str, float]]]) -> None:
+    """Simulates what the command line gives as JSON, in memory, prints what it came to, and ends the process."""
     memory = Path("/dev/shm")
     with contextlib.ExitStack() as stack:
         place = stack.enter_context(tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None))
 
         async def night() -> None:
-            print(json.dumps(await simulate_hosts(Hosts(**json.loads(options)), Path(place))), flush=True)
+            print(json.dumps(await simulate(json.loads(sys.argv[1]), Path(place))), flush=True)
             stack.close()
             os._exit(0)
 
@@ -303,4 +311,4 @@ def _main(options: str) -> None:
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1])
+    main(lambda options, place: simulate_hosts(Hosts(**options), place))

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
+from benchmarks.arrivals import arrivals_targets, measure_arrivals
 from benchmarks.faults import FAULTS, measure_faults
 from benchmarks.figures import Figure
 from benchmarks.fleet import fleet_targets, measure_fleet
+from benchmarks.following import following_targets, measure_following
 from benchmarks.growth import growth_targets, measure_growth
 from benchmarks.hosts import hosts_targets, measure_hosts
 from benchmarks.limits import limits_targets, measure_limits
@@ -87,11 +89,25 @@ PARTS = {
     ),
     "fleet": Part(
         "Many processes, one journal",
-        "So many processes with a session each, which share a journal in a file and stream 96 jobs between them, to "
-        "the emulator. Efficiency: the time that a scheduler that knows everything would need, over the time taken. "
+        "So many processes with a session each, which share a journal and stream 96 jobs between them, to an emulator "
+        "for each row. Efficiency: the time that a scheduler that knows everything would need, over the time taken. "
         "Evenness: Jain's index over the jobs that each had done in the first half. CPU: of all, from the first job.",
         measure_fleet,
         fleet_targets,
+    ),
+    "following": Part(
+        "Jobs that another session works",
+        "A process finds jobs of another one by their keys, and waits for them. Late: how long after the session that "
+        "works a job it hears of its end. CPU: of the process that follows, in percent of a core.",
+        measure_following,
+        following_targets,
+    ),
+    "arrivals": Part(
+        "Web traffic",
+        "Single jobs that come at random (Poisson) to one of several sessions on one journal, on a virtual clock. "
+        "Wait: from a job's coming to its acceptance, for those before it and, at first, for the limit to be found.",
+        measure_arrivals,
+        arrivals_targets,
     ),
     "hosts": Part(
         "Many hosts",

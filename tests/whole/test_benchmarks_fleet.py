@@ -5,9 +5,11 @@ from __future__ import annotations
 import attrs
 import pytest
 
-from benchmarks import fleet, hosts
+from benchmarks import arrivals, fleet, following, hosts
+from benchmarks.arrivals import Arrivals, arrivals_targets
 from benchmarks.figures import Figure
 from benchmarks.fleet import Fleet, fleet_targets, jain
+from benchmarks.following import BUSY, following_targets
 from benchmarks.hosts import SMALL, hosts_targets
 from benchmarks.targets import LIBRARY
 
@@ -27,6 +29,7 @@ def test_several_processes_are_held_against_one() -> None:
     figures = [
         figure("limit 3, 4 s: 1 process on a file"),
         figure("limit 3, 4 s: 8 processes on a file", efficiency=0.86, cpu_s=1.9, evenness=0.94),
+        figure("limit 3, 4 s: 1 process on PostgreSQL", cpu_s=0.5, efficiency=0.5),
         figure("limit 12, 6 s: 8 processes on a file"),  # nothing to hold it against
     ]
     targets = list(fleet_targets(figures))
@@ -50,3 +53,29 @@ def test_hosts_die_on_a_virtual_clock_and_nothing_is_lost_or_paid_twice() -> Non
     few = attrs.evolve(SMALL, jobs=30)
     [*targets] = hosts_targets([hosts.make_figure(few)])
     assert [target for target in targets if not target.holds] == []
+
+
+@pytest.mark.slow
+def test_a_process_that_follows_jobs_hears_of_their_ends_in_time() -> None:
+    [*targets] = following_targets([following.make_figure(attrs.evolve(BUSY, jobs=12, generation_s=0.5), None)])
+    assert [target.about for target in targets] == [
+        "120 followed jobs, 12 at a time, 3 s: on a file: heard late, p95, s"
+    ]
+
+
+def test_silence_of_what_is_followed_is_held_against_a_core() -> None:
+    told = Figure(subject=LIBRARY, case="quiet: on a file", values={"cpu_percent": 1.1})
+    assert [target.holds for target in following_targets([told])] == [False]
+
+
+@pytest.mark.slow
+def test_visitors_wait_no_longer_for_several_sessions_than_for_one() -> None:
+    alone = Arrivals(sessions=1, slots=3, generation_s=4.0, jobs=150)
+    figures = [arrivals.make_figure(attrs.evolve(alone, sessions=number)) for number in (1, 8)]
+    [*targets] = arrivals_targets(figures)
+    assert [target.about.rpartition(": ")[2] for target in targets] == [
+        "wait_s over that of one",
+        "wait_p95_s over that of one",
+        "submits refused",
+    ]
+    assert all(target.holds for target in targets[:2])

@@ -22,6 +22,8 @@ logger = logging.getLogger("hailuo_async")
 
 #: A lease further ahead than this many of its own lengths was not given by this clock: it has jumped back.
 _LEASES_AHEAD = 2
+#: Every so many renewals URLs are wiped that have expired: once a minute, where they are kept for a day.
+_WIPES_EVERY = 6
 
 
 #: What a change sets, as SQL. ``:us`` is this session.
@@ -89,6 +91,7 @@ class JobRows:
     """The other sessions that follow jobs of others, as far as this one knows: they are told of each change."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
+    _renewals: int = attrs.field(default=0, init=False)
     _damaged: set[str] = attrs.field(factory=set, init=False)
     """The jobs whose rows cannot be read, as the log says."""
 
@@ -107,6 +110,13 @@ class JobRows:
     def find_task(self, task_id: str) -> Record | None:
         """The job that led to that task."""
         return self._first("job.task_id = :value", task_id)
+
+    def renew_leases(self) -> None:
+        """Renews every lease of this session, and wipes expired URLs at the first renewal and then now and then."""
+        self._execute("UPDATE job SET lease_until = :now + :lease_s WHERE holder = :us")
+        if self._renewals % _WIPES_EVERY == 0:
+            self.wipe_expired()
+        self._renewals += 1
 
     def wipe_expired(self) -> None:
         """Wipes the URLs of results that the service no longer keeps."""

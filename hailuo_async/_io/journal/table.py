@@ -223,8 +223,7 @@ class JobTable(JobClaims):
 
     def renew(self) -> None:
         """Renews every lease of this session, and wipes expired URLs."""
-        self._execute("UPDATE job SET lease_until = :now + :lease_s WHERE holder = :us")
-        self.wipe_expired()
+        self.renew_leases()
         self.judgement.renewed(self.database.execute("SELECT :now AS now").fetchone()["now"])
 
     # What a session does with tasks that it did not submit.

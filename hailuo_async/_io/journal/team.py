@@ -95,12 +95,13 @@ class TeamTable:
         return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
 
     def renew(self) -> None:
-        """Renews the session's lease. If others took it for dead, it is a member again."""
+        """Renews the session's lease as a member. If others took it for dead, it is a member again."""
         us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self._place}
         self.jobs.database.execute(_JOIN, us)
 
     def renewed(self) -> RenewalMade:
-        """``renew``, and a look at the team and at what has no session any more."""
+        """Renews every lease of this session, and looks at the team and at what has no session any more."""
+        self.jobs.renew_leases()
         self.renew()
         here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
         return RenewalMade(self, self._look(), self.jobs.database.execute(_LEFT, here))
@@ -312,7 +313,9 @@ class RenewalMade(Later):
         """What it has found."""
         holders = [row["holder"] for row in self._left.fetchall()]
         is_left = any(not holder or owner.is_gone(holder) for holder in holders)
-        return Renewed(news=self._table.heard(self._seen.fetchone(), is_all=False), is_left=is_left)
+        seen = self._seen.fetchone()
+        self._table.jobs.judgement.renewed(seen["read_at"])
+        return Renewed(news=self._table.heard(seen, is_all=False), is_left=is_left)
 
 
 @attrs.frozen

@@ -88,9 +88,8 @@ class TeamLink:
         """Makes this session a member."""
         return self._table.join()
 
-    def renew(self, jobs: JobTable) -> RenewalMade:
+    def renew(self, _: JobTable) -> RenewalMade:
         """Renews every lease of this session."""
-        jobs.renew()
         return self._table.renewed()
 
     def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:

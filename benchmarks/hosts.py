@@ -188,6 +188,8 @@ class Night:
 
     async def _jobs(self, host: Host) -> AsyncIterator[ImageToVideo]:
         while not self.all_done.is_set():
+            if host.line.is_dead:
+                await anyio.sleep_forever()
             if not self.waiting:
                 await anyio.sleep(1.0)
                 continue

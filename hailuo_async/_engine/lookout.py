@@ -38,8 +38,9 @@ LOOK_S, FOLLOW_S = 2.0, 1.0
 ASLEEP_FOLLOW_S, ASLEEP_LOOK_S = 0.05, 1.0
 #: Renewals tell more often than looks at longer intervals would.
 _LONGEST_S = LEASE_S / 3
-#: A member whose lease has run out is looked for so much later, at random: then one session finds it dead, not all.
-_LATE_S = (0.1, 3.0)
+#: What a dead member left is looked for so much later, at random, and longer for each member: so one of them finds it,
+#: not all at once.
+_SOONEST_S, _LATEST_S, _FOR_EACH_S = 0.1, 3.0, 0.1
 
 logger = logging.getLogger("hailuo_async")
 
@@ -125,7 +126,7 @@ class Lookout:
                 await anyio.sleep(LEASE_S / 3)
 
     async def _take_over(self) -> None:
-        self._team.is_left, self._team.lapses_at = False, math.inf  # the next news tells whether it was all
+        self._team.is_left = False
         records, dead = await self._journal.take_over()
         for record in records:
             await self.on_orphan(record)
@@ -133,13 +134,15 @@ class Lookout:
             self._team.bury(dead)
 
     async def _someone_dies(self) -> None:
-        """Returns when a lease of another member has run out, or a task was left."""
-        team, late_s = self._team, self._rng.uniform(*_LATE_S)
+        """Returns when a lease of another member has run out, or a task was left; at the soonest in a moment."""
+        team = self._team
+        late_s = self._rng.uniform(_SOONEST_S, max(_LATEST_S, _FOR_EACH_S * team.members))
+        await anyio.sleep(late_s)
         while not team.is_left:
             left_s = team.lapses_at + late_s - loop_time()
             if left_s > 0:
                 await team.changed.wait(left_s)
                 continue
-            await self._look()  # another session may have taken up its tasks
+            await self._look()  # another session may have taken it all up
             if team.lapses_at <= loop_time():
                 return

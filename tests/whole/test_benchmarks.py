@@ -271,8 +271,7 @@ def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
     assert error.value.code == 2
     assert (
         "'speed' is none of peers, growth, limits, schemes, sockets, faults, fleet, following, arrivals, hosts, start,"
-        " soak"
-        in capsys.readouterr().err
+        " soak" in capsys.readouterr().err
     )
 
 

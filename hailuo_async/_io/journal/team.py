@@ -20,7 +20,7 @@ from hailuo_async._io.journal import owner
 from hailuo_async._io.journal.database import HINT, Row, Rows
 from hailuo_async._io.journal.news import JobChange, Looked, News, Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave, Record
-from hailuo_async._io.journal.rows import IS_OVER, Changed, Later
+from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER, Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._rules.team import Call, Grant, TeamState, dump_state, exchange, load_state
 
@@ -41,7 +41,10 @@ _LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
     (SELECT place {_FIRST}) AS first_place, (SELECT holder {_FIRST}) AS first_holder FROM team"""
 #: Those whose processes may be asked about here, and no name for a task that no session waits for.
 _LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here UNION ALL SELECT '' FROM job
-    WHERE state IN ('sending', 'accepted') AND holder IS NULL"""
+    WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)"""
+#: Jobs whose session is dead and that were not sent: whoever has one may send it, and who follows one hears of it.
+_LET_GO = f"""UPDATE job SET {FREE}, {CHANGED} WHERE state = 'intended' AND holder <> :us
+    AND ({IS_OVER} OR holder = :gone)"""
 _CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"
 #: Always of the same length, so that a server prepares it once.
 _WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
@@ -140,9 +143,20 @@ class TeamTable:
             self.jobs.database.notify(holder)
 
     def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
-        """Every task that no live session waits for, taken up here; and the members whose tasks those may be."""
+        """Every task that no live session waits for, taken up here; and the dead members that hold nothing any more.
+
+        A job has a lease of its own, which may end a little later than that of its session.
+        """
         dead = self.dead()
-        return self.jobs.take_over(), dead
+        given = {"us": self.jobs.holder, "gone": "", **self.jobs.judging()}
+        for gone in filter(owner.is_gone, dead):
+            self.jobs.database.execute(_LET_GO, {**given, "gone": gone})
+        if self.jobs.database.execute(_LET_GO, given).rowcount:
+            self.jobs.tell_followers()
+        records = self.jobs.take_over()
+        sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
+        held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
+        return records, tuple(holder for holder in dead if holder not in held or owner.is_gone(holder))
 
     # --- Steps ---
 

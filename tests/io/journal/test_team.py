@@ -295,6 +295,25 @@ def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_
         assert b.take_over() == ([], ())
 
 
+def test_a_dead_member_counts_until_the_leases_of_its_last_jobs_have_ended_too(
+    a: TeamTable, b: TeamTable, clock: Clock
+) -> None:
+    clock.time += 8
+    accepted(a.jobs, "late", "t1")
+    assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
+    clock.time += LEASE_S - 8 + 1
+    did(b.jobs, lambda _: b.renew())
+    did(b.jobs, JobTable.renew)
+    with b.jobs.transaction():
+        assert b.take_over() == ([], ())
+    clock.time += 8
+    did(b.jobs, lambda _: b.renewed())
+    with b.jobs.transaction():
+        records, dead = b.take_over()
+    assert ([record.identity for record in records], dead) == (["late"], ("ours",))
+    assert record_of(b.jobs, "queued").holder is None
+
+
 def test_the_tasks_of_a_session_that_was_closed_are_taken_up_at_once(a: TeamTable, b: TeamTable) -> None:
     accepted(a.jobs, "running", "t1")
     a.close()

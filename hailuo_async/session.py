@@ -302,7 +302,7 @@ class AsyncSession(ServiceCalls):
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.
 
-        Tasks that run are waited for. A job whose outcome is unknown is a ``Failure`` with ``SubmissionUnknownError``,
+        It waits for the tasks that run. A job whose outcome is unknown is a ``Failure`` with ``SubmissionUnknownError``,
         until ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself
         again to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
         """

@@ -50,7 +50,7 @@ class ResultPrinter:
             emit(self._for_people(line, columns(sys.stdout)))
 
     def _for_people(self, line: ResultLine, width: int | None) -> str:
-        """One line; at a terminal that is too narrow for it, or for an error, what there is to say under the key."""
+        """One line; for an error, or if the terminal is too narrow for one line, the key and the detail below it."""
         whole = f"{line.name:<{self._width}}  {line.message}"
         if width is None or (line.error is None and len(whole) < width):
             return whole

@@ -58,7 +58,7 @@ class _Copy:
 
 
 class _Reader(io.RawIOBase):
-    """Reads a file from its beginning, whoever else reads it at another place."""
+    """Reads a file from its beginning; other readers of the same file keep their own place."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._at = file, 0

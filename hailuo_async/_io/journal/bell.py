@@ -1,6 +1,6 @@
 """How a session wakes another one on the same machine: a datagram to a name in Linux's abstract space.
 
-The datagram means "look now", and may carry a hint that nobody believes. Any program may send one, and one may get
+The datagram means "look now", and may carry a hint, which the session checks before it acts on it. Any program may send one, and one may get
 lost: a session that is woken looks at once, and a session that is not looks a little later. Where there are no such
 names (other systems, another network namespace) the bell wakes no session.
 """

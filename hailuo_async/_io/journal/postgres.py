@@ -152,7 +152,7 @@ class PostgresDatabase(Database):
     """What is listened to, on each new connection as well."""
     _heard: set[str] = attrs.field(factory=set, init=False)
     _told: set[str] = attrs.field(factory=set, init=False)
-    """What others are told when this transaction commits."""
+    """The topics that the commit of this transaction notifies."""
     _is_closed: bool = attrs.field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:

@@ -88,7 +88,7 @@ class JobRows:
     judgement: Judgement = attrs.field(init=False)
     """Of the leases of other sessions."""
     followers: frozenset[str] = attrs.field(default=frozenset(), init=False)
-    """The other sessions that follow jobs of others, as far as this one knows: they are told of each change."""
+    """The other sessions that follow jobs of others, as far as this one knows: it notifies them of each change."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
     _renewals: int = attrs.field(default=0, init=False)

@@ -211,9 +211,9 @@ class SqliteDatabase(Database):
                     pass  # it sets log_seen: what SQLite writes back now is whole
 
     def _leave_log(self) -> None:
-        """Has the log left as it is: it lies under its old name, and may be that of the new file.
+        """Leaves the log as it is: it lies under its old name, and may be that of the new file.
 
-        SQLite itself sees that its file was moved, and leaves the log then; from Python 3.12 on it is told so, too.
+        SQLite sees by itself that its file was moved; from Python 3.12 on, a switch tells it to leave the log, too.
         """
         configure = getattr(self._connection, "setconfig", None)  # from Python 3.12 on
         if configure is not None:

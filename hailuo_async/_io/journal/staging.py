@@ -65,7 +65,7 @@ class Staging:
 
     _ask: Ask
     _note: Callable[[Work], object]
-    """Has a work made whatever becomes of the caller. Does not wait."""
+    """Requests a write that is made even if the caller is cancelled. Does not wait."""
     _stage: str
     """Its name among those that need images. No other stage, and no job, has it."""
     _place: str

@@ -50,16 +50,17 @@ class Held:
 
 @attrs.frozen
 class End:
-    """A task that ended: who waited for it, of what kind it was, how old when it was last seen running, and at its end,
-
-    and how long it held a slot.
-    """
+    """How long a task took."""
 
     member: str
+    """The session that waited for it."""
     kind: tuple[Any, ...]
     young_s: float
+    """Its age when it was last seen running."""
     at_s: float
+    """Its age when it was first seen ended."""
     took_s: float
+    """How long it held a slot."""
 
 
 @attrs.define

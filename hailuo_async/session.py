@@ -302,9 +302,9 @@ class AsyncSession(ServiceCalls):
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.
 
-        It waits for the tasks that run. A job whose outcome is unknown is a ``Failure`` with ``SubmissionUnknownError``,
-        until ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself
-        again to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
+        It waits for the tasks that run. A job in doubt is a ``Failure`` with ``SubmissionUnknownError``, until
+        ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself again
+        to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
         async with contextlib.aclosing(await self._running_engine().resume()) as outcomes:
             async for outcome in outcomes:

@@ -1,8 +1,8 @@
 """How a session wakes another one on the same machine: a datagram to a name in Linux's abstract space.
 
-The datagram means "look now", and may carry a hint, which the session checks before it acts on it. Any program may send one, and one may get
-lost: a session that is woken looks at once, and a session that is not looks a little later. Where there are no such
-names (other systems, another network namespace) the bell wakes no session.
+The datagram means "look now", and may carry a hint, which the session checks before it acts on it. Any program may send
+one, and one may get lost: a session that is woken looks at once, and a session that is not looks a little later. Where
+there are no such names (other systems, another network namespace) the bell wakes no session.
 """
 
 from __future__ import annotations

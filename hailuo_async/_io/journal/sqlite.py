@@ -119,7 +119,7 @@ class SqliteDatabase(Database):
             elif self._is_due:
                 self._connection.execute("UPDATE journal SET log_seen = log_due")
             self._connection.execute("COMMIT")
-            self._bell.ring(self._topics)
+            self._bell.ring(map(self._bell_name, self._topics))
         except BaseException:
             # A full disk or a failed write has rolled back already, and may fail to do so again.
             with contextlib.suppress(sqlite3.Error):
@@ -144,10 +144,14 @@ class SqliteDatabase(Database):
             self._topics.add(topic)
 
     def hint(self, topic: str, text: str) -> None:
-        self._bell.ring([topic], HINT + text)
+        self._bell.ring([self._bell_name(topic)], HINT + text)
 
     def listen(self, topic: str) -> None:
-        self._bell.listen(topic)
+        self._bell.listen(self._bell_name(topic))
+
+    def _bell_name(self, topic: str) -> str:
+        """The names of bells are the machine's: two journals may have a session of the same name."""
+        return f"{self._number}/{topic}"
 
     def news(self) -> frozenset[str]:
         hints = self._bell.quiet()

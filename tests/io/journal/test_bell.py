@@ -48,14 +48,15 @@ def test_a_name_that_is_taken_leaves_a_session_without_a_bell(bells: tuple[Bell,
 
 def test_a_hint_comes_with_the_ring_and_a_flood_of_them_is_bounded(bells: tuple[Bell, Bell]) -> None:
     one, other = bells
-    one.listen("one")
-    other.listen("other")
-    other.ring(["one"], "it")
-    other.ring(["one"])
+    name = secrets.token_hex(8)
+    one.listen(name)
+    other.listen(f"{name} too")
+    other.ring([name], "it")
+    other.ring([name])
     assert one.quiet() == {"it"}
-    other.ring(["one"], "x" * 100_000)
+    other.ring([name], "x" * 100_000)
     assert [len(hint) for hint in one.quiet()] == [1024]
     for number in range(1000):
-        other.ring(["one"], str(number))
+        other.ring([name], str(number))
     assert 0 < len(one.quiet()) <= 64
     assert not is_rung(one)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import select
+import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
 from hailuo_async._io.journal.news import JobChange, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave
-from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._io.journal.team import MOST_PASSED_ON, TeamTable
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
+from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of, sent, video
 
@@ -157,6 +160,17 @@ def test_a_lone_session_is_told_that_it_is_alone_no_more(a: TeamTable, theirs: J
     heard = a.look(None)
     assert heard is not None
     assert heard.news.members == 2
+
+
+def test_two_journals_may_each_have_a_session_of_the_same_name(tmp_path: Path) -> None:
+    tables = [
+        open_table(tmp_path / name, DEFAULT_BASE_URL, time.time, "ours", LEASE_S, 0.1) for name in ("a.db", "b.db")
+    ]
+    for table in tables:
+        joined(table)
+    assert [table.database.can_be_woken for table in tables] == [True, True]
+    for table in tables:
+        table.close()
 
 
 def test_who_follows_jobs_is_told_of_each_change_and_nobody_else_is(a: TeamTable, b: TeamTable) -> None:

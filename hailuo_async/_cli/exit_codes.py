@@ -35,6 +35,16 @@ def exit_with(code: int, words: str) -> NoReturn:
 
 
 @contextlib.contextmanager
+def nothing_sent() -> Iterator[None]:
+    """Adds to the words of an interrupt that nothing was sent so far."""
+    try:
+        yield
+    except (KeyboardInterrupt, click.Abort):
+        end_line()
+        exit_with(INTERRUPTED, "interrupted; nothing was sent")
+
+
+@contextlib.contextmanager
 def report_errors(*, is_debug: bool) -> Iterator[None]:
     """Ends the command with one line and the right exit code for any error inside; at DEBUG with its traceback."""
     try:

@@ -45,7 +45,7 @@ def columns(stream: TextIO) -> int | None:
     """How wide the terminal is that ``stream`` leads to; ``None`` if it leads to none."""
     try:
         return os.get_terminal_size(stream.fileno()).columns if stream.isatty() else None
-    except (OSError, ValueError):  # ValueError: it was closed
+    except (OSError, ValueError, AttributeError):  # it was closed, or is none as it was closed from the beginning
         return None
 
 

@@ -19,10 +19,9 @@ import click
 
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.lines import JobResult, error_facts, reason
+from hailuo_async._cli.batch.lines import JobResult, error_facts, reason, result_of
 from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import can_ask, echo, emit, json_line, tell
-from hailuo_async._io.journal import owner
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
@@ -31,14 +30,6 @@ _NO_KEY = "none"
 _WATCH_EVERY_S = 2.0
 #: Jobs that are named one by one.
 _NAMED = 50
-_RESULTS = {
-    JournalState.INTENDED: JobResult.NOT_SENT,
-    JournalState.SENDING: JobResult.UNFINISHED,
-    JournalState.ACCEPTED: JobResult.UNFINISHED,
-    JournalState.FAILED: JobResult.FAILED,
-    JournalState.REFUSED: JobResult.FAILED,
-    JournalState.UNKNOWN: JobResult.UNKNOWN,
-}
 
 
 @attrs.define
@@ -99,20 +90,6 @@ def _show(journal: JournalPlace, *, is_json: bool) -> _Overview:
     for line in () if is_json else _table(journal, overview):
         tell(line)
     return overview
-
-
-def result_of(record: Record) -> JobResult:
-    """What became of a job, in the words of a batch.
-
-    Left behind in the middle of its POST it is in doubt, as the next session will say, too.
-    """
-    match record.state:
-        case JournalState.SUCCESS:
-            return JobResult.SAVED if record.saved_to is not None else JobResult.NOT_SAVED
-        case JournalState.SENDING if record.holder is None or owner.is_gone(record.holder):
-            return JobResult.UNKNOWN
-        case state:
-            return _RESULTS[state]
 
 
 def _facts(record: Record, result: JobResult) -> dict[str, object]:

@@ -325,6 +325,18 @@ def test_nothing_breaks_within_a_word_and_a_failure_has_its_reason_under_its_key
 
 
 @pytest.mark.slow
+def test_interrupted_before_anything_is_sent_it_says_so(service: Emulator, tmp_path: Path) -> None:
+    with terminal(
+        "batch", write_jobs(tmp_path, 2), "--output", tmp_path / "out", env=environment(**credentials(service))
+    ) as screen:
+        screen.wait_for("Go on? [y/N]: ")
+        screen.type(INTERRUPT)
+        assert screen.end() == 130
+    assert screen.shown.endswith("hailuo-async: interrupted; nothing was sent\r\n")
+    assert service.ledger.posts == 0
+
+
+@pytest.mark.slow
 def test_a_dumb_terminal_gets_lines(service: Emulator, tmp_path: Path) -> None:
     service.next_fault("submit", "refuse")
     env = environment(**credentials(service), TERM="dumb")

@@ -19,7 +19,7 @@ from hailuo_async._cli.batch.bill import Bill, read_records
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.pace import TimeLeft
 from hailuo_async._cli.batch.progress import Lines
-from hailuo_async._cli.batch.run import _now
+from hailuo_async._cli.batch.run import _left, _now
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.batch.tally import Tally, span
 from hailuo_async._cli.jobfile.joblist import Entry
@@ -308,6 +308,22 @@ def test_another_file_in_the_place_of_a_saved_video_is_not_counted_as_there(tmp_
     bill = Bill({"a": tmp_path / "a.mp4"}.__getitem__, {"a": record(JournalState.SUCCESS, tmp_path / "a.mp4")})
     assert not bill.add(Entry("a", lambda _: job))
     assert (bill.there, bill.message) == ({}, "Jobs: 1 sent before, none to pay for.")
+
+
+def test_a_job_that_did_not_end_here_is_told_as_it_is_on_record(tmp_path: Path) -> None:
+    entry = Entry("a", lambda _: ImageToVideo("https://x.y/z.jpg"), label="cat #1")
+    lost = attrs.evolve(record(JournalState.UNKNOWN), error=DOUBT)
+    records = {
+        JobResult.NOT_SENT: record(JournalState.INTENDED),
+        JobResult.UNKNOWN: record(JournalState.SENDING),
+        JobResult.UNFINISHED: record(JournalState.ACCEPTED),
+        JobResult.NOT_SAVED: record(JournalState.SUCCESS),
+        JobResult.SAVED: record(JournalState.SUCCESS, tmp_path / "a.mp4"),
+    }
+    told = {result: _left(entry, {"a": each}, JobResult.NOT_SENT) for result, each in records.items()}
+    assert [line.result for line in told.values()] == list(records)
+    assert {line.name for line in told.values()} == {"cat #1"}
+    assert _left(entry, {"a": lost}, JobResult.NOT_SENT).error == DOUBT
 
 
 def test_a_key_whose_lower_case_is_shorter_than_itself_gets_a_name_that_can_be_written(tmp_path: Path) -> None:

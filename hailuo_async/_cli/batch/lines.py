@@ -10,7 +10,9 @@ from pathlib import Path
 import attrs
 import click
 
+from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
+from hailuo_async._io.journal import owner
 from hailuo_async.errors import DownloadError, HailuoError, JobError, SubmissionUnknownError
 from hailuo_async.outcomes import Failure, Outcome, Video
 
@@ -34,6 +36,14 @@ class JobResult(enum.StrEnum):
 
 
 _IS_THERE = (JobResult.SAVED, JobResult.THERE)
+_RESULTS = {
+    JournalState.INTENDED: JobResult.NOT_SENT,
+    JournalState.SENDING: JobResult.UNFINISHED,
+    JournalState.ACCEPTED: JobResult.UNFINISHED,
+    JournalState.FAILED: JobResult.FAILED,
+    JournalState.REFUSED: JobResult.FAILED,
+    JournalState.UNKNOWN: JobResult.UNKNOWN,
+}
 
 
 @attrs.frozen(kw_only=True)
@@ -143,6 +153,28 @@ def failed(key: str, error: HailuoError) -> ResultLine:
         is_paid = isinstance(error, DownloadError) and error.task_id is not None
         result = JobResult.NOT_SAVED if is_paid else JobResult.FAILED
     return ResultLine(key=key, result=result, task_id=error.task_id, error=error)
+
+
+def result_of(record: Record) -> JobResult:
+    """What became of a job, in the words of a batch.
+
+    Left behind in the middle of its POST it is in doubt, as the next session will say, too.
+    """
+    match record.state:
+        case JournalState.SUCCESS:
+            return JobResult.SAVED if record.saved_to is not None else JobResult.NOT_SAVED
+        case JournalState.SENDING if record.holder is None or owner.is_gone(record.holder):
+            return JobResult.UNKNOWN
+        case state:
+            return _RESULTS[state]
+
+
+def line_on_record(record: Record) -> ResultLine:
+    """The line for a job that is on record, whoever worked it."""
+    path = None if record.saved_to is None else Path(record.saved_to)
+    return ResultLine(
+        key=record.identity, result=result_of(record), path=path, task_id=record.task_id, error=record.error
+    )
 
 
 def reason(error: HailuoError) -> str:

@@ -16,7 +16,7 @@ from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
 from hailuo_async._cli.batch.bill import SENT_AGAIN, Bill, confirm, confirm_twice, read_records, saved_path
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed
+from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, line_on_record
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.jobfile.joblist import Entry
@@ -124,13 +124,14 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
         nonlocal width
         width = max(width, len(entry.label or entry.key))
 
-    bill = plan.cost(widen)
-    if plan.journal is not None:
-        if not (plan.is_quiet and is_agreed):
-            echo(bill.message)
-        confirm_twice(plan.doubtful, is_agreed=is_agreed)
-        confirm(bill, is_agreed=is_agreed or (plan.max_jobs or plan.max_cost) is not None)
-    make_folder(plan.output)
+    with exit_codes.nothing_sent():
+        bill = plan.cost(widen)
+        if plan.journal is not None:
+            if not (plan.is_quiet and is_agreed):
+                echo(bill.message)
+            confirm_twice(plan.doubtful, is_agreed=is_agreed)
+            confirm(bill, is_agreed=is_agreed or (plan.max_jobs or plan.max_cost) is not None)
+        make_folder(plan.output)
     printer = ResultPrinter(plan.is_json, min(width, _MAX_KEY_WIDTH))
     batch = Batch(plan.entries, plan.total, plan.targets, printer.print, bill.there, bill.left_alone)
     for line in plan.unusable:
@@ -186,8 +187,6 @@ def _left(entry: Entry, records: Mapping[str, Record], rest: JobResult) -> Resul
     record = records.get(entry.key)
     if record is None or record.state in SENT_AGAIN:
         return ResultLine(key=entry.key, label=entry.label, result=rest)
-    if record.error is not None:
-        return attrs.evolve(failed(entry.key, record.error), label=entry.label)
-    is_in_doubt = record.state is JournalState.SENDING
-    result = JobResult.UNKNOWN if is_in_doubt else JobResult.UNFINISHED
-    return ResultLine(key=entry.key, label=entry.label, result=result, task_id=record.task_id)
+    line = attrs.evolve(line_on_record(record), label=entry.label)
+    is_in_doubt = record.state is JournalState.SENDING  # this session, which has ended, may have been its sender
+    return attrs.evolve(line, result=JobResult.UNKNOWN) if is_in_doubt else line

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import click
 
 from hailuo_async._cli.commands import options
-from hailuo_async._cli.exit_codes import DONE
+from hailuo_async._cli.exit_codes import DONE, nothing_sent
 from hailuo_async._cli.output import echo
 
 
@@ -104,7 +104,8 @@ def batch(jobs: Path, **given: Any) -> None:
     from hailuo_async._cli.batch.run import run_batch
     from hailuo_async._cli.keys import open_session
 
-    plan = prepare(jobs, options.job_fields(given), given)
+    with nothing_sent():
+        plan = prepare(jobs, options.job_fields(given), given)
     if given["dry_run"]:
         plan.show_cost()
         sys.exit(DONE)

@@ -23,6 +23,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -57,6 +58,27 @@ _PAGES_GIVEN_BACK = 200_000
 #: Of ``sqlite3_db_config``.
 _NO_CHECKPOINT_ON_CLOSE = 1006
 _OUTAGES = ("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR")
+
+
+class _Read:
+    """The rows of a statement, all of them read.
+
+    A cursor with a row left to read keeps the connection at the version of the file that it saw: the log could not be
+    folded, and once another session has written, every later transaction would be refused as if the file were locked.
+    """
+
+    __slots__ = ("_rows", "rowcount")
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._rows = cursor.fetchall()[::-1]
+        self.rowcount = cursor.rowcount
+
+    def fetchone(self) -> Any:
+        return self._rows.pop() if self._rows else None
+
+    def fetchall(self) -> list[Any]:
+        rows, self._rows = self._rows[::-1], []
+        return rows
 
 
 @attrs.define(eq=False)
@@ -105,7 +127,8 @@ class SqliteDatabase(Database):
         given = parameters or {}
         if has_time:
             given = {**given, "now": self._now() if self._time is None else self._time}
-        return self._connection.execute(prepared, given)
+        cursor = self._connection.execute(prepared, given)
+        return cursor if cursor.description is None else _Read(cursor)
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

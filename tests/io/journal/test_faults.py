@@ -381,6 +381,23 @@ def test_a_log_that_cannot_be_folded_now_is_folded_later(path: Path) -> None:
     database.close()
 
 
+def test_an_answer_that_is_not_read_is_not_in_the_way_of_the_log_or_of_the_next_transaction(path: Path) -> None:
+    ours, theirs = (sqlite.open_for_writing(path, BASE_URL, time.time, 0.05) for _ in range(2))
+    ours.fold_soon()
+    with ours.transaction():
+        ours.execute("INSERT INTO place (urls) VALUES (zeroblob(50000))")
+        unread = ours.execute("SELECT * FROM journal UNION ALL SELECT * FROM journal")
+        unread.fetchone()
+    assert files.size_of(files.log_of(path)) == 0
+    with theirs.transaction():
+        theirs.execute("UPDATE journal SET opened_at = 1")
+    with ours.transaction():
+        ours.execute("UPDATE journal SET opened_at = 2")
+    assert [len(unread.fetchall()), unread.fetchone()] == [1, None]
+    for each in (ours, theirs):
+        each.close()
+
+
 def test_a_log_that_has_grown_is_folded(path: Path) -> None:
     database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
     for _ in range(3):

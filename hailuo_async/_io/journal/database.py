@@ -1,8 +1,8 @@
-"""The one door to where a journal lies. ``Database`` is what the table of jobs, its reader and its writer speak to.
+"""``Database`` is all that the table of jobs, the reader and the writer know of the engine that holds a journal.
 
-There is one set of statements, in the SQL that SQLite and PostgreSQL share. Parameters are named, ``:name``. ``:now``
-is never given: it is the time by the clock that leases run by, in Unix seconds, read once a statement or later. Nor is
-``:change``, see ``CHANGE``. What the engines do not share stands behind this class, and each promises:
+There is one set of statements, in the SQL that SQLite and PostgreSQL share. Parameters are named, ``:name``. Two are
+never given: ``:now``, the time of the clock that leases run by, in Unix seconds, read once a transaction or statement;
+and ``:change``, see ``CHANGE``. In all else the engines may differ, and each promises:
 
                    SQLite (a file, one machine)             PostgreSQL (many machines)
     a commit       is on the disk when it returns           the same, by ``synchronous_commit``; a failover to an
@@ -96,7 +96,7 @@ SELECT = "SELECT job.*, place.urls, :now AS read_at FROM job LEFT JOIN place ON 
 
 
 class Rows(Protocol):
-    """What a statement answered."""
+    """The answer to a statement."""
 
     @property
     def rowcount(self) -> int:
@@ -106,36 +106,36 @@ class Rows(Protocol):
         """The next row, as ``Row``; ``None`` if there is none."""
 
     def fetchall(self) -> list[Any]:
-        """Every row that is left, as ``Row``."""
+        """The remaining rows, each as ``Row``."""
 
 
 class Database(abc.ABC):
-    """An open journal, with the engine that holds it. Methods raise what is in ``FAULTS``, and ``JournalError``."""
+    """An open journal, in the engine that holds it. Methods raise the classes in ``FAULTS``, and ``JournalError``."""
 
     FAULTS: ClassVar[tuple[type[Exception], ...]]
-    """What the engine raises when it fails. None of them is a fault of a single job."""
+    """The exceptions of an engine that fails. Not one of them is caused by a single job."""
     TYPES: ClassVar[Mapping[str, str]]
     """The engine's names for the types in ``MIGRATIONS``."""
     WIPE: ClassVar[str]
-    """Makes the URLs of some rows of ``place`` vanish: a WHERE is to follow."""
+    """The statement that wipes the URLs of rows of ``place``, up to its WHERE."""
 
     READS_ARE_FREE: ClassVar[bool]
-    """Whether a row that is looked at inside a transaction costs next to nothing, and stays as it is until its end."""
+    """Whether reading a row inside a transaction costs next to nothing, and the row stays as it is until the end."""
     CHANGE: ClassVar[str]
-    """What ``:change`` is: a number for a change of this transaction. Later looks begin with it, or an earlier one."""
+    """The SQL of ``:change``, the number of a change of this transaction. Later looks begin with it, or before it."""
     SEEN: ClassVar[str]
-    """The least number that a change may have which this statement does not see."""
+    """The SQL of the least number that a change can have which this statement does not see."""
 
     up_since: float
-    """Since when sessions could reach it, by ``:now``, if that is known; minus infinity if not."""
+    """Since when sessions can reach it, by ``:now``; minus infinity if that is not known."""
     connections: int
-    """How many were made so far: another one may not see all that was committed over the last."""
+    """How many connections were made so far: a new one may not see all that was committed over the last."""
     name: str
-    """Where the journal lies, for the words of errors. Without a password."""
+    """Where the journal lies, for error messages. Without a password."""
 
     @abc.abstractmethod
     def execute(self, sql: str, parameters: Parameters | None = None) -> Rows:
-        """Runs one statement, inside ``transaction`` if it writes. The rows are read at leisure."""
+        """Runs one statement, inside ``transaction`` if it writes. The rows may be read later."""
 
     @abc.abstractmethod
     def transaction(self) -> AbstractContextManager[None]:
@@ -143,23 +143,23 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def notify(self, topic: str = ANYTHING) -> None:
-        """Tells other sessions when the transaction that it is called in commits. A file tells them of every commit."""
+        """Notifies other sessions when this transaction commits. A file notifies them of every commit."""
 
     @abc.abstractmethod
     def hint(self, topic: str, text: str) -> None:
-        """Tells who listens to the topic, outside of any transaction. Its news are then ``HINT`` and ``text``."""
+        """Sends ``HINT`` and ``text`` as news to the session that listens to the topic. Not part of a transaction."""
 
     @abc.abstractmethod
     def listen(self, topic: str) -> None:
-        """Has ``fileno`` told of that topic from now on, if the engine can."""
+        """Makes ``fileno`` readable for that topic from now on, if the engine can."""
 
     @abc.abstractmethod
     def news(self) -> frozenset[str]:
-        """The topics that other sessions told since this was last asked; empty if nothing has changed. Cheap."""
+        """The topics that other sessions notified since the last call; empty if nothing has changed. Cheap."""
 
     @abc.abstractmethod
     def fileno(self) -> int | None:
-        """A file descriptor that is readable when there are news; ``None`` if there is none, and one has to ask."""
+        """A file descriptor that is readable when there are news; ``None`` without one: then poll ``news``."""
 
     @abc.abstractmethod
     def was_told(self) -> bool:
@@ -172,19 +172,19 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def check_place(self) -> None:
-        """Raises ``JournalError`` if what is written from now on would not be found again by the next session."""
+        """Raises ``JournalError`` if the next session would not find what is written from now on."""
 
     @abc.abstractmethod
     def fold_soon(self) -> None:
-        """What this transaction wipes leaves the engine's log, too: when it has committed, or if not now, later."""
+        """Removes what this transaction wipes from the engine's log, too: after its commit, or later if it cannot."""
 
     @abc.abstractmethod
     def hold_images(self) -> None:
-        """Images will come and go: what they leave is given back, not overwritten, and the log may grow meanwhile."""
+        """Prepares for images: their freed pages are not overwritten, and the log may grow larger."""
 
     @abc.abstractmethod
     def give_back(self) -> None:
-        """Gives some of the pages that are free to the file system, where the engine does not by itself."""
+        """Returns some free pages to the file system, where the engine does not do so by itself."""
 
     @abc.abstractmethod
     def close(self) -> None:
@@ -192,11 +192,11 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def explain(self, fault: BaseException) -> JournalError:
-        """The fault in words that say what to do: a new error for each call."""
+        """A new error for the fault, whose words say what to do."""
 
     @abc.abstractmethod
     def is_outage(self, fault: BaseException) -> bool:
-        """Whether ``fault`` may pass by itself, so that the same write is to be tried again in a while."""
+        """Whether ``fault`` may pass by itself, so that the same write should be tried again later."""
 
 
 OpenedT = TypeVar("OpenedT", bound=Database)

@@ -1,8 +1,8 @@
-"""A journal in a file: how it is opened, how it is written, and what its faults are called.
+"""A journal in a SQLite file: opening, writing, and the words of its faults.
 
-SQLite in WAL mode with ``synchronous=FULL``: a commit that has returned survives a loss of power, and others can read
-meanwhile. Before anything is sent, opening proves that the file is ours, whole, of a version that we know, for the
-same service, and can be written to.
+WAL mode with ``synchronous=FULL``: a commit that has returned survives a loss of power, and others can read meanwhile.
+Opening proves, before anything is sent, that the file is ours, whole, of a known version, for the same service, and can
+be written.
 
 The signed URLs of results lie in ``place``, a table that only grows. Wiping one overwrites it with as many zeros, in
 place. A row that changed its length, or went, would make SQLite move its neighbours, and it leaves copies of what it
@@ -98,17 +98,17 @@ class SqliteDatabase(Database):
     connections: int = attrs.field(default=1, init=False)
     up_since: float = attrs.field(default=-math.inf, init=False)
     _number: tuple[int, int] | None = attrs.field(default=None, init=False)
-    """Which file it is: another may be put under its name."""
+    """Identifies the open file: another may be put under its name."""
     _is_in_place: bool = attrs.field(default=True, init=False)
-    """Whether that was so when this transaction began."""
+    """Whether that file was under its name when this transaction began."""
     _time: float | None = attrs.field(default=None, init=False)
-    """When this transaction began."""
+    """``:now`` of this transaction, read once."""
     _log: Path = attrs.field(init=False)
-    """Its log, where SQLite has it."""
+    """Where SQLite keeps its log."""
     _seen: int | None = attrs.field(default=None, init=False)
     _bell: Bell = attrs.field(factory=Bell, init=False)
     _topics: set[str] = attrs.field(factory=set, init=False)
-    """To be told of when this transaction has committed."""
+    """Their listeners are woken when this transaction has committed."""
     _is_folding: bool = attrs.field(default=False, init=False)
     """Whether the log is to be folded into the file after the next commit."""
     _largest_log: int = attrs.field(default=_LARGEST_LOG, init=False)
@@ -132,7 +132,7 @@ class SqliteDatabase(Database):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside happens, durably, or nothing does. Waits for another writer as long as the busy timeout."""
+        """Commits everything inside, durably, or nothing. Waits for another writer at most the busy timeout."""
         self._connection.execute("BEGIN IMMEDIATE")
         self._time, self._is_in_place = self._now(), files.number_of(self.path) == self._number
         try:
@@ -255,7 +255,7 @@ class SqliteDatabase(Database):
 
 @functools.lru_cache(256)
 def _prepared(sql: str) -> tuple[str, bool]:
-    """The statement as SQLite wants it, and whether it asks for the time."""
+    """The statement for SQLite, and whether it has ``:now``."""
     return sql.replace(":change", SqliteDatabase.CHANGE), ":now" in sql
 
 

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import anyio
 import anyio.to_thread
+import click
 import pytest
 
 from hailuo_async import AsyncSession, ImageToVideo, Journal
+from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
 from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.progress import Lines
@@ -249,6 +251,15 @@ def test_with_every_stream_closed_it_saves_what_it_pays_for(service: Emulator, t
     assert (done.returncode, names_in(tmp_path), paid(service)) == (0, ["a.mp4", "b.mp4"], once("ab"))
 
 
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, click.Abort])
+def test_interrupted_while_it_checks_or_asks_it_says_that_nothing_was_sent(
+    interrupt: type[BaseException], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended, exit_codes.nothing_sent():
+        raise interrupt
+    assert (ended.value.code, capsys.readouterr().err) == (130, "hailuo-async: interrupted; nothing was sent\n")
+
+
 # --- A batch, at a terminal ---
 
 
@@ -322,18 +333,6 @@ def test_nothing_breaks_within_a_word_and_a_failure_has_its_reason_under_its_key
     for message in ("by the prices of 2026-08-10.", "refused on purpose"):
         assert set(message.split()) <= words
     assert max(len(line) for line in shown.splitlines()) <= width
-
-
-@pytest.mark.slow
-def test_interrupted_before_anything_is_sent_it_says_so(service: Emulator, tmp_path: Path) -> None:
-    with terminal(
-        "batch", write_jobs(tmp_path, 2), "--output", tmp_path / "out", env=environment(**credentials(service))
-    ) as screen:
-        screen.wait_for("Go on? [y/N]: ")
-        screen.type(INTERRUPT)
-        assert screen.end() == 130
-    assert screen.shown.endswith("hailuo-async: interrupted; nothing was sent\r\n")
-    assert service.ledger.posts == 0
 
 
 @pytest.mark.slow

@@ -197,14 +197,16 @@ async def test_while_writes_keep_coming_a_commit_holds_those_of_several_loop_ite
         assert isinstance(table.database, SqliteDatabase)
         table.database._connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
 
-    journal._commits._gather_s = 0.2
+    journal._commits._gather_s = 3600.0
     await journal._commits.put(trace)  # a commit has just begun
     writes = []
     for number in range(20):
         writes.append(asyncio.ensure_future(journal.intend(intent(f"job-{number}"))))
         await asyncio.sleep(0)
+    assert len(commits) == 1  # it ends the transaction that began the trace
+    journal._commits._commit_if_idle()  # the time of the next has come
     await asyncio.wait(writes)
-    assert len(commits) == 2  # the first ends the transaction that began the trace
+    assert len(commits) == 2
 
 
 async def test_a_single_write_and_a_close_wait_for_no_other_writes(path: Path, gate: Gate) -> None:

@@ -152,9 +152,9 @@ class Team:
         return opens_at
 
     def query_opens_at(self, now: float) -> float:
-        """When a query may leave: at once while there is a stock, or none is needed."""
+        """When a query may leave: at its place while there is a stock; at once where none is needed."""
         if self.stock:
-            return now
+            return self._query_at
         if self._needs_no_stock:
             return self.in_loop_time(self.view.budget.may_send(now + self.offset_s, Use.QUERY), now)
         if not self._asks_queries and self._query_at <= now:
@@ -240,6 +240,7 @@ class Team:
             changes=tuple(self._changes),
             turns=tuple(turn for turn, _ in self._stepping),
             queries=_STOCK if self._asks_queries or self._will_query else 0,
+            is_query_due=self._asks_queries,
             place=place,
             passed=self._passed,
             buried=self._buried,
@@ -267,7 +268,7 @@ class Team:
         self._asks_queries = False
         self.stock += done.queries
         self.requests += done.queries
-        self._query_at = done.query_at - self.offset_s
+        self._query_at = self.in_loop_time(done.query_at, loop_time())
         for leave in done.leaves:
             self.tentative -= 1
             self.inflight += leave is not Leave.LATER

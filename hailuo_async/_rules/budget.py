@@ -122,6 +122,13 @@ class Budget(Flow):
         self._sent += 1
         self._slack = max(self._slack, self._inflight)
 
+    def has_place(self, at: float, latest: float) -> bool:
+        """Whether ``at``, from ``may_send``, is a place among the requests that are spread evenly over this window.
+
+        Counted beforehand, the request has that place for itself. ``latest``: not for later ones.
+        """
+        return self._rate is None and self._closed_until < at < self._end and at <= latest
+
     def learn(self, now: float, hints: Hints, sent_at: float) -> None:
         """Learns from the answer to the request of ``sent_at``; ``Hints()`` if it failed. Answers come in any order."""
         self._inflight = max(0, self._inflight - 1)

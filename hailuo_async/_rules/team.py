@@ -32,6 +32,9 @@ _BUDGET = tuple(field.name for field in attrs.fields(Budget) if field.default is
 
 #: Ends that are kept for others to learn from. Each looks every second at least, and may miss one.
 _KEPT_ENDS = 16
+#: A query is given a place on the line if that is no further ahead. Two hundred members wait twelve seconds for a
+#: thousand requests a minute.
+_AHEAD_S = 15.0
 
 
 @attrs.frozen
@@ -141,11 +144,16 @@ class Call:
     """So many POSTs it would send now."""
     queries: int = 0
     """So many other requests it would like to have in hand."""
+    is_query_due: bool = True
+    """Whether a query waits for one of those."""
 
 
 @attrs.frozen
 class Grant:
-    """What a member was granted, and when it may ask again for more, unless something happens before."""
+    """What a member was granted, and when it may ask again for more, unless something happens before.
+
+    A query that was granted may leave at ``query_at``.
+    """
 
     submits: int = 0
     submit_at: float = 0.0
@@ -175,14 +183,24 @@ def _take_submits(state: TeamState, call: Call) -> tuple[int, float]:
 
 
 def _take_queries(state: TeamState, call: Call, members: int) -> tuple[int, float]:
-    """As many as are asked for and may leave now, but for more than one no more than a second has for each member."""
-    taken, at = 0, call.now
-    rate = state.budget.query_rate(call.now, 0.0)
+    """As many as are asked for and may leave now, but for more than one no more than a second has for each member.
+
+    If none may leave yet, and one is due, it gets the next place among those that are spread over the window. So each
+    of many members that wait for a request asks once, and not again whenever another was quicker.
+    """
+    taken, budget = 0, state.budget
+    rate = budget.query_rate(call.now, 0.0)
     most = call.queries if rate is None else min(call.queries, max(1, int(rate / members)))
-    while taken < most and (at := state.budget.may_send(call.now, Use.QUERY)) <= call.now:
-        state.budget.sent(call.now, Use.QUERY)
+    while taken < most:
+        at = budget.may_send(call.now, Use.QUERY)
+        is_reserved = at > call.now
+        if is_reserved and (taken or not call.is_query_due or not budget.has_place(at, call.now + _AHEAD_S)):
+            return taken, call.now if taken else at
+        budget.sent(call.now, Use.QUERY)
         taken += 1
-    return taken, at
+        if is_reserved:
+            return taken, at
+    return taken, call.now
 
 
 # --- As text ----------------------------------------------------------------------------------------------------------

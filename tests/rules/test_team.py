@@ -147,3 +147,31 @@ def test_a_count_that_is_put_right_opens_the_slots_again() -> None:
     assert slots.may_start(NOW) == math.inf
     slots.recount(1, 0)
     assert slots.may_start(NOW) == NOW
+
+
+def test_members_that_wait_for_a_request_each_get_a_place_of_their_own_on_the_line() -> None:
+    """They ask once each, however many they are."""
+    state = make_state()
+    state.budget.sent(NOW, Use.SUBMIT)
+    state.budget.learn(NOW, Hints(limit=60, remaining=59, reset_in_s=60.0), NOW)
+    calls = [
+        Call(member=f"m{number}", now=NOW, held=Held(settled=1), queries=4, is_query_due=number < 30)
+        for number in range(40)
+    ]
+    grants = [exchange(state, call, members=40) for call in calls]
+    reserved = [grant.query_at for grant in grants if grant.queries and grant.query_at > NOW]
+    assert len(reserved) >= 5
+    assert reserved == sorted(set(reserved))
+    assert max(reserved) <= NOW + 15.0
+    later = [grant for call, grant in zip(calls, grants, strict=True) if not call.is_query_due]
+    assert all(grant.queries == 0 < grant.query_at - NOW for grant in later)
+
+
+def test_who_follows_jobs_is_known_until_it_says_otherwise_or_is_dead() -> None:
+    state = make_state()
+    for member in ("a", "b", "c"):
+        ask(state, member, Held(follows=True))
+    assert load_state(dump_state(state), Random(7)).followers("a") == {"b", "c"}
+    ask(state, "b", NOTHING)
+    state.bury("c", NOW)
+    assert state.followers("nobody") == {"a"}

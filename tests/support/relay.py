@@ -58,15 +58,20 @@ class Relay:
         self._answered.add(client)
 
     def _pass(self, source: socket.socket, target: socket.socket, is_client: bool) -> None:
-        data = source.recv(1 << 16)
+        if source.fileno() < 0:
+            return  # its other end has closed both in this turn
+        data = b""
+        with contextlib.suppress(ConnectionError):
+            data = source.recv(1 << 16)
         if is_client and data:
             self.trips += source in self._answered
             self._answered.discard(source)
         elif data:
             self._answered.add(target)
         if data:
-            target.sendall(data)
-            return
+            with contextlib.suppress(ConnectionError):
+                target.sendall(data)
+                return
         for each in (source, target):
             self._selector.unregister(each)
             each.close()

@@ -27,6 +27,7 @@ class Step:
     turns: tuple[Turn, ...] = ()
     """In the order of their places."""
     queries: int = 0
+    is_query_due: bool = True
     place: float | None = None
     """Since when the first of this session waits that is not among ``turns``; ``None`` if none does."""
     passed: str | None = None

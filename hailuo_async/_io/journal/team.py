@@ -175,6 +175,7 @@ class TeamTable:
             changes=step.changes,
             submits=len(turns),
             queries=step.queries,
+            is_query_due=step.is_query_due,
         )
         grant = exchange(state, call, news.members)
         turns = turns[: grant.submits]

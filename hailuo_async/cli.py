@@ -23,7 +23,7 @@ from hailuo_async._cli.exit_codes import report_errors
 from hailuo_async._cli.output import columns, log_to_stderr
 from hailuo_async._cli.suggestions import near_commands
 
-#: On a narrower terminal Click writes wider lines than fit, unless it is told the width.
+#: On a narrower terminal Click writes lines that are too wide, unless the width is given to it.
 _CLICKS_LEAST = 52
 _EXIT_CODES = (
     ("0", "all is done"),

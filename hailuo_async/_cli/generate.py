@@ -174,7 +174,7 @@ class SingleVideo:
         if advice := self._advice(line):
             echo(advice)
         if line.cost is not None and line.result is JobResult.SAVED and not self.is_quiet:
-            echo(f"Paid: {dollars(line.cost)}")
+            echo(f"Cost: {dollars(line.cost)}")
         if is_opened and line.path is not None and click.launch(str(line.path)):
             echo(f"hailuo-async: nothing plays {click.format_filename(line.path)} here: open it yourself")
         if line.result is JobResult.THERE:

@@ -19,10 +19,10 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 @contextlib.contextmanager
 def interruptible(stop: Callable[[], None], quit: Callable[[], None]) -> Iterator[None]:
-    """Calls ``stop`` at the first Ctrl-C and ``quit`` at any signal that comes after it, or is no Ctrl-C.
+    """Calls ``stop`` at the first Ctrl-C, and ``quit`` at the second Ctrl-C or at any other signal.
 
-    For the loop that runs, until the context ends; then each signal is handled as before. A signal that this process
-    was told to ignore stays ignored (nohup).
+    Holds for the running loop until the context ends; then each signal has its former handler. A signal that the
+    process ignored when it began stays ignored (nohup).
     """
     loop = asyncio.get_running_loop()
     numbers = [number for name in _SIGNALS if (number := getattr(signal, name, None)) is not None]

@@ -89,7 +89,7 @@ async def show_live(session: AsyncSession, *, is_json: bool) -> None:
 
 def _live_price(info: ModelInfo) -> str:
     if info.price_low is None or info.price_high is None:
-        return "price not told"
+        return "the service names no price"
     low = "" if info.price_low == info.price_high else f"{info.price_low} to "
     return f"{low}{info.price_high} {info.unit or 'USD'}"
 

@@ -78,7 +78,7 @@ def test_it_tells_the_task_and_each_step_and_prints_where_the_video_is(service: 
     assert (here / "Cat.mp4").stat().st_size == 4096
     steps = [re.sub(r"^ *\d+\.\d s  ", "", line) for line in result.stderr.splitlines()]
     assert steps[:3] == ["queued", "sending", f"pending, task {task_id}"]
-    assert steps[-2:] == [f"success, task {task_id}", "Paid: $0.32"]
+    assert steps[-2:] == [f"success, task {task_id}", "Cost: $0.32"]
 
 
 @pytest.mark.slow
@@ -117,7 +117,7 @@ def test_a_dry_run_tells_the_cost_and_sends_nothing_and_needs_no_key(
 
 @pytest.mark.slow
 def test_what_was_paid_is_told_unless_it_is_to_be_quiet(service: Emulator, here: Path) -> None:
-    assert run("generate", "Cat.jpg").stderr.endswith("\nPaid: $0.32\n")
+    assert run("generate", "Cat.jpg").stderr.endswith("\nCost: $0.32\n")
     assert run("generate", "Cat.jpg", "--quiet").stderr == ""
 
 

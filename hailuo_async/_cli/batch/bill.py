@@ -45,7 +45,7 @@ class Bill:
     there: dict[str, Path] = attrs.field(factory=dict, init=False)
     """Files of an earlier run, by the keys of their jobs."""
     left_alone: set[str] = attrs.field(factory=set, init=False)
-    """Of these, what was not sent: no matter what put the file there, its job is not paid for."""
+    """Of these, the jobs that the journal does not know as sent. They are not sent, whoever wrote the file."""
     total: int = attrs.field(default=0, init=False)
     to_pay: int = attrs.field(default=0, init=False)
     _once_more: int = attrs.field(default=0, init=False)

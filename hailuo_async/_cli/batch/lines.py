@@ -170,7 +170,7 @@ def result_of(record: Record) -> JobResult:
 
 
 def line_on_record(record: Record) -> ResultLine:
-    """The line for a job that is on record, whoever worked it."""
+    """Makes the line for a job from its record in the journal, whichever session worked on it."""
     path = None if record.saved_to is None else Path(record.saved_to)
     return ResultLine(
         key=record.identity, result=result_of(record), path=path, task_id=record.task_id, error=record.error

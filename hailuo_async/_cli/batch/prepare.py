@@ -112,7 +112,7 @@ def _tell(problems: Sequence[Problem]) -> None:
 
 
 def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:
-    """What to give to go on as it is."""
+    """Names the options with which the batch can go on in spite of the problems."""
     if any(problem.is_whole for problem in read.problems):
         return ""
     skip = "--skip-bad goes on without them" if read.rows else ""

@@ -22,7 +22,7 @@ class Screen(Protocol):
     """Where progress is shown. It may block, so it belongs on a thread."""
 
     every_s: float
-    """How often it wants to be told, in seconds."""
+    """Seconds between two calls of ``show``."""
 
     def show(self, tally: Tally) -> None:
         """Shows where the batch stands now."""
@@ -37,7 +37,7 @@ class Lines:
     _next_s: float = attrs.field(default=0.0, init=False)
 
     def show(self, tally: Tally) -> None:
-        """Writes where the batch stands now, if that is news and it is time; the end is always told."""
+        """Writes where the batch stands now, if that has changed and it is time; the end is always written."""
         if tally == self._last or (tally.elapsed_s < self._next_s and tally.left):
             return
         self._last = tally

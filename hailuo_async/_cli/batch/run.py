@@ -156,7 +156,7 @@ async def _run(
 
 
 def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
-    """Tells what is still to be told, sums up, and returns the exit code."""
+    """Prints the lines that are missing and the summary, and returns the exit code."""
     rest = JobResult.UNFINISHED if plan.journal is None and batch.is_interrupted else JobResult.NOT_SENT
     is_all_known = len(batch.lines) >= plan.total
     is_all_saved = all(line.result is not JobResult.NOT_SAVED for line in batch.lines.values())
@@ -183,7 +183,7 @@ def _now(line: ResultLine, record: Record | None) -> ResultLine:
 
 
 def _left(entry: Entry, records: Mapping[str, Record], rest: JobResult) -> ResultLine:
-    """The line for a job that has not ended here, by what is on record of it: ``rest`` if that is nothing."""
+    """Makes the line for a job that has not ended here: from its record, or with ``rest`` if it was never sent."""
     record = records.get(entry.key)
     if record is None or record.state in SENT_AGAIN:
         return ResultLine(key=entry.key, label=entry.label, result=rest)

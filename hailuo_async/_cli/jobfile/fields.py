@@ -71,7 +71,7 @@ class JobRow:
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What does not hinder the job, and is worth knowing: brackets that are no camera commands."""
+        """What the user should know although the job can be sent: brackets that are no camera commands."""
         prompt = self.fields.get("prompt")
         if not isinstance(prompt, str) or "[" not in prompt:
             return ()
@@ -92,7 +92,7 @@ class JobRow:
         self.problems.append(self.row.problem(field, message))
 
     def check(self) -> tuple[str, ...]:
-        """Lets the job check itself, and again without each field that it refuses. Returns the doubts."""
+        """Makes the job, and makes it again without each field that it refuses. Returns the doubts."""
         while True:
             try:
                 self.job()
@@ -111,7 +111,7 @@ class JobRow:
 def read_job_row(row: Row, base: Path, defaults: Mapping[str, object]) -> JobRow:
     """What ``row`` asks for. ``check`` of what this returns checks everything but the inside of its images.
 
-    ``base`` is where paths begin. ``defaults`` stand in for what the row does not give; none of them is ``None``.
+    Relative paths begin at ``base``. ``defaults`` are values for fields that the row does not give, without ``None``.
     """
     fields = {**defaults, **{name: value for name, value in row.values.items() if value is not None}}
     job_row = JobRow(row, _kind(fields), fields, list(row.problems))

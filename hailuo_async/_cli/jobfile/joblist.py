@@ -10,8 +10,9 @@ piece of its job's fingerprint, ``cat-91c36e2f4a``, so that lines may be inserte
 numbers, their names would move on. A line that asks for something else, or whose picture has other content, is another
 job, as it is to the journal. The same line twice is two jobs, and only such are numbered: ``cat-91c36e2f4a-2``.
 
-A list may have millions of rows, and is never held: `read_jobs` checks all of it, and `JobList.entries` reads it again,
-for the bill, while the jobs are sent, and for the report. What is held of each row is a number for its key.
+A list may have millions of rows, so it is never held in memory. `read_jobs` checks all rows, and `JobList.entries`
+reads them again: for the bill, while the jobs are sent, and for the report. Of each row only a number for its key is
+held.
 """
 
 from __future__ import annotations
@@ -108,7 +109,7 @@ class JobList:
     problems: list[Problem] = attrs.field(factory=list, init=False)
     """Everything that is wrong. What a problem is about is not among the jobs."""
     notes: list[Problem | str] = attrs.field(factory=list, init=False)
-    """What hinders nothing, but is worth knowing before it is paid for: brackets that are no camera commands."""
+    """What the user should know before the jobs are paid for: the encoding, brackets that are no camera commands."""
     _bad: set[float] = attrs.field(factory=set, init=False)
     """The numbers of the rows with problems."""
     _taken: TakenKeys = attrs.field(factory=TakenKeys, init=False)
@@ -156,7 +157,7 @@ class JobList:
         return (read_job_row(row, self._base, defaults) for row in self._read() if isinstance(row, Row))
 
     def _frames(self, job_row: JobRow) -> dict[str, Frame]:
-        """Its images with their fingerprints; without those that cannot be sent any more."""
+        """Looks at its images, with their fingerprints. Leaves out an image that can no longer be sent."""
         looked = {
             field: self._looks.look(source, fingerprint=True, fit=job_row.is_fitted)
             for field, source in job_row.images.items()

@@ -128,7 +128,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _read(place: str, text: str, at: int, prompt: str | None) -> tuple[Row | Problem, int]:
-    """The object at ``at``, and where it ends; -1 if that cannot be told."""
+    """Reads the object at ``at``. Returns it and the place where it ends, or -1 for a place that is not known."""
     try:
         found, end = _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:

@@ -88,7 +88,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _open(text: TextFile) -> _Records | Problem:
-    """The records, with the delimiter that makes the most of the first row's names into names of ours."""
+    """Opens the records with the delimiter by which most names of the first row are known."""
     lines = text.lines()
     head = list(itertools.islice(lines, _HEADER_LINES))
     while head and not head[0][1].strip():
@@ -184,7 +184,7 @@ def _doubled(place: str, head: _Header) -> Iterator[Problem]:
 
 
 def _value(field: str, cell: str) -> object:
-    """What a cell means. One that is not what its column is for stays as it is, for the job to refuse."""
+    """Returns what a cell means. A cell that its column cannot hold is returned unchanged: the job refuses it."""
     if field == "duration":
         with contextlib.suppress(ValueError):
             return float(cell.lower().removesuffix("s").replace(",", "."))

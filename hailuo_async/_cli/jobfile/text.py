@@ -1,7 +1,8 @@
 """A file of jobs as text: what encoding it is in, and its lines.
 
-The text is copied first, to an unnamed temporary file: it is read more than once, and what was checked is what is sent,
-also of a pipe and of a file that somebody edits meanwhile. At most a line of it is in memory.
+The text is first copied to an unnamed temporary file, because it is read more than once. So the jobs that were checked
+are the jobs that are sent, even if the text came through a pipe or the file is edited meanwhile. At most one line is in
+memory.
 
 Spreadsheet programs save what they like: UTF-8 with a byte order mark, UTF-16, or the code page of the country. Each is
 recognised here where only one reading is possible, and reported. Where two are possible, neither is chosen: a prompt
@@ -138,7 +139,7 @@ def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> Te
         wide = "utf-16" if head.startswith(_BOM_16) else _without_mark(head) if b"\0" in head else None
         if wide is not None:
             return _checked(TextFile(name, folder, wide, "UTF-16", copy))
-    elif "a".encode(encoding) != b"a":  # its lines cannot be told apart as bytes
+    elif "a".encode(encoding) != b"a":  # its lines cannot be split as bytes
         return _checked(TextFile(name, folder, encoding, encoding, copy))
     found = _first_fault(copy, encoding or "utf-8")
     if found is None:

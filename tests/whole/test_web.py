@@ -39,7 +39,7 @@ from ..support.web import (
 
 #: An emulator that never makes a visitor wait for a slot or for the next minute.
 ROOMY: dict[str, Any] = {"requests_per_minute": None, "max_running": 50}
-VISITORS = 189  # a third of them hang up
+VISITORS = 108  # a third of them hang up
 CRLF = "a\r\ncat"  # as a browser sends the lines of a text
 
 on_both = pytest.mark.parametrize("name", ["fastapi", "aiohttp"])

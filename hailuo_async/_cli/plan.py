@@ -48,11 +48,6 @@ class Plan:
     """By their keys."""
     unusable: tuple[Unusable, ...]
 
-    @property
-    def seconds(self) -> int:
-        """Seconds of video that the jobs make, which is what is paid for."""
-        return sum(job.duration for job in self.jobs.values())
-
 
 def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) -> Plan:
     """A video for each picture and, of two or more, one from the first to the second; ``count`` jobs if that is given.

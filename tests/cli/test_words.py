@@ -210,6 +210,17 @@ def test_the_summary_names_the_jobs_of_each_reason_and_what_can_be_done() -> Non
     ]
 
 
+def test_a_job_without_a_key_is_named_by_its_picture_but_one_to_be_decided_on_by_what_resolve_takes() -> None:
+    lines = [
+        attrs.evolve(failed("cat-91c36e2f4a", GIVEN_UP), label="cat #1"),
+        attrs.evolve(failed("dog-0c36e2f4a9", DOUBT), label="dog #2"),
+    ]
+    assert [line for line in summed(lines) if line.startswith("  ")] == [
+        "  the service gave the task up: too dark: cat #1",
+        "  the answer was cut: dog-0c36e2f4a9",
+    ]
+
+
 @pytest.mark.parametrize(
     ("limit", "words"),
     [

@@ -59,7 +59,8 @@ class Summary:
         self.counts[line.result] += 1
         if line.error is not None:
             names, count = self._reasons.get((line.result, reason(line.error)), ([], 0))
-            more = [line.name] if count < _NAMED else []
+            name = line.key if line.result is JobResult.UNKNOWN else line.name  # resolve takes keys
+            more = [name] if count < _NAMED else []
             self._reasons[line.result, reason(line.error)] = [*names, *more], count + 1
         self._advice.update(_advice(line))
 

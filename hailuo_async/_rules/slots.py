@@ -128,7 +128,8 @@ class Slots:
     def refused(self, now: float, started_at: float) -> None:
         """Counts a refusal of the POST sent at ``started_at``: the tasks that run now are all that may run."""
         self._inflight -= 1
-        shrunk = self.running < self._proven
+        # What a search found beyond its beginning, and lost at its end, had perhaps never been there: see "late news".
+        shrunk = self.running < ((self._searching and self._base) or self._proven)
         if self._was_one_too_many(now):
             self._highest, shrunk = self.running, False
         self._searching = False

@@ -353,3 +353,22 @@ class AnyService(RuleBasedStateMachine):
 AnyService.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
 TestAnyService = AnyService.TestCase
 TestAnyService.pytestmark = pytest.mark.slow  # type: ignore[attr-defined]
+
+
+def test_a_search_that_ends_where_it_began_is_no_sign_that_others_took_slots() -> None:
+    """Its probe had the slot of a task that had ended unnoticed. A limit that shrinks is probed again in seconds."""
+    slots = Slots(None, Random(1))
+    for _ in range(12):
+        slots.started(0.0)
+        slots.accepted(0.0)
+    slots.started(1.0)
+    slots.refused(1.0, 1.0)
+    slots.started(400.0)
+    slots.accepted(400.0)
+    slots.ended(400.5, 400.4)
+    slots.started(401.0)
+    slots.refused(401.0, 401.0)
+    assert slots.limit == 12
+    slots.started(402.0)
+    slots.released(402.0)
+    assert slots.may_start(402.0) > 402.0 + 30.0

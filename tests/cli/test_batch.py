@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hailuo_async.emulator import Emulator
 
 from ..support.commands import (
     child,
+    command,
     environment,
     facts,
     names_in,
@@ -372,6 +374,16 @@ def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, servic
     assert end.startswith("hailuo-async: ")
     assert words.format(**places) in end
     assert all(line.startswith("Jobs: 1 to pay for") for line in before)
+
+
+@pytest.mark.slow
+def test_jobs_that_cannot_be_copied_for_want_of_room_are_told_with_the_place(service: Emulator, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs.csv"
+    jobs.write_text("image\n" + "https://example.com/cat.jpg\n" * 5000)
+    limited = ["sh", "-c", 'ulimit -f 8; exec "$0" "$@"', *command("batch", jobs, "--yes")]
+    done = subprocess.run(limited, env=environment(TMPDIR=str(tmp_path)), capture_output=True, text=True, timeout=60)
+    words = f"hailuo-async: {tmp_path}: a copy of the jobs cannot be written there: File too large\n"
+    assert (done.returncode, done.stderr, service.ledger.posts) == (2, words, 0)
 
 
 def test_a_journal_of_another_service_is_not_used(service: Emulator, tmp_path: Path) -> None:

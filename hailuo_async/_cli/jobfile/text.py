@@ -17,8 +17,8 @@ import re
 import sys
 import tempfile
 import weakref
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import IO, TypeAlias
 
@@ -45,12 +45,26 @@ Line: TypeAlias = tuple[int, str]
 """Its number, from 1, and its text with its end."""
 
 
+def _close(file: IO[bytes]) -> None:
+    with suppress(OSError):  # there was no room for the rest of it
+        file.close()
+
+
 class _Copy:
     """A copy of the text, in a file without a name that goes with it."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until this is not used any more
-        weakref.finalize(self, self.file.close)
+        weakref.finalize(self, _close, self.file)
+
+    def write(self, lines: Iterable[bytes]) -> None:
+        """Writes ``lines``. Raises ``OSError`` that names the place where there is no room."""
+        try:
+            self.file.writelines(lines)
+            self.file.flush()
+        except OSError as error:
+            words = f"a copy of the jobs cannot be written there: {error.strerror}"
+            raise OSError(error.errno, words, tempfile.gettempdir()) from error
 
     def lines(self) -> Iterator[tuple[int, bytes]]:
         """The lines with their numbers."""
@@ -119,15 +133,20 @@ def _copied(file: IO[bytes], size: int) -> _Copy:
     """Copies it. Raises ``_TooLong``."""
     if size > MAX_FILE_BYTES:
         raise _TooLong
-    copy, copied = _Copy(), 0
+    copy = _Copy()
+    copy.write(_bounded_lines(file))
+    return copy
+
+
+def _bounded_lines(file: IO[bytes]) -> Iterator[bytes]:
+    copied = 0
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
         copied += len(line)
         if len(line) > MAX_LINE_BYTES:
             raise _TooLong(number)
         if copied > MAX_FILE_BYTES:
             raise _TooLong
-        copy.file.write(line)
-    return copy
+        yield line
 
 
 def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> TextFile | Problem:

@@ -17,7 +17,7 @@ _AMOUNT = r"\$? ?(0*[0-9]{1,6}(?:\.[0-9]{1,9}0*)?)(?: ?USD)?"
 def read_amount(value: object, *, may_be_owed: bool = False) -> Decimal | None:
     """``value`` as dollars: a number, or text that is one. ``None`` for anything else.
 
-    Negative amounts are none either, except for a balance, which ``may_be_owed``.
+    Nor is a negative amount read, except as a balance, which ``may_be_owed``.
     """
     if may_be_owed and isinstance(value, int | float) and value < 0:
         owed = read_amount(-value)

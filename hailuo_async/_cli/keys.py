@@ -14,7 +14,7 @@ from hailuo_async.errors import ConfigError
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import API_KEY_VARIABLE
 
-#: More than any key has, and little enough to be read of a file that is none.
+#: More than any key has, and little to read of a file that holds no key.
 _MAX_BYTES = 4096
 
 

@@ -54,7 +54,7 @@ class DueTasks:
         return tracked if _counts(tracked, tick) else None
 
     def pop_worthiest(self, now: float, worth: Callable[[TrackedJob], float]) -> TrackedJob | None:
-        """Takes the one of all that are due out that is worth most; ``None`` if none is left that has not ended."""
+        """Takes out the due task that is worth most; ``None`` if no task is left that has not ended."""
         while self._later and self._later[0][0] <= now:
             _, tick, tracked = heapq.heappop(self._later)
             self._push_overdue(tracked, tick, now, worth)

@@ -16,7 +16,7 @@ from hailuo_async.prices import LivePrices, ModelInfo
 
 
 def read_models(answer: Answer) -> tuple[ModelInfo, ...] | None:
-    """The models in a list of them; ``None`` for an answer that is none. What has no slug is left out."""
+    """The models in the answer; ``None`` if it has no list of models. An entry without a slug is left out."""
     if not 200 <= (answer.status or 0) < 300:
         return None
     for place in (answer.whole, answer.data):
@@ -33,7 +33,7 @@ def build_live_prices(models: tuple[ModelInfo, ...], answered_at: float | None, 
 
 
 def read_uploads(answer: Answer) -> tuple[Upload, ...] | None:
-    """The uploads in a list of them; ``None`` for an answer that is none."""
+    """The uploads in the answer; ``None`` if it has no list of uploads."""
     whole = answer.whole if isinstance(answer.whole, dict) else {}
     data = whole.get("data")
     for found in (
@@ -67,7 +67,7 @@ def _read_each(found: list[object]) -> Iterator[ModelInfo]:
 
 
 def _read_price(price: object) -> tuple[Decimal | None, Decimal | None]:
-    """The range of a price. One without both ends is none, and so is 0: a missing price read as free is worse."""
+    """The range of a price. It needs both ends, and 0 is not a price: a missing price must not read as free."""
     fields: Mapping[str, Any] = price if isinstance(price, dict) else {"fixed": price}
     fixed = fields.get("fixed")
     ends = [read_amount(fields.get(name) if fixed is None else fixed) for name in ("min", "max")]

@@ -219,7 +219,7 @@ def dump_state(state: TeamState) -> str:
 
 
 def load_state(text: str | None, rng: Random) -> TeamState:
-    """What ``dump_state`` told; a new state where there is none, or where another version of the library told it."""
+    """The state that ``dump_state`` wrote; a new one without a text, or if another version of the library wrote it."""
     state = TeamState.new(rng)
     if not text:
         return state

@@ -58,7 +58,7 @@ class _Visit:
 class Service(Settings):
     """The emulated service. ``Settings`` has its arguments.
 
-    Raises ``ValueError`` for a setting out of its range, ``TypeError`` for faults that are none.
+    Raises ``ValueError`` for a setting out of its range, ``TypeError`` for faults that are not ``Faults``.
     """
 
     ledger: Ledger = attrs.field(init=False)

@@ -67,7 +67,7 @@ def _requests_per_minute(settings: Settings) -> int:
 class Settings:
     """The arguments of ``Service``. Those that are not frozen may also be set while it runs.
 
-    Raises ``ValueError`` for a setting out of its range, ``TypeError`` for faults that are none.
+    Raises ``ValueError`` for a setting out of its range, ``TypeError`` for faults that are not ``Faults``.
     """
 
     api_key: str = attrs.field(default=DEFAULT_API_KEY, repr=False)

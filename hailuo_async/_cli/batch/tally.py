@@ -88,7 +88,7 @@ class Tally:
 
     @property
     def message(self) -> str:
-        """The counts in one line, without those that are none, and how fast it goes."""
+        """The counts that are not 0 in one line, and how fast it goes."""
         there = f" ({self.there} by an earlier run)" if self.there else ""
         counts = [
             f"{self.waiting} {'not sent' if self.is_stopping else 'waiting'}",

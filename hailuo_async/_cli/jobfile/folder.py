@@ -16,7 +16,7 @@ import attrs
 from hailuo_async._cli.jobfile.names import short_name, title
 from hailuo_async.jobs import MAX_KEY_CHARACTERS
 
-#: A file whose name ends like a picture's was meant to be one: if it is none, that is worth a line.
+#: A file whose name ends like a picture's was meant to be a picture: if it is not, a line says so.
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 #: Pictures that the service does not take, and ``fit`` makes PNGs of.
 _FITTED_SUFFIXES = {

@@ -211,7 +211,7 @@ class _Fault:
 
 
 def _first_fault(copy: _Copy, encoding: str) -> _Fault | None:
-    """The first byte that is no text in ``encoding``; a NUL is none in any."""
+    """The first byte that is not text in ``encoding``; a NUL never is."""
     for number, line in copy.lines():
         try:
             nul = line.decode(encoding).find("\0")

@@ -68,7 +68,7 @@ def open_alone(path: str, lock: Callable[[int], None] = _lock) -> tuple[int, str
     """A descriptor that no other download writes to, and the path of its file: ``path``, wherever there are locks.
 
     Without locks two downloads could write into one file and mix their videos. So each gets a new file there, which
-    no later download goes on with. Raises ``DownloadError`` if another download has the file, or if it is none of ours.
+    no later download goes on with. Raises ``DownloadError`` if another download has the file, or if it is not ours.
     """
     try:
         return _open_locked(path, lock), path

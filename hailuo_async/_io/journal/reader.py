@@ -34,7 +34,7 @@ class Journal:
     def open(cls, path: str | os.PathLike[str] | Dsn) -> Self:
         """The journal at ``path``, which may be a PostgreSQL DSN.
 
-        Raises ``JournalError`` if there is none, or none that this version can read.
+        Raises ``JournalError`` if there is no journal, or this version cannot read it.
         """
         from hailuo_async._io.journal import places  # and SQLite with it: most programs open no journal
 
@@ -43,7 +43,7 @@ class Journal:
     def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:
         """Every job, in the order of their first asking; only those in that state, and of that key, if given.
 
-        Read in pages as it is iterated. Raises ``ValueError`` for a state that is none, ``JournalError`` while reading.
+        Read in pages as it is iterated. Raises ``ValueError`` for an unknown state, ``JournalError`` while reading.
         """
         wanted = None if state is None else JournalState(state)
         return self._pages(wanted, key)

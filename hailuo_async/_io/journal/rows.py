@@ -49,7 +49,7 @@ def change(changes: str, condition: str = "TRUE", returning: str = "") -> str:
 
 
 def insertion(**columns: str) -> str:
-    """The statement that enters a job, held by this session, if there is none of its identity. Values are SQL."""
+    """The statement that enters a job, held by this session, if its identity is new. Values are SQL."""
     return f"""INSERT INTO job ({", ".join(columns)}, changed, holder, lease_until)
         VALUES ({", ".join(columns.values())}, :change, :us, :now + :lease_s)
         ON CONFLICT (identity) DO NOTHING {RETURNING}"""

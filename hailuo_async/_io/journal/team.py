@@ -68,7 +68,7 @@ class TeamTable:
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
     _rng: Random = attrs.field(factory=Random)
     _version: tuple[int, str] | None = attrs.field(default=None, init=False)
-    """Which step of whom wrote ``_state``."""
+    """The step that wrote ``_state``, and its session."""
     _state: TeamState | None = attrs.field(default=None, init=False)
     _known: tuple[int, str] | None = attrs.field(default=None, init=False)
     """Which version the session has on its loop."""

@@ -242,7 +242,7 @@ async def test_an_acceptance_that_could_not_be_written_is_logged_and_made_up_for
     tracked = await sent(recorder, task_id="t1")
     async with locked_out(recorder, path):
         await recorder.accepted(tracked, 2.0)
-    assert await states_in(path) == {"cat": JournalState.SENDING}
+        assert await states_in(path) == {"cat": JournalState.SENDING}
     assert "another program has locked it" in caplog.text
     told = "job 'cat' goes on, its task t1 is not on record: it is written when that has passed"
     assert told in caplog.text

@@ -31,6 +31,7 @@ from benchmarks.targets import LIBRARY, Target
 from hailuo_async import AsyncSession, ImageToVideo, Success
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.commits import Commits
+from hailuo_async._io.journal.database import Parameters, Rows
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
@@ -48,12 +49,15 @@ T = TypeVar("T")
 
 @attrs.frozen(kw_only=True)
 class Hosts:
-    """What is simulated. One session in each process; ``deaths`` of them die, one after another."""
+    """What is simulated. One session in each process; ``deaths`` of them die, one after another.
+
+    By default a team of 200 on 50 machines, and as many jobs as take a minute: some 25 take a second.
+    """
 
     sessions: int = 200
     slots: int = 100
     requests_per_minute: int = 1000
-    jobs: int = 10_000
+    jobs: int = 1000
     generation_s: float = 90.0
     deaths: int = 10
     seed: int = 0
@@ -68,6 +72,18 @@ class Server(sqlite.SqliteDatabase):
     """A file that is asked as a server is: no look is free."""
 
     READS_ARE_FREE = False
+    statements = 0
+    """Of all connections, begins and commits included."""
+
+    def execute(self, sql: str, parameters: Parameters | None = None) -> Rows:
+        Server.statements += 1
+        return super().execute(sql, parameters)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        Server.statements += 2
+        with super().transaction():
+            yield
 
 
 class Line(Executor):
@@ -238,7 +254,7 @@ async def simulate_hosts(hosts: Hosts, directory: Path) -> dict[str, float]:
     everyone = list(night.alive)
     for host in everyone:
         await host.session.__aenter__()
-    began, trips = anyio.current_time(), sum(host.line.round_trips for host in everyone)
+    began, trips, statements = anyio.current_time(), sum(host.line.round_trips for host in everyone), Server.statements
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(night.work(host)) for host in everyone]
     expected_s = hosts.jobs * hosts.generation_s / hosts.slots
@@ -260,11 +276,12 @@ async def simulate_hosts(hosts: Hosts, directory: Path) -> dict[str, float]:
         "paid_twice": float(sum(len(tasks) - 1 for tasks in ledger.accepted.values())),
         "requests_per_job": ledger.requests.total() / hosts.jobs,
         "round_trips_per_s": trips / seconds,
+        "statements_per_s": (Server.statements - statements) / seconds,
         "delivered_late_s": max(noticed, default=0.0),
     }
 
 
-#: The same work and twice the sessions must not ask the database for twice as much.
+#: Four times the sessions for the same work ask the database for their leases' renewals more, and for nothing else.
 MANY = Hosts(sessions=80, slots=40, requests_per_minute=400, jobs=400, deaths=4)
 FEW = attrs.evolve(MANY, sessions=20)
 SMALL = Hosts(sessions=8, slots=6, requests_per_minute=200, jobs=60, deaths=1)
@@ -272,7 +289,7 @@ SMALL = Hosts(sessions=8, slots=6, requests_per_minute=200, jobs=60, deaths=1)
 
 def measure_hosts(is_quick: bool) -> list[Figure]:
     """Simulates every scenario, each in a process of its own."""
-    return [make_figure(hosts) for hosts in ([SMALL] if is_quick else [SMALL, FEW, MANY])]
+    return [make_figure(hosts) for hosts in ([SMALL] if is_quick else [SMALL, FEW, MANY, Hosts()])]
 
 
 def make_figure(hosts: Hosts) -> Figure:
@@ -294,8 +311,9 @@ def hosts_targets(figures: Sequence[Figure]) -> Iterator[Target]:
     for figure in figures:
         yield Target(f"{figure.case}: paid twice", figure.values["paid_twice"], 0.0)
         yield Target(f"{figure.case}: tasks of the dead are late by s", figure.values["delivered_late_s"], 45.0)
-        if figure.case != SMALL.name:
+        if not figure.case.startswith(f"{SMALL.sessions} sessions"):  # too few jobs for shares to mean much
             yield Target(f"{figure.case}: efficiency", figure.values["efficiency"], 0.95, is_least=True)
+            yield Target(f"{figure.case}: submits refused", figure.values["refused_submits"], 0.05)
 
 
 def main(simulate: Callable[[dict[str, Any], Path], Awaitable[dict[str, float]]]) -> None:

@@ -194,6 +194,8 @@ class PostgresDatabase(Database):
             self._told.clear()
         if failure is not None:
             self._take_back(connection)
+            if isinstance(failure, psycopg.errors.InvalidSqlStatementName):
+                connection.close()
             raise failure
 
     def notify(self, topic: str = ANYTHING) -> None:
@@ -262,9 +264,10 @@ class PostgresDatabase(Database):
         return JournalError(path=self.name, reason=f"{advice} ({words})")
 
     def is_outage(self, fault: BaseException) -> bool:
-        # Class 25 is a server that became a standby, or took back a transaction that was left open for too long.
+        # Class 25: a server that became a standby, or took back a transaction that was left open too long. Class 26:
+        # it does not know a statement that was prepared over this connection, and will over another one.
         is_passing = isinstance(fault, psycopg.OperationalError | psycopg.InterfaceError)
-        return is_passing or (getattr(fault, "sqlstate", None) or "").startswith("25")
+        return is_passing or (getattr(fault, "sqlstate", None) or "").startswith(("25", "26"))
 
     def _take_back(self, connection: _Connection) -> None:
         """Leaves the connection fit for the next transaction, or closed."""

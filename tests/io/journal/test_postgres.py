@@ -183,6 +183,21 @@ def test_a_lost_connection_is_an_outage_and_the_next_transaction_makes_another(p
     table.close()
 
 
+def test_a_statement_that_the_server_has_forgotten_is_an_outage_that_another_connection_ends(
+    postgres: Postgres, schema: str
+) -> None:
+    table = opened(postgres.dsn(schema))
+    did(table, lambda it: it.intend(intent()))
+    for _ in range(10):
+        assert record_of(table).identity == "cat"  # so often that it is prepared
+    table.database.execute("DO 'BEGIN EXECUTE ''DEALLOCATE ALL''; END'")
+    with pytest.raises(psycopg.errors.InvalidSqlStatementName) as caught:
+        did(table, lambda it: it.find("cat"))
+    assert table.database.is_outage(caught.value)
+    assert record_of(table).identity == "cat"
+    table.close()
+
+
 def test_what_is_refused_inside_a_transaction_takes_all_of_it_back(postgres: Postgres, schema: str) -> None:
     table = opened(postgres.dsn(schema))
 

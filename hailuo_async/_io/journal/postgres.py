@@ -45,6 +45,9 @@ _CONNECT_S = 10
 _LOCK_S = 3
 _STATEMENT_S = 8
 _IDLE_S = 5
+#: A session that is silent for so long in a transaction is ended by one that waits for its lock: less than ``_LOCK_S``,
+#: so that the first such wait ends it.
+_SILENT_S = 2
 #: Longer than the server gives a statement, so that its own word comes first where it still speaks.
 _ANSWER_S = 12.0
 #: How often a wait for the server looks at its time.
@@ -53,6 +56,12 @@ _LOOK_S = 0.5
 #: Unix seconds by the server's clock.
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 _NOTIFY = "SELECT pg_notify(channel, topic) FROM unnest(:channels::text[], :topics::text[]) AS told (channel, topic)"
+#: The server itself ends no session that is silent between two statements of a pipeline: for its time limits, that one
+#: is at work.
+_END_SILENT = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = 'hailuo-async'
+        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
+        AND query_start < clock_timestamp() - interval '{_SILENT_S} s'"""
 _NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 #: What holds a search_path to one schema, in the options of a DSN.
 _SEARCH_PATH = re.compile(r"search_path\s*=\s*(?:\"([A-Za-z_]\w*)\"|([A-Za-z_]\w*))", re.ASCII)
@@ -196,6 +205,8 @@ class PostgresDatabase(Database):
             self._take_back(connection)
             if isinstance(failure, psycopg.errors.InvalidSqlStatementName):
                 connection.close()
+            elif isinstance(failure, psycopg.errors.LockNotAvailable):
+                self._end_silent(connection)
             raise failure
 
     def notify(self, topic: str = ANYTHING) -> None:
@@ -276,6 +287,14 @@ class PostgresDatabase(Database):
                 connection.execute(b"ROLLBACK")
         if connection.info.transaction_status is not TransactionStatus.IDLE:
             connection.close()
+
+    def _end_silent(self, connection: _Connection) -> None:
+        """Ends sessions whose process was stopped, or whose host was cut off, in the middle of a transaction.
+
+        Their transaction is taken back, and made anew if they come back: to them this is a lost connection.
+        """
+        with contextlib.suppress(psycopg.Error):
+            connection.execute(_END_SILENT.encode())
 
     def _connected(self) -> _Connection:
         """The connection, made anew if it was lost; not in the middle of a transaction."""

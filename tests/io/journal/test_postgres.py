@@ -198,6 +198,30 @@ def test_a_statement_that_the_server_has_forgotten_is_an_outage_that_another_con
     table.close()
 
 
+@pytest.mark.slow
+def test_a_session_that_falls_silent_between_two_statements_is_ended_by_one_that_waits_for_its_lock(
+    postgres: Postgres, schema: str
+) -> None:
+    silent, other = opened(postgres.dsn(schema)), opened(postgres.dsn(schema), "theirs")
+    transaction = silent.transaction()
+    transaction.__enter__()
+    silent.count_gone()  # takes the lock of the team's row,
+    assert silent.database.execute("SELECT 1 AS one").fetchone()["one"] == 1  # for certain, and
+    silent.database.execute("SELECT 2")  # the server waits for what follows this
+
+    with pytest.raises(psycopg.errors.LockNotAvailable) as waited:
+        did(other, lambda it: it.count_gone())
+    assert other.database.is_outage(waited.value)
+    did(other, lambda it: it.count_gone())
+
+    with pytest.raises(psycopg.OperationalError) as lost:
+        transaction.__exit__(None, None, None)
+    assert silent.database.is_outage(lost.value)
+    did(silent, lambda it: it.count_gone())
+    silent.close()
+    other.close()
+
+
 def test_what_is_refused_inside_a_transaction_takes_all_of_it_back(postgres: Postgres, schema: str) -> None:
     table = opened(postgres.dsn(schema))
 

@@ -11,7 +11,6 @@ import asyncio
 import copy
 import functools
 import logging
-import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeAlias
@@ -28,9 +27,6 @@ PATIENCE_S = 300.0
 SHORT_PATIENCE_S = 5.0
 #: Between two tries of a commit in an outage: at first, and at most.
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
-#: Between the beginnings of two commits, at least: while hundreds of jobs begin or end, each commit then has the writes
-#: of several loop iterations. A single write does not wait for it, nor does any write where commits take longer.
-_GATHER_S = 0.004
 
 Work: TypeAlias = Callable[[JobTable], Any]
 
@@ -103,16 +99,13 @@ class Commits:
     _table: JobTable
     _thread: ThreadPoolExecutor
     _patience_s: float = PATIENCE_S
-    _gather_s: float = _GATHER_S
     _pending: list[_Asked] = attrs.field(factory=list, init=False)
     _committing: asyncio.Future[list[Any]] | None = attrs.field(default=None, init=False)
     _outage: BaseException | None = attrs.field(default=None, init=False)
     """Why the last commit could not be made, if that may pass."""
     _retry_s: float = attrs.field(default=_FIRST_RETRY_S, init=False)
     _is_due: bool = attrs.field(default=False, init=False)
-    """Whether the next commit has its time."""
-    _gathers_until: float = attrs.field(default=-math.inf, init=False)
-    """When the next commit begins at the earliest, in loop time."""
+    """Whether a commit begins with the next loop iteration."""
     _alone: int = attrs.field(default=0, init=False)
     """How many of the pending writes get a commit each, as one of them made the commit of all fail."""
     lost: int = attrs.field(default=0, init=False)
@@ -161,11 +154,8 @@ class Commits:
         if self._committing is not None or self._is_due or is_retried or self._is_closed:
             return
         self._is_due = True
-        loop = asyncio.get_running_loop()
-        if self._gathers_until > loop.time() and not self._alone:
-            loop.call_at(self._gathers_until, self._commit_if_idle)
-        else:
-            loop.call_soon(self._commit_if_idle)  # not at once: all writes of this loop iteration go with it
+        # Not at once: all writes of this loop iteration go with it.
+        asyncio.get_running_loop().call_soon(self._commit_if_idle)
 
     def _commit_if_idle(self) -> None:
         self._is_due = False
@@ -191,9 +181,9 @@ class Commits:
         self._alone = max(0, self._alone - 1)
         works = [asked.work for asked in batch]
         self.on_idle(False)
-        loop = asyncio.get_running_loop()
-        self._gathers_until = loop.time() + self._gather_s
-        self._committing = loop.run_in_executor(self._thread, _apply, self._table, works, self.on_failure)
+        self._committing = asyncio.get_running_loop().run_in_executor(
+            self._thread, _apply, self._table, works, self.on_failure
+        )
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 
     def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:

@@ -190,28 +190,8 @@ async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter
     assert statements.count("COMMIT") == 2  # the first ends the transaction that began the trace
 
 
-async def test_while_writes_keep_coming_a_commit_holds_those_of_several_loop_iterations(journal: JournalWriter) -> None:
-    commits: list[str] = []
-
-    def trace(table: JobTable) -> None:
-        assert isinstance(table.database, SqliteDatabase)
-        table.database._connection.set_trace_callback(lambda sql: commits.append(sql) if sql == "COMMIT" else None)
-
-    journal._commits._gather_s = 3600.0
-    await journal._commits.put(trace)  # a commit has just begun
-    writes = []
-    for number in range(20):
-        writes.append(asyncio.ensure_future(journal.intend(intent(f"job-{number}"))))
-        await asyncio.sleep(0)
-    assert len(commits) == 1  # it ends the transaction that began the trace
-    journal._commits._commit_if_idle()  # the time of the next has come
-    await asyncio.wait(writes)
-    assert len(commits) == 2
-
-
-async def test_a_single_write_and_a_close_wait_for_no_other_writes(path: Path, gate: Gate) -> None:
+async def test_a_close_makes_the_writes_that_no_caller_waits_for(path: Path, gate: Gate) -> None:
     async with opened(path, gate) as journal:
-        journal._commits._gather_s = 3600.0
         await journal.intend(intent())
         journal.note_nowait(journal.jobs.release, "cat")
     (record,) = await off_loop(partial(read, path))

@@ -1,7 +1,7 @@
 """Processes that share a journal and are killed at random: is each job paid for once, and none lost?
 
-Each of them keeps whole jobs (``keep_jobs``), so each submit that returned is a promise, whatever becomes of its
-process: the others send the job and wait for its video. The emulator, in a process of its own, takes every job without
+The processes keep whole jobs (``keep_jobs``). When a submit returned, the job must be made, even if its process is
+killed: the others send the job and wait for its video. The emulator, in a process of its own, takes every job without
 a fault, and its ledger says what was paid for. A job may end in doubt only if the POST for it was on its way when its
 process was killed, or the journal's server was.
 """
@@ -100,7 +100,7 @@ class Team:
                 self.submitted.add(program.hear())
 
     def kill_all(self) -> None:
-        """Leaves nobody."""
+        """Kills the processes that still run."""
         while self._programs:
             self.kill()
 

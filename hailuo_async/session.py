@@ -17,7 +17,7 @@ import aiohttp
 
 from hailuo_async._engine.arguments import SaveAs, StrPath, check_jobs, check_save_as, check_video
 from hailuo_async._engine.generation import Generation
-from hailuo_async._engine.loading import OpenJournal, import_engine, start_engine
+from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.state import EngineState, Phase
@@ -162,10 +162,12 @@ class AsyncSession(ServiceCalls):
             raise SessionClosedError(reason=reason)
         state.phase = Phase.OPENING
         try:
+            await load_engine()
+            from hailuo_async._engine.wiring import open_journal, start_engine
+
             engine = await start_engine(
-                *(self._settings, state, self._transport, self._client_session, self._rng, self._hooks),
-                self._money,
-                self._open_journal,
+                *(self._settings, state, self._transport, self._client_session, self._rng, self._hooks, self._money),
+                self._open_journal or open_journal,
             )
         except BaseException:
             state.end("the session could not be opened")

@@ -60,7 +60,7 @@ async def recorder(path: Path, journal: JournalWriter) -> JournalRecorder:
 
 @asynccontextmanager
 async def locked_out(recorder: JournalRecorder, path: Path) -> AsyncIterator[None]:
-    """Another program holds the journal, and whoever waits for it has little patience, as long as it does."""
+    """Another program holds the lock of the journal in here, and writes wait only briefly for it."""
     commits = recorder._journal._commits
     async with locked(path):
         commits._patience_s = 0.05

@@ -45,7 +45,8 @@ class Bill:
     there: dict[str, Path] = attrs.field(factory=dict, init=False)
     """Files of an earlier run, by the keys of their jobs."""
     left_alone: set[str] = attrs.field(factory=set, init=False)
-    """Of these, the jobs that the journal does not know as sent. They are not sent, whoever wrote the file."""
+    """Keys in ``there`` that the journal does not list as sent: another program may have made the file. No job is sent
+    for them."""
     total: int = attrs.field(default=0, init=False)
     to_pay: int = attrs.field(default=0, init=False)
     _once_more: int = attrs.field(default=0, init=False)

@@ -42,7 +42,7 @@ _LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
 #: Those whose processes may be asked about here, and no name for a task that no session waits for.
 _LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here UNION ALL SELECT '' FROM job
     WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)"""
-#: Jobs whose session is dead and that were not sent: whoever has one may send it, and who follows one hears of it.
+#: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers hear of that.
 _LET_GO = f"""UPDATE job SET {FREE}, {CHANGED} WHERE state = 'intended' AND holder <> :us
     AND ({IS_OVER} OR holder = :gone)"""
 _CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"

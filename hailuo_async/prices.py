@@ -6,7 +6,7 @@ an estimate says of which day its prices are, and the bill is ``Video.cost``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from types import MappingProxyType
@@ -87,27 +87,28 @@ class ModelInfo:
 _BY_SECOND = frozenset(f"{usd}/{second}" for usd in ("$", "usd") for second in ("s", "sec", "second"))
 
 
-@attrs.frozen
-class LivePrices:
-    """What the service said of its models, on the day ``as_of``."""
+@attrs.define(eq=False)
+class PriceBook:
+    """The prices that a session goes by: the list, and what the service says of its models."""
 
-    models: Mapping[str, ModelInfo] = attrs.field(factory=dict)
-    as_of: date | None = None
+    _told: Mapping[str, ModelInfo] = attrs.field(factory=dict, init=False)
+    _as_of: date | None = attrs.field(default=None, init=False)
 
+    def learn(self, models: Iterable[ModelInfo], as_of: date) -> None:
+        """Notes what the service says of its models on the day ``as_of``."""
+        self._told = {model.slug.removeprefix("minimax/"): model for model in models}
+        self._as_of = as_of
 
-def estimate(job: Job, *, live: LivePrices | None = None) -> Estimate:
-    """What ``job`` will cost, before it is sent. Costs nothing, and sends nothing: ``session.estimate`` may know more.
-
-    ``live`` is what the service itself said. Raises ``JobError`` for what is no job.
-    """
-    model, seconds = check_job(job).target, job.duration
-    resolution: str = job.resolution or next(iter(model.sizes.get(seconds, ())), "")
-    listed = PRICES.get(model.slug, {}).get((resolution, seconds))
-    info = None if live is None else live.models.get(model.slug)
-    if info is None or live is None or info.price_low is None or info.price_high is None or not info.is_by_second:
-        return Estimate() if listed is None else Estimate(listed.low * seconds, listed.high * seconds, listed.as_of)
-    low, high = _narrowed(listed, info.price_low, info.price_high)
-    return Estimate(low * seconds, high * seconds, live.as_of)
+    def estimate(self, job: Job) -> Estimate:
+        """As ``hailuo_async.estimate``, narrower where the service has told its prices."""
+        model, seconds = check_job(job).target, job.duration
+        resolution: str = job.resolution or next(iter(model.sizes.get(seconds, ())), "")
+        listed = PRICES.get(model.slug, {}).get((resolution, seconds))
+        told = self._told.get(model.slug)
+        if told is None or told.price_low is None or told.price_high is None or not told.is_by_second:
+            return Estimate() if listed is None else Estimate(listed.low * seconds, listed.high * seconds, listed.as_of)
+        low, high = _narrowed(listed, told.price_low, told.price_high)
+        return Estimate(low * seconds, high * seconds, self._as_of)
 
 
 def _narrowed(listed: Price | None, low: Decimal, high: Decimal) -> tuple[Decimal, Decimal]:
@@ -117,12 +118,9 @@ def _narrowed(listed: Price | None, low: Decimal, high: Decimal) -> tuple[Decima
     return max(low, listed.low), min(high, listed.high)
 
 
-@attrs.define(eq=False)
-class PriceBook:
-    """The prices that a session goes by: the list, and what the service said since the session was made."""
+def estimate(job: Job) -> Estimate:
+    """What ``job`` will cost, by the list, before it is sent. Costs nothing, and sends nothing.
 
-    live: LivePrices | None = None
-
-    def estimate(self, job: Job) -> Estimate:
-        """As ``hailuo_async.estimate``, narrower where the service has told its prices."""
-        return estimate(job, live=self.live)
+    ``session.estimate`` may know more. Raises ``JobError`` for what is no job.
+    """
+    return PriceBook().estimate(job)

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from hailuo_async import MODELS, Estimate, FirstLastFrameToVideo, ImageToVideo, Job, JobError, ModelInfo, estimate
-from hailuo_async.prices import PRICES, LivePrices, PriceBook
+from hailuo_async.prices import PRICES, PriceBook
 
 URL = "https://pictures.example/cat.jpg"
 LISTED = date(2026, 8, 10)
@@ -73,13 +73,14 @@ def test_the_services_own_word_counts_where_it_is_narrower_or_prices_have_moved(
     low: str | None, high: str | None, unit: str | None, cost: Estimate
 ) -> None:
     least, most = (None if price is None else Decimal(price) for price in (low, high))
-    live = LivePrices({"hailuo-2.3-i2v": ModelInfo("hailuo-2.3-i2v", None, least, most, unit)}, TODAY)
-    assert PriceBook(live).estimate(ImageToVideo(URL)) == cost
+    prices = PriceBook()
+    prices.learn([ModelInfo("minimax/hailuo-2.3-i2v", None, least, most, unit)], TODAY)
+    assert prices.estimate(ImageToVideo(URL)) == cost
     assert estimate(ImageToVideo(URL)) == usd("0.3240", "0.7200")
 
 
 def test_a_model_that_only_the_service_knows_has_the_services_price() -> None:
-    live = LivePrices({"new-i2v": ModelInfo("new-i2v", None, Decimal("0.1"), Decimal("0.2"), "$/sec")}, TODAY)
-    job = ImageToVideo(URL, model="/api/v1/minimax/new-i2v")
-    assert PriceBook(live).estimate(job) == usd("0.6", "1.2", TODAY)
-    assert PriceBook().estimate(job) == Estimate()
+    prices, job = PriceBook(), ImageToVideo(URL, model="/api/v1/minimax/new-i2v")
+    assert prices.estimate(job) == Estimate()
+    prices.learn([ModelInfo("new-i2v", None, Decimal("0.1"), Decimal("0.2"), "$/sec")], TODAY)
+    assert prices.estimate(job) == usd("0.6", "1.2", TODAY)

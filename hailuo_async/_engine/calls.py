@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from datetime import UTC, datetime
 from urllib.parse import quote
 
 import anyio
@@ -16,7 +17,7 @@ from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.transport import Transport
-from hailuo_async._rules.catalogue import build_live_prices, read_models, read_upload, read_uploads
+from hailuo_async._rules.catalogue import read_models, read_upload, read_uploads
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import HailuoError, ImageError, ProtocolError
@@ -72,7 +73,8 @@ class Calls:
             if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
                 accepted(answer)
             raise ProtocolError(message="no list @ $.models", status=answer.status, request_id=answer.request_id)
-        self._prices.live = build_live_prices(models, answer.hints.date, self._wall_clock())
+        answered_at = self._wall_clock() if answer.hints.date is None else answer.hints.date
+        self._prices.learn(models, datetime.fromtimestamp(answered_at, UTC).date())
         return models
 
     async def check_and_upload(self, image: ImageSource) -> str:

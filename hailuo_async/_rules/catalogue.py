@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +11,7 @@ from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async._rules.wire import Answer, single_line
 from hailuo_async.money import read_amount
 from hailuo_async.outcomes import Upload
-from hailuo_async.prices import LivePrices, ModelInfo
+from hailuo_async.prices import ModelInfo
 
 
 def read_models(answer: Answer) -> tuple[ModelInfo, ...] | None:
@@ -24,12 +23,6 @@ def read_models(answer: Answer) -> tuple[ModelInfo, ...] | None:
         if isinstance(found, list):
             return tuple(_read_each(found))
     return None
-
-
-def build_live_prices(models: tuple[ModelInfo, ...], answered_at: float | None, now: float) -> LivePrices:
-    """``models`` by the slug without its provider, as of the day of the answer, in Unix seconds by the service."""
-    as_of = datetime.fromtimestamp(now if answered_at is None else answered_at, UTC).date()
-    return LivePrices({model.slug.removeprefix("minimax/"): model for model in models}, as_of)
 
 
 def read_uploads(answer: Answer) -> tuple[Upload, ...] | None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from datetime import date
 from decimal import Decimal
 
 import pytest
 
-from hailuo_async._rules.catalogue import build_live_prices, read_models
+from hailuo_async._rules.catalogue import read_models
 from hailuo_async._rules.wire import decipher
 from hailuo_async.prices import ModelInfo
 
@@ -44,9 +43,6 @@ def test_a_list_is_read_with_or_without_an_envelope() -> None:
     )
     assert models({"models": [row, 5, {}, {"slug": 7}]}) == (info,)
     assert models({"code": 0, "data": {"models": [row]}}) == (info,)
-    live = build_live_prices((info,), 1_764_000_000.0, 0.0)
-    assert (live.models, live.as_of) == ({"hailuo-2.3-i2v": info}, date(2025, 11, 24))
-    assert build_live_prices((), None, 0.0).as_of == date(1970, 1, 1)
 
 
 @pytest.mark.parametrize("content", [{}, [], {"models": {}}, {"models": None}, {"data": {"models": 5}}, "models"])

@@ -105,10 +105,6 @@ class BytesContent:
         for start in range(0, self.size, RAW_PIECE):
             yield self.data[start : start + RAW_PIECE]
 
-    def base64_pieces(self) -> Generator[bytes]:
-        """The bytes as base64."""
-        return _encoded(self.raw_pieces())
-
 
 @attrs.frozen
 class Base64Content:
@@ -137,7 +133,7 @@ class Base64Content:
         for piece in self._slices():
             yield self._decoded(piece)
 
-    def base64_pieces(self) -> Generator[bytes]:
+    def text_pieces(self) -> Generator[bytes]:
         """The text itself."""
         for piece in self._slices():
             yield piece.encode("ascii")
@@ -214,10 +210,6 @@ class FileContent:
                     raise self.label.error(f"{start + len(piece)} of {self.size} bytes", _UNCHANGED)
                 yield piece
 
-    def base64_pieces(self) -> Generator[bytes]:
-        """The file's bytes as base64; closing it closes the file."""
-        return _encoded(self.raw_pieces())
-
     @contextlib.contextmanager
     def _opened(self) -> Iterator[BinaryIO]:
         try:
@@ -269,12 +261,18 @@ class StoredContent:
                 raise self.label.error("something else", "must be as it was kept: submit the job again")
             yield piece
 
-    def base64_pieces(self) -> Generator[bytes]:
-        """The pieces as base64."""
-        return _encoded(self.raw_pieces())
-
 
 Content = BytesContent | Base64Content | FileContent | StoredContent
+
+
+def base64_pieces(content: Content) -> Generator[bytes]:
+    """The bytes of ``content`` as base64, a piece at a time. Closing it closes the file."""
+    if isinstance(content, Base64Content):
+        yield from content.text_pieces()
+        return
+    with contextlib.closing(content.raw_pieces()) as pieces:
+        for piece in pieces:
+            yield binascii.b2a_base64(piece, newline=False)
 
 
 def read_file_object(label: Label, file: IO[bytes], limit: int) -> bytes:
@@ -310,12 +308,6 @@ def _read_up_to(label: Label, file: IO[bytes], limit: int) -> bytes:
         pieces.append(piece)
         left -= len(piece)
     return b"".join(pieces)
-
-
-def _encoded(pieces: Generator[bytes]) -> Generator[bytes]:
-    with contextlib.closing(pieces):
-        for piece in pieces:
-            yield binascii.b2a_base64(piece, newline=False)
 
 
 def _check_regular(label: Label, found: os.stat_result) -> None:

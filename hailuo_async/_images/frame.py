@@ -40,10 +40,11 @@ from hailuo_async._images.content import (
     FileContent,
     Label,
     StoredContent,
+    base64_pieces,
     read_file_object,
 )
 from hailuo_async._images.exclusive import exclusive
-from hailuo_async._images.headers import Header, read_header
+from hailuo_async._images.headers import read_header
 from hailuo_async._images.limits import MAX_BYTES, MAX_FIT_BYTES, check_shape, check_size
 from hailuo_async._images.pillow import encoded
 from hailuo_async._images.source import (
@@ -75,19 +76,19 @@ class Frame:
     """For people: the file's name, ``bytes``, ``data URL``, ``PIL image``, or the URL without its query."""
     url: str | None = attrs.field(repr=False)
     """The http(s) URL, if the image is one. The URL may be signed, so ``repr`` does not show it."""
-    mime: str | None
+    mime: str | None = None
     """The type of the content itself; a name or a data URL may say otherwise."""
-    width: int
+    width: int = 0
     """Pixels, as shown: with a JPEG's EXIF orientation applied."""
-    height: int
-    size: int
+    height: int = 0
+    size: int = 0
     """Bytes of the image itself; as many as `raw_pieces` gives."""
-    fingerprint: str | None
+    fingerprint: str | None = None
     """SHA-256 of the caller's content before fitting, in hexadecimal, so that another version of Pillow gives the same;
     or of the URL; for a PIL image, of the bytes sent. ``None`` if no fingerprint was requested."""
-    changes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
     """The changes made by fitting, as texts, in order; empty if the image is sent unchanged."""
-    _content: Content | None = attrs.field(repr=False, alias="content")
+    _content: Content | None = attrs.field(default=None, repr=False, alias="content")
 
     @property
     def is_url(self) -> bool:
@@ -112,7 +113,7 @@ class Frame:
             yield _json_text(self.url or "")
             return
         head = _data_url_head(self.mime)
-        with contextlib.closing(self._content.base64_pieces()) as pieces:
+        with contextlib.closing(base64_pieces(self._content)) as pieces:
             for piece in pieces:
                 yield head + piece
                 head = b""
@@ -125,32 +126,14 @@ class Frame:
 
 def stored_frame(field: str, mime: str, size: int, sha256: str, read_piece: Callable[[int], bytes]) -> Frame:
     """An image that was looked at before, and lies elsewhere in pieces of `RAW_PIECE` bytes."""
-    return Frame(
-        name="kept image",
-        url=None,
-        mime=mime,
-        width=0,
-        height=0,
-        size=size,
-        fingerprint=sha256,
-        changes=(),
-        content=StoredContent(Label(field, "kept image"), size, sha256, read_piece),
-    )
+    label = Label(field, "kept image")
+    content = StoredContent(label, size, sha256, read_piece)
+    return Frame(label.name, None, mime, size=size, fingerprint=sha256, content=content)
 
 
 def url_frame(url: str, *, fingerprint: bool = False) -> Frame:
     """An image that the service fetches itself."""
-    return Frame(
-        name=shown_url(url),
-        url=url,
-        mime=None,
-        width=0,
-        height=0,
-        size=0,
-        fingerprint=_fingerprint([url.encode()]) if fingerprint else None,
-        changes=(),
-        content=None,
-    )
+    return Frame(shown_url(url), url, fingerprint=_fingerprint([url.encode()]) if fingerprint else None)
 
 
 def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False, fit: bool = False) -> Frame:
@@ -170,23 +153,13 @@ def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False,
             return _inspect_pillow(Label(field, "PIL image"), source, fingerprint=fingerprint, fit=fit)
     content = _find(field, source, MAX_FIT_BYTES + 1 if fit else MAX_BYTES)
     try:
-        return _frame(content, _inspect_content(content), given=content if fingerprint else None)
+        return _frame(content, given=content if fingerprint else None)
     except ImageError:
         if not fit:
             raise
     given, fitted = _fit(content)
     content = BytesContent(given.label, fitted.data)
-    return _frame(content, _inspect_content(content), given=given if fingerprint else None, changes=fitted.changes)
-
-
-def _inspect_content(content: Content) -> Header:
-    check_size(content.label, content.size)
-    if isinstance(content, Base64Content):
-        content.check()
-    with content.reading() as reader:
-        header = read_header(reader)
-    check_shape(content.label, header.width, header.height)
-    return header
+    return _frame(content, given=given if fingerprint else None, changes=fitted.changes)
 
 
 def _inspect_pillow(label: Label, image: Image, *, fingerprint: bool, fit: bool) -> Frame:
@@ -203,7 +176,7 @@ def _inspect_pillow(label: Label, image: Image, *, fingerprint: bool, fit: bool)
         fitted = fit_image(label, image)
         data, changes = fitted.data, fitted.changes
     content = BytesContent(label, data)
-    return _frame(content, _inspect_content(content), given=content if fingerprint else None, changes=changes)
+    return _frame(content, given=content if fingerprint else None, changes=changes)
 
 
 def _fit(content: Content) -> tuple[BytesContent, Fitted]:
@@ -216,19 +189,17 @@ def _fit(content: Content) -> tuple[BytesContent, Fitted]:
     return BytesContent(content.label, data), fit_file(content.label, data)
 
 
-def _frame(content: Content, header: Header, *, given: Content | None, changes: tuple[str, ...] = ()) -> Frame:
-    """The frame of ``content``; ``given`` is the content for the fingerprint, if one was requested."""
-    return Frame(
-        name=content.label.name,
-        url=None,
-        mime=header.mime,
-        width=header.width,
-        height=header.height,
-        size=content.size,
-        fingerprint=_fingerprint(given.raw_pieces()) if given is not None else None,
-        changes=changes,
-        content=content,
-    )
+def _frame(content: Content, *, given: Content | None, changes: tuple[str, ...] = ()) -> Frame:
+    """Looks into ``content``, and returns its frame; ``given`` is the content for the fingerprint, if one is wanted."""
+    check_size(content.label, content.size)
+    if isinstance(content, Base64Content):
+        content.check()
+    with content.reading() as reader:
+        header = read_header(reader)
+    check_shape(content.label, header.width, header.height)
+    fingerprint = None if given is None else _fingerprint(given.raw_pieces())
+    shape = header.mime, header.width, header.height
+    return Frame(content.label.name, None, *shape, content.size, fingerprint, changes, content)
 
 
 def _find(field: str, source: ImageSource, limit: int) -> Content:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import attrs
@@ -19,6 +19,8 @@ from hailuo_async.contract import BASE_URL_VARIABLE as BASE_URL_VARIABLE
 from hailuo_async.contract import DEFAULT_BASE_URL as DEFAULT_BASE_URL
 from hailuo_async.errors import ConfigError
 from hailuo_async.money import read_amount
+
+T = TypeVar("T")
 
 OnUnknown: TypeAlias = Literal["raise", "resubmit"]
 
@@ -76,16 +78,6 @@ def seconds(field: str, value: object) -> float:
     return float(value)
 
 
-def optional_seconds(field: str, value: object) -> float | None:
-    """``None``, or ``seconds``."""
-    return None if value is None else seconds(field, value)
-
-
-def optional_count(field: str, value: object) -> int | None:
-    """``None``, or ``count``."""
-    return None if value is None else count(field, value)
-
-
 def count(field: str, value: object) -> int:
     """A whole number of at least 1. Raises ``ConfigError`` for anything else."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -93,14 +85,20 @@ def count(field: str, value: object) -> int:
     return value
 
 
-def optional_dollars(field: str, value: object) -> Decimal | None:
-    """``None``, or US dollars over 0. A float is the decimal that its text says. Raises ``ConfigError``."""
-    if value is None:
-        return None
+def dollars(field: str, value: object) -> Decimal:
+    """US dollars over 0. A float is the decimal that its text says. Raises ``ConfigError`` for anything else."""
     amount = read_amount(value)
     if not amount:
         raise ConfigError(field=field, value=value, rule="must be US dollars over 0, such as 20 or Decimal('14.58')")
     return amount
+
+
+def _or_none(check: Callable[[str, object], T]) -> Callable[[str, object], T | None]:
+    """``check``, which lets ``None`` pass."""
+    return lambda field, value: None if value is None else check(field, value)
+
+
+optional_seconds, optional_count, optional_dollars = _or_none(seconds), _or_none(count), _or_none(dollars)
 
 
 def _interval(field: str, value: object) -> tuple[float, float]:
@@ -179,13 +177,7 @@ def _dsn(value: str) -> Dsn:
     return Dsn(value)
 
 
-def _optional_place(field: str, value: object) -> JournalPlace | None:
-    return None if value is None else journal_place(value)
-
-
-def _webhook_url(field: str, value: object) -> str | None:
-    if value is None:
-        return None
+def _webhook_url(field: str, value: object) -> str:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigError(field=field, value=value, rule="must be an https URL in printable ASCII, a str")
     if len(value) > _MAX_WEBHOOK_URL:
@@ -254,13 +246,13 @@ class Settings:
     max_cost: Decimal | None = _checked(optional_dollars)
     timeout: float | None = _checked(optional_seconds)
     poll_interval: tuple[float, float] = _checked(_interval)
-    journal: JournalPlace | None = _checked(_optional_place)
+    journal: JournalPlace | None = _checked(_or_none(lambda _, value: journal_place(value)))
     journal_prompts: bool = _checked(_flag)
-    keep_jobs: bool = _checked(_flag, default=False)
-    max_kept_bytes: int = _checked(count, default=4 << 30)
+    keep_jobs: bool = _checked(_flag)
+    max_kept_bytes: int = _checked(count)
     on_unknown: OnUnknown = _checked(_on_unknown)
     allow_private_network: bool = _checked(_flag)
-    webhook_url: str | None = _checked(_webhook_url)
+    webhook_url: str | None = _checked(_or_none(_webhook_url))
 
     def __attrs_post_init__(self) -> None:
         _check_webhook_host(self)

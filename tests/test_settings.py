@@ -38,6 +38,8 @@ ALL: dict[str, Any] = {
     "poll_interval": (0.5, 30.0),
     "journal": None,
     "journal_prompts": False,
+    "keep_jobs": False,
+    "max_kept_bytes": 4 << 30,
     "on_unknown": "raise",
     "allow_private_network": False,
 }

@@ -109,6 +109,8 @@ def make_settings(base_url: str, **changes: Any) -> Settings:
         "poll_interval": (0.01, 0.05),
         "on_unknown": "raise",
         "journal_prompts": False,
+        "keep_jobs": False,
+        "max_kept_bytes": 4 << 30,
         "allow_private_network": False,
     }
     return check_settings(**(given | changes))

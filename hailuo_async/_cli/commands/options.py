@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 
 from hailuo_async.errors import ConfigError
 from hailuo_async.models import MODELS
-from hailuo_async.settings import JournalPlace, journal_place, optional_dollars
+from hailuo_async.settings import JournalPlace, dollars, journal_place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -73,7 +73,7 @@ class Dollars(click.ParamType[Any]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Its ``Decimal``."""
         try:
-            return optional_dollars("max_cost", str(value).strip().removeprefix("$"))
+            return dollars("max_cost", str(value).strip().removeprefix("$"))
         except ConfigError:
             self.fail(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50", param, ctx)
 

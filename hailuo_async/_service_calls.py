@@ -46,7 +46,8 @@ class ServiceCalls(abc.ABC):
         A task of this session is asked about at once, ahead of the line: at most once a second, and within what the
         request budget leaves to queries. A task of another session on the same journal is asked about by that one; of a
         flood of such hints most are dropped. A hint about any other task, or what is no task id, costs no request.
-        Tasks that were never announced are found by asking, as without a webhook. Raises ``SessionClosedError``.
+        Tasks that were never announced are found by asking, as without a webhook. After the session's close a hint
+        changes nothing. Raises ``SessionClosedError`` before it opens, and on another loop.
         """
         if is_task_id(task_id):
             self._running_engine().poller.notice_nowait(task_id)

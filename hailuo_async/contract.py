@@ -52,8 +52,8 @@ CAMERA_COMMANDS = frozenset(
 MAX_IMAGE_BYTES = 20_000_000
 #: "short side >300px" (reference): a side of so many pixels is too short.
 SHORT_SIDE_OVER_PX = 300
-#: "aspect ratio between 2:5 and 5:2" (reference).
-MIN_RATIO, MAX_RATIO = 2 / 5, 5 / 2
+#: "aspect ratio between 2:5 and 5:2" (reference): how often the short side goes into the long one, at most.
+MAX_RATIO = 5 / 2
 
 # --- Answers --------------------------------------------------------------------------------------------------------
 
@@ -95,12 +95,11 @@ SMALLEST_REQUEST_LIMIT = 100
 #: lies within it, so the limit that a client meets may be any number.
 RUNNING_TIERS = (2, 10, 20, 30, 50, 100)
 
-#: An upload's size; how many files a team may hold; how many it may send at once; how long each stays (customer, and a
-#: published client of the service's).
+#: An upload's size; how many files a team may hold, each for some seven days; how many it may send at once (customer,
+#: and a published client of the service's).
 MAX_UPLOAD_BYTES = 16 * 1024 * 1024
 MAX_UPLOADS = 10
 UPLOADS_AT_ONCE = 2
-UPLOAD_LIFETIME = timedelta(days=7)
 
 # --- Webhooks -------------------------------------------------------------------------------------------------------
 

@@ -114,7 +114,9 @@ class ImageError(JobError):
     image: str
 
     def _message(self) -> str:
-        return f"{self.field} ({self.image}): {self.rule}; found {shown(self.value)}"
+        found = shown(self.value)
+        found = found.strip("'\"") if isinstance(self.value, str) else found  # words of ours, no value of a caller's
+        return f"{self.field} ({self.image}): found {found}; {self.rule}"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
@@ -247,7 +249,7 @@ class WaitTimeoutError(HailuoError, TimeoutError):
     timeout_s: float
 
     def _message(self) -> str:
-        fate = "it was never sent" if self.task_id is None else "it goes on at the service"
+        fate = "it was never sent" if self.task_id is None else "it goes on at the service: attach() waits for it again"
         return f"no video within {self.timeout_s:g} s; {fate}"
 
 
@@ -302,7 +304,7 @@ class QueueFullError(HailuoError):
     """Set where it is the images that fill the journal."""
 
     def _message(self) -> str:
-        if getattr(self, "max_kept_bytes", None) is not None:
+        if self.max_kept_bytes is not None:
             advice = "try again when some have been sent, or raise max_kept_bytes"
             return f"the journal keeps as many images as it may, {self.max_kept_bytes} bytes: {advice}"
         return f"{self.max_queued} jobs wait already: try again when some have been sent, or raise max_queued"

@@ -67,7 +67,7 @@ class Refused(JobEvent):
     """Which POST of this job it was, from 1."""
     reason: str
     """``running_limit`` or ``request_rate`` (429), ``balance`` (402), ``authentication`` (401, 403), ``not_found``
-    (404), ``rejected`` (400, 413, 422), or ``not_sent``: the POST never reached the service."""
+    (404), ``rejected`` (400, 405, 413, 415, 422), or ``not_sent``: the POST never reached the service."""
     message: str
     """The service's message, or what happened instead."""
     answered_s: float

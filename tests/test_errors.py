@@ -46,7 +46,7 @@ ONE_OF_EACH: list[tuple[HailuoError, str]] = [
     (JobError(field="duration", value=7, rule="must be 6 or 10"), "duration 7: must be 6 or 10"),
     (
         ImageError(field="first_frame_image", value="0 bytes", rule="must not be empty", image="cat.jpg"),
-        "first_frame_image (cat.jpg): must not be empty; found '0 bytes'",
+        "first_frame_image (cat.jpg): found 0 bytes; must not be empty",
     ),
     (ConfigError(field="max_running", value=0, rule="must be at least 1"), "max_running 0: must be at least 1"),
     (ConfigError(field="api_key", value=None, rule="set X or give api_key="), "no api_key: set X or give api_key="),
@@ -162,7 +162,9 @@ def test_every_class_says_what_a_web_handler_answers() -> None:
 
 def test_a_deadline_says_whether_the_task_goes_on() -> None:
     error = WaitTimeoutError(timeout_s=0.5, task_id="task-abc123")
-    assert str(error) == "no video within 0.5 s; it goes on at the service (task task-abc123)"
+    assert (
+        str(error) == "no video within 0.5 s; it goes on at the service: attach() waits for it again (task task-abc123)"
+    )
 
 
 @pytest.mark.parametrize(

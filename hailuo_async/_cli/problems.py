@@ -40,7 +40,7 @@ class Problem:
 def error_message(error: JobError) -> str:
     """What ``error`` says beside its field's name. What was found in an image is in words already."""
     if isinstance(error, ImageError):
-        return f"({error.image}) {error.rule}; got {error.value}"
+        return f"({error.image}) found {error.value}; {error.rule}"
     return f"{error.rule}; got {shown(error.value)}"
 
 

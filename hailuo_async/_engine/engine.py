@@ -206,7 +206,7 @@ class Engine:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
         self.engine_state.check()
         if self._journal is None:
-            raise ConfigError(field="journal", value=None, rule="names the file to go on from")
+            raise ConfigError(field="journal", value=None, rule="give journal=: nothing else remembers jobs")
         return self._journal
 
     def stats(self) -> Stats:

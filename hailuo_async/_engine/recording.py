@@ -62,7 +62,7 @@ class Recorder:
 
         Raises ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` without a journal.
         """
-        raise ConfigError(field="journal", value=None, rule="must be given: find() reads it")
+        raise ConfigError(field="journal", value=None, rule="give journal=: find() reads it")
 
     async def adopt(self, task_id: str) -> Claim | None:
         """The record of an attached task, with the session's claim; ``None`` without a journal."""

@@ -7,7 +7,7 @@ with the image waits for it.
 
 A team holds ten files (``contract.MAX_UPLOADS``). So a stream deletes its uploads when its last job has ended, and from
 the eleventh image on the jobs carry the image themselves. A session that is closed before that leaves the files: the
-service deletes them after ``contract.UPLOAD_LIFETIME``.
+service deletes them after some seven days.
 """
 
 from __future__ import annotations

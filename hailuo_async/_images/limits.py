@@ -34,7 +34,7 @@ def check_shape(label: Label, width: int, height: int) -> None:
     found = f"{width} x {height} px"
     if min(width, height) <= MIN_SHORT_SIDE:
         raise label.error(found, f"short side must be over {MIN_SHORT_SIDE} px")
-    if 2 * height > 5 * width or 2 * width > 5 * height:
+    if max(width, height) > contract.MAX_RATIO * min(width, height):
         raise label.error(found, "aspect ratio must be between 2:5 and 5:2")
     if width * height > MAX_PIXELS:
         raise label.error(found, f"must have at most {MAX_PIXELS} pixels")
@@ -48,7 +48,7 @@ def check_decodable(label: Label, width: int, height: int) -> None:
 
 def cropped_size(width: int, height: int) -> tuple[int, int]:
     """The largest size within this one with an allowed aspect ratio: the same, or with a shorter long side."""
-    return min(width, height * 5 // 2), min(height, width * 5 // 2)
+    return min(width, int(height * contract.MAX_RATIO)), min(height, int(width * contract.MAX_RATIO))
 
 
 def enlarged_size(width: int, height: int) -> tuple[int, int]:
@@ -65,5 +65,5 @@ def reduced_size(width: int, height: int) -> tuple[int, int]:
 
 def _with_short_side(width: int, height: int, short: int) -> tuple[int, int]:
     # The long side is rounded up, but never beyond the allowed aspect ratio.
-    long = min(-(-max(width, height) * short // min(width, height)), short * 5 // 2)
+    long = min(-(-max(width, height) * short // min(width, height)), int(short * contract.MAX_RATIO))
     return (short, long) if width < height else (long, short)

@@ -135,7 +135,7 @@ def test_a_line_that_is_no_job_is_told_with_its_place(text: str, problems: Seque
 GOOD = {"first_frame_image": URL}
 LAST = {"last_frame_image": URL}
 NO_IMAGE = "is an http(s) URL, a data URL, or the path of a picture; got"
-NO_FILE = "must be a file that can be read; got No such file or directory"
+NO_FILE = "found No such file or directory: in/{}; must be a file that can be read"
 NO_HOST = "a URL must have a valid host and port"
 NO_KEY = "must be 1 to 200 characters, without control characters or line breaks, or None"
 KNOWN = f"must be one of {', '.join(MODELS)}, or a whole path that begins with /api/; got"
@@ -156,10 +156,13 @@ SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
         ({"first_frame_image": ["x?sig=1"]}, [f"first_frame_image: {NO_IMAGE} list"]),
         ({"first_frame_image": " "}, [f"first_frame_image: {NO_IMAGE} ' '"]),
         ({"first_frame_image": "s3://x/y?sig=1"}, [f"first_frame_image: {NO_IMAGE} 's3://x/y'"]),
-        ({"first_frame_image": "https://x:y?sig=1"}, [f"first_frame_image: (URL) {NO_HOST}; got https://x:y"]),
-        ({"first_frame_image": "a\n.png"}, [rf"first_frame_image: (a\n.png) {NO_FILE}: in/a\n.png"]),
-        ({"first_frame_image": "."}, ["first_frame_image: (in) must be a regular file; got a directory"]),
-        ({"first_frame_image": "~no-one/cat.png"}, [f"first_frame_image: (cat.png) {NO_FILE}: in/~no-one/cat.png"]),
+        ({"first_frame_image": "https://x:y?sig=1"}, [f"first_frame_image: (URL) found https://x:y; {NO_HOST}"]),
+        ({"first_frame_image": "a\n.png"}, [r"first_frame_image: (a\n.png) " + NO_FILE.format(r"a\n.png")]),
+        ({"first_frame_image": "."}, ["first_frame_image: (in) found a directory; must be a regular file"]),
+        (
+            {"first_frame_image": "~no-one/cat.png"},
+            [f"first_frame_image: (cat.png) {NO_FILE.format('~no-one/cat.png')}"],
+        ),
         ({**GOOD, "model": "hailuo", "key": [1]}, [f"model: {KNOWN} 'hailuo'", f"key: {NO_KEY}; got [1]"]),
         ({**GOOD, "model": 2.3}, ["model: must be a model's slug or its path, a str; got 2.3"]),
         ({**GOOD, "prompt": float("nan")}, ["prompt: must be a str of 1 to 2000 characters, or None; got nan"]),
@@ -172,7 +175,7 @@ SLUG = {"modelSlug": "minimax/hailuo-2.3-i2v"}
                 "resolution: must be 768P or 1080P for 6 s of hailuo-2.3-i2v; got '4K'",
                 "prompt_optimizer: must be True or False; got 'no'",
                 "fit: must be True or False; got 1",
-                "first_frame_image: (small.png) short side must be over 300 px; got 300 x 300 px",
+                "first_frame_image: (small.png) found 300 x 300 px; short side must be over 300 px",
             ],
         ),
         (
@@ -199,7 +202,7 @@ def test_all_that_is_wrong_with_a_line_is_told_by_field(
 
 def test_a_path_that_no_file_can_have_is_told_like_one_that_none_has(folder: Path) -> None:
     (problem,) = told(read_lines(folder, {"first_frame_image": "\0"}))
-    assert problem.startswith(r"jobs.jsonl, line 1: first_frame_image: (\x00) must be a file that can be read; got ")
+    assert problem.startswith(r"jobs.jsonl, line 1: first_frame_image: (\x00) found ")
 
 
 # --- CSV ---
@@ -250,7 +253,7 @@ NO_RECORD = "is no record of CSV, quoted as RFC 4180 says:"
             [
                 ", line 1: has a column without a name: name it, or take it out",
                 ", line 1, column key: stands in the header 2 times, as key and Key: take all but one out",
-                f", line 2, column first_frame_image: (a.png) {NO_FILE}: in/a.png",
+                f", line 2, column first_frame_image: (a.png) {NO_FILE.format('a.png')}",
                 ", line 1, column promt: is no field; did you mean prompt?; no prompt has {promt} either",
             ],
         ),

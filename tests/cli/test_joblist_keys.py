@@ -110,7 +110,7 @@ def test_a_picture_that_can_be_fitted_is_no_problem(folder: Path, monkeypatch: p
     row = {"first_frame_image": "small.png", "fit": True, "key": "a"}
     assert told(read_lines(folder, row)) == []
     monkeypatch.setitem(sys.modules, "PIL", None)
-    words = "(small.png) needs Pillow to be fitted: pip install pillow; got no Pillow"
+    words = "(small.png) found no Pillow; needs Pillow to be fitted: pip install pillow"
     assert told(read_lines(folder, row)) == [f"jobs.jsonl, line 1: first_frame_image: {words}"]
 
 
@@ -138,7 +138,7 @@ def test_a_folder_is_a_job_for_each_picture_by_its_name(folder: Path) -> None:
 
 
 def test_what_is_wrong_in_a_folder_is_told_by_file(folder: Path) -> None:
-    assert told(read_list(folder)) == ["small.png: short side must be over 300 px; got 300 x 300 px"]
+    assert told(read_list(folder)) == ["small.png: found 300 x 300 px; short side must be over 300 px"]
 
 
 def test_of_two_pictures_of_one_name_the_second_has_its_ending_in_its_key(folder: Path) -> None:

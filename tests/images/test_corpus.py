@@ -338,7 +338,7 @@ def test_an_image_must_be_under_20_mb_by_one_byte(size: int, accepted: bool, tmp
     with path.open("r+b") as file:
         file.truncate(size)  # sparse: takes no room on the disk
     found = outcome(path)
-    refusal = f"first_frame_image (padded.jpg): must be under 20 MB (20000000 bytes); found '{size} bytes'"
+    refusal = f"first_frame_image (padded.jpg): found {size} bytes; must be under 20 MB (20000000 bytes)"
     assert found == ((JPEG, 400, 500) if accepted else refusal)
 
 

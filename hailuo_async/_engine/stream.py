@@ -33,7 +33,7 @@ from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, S
 from hailuo_async.outcomes import Failure, Outcome, Status, Success
 
 #: Jobs pulled ahead of their slots, and outcomes ahead of their reader. Enough that a freed slot finds a job ready,
-#: and that one group commit of the journal holds several.
+#: and that one commit of the journal holds several.
 LOOKAHEAD = 16
 #: Videos saved at once, and videos that may wait to be: a slow disk idles no slot, but holds no endless list either.
 SAVERS, MAX_UNSAVED = 4, 256
@@ -171,12 +171,16 @@ class Stream:
         preparing.add_done_callback(self._prepared)
 
     async def _room(self) -> None:
+        """Waits for room. A full stream waits until half is free, so that a commit of the journal has several jobs."""
+        bound = LOOKAHEAD if self._ahead < LOOKAHEAD else LOOKAHEAD // 2 + 1
         while not self._is_stopped and (
-            len(self._preparing) + len(self._waiting) >= LOOKAHEAD
-            or len(self._unread) >= LOOKAHEAD
-            or len(self._saves) >= MAX_UNSAVED
+            self._ahead >= bound or len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
         ):
             await self._changed.wait()
+
+    @property
+    def _ahead(self) -> int:
+        return len(self._preparing) + len(self._waiting)
 
     async def _prepare(self, index: int, item: Any) -> None:
         try:

@@ -146,13 +146,14 @@ async def test_one_jobs_error_is_a_failure_and_the_others_go_on() -> None:
 # --- Lazy -------------------------------------------------------------------------------------------------------------
 
 
-async def test_no_more_is_pulled_than_may_soon_be_sent() -> None:
+@pytest.mark.parametrize(("sent", "pulled"), [(3, LOOKAHEAD), (LOOKAHEAD // 2, LOOKAHEAD + LOOKAHEAD // 2)])
+async def test_a_stream_pulls_a_few_ahead_and_several_more_once_half_of_those_are_sent(sent: int, pulled: int) -> None:
     source, line = Source(), Line(on_query=stay_running)
-    async with line.session(max_running=3) as session, contextlib.aclosing(session.stream(source)) as stream:
+    async with line.session(max_running=sent) as session, contextlib.aclosing(session.stream(source)) as stream:
         first = asyncio.ensure_future(anext(stream))
-        await until(lambda: source.pulled >= 3 + LOOKAHEAD)
+        await until(lambda: len(line.posts) >= sent and source.pulled >= pulled)
         await settle()
-        assert (len(line.posts), source.pulled, session.stats().queued) == (3, 3 + LOOKAHEAD, LOOKAHEAD)
+        assert (len(line.posts), source.pulled, session.stats().queued) == (sent, pulled, pulled - sent)
         first.cancel()
         await asyncio.wait([first])
 

@@ -1,8 +1,8 @@
 """The journal: each job and each of its steps, on disk before a caller learns of it.
 
 Each session has its own ``JournalWriter``. One thread reaches the database, and writes are grouped: all writes
-requested in one loop iteration, or during a commit, share the next commit. So a single write costs one ``fsync``, and
-hundreds at once cost few (see ``commits``). Invariants:
+requested within a few loop iterations, or during a commit, share the next commit. So a single write costs one
+``fsync``, and hundreds at once cost few (see ``commits``). Invariants:
 
 - A method returns only when what it wrote is durable. If the database refuses a write, only its caller gets the
   ``JournalError``: the other writes of that commit are made again, each in a commit of its own.

@@ -176,7 +176,8 @@ async def test_what_one_session_wrote_the_next_one_finds(path: Path, gate: Gate)
         assert await second.ask(second.jobs.follow, "cat") == Claim(resubmitted, ours=False)
 
 
-async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter) -> None:
+async def traced(journal: JournalWriter) -> list[str]:
+    """The statements from here on. The first ends the transaction that begins the trace."""
     statements: list[str] = []
 
     def trace(table: JobTable) -> None:
@@ -184,10 +185,26 @@ async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter
         table.database._connection.set_trace_callback(statements.append)
 
     await journal._commits.put(trace)
+    return statements
+
+
+async def test_hundreds_of_writes_at_once_cost_one_commit(journal: JournalWriter) -> None:
+    statements = await traced(journal)
     claims = await asyncio.gather(*(journal.intend(intent(f"job-{number}")) for number in range(300)))
     assert all(claim.ours for claim in claims)
     assert sum(statement.startswith("INSERT") for statement in statements) == 300
-    assert statements.count("COMMIT") == 2  # the first ends the transaction that began the trace
+    assert statements.count("COMMIT") == 1 + 1
+
+
+async def test_writes_that_follow_one_another_within_a_few_iterations_share_a_commit(journal: JournalWriter) -> None:
+    """As an acceptance and the grant of the next POST, for which it has made room."""
+    statements = await traced(journal)
+    intents = []
+    for key in ("cat", "dog", "cow"):
+        intents.append(asyncio.ensure_future(journal.intend(intent(key))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*intents)
+    assert statements.count("COMMIT") == 1 + 1
 
 
 async def test_a_close_makes_the_writes_that_no_caller_waits_for(path: Path, gate: Gate) -> None:

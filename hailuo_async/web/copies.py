@@ -7,6 +7,7 @@ The journal knows where each video was saved. A copy is made when a job ends her
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -98,14 +99,15 @@ class Copies:
         if self.keep_for_s is None or (self._swept_at is not None and now - self._swept_at < _SWEEP_EVERY_S):
             return
         self._swept_at = now
-        await anyio.to_thread.run_sync(_remove_old, self.folder, self.keep_for_s)
+        await anyio.to_thread.run_sync(remove_old, self.folder, self.keep_for_s)
 
 
-def _remove_old(folder: Path, keep_for_s: float) -> None:
+def remove_old(folder: Path, keep_for_s: float) -> None:
     """Removes copies older than that, by the clock of the disk that they lie on. Blocks."""
     mark = folder / ".now"
     mark.touch()
     now = mark.stat().st_mtime
     for path in folder.iterdir():
-        if path.suffix in _SUFFIXES and now - path.stat().st_mtime > keep_for_s:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another worker has just removed it
+            if path.suffix in _SUFFIXES and now - path.stat().st_mtime > keep_for_s:
+                path.unlink()

@@ -23,6 +23,7 @@ from hailuo_async import AsyncSession, HailuoError, JobError, web
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.web import events
 from hailuo_async.web.answers import Answer, told
+from hailuo_async.web.copies import remove_old
 
 from ..support.service import KEY, Line, picture, until
 
@@ -308,6 +309,14 @@ async def test_a_video_that_another_worker_copies_or_that_has_no_room_is_passed_
         await visitor.post(id=ID)
         await visitor.when(ID, "success")
         assert len(await bytes_of(await visitor.studio.file(ID))) == 4096
+
+
+def test_a_copy_that_another_worker_has_just_removed_does_not_keep_the_others(tmp_path: Path) -> None:
+    (tmp_path / "removed.mp4").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
+    for number in range(20):
+        (tmp_path / f"{number}.mp4").touch()
+    remove_old(tmp_path, -1.0)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".mp4"] == ["removed.mp4"]
 
 
 async def test_copies_are_kept_as_long_as_told(emulator: Emulator, tmp_path: Path) -> None:

@@ -67,20 +67,16 @@ def _remove(file: Path) -> None:
 async def read_form(headers: Mapping[str, str], body: AsyncIterator[bytes]) -> Form:
     """The form in ``body``, which ``headers`` describe. Raises ``RefusedRequest``; then nothing of it is kept."""
     kind, _, parameters = headers.get("Content-Type", "").partition(";")
-    is_json = kind.strip().lower() == "application/json"
-    limit = MAX_JSON_BYTES if is_json else MAX_BODY_BYTES
-    _check_length(headers, limit)
     form = Form()
     try:
         with anyio.fail_after(BODY_TIMEOUT_S):
-            pieces = _bounded(body, limit)
             match kind.strip().lower():
                 case "multipart/form-data":
-                    await _read_multipart(_boundary(parameters), pieces, form)
+                    await _read_multipart(_boundary(parameters), _bounded(headers, body, MAX_BODY_BYTES), form)
                 case "application/json":
-                    await _read_json(await _whole(pieces, limit), form)
+                    await _take_texts(await _json_pairs(await _whole(_bounded(headers, body, MAX_JSON_BYTES))), form)
                 case "application/x-www-form-urlencoded":
-                    await _take_texts(_pairs(await _whole(pieces, MAX_TEXT_BYTES)), form)
+                    await _take_texts(_pairs(await _whole(_bounded(headers, body, MAX_TEXT_BYTES))), form)
                 case _:
                     raise RefusedRequest(415, "send multipart/form-data or application/json")
     except TimeoutError:
@@ -92,18 +88,21 @@ async def read_form(headers: Mapping[str, str], body: AsyncIterator[bytes]) -> F
     return form
 
 
-def _check_length(headers: Mapping[str, str], limit: int) -> None:
-    told = headers.get("Content-Length", "0")
-    if told.isdecimal() and int(told) > limit:
-        raise _too_large(limit)
-
-
 def _too_large(limit: int, field: str | None = None) -> RefusedRequest:
     return RefusedRequest(413, f"must have at most {limit} bytes", field)
 
 
-async def _bounded(body: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes]:
-    size = 0
+async def read_texts(headers: Mapping[str, str], body: AsyncIterator[bytes]) -> dict[str, str]:
+    """The fields of a small JSON object or plain form, none of them pictures. Raises ``RefusedRequest``."""
+    kind, whole = headers.get("Content-Type", ""), await _whole(_bounded(headers, body, MAX_TEXT_BYTES))
+    return dict(await _json_pairs(whole) if kind.startswith("application/json") else _pairs(whole))
+
+
+async def _bounded(headers: Mapping[str, str], body: AsyncIterator[bytes], limit: int) -> AsyncGenerator[bytes]:
+    """The pieces of ``body``, up to ``limit`` bytes. Reads nothing of one that is announced to be longer."""
+    announced, size = headers.get("Content-Length", "0"), 0
+    if announced.isdecimal() and int(announced) > limit:
+        raise _too_large(limit)
     async for piece in body:
         size += len(piece)
         if size > limit:
@@ -111,13 +110,8 @@ async def _bounded(body: AsyncIterator[bytes], limit: int) -> AsyncGenerator[byt
         yield piece
 
 
-async def _whole(pieces: AsyncIterator[bytes], limit: int) -> bytes:
-    held = bytearray()
-    async for piece in pieces:
-        held += piece
-        if len(held) > limit:
-            raise _too_large(limit)
-    return bytes(held)
+async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
+    return b"".join([piece async for piece in pieces])
 
 
 # --- JSON and plain forms ---------------------------------------------------------------------------------------------
@@ -130,15 +124,14 @@ def _pairs(body: bytes) -> list[tuple[str, str]]:
         raise RefusedRequest(422, f"the form cannot be read, or has more than {MAX_FIELDS} fields") from None
 
 
-async def _read_json(body: bytes, form: Form) -> None:
+async def _json_pairs(body: bytes) -> list[tuple[str, str]]:
     try:
         content = await anyio.to_thread.run_sync(json.loads, body)
     except (ValueError, RecursionError):
         raise RefusedRequest(400, "the body is not JSON") from None
     if not isinstance(content, dict) or len(content) > MAX_FIELDS:
         raise RefusedRequest(422, f"the body must be one JSON object with at most {MAX_FIELDS} fields")
-    plain = {name: _plain(name, value) for name, value in content.items() if value is not None}
-    await _take_texts(list(plain.items()), form)
+    return [(name, _plain(name, value)) for name, value in content.items() if value is not None]
 
 
 def _plain(name: str, value: object) -> str:

@@ -36,7 +36,7 @@ from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json
 from hailuo_async.web.board import Board
 from hailuo_async.web.copies import Copies
 from hailuo_async.web.files import file_answer, passed_on
-from hailuo_async.web.forms import Form
+from hailuo_async.web.forms import Form, read_texts
 from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
 from hailuo_async.web.pictures import Pictures
@@ -47,8 +47,6 @@ _logger = logging.getLogger("hailuo_async")
 _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 #: The parts of the page by their names, read with this module: a loop would stand still for it.
 _FILES = {path.name: path.read_bytes() for path in files("hailuo_async.web").joinpath("static").iterdir()}
-#: Of the small JSON bodies that decide about a job.
-_MAX_DECISION_BYTES = 4096
 #: Any URL: it stands in for a picture where only the other facts of a job count.
 _SOME_PICTURE = "https://example.com/picture.jpg"
 
@@ -137,8 +135,11 @@ class Page:
     # --- Answers ---
 
     async def _login(self, request: Request) -> Response:
-        form = await request.form(max_files=0, max_fields=4)
-        if not self._guard.is_token(str(form.get("token", ""))):
+        try:
+            given = await read_texts(request.headers, request.stream())
+        except RefusedRequest as error:
+            return _refusal(error)
+        if not self._guard.is_token(given.get("token", "")):
             await asyncio.sleep(1)  # guessing takes its time
             return Response(self._guard.login_page, 401, media_type="text/html")
         answer = RedirectResponse("./", 303)
@@ -187,7 +188,7 @@ class Page:
     async def _retry(self, request: Request) -> Response:
         try:
             record = await self._record(request)
-            new_id = check_id((await _decision(request)).get("id", ""))
+            new_id = check_id((await read_texts(request.headers, request.stream())).get("id", ""))
             await self._submit_again(record, new_id)
         except (HailuoError, RefusedRequest, OSError) as error:
             return _refusal(error)
@@ -201,7 +202,7 @@ class Page:
     async def _resolve(self, request: Request) -> Response:
         try:
             record = await self._record(request)
-            await self._decide(record, await _decision(request))
+            await self._decide(record, await read_texts(request.headers, request.stream()))
         except (HailuoError, RefusedRequest, OSError) as error:
             return _refusal(error)
         self._board.touch(record.key or record.identity)
@@ -292,21 +293,6 @@ def _static(name: str, content: bytes) -> Any:
         return Response(content, headers=headers)
 
     return serve
-
-
-async def _decision(request: Request) -> dict[str, str]:
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > _MAX_DECISION_BYTES:
-            raise RefusedRequest(413, f"must have at most {_MAX_DECISION_BYTES} bytes")
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        raise RefusedRequest(400, "the body is not JSON") from None
-    if not isinstance(content, dict):
-        raise RefusedRequest(422, "the body must be a JSON object")
-    return {name: value for name, value in content.items() if isinstance(value, str)}
 
 
 def _refusal(error: HailuoError | RefusedRequest | OSError) -> Response:

@@ -187,7 +187,7 @@ class Hooks:
     def __len__(self) -> int:
         return len(self._held)
 
-    def tell(self, event: SessionEvent) -> None:
+    def emit(self, event: SessionEvent) -> None:
         """Gives ``event`` to each hook. Never raises."""
         for held in tuple(self._held):
             try:

@@ -219,8 +219,10 @@ class AsyncSession(ServiceCalls):
     async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
         admission = self._running_engine().admission
         admission.check_queue()
-        timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return await admission.take(check_job(job), timeout_s, (self._money.quota,))
+        return await admission.take(check_job(job), self._timeout_s(timeout), (self._money.quota,))
+
+    def _timeout_s(self, given: float | None) -> float | None:
+        return optional_seconds("timeout", given) or self._settings.timeout
 
     async def generate(self, job: Job, *, timeout: float | None = None) -> Video:
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
@@ -274,12 +276,9 @@ class AsyncSession(ServiceCalls):
         """
         check_jobs(jobs)
         check_save_as(save_to, save_as)
-        timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        quotas = (
-            self._money.quota,
-            Quota(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost)),
-        )
-        return self._running_engine().stream(jobs, timeout_s, quotas, save_to, save_as, share_uploads=share_uploads)
+        own = Quota(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
+        limits = self._timeout_s(timeout), (self._money.quota, own)
+        return self._running_engine().stream(jobs, *limits, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
@@ -289,8 +288,7 @@ class AsyncSession(ServiceCalls):
         """
         engine = self._running_engine()
         check_task_id(task_id)
-        timeout_s = optional_seconds("timeout", timeout) or self._settings.timeout
-        return Generation(await engine.admission.attach(task_id, timeout_s), engine.loop)
+        return Generation(await engine.admission.attach(task_id, self._timeout_s(timeout)), engine.loop)
 
     async def find(self, key: str) -> Generation:
         """A handle on any job in the journal, of any session, by its key. The job is not paid for again.

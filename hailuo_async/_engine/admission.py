@@ -23,26 +23,27 @@ from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.keeping import Ask, Keeper, is_sent_from_here, prepare, without_pictures
-from hailuo_async._engine.known_by import fail_as_recorded, kind_of, log_goes_on, names_of, withdrawn
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.quota import Money, Payment, Quota
 from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
-from hailuo_async._engine.tracked_job import Lane, TrackedJob
+from hailuo_async._engine.tracked_job import Lane, TrackedJob, kind_of
 from hailuo_async._images.frame import Frame
 from hailuo_async._io.journal.kept import KeptClaim
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import build_submit
-from hailuo_async.errors import HailuoError, QueueFullError, SpendingLimitError, WaitTimeoutError
+from hailuo_async.errors import HailuoError, QueueFullError, SessionClosedError, SpendingLimitError, WaitTimeoutError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
 from hailuo_async.settings import Settings
 
 logger = logging.getLogger("hailuo_async")
+
+_WITHDRAWN = "the caller left before the job was sent; it cost nothing"
 
 FindFault: TypeAlias = Callable[[], Awaitable[HailuoError | None]]
 
@@ -119,7 +120,8 @@ class Admission:
         if known is not None:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
             return self._joined(known)
-        facts: dict[str, Any] = {"key": job.key, "lane": lane, "kind": kind_of(job), **names_of(intent)}
+        names = {} if intent is None else {"identity": intent.identity, "fingerprint": intent.fingerprint}
+        facts: dict[str, Any] = {"key": job.key, "lane": lane, "kind": kind_of(job), **names}
         tracked = self._new_tracked_job(asked_at, timeout_s, payment, job=job, **facts)
         tracked.request = request = build_submit(job, frames, self._settings.webhook_url)
         tracked.fault, tracked.is_heavy = fault, request.is_heavy
@@ -249,7 +251,7 @@ class Admission:
         if not (tracked.is_shared or tracked.status.is_final):
             tracked.is_withheld = True
             if tracked.status is Status.QUEUED:
-                self._drop(tracked, withdrawn())
+                self._drop(tracked, SessionClosedError(reason=_WITHDRAWN))
 
     def withdraw(self, tracked: TrackedJob) -> None:
         """Withholds a job whose caller leaves, and logs the task id of one that goes on."""
@@ -257,7 +259,7 @@ class Admission:
             tracked.is_left = True
             self.withhold(tracked)
             if tracked.task_id is not None:
-                log_goes_on(tracked)
+                tracked.log_that_it_goes_on()
 
     def follow(self, tracked: TrackedJob) -> None:
         """Waits for the outcome of a job that another session works on and pays for."""
@@ -290,9 +292,9 @@ class Admission:
         if tracked.status is Status.PENDING and not tracked.is_followed:
             self._watch(tracked)
             if tracked.is_left:
-                log_goes_on(tracked)
+                tracked.log_that_it_goes_on()
         elif tracked.status is Status.QUEUED and tracked.is_withheld:
-            self._drop(tracked, withdrawn())
+            self._drop(tracked, SessionClosedError(reason=_WITHDRAWN))
         if tracked.is_overdue():  # a deadline does not cut a POST, so it may have passed
             self._expire(tracked)
 
@@ -335,7 +337,7 @@ class Admission:
             case JournalState.SUCCESS:
                 self._deliver(tracked, record)
             case _:
-                fail_as_recorded(tracked, record)
+                tracked.fail_as_recorded(record)
 
     def _enqueue(self, tracked: TrackedJob) -> None:
         """Reserves the job's price in its quotas, and queues it."""

@@ -57,7 +57,7 @@ class EventEmitter:
     def queued(self, tracked: TrackedJob) -> None:
         """Emits that a job waits for a slot."""
         if self._hooks:
-            self._hooks.tell(Queued(**_job_facts(tracked)))
+            self._hooks.emit(Queued(**_job_facts(tracked)))
 
     def changed(self, tracked: TrackedJob) -> None:
         """Emits and logs that a job's status changed."""
@@ -66,7 +66,7 @@ class EventEmitter:
         if logger.isEnabledFor(logging.DEBUG):
             logger.debug("job %s, task %s: %s -> %s", tracked.name, tracked.task_id, *tracked.history[-2:])
         if self._hooks and tracked.status is not Status.QUEUED:  # its refusal was emitted before
-            self._hooks.tell(_build_event(tracked))
+            self._hooks.emit(_build_event(tracked))
 
     def refused(self, tracked: TrackedJob, answer: Answer) -> None:
         """Emits that the service certainly did not accept a job's POST."""
@@ -75,12 +75,12 @@ class EventEmitter:
             reason = "not_sent" if answer.refusal is None else answer.refusal.name.lower()
             answered_s = facts["at"] - tracked.sent_at
             attempt, message = tracked.attempts, answer.message
-            self._hooks.tell(Refused(**facts, attempt=attempt, reason=reason, message=message, answered_s=answered_s))
+            self._hooks.emit(Refused(**facts, attempt=attempt, reason=reason, message=message, answered_s=answered_s))
 
     def gate_closed(self, reason: Literal["request_rate", "unreachable"], seconds: float) -> None:
         """Emits that the session sends nothing for so many seconds."""
         if self._hooks:
-            self._hooks.tell(GateClosed(at=loop_time(), reason=reason, seconds=seconds))
+            self._hooks.emit(GateClosed(at=loop_time(), reason=reason, seconds=seconds))
 
     async def downloaded(self, video: Video, key: str | None, path: Path, began_at: float) -> None:
         """Emits that a video was downloaded as the file ``path``."""
@@ -89,7 +89,7 @@ class EventEmitter:
         with contextlib.suppress(OSError):  # another program waited for the file, and moved it away
             size, now = (await anyio.to_thread.run_sync(path.stat)).st_size, loop_time()
             took_s = now - began_at
-            self._hooks.tell(Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s))
+            self._hooks.emit(Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s))
 
 
 def _build_event(tracked: TrackedJob) -> SessionEvent:

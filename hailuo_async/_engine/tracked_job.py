@@ -9,6 +9,7 @@ changes the job again, the others get only the later change.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from decimal import Decimal
@@ -18,13 +19,15 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.quota import Payment
 from hailuo_async._engine.signal import Signal
-from hailuo_async._io.journal.records import Claim
+from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._rules.cadence import PollState
 from hailuo_async._rules.lifecycle import Event, next_status
 from hailuo_async._rules.wire import Request
 from hailuo_async.errors import HailuoError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
+
+logger = logging.getLogger("hailuo_async")
 
 
 @attrs.define(eq=False)
@@ -166,6 +169,21 @@ class TrackedJob:
         self.error = error
         self._end(event)
 
+    def fail_as_recorded(self, record: Record) -> None:
+        """Ends the job as the journal says: in doubt, refused, or given up by the service."""
+        reason = "the journal says so"
+        if record.state is JournalState.UNKNOWN:
+            self.fail(Event.DOUBT, record.error or SubmissionUnknownError(reason=reason, key=self.key or self.identity))
+        else:
+            event = Event.REFUSE if record.state is JournalState.REFUSED else Event.FAIL
+            self.fail(event, record.error or TaskFailedError(reason=reason))
+
+    def log_that_it_goes_on(self) -> None:
+        """Logs the task id of a job whose caller has left."""
+        level = logging.WARNING if self.identity is None else logging.INFO  # a journal keeps the id anyway
+        message = "job %s goes on as task %s, which is paid for, though its caller has left: attach() waits for it"
+        logger.log(level, message, self.name, self.task_id)
+
     def _end(self, event: Event) -> None:
         self.request = None
         self.cancel_deadline()
@@ -207,3 +225,10 @@ class TrackedJob:
             listener(self)
             if self.status is not status:
                 return  # the listener changed the job again, and that change has called all listeners
+
+
+def kind_of(asked: Job | Record) -> Hashable:
+    """The kind of a job or a record: tasks of the same model, duration and resolution take about equally long."""
+    if isinstance(asked, Record):
+        return (asked.model, asked.facts.get("duration"), asked.facts.get("resolution"))
+    return (asked.model, asked.duration, asked.resolution)

@@ -95,7 +95,7 @@ def etag_of(content: object) -> str:
     return f'W/"{hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]}"'
 
 
-def explained(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
+def error_content(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
     """What a stranger may know of ``error``. ``fields`` renames fields of a job to those of the form."""
     kind = type(error).__name__
     if isinstance(error, JobError):
@@ -108,10 +108,10 @@ def explained(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({
     return {"error": kind, "message": words or "the video cannot be made now: try again later"}
 
 
-def told(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
+def error_answer(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know."""
     status = error.http_status
     if status >= 500:
         _logger.warning("%s: %s", type(error).__name__, error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return json_answer(explained(error, fields), status, headers)
+    return json_answer(error_content(error, fields), status, headers)

@@ -13,7 +13,7 @@ import attrs
 from hailuo_async.errors import HailuoError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.session import AsyncSession
-from hailuo_async.web.answers import Answer, RefusedRequest, json_answer, told
+from hailuo_async.web.answers import Answer, RefusedRequest, error_answer, json_answer
 from hailuo_async.web.forms import Form, read_form
 from hailuo_async.web.line import Line
 
@@ -59,7 +59,7 @@ class Intake:
         except RefusedRequest as refused:
             return refused.answer()
         except HailuoError as error:
-            return told(error, FIELDS)
+            return error_answer(error, FIELDS)
         finally:
             await form.aclose()
         return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})

@@ -18,7 +18,7 @@ from hailuo_async._engine.generation import Generation
 from hailuo_async.contract import WEBHOOK_TASK_HEADER
 from hailuo_async.errors import HailuoError
 from hailuo_async.outcomes import Video
-from hailuo_async.web.answers import Answer, etag_of, explained, json_answer, told
+from hailuo_async.web.answers import Answer, error_answer, error_content, etag_of, json_answer
 from hailuo_async.web.copies import Copies
 from hailuo_async.web.events import EventStreams
 from hailuo_async.web.files import passed_on
@@ -63,7 +63,7 @@ class Studio(Intake):
         try:
             content = await self.state(id)
         except HailuoError as error:
-            return told(error)
+            return error_answer(error)
         etag = etag_of({name: value for name, value in content.items() if name != "seconds_left"})
         if etag in headers.get("If-None-Match", ""):
             return Answer(304, {"ETag": etag, "Cache-Control": "no-cache"})
@@ -74,7 +74,7 @@ class Studio(Intake):
         try:
             generation = await self.session.find(id)
         except HailuoError as error:
-            return told(error)
+            return error_answer(error)
         return self._streams.answer(generation, lambda: self._state_of(id, generation), headers)
 
     async def file(
@@ -88,7 +88,7 @@ class Studio(Intake):
                 return json_answer(content, 409, {"Retry-After": "5"})
             return await self._file_of(id, await generation, headers, is_head=is_head)
         except HailuoError as error:
-            return told(error)
+            return error_answer(error)
 
     async def webhook(self, headers: Mapping[str, str]) -> Answer:
         """Takes a delivery of the service's, as a hint: the task it names is asked about at once."""
@@ -106,7 +106,7 @@ class Studio(Intake):
             try:
                 content["cost"] = (await generation).cost
             except HailuoError as error:
-                content["error"] = explained(error)
+                content["error"] = error_content(error)
             return content
         model, duration = (None, 6) if job is None else (job.model, job.duration)
         left = self.line.seconds_left(id, model, duration, self.session.stats())

@@ -65,9 +65,9 @@ def test_hooks_come_and_go_as_in_a_list_before_the_session_is_entered() -> None:
     listeners.append(counting)
     listeners.append(counting.method)
     assert list(listeners) == [counting, counting.method]
-    listeners.tell(CLOSED)
+    listeners.emit(CLOSED)
     listeners.remove(counting.method)  # a bound method is made anew each time it is named
-    listeners.tell(CLOSED)
+    listeners.emit(CLOSED)
     assert (counting.seen, len(listeners), counting in listeners) == (12, 1, True)
     with pytest.raises(ValueError, match="not in list"):
         listeners.remove(counting.method)

@@ -22,7 +22,7 @@ import hailuo_async
 from hailuo_async import AsyncSession, HailuoError, JobError, web
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.web import events
-from hailuo_async.web.answers import Answer, told
+from hailuo_async.web.answers import Answer, error_answer
 from hailuo_async.web.copies import remove_old
 
 from ..support.service import KEY, Line, picture, until
@@ -341,7 +341,7 @@ def test_every_error_is_told_by_its_status_and_without_what_a_stranger_may_not_k
         error.__dict__.update(facts, message="secret", reason="too dark", path="secret", image="secret", key="secret")
         error.__dict__.update(timeout_s=1.0, max_queued=1, max_kept_bytes=None, max_jobs=1, max_cost=None, status=None)
         error.__dict__.update(code=None, cost=None)
-        answer = told(error)
+        answer = error_answer(error)
         assert (answer.status, answer.content["error"]) == (kind.http_status, kind.__name__)
         assert b"secret" not in answer.body  # type: ignore[operator]
         assert ("Retry-After" in answer.headers) is (kind.http_status == 503)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import enum
 import random
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -111,53 +111,29 @@ FAULTS_OF: dict[Kind, frozenset[Fault]] = {
 }
 
 
-def _check_rate(_: object, attribute: attrs.Attribute[float], value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{attribute.name} is a probability, from 0 to 1; got {value!r}")
-
-
-def _rate() -> float:
-    return attrs.field(default=0.0, validator=_check_rate)
-
-
-@attrs.frozen(kw_only=True)
+@attrs.frozen(init=False)
 class FaultRates:
-    """How likely each fault is, from 0 to 1. Their sum is at most 1, for a request meets one fault."""
+    """How likely each fault is, by its name: ``FaultRates(cut_after=0.1)``. Together at most 1: a request meets one.
 
-    refuse: float = _rate()
-    refuse_405: float = _rate()
-    refuse_415: float = _rate()
-    rate_429: float = _rate()
-    running_429: float = _rate()
-    error_500: float = _rate()
-    cut_before: float = _rate()
-    hang_before: float = _rate()
-    cut: float = _rate()
-    error_500_after: float = _rate()
-    cut_after: float = _rate()
-    hang: float = _rate()
-    garbage: float = _rate()
-    truncated: float = _rate()
-    unknown_status: float = _rate()
-    missing_fields: float = _rate()
-    extra_fields: float = _rate()
-    wrong_task_id: float = _rate()
-    strange_bill: float = _rate()
-    strange_expiry: float = _rate()
-    lost: float = _rate()
-    doubled: float = _rate()
-    early: float = _rate()
-    late: float = _rate()
-    out_of_order: float = _rate()
+    Raises ``ValueError`` for a name that is no fault, and for a rate that is no probability.
+    """
+
+    _rates: Mapping[Fault, float]
+
+    def __init__(self, **rates: float) -> None:
+        self.__attrs_init__({Fault(name): rate for name, rate in rates.items()})
 
     def __attrs_post_init__(self) -> None:
-        total = sum(attrs.astuple(self))
+        for fault, rate in self._rates.items():
+            if not 0 <= rate <= 1:
+                raise ValueError(f"{fault} is a probability, from 0 to 1; got {rate!r}")
+        total = sum(self._rates.values())
         if total > 1 + 1e-9:
             raise ValueError(f"the probabilities of one kind of request must not sum to more than 1; got {total:g}")
 
     def rate(self, fault: Fault) -> float:
         """The probability of one fault."""
-        return float(getattr(self, fault.value))
+        return self._rates.get(fault, 0.0)
 
 
 _NEVER = FaultRates()

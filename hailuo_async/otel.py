@@ -18,17 +18,7 @@ from typing import TypeAlias
 
 import attrs
 
-from hailuo_async.hooks import (
-    Accepted,
-    Downloaded,
-    Ended,
-    GateClosed,
-    JobEvent,
-    Refused,
-    Sent,
-    SessionEvent,
-    StatusSeen,
-)
+from hailuo_async import hooks
 from hailuo_async.session import AsyncSession
 
 try:
@@ -109,27 +99,27 @@ class _Telemetry:
     _measures: _Measures
     _spans: dict[int, Span] = attrs.field(factory=dict, init=False)
 
-    def __call__(self, event: SessionEvent) -> None:
-        if isinstance(event, JobEvent):
+    def __call__(self, event: hooks.SessionEvent) -> None:
+        if isinstance(event, hooks.JobEvent):
             self._trace(event)
         self._count(event)
         self._look_at_the_session()
 
     # --- A span a job ---
 
-    def _trace(self, event: JobEvent) -> None:
+    def _trace(self, event: hooks.JobEvent) -> None:
         span = self._spans.get(event.number)
         if span is None:
             span = self._spans[event.number] = self._begin(event)
         if event.task_id is not None:
             span.set_attribute("gen_ai.response.id", event.task_id)
-        if isinstance(event, Ended):
+        if isinstance(event, hooks.Ended):
             del self._spans[event.number]
             _end(span, event)
         else:
             span.add_event(*_described(event))
 
-    def _begin(self, event: JobEvent) -> Span:
+    def _begin(self, event: hooks.JobEvent) -> Span:
         attributes: _Attributes = {
             "gen_ai.operation.name": _OPERATION,
             "gen_ai.provider.name": "modellix",
@@ -144,21 +134,21 @@ class _Telemetry:
 
     # --- Metrics ---
 
-    def _count(self, event: SessionEvent) -> None:
+    def _count(self, event: hooks.SessionEvent) -> None:
         counters, histograms = self._measures.counters, self._measures.histograms
         match event:
-            case Sent(attempt=1):
+            case hooks.Sent(attempt=1):
                 histograms["hailuo.queue.wait"].record(event.waited_s, _model(event))
-            case Refused(reason=reason):
+            case hooks.Refused(reason=reason):
                 counters["hailuo.refusals"].add(1, {"hailuo.reason": reason})
-            case Ended():
+            case hooks.Ended():
                 self._count_end(event)
-            case Downloaded(bytes=size):
+            case hooks.Downloaded(bytes=size):
                 counters["hailuo.download.size"].add(size)
-            case GateClosed(reason=reason, seconds=seconds):
+            case hooks.GateClosed(reason=reason, seconds=seconds):
                 counters["hailuo.gate.closed"].add(seconds, {"hailuo.reason": reason})
 
-    def _count_end(self, event: Ended) -> None:
+    def _count_end(self, event: hooks.Ended) -> None:
         histograms, model = self._measures.histograms, _model(event)
         histograms["hailuo.job.duration"].record(event.waited_s, model | _how_it_ended(event))
         if event.video is None or event.late_s is None:
@@ -175,22 +165,22 @@ class _Telemetry:
                 gauge.set(value)
 
 
-def _described(event: JobEvent) -> tuple[str, _Attributes]:
+def _described(event: hooks.JobEvent) -> tuple[str, _Attributes]:
     """An event's name and attributes in a span."""
     match event:
-        case Sent(attempt=attempt):
+        case hooks.Sent(attempt=attempt):
             return "sent", {"hailuo.attempt": attempt}
-        case Refused(attempt=attempt, reason=reason, message=message):
+        case hooks.Refused(attempt=attempt, reason=reason, message=message):
             return "refused", {"hailuo.attempt": attempt, "hailuo.reason": reason, "hailuo.message": message}
-        case Accepted(attempt=attempt):
+        case hooks.Accepted(attempt=attempt):
             return "accepted", {"hailuo.attempt": attempt}
-        case StatusSeen(status=status):
+        case hooks.StatusSeen(status=status):
             return "status_seen", {"hailuo.status": status.value}
         case _:
             return "queued", {}
 
 
-def _end(span: Span, event: Ended) -> None:
+def _end(span: Span, event: hooks.Ended) -> None:
     span.set_attributes(_how_it_ended(event))
     if event.video is not None and event.video.model is not None:
         span.set_attribute("gen_ai.response.model", event.video.model)
@@ -199,12 +189,12 @@ def _end(span: Span, event: Ended) -> None:
     span.end()
 
 
-def _how_it_ended(event: Ended) -> _Attributes:
+def _how_it_ended(event: hooks.Ended) -> _Attributes:
     attributes: _Attributes = {"hailuo.status": event.status.value}
     if event.error is not None:
         attributes["error.type"] = type(event.error).__name__
     return attributes
 
 
-def _model(event: JobEvent) -> _Attributes:
+def _model(event: hooks.JobEvent) -> _Attributes:
     return {} if event.job is None else {"gen_ai.request.model": event.job.model}

@@ -16,21 +16,10 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from hailuo_async import hooks
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._rules.wire import Answer
-from hailuo_async.hooks import (
-    Accepted,
-    Downloaded,
-    Ended,
-    GateClosed,
-    Hooks,
-    Queued,
-    Refused,
-    Sent,
-    SessionEvent,
-    StatusSeen,
-)
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
 
@@ -52,12 +41,12 @@ class _JobFacts(TypedDict):
 class EventEmitter:
     """Gives events to the hooks, if there are any, and writes the log."""
 
-    _hooks: Hooks = attrs.field(factory=Hooks)
+    _hooks: hooks.Hooks = attrs.field(factory=hooks.Hooks)
 
     def queued(self, tracked: TrackedJob) -> None:
         """Emits that a job waits for a slot."""
         if self._hooks:
-            self._hooks.emit(Queued(**_job_facts(tracked)))
+            self._hooks.emit(hooks.Queued(**_job_facts(tracked)))
 
     def changed(self, tracked: TrackedJob) -> None:
         """Emits and logs that a job's status changed."""
@@ -75,12 +64,14 @@ class EventEmitter:
             reason = "not_sent" if answer.refusal is None else answer.refusal.name.lower()
             answered_s = facts["at"] - tracked.sent_at
             attempt, message = tracked.attempts, answer.message
-            self._hooks.emit(Refused(**facts, attempt=attempt, reason=reason, message=message, answered_s=answered_s))
+            self._hooks.emit(
+                hooks.Refused(**facts, attempt=attempt, reason=reason, message=message, answered_s=answered_s)
+            )
 
     def gate_closed(self, reason: Literal["request_rate", "unreachable"], seconds: float) -> None:
         """Emits that the session sends nothing for so many seconds."""
         if self._hooks:
-            self._hooks.emit(GateClosed(at=loop_time(), reason=reason, seconds=seconds))
+            self._hooks.emit(hooks.GateClosed(at=loop_time(), reason=reason, seconds=seconds))
 
     async def downloaded(self, video: Video, key: str | None, path: Path, began_at: float) -> None:
         """Emits that a video was downloaded as the file ``path``."""
@@ -89,25 +80,27 @@ class EventEmitter:
         with contextlib.suppress(OSError):  # another program waited for the file, and moved it away
             size, now = (await anyio.to_thread.run_sync(path.stat)).st_size, loop_time()
             took_s = now - began_at
-            self._hooks.emit(Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s))
+            self._hooks.emit(
+                hooks.Downloaded(at=now, task_id=video.task_id, key=key, path=path, bytes=size, took_s=took_s)
+            )
 
 
-def _build_event(tracked: TrackedJob) -> SessionEvent:
+def _build_event(tracked: TrackedJob) -> hooks.SessionEvent:
     """The event of the job's present status."""
     facts = _job_facts(tracked)
     ran_s = None if tracked.accepted_at == -math.inf else facts["at"] - tracked.accepted_at
     match tracked.status:
         case Status.SENDING:
-            return Sent(**facts, attempt=tracked.attempts, doubts=tracked.resubmits)
+            return hooks.Sent(**facts, attempt=tracked.attempts, doubts=tracked.resubmits)
         case Status.PENDING if tracked.is_attached:
-            return Accepted(**facts, attempt=0, answered_s=None)
+            return hooks.Accepted(**facts, attempt=0, answered_s=None)
         case Status.PENDING:
-            return Accepted(**facts, attempt=tracked.attempts, answered_s=facts["at"] - tracked.sent_at)
+            return hooks.Accepted(**facts, attempt=tracked.attempts, answered_s=facts["at"] - tracked.sent_at)
         case Status.PROCESSING:
-            return StatusSeen(**facts, status=tracked.status, ran_s=ran_s)
+            return hooks.StatusSeen(**facts, status=tracked.status, ran_s=ran_s)
         case _:
             late_s = None if tracked.ended_at is None else facts["at"] - tracked.ended_at
-            return Ended(
+            return hooks.Ended(
                 **facts, status=tracked.status, video=tracked.video, error=tracked.error, ran_s=ran_s, late_s=late_s
             )
 

@@ -5,47 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hailuo_async import contract
+from hailuo_async import contract, errors
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
-from hailuo_async.errors import (
-    AuthenticationError,
-    HailuoError,
-    InsufficientBalanceError,
-    JournalError,
-    ProtocolError,
-    RateLimitedError,
-    RequestRejectedError,
-    ServiceError,
-    ServiceUnavailableError,
-    SessionClosedError,
-    SpendingLimitError,
-)
 
-_ERRORS: Mapping[Refusal, type[ServiceError]] = {
-    Refusal.REJECTED: RequestRejectedError,
-    Refusal.NOT_FOUND: RequestRejectedError,
-    Refusal.AUTHENTICATION: AuthenticationError,
-    Refusal.BALANCE: InsufficientBalanceError,
-    Refusal.REQUEST_RATE: RateLimitedError,
-    Refusal.RUNNING_LIMIT: RateLimitedError,
+_ERRORS: Mapping[Refusal, type[errors.ServiceError]] = {
+    Refusal.REJECTED: errors.RequestRejectedError,
+    Refusal.NOT_FOUND: errors.RequestRejectedError,
+    Refusal.AUTHENTICATION: errors.AuthenticationError,
+    Refusal.BALANCE: errors.InsufficientBalanceError,
+    Refusal.REQUEST_RATE: errors.RateLimitedError,
+    Refusal.RUNNING_LIMIT: errors.RateLimitedError,
 }
 
 #: Every other job would fail in the same way: a stream ends with such an error instead of failing job after job.
 _EVERY_JOB_WOULD_MEET = (
-    AuthenticationError,
-    InsufficientBalanceError,
-    JournalError,
-    SessionClosedError,
-    SpendingLimitError,
+    errors.AuthenticationError,
+    errors.InsufficientBalanceError,
+    errors.JournalError,
+    errors.SessionClosedError,
+    errors.SpendingLimitError,
 )
 
 
-def stops_everything(error: HailuoError) -> bool:
+def stops_everything(error: errors.HailuoError) -> bool:
     """Whether every other job would fail in the same way, so that sending more is pointless."""
     return isinstance(error, _EVERY_JOB_WOULD_MEET)
 
 
-def build_error(answer: Answer, task_id: str | None = None) -> HailuoError:
+def build_error(answer: Answer, task_id: str | None = None) -> errors.HailuoError:
     """The error for any answer that is not an acceptance; a submit in doubt has its own error.
 
     A refusal that is not in the documented form is a ``ProtocolError``: a proxy may have answered, not the service.
@@ -53,12 +40,13 @@ def build_error(answer: Answer, task_id: str | None = None) -> HailuoError:
     facts: dict[str, Any] = {"message": answer.message, "status": answer.status}
     facts |= {"task_id": task_id, "request_id": answer.request_id}
     if answer.refusal is None and _no_service(answer):
-        return ServiceUnavailableError(**facts)
+        return errors.ServiceUnavailableError(**facts)
     if answer.refusal is None or not answer.is_envelope:
-        return ProtocolError(**facts)
-    if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
-        return RateLimitedError(**facts, retry_after_s=answer.hints.retry_after_s)
-    return _ERRORS[answer.refusal](**facts)
+        return errors.ProtocolError(**facts)
+    kind = _ERRORS[answer.refusal]
+    if kind is errors.RateLimitedError:
+        facts["retry_after_s"] = answer.hints.retry_after_s
+    return kind(**facts)
 
 
 def _no_service(answer: Answer) -> bool:

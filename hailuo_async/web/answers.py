@@ -10,19 +10,7 @@ from types import MappingProxyType
 
 import attrs
 
-from hailuo_async.errors import (
-    DownloadError,
-    HailuoError,
-    JobError,
-    JobNotFoundError,
-    QueueFullError,
-    RequestRejectedError,
-    SessionClosedError,
-    SubmissionUnknownError,
-    TaskExpiredError,
-    TaskFailedError,
-    WaitTimeoutError,
-)
+from hailuo_async import errors
 
 _logger = logging.getLogger("hailuo_async")
 
@@ -40,16 +28,16 @@ EVENT_HEADERS: Mapping[str, str] = MappingProxyType(
 _REASON_CHARACTERS = 300
 
 #: For each error what a stranger may know of it. The log has the rest.
-_WORDS: Mapping[type[HailuoError], str] = MappingProxyType(
+_WORDS: Mapping[type[errors.HailuoError], str] = MappingProxyType(
     {
-        JobNotFoundError: "there is no such video",
-        QueueFullError: "too many videos wait already: try again later",
-        RequestRejectedError: "the service did not take this job: change the picture, the prompt or the options",
-        SubmissionUnknownError: "nothing says whether the service took this job: its owner has to decide",
-        TaskExpiredError: "the video is gone: the service keeps it for seven days",
-        WaitTimeoutError: "the video was not there in time",
-        DownloadError: "the video could not be fetched: try again later",
-        SessionClosedError: "the server is stopping: try again later",
+        errors.JobNotFoundError: "there is no such video",
+        errors.QueueFullError: "too many videos wait already: try again later",
+        errors.RequestRejectedError: "the service did not take this job: change the picture, the prompt or the options",
+        errors.SubmissionUnknownError: "nothing says whether the service took this job: its owner has to decide",
+        errors.TaskExpiredError: "the video is gone: the service keeps it for seven days",
+        errors.WaitTimeoutError: "the video was not there in time",
+        errors.DownloadError: "the video could not be fetched: try again later",
+        errors.SessionClosedError: "the server is stopping: try again later",
     }
 )
 
@@ -95,20 +83,20 @@ def etag_of(content: object) -> str:
     return f'W/"{hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]}"'
 
 
-def error_content(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
+def error_content(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
     """What a stranger may know of ``error``. ``fields`` renames fields of a job to those of the form."""
     kind = type(error).__name__
-    if isinstance(error, JobError):
+    if isinstance(error, errors.JobError):
         field = fields.get(error.field, error.field)
         return {"error": kind, "field": field, "message": f"{field} {error.rule}"}
-    if isinstance(error, TaskFailedError):
+    if isinstance(error, errors.TaskFailedError):
         reason = error.hint or error.reason[:_REASON_CHARACTERS]
         return {"error": kind, "message": f"the service gave the video up: {reason}"}
     words = next((words for known, words in _WORDS.items() if isinstance(error, known)), None)
     return {"error": kind, "message": words or "the video cannot be made now: try again later"}
 
 
-def error_answer(error: HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
+def error_answer(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know."""
     status = error.http_status
     if status >= 500:

@@ -19,19 +19,12 @@ except ModuleNotFoundError:
 
 from hailuo_async import __version__
 from hailuo_async._cli.commands import journals, others, page, videos
-from hailuo_async._cli.exit_codes import report_errors
+from hailuo_async._cli.exit_codes import MEANINGS, report_errors
 from hailuo_async._cli.output import columns, log_to_stderr
 from hailuo_async._cli.suggestions import near_commands
 
 #: On a narrower terminal Click writes lines that are too wide, unless the width is given to it.
 _CLICKS_LEAST = 52
-_EXIT_CODES = (
-    ("0", "all is done"),
-    ("1", "some of it failed, or was not done"),
-    ("2", "it cannot be run as it was given; nothing was sent"),
-    ("3", "of some job it is not known whether it was accepted, and is paid for"),
-    ("130", "interrupted"),
-)
 
 
 class _Formatter(click.HelpFormatter):
@@ -66,7 +59,7 @@ class _Commands(click.Group):
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Writes what the exit codes of all commands mean."""
         with formatter.section("Exit codes"):
-            formatter.write_dl(_EXIT_CODES)
+            formatter.write_dl([(str(code), meaning) for code, meaning in MEANINGS.items()])
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """The command by its name, or what it may have been meant to be."""

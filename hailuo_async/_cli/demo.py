@@ -48,8 +48,8 @@ def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) 
         output=output,
         journal=output / JOURNAL_NAME if is_real else None,
         unusable=tuple(
-            ResultLine(key=click.format_filename(bad.name), result=JobResult.UNUSABLE, error=bad.error)
-            for bad in plan.unusable
+            ResultLine(key=click.format_filename(name), result=JobResult.UNUSABLE, error=error)
+            for name, error in plan.unusable.items()
         ),
         is_json=is_json,
     )

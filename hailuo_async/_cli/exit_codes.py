@@ -18,14 +18,14 @@ from hailuo_async._cli.problems import one_line
 from hailuo_async._cli.suggestions import near_options
 from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
 
-DONE = 0
-FAILED = 1
-"""Some of it failed, or was not done."""
-USAGE = 2
-"""It cannot be run as it was given: nothing was sent."""
-UNKNOWN = 3
-"""Of some job it is not known whether it was accepted, and is paid for."""
-INTERRUPTED = 130
+DONE, FAILED, USAGE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
+MEANINGS = {
+    DONE: "all is done",
+    FAILED: "some of it failed, or was not done",
+    USAGE: "it cannot be run as it was given; nothing was sent",
+    UNKNOWN: "of some job it is not known whether it was accepted, and is paid for",
+    INTERRUPTED: "interrupted",
+}
 
 
 def exit_with(code: int, words: str) -> NoReturn:

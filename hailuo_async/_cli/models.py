@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 
 from hailuo_async._cli.money import price_range
 from hailuo_async._cli.output import emit, json_line, tell
@@ -42,30 +41,22 @@ def _price(price: Price | None, duration: int) -> str:
 
 def _facts(model: Model) -> dict[str, object]:
     prices = PRICES.get(model.slug, {})
-    sizes = [
-        {
-            "duration": duration,
-            "resolution": resolution,
-            "usd_low": _text(prices.get((resolution, duration)), duration, "low"),
-            "usd_high": _text(prices.get((resolution, duration)), duration, "high"),
-        }
-        for duration, resolutions in model.sizes.items()
-        for resolution in resolutions
-    ]
     return {
         "model": model.slug,
         "images": ["last_frame_image", "first_frame_image"] if model.takes_last_frame else ["first_frame_image"],
         "camera_commands": model.camera_commands,
         "fast_pretreatment": model.fast_pretreatment,
-        "sizes": sizes,
+        "sizes": [
+            _size_facts(duration, resolution, prices.get((resolution, duration)))
+            for duration, resolutions in model.sizes.items()
+            for resolution in resolutions
+        ],
     }
 
 
-def _text(price: Price | None, duration: int, bound: str) -> str | None:
-    if price is None:
-        return None
-    amount: Decimal = (price.low if bound == "low" else price.high) * duration
-    return str(amount)
+def _size_facts(duration: int, resolution: str, price: Price | None) -> dict[str, object]:
+    low, high = (None, None) if price is None else (str(price.low * duration), str(price.high * duration))
+    return {"duration": duration, "resolution": resolution, "usd_low": low, "usd_high": high}
 
 
 async def show_live(session: AsyncSession, *, is_json: bool) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -19,34 +20,13 @@ _TWO_PICTURES = "The first scene turns into the second"
 
 
 @attrs.frozen
-class _Scene:
-    """What one video shows: the picture that it starts from and, if there is one, the picture that it ends on."""
-
-    name: str
-    first: ImageSource
-    last: ImageSource | None = None
-
-    def job(self, key: str) -> Job:
-        if self.last is None:
-            return ImageToVideo(self.first, prompt=_ONE_PICTURE, key=key)
-        return FirstLastFrameToVideo(self.last, first_frame_image=self.first, prompt=_TWO_PICTURES, key=key)
-
-
-@attrs.frozen
-class Unusable:
-    """A picture that no job was made of, and why."""
-
-    name: str
-    error: ImageError
-
-
-@attrs.frozen
 class Plan:
-    """What to send, and what cannot be."""
+    """What to send, and the pictures that no job was made of."""
 
     jobs: Mapping[str, Job]
     """By their keys."""
-    unusable: tuple[Unusable, ...]
+    unusable: Mapping[str, ImageError]
+    """Why, by the names of the pictures."""
 
 
 def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) -> Plan:
@@ -55,37 +35,33 @@ def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) ->
     The pictures are looked at here, so that a bad one costs neither a job nor a question. More jobs than there are
     pictures for use them again.
     """
-    good, unusable = sort_out(pictures)
-    return Plan(_jobs(_scenes(good), count), unusable)
-
-
-def sort_out(pictures: Mapping[str, ImageSource]) -> tuple[dict[str, ImageSource], tuple[Unusable, ...]]:
-    """The pictures that the service takes, and those that it would refuse. Looks at each."""
     good: dict[str, ImageSource] = {}
-    unusable = []
+    unusable: dict[str, ImageError] = {}
     for name, source in pictures.items():
         try:
             inspect_image("first_frame_image", source)
-        except ImageError as error:
-            unusable.append(Unusable(name, error))
-        else:
             good[name] = source
-    return good, tuple(unusable)
-
-
-def _scenes(pictures: Mapping[str, ImageSource]) -> list[_Scene]:
-    names = [short_name(title(name)) for name in pictures]
-    sources = list(pictures.values())
-    scenes = [_Scene(name, source) for name, source in zip(names, sources, strict=True)]
-    return [*scenes, _Scene("-to-".join(names[:2]), sources[0], sources[1])] if len(sources) > 1 else scenes
-
-
-def _jobs(scenes: Sequence[_Scene], count: int | None) -> dict[str, Job]:
+        except ImageError as error:
+            unusable[name] = error
+    scenes = _scenes(good)
     jobs: dict[str, Job] = {}
-    for scene in itertools.islice(itertools.cycle(scenes), len(scenes) if count is None else count):
-        key = free_name(scene.name, jobs)
-        jobs[key] = scene.job(key)
-    return jobs
+    for name, make in itertools.islice(itertools.cycle(scenes), len(scenes) if count is None else count):
+        key = free_name(name, jobs)
+        jobs[key] = make(key=key)
+    return Plan(jobs, unusable)
+
+
+def _scenes(pictures: Mapping[str, ImageSource]) -> list[tuple[str, Callable[..., Job]]]:
+    """What each video shows: its name, and what makes its job."""
+    names, sources = [short_name(title(name)) for name in pictures], list(pictures.values())
+    scenes: list[tuple[str, Callable[..., Job]]] = [
+        (name, partial(ImageToVideo, source, prompt=_ONE_PICTURE)) for name, source in zip(names, sources, strict=True)
+    ]
+    if len(sources) > 1:
+        first, last = sources[:2]
+        turn = partial(FirstLastFrameToVideo, last, first_frame_image=first, prompt=_TWO_PICTURES)
+        scenes.append(("-to-".join(names[:2]), turn))
+    return scenes
 
 
 def choose_targets(keys: Iterable[str], folder: Path) -> dict[str, Path]:

@@ -32,7 +32,7 @@ def test_a_plan_has_a_video_for_each_picture_and_one_from_the_first_to_the_secon
         "dog": ImageToVideo(dog, prompt=push, key="dog"),
         "Cat-to-dog": FirstLastFrameToVideo(dog, first_frame_image=cat, prompt=turn, key="Cat-to-dog"),
     }
-    assert plan.unusable == ()
+    assert plan.unusable == {}
 
 
 def test_a_plan_of_one_picture_has_no_video_between_two(pictures: Path) -> None:

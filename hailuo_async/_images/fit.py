@@ -20,9 +20,10 @@ caller's own with damaged EXIF.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -119,22 +120,30 @@ class _Fitting:
 
 def fit_file(label: Label, data: bytes, limit: int = MAX_BYTES) -> Fitted:
     """Fits the file ``data``, to under ``limit`` bytes. Takes seconds. Raises only `ImageError`."""
-    try:
-        return _fit_file(label, data, limit)
-    except ImageError:
-        raise
-    except ModuleNotFoundError as error:
-        if error.name == "pillow_heif":
-            raise label.error("a HEIC", "needs pillow-heif to be fitted: pip install pillow-heif") from error
-        raise label.error("no Pillow", "needs Pillow to be fitted: pip install pillow") from error
-    except Exception as error:  # Pillow passes on the exceptions of its decoders, of any type
-        raise unusable(label, error) from error
+    with _only_image_errors(label):
+        found = stripped(label, data)
+        name = _NAMES.get(found.format, found.format)
+        fitting = _Fitting(_decoded(label, found))
+        if found.is_animated or getattr(fitting.image, "n_frames", 1) > 1:
+            fitting.changes.append(f"{_SEVERAL.get(name, f'animated {name}')}: first picture only")
+        if found.bits == 16:
+            fitting.changes.append(_MADE_SHALLOW)
+        fitting.turn(exif_orientation(found.exif or fitting.image.info.get("exif") or b"") or 1)
+        fitting.make_plain(found.bits)
+        fitted = _finish(label, fitting, limit, may_be_png=found.format != "JPEG")
+        if not fitted.startswith(b"\x89PNG"):
+            fitting.changes[-1] += f" from {_amount(len(data))} to {_amount(len(fitted))}"
+        elif found.format == "PNG":
+            fitting.changes.append(f"re-encoded as PNG from {_amount(len(data))} to {_amount(len(fitted))}")
+        else:
+            fitting.changes.append(f"converted from {name} to PNG")
+        return Fitted(fitted, tuple(fitting.changes))
 
 
 def fit_image(label: Label, image: Image, limit: int = MAX_BYTES) -> Fitted:
     """Fits a PIL image, which itself stays unchanged; otherwise like `fit_file`."""
     check_decodable(label, *image.size)
-    try:
+    with _only_image_errors(label):
         bits = bits_of(image)
         fitting = _Fitting(image)
         fitting.turn(orientation_of(image))
@@ -142,30 +151,21 @@ def fit_image(label: Label, image: Image, limit: int = MAX_BYTES) -> Fitted:
             fitting.changes.append(_MADE_SHALLOW)
         fitting.make_plain(bits)
         return Fitted(_finish(label, fitting, limit, may_be_png=True), tuple(fitting.changes))
+
+
+@contextlib.contextmanager
+def _only_image_errors(label: Label) -> Iterator[None]:
+    """Pillow passes on the exceptions of its decoders, of any type: each becomes an `ImageError`."""
+    try:
+        yield
     except ImageError:
         raise
+    except ModuleNotFoundError as error:
+        if error.name == "pillow_heif":
+            raise label.error("a HEIC", "needs pillow-heif to be fitted: pip install pillow-heif") from error
+        raise label.error("no Pillow", "needs Pillow to be fitted: pip install pillow") from error
     except Exception as error:
         raise unusable(label, error) from error
-
-
-def _fit_file(label: Label, data: bytes, limit: int) -> Fitted:
-    found = stripped(label, data)
-    name = _NAMES.get(found.format, found.format)
-    fitting = _Fitting(_decoded(label, found))
-    if found.is_animated or getattr(fitting.image, "n_frames", 1) > 1:
-        fitting.changes.append(f"{_SEVERAL.get(name, f'animated {name}')}: first picture only")
-    if found.bits == 16:
-        fitting.changes.append(_MADE_SHALLOW)
-    fitting.turn(exif_orientation(found.exif or fitting.image.info.get("exif") or b"") or 1)
-    fitting.make_plain(found.bits)
-    fitted = _finish(label, fitting, limit, may_be_png=found.format != "JPEG")
-    if not fitted.startswith(b"\x89PNG"):
-        fitting.changes[-1] += f" from {_amount(len(data))} to {_amount(len(fitted))}"
-    elif found.format == "PNG":
-        fitting.changes.append(f"re-encoded as PNG from {_amount(len(data))} to {_amount(len(fitted))}")
-    else:
-        fitting.changes.append(f"converted from {name} to PNG")
-    return Fitted(fitted, tuple(fitting.changes))
 
 
 def _decoded(label: Label, found: Stripped) -> Image:

@@ -68,9 +68,10 @@ def stripped(label: Label, data: bytes) -> Stripped:
         for magic, strip in _STRIPPERS.items():
             if data.startswith(magic):
                 return strip(reader, data)
-        if format_name(data[:64]) in ("an AVIF", "a HEIC"):
-            return Stripped("AVIF" if format_name(data[:64]) == "an AVIF" else "HEIF", data)
-        raise format_error(reader)
+        name = {"an AVIF": "AVIF", "a HEIC": "HEIF"}.get(format_name(data[:64]))
+        if name is None:
+            raise format_error(reader)
+        return Stripped(name, data)
 
 
 def _jpeg(reader: Reader, data: bytes) -> Stripped:

@@ -11,12 +11,17 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from . import DEFAULT_API_KEY, RUNNING_LIMIT_WORDINGS, TIERS, Emulator, Entry, Fault, FaultRates, Faults, Kind
 from .faults import FAULTS_OF
-from .settings import ReasonIn, ServiceSettings
+from .settings import ReasonIn
 
+#: The options that are settings of the service, by the same names.
+_SETTINGS = (
+    *("api_key", "tier", "generation_s", "spread", "fail_rate", "cancel_rate", "reason_in", "balance"),
+    *("bare_answers", "seed", "render"),
+)
 _KINDS = ", ".join(kind for kind in Kind if FAULTS_OF[kind])
 
 
@@ -43,21 +48,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m hailu
 
 def build_emulator(chosen: argparse.Namespace) -> Emulator:
     """The emulator that the command line asks for. Raises ``ValueError`` for a value out of its range."""
-    settings: ServiceSettings = {
-        "api_key": chosen.api_key,
-        "tier": chosen.tier,
-        "generation_s": chosen.generation_s,
-        "spread": chosen.spread,
-        "fail_rate": chosen.fail_rate,
-        "cancel_rate": chosen.cancel_rate,
-        "reason_in": ReasonIn(chosen.reason_in),
-        "running_limit_wordings": RUNNING_LIMIT_WORDINGS,
-        "balance": chosen.balance,
-        "bare_answers": chosen.bare_answers,
-        "seed": chosen.seed,
-        "render": chosen.render,
-        "faults": read_faults(chosen.fault),
-    }
+    settings: dict[str, Any] = {name: getattr(chosen, name) for name in _SETTINGS}
+    settings |= {"running_limit_wordings": RUNNING_LIMIT_WORDINGS, "faults": read_faults(chosen.fault)}
     if chosen.max_running is not None:
         settings["max_running"] = chosen.max_running
     if chosen.requests_per_minute is not None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -37,8 +37,7 @@ _KEPT_ENDS = 16
 _AHEAD_S = 15.0
 
 
-@attrs.frozen
-class Held:
+class Held(NamedTuple):
     """What one member holds."""
 
     inflight: int = 0
@@ -51,8 +50,7 @@ class Held:
     """Whether it waits for jobs of others."""
 
 
-@attrs.frozen
-class End:
+class End(NamedTuple):
     """How long a task took."""
 
     member: str
@@ -170,7 +168,7 @@ def exchange(state: TeamState, call: Call, members: int) -> Grant:
     queries, query_at = _take_queries(state, call, members)
     held = call.held
     requests = held.requests + submits + queries
-    state.hold(call.member, attrs.evolve(held, inflight=held.inflight + submits, requests=requests))
+    state.hold(call.member, held._replace(inflight=held.inflight + submits, requests=requests))
     return Grant(submits, submit_at, queries, query_at)
 
 
@@ -211,8 +209,8 @@ def dump_state(state: TeamState) -> str:
     told = {
         "slots": _dump(state.slots),
         "budget": _dump(state.budget),
-        "held": {member: attrs.astuple(held, recurse=False) for member, held in state.held.items()},
-        "ends": [attrs.astuple(end, recurse=False) for end in state.ends],
+        "held": state.held,
+        "ends": state.ends,
         "ended": state.ended,
     }
     return json.dumps(told, separators=(",", ":"))

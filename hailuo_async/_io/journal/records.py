@@ -105,6 +105,13 @@ class Record:
     cost_before: Decimal | None = None
     """What earlier POSTs of it cost, or may have cost, in USD: it failed or was in doubt, and was sent again."""
 
+    @classmethod
+    def of(cls, intent: Intent, holder: str, lease_until: float) -> Record:
+        """The record of a job that was just entered, as it would be read."""
+        asked = {name: getattr(intent, name) for name in _ASKED}
+        asked["facts"] = _kept(intent.facts)
+        return cls(**asked, state=JournalState.INTENDED, holder=holder, lease_until=lease_until)
+
     @property
     def spent(self) -> Decimal:
         """What was paid for it, in USD. A failed task counts in full until the service says otherwise."""
@@ -149,6 +156,8 @@ class Claim:
 
 
 _MONEY = ("price", "cost", "cost_before")
+#: What a record says as its intent does.
+_ASKED = tuple(field.name for field in attrs.fields(Intent))
 #: The columns of a record, in the order of its fields: all that are stored under the field's own name.
 COLUMNS = tuple(field.name for field in attrs.fields(Record))
 #: The parts of a job that never stand in ``facts``, even if a caller puts them there: images may be signed URLs or
@@ -177,7 +186,11 @@ def _converter() -> Converter:
 
 def facts_text(facts: Mapping[str, Any]) -> str:
     """``facts`` as JSON, without what is never kept. Raises ``TypeError`` for what JSON cannot say."""
-    return json.dumps({name: fact for name, fact in facts.items() if name not in _NEVER_KEPT})
+    return json.dumps(_kept(facts))
+
+
+def _kept(facts: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: fact for name, fact in facts.items() if name not in _NEVER_KEPT}
 
 
 def video_text(video: Video) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import attrs
 
 from hailuo_async._io.journal import database, owner
 from hailuo_async._io.journal.database import Database, Rows
-from hailuo_async._io.journal.records import Claim, Record, Spending, record_from
+from hailuo_async._io.journal.records import Record, Spending, record_from
 from hailuo_async._rules.leases import Judgement
 from hailuo_async.errors import JournalError
 from hailuo_async.money import from_nanos
@@ -48,11 +48,11 @@ def change(changes: str, condition: str = "TRUE", returning: str = "") -> str:
     return f"UPDATE job SET {changes}, {CHANGED} WHERE identity = :identity AND {condition} {returning}"
 
 
-def insertion(**columns: str) -> str:
+def insertion(returning: str, **columns: str) -> str:
     """The statement that enters a job, held by this session, if its identity is new. Values are SQL."""
     return f"""INSERT INTO job ({", ".join(columns)}, changed, holder, lease_until)
         VALUES ({", ".join(columns.values())}, :change, :us, :now + :lease_s)
-        ON CONFLICT (identity) DO NOTHING {RETURNING}"""
+        ON CONFLICT (identity) DO NOTHING {returning}"""
 
 
 class Later:
@@ -160,11 +160,6 @@ class JobRows:
         left_s = record.lease_until - self._read_at
         is_running = 0 < left_s <= _LEASES_AHEAD * self.lease_s or not self.judgement.is_due(self._read_at)
         return is_running and not owner.is_gone(record.holder)
-
-    def _insert(self, sql: str, **columns: object) -> Claim | None:
-        """A new row by an ``insertion``; ``None`` if there is one of that identity."""
-        row = self._execute(sql, **columns).fetchone()
-        return None if row is None else Claim(self._record(row), ours=True)
 
     def _change(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
         """Changes one job if ``condition`` holds for it, in one statement: whether it did."""

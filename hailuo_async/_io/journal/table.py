@@ -43,6 +43,7 @@ from hailuo_async._io.journal.rows import (
     HELD,
     NO_END,
     OF_THIS_TASK,
+    RETURNING,
     UNCHANGED,
     Changed,
     as_read,
@@ -59,10 +60,9 @@ _FORGETTABLE = (*SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
 #: What is asked for: the columns of a new job, and of one whose key is free that is asked for again.
 _ASKED = ("key", "fingerprint", "kind", "model", "facts", "prompt", "price", "state")
-_INSERT_ASKED = insertion(identity=":identity", **{name: f":{name}" for name in _ASKED})
-_INSERT_TASK = insertion(
-    identity=":identity", state="'accepted'", model=":model", facts="'{}'", task_id=":task_id", accepted_at=":now"
-)
+_INSERT_ASKED = insertion("RETURNING lease_until", identity=":identity", **{name: f":{name}" for name in _ASKED})
+_TASK = {"state": "'accepted'", "model": ":model", "facts": "'{}'", "task_id": ":task_id", "accepted_at": ":now"}
+_INSERT_TASK = insertion(RETURNING, identity=":identity", **_TASK)
 _UNSENT = f"task_id = NULL, sent_at = NULL, accepted_at = NULL, {NO_END}"
 _ASK_ANEW = ", ".join([*(f"{name} = :{name}" for name in _ASKED), _UNSENT, HELD])
 #: The cost of earlier POSTs, paid or in doubt, of a job that is sent again.
@@ -131,8 +131,10 @@ class JobTable(JobClaims):
 
         self.database.check_place()
         while True:
-            claim = self._insert(_INSERT_ASKED, identity=intent.identity, **asked)
-            claim = claim or self._decide(intent.identity, decide)
+            entered = self._execute(_INSERT_ASKED, identity=intent.identity, **asked).fetchone()
+            if entered is not None:
+                return Claim(Record.of(intent, self.holder, entered["lease_until"]), ours=True)
+            claim = self._decide(intent.identity, decide)
             if claim is not None:
                 return claim
 
@@ -239,7 +241,8 @@ class JobTable(JobClaims):
             elif record is not None:
                 claim = self._claim(record)
             else:
-                claim = self._insert(_INSERT_TASK, identity=identity, model=model, task_id=task_id)
+                row = self._execute(_INSERT_TASK, identity=identity, model=model, task_id=task_id).fetchone()
+                claim = None if row is None else Claim(self._record(row), ours=True)
                 identity = f"task:{identity}"  # if somebody's key was just that
             if claim is not None:
                 return claim

@@ -34,6 +34,9 @@ P = ParamSpec("P")
 
 logger = logging.getLogger("hailuo_async")
 
+#: For so long a renewal of the leases waits for a commit that is made in any case.
+RIDE_S = LEASE_S / 6
+
 
 @attrs.define(eq=False)
 class JournalRecorder(Recorder):
@@ -151,11 +154,11 @@ class JournalRecorder(Recorder):
 
     async def keep_up(self) -> None:
         while True:
-            await anyio.sleep(LEASE_S / 3)
+            await anyio.sleep(LEASE_S / 3 - RIDE_S)
             began_at = loop_time()
             self._lapses += began_at - self._renewed_at >= LEASE_S
             try:
-                await self._journal.renew()
+                await self._journal.renew(RIDE_S)
                 self._renewed_at = began_at
             except JournalError as error:
                 logger.warning("%s; another session may take its jobs over", error)

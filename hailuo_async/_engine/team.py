@@ -39,8 +39,13 @@ from hailuo_async._rules.team import Change, End, Held, TeamState, load_state
 _STOCK = 4
 #: If no commit takes along what this session learned, a commit is made for it after so long.
 _TELL_S = 5.0
-#: A session that is first in the line, and does not take its turn for so long, is passed over: it may be stopped.
-PATIENCE_S = 1.0
+#: A session that is first in the line, and does not take its turn for so long, may be stopped: the next passes over it.
+#: Those behind wait twice as long for each place before theirs, as what they know of the line is older.
+PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
+#: A turn that a session was called to, and did not ask for within so long, is given up: it looks.
+_CALLED_S = 0.5
+#: Others have probably made steps if nothing was heard of them for so long.
+_STALE_S = 0.25
 #: Places that differ by less are one place, computed from two readings of the clocks.
 _SAME_PLACE_S = 0.01
 #: A server's time has ten digits before its point, so sums with it are only so exact.
@@ -88,8 +93,8 @@ class Team:
     clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _blocked_since: float | None = attrs.field(default=None, init=False)
     """Since when that one could have taken its turn, and this session waits only for it."""
-    _passed: str | None = attrs.field(default=None, init=False)
-    """That one, once it has not taken its turn for too long."""
+    _passed: tuple[float, str] | None = attrs.field(default=None, init=False)
+    """That one, once it has not taken its turn for too long, and a time after its place there."""
     _is_settling: bool = attrs.field(default=False, init=False)
     """Whether jobs that were granted nothing are on their way back into the queue."""
     _place: float | None = attrs.field(default=None, init=False)
@@ -100,6 +105,8 @@ class Team:
     """Whether this session follows jobs of others."""
     _follows_told: bool = attrs.field(default=False, init=False)
     """What the others know of that: they wake this session when a job has changed."""
+    is_called: bool = attrs.field(default=False, init=False)
+    """Whether it may be the turn of this session, which asks for it instead of looking first."""
     # What the lookout goes by.
     is_woken: bool = attrs.field(default=False, init=False)
     """Whether another session has changed something that this one may wait for."""
@@ -137,18 +144,25 @@ class Team:
         """POSTs and tasks of the whole team, as far as this session knows."""
         return self.view.slots.running
 
+    @property
+    def _is_full(self) -> bool:
+        return self.ceiling is not None and self.running >= self.ceiling
+
     def submit_opens_at(self, now: float) -> float:
         """When the view has a slot for this session, and it is this session's turn."""
-        if self.ceiling is not None and self.running >= self.ceiling:
+        if self._is_full:
             return math.inf
+        if self.is_called:
+            return math.inf if self.tentative else now
         at = self.in_loop_time(self.view.submit_opens_at(now + self.offset_s), now)
         place = self.waits_since()
         if at > now or self._first is None or place is None or place <= self._first[0]:
             self._blocked_since = None
             return at
         self._blocked_since = now if self._blocked_since is None else self._blocked_since
-        opens_at = self._blocked_since + PATIENCE_S
-        self._passed = self._first[1] if opens_at <= now else self._passed
+        opens_at = self._blocked_since + PATIENCE_S * 2.0 ** min(max(0, self.ahead - 1), _MOST_DOUBLINGS)
+        if opens_at <= now:
+            self._passed = (self._first[0] + self.offset_s + _SAME_PLACE_S, self._first[1])
         return opens_at
 
     def query_opens_at(self, now: float) -> float:
@@ -244,8 +258,10 @@ class Team:
             place=place,
             passed=self._passed,
             buried=self._buried,
+            is_called=self.is_called,
+            is_stale=self.members > 1 and loop_time() - self.heard_at > _STALE_S,
         )
-        self._buried, self._passed = (), None
+        self._buried, self._passed, self.is_called = (), None, False
         self._changes.clear()
         self._place = place
         if self._tell_at is not None:
@@ -281,8 +297,8 @@ class Team:
         self._is_settling = Leave.LATER in done.leaves
         asyncio.get_running_loop().call_soon(self._settled)
         self.hear(done.news)
-        if self._follows_told and not was_told:
-            self.woken()  # of what changed before the others knew, they told nothing
+        if done.is_hinted or (self._follows_told and not was_told):
+            self.look_soon()  # of what changed before the others knew, they told nothing
         self.on_change()
 
     def _settled(self) -> None:
@@ -360,5 +376,21 @@ class Team:
 
     def woken(self) -> None:
         """Notes that another session has changed something that this one may wait for."""
+        now = loop_time()
+        is_busy = self._step is not None or self.tentative or self.is_called or self._is_full
+        if is_busy or self._follows or self.waits_since() is None or self.clock.is_old(now):
+            self.look_soon()
+            return
+        self.is_called = True
+        asyncio.get_running_loop().call_later(_CALLED_S, self._call_ends)
+        self.on_change()
+
+    def _call_ends(self) -> None:
+        if self.is_called:
+            self.is_called = False
+            self.look_soon()
+
+    def look_soon(self) -> None:
+        """Has the lookout look at once."""
         self.is_woken = True
         self.changed.notify()

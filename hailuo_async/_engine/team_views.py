@@ -100,6 +100,8 @@ class TeamBudget:
         """When such a request may leave."""
         if use is Use.QUERY:
             return self._team.query_opens_at(now)
+        if self._team.is_called:
+            return now
         return self._team.in_loop_time(self._team.view.budget.may_send(now + self._team.offset_s, use), now)
 
     def sent(self, now: float, use: Use) -> None:

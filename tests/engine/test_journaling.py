@@ -377,7 +377,7 @@ class Idle:
 
     renewed: int = 0
 
-    async def renew(self) -> None:
+    async def renew(self, within_s: float) -> None:
         self.renewed += 1
 
 

@@ -134,9 +134,10 @@ def test_a_session_with_nothing_to_do_renews_its_lease_and_is_silent_otherwise(
 ) -> None:
     counts = watched(tmp_path, counted, 4, waiting=0)
     everybody = 4 + 1
-    assert (counts.looks, counts.renewals) == (0, everybody * RENEWALS)
     polls = 2 * WATCHED_S / 30  # of the two tasks, whose ends the others could learn from: told each five seconds
-    assert counts.commits <= everybody * RENEWALS + polls + 10
+    assert counts.looks == 0
+    assert counts.renewals <= everybody * RENEWALS + polls / 2  # some of which take a renewal along, before it is due
+    assert counts.commits <= everybody * RENEWALS + polls
 
 
 @pytest.mark.slow
@@ -146,11 +147,14 @@ def test_sessions_that_wait_look_at_most_twice_in_a_while_all_together_however_m
 ) -> None:
     counts = watched(tmp_path, counted, waiting, waiting=waiting)
     assert WATCHED_S / LOOK_S - 60 <= counts.looks <= 2 * WATCHED_S / LOOK_S
-    assert counts.renewals == (waiting + 1) * RENEWALS
+    assert counts.renewals <= (waiting + 1) * RENEWALS * 1.1
 
 
-def test_the_first_in_the_line_is_woken_when_a_slot_is_free(tmp_path: Path) -> None:
+def test_the_first_in_the_line_is_woken_when_a_slot_is_free_and_takes_its_turn_without_a_look(
+    tmp_path: Path, counted: Counter[str]
+) -> None:
     waited: list[float] = []
+    looks: list[int] = []
 
     async def work(hosts: list[Host]) -> None:
         busy, *others = (host.session for host in hosts)
@@ -160,13 +164,15 @@ def test_the_first_in_the_line_is_woken_when_a_slot_is_free(tmp_path: Path) -> N
         generations = [await session.submit(job(f"waits {number}")) for number, session in enumerate(others)]
         for generation in running:
             await generation
-        ended_at = anyio.current_time()
-        for generation in generations[:2]:
-            await generation.accepted()
+            ended_at = anyio.current_time()
+            counted.clear()
+            await generations.pop(0).accepted()
             waited.append(anyio.current_time() - ended_at)
+            looks.append(counted["_read"])
 
     hosts_at_work(tmp_path, 5, work, generation_s=90.0)
     assert max(waited) < 0.5 < LOOK_S  # a few round trips, and one to the service
+    assert looks[1] == 0  # the first was perhaps woken twice, as both tasks ended at once
 
 
 @pytest.mark.parametrize("has_bell", [True, False])

@@ -91,6 +91,8 @@ class Raised:
 class FirstWork:
     """The first work of a commit, the work that undoes it, and the callable that gets its result."""
 
+    prepare: Callable[[], None]
+    """Called on the thread before the transaction begins; reads only."""
     work: Work
     undo: Work
     on_settled: Callable[[object], None]
@@ -114,6 +116,8 @@ class Commits:
     """How many of the pending writes get a commit each, as one of them made the commit of all fail."""
     lost: int = attrs.field(default=0, init=False)
     """How many facts could not be written, not even at the close."""
+    _prepare: Callable[[], None] | None = attrs.field(default=None, init=False)
+    """Of the first work of the commit that begins now."""
     first: Callable[[], FirstWork | None] = attrs.field(default=lambda: None, init=False)
     """Gives the work that each commit begins with."""
     on_idle: Callable[[bool], None] = attrs.field(default=lambda _: None, init=False)
@@ -131,11 +135,23 @@ class Commits:
             self.put(undo, is_fact=True).cancel()  # if it fails, a lease runs out or a doubt is raised
 
     def put(
-        self, work: Work, undo: Work | None = None, patience_s: float = PATIENCE_S, *, is_fact: bool = False
+        self,
+        work: Work,
+        undo: Work | None = None,
+        patience_s: float = PATIENCE_S,
+        *,
+        is_fact: bool = False,
+        soon_s: float = 0.0,
     ) -> asyncio.Future[Any]:
-        """The result of ``work``, once it is durable. ``undo`` takes it back if the caller no longer waits then."""
+        """The result of ``work``, once it is durable. ``undo`` takes it back if the caller no longer waits then.
+
+        If no other write makes a commit within ``soon_s``, one is made for it.
+        """
         loop = asyncio.get_running_loop()
-        self.commit_soon()
+        if soon_s:
+            loop.call_later(soon_s, self.commit_soon)
+        else:
+            self.commit_soon()
         give_up_at = loop.time() + min(patience_s, self._patience_s)
         asked = _Asked(work, undo, loop.create_future(), give_up_at, is_fact)
         self._pending.append(asked)
@@ -175,6 +191,7 @@ class Commits:
             loop = asyncio.get_running_loop()
             give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
             asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
+            self._prepare = first.prepare
             undos = [place for place, each in enumerate(self._pending, 1) if each.is_undo]
             self._pending.insert(max(undos, default=0), asked)
 
@@ -185,10 +202,10 @@ class Commits:
         if not batch:
             return  # nothing is pending, or the close took it
         self._alone = max(0, self._alone - 1)
-        works = [asked.work for asked in batch]
+        works, prepare, self._prepare = [asked.work for asked in batch], self._prepare, None
         self.on_idle(False)
         self._committing = asyncio.get_running_loop().run_in_executor(
-            self._thread, _apply, self._table, works, self.on_failure
+            self._thread, _apply, self._table, prepare, works, self.on_failure
         )
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 
@@ -285,8 +302,12 @@ class Commits:
         return closing
 
 
-def _apply(table: JobTable, works: Sequence[Work], on_failure: Callable[[], None]) -> list[Any]:
+def _apply(
+    table: JobTable, prepare: Callable[[], None] | None, works: Sequence[Work], on_failure: Callable[[], None]
+) -> list[Any]:
     try:
+        if prepare is not None:
+            prepare()
         with table.transaction():
             results = [_attempt(table, work) for work in works]
         return [result.outcome() if isinstance(result, Later) else result for result in results]

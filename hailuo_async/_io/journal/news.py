@@ -30,10 +30,14 @@ class Step:
     is_query_due: bool = True
     place: float | None = None
     """Since when the first of this session waits that is not among ``turns``; ``None`` if none does."""
-    passed: str | None = None
-    """Who was first in the line and did not take its turn: it loses its place."""
+    passed: tuple[float, str] | None = None
+    """Who was first in the line and did not take its turn: it loses its place, if that is still before this one."""
     buried: tuple[str, ...] = ()
     """Members that are dead, and whose jobs others have taken up."""
+    is_called: bool = False
+    """Whether the session was woken, and takes its turn instead of looking first."""
+    is_stale: bool = False
+    """Whether other sessions have probably made steps since this one last heard of them."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,6 +77,8 @@ class StepDone:
     """For each of its turns."""
     queries: int
     query_at: float
+    is_hinted: bool = False
+    """Whether hints came that a look has to pass on."""
 
 
 @attrs.frozen

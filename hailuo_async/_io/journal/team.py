@@ -16,11 +16,11 @@ from typing import TypeAlias
 
 import attrs
 
-from hailuo_async._io.journal import owner
+from hailuo_async._io.journal import owner, team_sql
 from hailuo_async._io.journal.database import HINT, Row, Rows
 from hailuo_async._io.journal.news import JobChange, Looked, News, Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave, Record
-from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER, Changed, Later
+from hailuo_async._io.journal.rows import IS_OVER, Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._rules.team import Call, Grant, TeamState, dump_state, exchange, load_state
 
@@ -29,34 +29,9 @@ _TRIES = 8
 #: Where a session stood in the line before a step, and where it stands after it.
 Moved: TypeAlias = tuple[float | None, float | None]
 
-#: Hints that one look-up passes on.
-MOST_PASSED_ON = 32
-
-_FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
-_LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
-    {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
-    (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
-    (SELECT place FROM member WHERE holder = :us) AS own_place,
-    (SELECT min(lease_until) - :now FROM member WHERE holder <> :us) AS lapses_in_s,
-    (SELECT place {_FIRST}) AS first_place, (SELECT holder {_FIRST}) AS first_holder FROM team"""
-#: Those whose processes may be asked about here, and no name for a task that no session waits for.
-_LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here UNION ALL SELECT '' FROM job
-    WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)"""
-#: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers hear of that.
-_LET_GO = f"""UPDATE job SET {FREE}, {CHANGED} WHERE state = 'intended' AND holder <> :us
-    AND ({IS_OVER} OR holder = :gone)"""
-_CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"
-#: Always of the same length, so that a server prepares it once.
-_WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
-    WHERE task_id IN ({", ".join(f":task_{number}" for number in range(MOST_PASSED_ON))})
-        AND state = 'accepted' AND holder IS NOT NULL AND holder <> :us"""
-_WRITE = """UPDATE team SET version = version + 1, writer = :us, clock = :clock, state = :state
-    WHERE version = :version AND writer = :writer AND NOT EXISTS (
-        SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
-#: Whether the step that a statement belongs to was made.
-_MADE = "EXISTS (SELECT 1 FROM team WHERE version = :version AND writer = :us)"
-_JOIN = """INSERT INTO member (holder, lease_until, place) VALUES (:us, :now + :lease_s, :place)
-    ON CONFLICT (holder) DO UPDATE SET lease_until = excluded.lease_until"""
+#: The next in the line is told that it is the first if a POST may leave so soon although nothing happens: it has to
+#: watch the time itself. Otherwise it is told when there is room.
+_SOON_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -78,6 +53,8 @@ class TeamTable:
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
     """A step that may be on record although its commit failed: its answer may have been lost."""
+    _hints: set[str] = attrs.field(factory=set, init=False)
+    """What came with a call, for the next look."""
 
     # --- Membership ---
 
@@ -88,7 +65,7 @@ class TeamTable:
         self.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
-        news = self._heard(row)
+        news = self.heard(row)
         if news.members == 1:
             self._state = TeamState.new(self._rng)
             self._write(self._state, None)
@@ -100,18 +77,18 @@ class TeamTable:
     def renew(self) -> None:
         """Renews the session's lease as a member. If others took it for dead, it is a member again."""
         us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self._place}
-        self.jobs.database.execute(_JOIN, us)
+        self.jobs.database.execute(team_sql.JOIN, us)
 
     def renewed(self) -> RenewalMade:
         """Renews every lease of this session, and looks at the team and at what has no session any more."""
         self.jobs.renew_leases()
         self.renew()
         here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
-        return RenewalMade(self, self._look(), self.jobs.database.execute(_LEFT, here))
+        return RenewalMade(self, self._look(), self.jobs.database.execute(team_sql.LEFT, here))
 
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
-        news = self._heard(self._look().fetchone())
+        news = self.read(self._look().fetchone())
         if self._state is not None:
             self._state.bury(self.jobs.holder, -1.0)
             self._write(self._state, None)
@@ -150,8 +127,8 @@ class TeamTable:
         dead = self.dead()
         given = {"us": self.jobs.holder, "gone": "", **self.jobs.judging()}
         for gone in filter(owner.is_gone, dead):
-            self.jobs.database.execute(_LET_GO, {**given, "gone": gone})
-        if self.jobs.database.execute(_LET_GO, given).rowcount:
+            self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
+        if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
             self.jobs.tell_followers()
         records = self.jobs.take_over()
         sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
@@ -160,13 +137,20 @@ class TeamTable:
 
     # --- Steps ---
 
+    def prepare(self, step: Step) -> None:
+        """Reads the state before the step begins, if it is old: that is cheaper than a try in vain."""
+        if step.is_called:
+            self._hints.update(each for each in self.jobs.database.news() if each.startswith(HINT))
+        if (step.is_called or step.is_stale) and not self.jobs.database.READS_ARE_FREE:
+            self.read(self._look().fetchone())
+
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._clear(step)
         if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
-            self._heard(self._look().fetchone())
+            self.read(self._look().fetchone())
         state, news = self._state or TeamState.new(self._rng), self._news or News(state=None, members=1, first=None)
-        is_first = news.first is None or news.first[1] == step.passed
+        is_first = news.first is None or (step.passed is not None and news.first[1] == step.passed[1])
         turns = [turn for turn in step.turns if is_first or (news.first and turn.place <= news.first[0])]
         call = Call(
             member=self.jobs.holder,
@@ -186,58 +170,63 @@ class TeamTable:
         written = self._write(state, turns[-1].place if turns else None)
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
-        has_room = state.submit_opens_at(step.now) <= step.now
-        woken = _whom_to_wake(news, moved, has_room=has_room)
+        opens_in_s = state.submit_opens_at(step.now) - step.now
+        woken = _whom_to_wake(news, moved, opens_in_s)
         self.notify(woken)
-        return StepTried(self, step, grant, written, sent, self._look(), moved, has_room, woken)
+        return StepTried(self, step, grant, written, sent, self._look(), moved, opens_in_s, woken)
 
     def look(self, since: int | None) -> Looked | None:
         """How the team stands, and which jobs changed, as from ``since`` if that is given.
 
         ``None`` if certainly nothing has changed since the look before. Writes nothing.
         """
-        all_news = self.jobs.database.news()
+        all_news, self._hints = self.jobs.database.news() | self._hints, set()
         if not all_news and self.jobs.database.READS_ARE_FREE:
             return None
         hints = tuple(each.removeprefix(HINT) for each in all_news if each.startswith(HINT))
         row = self._look().fetchone()
-        rows = [] if since is None else self.jobs.database.execute(_CHANGES, {"since": since}).fetchall()
+        rows = [] if since is None else self.jobs.database.execute(team_sql.CHANGES, {"since": since}).fetchall()
         changes = tuple(
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        return Looked(news=self._heard(row), changes=changes, seen=row["seen"], hints=hints, at=self._at(row))
+        return Looked(news=self.heard(row), changes=changes, seen=row["seen"], hints=hints, at=self._at(row))
 
     def pass_on(self, task_ids: Sequence[str]) -> None:
         """Gives hints, at most ``MOST_PASSED_ON``, to the sessions that work those tasks. One look-up, and no write."""
-        given = dict.fromkeys((f"task_{number}" for number in range(MOST_PASSED_ON)), "")
+        given = dict.fromkeys((f"task_{number}" for number in range(team_sql.MOST_PASSED_ON)), "")
         given |= {f"task_{number}": task_id for number, task_id in enumerate(task_ids)}
-        rows = self.jobs.database.execute(_WORKED_ELSEWHERE, {**given, "us": self.jobs.holder}).fetchall()
+        rows = self.jobs.database.execute(team_sql.WORKED_ELSEWHERE, {**given, "us": self.jobs.holder}).fetchall()
         for row in rows:
             self.jobs.database.hint(row["holder"], row["task_id"])
+
+    @property
+    def is_hinted(self) -> bool:
+        """Whether there are hints that only a look passes on."""
+        return bool(self._hints)
 
     def _at(self, row: Row) -> float | None:
         return None if self.jobs.database.READS_ARE_FREE else float(row["read_at"])
 
     def _look(self) -> Rows:
         return self.jobs.database.execute(
-            _LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self._place}
+            team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self._place}
         )
 
-    def heard(self, row: Row, *, is_all: bool) -> News:
-        """What ``row`` says of the team, with the whole state if that is asked for, or new here."""
-        if is_all:
-            self._known = None
-        return self._heard(row)
+    def heard(self, row: Row, *, is_all: bool = False) -> News:
+        """What ``row`` says of the team: for the session, with the state if that is new there, or asked for."""
+        news = self.read(row)
+        if self._known == self._version and not is_all:
+            return news
+        self._known = self._version
+        return attrs.evolve(news, state=row["state"] if row["clock"] == self._clock else "")
 
-    def _heard(self, row: Row) -> News:
+    def read(self, row: Row) -> News:
+        """What ``row`` says of the team, for the next step."""
         version = (row["version"], row["writer"])
         if version != self._version or self._state is None:
             self._version = version
             self._state = load_state(row["state"] if row["clock"] == self._clock else None, self._rng)
-        state = None
-        if self._known != version:
-            self._known, state = version, row["state"] if row["clock"] == self._clock else ""
         first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
         self._place = row["own_place"]
         self._news = News(
@@ -249,7 +238,7 @@ class TeamTable:
             gone=row["gone"],
             lapses_in_s=row["lapses_in_s"],
         )
-        return attrs.evolve(self._news, state=state)
+        return self._news
 
     def take_back(self, step: Step, but: Sequence[Turn] = ()) -> None:
         """Takes back the POSTs that ``step`` may have been granted, ``but`` some: no caller sends them."""
@@ -276,11 +265,11 @@ class TeamTable:
         self._version = (version + 1, self.jobs.holder)
         if is_known:
             self._known = self._version
-        return self.jobs.database.execute(_WRITE, parameters)
+        return self.jobs.database.execute(team_sql.WRITE, parameters)
 
     def _send(self, turn: Turn) -> Changed:
         version = 0 if self._version is None else self._version[0]
-        return self.jobs.sending(turn.identity, turn.sent_at, _MADE, version=version)
+        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, version=version)
 
     def _know_followers(self, state: TeamState) -> None:
         """Has this session tell those who follow jobs of each change; of earlier ones, who has just begun to follow."""
@@ -290,7 +279,8 @@ class TeamTable:
     def _clear(self, step: Step) -> None:
         """Takes those out of the line who do not take their turn, and the dead out of the team."""
         if step.passed is not None:
-            self.jobs.database.execute("UPDATE member SET place = NULL WHERE holder = :who", {"who": step.passed})
+            sql = "UPDATE member SET place = NULL WHERE holder = :who AND place < :before"
+            self.jobs.database.execute(sql, {"before": step.passed[0], "who": step.passed[1]})
         for holder in step.buried:
             self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
             self.jobs.count_gone()
@@ -306,14 +296,14 @@ class TeamTable:
         return before if stood is None else stood, place
 
 
-def _whom_to_wake(news: News, moved: Moved, *, has_room: bool) -> frozenset[str]:
-    """The first in the line, if there may be room for one more, or if it was behind this session and is not now."""
+def _whom_to_wake(news: News, moved: Moved, opens_in_s: float) -> frozenset[str]:
+    """The first in the line, if there may be room for one more; or soon, and it was behind this session until now."""
     before, place = moved
     if news.first is None:
         return frozenset()
     at, holder = news.first
     has_given_way = before is not None and before <= at and (place is None or place > at)
-    return frozenset([holder] if has_room or has_given_way else ())
+    return frozenset([holder] if opens_in_s <= (_SOON_S if has_given_way else 0.0) else ())
 
 
 @attrs.frozen
@@ -330,7 +320,7 @@ class RenewalMade(Later):
         is_left = any(not holder or owner.is_gone(holder) for holder in holders)
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.heard(seen, is_all=False), is_left=is_left)
+        return Renewed(news=self._table.heard(seen), is_left=is_left)
 
 
 @attrs.frozen
@@ -344,8 +334,8 @@ class StepTried(Later):
     _sent: list[Changed]
     _seen: Rows
     _moved: Moved
-    _has_room: bool
-    """Whether one more could be granted."""
+    _opens_in_s: float
+    """When one more can be granted."""
     _woken: frozenset[str]
     """Who was told of that."""
 
@@ -355,7 +345,7 @@ class StepTried(Later):
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:
                 return tried._told(tried._grant)
-            self._table.heard(tried._seen.fetchone(), is_all=False)
+            self._table.read(tried._seen.fetchone())
             with self._table.jobs.transaction():
                 tried = self._table.step(self._step, self._moved[0])
         return tried._forestalled()
@@ -373,7 +363,13 @@ class StepTried(Later):
         later = [Leave.LATER] * (len(self._step.turns) - len(leaves))
         news = self._table.heard(self._seen.fetchone(), is_all=bool(later))
         leaves += later
-        if came := _whom_to_wake(news, self._moved, has_room=self._has_room) - self._woken:
+        if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look
                 self._table.notify(came)
-        return StepDone(news=news, leaves=tuple(leaves), queries=grant.queries, query_at=grant.query_at)
+        return StepDone(
+            news=news,
+            leaves=tuple(leaves),
+            queries=grant.queries,
+            query_at=grant.query_at,
+            is_hinted=self._table.is_hinted,
+        )

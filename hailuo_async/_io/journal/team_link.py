@@ -136,9 +136,12 @@ class TeamLink:
         def undo(_: JobTable) -> None:
             self._table.take_back(made)
 
-        return FirstWork(work, undo, self._settled)
+        prepare = functools.partial(self._table.prepare, made)
+        return FirstWork(prepare, work, undo, functools.partial(self._settled, made))
 
-    def _settled(self, result: object) -> None:
+    def _settled(self, step: Step, result: object) -> None:
+        if step.is_called:
+            self._idle(True)  # the call was taken in
         if self._member is not None and isinstance(result, StepDone):
             self._member.stepped(result)
         elif self._member is not None and isinstance(result, Raised):

@@ -214,12 +214,17 @@ class JournalWriter:
         """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
         return await self.ask(self.jobs.spending)
 
-    async def renew(self) -> None:
-        """Keeps this session's jobs its own for another ``lease_s``. To be called every third of that."""
+    async def renew(self, within_s: float = 0.0) -> None:
+        """Keeps this session's jobs its own for another ``lease_s``. To be done every third of that.
+
+        With the first commit that is made within ``within_s``, or with one of its own then.
+        """
+        work = JobTable.renew if self.team is None else self.team.renew
+        asked = self._ask(work, patience_s=SHORT_PATIENCE_S + within_s, soon_s=within_s)
         if self.team is None:
-            await self._ask(JobTable.renew, patience_s=SHORT_PATIENCE_S)
+            await asked
         else:
-            self.team.renewed(await self._ask(self.team.renew, patience_s=SHORT_PATIENCE_S))
+            self.team.renewed(await asked)
 
     async def join(self, member: Member) -> Looked:
         """Makes this session a member of the team that shares this journal and its limits."""
@@ -272,11 +277,17 @@ class JournalWriter:
             await anyio.to_thread.run_sync(self._thread.shutdown)
 
     def _ask(
-        self, work: Work, undo: Work | None = None, patience_s: float = PATIENCE_S, *, is_fact: bool = False
+        self,
+        work: Work,
+        undo: Work | None = None,
+        patience_s: float = PATIENCE_S,
+        *,
+        is_fact: bool = False,
+        soon_s: float = 0.0,
     ) -> asyncio.Future[Any]:
         if self._is_closing:
             raise JournalError(path=self._table.database.name, reason="it is closed: its session has ended")
-        return self._commits.put(work, undo, patience_s, is_fact=is_fact)
+        return self._commits.put(work, undo, patience_s, is_fact=is_fact, soon_s=soon_s)
 
     def _note_nowait(self, work: Work) -> None:
         """Writes a fact that no caller waits for. Once the journal closes, it is not written."""

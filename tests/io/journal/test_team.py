@@ -12,7 +12,9 @@ import pytest
 from hailuo_async._io.journal.news import JobChange, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave
 from hailuo_async._io.journal.table import JobTable, open_table
-from hailuo_async._io.journal.team import MOST_PASSED_ON, TeamTable
+from hailuo_async._io.journal.team import TeamTable
+from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
+from hailuo_async._rules.budget import Hints
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
 from hailuo_async.settings import DEFAULT_BASE_URL
@@ -46,7 +48,7 @@ def step(
     turns: Sequence[Turn] = (),
     changes: Sequence[Callable[[TeamState], object]] = (),
     place: float | None = None,
-    passed: str | None = None,
+    passed: tuple[float, str] | None = None,
     buried: Sequence[str] = (),
 ) -> StepDone:
     made = Step(
@@ -121,6 +123,30 @@ def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: Team
     assert theirs.news.members == 2
 
 
+def test_the_answer_to_a_step_tells_what_others_have_changed_since(a: TeamTable, b: TeamTable) -> None:
+    step(b, held=Held(settled=1))
+    told = step(a, held=Held(settled=1)).news.state
+    assert load_state(told, a._rng).slots.running == 2
+    assert step(a, held=Held(settled=2)).news.state is None  # as the session knows it
+
+
+def test_hints_that_come_with_a_call_wait_for_the_next_look(a: TeamTable, b: TeamTable) -> None:
+    accepted(b.jobs, "theirs", "t1")
+    a.look(None)
+    b.look(None)
+    a.pass_on(["t1"])
+    assert is_woken(b)
+    made = Step(now=NOW, is_called=True)
+    b.prepare(made)
+    with b.jobs.transaction():
+        tried = b.step(made)
+    assert tried.outcome().is_hinted
+    looked = b.look(None)
+    assert looked is not None
+    assert looked.hints == ("t1",)
+    assert not step(b).is_hinted
+
+
 def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTable) -> None:
     filled(a)
     waiting = turn(b, "visitor", place=NOW - 5)
@@ -143,14 +169,21 @@ def test_the_first_in_the_line_is_told_when_there_is_room(a: TeamTable, b: TeamT
     assert b.jobs.database.news()
 
 
-def test_the_first_in_the_line_is_told_when_the_one_before_it_has_had_its_turn(a: TeamTable, b: TeamTable) -> None:
-    """It may have to watch the time itself, and only the first does."""
-    turns = [turn(a, f"a{number}", NOW - 5 + number) for number in range(4)]
-    step(a, turns=turns[3:], place=NOW - 5)
+def test_who_becomes_the_first_in_the_line_is_told_if_there_will_soon_be_room(a: TeamTable, b: TeamTable) -> None:
+    """It has to watch the time itself. If something has to happen first, it is told when that has happened."""
+    filled(a)
+    step(a, held=Held(settled=3), place=NOW - 5)
     step(b, place=NOW)
     b.look(None)
-    assert step(a, turns=turns[:3]).leaves == (Leave.GRANTED,) * 3
+    step(a, held=Held(settled=3))
+    assert not is_woken(b)
+    step(a, held=Held(settled=3), place=NOW - 5)
+    step(a, held=Held(settled=2), changes=[ended, closed_for_five_seconds])
     assert is_woken(b)
+
+
+def closed_for_five_seconds(state: TeamState) -> None:
+    state.budget.refused(NOW, Hints(retry_after_s=5.0), NOW)
 
 
 def test_a_lone_session_is_told_that_it_is_alone_no_more(a: TeamTable, theirs: JobTable) -> None:
@@ -215,8 +248,15 @@ def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable
     step(b, turns=[turn(b, "stopped", place=NOW - 5)])
     mine = turn(a, "next")
     step(a, held=Held(settled=2), changes=[ended])
-    assert step(a, held=Held(settled=2), turns=[mine], passed="theirs").leaves == (Leave.GRANTED,)
+    assert step(a, held=Held(settled=2), turns=[mine], passed=(NOW - 4, "theirs")).leaves == (Leave.GRANTED,)
     assert step(b).news.place is None
+
+
+def test_who_has_had_its_turn_meanwhile_keeps_its_new_place(a: TeamTable, b: TeamTable) -> None:
+    step(b, place=NOW - 5)
+    step(b, place=NOW - 1)
+    step(a, passed=(NOW - 4, "theirs"))
+    assert step(b, place=NOW - 1).news.place == NOW - 1
 
 
 def test_a_member_whose_lease_is_over_holds_no_place_in_the_line(a: TeamTable, b: TeamTable, clock: Clock) -> None:

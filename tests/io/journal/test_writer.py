@@ -461,6 +461,18 @@ async def test_a_write_that_the_database_refuses_fails_alone(journal: JournalWri
     assert [record.identity for record in await journal.unfinished()] == ["cat", "dog"]
 
 
+async def test_a_renewal_goes_with_the_first_commit_and_makes_none_of_its_own_before_it_is_due(
+    journal: JournalWriter,
+) -> None:
+    renewing = asyncio.ensure_future(journal.renew(60.0))
+    await settled()
+    assert journal._commits._committing is None
+    async with asyncio.timeout(5):
+        await journal.intend(intent())
+        await renewing
+        await journal.renew(0.01)
+
+
 async def test_a_listener_that_raises_keeps_no_answer_back_and_is_logged_once(
     journal: JournalWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -471,7 +483,7 @@ async def test_a_listener_that_raises_keeps_no_answer_back_and_is_logged_once(
         raise ZeroDivisionError
 
     for key in ("cat", "dog"):
-        steps = iter([FirstWork(lambda table: "step", lambda table: None, hear)])
+        steps = iter([FirstWork(lambda: None, lambda table: "step", lambda table: None, hear)])
         journal._commits.first = partial(next, steps, None)
         async with asyncio.timeout(5):
             assert (await journal.intend(intent(key))).ours

@@ -1,0 +1,34 @@
+"""The statements of ``team``: on its state, its members, and their jobs."""
+
+from __future__ import annotations
+
+from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER
+
+#: Hints that one look-up passes on.
+MOST_PASSED_ON = 32
+
+FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
+LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
+    {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
+    (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
+    (SELECT place FROM member WHERE holder = :us) AS own_place,
+    (SELECT min(lease_until) - :now FROM member WHERE holder <> :us) AS lapses_in_s,
+    (SELECT place {FIRST}) AS first_place, (SELECT holder {FIRST}) AS first_holder FROM team"""
+#: Those whose processes may be asked about here, and no name for a task that no session waits for.
+LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here UNION ALL SELECT '' FROM job
+    WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)"""
+#: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers hear of that.
+LET_GO = f"""UPDATE job SET {FREE}, {CHANGED} WHERE state = 'intended' AND holder <> :us
+    AND ({IS_OVER} OR holder = :gone)"""
+CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"
+#: Always of the same length, so that a server prepares it once.
+WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
+    WHERE task_id IN ({", ".join(f":task_{number}" for number in range(MOST_PASSED_ON))})
+        AND state = 'accepted' AND holder IS NOT NULL AND holder <> :us"""
+WRITE = """UPDATE team SET version = version + 1, writer = :us, clock = :clock, state = :state
+    WHERE version = :version AND writer = :writer AND NOT EXISTS (
+        SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
+#: Whether the step that a statement belongs to was made.
+MADE = "EXISTS (SELECT 1 FROM team WHERE version = :version AND writer = :us)"
+JOIN = """INSERT INTO member (holder, lease_until, place) VALUES (:us, :now + :lease_s, :place)
+    ON CONFLICT (holder) DO UPDATE SET lease_until = excluded.lease_until"""

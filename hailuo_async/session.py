@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 from pathlib import Path
-from random import Random, SystemRandom
+from random import Random
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -146,7 +146,7 @@ class AsyncSession(ServiceCalls):
         self._client_session, self._transport = check_client_session(client_session), transport
         if transport is not None:
             import_engine()  # tests and simulations run on clocks that cannot wait for a thread
-        self._rng, self._engine_state = rng or SystemRandom(), EngineState()  # not seeded: forked workers share no dice
+        self._rng, self._engine_state = rng, EngineState()
         self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 
     def __repr__(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
@@ -74,6 +74,7 @@ class Admission:
     """Numbers of the jobs without a key outside streams. A job that failed keeps its number when it is given again."""
     _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _preparing: int = attrs.field(default=0, init=False)
+    _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.following = Following(self._engine_state, self._recorder.path, self._dispatch)
@@ -105,7 +106,7 @@ class Admission:
         already. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
         ``SpendingLimitError`` and ``SessionClosedError``: in all these cases nothing is paid for.
         """
-        asked_at = loop_time()
+        asked_at = self._now()
         self._preparing += 1
         try:
             frames = await self._look_at_images(job, uploads)
@@ -150,7 +151,7 @@ class Admission:
             return
         if tracked is None:
             names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
-            tracked = self._new_tracked_job(loop_time(), None, None, kind=kind_of(record), **names)
+            tracked = self._new_tracked_job(self._now(), None, None, kind=kind_of(record), **names)
         self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
         tracked.payment.price = tracked.payment.price or record.price
         self.following.end(tracked, Claim(record, ours=True))
@@ -191,7 +192,7 @@ class Admission:
         if known is not None:
             return self._joined(known)
         if claim is None or (is_asked and claim.record.state is JournalState.SUCCESS):
-            tracked = self._new_tracked_job(loop_time(), timeout_s, identity=identity or None, is_quiet=is_asked)
+            tracked = self._new_tracked_job(self._now(), timeout_s, identity=identity or None, is_quiet=is_asked)
             tracked.task_id = task_id
             if not is_asked:
                 tracked.payment.adopt(None)
@@ -237,7 +238,7 @@ class Admission:
         """A tracked job for a record of the journal, without the job itself."""
         record = claim.record
         facts: dict[str, Any] = {"key": record.key, "identity": record.identity, "kind": kind_of(record)}
-        tracked = self._new_tracked_job(loop_time(), timeout_s, is_quiet=is_quiet, **facts)
+        tracked = self._new_tracked_job(self._now(), timeout_s, is_quiet=is_quiet, **facts)
         look = self._recorder.look if self.keeper is None else self.keeper.look
         tracked.look = functools.partial(look, record.identity)
         if is_left_unsent(record):
@@ -266,7 +267,7 @@ class Admission:
         if tracked.payment.is_reserved:
             tracked.payment.give_back()
         self.following.add(tracked)
-        if tracked.is_overdue():
+        if tracked.is_overdue(self._now()):
             self._expire(tracked)
 
     # --- Preparing ---
@@ -295,7 +296,7 @@ class Admission:
                 tracked.log_that_it_goes_on()
         elif tracked.status is Status.QUEUED and tracked.is_withheld:
             self._drop(tracked, SessionClosedError(reason=_WITHDRAWN))
-        if tracked.is_overdue():  # a deadline does not cut a POST, so it may have passed
+        if tracked.is_overdue(self._now()):  # a deadline does not cut a POST, so it may have passed
             self._expire(tracked)
 
     def _forget_if_ended(self, tracked: TrackedJob) -> None:
@@ -359,7 +360,7 @@ class Admission:
         """
         tracked.is_attached = True
         age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
-        tracked.accepted_at = loop_time() - age_s
+        tracked.accepted_at = self._now() - age_s
         self._gate.task_adopted()
         if tracked.status is Status.QUEUED:
             tracked.move(Event.ACCEPT)
@@ -368,7 +369,7 @@ class Admission:
 
     def _watch(self, tracked: TrackedJob) -> None:
         if tracked.timeout_s is None:
-            tracked.set_deadline(loop_time() + RESULT_KEPT_S, self._expire)
+            tracked.set_deadline(self._now() + RESULT_KEPT_S, self._expire)
         self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
 
     def _deliver(self, tracked: TrackedJob, record: Record) -> None:

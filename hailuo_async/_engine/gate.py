@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
@@ -55,6 +55,7 @@ class Gate:
     _logged_closed_until: float = attrs.field(default=-math.inf, init=False)
     _has_logged_ignored: bool = attrs.field(default=False, init=False)
     _changed: Signal = attrs.field(factory=Signal, init=False)
+    _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     # --- Waiting ---
 
@@ -68,7 +69,7 @@ class Gate:
 
     async def _wait_until(self, opens_at: _OpensAt) -> bool:
         waited = False
-        while self._engine_state.is_open and (at := opens_at(now := loop_time())) > now:
+        while self._engine_state.is_open and (at := opens_at(now := self._now())) > now:
             waited = True
             await self._changed.wait(at - now)
         self._engine_state.check()
@@ -92,7 +93,7 @@ class Gate:
 
     def acquire_submit(self, is_heavy: bool) -> float:
         """Counts a POST that leaves now. Returns the time, by which the rules know it when its answer comes."""
-        now = loop_time()
+        now = self._now()
         self._uploads += is_heavy
         self.slots.started(now)
         self.budget.sent(now, Use.SUBMIT)
@@ -100,7 +101,7 @@ class Gate:
 
     def acquire_query(self) -> float:
         """Counts a query, or any other request but a submit, that leaves now. Returns the time."""
-        now = loop_time()
+        now = self._now()
         self.budget.sent(now, Use.QUERY)
         return now
 
@@ -108,7 +109,7 @@ class Gate:
 
     def submit_answered(self, answer: Answer, sent_at: float, is_heavy: bool) -> None:
         """Learns from the answer to the POST of ``sent_at``: its slot is kept, given back, or shown not to exist."""
-        now = loop_time()
+        now = self._now()
         self._uploads -= is_heavy
         if answer.verdict is Verdict.ACCEPTED:
             self.slots.accepted(now)
@@ -122,7 +123,7 @@ class Gate:
 
     def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
         """Gives back what a POST had acquired that was not begun."""
-        now = loop_time()
+        now = self._now()
         self._uploads -= is_heavy
         self.slots.released(now)
         self.budget.learn(now, Hints(), acquired_at)
@@ -137,11 +138,11 @@ class Gate:
         """Whether only the limits that a team shares can keep a POST from leaving."""
         if not self._engine_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
             return False
-        return self._reachability.opens_at <= loop_time()
+        return self._reachability.opens_at <= self._now()
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """Learns from the answer to any request of ``sent_at``: the budget, and whether the service is reachable."""
-        self._learn(loop_time(), answer, sent_at)
+        self._learn(self._now(), answer, sent_at)
 
     def _learn(self, now: float, answer: Answer, sent_at: float) -> None:
         self.budget.learn(now, answer.hints, sent_at)
@@ -157,13 +158,13 @@ class Gate:
 
     def task_ended(self, ended_at: float | None) -> None:
         """Frees the slot of a task that ended, at ``ended_at`` if known, or that the poller no longer watches."""
-        now = loop_time()
+        now = self._now()
         self.slots.ended(now, ended_at)
         self._changed.notify()
 
     def task_adopted(self) -> None:
         """Counts the slot of a task that was submitted elsewhere."""
-        self.slots.adopted(loop_time())
+        self.slots.adopted(self._now())
 
     def _hold_back(self, now: float, reason: str) -> None:
         if not self._reachability.failed(now):

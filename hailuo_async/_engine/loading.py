@@ -7,6 +7,7 @@ life of a process. With the engine comes what anyio imports at its own first use
 from __future__ import annotations
 
 import asyncio
+import gc
 import importlib
 import sys
 from collections.abc import Awaitable, Callable
@@ -29,4 +30,15 @@ def import_engine() -> None:
 async def load_engine() -> None:
     """Imports the engine in a thread, unless that was done before."""
     if not all(module in sys.modules for module in _MODULES):
-        await asyncio.to_thread(import_engine)
+        await asyncio.to_thread(_load)
+
+
+def _load() -> None:
+    """Imports the engine, and has a young process make its first full garbage collection.
+
+    That one is due about now, looks at all that was imported so far, and would hold the loop for ten milliseconds amid
+    the first jobs. In a process that has had it, a full collection may take seconds, so none is caused there.
+    """
+    import_engine()
+    if gc.isenabled() and not gc.get_stats()[-1]["collections"]:
+        gc.collect()

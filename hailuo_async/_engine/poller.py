@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import attrs
 
 from hailuo_async import contract
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.due_tasks import DueTasks
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.in_flight import InFlight
@@ -74,6 +74,7 @@ class Poller:
     _added: Signal = attrs.field(factory=Signal, init=False)
     _in_flight: InFlight = attrs.field(init=False)
     _has_logged_word: bool = attrs.field(default=False, init=False)
+    _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     @_in_flight.default
     def _make_in_flight(self) -> InFlight:
@@ -92,7 +93,7 @@ class Poller:
         """Watches the task of ``tracked`` from now on; ``ask_now`` if it may have ended long ago."""
         if tracked.task_id is None:
             raise ValueError("a job without a task id cannot be queried")
-        now = loop_time()
+        now = self._now()
         tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
         tracked.poll_state.is_to_be_announced = self._settings.webhook_url is not None and not tracked.is_attached
         self._tasks[tracked.task_id] = tracked
@@ -113,7 +114,7 @@ class Poller:
         """The same, of a hint that is passed on no further. Returns whether the task is of this session."""
         tracked = self._tasks.get(task_id)
         if tracked is not None:
-            self._ask_early(tracked, loop_time())
+            self._ask_early(tracked, self._now())
         elif (kind := self._notices.unwatched(task_id)) is not None:
             self._cadence.announced_late(kind)
             return True
@@ -158,7 +159,7 @@ class Poller:
             self._added.notify()
 
     async def _something_is_due(self) -> None:
-        while (delay_s := self._due.first_at - loop_time()) > 0:
+        while (delay_s := self._due.first_at - self._now()) > 0:
             await self._added.wait(max(delay_s, LEAST_SLEEP_S))
 
     def _pop_worthiest(self) -> TrackedJob | None:
@@ -166,7 +167,7 @@ class Poller:
 
         ``None`` if even that task is not worth a request any more: while it waited, other answers changed the price.
         """
-        now = loop_time()
+        now = self._now()
         tracked = self._due.pop_worthiest(now, lambda tracked: self._worth(tracked, now))
         if tracked is None or tracked.poll_state is None:
             return None
@@ -235,7 +236,7 @@ class Poller:
                 self._still_running(tracked, poll_state, status, word)
 
     def _still_running(self, tracked: TrackedJob, poll_state: PollState, status: Status | None, word: str) -> None:
-        now = loop_time()
+        now = self._now()
         if status is None and not self._has_logged_word:
             self._has_logged_word = True  # once a session: a service that counts in this field would fill the log
             message = "the status %r is unknown; task %s is queried until it ends: please report this word"
@@ -251,7 +252,7 @@ class Poller:
 
     def _ask_again(self, tracked: TrackedJob, poll_state: PollState, reason: str) -> None:
         """Repeats a failed query after a growing interval, as its cause may last for a while."""
-        now = loop_time()
+        now = self._now()
         shortest, longest = self._settings.poll_interval
         delay = min(longest, shortest * 2 ** min(tracked.failed_queries, 16))
         tracked.failed_queries += 1
@@ -262,7 +263,7 @@ class Poller:
         if not answer.is_envelope:
             return False  # a proxy may have answered, not the service
         if answer.refusal is Refusal.NOT_FOUND:
-            return loop_time() - tracked.accepted_at > NOT_FOUND_GRACE_S
+            return self._now() - tracked.accepted_at > NOT_FOUND_GRACE_S
         return answer.refusal is Refusal.AUTHENTICATION
 
     # --- Ends ---
@@ -280,7 +281,7 @@ class Poller:
 
     def _learn_end(self, tracked: TrackedJob, poll_state: PollState, reported_s: float | None) -> float:
         """When the task probably ended. Our own duration model learns from it, and those of the team."""
-        now, is_announced = loop_time(), tracked.is_announced or tracked.is_noticed
+        now, is_announced = self._now(), tracked.is_announced or tracked.is_noticed
         if poll_state.is_to_be_announced and not is_announced:
             self._notices.ended_in_silence(poll_state.task_id, poll_state.kind)
         ended_at = self._cadence.ended(poll_state, now, reported_s, is_announced=is_announced)

@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.queue import SubmitQueue
@@ -85,6 +85,7 @@ class Submitter:
     """Jobs whose POST was sent, or is about to be."""
     landed: Signal = attrs.field(factory=Signal, init=False)
     """Notified when ``under_way`` falls."""
+    _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     @property
     def queued(self) -> int:
@@ -129,7 +130,7 @@ class Submitter:
 
     async def wait_idle(self, until: Callable[[], float]) -> None:
         """Returns when no POST is under way, or at the loop's time ``until``, which may change at each ``landed``."""
-        while self.under_way and (left_s := until() - loop_time()) > 0:
+        while self.under_way and (left_s := until() - self._now()) > 0:
             await self.landed.wait(left_s)
 
     def _send_nowait(self, tracked: TrackedJob) -> None:
@@ -202,9 +203,10 @@ class Submitter:
         tracked.sent_at, answer = acquired_at, _TORN
         tracked.attempts += 1
         tracked.move(Event.SEND)
+        timeout_s = _answer_timeout_s(request, tracked.seconds_left(self._now()))
         try:
             with self._engine_state.workers.cuttable:
-                answer = await self._transport.send(request, _answer_timeout_s(tracked, request))
+                answer = await self._transport.send(request, timeout_s)
         except Exception as error:  # from a caller's own transport, which does not say how far the POST came
             logger.exception("the transport raised: correct it, as a transport must return an answer instead")
             answer = unknown(f"the transport raised {type(error).__name__}")
@@ -232,7 +234,7 @@ class Submitter:
         tracked.query_path = read_query_path(answer.data, self._origin)
         tracked.created_at = answer.hints.date
         await self._recorder.accepted(tracked, self._wall_clock())
-        tracked.accepted_at = loop_time()
+        tracked.accepted_at = self._now()
         tracked.move(Event.ACCEPT)
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
@@ -243,7 +245,7 @@ class Submitter:
             await self._give_up(tracked, build_error(answer))
 
     async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
-        now = loop_time()
+        now = self._now()
         tracked.unsent_since = now if tracked.unsent_since is None else tracked.unsent_since
         is_passing = isinstance(answer.problem, JournalError) and answer.problem.is_outage
         if isinstance(answer.problem, HailuoError) and not is_passing:
@@ -300,7 +302,7 @@ class Submitter:
             self.drop_all_nowait(Event.REFUSE, lambda: copy.copy(error))
 
 
-def _answer_timeout_s(tracked: TrackedJob, request: Request) -> float:
+def _answer_timeout_s(request: Request, left_s: float) -> float:
     """Seconds for the whole exchange: the time for the upload and the answer, or the job's deadline if sooner."""
     longest = ANSWER_TIMEOUT_S + request.length / SLOWEST_UPLOAD_BYTES_PER_S
-    return min(longest, max(tracked.seconds_left(), SHORTEST_ANSWER_TIMEOUT_S))
+    return min(longest, max(left_s, SHORTEST_ANSWER_TIMEOUT_S))

@@ -16,7 +16,6 @@ from decimal import Decimal
 
 import attrs
 
-from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.quota import Payment
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal.records import Claim, JournalState, Record
@@ -200,13 +199,13 @@ class TrackedJob:
             self._deadline.cancel()
             self._deadline = None
 
-    def seconds_left(self) -> float:
+    def seconds_left(self, now: float) -> float:
         """Seconds until its deadline; infinite without one."""
-        return math.inf if self._deadline is None else self._deadline.when() - loop_time()
+        return math.inf if self._deadline is None else self._deadline.when() - now
 
-    def is_overdue(self) -> bool:
+    def is_overdue(self, now: float) -> bool:
         """Whether its deadline has passed."""
-        return self.seconds_left() <= 0
+        return self.seconds_left(now) <= 0
 
     async def changed(self) -> None:
         """Returns at the next change. Cancelling the call cancels only this wait."""

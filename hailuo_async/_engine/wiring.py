@@ -62,7 +62,7 @@ async def start_engine(
     state: EngineState,
     transport: Transport | None,
     client_session: aiohttp.ClientSession | None,
-    rng: Random,
+    rng: Random | None,
     hooks: Hooks,
     money: Money,
     open_journal: Callable[..., Awaitable[JournalWriter]] = open_journal,
@@ -75,6 +75,7 @@ async def start_engine(
         if journal is not None:
             money.quota.begin_with(await journal.spending())
         line = transport or await _open_http(settings, client_session)
+        rng = rng or Random()  # seeded here and not with the session: forked workers share no dice
         engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
         if engine.lookout is not None and journal is not None:
             _share_notices(engine, engine.lookout, journal)

@@ -43,10 +43,43 @@ async def main():
 print(bool(run_virtual(main)))
 """
 
+_HOW_OFTEN_ALL_GARBAGE_IS_COLLECTED = """
+import asyncio
+import gc
+
+{before}
+from hailuo_async import AsyncSession
+
+def full_collections():
+    return gc.get_stats()[-1]["collections"]
+
+async def main():
+    before = full_collections()
+    for _ in range(2):
+        async with AsyncSession(api_key="key", base_url="http://127.0.0.1:1"):
+            pass
+    return full_collections() - before
+
+print(asyncio.run(main()))
+"""
+
 
 def printed(program: str) -> str:
     """What a program prints in a fresh process."""
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("before", "times"),
+    [
+        pytest.param("", 1, id="that was never collected whole"),
+        pytest.param("gc.collect()", 0, id="that was"),
+        pytest.param("gc.disable()", 0, id="that collects nothing"),
+    ],
+)
+def test_the_first_full_collection_of_a_process_comes_before_its_first_job(before: str, times: int) -> None:
+    assert printed(_HOW_OFTEN_ALL_GARBAGE_IS_COLLECTED.format(before=before)) == str(times)
 
 
 @pytest.mark.slow

@@ -228,7 +228,7 @@ class AsyncSession(ServiceCalls):
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
 
         Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
-        service has no cancel; its task id is logged, and stands in a note on what is raised here. To keep hold of it
+        service has no cancel; its task id is logged, and a note on the exception names it. To keep hold of the task
         use ``submit``, or a journal and a key.
         """
         engine, tracked = self._running_engine(), await self._take(job, timeout)
@@ -343,10 +343,10 @@ class AsyncSession(ServiceCalls):
         goes on where it was. An existing file is left alone unless ``overwrite``, and a device, a FIFO or a directory
         always. The API key is not sent to where the video lies. An expired URL is asked for anew, once. With a journal,
         a video that was saved before is not fetched again while that very file is still there. ``max_bytes`` and
-        ``timeout``, in seconds, bound it: 2 GiB and an hour unless set otherwise. ``allow_unchecked`` saves also what
-        nothing shows to be whole or readable: of an answer without a length that is no MP4, or in a strange encoding.
-        Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and ``TypeError`` for
-        what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
+        ``timeout``, in seconds, bound it: 2 GiB and an hour unless set otherwise. ``allow_unchecked`` also saves
+        what cannot be checked to be whole or readable: an answer without a length that is no MP4, or one in a strange
+        encoding. Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and
+        ``TypeError`` for what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
         """
         check_video(video)
         timeout_s, limit = seconds("timeout", timeout), count("max_bytes", max_bytes)
@@ -371,10 +371,10 @@ class AsyncSession(ServiceCalls):
                 async for piece in pieces:
                     await response.write(piece)
 
-        Entering it brings the first piece, so that an error is known before anything is promised. A ``DownloadError``
-        may come as late as behind the last piece: what was passed on then is no whole video. One piece is held at a
-        time, and an expired URL is asked for anew. ``start`` leaves out so many bytes at the beginning, as players ask
-        that scrub; the checksum of the whole is then not checked. ``pieces.size`` is the whole video's size in bytes,
+        Entering it fetches the first piece, so that an error is known before the answer begins. A ``DownloadError`` may
+        come as late as after the last piece: then what was passed on is not a whole video. One piece is held at a
+        time, and an expired URL is asked for anew. ``start`` leaves out that many bytes at the beginning, for players
+        that seek; the checksum of the whole is not checked then. ``pieces.size`` is the whole video's size in bytes,
         where the server says it. Not charged for. Takes and raises what ``download`` does.
         """
         check_video(video)

@@ -104,20 +104,18 @@ class Downloads:
         allow_unchecked: bool = False,
         on_whole: NoteWhole | None = None,
     ) -> Path:
-        """Saves the resource at ``url`` as the file ``target``, and returns that. Nothing here is charged for.
+        """Saves the resource at ``url`` as the file ``target``, and returns that. Not charged for.
 
-        ``refresh`` gives a new URL if this one is refused as expired; it is called at most once, and what it raises is
-        raised. ``on_whole`` is awaited when every byte is on the disk and before the file has its name.
-        ``allow_unchecked`` takes also what nothing shows to be whole or readable. Raises ``DownloadError``, with the
-        path: the target exists (before anything is asked for) or cannot be written, the URL or an address is not
-        allowed, the server sent no video or not all of it after several tries, a checksum or a limit (2 GiB and an
-        hour, unless set otherwise) does not hold. Then the target is as it was, and what a later download can go on
-        with lies beside it. So it is when cancelled, unless the file had its name already; a cancellation is delivered
-        when the disk has finished the work under way.
+        ``refresh`` gives a new URL if this one has expired; it is called at most once, and its errors are passed on.
+        ``on_whole`` is awaited when every byte is on the disk, before the file has its name. ``allow_unchecked`` also
+        saves what cannot be checked. Raises ``DownloadError`` with the path if the target exists or cannot be written,
+        the URL or an address is not allowed, the server sent no video or after several tries not all of it, or a
+        checksum or a limit does not hold. The target is then as it was, and beside it lies what a later download can
+        go on with; so it is if cancelled before the file has its name. The disk finishes first what it has begun.
         """
         part = Part(target=target, overwrite=overwrite)
         transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked)
-        with _telling(task_id, target), anyio.move_on_after(timeout_s):
+        with _naming(task_id, target), anyio.move_on_after(timeout_s):
             await self._save(transfer, part, refresh, on_whole)
             return target
         raise DownloadError(reason=f"not whole within {timeout_s:g} s", path=str(target), task_id=task_id)
@@ -135,9 +133,9 @@ class Downloads:
     ) -> AsyncGenerator[VideoPieces, None]:
         """The bytes at ``url`` from ``start`` on, in pieces of some 256 KiB, without a file: for passing a video on.
 
-        Entering it brings the first piece, so that a web handler learns of an error before it has promised anything.
-        Checks, tries and limits are those of ``fetch``, but for time, which is the reader's. A ``DownloadError`` may
-        come as late as behind the last piece (cut for good, changed, wrong checksum): what was passed on is no video.
+        Entering it fetches the first piece, so that a web handler learns of an error before it has begun to answer.
+        Checks, tries and limits are those of ``fetch``, except for the time. A ``DownloadError`` may come as late as
+        after the last piece (cut for good, changed, wrong checksum): then what was passed on is not a video.
         """
         transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked, start=start)
         async with contextlib.aclosing(self._checked(transfer, refresh)) as pieces:
@@ -188,10 +186,10 @@ class Downloads:
             await on_whole(part.size, digests["sha256"])
 
     async def _checked(self, transfer: Transfer, refresh: Refresh | None) -> AsyncGenerator[bytes, None]:
-        """The pieces for a reader who cannot take any back, their checksums checked behind the last one."""
+        """The pieces for a reader, who cannot give one back. Their checksums are checked after the last one."""
         hashes: dict[str, hashlib._Hash] = {}
         sent = transfer.start
-        with _telling(transfer.task_id):
+        with _naming(transfer.task_id):
             async with contextlib.aclosing(self._pieces(transfer, refresh, _READERS_PIECE_BYTES)) as pieces:
                 async for offset, piece in pieces:
                     if offset < sent == transfer.start:  # the server sends all of it
@@ -316,8 +314,8 @@ async def _wait_for(work: asyncio.Future[_Result] | None) -> None:
 
 
 @contextlib.contextmanager
-def _telling(task_id: str | None, target: Path | None = None) -> Iterator[None]:
-    """Gives a ``DownloadError`` from below its path and its task, and a ``SessionClosedError`` its task."""
+def _naming(task_id: str | None, target: Path | None = None) -> Iterator[None]:
+    """Adds the path and the task to a ``DownloadError``, and the task to a ``SessionClosedError``."""
     try:
         yield
     except DownloadError as error:
@@ -331,7 +329,7 @@ def _telling(task_id: str | None, target: Path | None = None) -> Iterator[None]:
 async def _next_piece(content: aiohttp.StreamReader, size: int) -> bytes:
     """The next piece: at least ``size`` bytes, or what came before the end or a cut, which the next call meets.
 
-    ``readany`` and no other way of reading: the rest of them let aiohttp hold as much again, and twice.
+    Read with ``readany``: with every other way of reading aiohttp holds up to twice as much beside it.
     """
     chunks, length = [], 0
     try:
@@ -356,4 +354,4 @@ def _strerror(error: BaseException) -> str | None:
 
 
 def _wrong(algorithm: str) -> str:
-    return f"its {algorithm} is not the one that the server told"
+    return f"its {algorithm} is not the one that the server named"

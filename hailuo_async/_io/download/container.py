@@ -1,4 +1,4 @@
-"""Whether a film is whole, by what stands in it: for answers that do not say how long they are, or are wrong in it.
+"""Whether a film is whole, by its own boxes: for answers that do not say how long they are, or say it wrongly.
 
 An MP4 (QuickTime, M4V) is a row of boxes, and each begins with its own size. Followed from the first byte on, they show
 where the film ends: a cut leaves the last box short. No I/O; the pieces come in order, and only the headers are read.
@@ -14,7 +14,7 @@ _FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", 
 _SUBSTANCE = frozenset({b"moov", b"mdat", b"moof"})
 #: Films have a handful of boxes at this level, or some thousand in small fragments. More are not worth the loop's time.
 _MAX_BOXES = 5_000
-#: As many may stand before index and pictures. A row of more that has neither is a film of a kind not known here.
+#: So many may stand before its index and its pictures. A film of more boxes without either is of an unknown kind.
 _OPENING_BOXES = 3
 #: How other videos and pictures begin: Matroska and WebM, AVI and WebP, GIF, JPEG, PNG.
 _MEDIA = (b"\x1aE\xdf\xa3", b"RIFF", b"GIF8", b"\xff\xd8\xff", b"\x89PNG")

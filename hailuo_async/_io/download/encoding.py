@@ -1,8 +1,8 @@
 """The meaning of ``Content-Encoding`` for the bytes of a video.
 
 ``identity`` is asked for, so most answers have none. But object stores keep ``aws-chunked`` from an upload and send the
-bytes without it, some proxies compress all the same, and some servers write nonsense. So the label is believed only as
-far as the first bytes bear it out.
+bytes without it, some proxies compress all the same, and some servers write nonsense. So a label counts only if the
+first bytes agree with it.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@ No I/O and no clock: ``Transfer`` gets the head of each answer and each piece of
 
 - Bytes count as held only in order, from the first one on. An answer that does not continue them begins anew.
 - Checksums are those of an answer with the whole. An answer with the rest may speak of the rest alone.
-- What is refused for good is a ``DownloadError``; what another try may bring is ``Again``, a new URL ``Expired``.
-- A video was paid for, so an unusual answer is used as far as its bytes can be checked. What nothing bears out is
-  refused with the rule and the option that allows it, ``allow_unchecked``.
+- A ``DownloadError`` means that no try can succeed, ``Again`` that the next may, ``Expired`` that a new URL may.
+- A video was paid for, so an unusual answer is used as far as its bytes can be checked. What cannot be checked is
+  refused, with the rule and the option that allows it, ``allow_unchecked``.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Transfer:
     task_id: str | None
     max_bytes: int
     allow_unchecked: bool = False
-    """Whether bytes are taken that nothing bears out: their end may be a cut, their encoding another."""
+    """Whether bytes are taken that cannot be checked: their end may be a cut, their encoding another."""
     start: int = 0
     """The first byte that is wanted. What lies before it is not fetched, if the server can leave it out."""
     stamp: Stamp = attrs.field()
@@ -117,7 +117,7 @@ class Transfer:
     total: int | None = None
     spoilt: bool = False
     _boxes: Boxes | None = None
-    """Where the film ends by its own word; ``None`` where that is not followed, or borne out by a checksum."""
+    """Follows the film to its own end; ``None`` if it cannot be followed, or a checksum covers it."""
     _shows_its_end: bool = False
     """Whether the answer says how long it is."""
     _labels: tuple[str, ...] = ()
@@ -196,7 +196,7 @@ class Transfer:
             self._boxes.take(piece)
         self.held += len(piece)
         if self.total is not None and self.held > self.total:
-            raise self.useless(f"the server sent more than the {self.total} bytes that it had told")
+            raise self.useless(f"the server sent more than the {self.total} bytes that it had announced")
         if self.held > self.max_bytes:
             raise self.useless(f"it is larger than {self.max_bytes} bytes")
         return offset
@@ -213,7 +213,7 @@ class Transfer:
             self._check_the_end(self._boxes)
 
     def useless(self, reason: str) -> DownloadError:
-        """The error for what no further try makes good: nothing of what came is worth keeping."""
+        """The error for a download that no further try can mend. Drops what came."""
         self._forget()
         self.spoilt = True
         return DownloadError(reason=reason)
@@ -221,7 +221,7 @@ class Transfer:
     def _check_the_end(self, boxes: Boxes) -> None:
         """Raises ``Again`` for an MP4 that was cut, and ``DownloadError`` for what does not show its own end.
 
-        A length may be that of what a proxy or a disk on the way has kept of the film: then no new try brings more.
+        The length may be that of a part which a proxy or a disk on the way has kept: then no new try brings more.
         """
         option = "allow_unchecked=True saves it all the same"
         if self._shows_its_end:
@@ -231,8 +231,8 @@ class Transfer:
         if boxes.is_whole:
             return
         if boxes.is_film:
-            raise Again(f"the server does not tell its length, and the film in it is not whole ({option})")
-        rule = "the server does not tell its length, so a cut would look like its end, and only an MP4 shows its own"
+            raise Again(f"the server does not say how long it is, and the film in it is not whole ({option})")
+        rule = "the server does not say how long it is, so a cut would look like its end, which only an MP4 shows"
         raise self.useless(f"{rule}; {option}")
 
     def _forget(self) -> None:

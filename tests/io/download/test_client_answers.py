@@ -162,7 +162,7 @@ async def test_a_checksum_that_is_given_is_checked_over_the_whole_file(
     assert await files(tmp_path) == {"cat.mp4": BODY}
     async with film_host(shelf := Shelf(headers={header: form.format(base64_of(algorithm, OTHER))})) as url:
         reason = await refused(downloads, url, tmp_path / "dog.mp4")
-    assert reason == f"its {algorithm} is not the one that the server told"
+    assert reason == f"its {algorithm} is not the one that the server named"
     assert len(shelf.asked) == 1
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
@@ -210,7 +210,7 @@ async def test_a_film_is_had_from_an_unusual_answer(raw: bytes, downloads: Downl
     [
         (
             body(b"HTTP/1.0 200 OK\r\n", b"\x1aE\xdf\xa3 webm"),
-            "does not tell its length, so a cut would look like its end",
+            "does not say how long it is, so a cut would look like its end",
         ),
         (body(b"HTTP/1.0 200 OK\r\n", FILM[:-1]), "the film in it is not whole"),
         (

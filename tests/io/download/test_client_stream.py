@@ -48,7 +48,7 @@ async def test_a_stream_without_a_video_fails_before_its_reader_has_begun(downlo
     ("shelf", "reason"),
     [
         (Shelf(cuts=[900_000], etag=None), "the server cannot go on where it was cut"),
-        (Shelf(headers={"Content-MD5": base64_of("md5", OTHER)}), "its md5 is not the one that the server told"),
+        (Shelf(headers={"Content-MD5": base64_of("md5", OTHER)}), "its md5 is not the one that the server named"),
         (Shelf(cuts=[900_000, 10, 10, 10]), "ClientPayloadError, at the last of 4 tries"),
     ],
 )

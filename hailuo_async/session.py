@@ -21,7 +21,7 @@ from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.state import EngineState, Phase
-from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.transport import Transport, check_client_session
 from hailuo_async._rules.task_ids import check_task_id
@@ -333,8 +333,8 @@ class AsyncSession(ServiceCalls):
         *,
         overwrite: bool = False,
         key: str | None = None,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-        timeout: float = DEFAULT_TIMEOUT_S,
+        max_bytes: int = USUAL.max_bytes,
+        timeout: float = USUAL.timeout_s,
         allow_unchecked: bool = False,
     ) -> Path:
         """Saves a video as the file ``path``, or in the directory ``path`` by a name made from ``key`` or the task id.
@@ -349,19 +349,11 @@ class AsyncSession(ServiceCalls):
         ``TypeError`` for what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
         """
         check_video(video)
-        timeout_s, limit = seconds("timeout", timeout), count("max_bytes", max_bytes)
-        return await self._running_engine().results.save(
-            video,
-            path,
-            key=key,
-            overwrite=overwrite,
-            max_bytes=limit,
-            timeout_s=timeout_s,
-            allow_unchecked=allow_unchecked,
-        )
+        limits = Limits(count("max_bytes", max_bytes), seconds("timeout", timeout), allow_unchecked)
+        return await self._running_engine().results.save(video, path, limits, key=key, overwrite=overwrite)
 
     def open_video(
-        self, video: Video, *, max_bytes: int = DEFAULT_MAX_BYTES, allow_unchecked: bool = False, start: int = 0
+        self, video: Video, *, max_bytes: int = USUAL.max_bytes, allow_unchecked: bool = False, start: int = 0
     ) -> AbstractAsyncContextManager[VideoPieces]:
         """The video in pieces of some 256 KiB, without a file: for passing it on, as a web handler does.
 
@@ -378,9 +370,8 @@ class AsyncSession(ServiceCalls):
         where the server says it. Not charged for. Takes and raises what ``download`` does.
         """
         check_video(video)
-        limit = count("max_bytes", max_bytes)
-        engine = self._running_engine()
-        return engine.results.open(video, max_bytes=limit, allow_unchecked=allow_unchecked, start=start)
+        limits = Limits(count("max_bytes", max_bytes), allow_unchecked=allow_unchecked)
+        return self._running_engine().results.open(video, limits, start=start)
 
     # --- A look inside ---
 

@@ -28,7 +28,7 @@ from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.state import EngineState
-from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
@@ -61,12 +61,10 @@ class Results:
         self,
         video: Video,
         path: str | os.PathLike[str],
+        limits: Limits = USUAL,
         *,
         key: str | None,
         overwrite: bool = False,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-        timeout_s: float = DEFAULT_TIMEOUT_S,
-        allow_unchecked: bool = False,
     ) -> Path:
         """Saves the video as ``path``, or in that directory, and returns the file. As ``AsyncSession.download``."""
         async with self._saving.setdefault(video.task_id, anyio.Lock()):
@@ -75,15 +73,13 @@ class Results:
                 return saved
             fetch = functools.partial(
                 (await self._download_room.open()).fetch,
+                limits=limits,
                 overwrite=overwrite,
                 refresh=functools.partial(self._fresh_url, video.task_id),
-                max_bytes=max_bytes,
-                timeout_s=timeout_s,
                 task_id=video.task_id,
-                allow_unchecked=allow_unchecked,
                 on_whole=None if self._journal is None else functools.partial(self._note_whole, video),
             )
-            saved = await self._fetch(fetch, video, target, began_at + timeout_s, may_be_there=not overwrite)
+            saved = await self._fetch(fetch, video, target, began_at + limits.timeout_s, may_be_there=not overwrite)
             if saved is not None:
                 return saved
             with anyio.CancelScope(shield=True):  # the file has its name: a session that closes now still notes it
@@ -107,20 +103,11 @@ class Results:
         return attrs.evolve(success, path=saved_to)
 
     @contextlib.asynccontextmanager
-    async def open(
-        self, video: Video, *, max_bytes: int, allow_unchecked: bool, start: int
-    ) -> AsyncGenerator[VideoPieces]:
+    async def open(self, video: Video, limits: Limits, *, start: int) -> AsyncGenerator[VideoPieces]:
         """The video in pieces, without a file. As ``AsyncSession.open_video``."""
         refresh = functools.partial(self._fresh_url, video.task_id)
-        downloads = await self._download_room.open()
-        async with downloads.stream(
-            _url_at_hand(video) or await refresh(),
-            refresh=refresh,
-            max_bytes=max_bytes,
-            task_id=video.task_id,
-            allow_unchecked=allow_unchecked,
-            start=start,
-        ) as pieces:
+        downloads, url = await self._download_room.open(), _url_at_hand(video) or await refresh()
+        async with downloads.stream(url, limits, refresh=refresh, task_id=video.task_id, start=start) as pieces:
             yield pieces
 
     async def _fresh_url(self, task_id: str) -> str:

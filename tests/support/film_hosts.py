@@ -20,6 +20,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async.errors import DownloadError
 
 BODY = random.Random(5).randbytes(1_500_000)
@@ -112,10 +113,10 @@ async def files(directory: Path) -> dict[str, bytes]:
     return {path.name: await path.read_bytes() async for path in anyio.Path(directory).iterdir()}
 
 
-async def refused(downloads: Downloads, url: str, target: Path, **options: Any) -> str:
+async def refused(downloads: Downloads, url: str, target: Path, limits: Limits = USUAL, **options: Any) -> str:
     """Why the download fails; it says its path and task, and no secret, whoever prints it."""
     with pytest.raises(DownloadError) as caught:
-        await downloads.fetch(url, target, task_id="task-1", **options)
+        await downloads.fetch(url, target, limits, task_id="task-1", **options)
     assert (caught.value.path, caught.value.task_id) == (str(target), "task-1")
     assert "secret" not in "".join(await anyio.to_thread.run_sync(traceback.format_exception, caught.value))
     return caught.value.reason

@@ -32,7 +32,7 @@ from aiohttp.abc import AbstractResolver
 
 from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Clients, Reach
 from hailuo_async._io.download.encoding import Inflater
-from hailuo_async._io.download.limits import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S
+from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.partial_file import SYNC_EVERY_BYTES, Part
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.stamp import new_hash
@@ -95,40 +95,37 @@ class Downloads:
         self,
         url: str,
         target: Path,
+        limits: Limits = USUAL,
         *,
         overwrite: bool = False,
         refresh: Refresh | None = None,
-        max_bytes: int = DEFAULT_MAX_BYTES,
-        timeout_s: float | None = DEFAULT_TIMEOUT_S,
         task_id: str | None = None,
-        allow_unchecked: bool = False,
         on_whole: NoteWhole | None = None,
     ) -> Path:
         """Saves the resource at ``url`` as the file ``target``, and returns that. Not charged for.
 
         ``refresh`` gives a new URL if this one has expired; it is called at most once, and its errors are passed on.
-        ``on_whole`` is awaited when every byte is on the disk, before the file has its name. ``allow_unchecked`` also
-        saves what cannot be checked. Raises ``DownloadError`` with the path if the target exists or cannot be written,
-        the URL or an address is not allowed, the server sent no video or after several tries not all of it, or a
-        checksum or a limit does not hold. The target is then as it was, and beside it lies what a later download can
-        go on with; so it is if cancelled before the file has its name. The disk finishes first what it has begun.
+        ``on_whole`` is awaited when every byte is on the disk, before the file has its name. Raises
+        ``DownloadError`` with the path if the target exists or cannot be written, the URL or an address is not allowed,
+        the server sent no video or after several tries not all of it, or a checksum or a limit does not hold. The
+        target is then as it was, and beside it lies what a later download can go on with; so it is if cancelled before
+        the file has its name. The disk finishes first what it has begun.
         """
         part = Part(target=target, overwrite=overwrite)
-        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked)
-        with _naming(task_id, target), anyio.move_on_after(timeout_s):
+        transfer = Transfer(url=url, task_id=task_id, limits=limits)
+        with _naming(task_id, target), anyio.move_on_after(limits.timeout_s):
             await self._save(transfer, part, refresh, on_whole)
             return target
-        raise DownloadError(reason=f"not whole within {timeout_s:g} s", path=str(target), task_id=task_id)
+        raise DownloadError(reason=f"not whole within {limits.timeout_s:g} s", path=str(target), task_id=task_id)
 
     @contextlib.asynccontextmanager
     async def stream(
         self,
         url: str,
+        limits: Limits = USUAL,
         *,
         refresh: Refresh | None = None,
-        max_bytes: int = DEFAULT_MAX_BYTES,
         task_id: str | None = None,
-        allow_unchecked: bool = False,
         start: int = 0,
     ) -> AsyncGenerator[VideoPieces, None]:
         """The bytes at ``url`` from ``start`` on, in pieces of some 256 KiB, without a file: for passing a video on.
@@ -137,7 +134,7 @@ class Downloads:
         Checks, tries and limits are those of ``fetch``, except for the time. A ``DownloadError`` may come as late as
         after the last piece (cut for good, changed, wrong checksum): then what was passed on is not a video.
         """
-        transfer = Transfer(url=url, task_id=task_id, max_bytes=max_bytes, allow_unchecked=allow_unchecked, start=start)
+        transfer = Transfer(url=url, task_id=task_id, limits=limits, start=start)
         async with contextlib.aclosing(self._checked(transfer, refresh)) as pieces:
             first = await anext(pieces)
             yield VideoPieces(transfer.total, first, pieces)

@@ -22,6 +22,7 @@ import attrs
 
 from hailuo_async._io.download.container import Boxes, begins_as_media
 from hailuo_async._io.download.encoding import Inflater, encodings, is_compressed, is_readable
+from hailuo_async._io.download.limits import Limits
 from hailuo_async._io.download.stamp import Stamp, new_hash
 from hailuo_async.errors import DownloadError
 from hailuo_async.outcomes import without_query
@@ -107,9 +108,7 @@ class Transfer:
 
     url: str
     task_id: str | None
-    max_bytes: int
-    allow_unchecked: bool = False
-    """Whether bytes are taken that cannot be checked: their end may be a cut, their encoding another."""
+    limits: Limits
     start: int = 0
     """The first byte that is wanted. What lies before it is not fetched, if the server can leave it out."""
     stamp: Stamp = attrs.field()
@@ -168,8 +167,8 @@ class Transfer:
             self._start(headers, _length_of_unasked_part(headers), is_chunked=False)
         elif status != 206:
             raise DownloadError(reason=f"the server answered {status}")
-        if self.total is not None and self.total > self.max_bytes:
-            raise self.useless(f"it has {self.total} bytes, more than {self.max_bytes}")
+        if self.total is not None and self.total > self.limits.max_bytes:
+            raise self.useless(f"it has {self.total} bytes, more than {self.limits.max_bytes}")
 
     def inflater(self, first: bytes | bytearray, max_piece_bytes: int) -> Inflater | None:
         """What undoes the compression of the body that begins with ``first``, if it is compressed.
@@ -177,7 +176,7 @@ class Transfer:
         Raises ``DownloadError`` for an encoding that cannot be undone here.
         """
         self._inflater = None
-        if not self.allow_unchecked and not is_readable(self._labels, first):
+        if not self.limits.allow_unchecked and not is_readable(self._labels, first):
             rule = f"the server says that it is encoded as {', '.join(self._labels)!a}, which is not undone here"
             raise self.useless(f"{rule}; allow_unchecked=True saves the bytes as they come")
         if is_compressed(self._labels, first):
@@ -197,8 +196,8 @@ class Transfer:
         self.held += len(piece)
         if self.total is not None and self.held > self.total:
             raise self.useless(f"the server sent more than the {self.total} bytes that it had announced")
-        if self.held > self.max_bytes:
-            raise self.useless(f"it is larger than {self.max_bytes} bytes")
+        if self.held > self.limits.max_bytes:
+            raise self.useless(f"it is larger than {self.limits.max_bytes} bytes")
         return offset
 
     def end(self) -> None:
@@ -209,7 +208,7 @@ class Transfer:
             raise Again("the compressed answer ended before its end")
         if self.held == 0:
             raise DownloadError(reason="the server sent nothing")
-        if self._boxes is not None and not self.allow_unchecked:
+        if self._boxes is not None and not self.limits.allow_unchecked:
             self._check_the_end(self._boxes)
 
     def useless(self, reason: str) -> DownloadError:

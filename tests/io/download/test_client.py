@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.download.limits import Limits
 from hailuo_async.errors import SessionClosedError
 
 from ...support.film_hosts import (
@@ -151,9 +152,9 @@ async def test_more_than_max_bytes_is_refused_from_the_head_or_as_it_comes(
     downloads: Downloads, tmp_path: Path
 ) -> None:
     async with film_host(Shelf()) as url:
-        reason = await refused(downloads, url, tmp_path / "cat.mp4", max_bytes=1_499_999)
+        reason = await refused(downloads, url, tmp_path / "cat.mp4", Limits(max_bytes=1_499_999))
         assert reason == "it has 1500000 bytes, more than 1499999"
-        await downloads.fetch(url, tmp_path / "cat.mp4", max_bytes=1_500_000)
+        await downloads.fetch(url, tmp_path / "cat.mp4", Limits(max_bytes=1_500_000))
 
     async def endless(request: web.BaseRequest) -> web.StreamResponse:
         response = web.StreamResponse(headers={"ETag": '"v1"'})
@@ -162,7 +163,7 @@ async def test_more_than_max_bytes_is_refused_from_the_head_or_as_it_comes(
             await response.write(BODY)
 
     async with film_host(endless) as url:
-        reason = await refused(downloads, url, tmp_path / "dog.mp4", max_bytes=3_000_000)
+        reason = await refused(downloads, url, tmp_path / "dog.mp4", Limits(max_bytes=3_000_000))
     assert reason == "it is larger than 3000000 bytes"
     assert await files(tmp_path) == {"cat.mp4": BODY}
 

@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.download.limits import Limits
 from hailuo_async.errors import TaskExpiredError
 
 from ...support.film_hosts import (
@@ -228,7 +229,7 @@ async def test_what_nothing_bears_out_is_refused_with_the_rule_and_the_option_th
         assert rule in reason
         assert "allow_unchecked=True saves" in reason
         assert await files(tmp_path) == {}
-        await downloads.fetch(url, tmp_path / "cat.mp4", allow_unchecked=True)
+        await downloads.fetch(url, tmp_path / "cat.mp4", Limits(allow_unchecked=True))
     assert await files(tmp_path) == {"cat.mp4": raw.partition(b"\r\n\r\n")[2]}
 
 
@@ -245,7 +246,7 @@ async def test_a_compressed_answer_is_checked_as_any_other(
     content: bytes, reason: str, downloads: Downloads, tmp_path: Path
 ) -> None:
     async with saying(body(b"HTTP/1.0 200 OK\r\nContent-Encoding: gzip\r\n", content)) as url:
-        assert await refused(downloads, url, tmp_path / "cat.mp4", max_bytes=50_000) == reason
+        assert await refused(downloads, url, tmp_path / "cat.mp4", Limits(max_bytes=50_000)) == reason
     assert await files(tmp_path) == {}
 
 

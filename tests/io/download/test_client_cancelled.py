@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.download.limits import Limits
 
 from ...support.film_hosts import (
     BODY,
@@ -45,7 +46,7 @@ async def test_a_download_that_takes_too_long_is_an_error_and_a_later_one_is_not
 ) -> None:
     stalling = Stalling()
     async with film_host(stalling) as url:
-        assert await refused(downloads, url, tmp_path / "cat.mp4", timeout_s=0.2) == "not whole within 0.2 s"
+        assert await refused(downloads, url, tmp_path / "cat.mp4", Limits(timeout_s=0.2)) == "not whole within 0.2 s"
         stalling.go_on.set()
         await downloads.fetch(url, tmp_path / "cat.mp4", task_id="task-1")
     assert await files(tmp_path) == {"cat.mp4": BODY}

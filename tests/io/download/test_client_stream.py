@@ -9,6 +9,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
+from hailuo_async._io.download.limits import Limits
 from hailuo_async.errors import DownloadError
 
 from ...support.film_hosts import (
@@ -81,5 +82,5 @@ async def test_a_stream_may_use_a_fresh_url_and_has_a_limit(downloads: Downloads
             return f"{url}&fresh"
 
         with pytest.raises(DownloadError, match="1500000 bytes, more than 9"):
-            async with downloads.stream(url, refresh=refresh, max_bytes=9):
+            async with downloads.stream(url, Limits(max_bytes=9), refresh=refresh):
                 pytest.fail("there is too much to read")

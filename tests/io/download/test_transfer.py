@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from hailuo_async._io.download.limits import Limits
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
 from hailuo_async.errors import DownloadError
 
@@ -14,7 +15,7 @@ WHOLE = {"Content-Length": "10", "ETag": '"v1"'}
 
 
 def transfer(**changes: Any) -> Transfer:
-    return Transfer(url="https://x.example/a.mp4?sig=secret", task_id="task-1", **({"max_bytes": 100} | changes))
+    return Transfer(url="https://x.example/a.mp4?sig=secret", task_id="task-1", **({"limits": Limits(100)} | changes))
 
 
 def cut_after(size: int, headers: dict[str, str]) -> Transfer:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
@@ -24,6 +25,8 @@ from hailuo_async.errors import HailuoError, ImageError, ProtocolError
 from hailuo_async.money import read_amount
 from hailuo_async.outcomes import Account, Upload
 from hailuo_async.prices import ModelInfo, PriceBook
+
+T = TypeVar("T")
 
 #: For a request that is no job's: answered in this time beside that for its body, or not at all.
 REQUEST_TIMEOUT_S = 60.0
@@ -68,11 +71,7 @@ class Calls:
     async def models(self) -> tuple[ModelInfo, ...]:
         """The models that the service offers now. Estimates use its prices from here on."""
         answer = await self.send(Request("GET", contract.MODELS_PATH))
-        models = read_models(answer)
-        if models is None:
-            if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
-                accepted(answer)
-            raise ProtocolError(message="no list @ $.models", status=answer.status, request_id=answer.request_id)
+        models = listed(answer, read_models(answer), "$.models")
         answered_at = self._wall_clock() if answer.hints.date is None else answer.hints.date
         self._prices.learn(models, datetime.fromtimestamp(answered_at, UTC).date())
         return models
@@ -102,24 +101,13 @@ class Calls:
     async def uploads(self) -> tuple[Upload, ...]:
         """The team's uploads, as the service lists them."""
         answer = await self.send(Request("GET", contract.UPLOADS_PATH))
-        uploads = read_uploads(answer)
-        if uploads is None:
-            accepted(answer)
-            raise ProtocolError(message="no list @ $.data", status=answer.status, request_id=answer.request_id)
-        return uploads
+        return listed(answer, read_uploads(answer), "$.data")
 
     async def delete_upload(self, file_id: str) -> None:
         """Takes one upload off the service. 204 says that it is done, or an envelope does."""
         answer = await self.send(Request("DELETE", f"{contract.UPLOADS_PATH}/{quote(file_id, safe='')}"))
-        if not 200 <= (answer.status or 0) < 300 or answer.is_envelope:
-            accepted_without_data(answer)
-
-
-def accepted_without_data(answer: Answer) -> None:
-    """Raises a ``ServiceError`` for what is neither an acceptance nor a success without data."""
-    is_success = 200 <= (answer.status or 0) < 300 and answer.code is None
-    if not is_success:
-        accepted(answer)
+        if not 200 <= (answer.status or 0) < 300 or answer.code is not None:
+            accepted(answer)
 
 
 def accepted(answer: Answer) -> Answer:
@@ -127,6 +115,15 @@ def accepted(answer: Answer) -> Answer:
     if answer.verdict is not Verdict.ACCEPTED:
         raise answer.problem if isinstance(answer.problem, HailuoError) else build_error(answer)
     return answer
+
+
+def listed(answer: Answer, found: T | None, place: str) -> T:
+    """``found``, the list in ``answer``. Raises a ``ServiceError`` if there is none; a list may have no envelope."""
+    if found is not None:
+        return found
+    if not 200 <= (answer.status or 0) < 300 or answer.is_envelope:
+        accepted(answer)
+    raise ProtocolError(message=f"no list @ {place}", status=answer.status, request_id=answer.request_id)
 
 
 def _is_on_the_web(url: str) -> bool:

@@ -118,17 +118,17 @@ async def test_what_the_service_offers_makes_the_estimates_of_that_session_narro
 @pytest.mark.parametrize(
     ("status", "content", "kind"),
     [
-        (500, {}, "ProtocolError"),
+        (500, {}, "ServiceUnavailableError"),
         (200, {"data": {}}, "ProtocolError"),
         (401, refusal(401, "Authentication failed"), "AuthenticationError"),
         (429, TOO_MANY, "RateLimitedError"),
     ],
 )
-async def test_models_that_cannot_be_read_are_an_error(status: int, content: object, kind: str) -> None:
-    line = answering((status, content))
-    async with line.session() as session:
-        with pytest.raises(ServiceError) as caught:
-            await session.models()
+async def test_a_list_that_cannot_be_read_is_an_error(status: int, content: object, kind: str) -> None:
+    for ask in (AsyncSession.models, AsyncSession.uploads):
+        async with answering((status, content)).session() as session:
+            with pytest.raises(ServiceError) as caught:
+                await ask(session)
         assert type(caught.value).__name__ == kind
 
 

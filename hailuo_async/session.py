@@ -371,7 +371,7 @@ class AsyncSession(ServiceCalls):
         """
         check_video(video)
         limits = Limits(count("max_bytes", max_bytes), allow_unchecked=allow_unchecked)
-        return self._running_engine().results.open(video, limits, start=start)
+        return self._running_engine().results.open(video, limits, start=count("start", start, least=0))
 
     # --- A look inside ---
 

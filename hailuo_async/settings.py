@@ -78,10 +78,10 @@ def seconds(field: str, value: object) -> float:
     return float(value)
 
 
-def count(field: str, value: object) -> int:
-    """A whole number of at least 1. Raises ``ConfigError`` for anything else."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ConfigError(field=field, value=value, rule="must be a whole number of at least 1")
+def count(field: str, value: object, least: int = 1) -> int:
+    """A whole number of at least ``least``. Raises ``ConfigError`` for anything else."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(field=field, value=value, rule=f"must be a whole number of at least {least}")
     return value
 
 

@@ -43,7 +43,7 @@ async def test_a_file_that_took_the_name_meanwhile_is_not_the_video_for_a_later_
             video = await session.generate(job(key="cat"))
 
             async def fails() -> None:
-                with pytest.raises(DownloadError, match="File exists"):
+                with pytest.raises(DownloadError, match="is there already"):
                     await session.download(video, target)
 
             tasks.start_soon(fails)
@@ -52,7 +52,7 @@ async def test_a_file_that_took_the_name_meanwhile_is_not_the_video_for_a_later_
             host.may_go_on.set()
         record = await record_of(path)
         assert (record.saved_to, record.is_wiped) == (None, False)
-        with pytest.raises(DownloadError, match="File exists"):
+        with pytest.raises(DownloadError, match="is there already"):
             await saved(host, path, target)
         assert await anyio.Path(target).read_bytes() == b"another program's file"
         assert await saved(host, path, target.with_name("dog.mp4")) == target.with_name("dog.mp4")
@@ -86,7 +86,7 @@ async def test_a_file_that_replaced_the_video_is_not_taken_for_it(content: bytes
     async with films() as host:
         await saved(host, path, target)
         await anyio.Path(target).write_bytes(content)
-        with pytest.raises(DownloadError, match="File exists"):
+        with pytest.raises(DownloadError, match="is there already"):
             await saved(host, path, target)
         elsewhere = await saved(host, path, target.with_name("dog.mp4"))
         assert await anyio.Path(elsewhere).read_bytes() == FILM
@@ -118,7 +118,7 @@ async def test_a_note_of_an_older_version_without_a_digest_is_not_believed(path:
         await saved(host, path, target)
         await anyio.Path(target).write_bytes(b"another program's file")
         await _forget_digest(path)
-        with pytest.raises(DownloadError, match="File exists"):
+        with pytest.raises(DownloadError, match="is there already"):
             await saved(host, path, target)
 
 

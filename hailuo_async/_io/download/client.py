@@ -136,7 +136,9 @@ class Downloads:
         """
         transfer = Transfer(url=url, task_id=task_id, limits=limits, start=start)
         async with contextlib.aclosing(self._checked(transfer, refresh)) as pieces:
-            first = await anext(pieces)
+            first = await anext(pieces, None)
+            if first is None:
+                raise DownloadError(reason=f"it ends before byte {start}", task_id=task_id)
             yield VideoPieces(transfer.total, first, pieces)
 
     async def aclose(self) -> None:

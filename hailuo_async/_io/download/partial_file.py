@@ -166,11 +166,11 @@ class Part:
         except FileNotFoundError:
             return
         if not stat.S_ISDIR(mode) and not self.overwrite:
-            raise _os_error(errno.EEXIST)
+            raise DownloadError(reason="is there already: overwrite=True replaces it")
         with contextlib.suppress(FileNotFoundError):  # a link that leads nowhere is replaced
             mode = os.stat(self.target).st_mode
         if stat.S_ISDIR(mode):
-            raise _os_error(errno.EISDIR)
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             raise DownloadError(reason="it is a device, a FIFO or the like, which is never replaced: give another path")
 
@@ -223,7 +223,3 @@ def _sync_directory(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _os_error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))

@@ -56,7 +56,7 @@ async def test_a_file_that_exists_is_refused_before_anything_is_asked_for(downlo
     target = tmp_path / "cat.mp4"
     await anyio.Path(target).write_bytes(b"old")
     async with film_host(shelf := Shelf()) as url:
-        assert await refused(downloads, url, target) == "cannot be written: File exists"
+        assert await refused(downloads, url, target) == "is there already: overwrite=True replaces it"
         assert shelf.asked == []
         assert await files(tmp_path) == {"cat.mp4": b"old"}
         await downloads.fetch(url, target, overwrite=True)
@@ -72,7 +72,7 @@ async def test_a_file_that_appears_meanwhile_is_not_overwritten(downloads: Downl
         return await shelf(request)
 
     async with film_host(answer) as url:
-        assert await refused(downloads, url, target) == "cannot be written: File exists"
+        assert await refused(downloads, url, target) == "is there already: overwrite=True replaces it"
     found = await files(tmp_path)
     assert (found["cat.mp4"], found["cat.mp4.part"]) == (b"new", BODY)
 

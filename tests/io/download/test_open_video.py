@@ -170,6 +170,18 @@ async def test_a_video_that_is_larger_than_allowed_is_not_begun() -> None:
                 session.open_video(video, max_bytes=max_bytes)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("start", [SIZE, SIZE + 1, 10 * SIZE])
+async def test_behind_the_end_of_a_video_there_is_nothing_to_pass_on(start: int) -> None:
+    async with filmed() as (_, session, video):
+        with pytest.raises(DownloadError, match=f"it ends before byte {start}") as caught:
+            async with session.open_video(video, start=start):
+                pytest.fail("it was opened")
+        assert caught.value.task_id == video.task_id
+        for wrong in (-1, 1.5, True, "0"):
+            with pytest.raises(ConfigError, match="start"):
+                session.open_video(video, start=wrong)  # type: ignore[arg-type]
+
+
 async def test_what_breaks_off_for_good_is_an_error_behind_the_pieces_that_came() -> None:
     async def break_off(exchange: Exchange) -> None:
         if len(server.seen) > 1:

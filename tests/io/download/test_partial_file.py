@@ -318,7 +318,7 @@ def test_where_there_are_no_locks_no_two_downloads_share_a_file_and_each_can_be_
     monkeypatch.setattr(fcntl, "flock", no_locks)  # the kernel's answer on such a file system
     one, other = begun(tmp_path / "a", b"one"), begun(tmp_path / "a", b"other")
     one.publish()
-    with pytest.raises(FileExistsError):
+    with pytest.raises(DownloadError, match="is there already"):
         other.publish()
     other.leave(useful=False)
     assert (names(tmp_path), (tmp_path / "a").read_bytes()) == (["a"], b"one")

@@ -18,7 +18,7 @@ from hailuo_async.web.forms import Form, read_form
 from hailuo_async.web.line import Line
 
 #: Names of form fields for those of a job.
-FIELDS = MappingProxyType({"first_frame_image": "image"})
+FIELDS = MappingProxyType({"first_frame_image": "image", "key": "id"})
 #: What a visitor may set only where it is allowed: it costs more, or is the application's choice.
 OPTIONS = frozenset({"model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment"})
 #: An id that a visitor chooses must be hard to guess: anyone who knows the id can see the video.

@@ -1,4 +1,4 @@
-"""What makes a shell complete this command, and where a shell reads it."""
+"""Has a shell complete this command: the script, and the file in which the shell reads it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command ``doctor``: checks all that a job needs, and says of each thing what to do if it is missing."""
+"""The command ``doctor``: checks everything that a job needs, and says what to do if something is missing."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from hailuo_async.errors import HailuoError, RateLimitedError
 from hailuo_async.outcomes import Account, Stats
 from hailuo_async.settings import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 
-#: A service that has not answered by then is as good as not reachable.
+#: A service that has not answered by then counts as unreachable.
 _PATIENCE_S = 20.0
-#: With which it is asked whether the service can be reached at all.
+#: Without a key, this one asks whether the service can be reached at all.
 _NO_KEY = "none"
 
 
 @attrs.frozen
 class Finding:
-    """How one thing stands. ``advice`` says what to do, and is empty if nothing has to be done."""
+    """The result of one check. ``advice`` says what to do; it is empty if all is well."""
 
     name: str
     words: str
@@ -31,7 +31,7 @@ class Finding:
 
     @property
     def is_ok(self) -> bool:
-        """Whether nothing has to be done."""
+        """Whether all is well."""
         return not self.advice
 
     @property
@@ -60,7 +60,7 @@ async def report(key: Key | None, *, is_json: bool) -> bool:
 
 
 async def examine(key: Key | None) -> AsyncGenerator[Finding]:
-    """How things stand, one after the other, as far as one does not depend on another that failed.
+    """The findings one after the other, up to a check whose failure makes the next ones impossible.
 
     A few requests, not charged for. The key itself is not shown. Raises ``ConfigError``, and
     ``click.UsageError`` for what cannot be a key.

@@ -36,7 +36,7 @@ def exit_with(code: int, words: str) -> NoReturn:
 
 @contextlib.contextmanager
 def nothing_sent() -> Iterator[None]:
-    """Adds to the words of an interrupt that nothing was sent so far."""
+    """Has an interrupt say that nothing was sent so far."""
     try:
         yield
     except (KeyboardInterrupt, click.Abort):
@@ -62,7 +62,7 @@ def report_errors(*, is_debug: bool) -> Iterator[None]:
 
 
 def _unwrapped(error: BaseException) -> BaseException:
-    """What a task group has wrapped, if it is one error."""
+    """The error that a task group has wrapped, if it is only one."""
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error

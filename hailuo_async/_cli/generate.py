@@ -35,7 +35,7 @@ from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
-#: Longer videos take the service longer.
+#: Seconds of video; longer ones take the service longer.
 _USUAL_LENGTH_S = 6
 
 _INTERRUPTED = {
@@ -46,7 +46,7 @@ _INTERRUPTED = {
 
 
 def build_job(image: str, last: str | None, options: dict[str, Any]) -> Job:
-    """The job that was asked for. An option that is ``None`` was not given. Raises ``JobError``."""
+    """The job for these pictures and options. An option of ``None`` was not given. Raises ``JobError``."""
     given = {name: value for name, value in options.items() if value is not None}
     if last is None:
         return ImageToVideo(_source(image), **given)
@@ -61,7 +61,7 @@ def _source(image: str) -> str | Path:
 
 
 def name_for(image: str) -> str:
-    """The name of a video from ``image``, unless one is given: that of the picture."""
+    """The name of a video for which none is given: that of its picture."""
     source = _source(image)
     return source.stem if isinstance(source, Path) else file_name(Path(urlsplit(source).path).stem or "video", "")
 
@@ -111,7 +111,7 @@ class SingleVideo:
     _generation: Generation | None = attrs.field(default=None, init=False)
 
     async def run(self, session: AsyncSession) -> ResultLine:
-        """What became of it. A job is paid for, once. An interrupt closes the session; what was sent goes on.
+        """The result. A job is paid for, once. An interrupt closes the session; a task that runs goes on.
 
         Raises ``JobError``, ``ImageError`` and ``JournalError``, before anything is sent.
         """
@@ -152,7 +152,7 @@ class SingleVideo:
                 echo(f"{anyio.current_time() - began_at:6.1f} s  {status}{task}")
 
     def _left(self) -> ResultLine:
-        """How it stood when the session was closed."""
+        """The result when the session was closed before the end."""
         generation = self._generation
         if generation is not None and generation.task_id is not None:
             return ResultLine(result=JobResult.UNFINISHED, task_id=generation.task_id)
@@ -160,7 +160,7 @@ class SingleVideo:
         return ResultLine(result=JobResult.UNKNOWN if is_in_doubt else JobResult.NOT_SENT)
 
     def report(self, line: ResultLine, *, is_json: bool, is_opened: bool = False) -> int:
-        """Reports what became of it and how to go on, and returns the exit code."""
+        """Reports the result and how to go on, and returns the exit code."""
         if self.is_interrupted:
             end_line()
         if is_json:
@@ -202,7 +202,7 @@ class SingleVideo:
 async def _show_life(
     generation: Generation, session: AsyncSession, show: Callable[[str], None], *, has_line: bool
 ) -> None:
-    """Says every second how long it has taken, and what it waits for."""
+    """Shows every second how long it has taken, and what it waits for."""
     began_at = anyio.current_time()
     while True:
         await anyio.sleep(1)
@@ -214,7 +214,7 @@ async def _show_life(
 
 
 def line_message(stats: Stats, *, has_line: bool) -> str:
-    """What a job waits for that has no slot, and at which place, if sessions that share a journal stand in line."""
+    """What a queued job waits for; its place in the line if sessions share the journal."""
     place = f"number {stats.ahead + 1} in line" if has_line else "waits"
     slots = "the team's only slot" if stats.limit == 1 else f"one of the team's {stats.limit} slots"
     refusals = f"; refused {stats.refusals} times so far, which costs nothing" if stats.refusals else ""
@@ -222,7 +222,7 @@ def line_message(stats: Stats, *, has_line: bool) -> str:
 
 
 def usual(job: Job | None) -> str:
-    """How long the service works on such a video, as its documentation and customers have it."""
+    """How long the service works on such a video, by its documents and its customers."""
     if job is not None and (job.duration > _USUAL_LENGTH_S or job.resolution == "1080P"):
         return "2 min and more are usual for 10 s or 1080P"
     return "30 s to 2 min are usual"
@@ -230,7 +230,7 @@ def usual(job: Job | None) -> str:
 
 @contextlib.contextmanager
 def open_line(*, is_quiet: bool) -> Iterator[Callable[[str], None]]:
-    """What draws a line anew, under all that is written to stderr meanwhile, if that is a terminal that can."""
+    """Gives what draws one line anew, below the other output, if stderr is a terminal that can do so."""
     if is_quiet or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
         yield lambda _: None
         return

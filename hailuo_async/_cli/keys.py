@@ -1,4 +1,4 @@
-"""Where the API key comes from: a file, the environment or a prompt, never the command line, which others can read."""
+"""Finds the API key: in a file, the environment or a prompt, never on the command line, which others can read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Key:
 
 
 def find_key(file: Path | None) -> Key | None:
-    """The key: of ``file`` if that is given, else of the environment, else what is typed at the terminal, unseen.
+    """The key in ``file`` if that is given, else in the environment, else typed at the terminal, unseen.
 
     Raises ``OSError`` if the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""What each model takes and costs, by the table here, or what the service offers now."""
+"""Shows what each model takes and costs, by the table here or by the service."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def price_range(low: Decimal, high: Decimal) -> str:
 
 
 def price_of(estimates: Mapping[Estimate, int]) -> str:
-    """What jobs will cost by the list prices, as far as these are known, of which so many have each estimate."""
+    """What jobs will cost, as far as their prices are known. ``estimates`` counts the jobs of each estimate."""
     known = {each: count for each, count in estimates.items() if each.low is not None and each.high is not None}
     if not known:
         return "at an unknown price"

@@ -1,4 +1,4 @@
-"""What the commands write: results to stdout, everything else to stderr, a line at a time.
+"""Writes what the commands say: results to stdout, everything else to stderr, a line at a time.
 
 A reader that has gone (a pipe or a terminal that was closed) is no error: its output is dropped and the work goes on,
 as the videos are paid for in any case. A full disk is an error.

@@ -1,4 +1,4 @@
-"""What the demo makes of pictures: jobs, and the files that their videos go to. Looks at the disk, so it blocks."""
+"""Plans the demo: turns pictures into jobs, and gives each a file. Looks at the disk, so it blocks."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _TWO_PICTURES = "The first scene turns into the second"
 
 @attrs.frozen
 class Plan:
-    """What to send, and the pictures that no job was made of."""
+    """The jobs to send, and the pictures that make none."""
 
     jobs: Mapping[str, Job]
     """By their keys."""
     unusable: Mapping[str, ImageError]
-    """Why, by the names of the pictures."""
+    """The reasons, by the names of the pictures."""
 
 
 def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) -> Plan:
@@ -52,7 +52,7 @@ def build_plan(pictures: Mapping[str, ImageSource], count: int | None = None) ->
 
 
 def _scenes(pictures: Mapping[str, ImageSource]) -> list[tuple[str, Callable[..., Job]]]:
-    """What each video shows: its name, and what makes its job."""
+    """The name of each video, and what makes its job."""
     names, sources = [short_name(title(name)) for name in pictures], list(pictures.values())
     scenes: list[tuple[str, Callable[..., Job]]] = [
         (name, partial(ImageToVideo, source, prompt=_ONE_PICTURE)) for name, source in zip(names, sources, strict=True)

@@ -1,4 +1,4 @@
-"""The commands ``status`` and ``resolve``: what a journal says of its jobs, and its owner's decision on some."""
+"""The commands ``status`` and ``resolve``: the jobs of a journal, and its owner's decision on some."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from hailuo_async.settings import JournalPlace
 #: A session wants a key. This one sends nothing.
 _NO_KEY = "none"
 _WATCH_EVERY_S = 2.0
-#: Jobs that are named one by one.
+#: So many jobs are named one by one.
 _NAMED = 50
 
 
 @attrs.define
 class _Overview:
-    """How the jobs of a journal stand, and what is to be said of some."""
+    """Counts the jobs of a journal by how they stand, and gathers those in trouble."""
 
     counts: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     spent: Decimal = attrs.field(default=Decimal(), init=False)
@@ -58,7 +58,7 @@ class _Overview:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing is to come without its owner's word."""
+        """Whether every job has ended or waits for its owner."""
         return not self.counts[JobResult.UNFINISHED] + self.counts[JobResult.NOT_SENT]
 
 
@@ -68,7 +68,7 @@ def show(journal: JournalPlace, *, is_json: bool) -> int:
 
 
 def watch(journal: JournalPlace, *, is_json: bool) -> int:
-    """The same again and again, until nothing is to come."""
+    """Shows it again and again, until every job has ended or waits for its owner."""
 
     async def look() -> int:
         while not (overview := await anyio.to_thread.run_sync(partial(_show, journal, is_json=is_json))).is_over:

@@ -1,4 +1,4 @@
-"""What a user may have meant by a command or an option that does not exist."""
+"""Guesses what a user meant by a command or an option that does not exist."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import click
 
-#: What the service's own command-line client calls them, and others that are often tried.
+#: Names in the service's own command-line client, and others that are often tried.
 _ALIASES = {
     "--max-tasks": "--max-jobs",
     "--concurrency": "--max-running",
@@ -35,7 +35,7 @@ _COMMAND_ALIASES = {
 
 
 def near_commands(given: str, commands: Iterable[str]) -> str:
-    """What to put behind "no such command": what is called so elsewhere, begins so, or is spelled nearly so."""
+    """Words for after "no such command": commands that are called so elsewhere, begin so, or are spelled nearly so."""
     meant = {**_COMMAND_ALIASES, **{name: name for name in commands}}
     begins = [name for name in meant if name.startswith(given.lower())]
     close = difflib.get_close_matches(given.lower(), meant, n=2)
@@ -44,7 +44,7 @@ def near_commands(given: str, commands: Iterable[str]) -> str:
 
 
 def near_options(error: click.NoSuchOption) -> str:
-    """What to put behind "no such option": our name for an alias, or the commands that have it; else nothing."""
+    """Words for after "no such option": our name for it, or the commands that have it; empty without either."""
     context = error.ctx
     if context is None:
         return ""

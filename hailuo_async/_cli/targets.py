@@ -1,4 +1,4 @@
-"""The files that the videos of a batch go to: the same for the same jobs at every run, and safe on every platform."""
+"""The files for the videos of a batch: the same for the same jobs at every run, and safe on every platform."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MIN_FREE_BYTES = 8_000_000
 
 
 def make_folder(folder: Path) -> None:
-    """Makes ``folder``, and tries whether a file can be written there, before its video is paid for.
+    """Makes ``folder``, and tests that a file can be written there, before its video is paid for.
 
     Raises ``click.UsageError`` if not, and ``OSError`` if it cannot be made.
     """
@@ -45,21 +45,21 @@ def check_name(target: Path) -> None:
 
 @attrs.define(eq=False)
 class TargetFiles:
-    """For each key of a batch a file in its folder.
+    """Gives each key of a batch a file in its folder.
 
-    That is by the library's rule, but with the key's capitals if no other key differs from it in these alone: the rule
-    makes ``Cat`` into ``Cat-…`` and a piece of its hash, as there may be a ``cat`` some day. Here all keys are known.
+    The library's rule turns ``Cat`` into ``Cat-…`` with a piece of its hash, as there may be a ``cat`` some day. Here
+    all keys are known, so a key keeps its capitals unless another one differs from it only in these.
     """
 
     folder: Path
     alike: Collection[str] = ()
-    """Keys, in small letters, that only their capitals tell apart."""
+    """The keys, in small letters, that differ from another only in their capitals."""
     renewed: Collection[str] = ()
-    """Keys of jobs that are made anew: no file is overwritten, so each gets a name beside the one that is there."""
+    """Keys of jobs that are made anew. No file is overwritten: each of them gets a new name."""
     _free: dict[str, Path] = attrs.field(factory=dict, init=False)
 
     def __call__(self, key: str) -> Path:
-        """The file for the video of ``key``. Looks at the disk for those that are renewed, once."""
+        """The file for the video of ``key``. Looks at the disk once for each renewed key."""
         path = self.folder / (file_name(key) if key.lower() in self.alike else _with_capitals(key))
         if key not in self.renewed:
             return path

@@ -19,7 +19,7 @@ from hailuo_async._cli.batch.tally import Tally
 
 @attrs.define
 class Bar:
-    """A bar of the jobs that are done, and under it, in as many lines as the terminal needs for them, the counts."""
+    """A bar of the jobs that are done, and the counts under it, in as many lines as the terminal needs."""
 
     _live: Live
     every_s: float = 0.1
@@ -37,8 +37,7 @@ class Bar:
 def open_bar() -> Iterator[Bar]:
     """The bar on stderr, until the context ends; its last state stays on the screen.
 
-    Whatever is written to stderr meanwhile stands above it, and so does what is written to stdout if that is a terminal
-    too: anywhere else it goes where it is meant to.
+    Meanwhile stderr is written above the bar, and so is stdout if it is a terminal too.
     """
     console = Console(stderr=True)
     with Live(console=console, auto_refresh=False, redirect_stdout=sys.stdout.isatty()) as live:

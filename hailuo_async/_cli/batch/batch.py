@@ -1,7 +1,7 @@
 """Runs a batch through a session's stream, and reports what became of every job.
 
-Threads print the results and draw the screen, as a pipe or a terminal may be slow. Neither holds the stream back: the
-videos are paid for, even if no reader takes the results.
+Threads print the results and draw the screen, as a pipe or a terminal may be slow. Neither holds the stream back: its
+videos are paid for.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _QUIT_GRACE_S = 3.0
 class Batch:
     """Jobs with keys of their own, the files for their videos, and what has become of them so far.
 
-    It can be asked at any moment, also when a run was broken off. ``report`` is called with each line, in a thread.
-    ``entries`` gives the jobs: in a thread as well, and only as many as there is room for.
+    It can be read at any moment, also when a run was broken off. ``report`` is called with each line, in a thread.
+    ``entries`` gives the jobs, also in a thread, and only as many as there is room for.
     """
 
     entries: Callable[[], Iterable[Entry]]
@@ -47,29 +47,29 @@ class Batch:
     targets: Callable[[str], Path]
     report: Callable[[ResultLine], None]
     there: Mapping[str, Path] = attrs.field(factory=dict)
-    """The files of an earlier run, by the keys of their jobs."""
+    """The videos of earlier runs, by the keys of their jobs."""
     left_alone: Collection[str] = ()
-    """Of these, the keys of jobs that have ended with that."""
+    """The keys of the jobs among them that need nothing more."""
     lines: dict[str, ResultLine] = attrs.field(factory=dict, init=False)
-    """By the keys of the jobs that have ended."""
+    """The jobs that have ended, by their keys."""
     stopped_by: HailuoError | None = attrs.field(default=None, init=False)
-    """What every further job would have met."""
+    """The error that every further job would meet."""
     is_interrupted: bool = attrs.field(default=False, init=False)
     spent: Decimal = attrs.field(factory=Decimal, init=False)
-    """What was paid, in USD; with a journal by earlier runs, too."""
+    """USD paid so far; with a journal, also by earlier runs."""
     elapsed_s: float = attrs.field(default=0.0, init=False)
     _results: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     _fetched: int = attrs.field(default=0, init=False)
     """Outcomes of tasks that ended in a video, saved or not."""
     _labels: dict[str, str] = attrs.field(factory=dict, init=False)
-    """Of the jobs that were given to the session and have not ended, by their keys."""
+    """The labels of the jobs that the session has and that have not ended, by their keys."""
     _pace: Pace = attrs.field(factory=Pace, init=False)
     _began_at: float = attrs.field(default=0.0, init=False)
 
     async def run(self, session: AsyncSession, screen: Screen) -> None:
         """Sends the jobs and saves their videos. Each may be paid for.
 
-        Returns when all is done, or it was interrupted, or stopped by what every further job would have met. After an
+        Returns when all is done, when it was interrupted, or at an error that every further job would meet. After an
         interrupt that did not wait, the session is closed.
         """
         self._began_at = anyio.current_time()

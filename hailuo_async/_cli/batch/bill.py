@@ -1,4 +1,4 @@
-"""What a batch is about to cost, by what its journal and the disk have of it already. Looks at both, so it blocks."""
+"""What a batch is about to cost, beside what its journal and the disk have already. Reads both, so it blocks."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from hailuo_async._io.journal.places import is_used
 from hailuo_async.prices import Estimate, estimate
 from hailuo_async.settings import JournalPlace
 
-#: In these a job is sent when it is asked for again.
+#: The states of a job that is sent when it is given again.
 SENT_AGAIN = (JournalState.INTENDED, JournalState.REFUSED)
-#: Keys that are named in one line.
+#: So many keys are named in one line.
 _NAMED = 8
 
 
@@ -31,34 +31,34 @@ class Bill:
     """What a batch is about to cost. Its jobs are added one by one, and not held."""
 
     targets: Callable[[str], Path]
-    """The files for the videos, by the keys of their jobs."""
+    """Gives the file for a job's video, by its key."""
     records: Mapping[str, Record] = attrs.field(factory=dict)
-    """What the journal has of earlier runs."""
+    """The journal's records of earlier runs, by key."""
     again: Collection[str] = ()
-    """What was sent before and is paid for again."""
+    """The keys of jobs that were sent before and are paid for again."""
     max_jobs: int | None = None
-    """At most so many are sent."""
+    """At most so many jobs are sent."""
     max_cost: Decimal | None = None
-    """So many US dollars are spent at most, with what was spent before."""
+    """At most so many US dollars are spent, earlier runs included."""
     is_new: bool = False
-    """Whether no video is there at all."""
+    """Whether the folder has no video at all."""
     there: dict[str, Path] = attrs.field(factory=dict, init=False)
-    """Files of an earlier run, by the keys of their jobs."""
+    """The videos of earlier runs, by the keys of their jobs."""
     left_alone: set[str] = attrs.field(factory=set, init=False)
-    """Keys in ``there`` that the journal does not list as sent: another program may have made the file. No job is sent
-    for them."""
+    """Keys in ``there`` that the journal does not list as sent, as another program may have made the file. Their jobs
+    are not sent."""
     total: int = attrs.field(default=0, init=False)
     to_pay: int = attrs.field(default=0, init=False)
     _once_more: int = attrs.field(default=0, init=False)
     _sent: int = attrs.field(default=0, init=False)
-    """Sent before, and not there."""
+    """Jobs that were sent before, and whose video is not there."""
     _sizes: dict[Hashable, tuple[int, Estimate]] = attrs.field(factory=dict, init=False)
-    """The seconds and the price of jobs of each size."""
+    """The seconds and the price of a job of each size."""
     _now: Counter[Hashable] = attrs.field(factory=Counter, init=False)
-    """How many of each size are sent now."""
+    """How many jobs of each size are sent now."""
 
     def add(self, entry: Entry) -> bool:
-        """Adds a job, and returns whether it is to be paid for. Looks at the disk."""
+        """Adds a job, and returns whether it will be paid for. Looks at the disk."""
         self.total += 1
         key, record = entry.key, self.records.get(entry.key)
         if record is not None and record.state not in SENT_AGAIN and key not in self.again:
@@ -110,7 +110,7 @@ class Bill:
 
 
 def read_records(journal: JournalPlace | None) -> dict[str, Record]:
-    """Reads the journal's records, by the keys of their jobs. Raises ``JournalError`` for a file that is no journal."""
+    """The journal's records, by the keys of their jobs. Raises ``JournalError`` for a file that is not a journal."""
     if journal is None or not is_used(journal):
         return {}
     with Journal.open(journal) as opened:
@@ -118,14 +118,14 @@ def read_records(journal: JournalPlace | None) -> dict[str, Record]:
 
 
 def saved_path(record: Record) -> Path | None:
-    """Where its video was saved, if that is still there: another file of that name is not the video."""
+    """Where the job's video was saved, if it is still there: another file of that name is not the video."""
     path = None if record.saved_to is None else Path(record.saved_to)
     is_there = path is not None and is_saved_video(path, record.saved_bytes, record.saved_sha256)
     return path if is_there else None
 
 
 def confirm(bill: Bill, *, is_agreed: bool) -> None:
-    """Asks whether to pay. Exits if the answer is no, or if there is no terminal to ask at."""
+    """Asks whether to pay. Exits if the answer is no, or without a terminal."""
     if is_agreed or not bill.to_pay:
         return
     if not can_ask():
@@ -136,7 +136,7 @@ def confirm(bill: Bill, *, is_agreed: bool) -> None:
 
 
 def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:
-    """Names the jobs that may be paid for twice, and asks. Exits if the answer is no, or if there is no terminal."""
+    """Names the jobs that may be paid for twice, and asks. Exits if the answer is no, or without a terminal."""
     if not keys:
         return
     names = f"{', '.join(list(keys)[:_NAMED])}{f' and {len(keys) - _NAMED} more' if len(keys) > _NAMED else ''}"

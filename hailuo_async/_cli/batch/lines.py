@@ -1,4 +1,4 @@
-"""What became of a job, as a line for people and as an object for machines, and what that means for the exit code."""
+"""The result of a job: as a line for people, as an object for machines, and as a part of the exit code."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from hailuo_async.outcomes import Failure, Outcome, Video
 
 
 class JobResult(enum.StrEnum):
-    """What became of a job."""
+    """How a job of a batch stands at its end."""
 
     SAVED = "saved"
     THERE = "there"
-    """Its video is there from an earlier run."""
+    """An earlier run has saved its video."""
     FAILED = "failed"
     UNUSABLE = "unusable"
-    """No job could be made of it."""
+    """The row or the picture makes no job."""
     NOT_SAVED = "not saved"
-    """There is a video, paid for, and it could not be fetched or written."""
+    """Its video is paid for, and could not be fetched or written."""
     UNKNOWN = "unknown"
     """Sent, and perhaps accepted and paid for."""
     NOT_SENT = "not sent"
@@ -48,12 +48,12 @@ _RESULTS = {
 
 @attrs.frozen(kw_only=True)
 class ResultLine:
-    """What became of one job."""
+    """The result of one job, and the facts about it."""
 
     result: JobResult
     key: str = ""
     label: str | None = None
-    """What people call a job whose key was made."""
+    """The name for people of a job whose key was made up."""
     path: Path | None = None
     task_id: str | None = None
     seconds_taken: float | None = None
@@ -81,7 +81,7 @@ class ResultLine:
 
     @property
     def seconds(self) -> str:
-        """How long it took, for people; nothing if that is not known."""
+        """How long the service worked, for people; empty if that is not known."""
         return "" if self.seconds_taken is None else f"{self.seconds_taken:.1f} s"
 
     @property
@@ -113,12 +113,12 @@ class ResultLine:
 
 
 def _size(count: int) -> str:
-    """So many bytes, for people."""
+    """A size in bytes, for people."""
     return f"{count / 1e3:.1f} kB" if count < 100_000 else f"{count / 1e6:.1f} MB"
 
 
 def error_facts(error: HailuoError | None) -> dict[str, str] | None:
-    """An error as an object: the name of its class, and its words."""
+    """An error as an object: its class and its message."""
     return None if error is None else {"type": type(error).__name__, "message": str(error)}
 
 
@@ -156,10 +156,7 @@ def failed(key: str, error: HailuoError) -> ResultLine:
 
 
 def result_of(record: Record) -> JobResult:
-    """What became of a job, in the words of a batch.
-
-    Left behind in the middle of its POST it is in doubt, as the next session will say, too.
-    """
+    """The result of a job on record. One whose session ended in the middle of the POST is in doubt."""
     match record.state:
         case JournalState.SUCCESS:
             return JobResult.SAVED if record.saved_to is not None else JobResult.NOT_SAVED
@@ -170,7 +167,7 @@ def result_of(record: Record) -> JobResult:
 
 
 def line_on_record(record: Record) -> ResultLine:
-    """Makes the line for a job from its record in the journal, whichever session worked on it."""
+    """The line for a job on record, of any session."""
     path = None if record.saved_to is None else Path(record.saved_to)
     return ResultLine(
         key=record.identity, result=result_of(record), path=path, task_id=record.task_id, error=record.error
@@ -178,7 +175,7 @@ def line_on_record(record: Record) -> ResultLine:
 
 
 def reason(error: HailuoError) -> str:
-    """Why, in words that are the same for every job with the same trouble."""
+    """The reason in words that are the same for every job with the same trouble."""
     if isinstance(error, JobError):
         return f"{error.field}: {error.rule}"
     if isinstance(error, DownloadError | SubmissionUnknownError):
@@ -187,7 +184,7 @@ def reason(error: HailuoError) -> str:
 
 
 def exit_code(results: Iterable[JobResult]) -> int:
-    """The code that tells what became of all of them."""
+    """The exit code for these results."""
     seen: Collection[JobResult] = set(results)
     if JobResult.UNKNOWN in seen:
         return exit_codes.UNKNOWN

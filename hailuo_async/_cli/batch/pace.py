@@ -1,7 +1,7 @@
-"""How long a batch will still take, by what its session has seen: how long tasks keep their slots, and what waits.
+"""How long a batch will still take, from how long its tasks have kept their slots.
 
 A mean since the start would count the ramp-up, and jobs in doubt, as speed. So this simulates the rest of the batch:
-each running task gets the rest of a length that was seen, and each waiting job takes the first slot that gets free.
+each running task gets the rest of a length that was seen, and each waiting job takes the next free slot.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ import attrs
 from hailuo_async._engine.stream import SAVERS
 from hailuo_async.hooks import Accepted, Downloaded, Ended, Refused, Sent, SessionEvent
 
-#: Lengths that are remembered, the last ones: the service may become slower.
+#: So many of the last lengths are remembered: the service may become slower.
 _REMEMBERED = 100
-#: Jobs that are played through one by one, a few times with different dice; more follow at the same speed.
+#: Jobs that are simulated one by one, in a few games with different dice; further jobs follow at the same speed.
 _PLAYED, _GAMES = 200, 4
-#: With fewer lengths than that, the estimate is a range.
+#: With fewer lengths the estimate is a range.
 _FEW = 8
 _FEW_LOW, _FEW_HIGH = 0.7, 1.5
-#: Seconds that the service works on a video, as its documentation and customers have it: while no task has ended.
+#: Until a task has ended: the seconds that the service works on a video, by its documents and its customers.
 USUAL_S = (30.0, 120.0)
 
 
 @attrs.frozen
 class TimeLeft:
-    """Seconds that are left, at least and at most. Both are the same where enough is known."""
+    """The seconds that are left, at least and at most; the same number if enough is known."""
 
     low_s: float
     high_s: float
@@ -39,17 +39,17 @@ class TimeLeft:
 
 @attrs.define(eq=False)
 class Pace:
-    """What is known of the speed of a batch. A hook of its session."""
+    """The speed of a batch, learned as a hook of its session."""
 
     _sent_at: dict[int, float] = attrs.field(factory=dict, init=False)
-    """Of the jobs that keep a slot, by their numbers."""
+    """When each job that has a slot was sent, by its number."""
     _accepted: set[int] = attrs.field(factory=set, init=False)
     _lengths: deque[float] = attrs.field(factory=lambda: deque(maxlen=_REMEMBERED), init=False)
-    """For how long tasks kept their slots, in seconds."""
+    """Seconds for which tasks kept their slots."""
     _width: int = attrs.field(default=0, init=False)
-    """How many kept a slot when the last of them ended."""
+    """How many jobs had a slot when the last one ended."""
     _saves: deque[float] = attrs.field(factory=lambda: deque(maxlen=_REMEMBERED), init=False)
-    """How long videos took to be saved, in seconds."""
+    """Seconds that it took to save videos."""
 
     def __call__(self, event: SessionEvent) -> None:
         match event:
@@ -80,7 +80,7 @@ class Pace:
         return 60 * len(self._sent_at) * len(self._lengths) / sum(self._lengths)
 
     def left(self, now: float, waiting: int, saving: int = 0) -> TimeLeft | None:
-        """How long what runs, what waits and what is being saved will take. ``None`` if nothing is known of that."""
+        """How long the running, waiting and unsaved jobs will take; ``None`` if nothing is known yet."""
         save_s = sum(self._saves) / len(self._saves) if self._saves else 0.0
         saves_s = save_s * (saving + len(self._sent_at) + waiting) / SAVERS
         if not self._sent_at:
@@ -96,7 +96,7 @@ class Pace:
 
 
 def _play(ages: Sequence[float], waiting: int, lengths: Sequence[float]) -> float:
-    """When the last of them ends, in the mean of a few games."""
+    """Seconds until the last job ends: the mean of a few games."""
     mean = sum(lengths) / len(lengths)
     played = min(waiting, _PLAYED)
     more = (waiting - played) * mean / len(ages)
@@ -113,10 +113,7 @@ def _game(ages: Sequence[float], waiting: int, lengths: Sequence[float], dice: R
 
 
 def _rest(age: float, lengths: Sequence[float], dice: Random) -> float:
-    """What is left of a task that is ``age`` seconds old; of one that is older than all, a tenth of their mean.
-
-    An endless age is of a slot that is free.
-    """
+    """The seconds left of a task of that age; a tenth of the mean if it is older than any. A free slot has no end."""
     if age == math.inf:
         return 0.0
     longer = [length for length in lengths if length > age]

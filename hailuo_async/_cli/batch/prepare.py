@@ -31,18 +31,18 @@ from hailuo_async.errors import ImageError, JobError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS
 
-#: Places with the same problem that are named.
+#: So many places with the same problem are named.
 _NAMED = 8
 _COLUMNS = ("key", "image", "prompt", "model", "duration", "resolution")
-#: The words of a rule that ``--fit`` makes a picture obey.
+#: Words of the rules that ``--fit`` makes a picture obey.
 _FITTABLE = ("short side", "aspect ratio", "under 20 MB", "JPEG, PNG or WebP", "20 MB")
 
 
 def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> BatchPlan:
-    """What is to be made of ``source``. ``fields`` are the job's options, ``given`` the others.
+    """The plan for the jobs in ``source``. ``fields`` are options of jobs, ``given`` those of the command.
 
-    Says what is worth knowing, and leaves with everything that is wrong. Raises ``OSError``, ``JobError``,
-    ``ConfigError``, ``JournalError`` and ``click.UsageError``.
+    Prints what the user should know. If anything is wrong, prints all of it, and exits. Raises ``OSError``,
+    ``JobError``, ``ConfigError``, ``JournalError`` and ``click.UsageError``.
     """
     check_fields(fields)
     jobs = _read(source, fields, given)
@@ -71,7 +71,7 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
 
 
 def check_fields(fields: Mapping[str, Any]) -> None:
-    """Raises ``JobError`` for an option that no job can have, once instead of for every picture."""
+    """Raises ``JobError`` for an option that no job can have: once, not for every picture."""
     some = {name: value for name, value in fields.items() if name != "prompt" or "{" not in str(value)}
     model = MODELS.get(str(fields.get("model")).removeprefix("minimax/"))
     if model is not None and model.takes_last_frame:
@@ -100,7 +100,7 @@ def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> 
 
 
 def _tell(problems: Sequence[Problem]) -> None:
-    """Says what is wrong. If the same is wrong in many places, names the first of them, and counts the others."""
+    """Prints the problems. Of many equal ones it names the first places, and counts the others."""
     counts: Counter[str] = Counter()
     for problem in problems:
         counts[problem.message] += 1
@@ -112,7 +112,7 @@ def _tell(problems: Sequence[Problem]) -> None:
 
 
 def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:
-    """Names the options with which the batch can go on in spite of the problems."""
+    """The options with which the batch can go on in spite of the problems."""
     if any(problem.is_whole for problem in read.problems):
         return ""
     skip = "--skip-bad goes on without them" if read.rows else ""
@@ -122,7 +122,7 @@ def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:
 
 
 def _unusable(problems: Sequence[Problem]) -> tuple[ResultLine, ...]:
-    """A line for each place of what was left out."""
+    """A line for each row or picture that was left out."""
     first = {problem.where.partition(", column ")[0]: problem for problem in reversed(problems)}
     return tuple(
         ResultLine(
@@ -139,17 +139,17 @@ def _unusable(problems: Sequence[Problem]) -> tuple[ResultLine, ...]:
 
 @attrs.define(eq=False)
 class _Known:
-    """Keys of jobs that the journal knows, by what may be done with them."""
+    """The keys of jobs that the journal knows, by what may be done with the jobs."""
 
     redo: set[str] = attrs.field(factory=set)
-    """Those that are to be made anew, and are among the jobs."""
+    """Jobs to make anew."""
     sent_before: set[str] = attrs.field(factory=set)
     failed: set[str] = attrs.field(factory=set)
     doubtful: set[str] = attrs.field(factory=set)
 
 
 def _look_up(jobs: JobList, records: Mapping[str, Record], redo: Collection[str]) -> _Known:
-    """What the journal has of the jobs. Leaves if one asks for something else than the job that has its key there."""
+    """What the journal knows of the jobs. Exits if a job is not the one that has its key there."""
     known, edited = _Known(), 0
     for entry in jobs.entries() if records or redo else ():
         record = records.get(entry.key)

@@ -1,4 +1,4 @@
-"""From a list of jobs to an exit code: asks what is to be paid for, runs the batch, and reports."""
+"""From a list of jobs to an exit code: shows the cost, asks, runs the batch, and reports."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from hailuo_async._io.filenames import DEFAULT_SUFFIX
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
-#: A longer key does not push the column of what became of its job further to the right.
+#: A longer key does not push the column of results further to the right.
 _MAX_KEY_WIDTH = 40
 
 
 @attrs.define(eq=False)
 class ResultPrinter:
-    """Prints each line once, on stdout: for people, without what an earlier run printed, or for machines."""
+    """Prints each line once, on stdout: for machines, or for people, who saw the results of earlier runs before."""
 
     is_json: bool
     _width: int
@@ -62,33 +62,33 @@ class ResultPrinter:
 
 @attrs.frozen(kw_only=True)
 class BatchPlan:
-    """What is to be made, and how it is reported."""
+    """What a batch makes, and how it reports."""
 
     entries: Callable[[], Iterable[Entry]]
     """The jobs, each time from the first on."""
     total: int
     targets: Callable[[str], Path]
-    """The files for the videos, by the keys of the jobs."""
+    """Gives the file for a job's video, by its key."""
     output: Path
     journal: JournalPlace | None = None
-    """Where the jobs are remembered; without it nothing is paid for."""
+    """Remembers the jobs; without it nothing is paid for."""
     unusable: tuple[ResultLine, ...] = ()
-    """What no job could be made of."""
+    """Lines for the rows and pictures that make no job."""
     redo: frozenset[str] = frozenset()
-    """Jobs that the journal knows, and that are made anew."""
+    """Keys of jobs that the journal knows, and that are made anew."""
     resubmit: frozenset[str] = frozenset()
-    """Jobs that failed, or may have been accepted, and that are sent again."""
+    """Keys of jobs that failed, or may have been accepted, and that are sent again."""
     doubtful: frozenset[str] = frozenset()
-    """Of these, those that may be paid for twice."""
+    """The keys among these whose jobs may be paid for twice."""
     max_jobs: int | None = None
-    """At most so many are sent, which is a setting of the session."""
+    """At most so many jobs are sent: a setting of the session."""
     max_cost: Decimal | None = None
-    """So many US dollars are spent at most, earlier runs included: a setting of the session as well."""
+    """At most so many US dollars are spent, earlier runs included: a setting of the session as well."""
     is_json: bool = False
     is_quiet: bool = False
 
     def cost(self, show: Callable[[Entry], None] = lambda _: None) -> Bill:
-        """What it is about to cost; ``show`` is given each job that is to be paid for.
+        """What it is about to cost; ``show`` gets each job that will be paid for.
 
         Looks at the journal and the disk. Raises ``JournalError``, and ``click.UsageError`` if some file cannot have
         its name here.
@@ -105,7 +105,7 @@ class BatchPlan:
         return bill
 
     def show_cost(self) -> None:
-        """Prints what is to be paid for, and the bill, for a dry run."""
+        """Prints the jobs that would be paid for, and the bill: a dry run."""
         echo(self.cost(self._show_to_pay).message)
 
     def _show_to_pay(self, entry: Entry) -> None:
@@ -183,7 +183,7 @@ def _now(line: ResultLine, record: Record | None) -> ResultLine:
 
 
 def _left(entry: Entry, records: Mapping[str, Record], rest: JobResult) -> ResultLine:
-    """Makes the line for a job that has not ended here: from its record, or with ``rest`` if it was never sent."""
+    """The line for a job that has not ended here: from its record, or ``rest`` if it was never sent."""
     record = records.get(entry.key)
     if record is None or record.state in SENT_AGAIN:
         return ResultLine(key=entry.key, label=entry.label, result=rest)

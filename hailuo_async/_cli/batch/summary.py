@@ -22,7 +22,7 @@ from hailuo_async.errors import (
 )
 from hailuo_async.settings import JournalPlace
 
-#: Keys that are named for one reason; the others are counted.
+#: So many keys are named for one reason; the others are counted.
 _NAMED = 8
 
 _TROUBLES = {
@@ -39,23 +39,23 @@ _RETRY = "To make again what the service gave up, and pay for it again: the same
 _REDO = "To have it take the place of the job that has its key: the same command with --redo KEY"
 _AGAIN = "Run the same command again to go on: nothing is paid for twice"
 _ALL_ADVICE = (_DECIDE, _RETRY, _REDO, _AGAIN)
-#: What the same job meets again.
+#: Errors that the same job would meet again.
 _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
 
 @attrs.define(eq=False)
 class Summary:
-    """What became of the jobs, which are added one by one and not held."""
+    """Sums up the results of jobs, which are added one by one and not held."""
 
     journal: JournalPlace | None
-    """Where the jobs are remembered, if they are."""
+    """The journal of the batch, if it has one."""
     counts: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     _reasons: dict[tuple[JobResult, str], tuple[list[str], int]] = attrs.field(factory=dict, init=False)
     """The first names of jobs with one result and one reason, and how many there are."""
     _advice: set[str] = attrs.field(factory=set, init=False)
 
     def add(self, line: ResultLine) -> None:
-        """Adds what became of one job."""
+        """Adds the result of one job."""
         self.counts[line.result] += 1
         if line.error is not None:
             names, count = self._reasons.get((line.result, reason(line.error)), ([], 0))
@@ -65,7 +65,7 @@ class Summary:
         self._advice.update(_advice(line))
 
     def messages(self, elapsed_s: float, stopped_by: HailuoError | None, spent: Decimal | None) -> Iterator[str]:
-        """The lines of it. ``spent`` is what the jobs of the journal cost in USD."""
+        """The lines of the summary. ``spent`` is what the jobs of the journal cost in USD."""
         there = self.counts[JobResult.THERE]
         before = f", {there} of them by an earlier run" if there else ""
         cost = f"; {dollars(spent)} spent in all" if spent and self.journal is not None else ""
@@ -102,7 +102,7 @@ def _why(stopped_by: HailuoError) -> str:
 
 
 def _advice(line: ResultLine) -> Iterator[str]:
-    """What can be done about it."""
+    """What the user can do about it."""
     if line.result is JobResult.UNKNOWN:
         yield _DECIDE
     if line.result is JobResult.FAILED and line.task_id is not None:

@@ -13,24 +13,24 @@ from hailuo_async.outcomes import Stats
 
 @attrs.frozen(kw_only=True)
 class Tally:
-    """How many jobs of a batch stand where, at one moment. Together they are all its jobs."""
+    """How the jobs of a batch stand at one moment. The counts add up to all of its jobs."""
 
     waiting: int
     running: int
     saving: int
     saved: int
     there: int
-    """Of those, saved by an earlier run."""
+    """Those of them that an earlier run has saved."""
     failed: int
     unknown: int
     limit: int
     """How many may run at once, as far as the session knows."""
     elapsed_s: float = attrs.field(eq=False)
-    """Since the start."""
+    """Seconds since the start."""
     is_stopping: bool = False
-    """Whether those that wait are not sent any more."""
+    """Whether waiting jobs are not sent any more."""
     a_minute: float | None = attrs.field(default=None, eq=False)
-    """How many end in a minute, as things stand."""
+    """How many jobs end in a minute, at the present speed."""
     left_s: TimeLeft | None = attrs.field(default=None, eq=False)
 
     @classmethod
@@ -46,9 +46,9 @@ class Tally:
         pace: Pace | None = None,
         now: float = 0.0,
     ) -> Tally:
-        """What the session says of the jobs that it has, and the counts of those that have ended.
+        """The counts, from what the session says of its jobs, and from the results of those that have ended.
 
-        ``fetched`` of the videos that the session has were saved, or could not be; the others are being saved.
+        ``fetched``: how many of the session's videos were saved, or could not be; the others are being saved.
         """
         left = total - sum(results.values())
         running = min(stats.running, left)
@@ -83,12 +83,12 @@ class Tally:
 
     @property
     def left(self) -> int:
-        """Jobs that have not."""
+        """Jobs that have not ended."""
         return self.waiting + self.running + self.saving
 
     @property
     def message(self) -> str:
-        """The counts that are not 0 in one line, and how fast it goes."""
+        """The counts that are not 0, and the speed, in one line."""
         there = f" ({self.there} by an earlier run)" if self.there else ""
         counts = [
             f"{self.waiting} {'not sent' if self.is_stopping else 'waiting'}",
@@ -103,7 +103,7 @@ class Tally:
 
     @property
     def _speed(self) -> str:
-        """How fast it goes, and what is left at that speed."""
+        """The speed, and the time that is left at it."""
         if self.left_s is None or not self.left:
             return ""
         rate = "" if self.a_minute is None else f"{self.a_minute:.1f} a minute, "

@@ -142,7 +142,7 @@ def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str)
 
 
 def complete_key(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """The keys in the journal that stands before, those that wait for a decision first."""
+    """The keys in the journal given before, those that wait for a decision first."""
     from hailuo_async._io.journal.reader import Journal
     from hailuo_async.errors import HailuoError
 

@@ -1,4 +1,4 @@
-"""What one row asks for: from the values that stand in it to a job, or to all that is wrong with them.
+"""Turns the values of one row into a job, or into all of its problems.
 
 A text for an image is an http(s) URL, a data URL, or else the path of a picture. Here, and only here, a ``str`` becomes
 a file, as the author of the jobs file also runs the command. A relative path counts from the folder that the jobs file
@@ -29,9 +29,9 @@ _IMAGES = ("first_frame_image", "last_frame_image")
 _LONGEST_SCHEME = 16
 _QUERY = re.compile("[?#]")
 _RESOLUTION = re.compile(r"[0-9]+p")
-#: In place of an image that is missing or wrong, so that the other fields can be checked. It is never looked at.
+#: Replaces an image that is missing or wrong, so that the other fields can be checked. It is never looked at.
 _STAND_IN = Path()
-#: In place of a model that is wrong: one of which no rules are known.
+#: Replaces a model that is wrong: no rules are known of it.
 _ANY_MODEL = "/api/v1/any"
 _TAKEN = {
     kind: frozenset(field.alias for field in attrs.fields(kind)) for kind in (ImageToVideo, FirstLastFrameToVideo)
@@ -41,7 +41,7 @@ _MODEL = {kind: attrs.fields(kind).model.default for kind in _TAKEN}
 
 @attrs.define(eq=False)
 class JobRow:
-    """A row and its meaning. What is wrong is taken out of the fields, so that what else is wrong is found too."""
+    """A row and its meaning. A wrong value is taken out of the fields, so that every problem is found."""
 
     row: Row
     kind: _Kind
@@ -61,17 +61,17 @@ class JobRow:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether its images are to be made to obey."""
+        """Whether its images are fitted to the rules."""
         return self.fields.get("fit") is True
 
     @property
     def size(self) -> tuple[object, ...]:
-        """What its price depends on, the same for all jobs with the same price."""
+        """What its price depends on: two jobs of one size cost the same."""
         return self.kind, self.fields.get("model"), self.fields.get("duration"), self.fields.get("resolution")
 
     @property
     def doubts(self) -> tuple[str, ...]:
-        """What the user should know although the job can be sent: brackets that are no camera commands."""
+        """What the user should know of a job that can be sent: brackets that are no camera commands."""
         prompt = self.fields.get("prompt")
         if not isinstance(prompt, str) or "[" not in prompt:
             return ()
@@ -88,7 +88,7 @@ class JobRow:
             return self.kind(**fields)
 
     def refuse(self, field: str, message: str) -> None:
-        """Notes what is wrong with ``field``."""
+        """Notes a problem of ``field``."""
         self.problems.append(self.row.problem(field, message))
 
     def check(self) -> tuple[str, ...]:
@@ -109,7 +109,7 @@ class JobRow:
 
 
 def read_job_row(row: Row, base: Path, defaults: Mapping[str, object]) -> JobRow:
-    """What ``row`` asks for. ``check`` of what this returns checks everything but the inside of its images.
+    """The row and its meaning. ``check`` on it checks everything but the inside of its images.
 
     Relative paths begin at ``base``. ``defaults`` are values for fields that the row does not give, without ``None``.
     """
@@ -123,7 +123,7 @@ def read_job_row(row: Row, base: Path, defaults: Mapping[str, object]) -> JobRow
 
 
 def _kind(fields: Mapping[str, object]) -> _Kind:
-    """What the model is for, if it is known here, and else what the images are for."""
+    """The kind of job that the model is for, if it is known here, and else the images."""
     model = fields.get("model")
     known = MODELS.get(model.removesuffix("/async").rpartition("/")[2]) if isinstance(model, str) else None
     takes_last_frame = "last_frame_image" in fields if known is None else known.takes_last_frame
@@ -131,7 +131,7 @@ def _kind(fields: Mapping[str, object]) -> _Kind:
 
 
 def _normalise(fields: dict[str, Any]) -> None:
-    """One spelling for what may be spelled in two ways: the same job has the same name in both."""
+    """Gives a value that has two spellings one of them, so that the same job gets the same name."""
     model, duration, resolution = fields.get("model"), fields.get("duration"), fields.get("resolution")
     if isinstance(model, str) and model.removeprefix("minimax/") in MODELS:
         fields["model"] = model.removeprefix("minimax/")
@@ -142,7 +142,7 @@ def _normalise(fields: dict[str, Any]) -> None:
 
 
 def _fill_prompt(job_row: JobRow) -> None:
-    """Puts what stands in the row, and the picture's name, where the prompt has their names in braces."""
+    """Replaces names in braces in the prompt by the row's values, and ``{name}`` by the picture's name."""
     prompt = job_row.fields.get("prompt")
     if not isinstance(prompt, str) or "{" not in prompt:
         return
@@ -168,7 +168,7 @@ def _fill_prompt(job_row: JobRow) -> None:
 
 
 def picture_name(image: object) -> str:
-    """The name of a file or of what a URL names, without its ending; nothing for a data URL."""
+    """The name of a file, or of the file in a URL, without its ending; empty for a data URL."""
     if isinstance(image, Path):
         return image.stem
     if str(image)[:4].lower() != "http":
@@ -195,7 +195,7 @@ def _take_images(job_row: JobRow, base: Path) -> None:
 
 
 def _source(given: object, base: Path) -> str | Path:
-    """Where the image is; `_STAND_IN` if that is unclear."""
+    """The image's URL or path; `_STAND_IN` if it is neither."""
     if isinstance(given, Path):
         return given
     if not isinstance(given, str) or not given.strip():
@@ -207,7 +207,7 @@ def _source(given: object, base: Path) -> str | Path:
 
 
 def _expanded(path: str) -> Path:
-    """The path with the home for which a ``~`` stands, if there is such a user."""
+    """The path with the home of ``~``, if there is such a user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

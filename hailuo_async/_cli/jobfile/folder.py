@@ -1,7 +1,7 @@
-"""The pictures of a folder, and the other files in it: every file that is left out is counted and named.
+"""The pictures of a folder; every other file in it is counted and named.
 
-A picture's key is its name without the ending; in a subfolder the folders' names stand before it. Of two pictures that
-would have the same key the second has its ending in it, ``cat-png``: no number that moves on with the next picture.
+A picture's key is its name without the ending; in a subfolder the folders' names stand before it. Of two pictures with
+the same key the second has its ending in it, ``cat-png``: a number would move on with the next picture.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import attrs
 from hailuo_async._cli.jobfile.names import short_name, title
 from hailuo_async.jobs import MAX_KEY_CHARACTERS
 
-#: A file whose name ends like a picture's was meant to be a picture: if it is not, a line says so.
+#: A file whose name ends so counts as a picture: if it is none, a line says so.
 _SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-#: Pictures that the service does not take, and ``fit`` makes PNGs of.
+#: Pictures that the service does not take, and that ``fit`` turns into PNGs.
 _FITTED_SUFFIXES = {
     **dict.fromkeys((".heic", ".heif"), "HEIC"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
@@ -31,14 +31,14 @@ _HEAD_BYTES = 12
 
 @attrs.frozen
 class Pictures:
-    """The pictures of a folder, and how much of what else."""
+    """The pictures of a folder, and the counts of everything else in it."""
 
     found: Mapping[str, Path]
     """By their keys."""
     twice: Mapping[Path, Path]
-    """Pictures that cannot have a key of their own, and the one that has it."""
+    """Pictures without a key of their own, and the picture that has their key."""
     other: Counter[str]
-    """Pictures that only ``--fit`` takes, by their format."""
+    """Counts of the pictures that only ``--fit`` takes, by format."""
     folders: int
     hidden: int
     files: int
@@ -46,7 +46,7 @@ class Pictures:
 
     @property
     def left_out(self) -> str:
-        """All that is left out and the way to have it, in a line; nothing if there is nothing."""
+        """One line about what is left out, and how to take it in; empty if nothing is."""
         pictures = [f"{count} {name}" for name, count in sorted(self.other.items())]
         words = [f"{', '.join(pictures)} (--fit makes pictures of them that the service takes)"] if pictures else []
         if self.folders:
@@ -59,9 +59,9 @@ class Pictures:
 
 
 def find_pictures(folder: Path, *, is_recursive: bool = False, fit: bool = False) -> Pictures:
-    """The pictures in ``folder``, in order of their names: by their content, or their names' endings.
+    """The pictures in ``folder``, by content or by ending, in the order of their names.
 
-    With ``fit`` also those that can be made to fit. Raises ``OSError`` if the folder cannot be read.
+    With ``fit``, also the formats that can be fitted. Raises ``OSError`` if the folder cannot be read.
     """
     found: dict[str, Path] = {}
     twice: dict[Path, Path] = {}
@@ -81,7 +81,7 @@ def find_pictures(folder: Path, *, is_recursive: bool = False, fit: bool = False
 
 
 def _walk(folder: Path, counts: Counter[str], *, is_recursive: bool) -> Iterator[Path]:
-    """The files of a folder. A link to a folder is not followed, for it may lead round."""
+    """The files of a folder. A link to a folder is not followed, as it may lead in a circle."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
             counts["hidden"] += 1
@@ -95,7 +95,7 @@ def _walk(folder: Path, counts: Counter[str], *, is_recursive: bool) -> Iterator
 
 
 def _keys(path: Path, folder: Path) -> tuple[str, str]:
-    """The key that a picture has, and the one that it has where another picture has that."""
+    """The picture's key, and its key if another picture has the first one."""
     parents = path.relative_to(folder).parent.parts
     name = "-".join([*(os.fsencode(part).decode(errors="surrogateescape") for part in parents), title(path.name)])
     ending = f"-{path.suffix.removeprefix('.')}"

@@ -1,4 +1,4 @@
-"""Looking at images beforehand: at each file once, however many jobs share it."""
+"""Looks at the images of a list beforehand: at each file once, however many jobs share it."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import ImageError
 
-#: Files whose frames are held, each of half a kilobyte.
+#: So many frames are held, each of half a kilobyte.
 _HELD = 100_000
 
 
 @attrs.define(eq=False)
 class ImageCache:
-    """The files that were looked at, and what was seen. Of their bytes it holds none."""
+    """The files that were looked at, and their frames, without any of their bytes."""
 
     _look: Callable[..., Frame | str] = attrs.field(factory=lambda: lru_cache(_HELD)(_look), init=False)
 
     def look(self, source: ImageSource, *, fingerprint: bool, fit: bool) -> Frame | str:
-        """What ``source`` is, or in words what is wrong with it. Blocks. A frame from here cannot be sent."""
+        """The frame of ``source``, or its problem in words. Blocks. A frame from here cannot be sent."""
         look = _look if isinstance(source, str) else self._look  # a data URL may be long, and a URL is not fetched
         return look(source, fingerprint, fit)
 

@@ -1,14 +1,14 @@
-"""What is to be made: a file of jobs, or a folder of pictures, checked whole before anything is paid for.
+"""A list of jobs, from a file or a folder of pictures, checked whole before anything is paid for.
 
 Each fault of a line or a picture becomes a `Problem` with its place, and reading goes on: all are reported at once.
 Only a source that cannot be read at all raises. How a file is written is known to ``jsonlines``, ``spreadsheet`` and
 ``fields``.
 
 A journal knows a job by its key from one run to the next, so a key must not change when the lines around it
-do: a job whose key changes is paid for again. A line may give its key. One that does not is named by its picture and a
-piece of its job's fingerprint, ``cat-91c36e2f4a``, so that lines may be inserted, removed and sorted; with mere
-numbers, their names would move on. A line that asks for something else, or whose picture has other content, is another
-job, as it is to the journal. The same line twice is two jobs, and only such are numbered: ``cat-91c36e2f4a-2``.
+do: a job whose key changes is paid for again. A line may give its key. Any other is named by its picture and a
+piece of its job's fingerprint, ``cat-91c36e2f4a``, so that lines may be inserted, removed and sorted; a mere number
+would move on. A line that asks for something else, or whose picture has other content, is another job, for the journal
+too. The same line twice is two jobs, and only these are numbered: ``cat-91c36e2f4a-2``.
 
 A list may have millions of rows, so it is never held in memory. `read_jobs` checks all rows, and `JobList.entries`
 reads them again: for the bill, while the jobs are sent, and for the report. Of each row only a number for its key is
@@ -53,7 +53,7 @@ _READERS: Mapping[str, _Reader] = {
 }
 #: Hexadecimal digits of a fingerprint in a key: 40 bits tell thousands of jobs with the same picture apart.
 _MARK_DIGITS = 10
-#: Each takes a hundred bytes. More are no slip of the pen: a million dollars and more. A file may be split.
+#: Each takes a hundred bytes. More would cost over a million dollars; a file may be split.
 MAX_JOBS = 4_000_000
 #: After so many the file as a whole is wrong.
 MAX_PROBLEMS = 10_000
@@ -64,12 +64,12 @@ _NO_TAKE = "needs {!r} for a take, which is another job's"
 
 @attrs.frozen(kw_only=True)
 class ReadOptions:
-    """How a list of jobs is read, beside what stands in it."""
+    """How a list of jobs is read."""
 
     defaults: Mapping[str, object] = attrs.field(factory=dict)
-    """Fields of the jobs that do not say otherwise."""
+    """Fields of the jobs that do not set them."""
     takes: int = 1
-    """How many of each."""
+    """How many videos of each job."""
     is_recursive: bool = False
     encoding: str | None = None
 
@@ -79,15 +79,14 @@ class Entry:
     """One job of a list."""
 
     key: str
-    """Every job has one."""
     _make: Callable[[str], Job]
     """Makes the job with that key."""
     place: str = ""
-    """Where it stands."""
+    """Its file and line."""
     label: str | None = None
-    """For people, the picture and the number of a job whose key was made."""
+    """The name for people of a job whose key was made up: its picture and its number."""
     size: Hashable = None
-    """What its price depends on: of two jobs of the same size it is the same."""
+    """What its price depends on: two jobs of one size cost the same."""
 
     @property
     def job(self) -> Job:
@@ -97,17 +96,17 @@ class Entry:
 
 @attrs.define(eq=False)
 class JobList:
-    """What is to be made, in its order, and what is wrong with it."""
+    """The jobs of a list in their order, and its problems."""
 
     _read: Callable[[], Iterable[Row | Problem | str]]
     """Reads all rows, as often as it is called."""
     _base: Path
-    """Where the paths in it begin."""
+    """The folder in which relative paths begin."""
     _options: ReadOptions
     rows: int = attrs.field(default=0, init=False)
-    """How many are without problems."""
+    """How many rows are without problems."""
     problems: list[Problem] = attrs.field(factory=list, init=False)
-    """Everything that is wrong. What a problem is about is not among the jobs."""
+    """All problems. A row with a problem is not among the jobs."""
     notes: list[Problem | str] = attrs.field(factory=list, init=False)
     """What the user should know before the jobs are paid for: the encoding, brackets that are no camera commands."""
     _bad: set[float] = attrs.field(factory=set, init=False)
@@ -121,11 +120,11 @@ class JobList:
 
     @property
     def alike(self) -> frozenset[str]:
-        """Of the keys, in small letters, those that differ only in capitals from another."""
+        """The keys, in small letters, that differ from another only in their capitals."""
         return self._taken.alike
 
     def entries(self) -> Iterator[Entry]:
-        """The jobs, each with its key: what stands there is read again. Raises ``OSError``."""
+        """The jobs, each with its key, from another reading of the list. Raises ``OSError``."""
         made: Counter[int] = Counter()
         for number, job_row in enumerate(self._job_rows(), 1):
             if number not in self._bad:
@@ -144,7 +143,7 @@ class JobList:
         return Entry(key, job_row.job, job_row.row.place, label, job_row.size)
 
     def _free_key(self, wanted: str, made: Counter[int]) -> str:
-        """``wanted``, or with the next number if it was made before or is given."""
+        """``wanted``, with a number if an earlier row has that key."""
         mark = mark_of(wanted)
         while True:
             made[mark] += 1
@@ -167,7 +166,7 @@ class JobList:
     # --- Checking ---
 
     def check(self) -> None:
-        """Looks at all rows, at their images and their keys."""
+        """Checks all rows, their images and their keys."""
         problems: list[tuple[float, Problem]] = []
         notes: dict[str, tuple[Problem, int]] = {}
         number = 0
@@ -205,7 +204,7 @@ class JobList:
             self._taken.add(key)
 
     def _doubled_keys(self) -> Iterator[tuple[int, Problem]]:
-        """What is wrong with the keys that more than one row gives. Reads the rows again only if there are any."""
+        """The problems of keys that more than one row gives. Reads the rows again only if there may be any."""
         if self._taken.is_settled:
             return
         rows = {}
@@ -224,7 +223,7 @@ class JobList:
 
 
 def _keys(job_row: JobRow, takes: int) -> list[str]:
-    """The keys that a row gives. The first take has the job's own: more takes, later, pay for no take again."""
+    """The keys that a row gives. The first take has the job's own key, so that more takes later pay for none again."""
     key = job_row.key
     return [] if not isinstance(key, str) else [key, *(_take_key(key, take) for take in range(2, takes + 1))]
 
@@ -249,7 +248,7 @@ def _counted(first: Problem, count: int) -> Problem:
 
 
 def read_jobs(source: Path, options: ReadOptions | None = None) -> JobList:
-    """The jobs that ``source`` asks for: a folder of pictures, a file of jobs, or ``-`` for the command's stdin.
+    """The jobs in ``source``: a folder of pictures, a file of jobs, or ``-`` for the command's stdin.
 
     Reads all of it and looks at every image, so it blocks. Raises ``OSError`` for what cannot be read at all, and
     ``ConfigError`` for a file of another kind.
@@ -298,11 +297,11 @@ def _open_file(source: Path, options: ReadOptions) -> JobList:
 
 
 def _reader_of(text: TextFile) -> _Reader:
-    """What is written to stdin: JSON begins with a bracket."""
+    """The reader for stdin: JSON begins with a bracket."""
     head = next((line.lstrip()[:1] for _, line in text.lines() if line.strip()), "")
     return read_json if head in ("{", "[") else read_spreadsheet
 
 
 def _name(image: ImageSource) -> str:
-    """The name of a file or of what a URL names, without its ending. Without capitals, which no file of ours has."""
+    """The image's name without its ending, in small letters, as all files of ours have it."""
     return short_name(picture_name(image)).casefold() or "image"

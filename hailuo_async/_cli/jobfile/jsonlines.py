@@ -1,8 +1,8 @@
 """Rows out of JSON: one object a line, or an array of objects, in the library's own terms or the service's client's.
 
-The client's objects are ``{"modelSlug": …, "body": {…}}``; beside these two our ``key`` and ``fit`` may stand, which
-the client passes over. ``null`` is as good as nothing, and a name that stands twice in an object is refused, as it is
-unclear which of the two counts.
+The client's objects are ``{"modelSlug": …, "body": {…}}``; our ``key`` and ``fit`` may stand beside these two, as the
+client ignores them. ``null`` counts as nothing. A name that stands twice in an object is refused: it is unclear which
+of the two counts.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _SERVICE_NAMES: Mapping[str, str] = {
     **{f"body.{name}": name for name in BODY_FIELDS},
     **{name: name for name in OWN_FIELDS},
 }
-#: Lines that are read at once.
+#: So many lines are read at a time.
 _LINES = 1000
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
 def read_json_lines(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
-    """A row for each line that is not blank, or what is wrong with it; first, what it was read as.
+    """A note if the text was read as anything but UTF-8; then a row, or its problem, for each line that is not blank.
 
-    ``prompt`` is of the rows without one. Raises ``OSError``.
+    ``prompt`` is the one of rows without their own. Raises ``OSError``.
     """
     yield from _read_as(text)
     for number, line in text.lines():
@@ -74,23 +74,23 @@ class _Window:
     _lines: Iterator[Line]
     text: str = attrs.field(default="", init=False)
     at: int = attrs.field(default=0, init=False)
-    """Where what is not read yet begins."""
+    """Where the unread part begins."""
     _counted: tuple[int, int] = attrs.field(default=(0, 1), init=False)
-    """A place up to which lines were counted, and the number of the line that it is in."""
+    """Up to where lines were counted, and the number of that line."""
 
     @property
     def line(self) -> int:
-        """The number of the line that ``at`` is in, after spaces."""
+        """The number of the line of the next character that is no space."""
         self.begins("")
         return self._line_at(self.at)
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing but spaces is left."""
+        """Whether only spaces are left."""
         return not self.begins("") and self.at == len(self.text)
 
     def grows(self) -> bool:
-        """Reads on, as much again as there is. Whether there was more."""
+        """Reads as much again as it holds. Returns whether there was more."""
         begin = self.text.rfind("\n", 0, self.at) + 1
         self._counted = 0, self._line_at(self.at)
         rest = self.text[begin:]
@@ -104,14 +104,14 @@ class _Window:
         return self._counted[1]
 
     def begins(self, mark: str) -> bool:
-        """Whether ``mark`` is what comes next, after spaces, which are skipped."""
+        """Skips spaces, and returns whether ``mark`` comes next."""
         self.at = _skip(self.text, self.at)
         while self.at == len(self.text) and self.grows():
             self.at = _skip(self.text, self.at)
         return bool(mark) and self.text.startswith(mark, self.at)
 
     def takes(self, mark: str) -> bool:
-        """The same, and ``mark`` is skipped, too."""
+        """As ``begins``, and skips ``mark`` as well."""
         has_mark = self.begins(mark)
         self.at += has_mark
         return has_mark
@@ -128,7 +128,7 @@ def _skip(text: str, at: int) -> int:
 
 
 def _read(place: str, text: str, at: int, prompt: str | None) -> tuple[Row | Problem, int]:
-    """Reads the object at ``at``. Returns it and the place where it ends, or -1 for a place that is not known."""
+    """Reads the object at ``at``. Returns it and where it ends, -1 if that is not known."""
     try:
         found, end = _DECODER.raw_decode(text, at)
     except json.JSONDecodeError as error:
@@ -148,7 +148,7 @@ def _read(place: str, text: str, at: int, prompt: str | None) -> tuple[Row | Pro
 
 
 class _Object(dict[str, Any]):
-    """An object, with how many names were given for it."""
+    """A JSON object that remembers names which were given twice."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
         super().__init__(pairs)

@@ -1,7 +1,7 @@
 """A row of a file of jobs, by the names of a job's fields.
 
-``jsonlines`` and ``spreadsheet`` read rows out of text; what their values mean is for ``fields``. Nothing that stands
-in a file raises here: it becomes a `Problem`, and the next row is read.
+``jsonlines`` and ``spreadsheet`` read rows out of text; ``fields`` says what their values mean. A fault in a file never
+raises here: it becomes a `Problem`, and the next row is read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import attrs
 
 from hailuo_async._cli.problems import Problem
 
-#: What the service calls by the same names.
+#: The fields that the service calls by the same names.
 BODY_FIELDS = (
     "first_frame_image",
     "last_frame_image",
@@ -30,7 +30,7 @@ OWN_FIELDS = ("key", "fit")
 
 #: The names that may stand in a row of our own, and the fields of a job that they mean.
 LIBRARY_NAMES: Mapping[str, str] = {name: name for name in (*BODY_FIELDS, "model", *OWN_FIELDS)}
-#: What the command line calls some of them.
+#: Other names of some of them, as the command line has.
 _OTHER_NAMES = {
     "image": "first_frame_image",
     "first": "first_frame_image",
@@ -41,7 +41,7 @@ _OTHER_NAMES = {
     "last_image": "last_frame_image",
 }
 
-#: A longer name is not like any of ours, and comparing it takes long.
+#: A longer name is not compared with ours: that takes long.
 _LONGEST_NAME = 40
 #: ``{name}`` in a prompt stands for what is in that column, ``{{name}}`` for itself.
 PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}|\{([^{}\n]*)\}")
@@ -49,17 +49,17 @@ PLACEHOLDER = re.compile(r"\{\{([^{}\n]*)\}\}|\{([^{}\n]*)\}")
 
 @attrs.define
 class Row:
-    """One row, by the names of a job's fields. What is ``None`` was not given."""
+    """One row, by the names of a job's fields. A value of ``None`` was not given."""
 
     place: str
     values: Mapping[str, object]
     problems: tuple[Problem, ...] = ()
-    """What is wrong with its names."""
+    """The problems of its names."""
     names: Mapping[str, str] = LIBRARY_NAMES
     """The fields that its names mean."""
     has_columns: bool = False
     more: Mapping[str, object] = attrs.field(factory=dict)
-    """What else stands in it, by the names there: a prompt may speak of it."""
+    """All of its values by its own names: a prompt may name them in braces."""
 
     def problem(self, field: str, message: str) -> Problem:
         """A problem with the value of ``field``, under the name that it has in the file."""

@@ -1,7 +1,7 @@
 """Rows out of a spreadsheet's text: CSV as RFC 4180 has it, or with semicolons or tabs, under a row of column names.
 
-Spaces around what is in a cell do not count, nor those before its quotes, and an empty cell is as good as none. A row
-is known by the line that it begins on: a quoted cell may go over several.
+Spaces around a cell's content and before its quotes do not count, and an empty cell counts as none. A row has the
+number of the line on which it begins: a quoted cell may go over several.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _IMAGES = ("first_frame_image", "last_frame_image")
 _FLAGS = frozenset({"prompt_optimizer", "fast_pretreatment", "fit"})
 _FLAG_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-#: What Excel writes above the header to say by what cells are separated.
+#: Excel may write such a line above the header, to name the separator.
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
-#: A header may go over some lines, by line ends in quoted names.
+#: A header may have so many lines, as quoted names may hold line ends.
 _HEADER_LINES = 50
 
 
@@ -60,9 +60,9 @@ class _Records:
 
 
 def read_spreadsheet(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
-    """A row for each record under the header that is not empty, or what is wrong with it; first, what it was read as.
+    """A note if the text was read in an unusual way; then a row, or its problem, for each record that is not empty.
 
-    ``prompt`` is of the rows without one. Raises ``OSError``.
+    ``prompt`` is the one of rows without their own. Raises ``OSError``.
     """
     with _cells_of_any_length():
         opened = _open(text)
@@ -79,7 +79,7 @@ def read_spreadsheet(text: TextFile, prompt: str | None) -> Iterator[Row | Probl
 
 @contextlib.contextmanager
 def _cells_of_any_length() -> Iterator[None]:
-    """The limit is the whole process's. 128 KiB are too few for an image."""
+    """Lifts Python's limit of 128 KiB, which is too low for an image. It counts for the whole process."""
     before = csv.field_size_limit(MAX_FILE_BYTES)
     try:
         yield
@@ -88,7 +88,7 @@ def _cells_of_any_length() -> Iterator[None]:
 
 
 def _open(text: TextFile) -> _Records | Problem:
-    """Opens the records with the delimiter by which most names of the first row are known."""
+    """Opens the records with the delimiter by which the most names of the first row are known."""
     lines = text.lines()
     head = list(itertools.islice(lines, _HEADER_LINES))
     while head and not head[0][1].strip():
@@ -137,12 +137,12 @@ def _read_rows(records: _Records, named: set[str]) -> Iterator[Row | Problem]:
 
 @attrs.frozen
 class _Header:
-    """What the columns are called, and what each of them means."""
+    """The names of the columns, and the meaning of each."""
 
     columns: Sequence[str]
     meanings: Sequence[str | None]
     width: int
-    """With the empty cells at its end."""
+    """The number of cells, with the empty ones at the end."""
     names: dict[str, str]
 
     @classmethod

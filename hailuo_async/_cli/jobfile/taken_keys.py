@@ -1,4 +1,4 @@
-"""Which keys the rows of a list give. Of each a number is held instead of its text: there may be millions."""
+"""The keys that the rows of a list give. A number is held for each instead of its text: there may be millions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def mark_of(key: str) -> int:
 
 @attrs.define(eq=False)
 class TakenKeys:
-    """The keys that were given, and which of them another row may have given too."""
+    """The keys that were given, and the keys that another row may have given too."""
 
     alike: frozenset[str] = attrs.field(default=frozenset(), init=False)
-    """Keys in small letters that differ from another in their capitals alone."""
+    """The keys, in small letters, that differ from another only in their capitals."""
     _marks: set[int] = attrs.field(factory=set, init=False)
     _doubled: set[int] = attrs.field(factory=set, init=False)
 

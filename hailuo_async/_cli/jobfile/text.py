@@ -31,7 +31,7 @@ from hailuo_async._cli.problems import Problem, one_line
 MAX_FILE_BYTES = 1 << 30
 #: More than two images of the largest size as data URLs.
 MAX_LINE_BYTES = 64 * 1024 * 1024
-#: In place of a file: what is written to the command's stdin.
+#: Stands for the command's stdin.
 STDIN = Path("-")
 
 _BOM_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -51,7 +51,7 @@ def _close(file: IO[bytes]) -> None:
 
 
 class _Copy:
-    """A copy of the text, in a file without a name that goes with it."""
+    """A copy of the text, in a file without a name, which goes when the copy goes."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until this is not used any more
@@ -99,7 +99,7 @@ class TextFile:
     """Where the relative paths in it begin."""
     encoding: str
     read_as: str | None
-    """What encoding it was read as, for people; ``None`` for plain UTF-8."""
+    """The encoding as people know it; ``None`` for plain UTF-8."""
     _copy: _Copy = attrs.field(repr=False)
 
     def lines(self, errors: str = "replace") -> Iterator[Line]:
@@ -115,7 +115,7 @@ class TextFile:
 
 
 def open_text(source: Path, encoding: str | None = None) -> TextFile | Problem:
-    """The text at ``source``, in ``encoding`` or in the one that is recognised, or why it cannot be read as text.
+    """The text at ``source``, in ``encoding`` or a recognised one, or the problem with reading it.
 
     Copies and reads all of it, so it blocks. Raises ``OSError`` if it cannot be read or copied.
     """
@@ -182,7 +182,7 @@ def _checked(text: TextFile) -> TextFile | Problem:
 
 
 def _without_mark(head: bytes) -> str | None:
-    """Which UTF-16 text without a mark is in: half of the bytes of what is mostly ASCII are NULs."""
+    """The UTF-16 that text without a mark is in: of mostly ASCII text, half of the bytes are NULs."""
     odd, even = head[1::2].count(0), head[::2].count(0)
     if min(odd, even) > len(head) // 64 or max(odd, even) * 4 < len(head):
         return None

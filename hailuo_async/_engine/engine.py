@@ -33,7 +33,7 @@ from hailuo_async._engine.results import Results
 from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.state import EngineState, Phase
-from hailuo_async._engine.stream import Stream
+from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async._io.journal.records import Record
@@ -191,7 +191,8 @@ class Engine:
 
         self.engine_state.check()
         tidy = None if uploads is None else uploads.delete_all
-        return OutcomeStream(Stream(jobs, take, waits, self.admission, self.engine_state, saving, tidy))
+        lookahead = LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD
+        return OutcomeStream(Stream(jobs, take, waits, self.admission, self.engine_state, lookahead, saving, tidy))
 
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""

@@ -32,9 +32,10 @@ from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
 from hailuo_async.outcomes import Failure, Outcome, Status, Success
 
-#: Jobs pulled ahead of their slots, and outcomes ahead of their reader. Enough that a freed slot finds a job ready,
-#: and that one commit of the journal holds several.
+#: Jobs pulled ahead of their slots, and outcomes ahead of their reader. Enough that a freed slot finds a job ready.
 LOOKAHEAD = 16
+#: Jobs with a journal: while one commit grants half of them their slots, the other half is pulled for the next one.
+LOOKAHEAD_ON_RECORD = 32
 #: Videos saved at once, and videos that may wait to be: a slow disk idles no slot, but holds no endless list either.
 SAVERS, MAX_UNSAVED = 4, 256
 
@@ -51,6 +52,7 @@ class Stream:
     """Whether taking an item waits for anything. One that does not, a job of URLs, needs no task."""
     _admission: Admission
     _engine_state: EngineState
+    _lookahead: int = LOOKAHEAD
     _saving: Saving | None = None
     """Saves each video before its outcome is yielded. Its exceptions end the stream."""
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -172,9 +174,9 @@ class Stream:
 
     async def _room(self) -> None:
         """Waits for room. A full stream waits until half is free, so that a commit of the journal has several jobs."""
-        bound = LOOKAHEAD if self._ahead < LOOKAHEAD else LOOKAHEAD // 2 + 1
+        most = self._lookahead if self._ahead < self._lookahead else self._lookahead // 2 + 1
         while not self._is_stopped and (
-            self._ahead >= bound or len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
+            self._ahead >= most or len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
         ):
             await self._changed.wait()
 

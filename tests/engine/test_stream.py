@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -25,7 +26,7 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
-from hailuo_async._engine.stream import LOOKAHEAD
+from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD
 from hailuo_async._rules.wire import Answer, Request, unknown
 
 from ..support.service import (
@@ -146,12 +147,20 @@ async def test_one_jobs_error_is_a_failure_and_the_others_go_on() -> None:
 # --- Lazy -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("sent", "pulled"), [(3, LOOKAHEAD), (LOOKAHEAD // 2, LOOKAHEAD + LOOKAHEAD // 2)])
-async def test_a_stream_pulls_a_few_ahead_and_several_more_once_half_of_those_are_sent(sent: int, pulled: int) -> None:
+@pytest.mark.parametrize("ahead", [LOOKAHEAD, LOOKAHEAD_ON_RECORD])
+@pytest.mark.parametrize("is_half_sent", [False, True])
+async def test_a_stream_pulls_a_few_ahead_and_several_more_once_half_of_those_are_sent(
+    ahead: int, is_half_sent: bool, tmp_path: Path
+) -> None:
     source, line = Source(), Line(on_query=stay_running)
-    async with line.session(max_running=sent) as session, contextlib.aclosing(session.stream(source)) as stream:
+    sent, pulled = (ahead // 2, ahead + ahead // 2) if is_half_sent else (3, ahead)
+    journal = tmp_path / "batch.db" if ahead == LOOKAHEAD_ON_RECORD else None
+    async with (
+        line.session(max_running=sent, journal=journal) as session,
+        contextlib.aclosing(session.stream(source)) as stream,
+    ):
         first = asyncio.ensure_future(anext(stream))
-        await until(lambda: len(line.posts) >= sent and source.pulled >= pulled)
+        await until(lambda: len(line.posts) >= sent and session.stats().queued >= pulled - sent)
         await settle()
         assert (len(line.posts), source.pulled, session.stats().queued) == (sent, pulled, pulled - sent)
         first.cancel()

@@ -304,6 +304,8 @@ def _prepare(opened: SqliteDatabase, base_url: str) -> None:
     _use_wal(opened)
     opened.execute("PRAGMA synchronous = FULL")
     opened.execute("PRAGMA secure_delete = ON")
+    opened.execute("PRAGMA wal_autocheckpoint = 0")
+    opened.fold_soon()  # it raises log_due: from here on the file says that a part of it is in its log
     with opened.transaction():
         database.migrate(opened, _version_of_ours(opened))
         opened.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -312,10 +314,6 @@ def _prepare(opened: SqliteDatabase, base_url: str) -> None:
     problem = opened.execute("PRAGMA integrity_check(1)").fetchone()[0]
     if problem != "ok":
         raise JournalError(path=opened.name, reason=f"{_DAMAGED} ({problem})")
-    opened.execute("PRAGMA wal_autocheckpoint = 0")
-    opened.fold_soon()
-    with opened.transaction():
-        pass  # it raises log_due: from here on the file says that a part of it is in its log
 
 
 def _version_of_ours(opened: SqliteDatabase) -> int:

@@ -5,7 +5,8 @@ all of them. So the jobs of one stream form a *lane*: only the first of a lane s
 place, at the end, when that one was sent or taken out.
 
 A place is the time from which on a job stands: of a single job that at which it was asked for, of a lane's the time at
-which the one before it left. So sessions that share a journal can tell who came first. A job that was refused for want
+which the one before it left, and at least ``TURN_S`` after that one's place. So sessions that share a journal can tell
+who came first, and a stream that began a moment before others does not get their slots. A job that was refused for want
 of a slot, or that was not granted one, goes back to its own place. Taking a job out leaves its entry in the heap
 until it comes up, so that ten thousand callers who leave at once cost no search each.
 """
@@ -21,6 +22,8 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 
+#: Seconds between two places of a lane, at least; and how far its next place may be ahead of the time, at most.
+TURN_S, AHEAD_S = 1.0, 20.0
 #: Entries of jobs that were taken out may outnumber those that wait by this many before the heap is made anew.
 _MAX_STALE = 64
 
@@ -97,7 +100,13 @@ class SubmitQueue:
         lane.first = None
         while lane.others and lane.first is None:
             if (candidate := heapq.heappop(lane.others)[1]) in self._waiting:
+                candidate.place = self._next_place(tracked)
                 self._stand(candidate)
+
+    def _next_place(self, before: TrackedJob) -> float:
+        now = self._clock()
+        at = now if before.place is None else before.place + TURN_S
+        return max(now, min(at, now + AHEAD_S))
 
 
 def _order(tracked: TrackedJob) -> tuple[float, int]:

@@ -46,8 +46,6 @@ PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
 _CALLED_S = 0.5
 #: Others have probably made steps if nothing was heard of them for so long.
 _STALE_S = 0.25
-#: Places that differ by less are one place, computed from two readings of the clocks.
-_SAME_PLACE_S = 0.01
 #: A server's time has ten digits before its point, so sums with it are only so exact.
 _SUMS_ARE_OFF_BY_S = 1e-5
 #: A step that failed is made again after so long.
@@ -89,16 +87,18 @@ class Team:
     _buried: tuple[str, ...] = attrs.field(default=(), init=False)
     _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     _first: tuple[float, str] | None = attrs.field(default=None, init=False)
-    """The first of the other sessions that wait: since when, in loop time, and its name."""
+    """The first of the other sessions that wait: since when, in the team's time, and its name."""
     clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _blocked_since: float | None = attrs.field(default=None, init=False)
     """Since when that one could have taken its turn, and this session waits only for it."""
     _passed: tuple[float, str] | None = attrs.field(default=None, init=False)
-    """That one, once it has not taken its turn for too long, and a time after its place there."""
+    """That one and its place, once it has not taken its turn for too long."""
     _is_settling: bool = attrs.field(default=False, init=False)
     """Whether jobs that were granted nothing are on their way back into the queue."""
     _place: float | None = attrs.field(default=None, init=False)
-    """What the journal knows of ``waits_since``."""
+    """What the journal knows of ``waits_since``, in the team's time."""
+    _places: dict[float, float] = attrs.field(factory=dict, init=False)
+    """By the loop's time, the places of the jobs that wait: each keeps its time, however the clocks are corrected."""
     _lessons: Lessons = attrs.field(init=False)
     _gone: int | None = attrs.field(default=None, init=False)
     _follows: bool = attrs.field(default=False, init=False)
@@ -156,13 +156,12 @@ class Team:
             return math.inf if self.tentative else now
         at = self.in_loop_time(self.view.submit_opens_at(now + self.offset_s), now)
         place = self.waits_since()
-        if at > now or self._first is None or place is None or place <= self._first[0]:
+        if at > now or self._first is None or place is None or self._in_team_time(place) <= self._first[0]:
             self._blocked_since = None
             return at
         self._blocked_since = now if self._blocked_since is None else self._blocked_since
         opens_at = self._blocked_since + PATIENCE_S * 2.0 ** min(max(0, self.ahead - 1), _MOST_DOUBLINGS)
-        if opens_at <= now:
-            self._passed = (self._first[0] + self.offset_s + _SAME_PLACE_S, self._first[1])
+        self._passed = self._first if opens_at <= now else self._passed
         return opens_at
 
     def query_opens_at(self, now: float) -> float:
@@ -236,7 +235,7 @@ class Team:
         ``sent_at`` is in Unix seconds. The answer raises ``JournalError`` if neither can be had.
         """
         answer: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
-        self._turns.append((Turn(identity, sent_at, place + self.offset_s), answer))
+        self._turns.append((Turn(identity, sent_at, self._in_team_time(place)), answer))
         self._commit_soon()
         return answer
 
@@ -264,18 +263,22 @@ class Team:
         self._buried, self._passed, self.is_called = (), None, False
         self._changes.clear()
         self._place = place
+        kept = {place, *(turn.place for turn, _ in self._stepping)}
+        self._places = {at: told for at, told in self._places.items() if told in kept}
         if self._tell_at is not None:
             self._tell_at.cancel()
             self._tell_at = None
         return self._step
 
     def _place_now(self) -> float | None:
+        if self._is_settling:
+            return self._place
         place = self.waits_since()
-        if self._is_settling or place is None:
-            return self._place if self._is_settling else None
-        place += self.offset_s
-        is_known = self._place is not None and abs(place - self._place) < _SAME_PLACE_S
-        return self._place if is_known else place
+        return None if place is None else self._in_team_time(place)
+
+    def _in_team_time(self, place: float) -> float:
+        """A place by the team's clock. The same whenever it is asked, so that two sessions agree on who came first."""
+        return self._places.setdefault(place, place + self.offset_s)
 
     def stepped(self, done: StepDone) -> None:
         """Acts on the answer to a step that is on disk."""
@@ -346,9 +349,8 @@ class Team:
 
     def hear(self, news: News) -> None:
         """Learns how the team stands."""
-        first = None if news.first is None else (news.first[0] - self.offset_s, news.first[1])
-        if first != self._first:
-            self._first, self._blocked_since = first, None
+        if news.first != self._first:
+            self._first, self._blocked_since = news.first, None
         self.ahead, self._place = news.ahead, news.place
         before, self.members = self.members, news.members
         if news.state is not None:
@@ -365,6 +367,7 @@ class Team:
         self.heard_at = now = loop_time()
         self.lapses_at = math.inf if news.lapses_in_s is None else now + news.lapses_in_s
         self.changed.notify()
+        self.stand()  # again, if another session has passed this one over
         if before > self.members or gone not in (None, news.gone):  # one may have come at the same time
             self.on_death()
 

@@ -66,6 +66,8 @@ class Slots:
     """The number of our tasks that ran at once."""
     _proven_at: float = attrs.field(default=-math.inf, init=False)
     """When the POST was sent that proved it, by an acceptance beyond it or by a refusal."""
+    _in_doubt: int = attrs.field(default=0, init=False)
+    """How many of the proven number are POSTs that were not answered when the last refusal came."""
     _started_at: float = attrs.field(default=-math.inf, init=False)
     _highest: int = attrs.field(default=RUNNING_TIERS[0], init=False)
     """The highest number ever proven, at least the smallest tier. Below it, others hold slots that may come back."""
@@ -118,6 +120,7 @@ class Slots:
         self._inflight -= 1
         self._settled += 1
         self._hold_s = _HOLD_S
+        self._in_doubt = max(0, self._in_doubt - 1)
         if self._settled <= self._proven:
             return
         if not self._searching:  # a probe was accepted: others have given slots back, perhaps many
@@ -129,11 +132,11 @@ class Slots:
         """Counts a refusal of the POST sent at ``started_at``: the tasks that run now are all that may run."""
         self._inflight -= 1
         # What a search found beyond its beginning, and lost at its end, had perhaps never been there: see "late news".
-        shrunk = self.running < ((self._searching and self._base) or self._proven)
+        shrunk = self.running < ((self._searching and self._base) or self._proven - self._in_doubt)
         if self._was_one_too_many(now):
             self._highest, shrunk = self.running, False
         self._searching = False
-        self._proven, self._proven_at = max(1, self.running), started_at
+        self._proven, self._proven_at, self._in_doubt = max(1, self.running), started_at, self._inflight
         # A POST that left before the last refusal came was refused for the same reason: it delays no probe.
         if started_at >= self._lesson_at:
             self._lesson_at = now

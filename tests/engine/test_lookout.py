@@ -175,6 +175,52 @@ def test_the_first_in_the_line_is_woken_when_a_slot_is_free_and_takes_its_turn_w
     assert looks[1] == 0  # the first was perhaps woken twice, as both tasks ended at once
 
 
+def test_sessions_that_begin_together_fill_the_slots_at_once_and_each_gets_some(tmp_path: Path) -> None:
+    shares: list[Counter[str]] = []
+
+    async def stream(host: Host, name: str) -> None:
+        await anyio.sleep(ord(name) / 10_000)
+        async for _ in host.session.stream(job(f"{name} {number}") for number in range(20)):
+            pass
+
+    async def work(hosts: list[Host]) -> None:
+        service = hosts[0].transport._service
+        async with anyio.create_task_group() as tasks:
+            for host, name in zip(hosts, "abcdefgh", strict=True):
+                tasks.start_soon(stream, host, name)
+            await anyio.sleep(1.5)
+            shares.append(Counter(str(prompt)[0] for prompt in service.ledger.accepted))
+            tasks.cancel_scope.cancel()
+
+    hosts_at_work(tmp_path, 8, work, max_running=12)
+    assert shares[0].total() == 12
+    assert set(shares[0].values()) <= {1, 2, 3}  # three may leave before anything is known
+
+
+def test_a_session_that_was_passed_over_stands_in_the_line_again_once_it_hears_of_it(tmp_path: Path) -> None:
+    places: list[float | None] = []
+
+    async def work(hosts: list[Host]) -> None:
+        busy, waiting = (host.session for host in hosts)
+        for name in ("one", "two"):
+            await (await busy.submit(job(name))).accepted()
+        await waiting.submit(job("waits"))
+        await anyio.sleep(1.0)
+        assert waiting._engine is not None
+        team = waiting._engine.recorder.team
+        assert team is not None
+        table = team._journal._table
+        for statement in ("SELECT 1", "UPDATE member SET place = NULL", "SELECT 1"):
+            with table.transaction():
+                table.database.execute(statement)
+            places.extend(row["place"] for row in table.database.execute("SELECT place FROM member").fetchall())
+            await anyio.sleep(2 * LOOK_S)
+
+    hosts_at_work(tmp_path, 2, work)
+    assert [place is None for place in places] == [True, False, True, True, True, False]
+    assert places[1] == places[-1]
+
+
 @pytest.mark.parametrize("has_bell", [True, False])
 def test_a_job_of_another_session_is_told_a_moment_after_it_has_ended(
     has_bell: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -7,7 +7,7 @@ import itertools
 from random import Random
 
 from hailuo_async import AsyncSession
-from hailuo_async._engine.queue import SubmitQueue
+from hailuo_async._engine.queue import AHEAD_S, SubmitQueue
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
@@ -44,6 +44,36 @@ def test_streams_take_turns_and_a_single_job_waits_behind_one_of_each() -> None:
     one, other = Lane(), Lane()
     streams = [TrackedJob(number, lane=lane) for number, lane in enumerate([one, one, one, other, other])]
     assert drain(filled(*streams, TrackedJob(9))) == [0, 3, 9, 1, 4, 2]
+
+
+def test_a_stream_that_begins_a_moment_before_another_is_not_a_turn_ahead_for_each_job_sent_meanwhile() -> None:
+    early, late = Lane(), Lane()
+    now = 0.0
+    queue = SubmitQueue(lambda: now)
+    jobs_of = {lane: [TrackedJob(number, lane=lane) for number in range(4)] for lane in (early, late)}
+    for tracked in jobs_of[early]:
+        queue.put(tracked)
+    for tracked in jobs_of[early][:2]:
+        queue.take(tracked)
+    now = 0.1
+    for tracked in jobs_of[late]:
+        queue.put(tracked)
+    order = []
+    while (first := queue.first()) is not None:
+        queue.take(first)
+        order.append("early" if first.lane is early else "late")
+    assert order == ["late", "late", "early", "late", "early", "late"]
+
+
+def test_a_stream_that_sent_very_many_at_once_waits_only_a_while_for_those_that_come_after_it() -> None:
+    lane = Lane()
+    queue = SubmitQueue(lambda: 5.0)
+    streamed = [TrackedJob(number, lane=lane) for number in range(100)]
+    for tracked in streamed:
+        queue.put(tracked)
+    for tracked in streamed[:-1]:
+        queue.take(tracked)
+    assert streamed[-1].place == 5.0 + AHEAD_S
 
 
 def test_a_job_that_was_refused_goes_back_to_its_own_place() -> None:

@@ -45,3 +45,17 @@ def test_the_next_in_the_line_is_the_first_to_pass_over_one_that_does_not_take_i
     assert team.submit_opens_at(20.0 + patience_s) == 20.0 + patience_s
     assert team._passed is not None
     assert team._passed[1] == "stopped"
+
+
+def test_a_place_in_the_line_is_the_same_however_the_clock_is_corrected() -> None:
+    """Otherwise two sessions may each take the other for the first, and wait for it."""
+    rng = Random(0)
+    team = Team(cast(JournalWriter, Nowhere()), None, rng, Cadence(0.5, 30.0, rng))
+    team.waits_since = lambda: 5.0
+    team.clock.learn(SERVER + 0.1, 0.0, 0.2)
+    place = team._place_now()
+    team.clock.learn(SERVER + 0.3, 0.2, 0.3)
+    assert team.offset_s != pytest.approx(SERVER, abs=1e-3)
+    assert team._place_now() == place
+    team.waits_since = lambda: 5.005
+    assert team._place_now() == pytest.approx(SERVER + 5.055, abs=1e-5)

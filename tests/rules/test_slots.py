@@ -185,6 +185,21 @@ def test_one_slot_beyond_a_tier_that_is_refused_soon_was_a_task_that_had_ended_u
     assert slots.may_start(now + 1) > now + 60
 
 
+def test_refusals_at_the_end_of_a_search_that_come_one_by_one_are_no_sign_that_the_limit_has_shrunk() -> None:
+    """A limit that shrinks is probed again in seconds. Here one POST left just after another's refusal had come."""
+    slots = make_slots()
+    for _ in range(12):
+        slots.started(0.0)
+        slots.accepted(0.0)
+    assert slots.limit >= 14
+    slots.started(0.27)
+    slots.started(0.29)
+    slots.refused(0.28, 0.27)
+    slots.refused(0.31, 0.29)
+    assert slots.limit == 12
+    assert slots.may_start(0.31) > 40.0
+
+
 def test_an_accepted_probe_goes_on_one_by_one() -> None:
     slots = make_slots()
     settle(slots, 3)

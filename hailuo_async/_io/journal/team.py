@@ -163,6 +163,8 @@ class TeamTable:
         )
         grant = exchange(state, call, news.members)
         turns = turns[: grant.submits]
+        if turns:
+            self._pass_over(step.passed)
         if step is self._doubted:  # what that try was granted, and this one is not, would stay SENDING for ever
             self.take_back(step, turns)
         self._tried = step
@@ -276,11 +278,14 @@ class TeamTable:
         before, self.jobs.followers = self.jobs.followers, state.followers(self.jobs.holder)
         self.notify(self.jobs.followers - before)
 
+    def _pass_over(self, passed: tuple[float, str] | None) -> None:
+        """Takes a session out of the line that does not take its turn, though one is there to be taken."""
+        if passed is not None:
+            sql = "UPDATE member SET place = NULL WHERE holder = :who AND place <= :place"
+            self.jobs.database.execute(sql, {"place": passed[0], "who": passed[1]})
+
     def _clear(self, step: Step) -> None:
-        """Takes those out of the line who do not take their turn, and the dead out of the team."""
-        if step.passed is not None:
-            sql = "UPDATE member SET place = NULL WHERE holder = :who AND place < :before"
-            self.jobs.database.execute(sql, {"before": step.passed[0], "who": step.passed[1]})
+        """Takes the dead out of the team."""
         for holder in step.buried:
             self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
             self.jobs.count_gone()

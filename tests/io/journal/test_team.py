@@ -255,8 +255,18 @@ def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable
 def test_who_has_had_its_turn_meanwhile_keeps_its_new_place(a: TeamTable, b: TeamTable) -> None:
     step(b, place=NOW - 5)
     step(b, place=NOW - 1)
-    step(a, passed=(NOW - 4, "theirs"))
+    step(a, turns=[turn(a, "next")], passed=(NOW - 4, "theirs"))
     assert step(b, place=NOW - 1).news.place == NOW - 1
+
+
+def test_nobody_is_passed_over_while_there_is_no_turn_to_take(a: TeamTable, b: TeamTable) -> None:
+    """The session that would pass the other over may have an old view of the team."""
+    filled(a)
+    step(b, turns=[turn(b, "waits", place=NOW - 5)])
+    assert step(a, held=Held(settled=3), turns=[turn(a, "next")], passed=(NOW - 5, "theirs")).leaves == (Leave.LATER,)
+    heard = b.look(None)
+    assert heard is not None
+    assert heard.news.place == NOW - 5
 
 
 def test_a_member_whose_lease_is_over_holds_no_place_in_the_line(a: TeamTable, b: TeamTable, clock: Clock) -> None:

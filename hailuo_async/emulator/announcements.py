@@ -13,7 +13,7 @@ from .faults import Fault
 
 @attrs.frozen(order=True)
 class Announcement:
-    """One delivery that is to be made at ``due_at`` (Unix seconds of the server's clock)."""
+    """One delivery, due at ``due_at`` (Unix seconds of the server's clock)."""
 
     due_at: float
     number: int

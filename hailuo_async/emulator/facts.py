@@ -10,9 +10,9 @@ Sources, as the comments below name them:
 The client has its own collection of facts. The two share no code, so that a misreading in one shows in the other.
 
 Where the sources are silent, the emulator had to choose. It chose: windows of a minute by the server's clock for the
-requests limit, 400 for the eleventh upload, 429 for the third at
-once, ``data.files`` for the list of uploads, 415 for a body that is not JSON, 405 for a method that a path does not
-answer, a price within the published range where a single cell is not published, and that a failed task is paid for.
+requests limit, 400 for the eleventh upload, 429 for the third at once, ``data.files`` for the list of uploads, 415 for
+a body that is not JSON, 405 for a method that a path does not answer, a price within the published range where a single
+cell is not published, and that a failed task is paid for.
 """
 
 from __future__ import annotations

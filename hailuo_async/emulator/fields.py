@@ -28,7 +28,7 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 
 @attrs.frozen
 class Submission:
-    """A job that the service would take: what it is to show, how long, how large."""
+    """A job that the service would accept: its pictures, its prompt, its length and its size."""
 
     model: Model
     prompt: str | None

@@ -60,7 +60,7 @@ class WebhookQueue:
     _count: int = attrs.field(default=0, init=False)
 
     def announce(self, task: Task, url: str, fault: Fault | None, late_s: float) -> Announcement | None:
-        """Plans the delivery for a task. Returns it if it is not to be planned: it is lost, or to be made at once."""
+        """Plans the delivery for a task. Returns it instead if it is lost, or made at once."""
         late = late_s if fault in (Fault.LATE, Fault.OUT_OF_ORDER) else 0.0
         delivery_id = f"delivery-{self._ids.getrandbits(64):016x}"
         planned = Announcement(
@@ -84,7 +84,7 @@ class WebhookQueue:
         return min((planned.due_at for planned in (*self._due[:1], *self._held)), default=None)
 
     def take(self, now: float) -> list[Announcement]:
-        """Removes and returns the deliveries that are due, in the order in which they are to be made."""
+        """Removes and returns the deliveries that are due, in their order."""
         taken = []
         while self._due and self._due[0].due_at <= now:
             taken.append(heapq.heappop(self._due))

@@ -1,6 +1,6 @@
 """What goes in and out of the emulator's core: requests, replies, refusals.
 
-Plain values. ``Delivery`` says how a reply is to be sent or lost; the server does it.
+Plain values. ``Delivery`` says how the server sends a reply, or loses it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Request:
 
 
 class Delivery(enum.Enum):
-    """How a reply is to reach the client."""
+    """How a reply reaches the client."""
 
     WHOLE = "whole"
     CUT = "cut"

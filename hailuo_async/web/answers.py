@@ -24,7 +24,7 @@ EVENT_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Accel-Buffering": "no",
     }
 )
-#: A reason of the service's is cut here: it is somebody else's text.
+#: A longer reason of the service's is cut: its text is not ours.
 _REASON_CHARACTERS = 300
 
 #: For each error what a stranger may know of it. The log has the rest.
@@ -59,7 +59,7 @@ class Answer:
 
 @attrs.define(eq=False)
 class RefusedRequest(Exception):
-    """A request that is not answered as it asks. ``field`` names what is wrong in it, where that is one field."""
+    """A request that is refused by a rule. ``field`` names the field that breaks it, if it is one field."""
 
     status: int
     rule: str

@@ -64,9 +64,9 @@ class Board:
     _revision: int = attrs.field(default=0, init=False)
     _removed_at: int = attrs.field(default=0, init=False)
     _seen: dict[str, str] = attrs.field(factory=dict, init=False)
-    """The status of each task of this session that the service told of."""
+    """The last status that the service reported of each task of this session."""
     _said: dict[str, str] = attrs.field(factory=dict, init=False)
-    """Why this session gave up a job that is not over for the journal: others may send it, with another key, say."""
+    """Why this session gave up a job that another may still send, with another key for instance."""
     _dirty: set[str] = attrs.field(factory=set, init=False)
     _wake: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)

@@ -299,7 +299,7 @@ class _Part:
             await self._flush()
 
     async def end(self, form: Form) -> None:
-        """Puts it into ``form``. A picture that the visitor left out, which browsers send as nothing, is left out."""
+        """Puts it into ``form``. A picture that was not chosen, which browsers send as an empty part, is left out."""
         name = self._head.name
         if not name or (self._is_picture and not self._size and not self._head.filename):
             return

@@ -19,7 +19,7 @@ _LAST = 20
 
 @attrs.define(eq=False)
 class Line:
-    """Gathers what a session's hooks tell. Holds a few words for each job that has not ended, and nothing of others."""
+    """Learns from a session's events. Holds a few words for each job that has not ended, and nothing of others."""
 
     _waiting: dict[str, int] = attrs.field(factory=dict, init=False)
     """The number of each job that waits for a slot, by its key."""

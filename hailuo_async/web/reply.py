@@ -16,7 +16,7 @@ from hailuo_async.web.intake import Intake
 
 _logger = logging.getLogger("hailuo_async")
 
-#: Of a body that was refused as too large so much is read and dropped, so that the visitor gets to read the answer.
+#: So much of a body that is too large is read and dropped, and for so long, so that the visitor can read the answer.
 _DRAINED_BYTES, _DRAIN_S = 64_000_000, 10.0
 
 

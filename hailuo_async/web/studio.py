@@ -35,9 +35,9 @@ class Studio(Intake):
     """Takes pictures from visitors, and tells them of their videos. One for each open session; it needs a journal.
 
     ``options`` names what a visitor may set beside pictures and prompt (``model``, ``duration``, ``resolution``,
-    ``prompt_optimizer``, ``fast_pretreatment``); ``defaults`` are values for those that none set. With ``save_to``, a
+    ``prompt_optimizer``, ``fast_pretreatment``); ``defaults`` count where a visitor sets nothing. With ``save_to``, a
     folder of its own, each video is copied there when it is done, and served from there; copies are removed
-    ``keep_for_s`` seconds later, where that is set.
+    ``keep_for_s`` seconds later, if that is set.
     """
 
     _save_to: Path | None = attrs.field(default=None, alias="save_to", converter=attrs.converters.optional(Path))

@@ -22,7 +22,7 @@ from hailuo_async import hooks
 from hailuo_async.session import AsyncSession
 
 try:
-    from opentelemetry.metrics import Counter, Histogram, Meter, MeterProvider, get_meter
+    from opentelemetry.metrics import Counter, Histogram, MeterProvider, get_meter
     from opentelemetry.metrics import _Gauge as Gauge  # public in all but its name
     from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, TracerProvider, get_tracer
 except ImportError as _missing:
@@ -70,24 +70,10 @@ def instrument(
     """
     tracer = get_tracer("hailuo_async", tracer_provider=tracer_provider)
     meter = get_meter("hailuo_async", meter_provider=meter_provider)
-    session.hooks.append(_Telemetry(session, tracer, _Measures.made_by(meter)))
-
-
-@attrs.frozen
-class _Measures:
-    """The instruments, by the names in the tables above."""
-
-    gauges: Mapping[str, Gauge]
-    histograms: Mapping[str, Histogram]
-    counters: Mapping[str, Counter]
-
-    @classmethod
-    def made_by(cls, meter: Meter) -> _Measures:
-        return cls(
-            {figure: meter.create_gauge(*described) for figure, described in _GAUGES.items()},
-            {name: meter.create_histogram(name, "s", description) for name, description in _HISTOGRAMS.items()},
-            {name: meter.create_counter(name, *described) for name, described in _COUNTERS.items()},
-        )
+    gauges = {figure: meter.create_gauge(*described) for figure, described in _GAUGES.items()}
+    histograms = {name: meter.create_histogram(name, "s", description) for name, description in _HISTOGRAMS.items()}
+    counters = {name: meter.create_counter(name, *described) for name, described in _COUNTERS.items()}
+    session.hooks.append(_Telemetry(session, tracer, gauges, histograms, counters))
 
 
 @attrs.define(eq=False)
@@ -96,7 +82,9 @@ class _Telemetry:
 
     _session: AsyncSession
     _tracer: Tracer
-    _measures: _Measures
+    _gauges: Mapping[str, Gauge]
+    _histograms: Mapping[str, Histogram]
+    _counters: Mapping[str, Counter]
     _spans: dict[int, Span] = attrs.field(factory=dict, init=False)
 
     def __call__(self, event: hooks.SessionEvent) -> None:
@@ -135,21 +123,20 @@ class _Telemetry:
     # --- Metrics ---
 
     def _count(self, event: hooks.SessionEvent) -> None:
-        counters, histograms = self._measures.counters, self._measures.histograms
         match event:
             case hooks.Sent(attempt=1):
-                histograms["hailuo.queue.wait"].record(event.waited_s, _model(event))
+                self._histograms["hailuo.queue.wait"].record(event.waited_s, _model(event))
             case hooks.Refused(reason=reason):
-                counters["hailuo.refusals"].add(1, {"hailuo.reason": reason})
+                self._counters["hailuo.refusals"].add(1, {"hailuo.reason": reason})
             case hooks.Ended():
                 self._count_end(event)
             case hooks.Downloaded(bytes=size):
-                counters["hailuo.download.size"].add(size)
+                self._counters["hailuo.download.size"].add(size)
             case hooks.GateClosed(reason=reason, seconds=seconds):
-                counters["hailuo.gate.closed"].add(seconds, {"hailuo.reason": reason})
+                self._counters["hailuo.gate.closed"].add(seconds, {"hailuo.reason": reason})
 
     def _count_end(self, event: hooks.Ended) -> None:
-        histograms, model = self._measures.histograms, _model(event)
+        histograms, model = self._histograms, _model(event)
         histograms["hailuo.job.duration"].record(event.waited_s, model | _how_it_ended(event))
         if event.video is None or event.late_s is None:
             return  # no video, or a video from the journal
@@ -159,7 +146,7 @@ class _Telemetry:
 
     def _look_at_the_session(self) -> None:
         stats = self._session.stats()
-        for figure, gauge in self._measures.gauges.items():
+        for figure, gauge in self._gauges.items():
             value: int | None = getattr(stats, figure)
             if value is not None:
                 gauge.set(value)

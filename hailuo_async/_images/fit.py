@@ -23,7 +23,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import attrs
@@ -56,6 +56,17 @@ MAX_PNG_PIXELS = 2**22
 #: JPEG qualities in the order of trying; after the last the picture gets smaller.
 _QUALITIES = (95, 90, 85, 75, 60)
 
+#: The reader of each format: its module, and its class.
+_READERS = {
+    "AVIF": ("PIL.AvifImagePlugin", "AvifImageFile"),
+    "BMP": ("PIL.BmpImagePlugin", "BmpImageFile"),
+    "GIF": ("PIL.GifImagePlugin", "GifImageFile"),
+    "HEIF": ("pillow_heif", "HeifImageFile"),  # applies the container's rotation itself
+    "JPEG": ("PIL.JpegImagePlugin", "JpegImageFile"),
+    "PNG": ("PIL.PngImagePlugin", "PngImageFile"),
+    "TIFF": ("PIL.TiffImagePlugin", "TiffImageFile"),
+    "WEBP": ("PIL.WebPImagePlugin", "WebPImageFile"),
+}
 _NAMES = {"WEBP": "WebP", "HEIF": "HEIC"}
 _SEVERAL = {"TIFF": "TIFF of several pictures", "HEIC": "HEIC of several pictures"}
 _MADE_SHALLOW = "16 bits a channel reduced to 8"
@@ -177,33 +188,8 @@ def _decoded(label: Label, found: Stripped) -> Image:
 
 def _opened(found: Stripped) -> Image:
     # By the reader's name: ``Image.open`` would try every reader, and warn by a setting of the process.
-    from PIL import (
-        AvifImagePlugin,
-        BmpImagePlugin,
-        GifImagePlugin,
-        JpegImagePlugin,
-        PngImagePlugin,
-        TiffImagePlugin,
-        WebPImagePlugin,
-    )
-
-    readers: dict[str, Callable[[io.BytesIO], Image]] = {
-        "AVIF": AvifImagePlugin.AvifImageFile,
-        "BMP": BmpImagePlugin.BmpImageFile,
-        "GIF": GifImagePlugin.GifImageFile,
-        "JPEG": JpegImagePlugin.JpegImageFile,
-        "HEIF": _heif_reader,
-        "PNG": PngImagePlugin.PngImageFile,
-        "TIFF": TiffImagePlugin.TiffImageFile,
-        "WEBP": WebPImagePlugin.WebPImageFile,
-    }
-    return readers[found.format](io.BytesIO(found.data))
-
-
-def _heif_reader(file: io.BytesIO) -> Image:
-    # The plugin applies the container's rotation itself.
-    plugin = importlib.import_module("pillow_heif")  # by name: type checkers need not have it
-    image: Image = plugin.HeifImageFile(file)
+    module, reader = _READERS[found.format]
+    image: Image = getattr(importlib.import_module(module), reader)(io.BytesIO(found.data))
     return image
 
 

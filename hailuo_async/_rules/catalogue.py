@@ -29,11 +29,8 @@ def read_uploads(answer: Answer) -> tuple[Upload, ...] | None:
     """The uploads in the answer; ``None`` if it has no list of uploads."""
     whole = answer.whole if isinstance(answer.whole, dict) else {}
     data = whole.get("data")
-    for found in (
-        data,
-        *((data.get("files"), data.get("items")) if isinstance(data, dict) else ()),
-        whole.get("files"),
-    ):
+    inner = data if isinstance(data, dict) else {}
+    for found in (data, inner.get("files"), inner.get("items"), whole.get("files")):
         if isinstance(found, list) and 200 <= (answer.status or 0) < 300:
             uploads = (read_upload(item) for item in found if isinstance(item, dict))
             return tuple(upload for upload in uploads if upload is not None)

@@ -20,21 +20,17 @@ _PIECE_BYTES = 262_144
 
 async def file_answer(path: Path, video_etag: str, headers: Mapping[str, str], *, is_head: bool) -> Answer:
     """The bytes of ``path`` that ``headers`` ask for. Raises ``OSError``."""
-    file = await anyio.to_thread.run_sync(_opened, path)
-    try:
-        size = (await anyio.to_thread.run_sync(os.fstat, file.fileno())).st_size
-        answer, span = _head_of(size, video_etag, headers)
-    except BaseException:
-        await anyio.to_thread.run_sync(file.close)
-        raise
+    file, size = await anyio.to_thread.run_sync(_opened, path)
+    answer, span = _head_of(size, video_etag, headers)
     if span is None or is_head:
         await anyio.to_thread.run_sync(file.close)
         return answer
     return Answer(answer.status, answer.headers, _pieces_of(file, span))
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return path.open("rb")
+def _opened(path: Path) -> tuple[IO[bytes], int]:
+    file = path.open("rb")
+    return file, os.fstat(file.fileno()).st_size
 
 
 async def _pieces_of(file: IO[bytes], span: Span) -> AsyncGenerator[bytes]:

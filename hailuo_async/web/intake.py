@@ -29,7 +29,7 @@ _CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 class Intake:
     """Takes jobs from requests.
 
-    ``options`` names what a visitor may set beside pictures and prompt; ``defaults`` count where a visitor sets nothing.
+    ``options`` names what a visitor may set beside pictures and prompt; ``defaults`` count for what is not set.
     """
 
     session: AsyncSession

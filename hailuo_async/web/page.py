@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from pathlib import Path
@@ -49,6 +50,22 @@ _TYPES = {".html": "text/html; charset=utf-8", ".css": "text/css", ".js": "text/
 _FILES = {path.name: path.read_bytes() for path in files("hailuo_async.web").joinpath("static").iterdir()}
 #: Any URL: it stands in for a picture where only the other facts of a job count.
 _SOME_PICTURE = "https://example.com/picture.jpg"
+
+
+def _refusing(answer: Callable[[Page, Request], Awaitable[Response]]) -> Callable[[Page, Request], Awaitable[Response]]:
+    """Has ``answer`` tell the owner of its errors, who may know all of them."""
+
+    @functools.wraps(answer)
+    async def answer_or_refuse(page: Page, request: Request) -> Response:
+        try:
+            return await answer(page, request)
+        except RefusedRequest as refused:
+            return Reply(refused.answer())
+        except (HailuoError, OSError) as error:
+            status = error.http_status if isinstance(error, HailuoError) else 500
+            return Reply(json_answer({"error": type(error).__name__, "message": str(error)}, status))
+
+    return answer_or_refuse
 
 
 @attrs.define(eq=False)
@@ -134,11 +151,9 @@ class Page:
 
     # --- Answers ---
 
+    @_refusing
     async def _login(self, request: Request) -> Response:
-        try:
-            given = await read_texts(request.headers, request.stream())
-        except RefusedRequest as error:
-            return _refusal(error)
+        given = await read_texts(request.headers, request.stream())
         if not self._guard.is_token(given.get("token", "")):
             await asyncio.sleep(1)  # guessing takes its time
             return Response(self._guard.login_page, 401, media_type="text/html")
@@ -160,14 +175,12 @@ class Page:
             async for news in all_news:
                 yield b": still here\n\n" if news is None else f"data: {json.dumps(news)}\n\n".encode()
 
+    @_refusing
     async def _file(self, request: Request) -> Response:
-        try:
-            record = await self._record(request)
-            if record.video is None:
-                raise RefusedRequest(409, "the video is not there")
-            return Reply(await self._film(record.key, record.video, request))
-        except (HailuoError, RefusedRequest, OSError) as error:
-            return _refusal(error)
+        record = await self._record(request)
+        if record.video is None:
+            raise RefusedRequest(409, "the video is not there")
+        return Reply(await self._film(record.key, record.video, request))
 
     async def _film(self, key: str | None, video: Video, request: Request) -> Answer:
         is_head, headers = request.method == "HEAD", request.headers
@@ -176,22 +189,21 @@ class Page:
             return copied
         return await passed_on(self._intake.session, video, None, f'"{video.task_id}"', headers, is_head=is_head)
 
+    @_refusing
     async def _picture(self, request: Request) -> Response:
         found = await anyio.to_thread.run_sync(self._intake.pictures.find, request.path_params["id"])
         path = found.get("first", found.get("last"))
         if path is None:
-            return _refusal(RefusedRequest(404, "there is no picture"))
+            raise RefusedRequest(404, "there is no picture")
         mime = await anyio.to_thread.run_sync(self._intake.pictures.mime, path)
         answer = await file_answer(path, f'"{path.name}"', request.headers, is_head=request.method == "HEAD")
         return Reply(attrs.evolve(answer, headers={**answer.headers, "Content-Type": mime}))
 
+    @_refusing
     async def _retry(self, request: Request) -> Response:
-        try:
-            record = await self._record(request)
-            new_id = check_id((await read_texts(request.headers, request.stream())).get("id", ""))
-            await self._submit_again(record, new_id)
-        except (HailuoError, RefusedRequest, OSError) as error:
-            return _refusal(error)
+        record = await self._record(request)
+        new_id = check_id((await read_texts(request.headers, request.stream())).get("id", ""))
+        await self._submit_again(record, new_id)
         return Reply(json_answer({"id": new_id}, 202))
 
     async def _submit_again(self, record: Record, new_id: str) -> None:
@@ -199,12 +211,10 @@ class Page:
         pictures = await anyio.to_thread.run_sync(self._intake.pictures.copy, id, new_id)
         await self._intake.session.submit(_job_again(record, pictures, new_id))
 
+    @_refusing
     async def _resolve(self, request: Request) -> Response:
-        try:
-            record = await self._record(request)
-            await self._decide(record, await read_texts(request.headers, request.stream()))
-        except (HailuoError, RefusedRequest, OSError) as error:
-            return _refusal(error)
+        record = await self._record(request)
+        await self._decide(record, await read_texts(request.headers, request.stream()))
         self._board.touch(record.key or record.identity)
         return Reply(json_answer({}))
 
@@ -293,11 +303,3 @@ def _static(name: str, content: bytes) -> Any:
         return Response(content, headers=headers)
 
     return serve
-
-
-def _refusal(error: HailuoError | RefusedRequest | OSError) -> Response:
-    """For the owner, who may know all of it."""
-    if isinstance(error, RefusedRequest):
-        return Reply(error.answer())
-    status = error.http_status if isinstance(error, HailuoError) else 500
-    return Reply(json_answer({"error": type(error).__name__, "message": str(error)}, status))

@@ -141,8 +141,8 @@ class Clients:
     """The proxy for an origin. Called in a thread: on some systems it reads settings, or asks a name server."""
     make_resolver: Callable[[], AbstractResolver]
     stall_s: float
-    _direct: aiohttp.ClientSession | None = attrs.field(default=None, init=False)
-    _proxied: aiohttp.ClientSession | None = attrs.field(default=None, init=False)
+    _clients: dict[bool, aiohttp.ClientSession] = attrs.field(factory=dict, init=False)
+    """Made when the first URL takes them: by whether it is through a proxy."""
 
     @asynccontextmanager
     async def travel(self, url: str, headers: Mapping[str, str]) -> AsyncGenerator[aiohttp.ClientResponse, None]:
@@ -166,7 +166,7 @@ class Clients:
 
     async def aclose(self) -> None:
         """Closes the connections."""
-        for client in filter(None, (self._direct, self._proxied)):
+        for client in self._clients.values():
             await client.close()
 
     async def _proxy_for(self, place: URL) -> str | None:
@@ -179,12 +179,11 @@ class Clients:
         return proxy
 
     def _client(self, *, is_proxied: bool) -> aiohttp.ClientSession:
-        if is_proxied:
-            self._proxied = self._proxied or _make_client(self.make_resolver(), self.stall_s)
-            return self._proxied
-        if self._direct is None:
-            self._direct = _make_client(CheckingResolver(self.make_resolver(), self.reach), self.stall_s)
-        return self._direct
+        if is_proxied not in self._clients:
+            resolver = self.make_resolver()
+            resolver = resolver if is_proxied else CheckingResolver(resolver, self.reach)
+            self._clients[is_proxied] = _make_client(resolver, self.stall_s)
+        return self._clients[is_proxied]
 
 
 def _make_client(resolver: AbstractResolver, stall_s: float) -> aiohttp.ClientSession:

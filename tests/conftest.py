@@ -7,7 +7,10 @@ either, nothing may reach the loop's exception handler, and no code of the packa
 
 from __future__ import annotations
 
+import asyncio.constants
+import linecache
 import signal
+import traceback
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -16,6 +19,21 @@ from blockbuster import BlockBuster, blockbuster_ctx
 
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
 from .support.postgres import Postgres
+
+#: Rooms that are covered by slow tests alone in some lines: what renders films, and what runs until a signal.
+_COVERED_BY_SLOW_TESTS = ("tests/cli/", "tests/emulator/", "tests/engine/", "tests/web/")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests come first, so that no worker is idle at the end.
+
+    Those of other rooms are not counted for coverage, as if they had the mark ``no_cover``: it would double their time,
+    and what they run is covered by other tests.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("slow") and not item.nodeid.startswith(_COVERED_BY_SLOW_TESTS):
+            item.add_marker("no_cover")
 
 
 @pytest.fixture(scope="session")
@@ -41,6 +59,19 @@ def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
     """
     with blockbuster_ctx("hailuo_async") as watching:
         yield watching
+
+
+@pytest.fixture(scope="session", autouse=True)
+def debug_mode_is_cheap() -> Iterator[None]:
+    """In debug mode asyncio keeps a stack for each callback, task and future.
+
+    Here that of a task and a future is cut short, as asyncio cuts that of a callback; and that asyncio does not look on
+    the disk each time whether the sources in a stack have changed saves a quarter of the time of all tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(traceback.extract_stack, "__defaults__", (None, asyncio.constants.DEBUG_STACK_DEPTH))
+        patch.setattr(linecache, "checkcache", lambda filename=None: None)
+        yield
 
 
 @pytest.fixture(scope="session")

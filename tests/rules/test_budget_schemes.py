@@ -85,7 +85,6 @@ def demand(scheme: Scheme, per_minute: int, seed: int = 0) -> Demand:
 LIMITING = [scheme for scheme in SCHEMES if scheme.count is not None]
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("per_minute", [100, 1000])
 @pytest.mark.parametrize("scheme", LIMITING, ids=lambda scheme: scheme.name)
@@ -239,7 +238,6 @@ STYLES: list[Style] = [
 ]
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True)
 @given(st.sampled_from(COUNTS), st.sampled_from(STYLES), st.integers(1, 60), st.integers(1, 8), st.integers(0, 999))
@@ -254,7 +252,6 @@ def test_no_gateway_whatever_shuts_the_gate_for_long_or_has_it_turn_in_circles(
     assert found.taken + found.refused > before
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 @settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.sampled_from(STYLES[2:7] + STYLES[8:]), st.integers(5, 200), st.integers(1, 8), st.integers(0, 999))

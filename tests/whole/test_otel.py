@@ -202,7 +202,6 @@ class Kept(SpanProcessor):
         self.spans.add(span)
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_no_span_is_kept_longer_than_its_job_lasts() -> None:
     kept = Kept()

@@ -278,7 +278,6 @@ async def test_a_query_may_fail_in_every_way_and_the_task_is_delivered(path: Pat
     assert len(line.queries) == 8
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_of_300_jobs_all_are_delivered_though_3_queries_in_10_fail() -> None:
     ways = {"error_500": 0.05, "cut_before": 0.03, "hang_before": 0.02, "rate_429": 0.03, "cut_after": 0.03}

@@ -349,7 +349,6 @@ async def test_a_key_that_the_service_repeats_is_not_passed_on(caplog: pytest.Lo
 # --- Memory -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 async def test_a_stream_over_very_many_jobs_holds_a_handful() -> None:
     line = Line()

@@ -10,7 +10,7 @@ import anyio
 import attrs
 
 from hailuo_async._cli.keys import Key, session_with
-from hailuo_async._cli.output import emit, json_line, tell
+from hailuo_async._cli.output import show
 from hailuo_async.errors import HailuoError, RateLimitedError
 from hailuo_async.outcomes import Account, Stats
 from hailuo_async.settings import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
@@ -52,10 +52,7 @@ async def report(key: Key | None, *, is_json: bool) -> bool:
     async with contextlib.aclosing(examine(key)) as findings:
         async for finding in findings:
             is_well &= finding.is_ok
-            if is_json:
-                emit(json_line(finding.facts))
-            else:
-                tell(finding.line)
+            show(finding.facts, finding.line, is_json=is_json)
     return is_well
 
 

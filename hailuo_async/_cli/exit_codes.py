@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from hailuo_async._cli.extras import install_hint
-from hailuo_async._cli.output import echo, end_line
+from hailuo_async._cli.output import can_ask, echo, end_line
 from hailuo_async._cli.problems import one_line
 from hailuo_async._cli.suggestions import near_options
 from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
@@ -32,6 +32,17 @@ def exit_with(code: int, words: str) -> NoReturn:
     """Ends the command with one line on stderr."""
     echo(f"hailuo-async: {one_line(words)}")
     raise SystemExit(code)
+
+
+def ask(question: str, before: str, declined: str = "nothing was sent") -> None:
+    """Asks at the terminal, and ends the command if the answer is no, or if there is no terminal.
+
+    ``before`` what it asks, and which option answers in advance.
+    """
+    if not can_ask():
+        exit_with(USAGE, f"there is no terminal to ask at before {before}")
+    if not click.confirm(question, err=True):
+        exit_with(FAILED, declined)
 
 
 @contextlib.contextmanager

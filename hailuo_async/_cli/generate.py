@@ -24,7 +24,7 @@ from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, fail
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.names import free_name
 from hailuo_async._cli.money import dollars, price_of
-from hailuo_async._cli.output import echo, emit, end_line, json_line
+from hailuo_async._cli.output import can_redraw, echo, emit, end_line, json_line
 from hailuo_async._cli.targets import make_folder
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.filenames import file_name, is_directory
@@ -231,13 +231,12 @@ def usual(job: Job | None) -> str:
 @contextlib.contextmanager
 def open_line(*, is_quiet: bool) -> Iterator[Callable[[str], None]]:
     """Gives what draws one line anew, below the other output, if stderr is a terminal that can do so."""
-    if is_quiet or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
+    if is_quiet or not can_redraw(sys.stderr):
         yield lambda _: None
         return
-    from rich.console import Console
-    from rich.live import Live
     from rich.text import Text
 
-    console = Console(stderr=True)
-    with Live(console=console, auto_refresh=False, transient=True, redirect_stdout=sys.stdout.isatty()) as live:
-        yield lambda message: live.update(Text(message, overflow="ellipsis", no_wrap=True), refresh=True)
+    from hailuo_async._cli.batch.bar import open_live  # here, for Rich takes a while to import
+
+    with open_live(is_transient=True) as draw:
+        yield lambda message: draw(Text(message, overflow="ellipsis", no_wrap=True))

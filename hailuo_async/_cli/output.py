@@ -15,7 +15,7 @@ import os
 import sys
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
 import click
@@ -34,6 +34,15 @@ def emit(line: str) -> None:
 def tell(line: str) -> None:
     """Writes a line of results for people to stdout; at a terminal in as many lines as it needs."""
     emit(fitted(line, columns(sys.stdout)))
+
+
+def show(facts: Mapping[str, object], *lines: str, is_json: bool) -> None:
+    """Writes a result: as an object for machines, or in lines for people."""
+    if is_json:
+        emit(json_line(facts))
+    else:
+        for line in lines:
+            tell(line)
 
 
 def echo(message: str) -> None:
@@ -68,9 +77,19 @@ def fitted(message: str, width: int | None) -> str:
     )
 
 
+def named(names: Sequence[str], count: int) -> str:
+    """The first names of so many, and how many more there are."""
+    return f"{', '.join(names)}{f' and {count - len(names)} more' if count > len(names) else ''}"
+
+
 def has_colours(stream: TextIO) -> bool:
     """Whether what is written to ``stream`` may be coloured."""
-    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") not in ("dumb", "unknown")
+    return can_redraw(stream) and not os.environ.get("NO_COLOR")
+
+
+def can_redraw(stream: TextIO) -> bool:
+    """Whether ``stream`` leads to a terminal that can draw a line again."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def end_line() -> None:
@@ -80,8 +99,8 @@ def end_line() -> None:
 
 
 def json_line(facts: Mapping[str, object]) -> str:
-    """One object for machines. Plain ASCII, so that it can be written in any encoding."""
-    return json.dumps(facts)
+    """One object for machines; an amount or a path is a text. ASCII, so that it can be written in any encoding."""
+    return json.dumps(facts, default=str)
 
 
 def can_ask() -> bool:

@@ -9,11 +9,8 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 
-import anyio
-import anyio.to_thread
 import attrs
 import click
 
@@ -21,7 +18,7 @@ from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import JobResult, error_facts, reason, result_of
 from hailuo_async._cli.money import dollars
-from hailuo_async._cli.output import can_ask, echo, emit, json_line, tell
+from hailuo_async._cli.output import echo, show, tell
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalPlace
 
@@ -62,31 +59,23 @@ class _Overview:
         return not self.counts[JobResult.UNFINISHED] + self.counts[JobResult.NOT_SENT]
 
 
-def show(journal: JournalPlace, *, is_json: bool) -> int:
-    """Prints how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``."""
-    return _show(journal, is_json=is_json).exit_code
+def show_jobs(journal: JournalPlace, *, is_json: bool, is_watched: bool) -> int:
+    """Prints how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``.
 
-
-def watch(journal: JournalPlace, *, is_json: bool) -> int:
-    """Shows it again and again, until every job has ended or waits for its owner."""
-
-    async def look() -> int:
-        while not (overview := await anyio.to_thread.run_sync(partial(_show, journal, is_json=is_json))).is_over:
-            await anyio.sleep(_WATCH_EVERY_S)
-            if sys.stdout.isatty() and not is_json:
-                click.clear()
-        return overview.exit_code
-
-    return asyncio.run(look())
+    With ``is_watched`` again and again, until every job has ended or waits for its owner.
+    """
+    while not (overview := _show(journal, is_json=is_json)).is_over and is_watched:
+        asyncio.run(asyncio.sleep(_WATCH_EVERY_S))
+        if sys.stdout.isatty() and not is_json:
+            click.clear()
+    return overview.exit_code
 
 
 def _show(journal: JournalPlace, *, is_json: bool) -> _Overview:
     overview = _Overview()
     with Journal.open(journal) as opened:
         for record in opened.records():
-            result = overview.add(record)
-            if is_json:
-                emit(json_line(_facts(record, result)))
+            show(_facts(record, overview.add(record)), is_json=is_json)
     for line in () if is_json else _table(journal, overview):
         tell(line)
     return overview
@@ -102,7 +91,7 @@ def _facts(record: Record, result: JobResult) -> dict[str, object]:
         "accepted_at": record.accepted_at,
         "ended_at": record.ended_at,
         "error": error_facts(record.error),
-        "spent": str(record.spent),
+        "spent": record.spent,
     }
 
 
@@ -147,7 +136,7 @@ async def decide(
     async with AsyncSession(api_key=_NO_KEY, journal=journal) as session:
         for key in keys:
             await session.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
-            emit(json_line({"key": key, "status": become}) if is_json else f"{key}: {become}")
+            show({"key": key, "status": become}, f"{key}: {become}", is_json=is_json)
     if not forget:
         echo("Run the command that sent it again to go on.")
 
@@ -163,9 +152,6 @@ def confirm_resubmit(journal: JournalPlace, keys: Sequence[str], *, is_agreed: b
     doubtful = [key for key, state in states.items() if state in (JournalState.UNKNOWN, JournalState.SENDING)]
     if not failed and not doubtful:
         return
-    if not can_ask():
-        exit_codes.exit_with(exit_codes.USAGE, "there is no terminal to ask at before paying again: give --yes")
     words = [f"{', '.join(failed)} failed: to make it again is paid for again."] if failed else []
     words += [f"If {', '.join(doubtful)} was accepted after all, it is paid for twice."] if doubtful else []
-    if not click.confirm(f"{' '.join(words)} Send it again?", err=True):
-        exit_codes.exit_with(exit_codes.FAILED, "nothing was changed")
+    exit_codes.ask(f"{' '.join(words)} Send it again?", "paying again: give --yes", "nothing was changed")

@@ -291,7 +291,7 @@ def test_what_may_have_been_meant_is_said(given: list[str], words: str) -> None:
     ("given", "seconds"), [("6", 6), ("6s", 6), ("30S", 30), ("5m", 300), ("2h", 7200), ("1.5 m", 90), ("0.5s", 0.5)]
 )
 def test_a_time_may_have_its_unit(given: str, seconds: float) -> None:
-    assert options.Duration().convert(given, None, None) == seconds
+    assert options.duration(given) == seconds
 
 
 def test_help_is_true_for_the_model_that_is_chosen() -> None:

@@ -21,7 +21,7 @@ from hailuo_async import AsyncSession, ImageToVideo, Journal
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
 from hailuo_async._cli.batch.lines import JobResult, ResultLine
-from hailuo_async._cli.batch.progress import Lines
+from hailuo_async._cli.batch.progress import Screen
 from hailuo_async._cli.generate import SingleVideo
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.joblist import Entry
@@ -149,7 +149,7 @@ async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_
     batch = Batch(lambda: entries, len(entries), lambda key: tmp_path / f"{key}.mp4", told.append)
     session = AsyncSession(api_key=service.api_key, base_url=service.url, max_running=2)
     async with session, anyio.create_task_group() as tasks:
-        tasks.start_soon(batch.run, session, Lines())
+        tasks.start_soon(batch.run, session, Screen(lambda _: None))
         await anyio.to_thread.run_sync(wait_until, lambda: service.ledger.submits_accepted == 2)
         signal.raise_signal(number)
     assert ([line.result for line in told], batch.is_interrupted, batch.stopped_by) == (

@@ -14,7 +14,7 @@ import pytest
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import targets
-from hailuo_async._cli.batch.bar import open_bar
+from hailuo_async._cli.batch.bar import bar, open_live
 from hailuo_async._cli.batch.bill import Bill, read_records
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.pace import TimeLeft
@@ -105,8 +105,8 @@ def test_nothing_new_is_no_line(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_bar_shows_what_is_done_the_time_and_the_counts(capsys: pytest.CaptureFixture[str]) -> None:
-    with open_bar() as bar:
-        bar.show(TALLY)
+    with open_live() as draw:
+        draw(bar(TALLY))
     shown = capsys.readouterr().err
     assert "10/16 0:02:00" in shown
     assert "3 waiting, 2 running (limit 4), 1 saving" in shown

@@ -8,13 +8,12 @@ from decimal import Decimal
 from pathlib import Path
 
 import attrs
-import click
 
 from hailuo_async import Journal, JournalState, Record
-from hailuo_async._cli import exit_codes
+from hailuo_async._cli.exit_codes import ask
 from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.money import dollars, price_of
-from hailuo_async._cli.output import can_ask, echo
+from hailuo_async._cli.output import echo, named
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.journal.places import is_used
 from hailuo_async.prices import Estimate, estimate
@@ -126,24 +125,13 @@ def saved_path(record: Record) -> Path | None:
 
 def confirm(bill: Bill, *, is_agreed: bool) -> None:
     """Asks whether to pay. Exits if the answer is no, or without a terminal."""
-    if is_agreed or not bill.to_pay:
-        return
-    if not can_ask():
-        limits = "--max-jobs N or --max-cost USD to pay for no more"
-        exit_codes.exit_with(exit_codes.USAGE, f"there is no terminal to ask at before paying: give --yes, or {limits}")
-    if not click.confirm("Go on?", err=True):
-        exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")
+    if bill.to_pay and not is_agreed:
+        ask("Go on?", "paying: give --yes, or --max-jobs N or --max-cost USD to pay for no more")
 
 
 def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:
-    """Names the jobs that may be paid for twice, and asks. Exits if the answer is no, or without a terminal."""
-    if not keys:
-        return
-    names = f"{', '.join(list(keys)[:_NAMED])}{f' and {len(keys) - _NAMED} more' if len(keys) > _NAMED else ''}"
-    echo(f"May have been accepted already, and is paid for twice then: {names}")
-    if is_agreed:
-        return
-    if not can_ask():
-        exit_codes.exit_with(exit_codes.USAGE, "there is no terminal to ask at before paying perhaps twice: give --yes")
-    if not click.confirm("Send again?", err=True):
-        exit_codes.exit_with(exit_codes.FAILED, "nothing was sent")
+    """Names the jobs that may be paid for twice, and asks as ``confirm`` does."""
+    if keys:
+        echo(f"May have been accepted already, and is paid for twice then: {named(list(keys)[:_NAMED], len(keys))}")
+        if not is_agreed:
+            ask("Send again?", "paying perhaps twice: give --yes")

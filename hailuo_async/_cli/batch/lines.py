@@ -103,11 +103,11 @@ class ResultLine:
         return {
             "key": self.key or None,
             "status": self.result,
-            "path": None if self.path is None else str(self.path.absolute()),
+            "path": self.path and self.path.absolute(),
             "task_id": self.task_id,
             "seconds_taken": self.seconds_taken,
             "bytes": self.size,
-            "cost": None if self.cost is None else str(self.cost),
+            "cost": self.cost,
             "error": error_facts(self.error),
         }
 

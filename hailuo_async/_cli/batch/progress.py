@@ -3,36 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterator
 
 import attrs
 
 from hailuo_async._cli.batch.tally import Tally
-from hailuo_async._cli.output import echo
+from hailuo_async._cli.output import can_redraw, echo
 
 #: Between two plain lines: a tenth of what has passed, but at least and at most so many seconds. A night is some
 #: hundred lines, a minute ten.
 _SHORTEST_S, _LONGEST_S = 1.0, 300.0
 
 
-class Screen(Protocol):
-    """Where progress is shown. It may block, so it belongs on a thread."""
+@attrs.frozen
+class Screen:
+    """Where progress is shown."""
 
-    every_s: float
+    show: Callable[[Tally], None]
+    """Shows where the batch stands now. It may block, so it belongs on a thread."""
+    every_s: float = 0.5
     """Seconds between two calls of ``show``."""
-
-    def show(self, tally: Tally) -> None:
-        """Shows where the batch stands now."""
 
 
 @attrs.define
 class Lines:
     """A line when something has changed, for logs and pipes: the longer it takes, the more seldom."""
 
-    every_s: float = 0.5
     _last: Tally | None = attrs.field(default=None, init=False)
     _next_s: float = attrs.field(default=0.0, init=False)
 
@@ -45,26 +42,15 @@ class Lines:
         echo(f"{tally.elapsed_s:6.1f} s  {tally.message}")
 
 
-@attrs.define
-class Nothing:
-    """No progress, for those who want to hear only of trouble."""
-
-    every_s: float = 0.5
-
-    def show(self, tally: Tally) -> None:
-        """Shows nothing."""
-
-
 @contextlib.contextmanager
 def open_screen(*, is_quiet: bool = False) -> Iterator[Screen]:
     """A live bar if stderr is a terminal that can show one, and plain lines otherwise. Nothing of it is left open."""
     if is_quiet:
-        yield Nothing()
-        return
-    if not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown"):
-        yield Lines()
-        return
-    from hailuo_async._cli.batch.bar import open_bar  # here, for Rich takes a while to import
+        yield Screen(lambda _: None)
+    elif not can_redraw(sys.stderr):
+        yield Screen(Lines().show)
+    else:
+        from hailuo_async._cli.batch.bar import bar, open_live  # here, for Rich takes a while to import
 
-    with open_bar() as bar:
-        yield bar
+        with open_live() as draw:
+            yield Screen(lambda tally: draw(bar(tally)), every_s=0.1)

@@ -20,7 +20,7 @@ from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, line
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.jobfile.joblist import Entry
-from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line
+from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line, show
 from hailuo_async._cli.targets import check_name, make_folder
 from hailuo_async._io.filenames import DEFAULT_SUFFIX
 from hailuo_async.session import AsyncSession
@@ -110,7 +110,7 @@ class BatchPlan:
 
     def _show_to_pay(self, entry: Entry) -> None:
         facts = {"key": entry.key, "status": JobResult.NOT_SENT}
-        emit(json_line(facts) if self.is_json else f"{entry.label or entry.key}  to pay for")
+        show(facts, f"{entry.label or entry.key}  to pay for", is_json=self.is_json)
 
 
 def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession], *, is_agreed: bool) -> int:

@@ -12,6 +12,7 @@ import attrs
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, reason
 from hailuo_async._cli.batch.tally import span
 from hailuo_async._cli.money import dollars
+from hailuo_async._cli.output import named
 from hailuo_async.errors import (
     HailuoError,
     JobError,
@@ -84,8 +85,7 @@ class Summary:
     def _by_reason(self, result: JobResult) -> Iterator[str]:
         for (other, why), (names, count) in self._reasons.items():
             if other is result:
-                more = f" and {count - len(names)} more" if count > len(names) else ""
-                yield f"  {why}: {', '.join(names)}{more}"
+                yield f"  {why}: {named(names, count)}"
 
 
 def _why(stopped_by: HailuoError) -> str:

@@ -27,9 +27,9 @@ def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
     Names the jobs that failed or wait for your decision, with their reasons, and what was spent. Works while a batch
     runs. JOURNAL is a file or a PostgreSQL DSN. Without JOURNAL: videos/batch.db.
     """
-    from hailuo_async._cli.status import show, watch
+    from hailuo_async._cli.status import show_jobs
 
-    sys.exit(watch(journal, is_json=is_json) if is_watched else show(journal, is_json=is_json))
+    sys.exit(show_jobs(journal, is_json=is_json, is_watched=is_watched))
 
 
 @click.command()

@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
+from hailuo_async import settings
 from hailuo_async.errors import ConfigError
 from hailuo_async.models import MODELS
-from hailuo_async.settings import JournalPlace, dollars, journal_place
+from hailuo_async.settings import JournalPlace, journal_place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -27,55 +29,30 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 # --- Types ---
 
 
-class Duration(click.ParamType[Any]):
-    """A time such as ``90``, ``30s``, ``5m`` or ``2h``, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Its seconds: an ``int`` where they are whole."""
-        found = _DURATION.fullmatch(str(value).strip())
-        if found is None:
-            self.fail(f"{value!r} is no time such as 90, 30s, 5m or 2h", param, ctx)
-        seconds = float(found[1]) * _SECONDS[(found[2] or "s").lower()]
-        return int(seconds) if seconds.is_integer() else seconds
+def duration(value: str) -> float:
+    """The seconds of a time such as ``90``, ``30s``, ``5m`` or ``2h``: an ``int`` where they are whole."""
+    found = _DURATION.fullmatch(value.strip())
+    if found is None:
+        raise click.BadParameter(f"{value!r} is no time such as 90, 30s, 5m or 2h")
+    seconds = float(found[1]) * _SECONDS[(found[2] or "s").lower()]
+    return int(seconds) if seconds.is_integer() else seconds
 
 
-class Resolution(click.ParamType[Any]):
-    """The name of a resolution, in capitals."""
-
-    name = "resolution"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """``1080P`` for ``1080p``."""
-        return str(value).upper()
-
-
-class Encoding(click.ParamType[Any]):
-    """The name of an encoding of text, such as ``cp1252``."""
-
-    name = "encoding"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The name, if Python knows it."""
-        try:
-            "".encode(value)
-        except (LookupError, UnicodeError, ValueError):
-            self.fail(f"{value!r} is no encoding such as utf-8, cp1252 or mac_roman", param, ctx)
-        return value
+def encoding(value: str) -> str:
+    """The name of an encoding of text, such as ``cp1252``, that Python knows."""
+    try:
+        "".encode(value)
+    except (LookupError, UnicodeError, ValueError):
+        raise click.BadParameter(f"{value!r} is no encoding such as utf-8, cp1252 or mac_roman") from None
+    return value
 
 
-class Dollars(click.ParamType[Any]):
+def dollars(value: str) -> Decimal:
     """An amount of US dollars, such as ``20`` or ``$4.50``."""
-
-    name = "dollars"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Its ``Decimal``."""
-        try:
-            return dollars("max_cost", str(value).strip().removeprefix("$"))
-        except ConfigError:
-            self.fail(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50", param, ctx)
+    try:
+        return settings.dollars("max_cost", value.strip().removeprefix("$"))
+    except ConfigError:
+        raise click.BadParameter(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50") from None
 
 
 def file(*, exists: bool = False) -> click.Path:
@@ -182,10 +159,10 @@ max_running = click.option(
     help="Run at most N at once. Without it the service's own limit is found.",
 )
 max_cost = click.option(
-    "--max-cost", metavar="USD", type=Dollars(), help="Spend at most so much, earlier runs included, and do not ask."
+    "--max-cost", metavar="USD", type=dollars, help="Spend at most so much, earlier runs included, and do not ask."
 )
 timeout = click.option(
-    "--timeout", metavar="TIME", type=Duration(), help="Wait for each job at most so long: 90, 30s, 5m, 2h."
+    "--timeout", metavar="TIME", type=duration, help="Wait for each job at most so long: 90, 30s, 5m, 2h."
 )
 output = click.option(
     "-o",
@@ -210,8 +187,8 @@ _JOB_OPTIONS = (
         default=None,
         help="Take the prompt as it is.",
     ),
-    click.option("--resolution", metavar="NAME", type=Resolution(), cls=ModelOption, help="Any."),
-    click.option("--duration", metavar="SECONDS", type=Duration(), cls=ModelOption, help="Any."),
+    click.option("--resolution", metavar="NAME", type=str.upper, cls=ModelOption, help="Any."),
+    click.option("--duration", metavar="SECONDS", type=duration, cls=ModelOption, help="Any."),
     click.option(
         "--model",
         metavar="NAME",

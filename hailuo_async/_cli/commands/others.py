@@ -24,13 +24,13 @@ def models(is_live: bool, key_file: Path | None, is_json: bool) -> None:
     Without a key or a network it shows the table of this version, with list prices and their date. With --live it asks
     the service.
     """
-    from hailuo_async._cli import models as work
     from hailuo_async._cli.keys import open_session
+    from hailuo_async._cli.models import show_known, show_offered
 
     if is_live:
-        asyncio.run(work.show_live(open_session(key_file), is_json=is_json))
+        asyncio.run(show_offered(open_session(key_file), is_json=is_json))
     else:
-        work.show(is_json=is_json)
+        show_known(is_json=is_json)
 
 
 @click.command()

@@ -71,7 +71,7 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 @click.option(
     "--encoding",
     metavar="NAME",
-    type=options.Encoding(),
+    type=options.encoding,
     help="What the file is written in, such as cp1252, if that is unclear.",
 )
 @options.output

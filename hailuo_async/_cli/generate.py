@@ -6,7 +6,7 @@ import contextlib
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,12 +83,6 @@ def choose_target(output: str | None, name: str, journal: JournalPlace | None) -
             f"{click.format_filename(path)} exists already, and is left alone: give another --output"
         )
     return path
-
-
-def plan_video(asked: Job | str, output: str | None, name: str, given: Mapping[str, Any]) -> SingleVideo:
-    """The video to fetch, and its file. Raises ``click.UsageError`` and ``OSError`` for one that cannot be."""
-    journal = given["journal"]
-    return SingleVideo(asked, choose_target(output, name, journal), journal, given["quiet"])
 
 
 def check_and_price(job: Job) -> str:

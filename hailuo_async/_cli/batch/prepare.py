@@ -19,6 +19,7 @@ from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.commands.options import JOURNAL_NAME
 from hailuo_async._cli.exit_codes import USAGE, exit_with
+from hailuo_async._cli.jobfile.fields import TAKEN, kind_of
 from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async._cli.jobfile.joblist import JobList, ReadOptions, read_jobs
 from hailuo_async._cli.jobfile.text import STDIN
@@ -28,8 +29,7 @@ from hailuo_async._cli.targets import TargetFiles
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.identity import build_fingerprint
 from hailuo_async.errors import ImageError, JobError
-from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
-from hailuo_async.models import MODELS
+from hailuo_async.jobs import Job
 
 #: So many places with the same problem are named.
 _NAMED = 8
@@ -72,13 +72,15 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
 
 def check_fields(fields: Mapping[str, Any]) -> None:
     """Raises ``JobError`` for an option that no job can have: once, not for every picture."""
-    some = {name: value for name, value in fields.items() if name != "prompt" or "{" not in str(value)}
-    model = MODELS.get(str(fields.get("model")).removeprefix("minimax/"))
-    if model is not None and model.takes_last_frame:
-        some.pop("fast_pretreatment", None)
-        FirstLastFrameToVideo(Path("picture"), **some)
-    else:
-        ImageToVideo(Path("picture"), **some)
+    kind = kind_of(fields)
+    kind(
+        Path("picture"),
+        **{
+            name: value
+            for name, value in fields.items()
+            if name in TAKEN[kind] and (name != "prompt" or "{" not in str(value))
+        },
+    )
 
 
 def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> JobList:

@@ -37,7 +37,7 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 
     Ctrl-C stops waiting. The task goes on at the service, and --task-id fetches its video later.
     """
-    from hailuo_async._cli.generate import build_job, check_and_price, name_for, plan_video
+    from hailuo_async._cli.generate import SingleVideo, build_job, check_and_price, choose_target, name_for
     from hailuo_async._cli.keys import open_session
 
     fields = options.job_fields(given)
@@ -56,8 +56,10 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
     if given["dry_run"]:
         echo(check_and_price(asked) if task_id is None else "Nothing to pay for.")
         sys.exit(DONE)
-    single = plan_video(asked, given["output"], name_for(image) if image else str(task_id), given)
-    session = open_session(given["key_file"], journal=given["journal"], timeout=given["timeout"])
+    journal = given["journal"]
+    target = choose_target(given["output"], name_for(image) if image else str(task_id), journal)
+    single = SingleVideo(asked, target, journal, given["quiet"])
+    session = open_session(given["key_file"], journal=journal, timeout=given["timeout"])
     line = asyncio.run(single.run(session))
     sys.exit(single.report(line, is_json=given["is_json"], is_opened=given["is_opened"]))
 

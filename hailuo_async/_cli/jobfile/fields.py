@@ -33,10 +33,8 @@ _RESOLUTION = re.compile(r"[0-9]+p")
 _STAND_IN = Path()
 #: Replaces a model that is wrong: no rules are known of it.
 _ANY_MODEL = "/api/v1/any"
-_TAKEN = {
-    kind: frozenset(field.alias for field in attrs.fields(kind)) for kind in (ImageToVideo, FirstLastFrameToVideo)
-}
-_MODEL = {kind: attrs.fields(kind).model.default for kind in _TAKEN}
+TAKEN = {kind: frozenset(field.alias for field in attrs.fields(kind)) for kind in (ImageToVideo, FirstLastFrameToVideo)}
+_MODEL = {kind: attrs.fields(kind).model.default for kind in TAKEN}
 
 
 @attrs.define(eq=False)
@@ -114,7 +112,7 @@ def read_job_row(row: Row, base: Path, defaults: Mapping[str, object]) -> JobRow
     Relative paths begin at ``base``. ``defaults`` are values for fields that the row does not give, without ``None``.
     """
     fields = {**defaults, **{name: value for name, value in row.values.items() if value is not None}}
-    job_row = JobRow(row, _kind(fields), fields, list(row.problems))
+    job_row = JobRow(row, kind_of(fields), fields, list(row.problems))
     _normalise(fields)
     _take_images(job_row, base)
     _fill_prompt(job_row)
@@ -122,7 +120,7 @@ def read_job_row(row: Row, base: Path, defaults: Mapping[str, object]) -> JobRow
     return job_row
 
 
-def _kind(fields: Mapping[str, object]) -> _Kind:
+def kind_of(fields: Mapping[str, object]) -> _Kind:
     """The kind of job that the model is for, if it is known here, and else the images."""
     model = fields.get("model")
     known = MODELS.get(model.removesuffix("/async").rpartition("/")[2]) if isinstance(model, str) else None
@@ -215,7 +213,7 @@ def _expanded(path: str) -> Path:
 
 
 def _leave_out_what_it_does_not_take(job_row: JobRow) -> None:
-    for name in job_row.fields.keys() - _TAKEN[job_row.kind]:
+    for name in job_row.fields.keys() - TAKEN[job_row.kind]:
         if job_row.fields.pop(name) is not False:  # a flag that is off asks for nothing
             model = job_row.fields.get("model", _MODEL[job_row.kind])
             job_row.refuse(name, f"is not taken by {model}")

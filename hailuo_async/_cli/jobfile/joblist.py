@@ -24,7 +24,7 @@ from typing import TypeAlias
 
 import attrs
 
-from hailuo_async._cli.jobfile.fields import JobRow, picture_name, read_job_row
+from hailuo_async._cli.jobfile.fields import JobRow, kind_of, picture_name, read_job_row
 from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async._cli.jobfile.image_cache import ImageCache
 from hailuo_async._cli.jobfile.jsonlines import read_json, read_json_lines
@@ -38,8 +38,7 @@ from hailuo_async._images.frame import Frame
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.identity import build_fingerprint
 from hailuo_async.errors import ConfigError
-from hailuo_async.jobs import Job
-from hailuo_async.models import MODELS
+from hailuo_async.jobs import FirstLastFrameToVideo, Job
 
 __all__ = ["Entry", "JobList", "Problem", "ReadOptions", "read_jobs"]
 
@@ -269,8 +268,7 @@ def _name_of(source: Path) -> str:
 
 def _open_folder(folder: Path, options: ReadOptions) -> JobList:
     pictures = find_pictures(folder, is_recursive=options.is_recursive, fit=options.defaults.get("fit") is True)
-    model = MODELS.get(str(options.defaults.get("model")).removeprefix("minimax/"))
-    field = "last_frame_image" if model is not None and model.takes_last_frame else "first_frame_image"
+    field = "last_frame_image" if kind_of(options.defaults) is FirstLastFrameToVideo else "first_frame_image"
 
     def rows() -> Iterator[Row | Problem | str]:
         if pictures.left_out:

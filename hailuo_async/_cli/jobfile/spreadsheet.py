@@ -34,14 +34,14 @@ class _Records:
 
     text: TextFile
     delimiter: str
-    lines: Iterator[tuple[int, str]]
-    at: int = attrs.field(default=1, init=False)
-    """The number of the next line."""
+    lines: Iterator[str]
+    skipped: int
+    """Lines before them."""
 
     def read(self) -> Iterator[tuple[str, list[str]] | Problem]:
-        reader = csv.reader(self._counted(), strict=True, skipinitialspace=True, delimiter=self.delimiter)
+        reader = csv.reader(self.lines, strict=True, skipinitialspace=True, delimiter=self.delimiter)
         while True:
-            before = self.at
+            before = self.skipped + reader.line_num + 1
             try:
                 cells = list(map(str.strip, next(reader)))
             except StopIteration:
@@ -52,11 +52,6 @@ class _Records:
             else:
                 if any(cells):
                     yield self.text.place(before), cells
-
-    def _counted(self) -> Iterator[str]:
-        for number, line in self.lines:
-            self.at = number + 1
-            yield line
 
 
 def read_spreadsheet(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
@@ -89,23 +84,23 @@ def _cells_of_any_length() -> Iterator[None]:
 
 def _open(text: TextFile) -> _Records | Problem:
     """Opens the records with the delimiter by which the most names of the first row are known."""
-    lines = text.lines()
+    lines = (line for _, line in text.lines())
     head = list(itertools.islice(lines, _HEADER_LINES))
-    while head and not head[0][1].strip():
-        del head[0]
-    if head and (found := _SEPARATOR_LINE.fullmatch(head[0][1])) and found[1] in _DELIMITERS:
-        return _Records(text, found[1], itertools.chain(head[1:], lines))
+    blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), head))
+    del head[:blank]
+    if head and (found := _SEPARATOR_LINE.fullmatch(head[0])) and found[1] in _DELIMITERS:
+        return _Records(text, found[1], itertools.chain(head[1:], lines), blank + 1)
     known = {delimiter: _known_names(text, delimiter, head) for delimiter in _DELIMITERS}
     most = max(known.values())
     best = [delimiter for delimiter, count in known.items() if count == most]
-    if most and len(best) > 1 and any(other in head[0][1] for other in best[1:]):
-        words = " or ".join(_DELIMITERS[delimiter] for delimiter in best if delimiter in head[0][1])
+    if most and len(best) > 1 and any(other in head[0] for other in best[1:]):
+        words = " or ".join(_DELIMITERS[delimiter] for delimiter in best if delimiter in head[0])
         return Problem(text.place(1), None, f"is the header, and may be read with {words}: use one", is_whole=True)
-    return _Records(text, best[0] if most else ",", itertools.chain(head, lines))
+    return _Records(text, best[0] if most else ",", itertools.chain(head, lines), blank)
 
 
-def _known_names(text: TextFile, delimiter: str, head: Sequence[tuple[int, str]]) -> int:
-    record = next(_Records(text, delimiter, iter(head)).read(), None)
+def _known_names(text: TextFile, delimiter: str, head: Sequence[str]) -> int:
+    record = next(_Records(text, delimiter, iter(head), 0).read(), None)
     return 0 if record is None or isinstance(record, Problem) else sum(meant_by(name) is not None for name in record[1])
 
 

@@ -38,9 +38,7 @@ def read_plan(folder: Path | None, count: int | None) -> Plan:
 
 def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) -> BatchPlan:
     """The assignment for ``plan``, each video in a new file. Raises ``OSError`` if ``output`` cannot be read."""
-    jobs = plan.jobs
-    is_new = not output.exists()
-    targets = {key: output / f"{key}.mp4" for key in jobs} if is_new else choose_targets(jobs, output)
+    jobs, targets = plan.jobs, choose_targets(plan.jobs, output)
     return BatchPlan(
         entries=lambda: [Entry(key, jobs.__getitem__, size=key) for key in jobs],
         total=len(jobs),

@@ -66,7 +66,7 @@ def _scenes(pictures: Mapping[str, ImageSource]) -> list[tuple[str, Callable[...
 
 def choose_targets(keys: Iterable[str], folder: Path) -> dict[str, Path]:
     """For each key a file in ``folder`` that does not exist yet. Raises ``OSError`` if the folder cannot be read."""
-    taken = {path.name for path in folder.iterdir()}
+    taken = {path.name for path in folder.iterdir()} if folder.exists() else set()
     targets = {}
     for key in keys:
         name = free_name(key, taken, ".mp4")

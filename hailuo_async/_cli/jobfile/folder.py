@@ -26,6 +26,11 @@ _FITTED_SUFFIXES = {
     ".bmp": "BMP",
     ".avif": "AVIF",
 }
+_OTHERS = (
+    ("folder", "folders", " (--recursive goes into them)"),
+    ("hidden", "hidden", ""),
+    ("other file", "other files", ""),
+)
 _HEAD_BYTES = 12
 
 
@@ -37,24 +42,18 @@ class Pictures:
     """By their keys."""
     twice: Mapping[Path, Path]
     """Pictures without a key of their own, and the picture that has their key."""
-    other: Counter[str]
-    """Counts of the pictures that only ``--fit`` takes, by format."""
-    folders: int
-    hidden: int
-    files: int
-    """Files that are no pictures."""
+    others: Counter[str]
+    """Counts of what is left out: pictures that only ``--fit`` takes, by format, and the names of ``_OTHERS``."""
 
     @property
     def left_out(self) -> str:
         """One line about what is left out, and how to take it in; empty if nothing is."""
-        pictures = [f"{count} {name}" for name, count in sorted(self.other.items())]
-        words = [f"{', '.join(pictures)} (--fit makes pictures of them that the service takes)"] if pictures else []
-        if self.folders:
-            words.append(f"{self.folders} {'folder' if self.folders == 1 else 'folders'} (--recursive goes into them)")
-        if self.hidden:
-            words.append(f"{self.hidden} hidden")
-        if self.files:
-            words.append(f"{self.files} {'other file' if self.files == 1 else 'other files'}")
+        formats = sorted(set(self.others) & set(_FITTED_SUFFIXES.values()))
+        pictures = ", ".join(f"{self.others[name]} {name}" for name in formats)
+        words = [f"{pictures} (--fit makes pictures of them that the service takes)"] if pictures else []
+        for one, several, advice in _OTHERS:
+            if count := self.others[one]:
+                words.append(f"{count} {one if count == 1 else several}{advice}")
         return ", ".join(words)
 
 
@@ -65,31 +64,30 @@ def find_pictures(folder: Path, *, is_recursive: bool = False, fit: bool = False
     """
     found: dict[str, Path] = {}
     twice: dict[Path, Path] = {}
-    other: Counter[str] = Counter()
-    counts: Counter[str] = Counter()
-    for path in _walk(folder, counts, is_recursive=is_recursive):
+    others: Counter[str] = Counter()
+    for path in _walk(folder, others, is_recursive=is_recursive):
         made_of = _FITTED_SUFFIXES.get(path.suffix.lower())
         if made_of is not None and not fit:
-            other[made_of] += 1
+            others[made_of] += 1
         elif made_of is None and path.suffix.lower() not in _SUFFIXES and not _begins_like_a_picture(path):
-            counts["files"] += 1
+            others["other file"] += 1
         elif (key := _key(path, folder, found)) is not None:
             found[key] = path
         else:
             twice[path] = found[_keys(path, folder)[1]]
-    return Pictures(found, twice, other, counts["folders"], counts["hidden"], counts["files"])
+    return Pictures(found, twice, others)
 
 
-def _walk(folder: Path, counts: Counter[str], *, is_recursive: bool) -> Iterator[Path]:
-    """The files of a folder. A link to a folder is not followed, as it may lead in a circle."""
+def _walk(folder: Path, others: Counter[str], *, is_recursive: bool) -> Iterator[Path]:
+    """The files of a folder. A link to a folder is not followed, for it may lead round."""
     for path in sorted(folder.iterdir()):
         if path.name.startswith("."):
-            counts["hidden"] += 1
+            others["hidden"] += 1
         elif path.is_dir():
             if is_recursive and not path.is_symlink():
-                yield from _walk(path, counts, is_recursive=True)
+                yield from _walk(path, others, is_recursive=True)
             else:
-                counts["folders"] += 1
+                others["folder"] += 1
         elif path.is_file():
             yield path
 

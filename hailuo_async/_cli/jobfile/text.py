@@ -41,6 +41,8 @@ _BOM_32 = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)
 _NOT_CP1252 = re.compile(r"[^\W\d_a-zA-Z]{3}|[a-zß-ÿšžœ][À-ÖØ-ÞŠŽŒŸ]|[\x80-\x9f]")
 _MULTIBYTE = re.compile(rb"[\xc2-\xf4][\x80-\xbf]")
 
+_ALL = "", f"has more than {MAX_FILE_BYTES >> 20} MiB: name images as files in it, or split it"
+
 Line: TypeAlias = tuple[int, str]
 """Its number, from 1, and its text with its end."""
 
@@ -126,13 +128,14 @@ def open_text(source: Path, encoding: str | None = None) -> TextFile | Problem:
             copy = _copied(file, 0 if is_stdin else source.stat().st_size)
         return _recognise(name, Path() if is_stdin else source.parent, copy, encoding)
     except _TooLong as error:
-        return Problem(f"{name}{error}", None, error.message, is_whole=True)
+        where, message = error.args
+        return Problem(f"{name}{where}", None, message, is_whole=True)
 
 
 def _copied(file: IO[bytes], size: int) -> _Copy:
     """Copies it. Raises ``_TooLong``."""
     if size > MAX_FILE_BYTES:
-        raise _TooLong
+        raise _TooLong(*_ALL)
     copy = _Copy()
     copy.write(_bounded_lines(file))
     return copy
@@ -143,9 +146,10 @@ def _bounded_lines(file: IO[bytes]) -> Iterator[bytes]:
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
         copied += len(line)
         if len(line) > MAX_LINE_BYTES:
-            raise _TooLong(number)
+            limit = f"has more than {MAX_LINE_BYTES >> 20} MiB: name images as files in it"
+            raise _TooLong(f", line {number}", limit)
         if copied > MAX_FILE_BYTES:
-            raise _TooLong
+            raise _TooLong(*_ALL)
         yield line
 
 
@@ -163,11 +167,12 @@ def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> Te
     found = _first_fault(copy, encoding or "utf-8")
     if found is None:
         return TextFile(name, folder, encoding or "utf-8", encoding, copy)
-    if encoding is None and found.byte and _is_cp1252(copy):
+    line, column, byte = found
+    if encoding is None and byte and _is_cp1252(copy):
         return TextFile(name, folder, "cp1252", "cp1252", copy)
-    what = f"the byte 0x{found.byte:02x}" if found.byte else "a NUL"
+    what = f"the byte 0x{byte:02x}" if byte else "a NUL"
     advice = f"is no text in {encoding or 'UTF-8'}, there is {what}: save it as UTF-8, or name its --encoding"
-    return Problem(f"{name}, line {found.line}, column {found.column}", None, advice, is_whole=True)
+    return Problem(f"{name}, line {line}, column {column}", None, advice, is_whole=True)
 
 
 def _checked(text: TextFile) -> TextFile | Problem:
@@ -190,35 +195,18 @@ def _without_mark(head: bytes) -> str | None:
 
 
 class _TooLong(Exception):
-    """The text, or a line of it by its number, is too long to be read."""
-
-    @property
-    def message(self) -> str:
-        """The limit, and what to do."""
-        if self.args:
-            return f"has more than {MAX_LINE_BYTES >> 20} MiB: name images as files in it"
-        return f"has more than {MAX_FILE_BYTES >> 20} MiB: name images as files in it, or split it"
-
-    def __str__(self) -> str:
-        return f", line {self.args[0]}" if self.args else ""
+    """The text, or a line of it, is too long to be read: its place, and the limit."""
 
 
-@attrs.frozen
-class _Fault:
-    line: int
-    column: int
-    byte: int
-
-
-def _first_fault(copy: _Copy, encoding: str) -> _Fault | None:
-    """The first byte that is not text in ``encoding``; a NUL never is."""
+def _first_fault(copy: _Copy, encoding: str) -> tuple[int, int, int] | None:
+    """The line and the column of the first byte that is not text in ``encoding``, and the byte; a NUL never is."""
     for number, line in copy.lines():
         try:
             nul = line.decode(encoding).find("\0")
         except UnicodeDecodeError as error:
-            return _Fault(number, len(line[: error.start].decode(encoding, "replace")) + 1, line[error.start])
+            return number, len(line[: error.start].decode(encoding, "replace")) + 1, line[error.start]
         if nul >= 0:
-            return _Fault(number, nul + 1, 0)
+            return number, nul + 1, 0
     return None
 
 

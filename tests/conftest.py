@@ -12,6 +12,7 @@ import linecache
 import signal
 import traceback
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -72,6 +73,12 @@ def debug_mode_is_cheap() -> Iterator[None]:
         patch.setattr(traceback.extract_stack, "__defaults__", (None, asyncio.constants.DEBUG_STACK_DEPTH))
         patch.setattr(linecache, "checkcache", lambda filename=None: None)
         yield
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A journal that is not there yet."""
+    return tmp_path / "batch.db"
 
 
 @pytest.fixture(scope="session")

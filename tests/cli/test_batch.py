@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from ..support.commands import (
     environment,
     facts,
     names_in,
+    once,
     paid,
     run,
     statuses,
@@ -26,21 +26,6 @@ from ..support.commands import (
     write_jobs,
 )
 from ..support.running_emulator import credentials, emulator_in_thread
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A service that the command takes for the real one."""
-    with emulator_in_thread(generation_s=0.2) as emulator:
-        for name, value in credentials(emulator).items():
-            monkeypatch.setenv(name, value)
-        yield emulator
-
-
-def once(keys: str) -> dict[str | None, int]:
-    """What is paid for if each of the jobs was, once."""
-    return {f"scene {key}": 1 for key in keys}
-
 
 # --- A run, and another ---
 

@@ -11,7 +11,6 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -40,21 +39,11 @@ from ..support.commands import (
     terminal,
     write_pictures,
 )
-from ..support.running_emulator import credentials, emulator_in_thread
 
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     return write_pictures(tmp_path / "pictures")
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A service that ``--real`` takes for the real one."""
-    with emulator_in_thread(generation_s=0.2) as emulator:
-        for name, value in credentials(emulator).items():
-            monkeypatch.setenv(name, value)
-        yield emulator
 
 
 # --- The demo, against a service that it takes for the real one ---

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,16 +10,6 @@ import pytest
 from hailuo_async.emulator import Emulator
 
 from ..support.commands import run
-from ..support.running_emulator import credentials, emulator_in_thread
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A service that the command takes for the real one."""
-    with emulator_in_thread() as emulator:
-        for name, value in credentials(emulator).items():
-            monkeypatch.setenv(name, value)
-        yield emulator
 
 
 def test_all_is_well(service: Emulator) -> None:

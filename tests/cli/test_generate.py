@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -25,16 +24,6 @@ from ..support.commands import (
     run,
     terminal,
 )
-from ..support.running_emulator import credentials, emulator_in_thread
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
-    """A service that the command takes for the real one."""
-    with emulator_in_thread(generation_s=0.2) as emulator:
-        for name, value in credentials(emulator).items():
-            monkeypatch.setenv(name, value)
-        yield emulator
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from ..support.commands import (
     environment,
     facts,
     names_in,
+    once,
     paid,
     run,
     statuses,
@@ -53,11 +54,6 @@ def service() -> Iterator[Emulator]:
     """A service whose tasks take long enough to be interrupted, three at once."""
     with emulator_in_thread(generation_s=1.0) as emulator:
         yield emulator
-
-
-def once(keys: str) -> dict[str | None, int]:
-    """What is paid for if each of the jobs was, once."""
-    return {f"scene {key}": 1 for key in keys}
 
 
 def finish(jobs: Path, service: Emulator) -> tuple[int, dict[str | None, str]]:

@@ -23,17 +23,7 @@ from hailuo_async.errors import ConfigError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 from hailuo_async.models import MODELS
 
-from ..support.joblists import URL, draw_pictures, read, read_lines, read_list, told
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files of jobs and the pictures are, and nobody works."""
-    monkeypatch.chdir(tmp_path)
-    Path("in").mkdir()
-    draw_pictures(Path("in"))
-    return Path("in")
-
+from ..support.joblists import URL, read, read_lines, read_list, told
 
 # --- Lines of JSON ---
 

@@ -14,18 +14,9 @@ from hailuo_async._cli.jobfile.image_cache import ImageCache
 from hailuo_async._cli.jobfile.joblist import Problem, ReadOptions
 from hailuo_async.jobs import ImageToVideo
 
-from ..support.joblists import URL, Listed, draw_pictures, read, read_lines, read_list, told
+from ..support.joblists import URL, Listed, read, read_lines, read_list, told
 
 GOOD = {"first_frame_image": URL}
-
-
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files of jobs and the pictures are, and nobody works."""
-    monkeypatch.chdir(tmp_path)
-    Path("in").mkdir()
-    draw_pictures(Path("in"))
-    return Path("in")
 
 
 # --- Keys ---

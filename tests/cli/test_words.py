@@ -39,6 +39,8 @@ from hailuo_async.errors import (
 from hailuo_async.jobs import ImageToVideo
 from hailuo_async.outcomes import Stats
 
+from ..support.ledgers import record_in
+
 DOUBT = SubmissionUnknownError(reason="the answer was cut", key="dog")
 GIVEN_UP = TaskFailedError(reason="too dark", task_id="t1")
 
@@ -270,15 +272,8 @@ def test_where_nothing_is_remembered_or_all_is_well_there_is_no_advice() -> None
 
 
 def record(state: JournalState, saved_to: Path | None = None) -> Record:
-    return Record(
-        identity="",
-        key=None,
-        fingerprint=None,
-        kind=None,
-        model=None,
-        facts={},
-        prompt=None,
-        state=state,
+    return record_in(
+        state,
         saved_to=None if saved_to is None else str(saved_to),
         saved_bytes=0,
         saved_sha256=hashlib.sha256().hexdigest(),

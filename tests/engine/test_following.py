@@ -8,9 +8,11 @@ from hailuo_async import Status, SubmissionUnknownError
 from hailuo_async._engine.following import Following
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.journal.records import Claim, JournalState, Record
+from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import JournalError
+
+from ..support.ledgers import record_in
 
 
 def seen(dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
@@ -20,24 +22,10 @@ def seen(dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
     return Following(EngineState(), "batch.db", lambda _, claim: dispatched.append(claim)), tracked
 
 
-def record(state: JournalState, error: SubmissionUnknownError | None = None) -> Record:
-    return Record(
-        identity="cat",
-        key="cat",
-        fingerprint=None,
-        kind=None,
-        model=None,
-        facts={},
-        prompt=None,
-        state=state,
-        error=error,
-    )
-
-
 async def test_a_job_that_was_resubmitted_between_two_looks_ends_for_who_saw_its_failed_task() -> None:
     dispatched: list[Claim] = []
     following, tracked = seen(dispatched)
-    following.end(tracked, Claim(record(JournalState.INTENDED), ours=True))
+    following.end(tracked, Claim(record_in(JournalState.INTENDED), ours=True))
     assert (tracked.status, dispatched) == (Status.ABANDONED, [])
     assert isinstance(tracked.error, JournalError)
     assert "resubmitted after its task t1 had failed: give it again" in str(tracked.error)
@@ -46,7 +34,7 @@ async def test_a_job_that_was_resubmitted_between_two_looks_ends_for_who_saw_its
 async def test_a_doubt_after_a_resubmit_is_told_without_the_task_that_failed() -> None:
     doubt = SubmissionUnknownError(reason="no answer", key="cat")
     following, tracked = seen([])
-    following.end(tracked, Claim(record(JournalState.UNKNOWN, doubt), ours=False))
+    following.end(tracked, Claim(record_in(JournalState.UNKNOWN, error=doubt), ours=False))
     assert (tracked.status, tracked.error, doubt.task_id) == (Status.ABANDONED, doubt, None)
 
 
@@ -54,5 +42,5 @@ async def test_a_doubt_after_a_resubmit_is_told_without_the_task_that_failed() -
 async def test_every_other_record_says_how_a_followed_job_goes_on(state: JournalState) -> None:
     dispatched: list[Claim] = []
     following, tracked = seen(dispatched)
-    following.end(tracked, Claim(record(state), ours=False))
+    following.end(tracked, Claim(record_in(state), ours=False))
     assert [claim.record.state for claim in dispatched] == [state]

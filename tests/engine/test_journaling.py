@@ -42,11 +42,6 @@ FIRST, SECOND = "1" * 64, "2" * 64
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
-@pytest.fixture
 async def journal(path: Path) -> AsyncIterator[JournalWriter]:
     writer = await JournalWriter.open(path, base_url=BASE_URL, now=time.time, busy_timeout_s=0.02, patience_s=60.0)
     yield writer

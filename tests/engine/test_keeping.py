@@ -35,11 +35,6 @@ from ..support.crash_journal import bytes_of, lapse, never, records_in, states_i
 from ..support.service import Line, job, picture, refusal, request_for, told
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
 def body_of(request: Request) -> bytes:
     """All that is sent. Blocks."""
     return b"".join(part if isinstance(part, bytes) else b"".join(part.pieces()) for part in request.body)

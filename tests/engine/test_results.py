@@ -18,11 +18,6 @@ from ..support.service import job, until
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
-@pytest.fixture
 def target(tmp_path: Path) -> Path:
     return tmp_path / "cat.mp4"
 

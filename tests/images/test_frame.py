@@ -19,12 +19,11 @@ import attrs
 import pytest
 from PIL import Image, ImageOps
 
-from hailuo_async._images.content import RAW_PIECE
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async.errors import ImageError
 
-from ..support.pictures import FIELD, JPEG, data_url, padded
+from ..support.pictures import FIELD, JPEG, data_url
 
 
 def made(format_name: str = "JPEG", size: tuple[int, int] = (400, 500), mode: str = "RGB", **options: Any) -> bytes:
@@ -39,13 +38,6 @@ def refusal(source: object, look: Callable[[str, Any], object] = inspect_image) 
     assert type(caught.value) is ImageError
     assert caught.value.field == FIELD
     return caught.value
-
-
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(padded(2 * RAW_PIECE + 1000))
-    return path
 
 
 @pytest.mark.slow

@@ -28,13 +28,6 @@ def count(frame: Frame) -> int:
     return sum(map(len, frame.pieces()))
 
 
-@pytest.fixture
-def photo(tmp_path: Path) -> Path:
-    path = tmp_path / "photo.jpg"
-    path.write_bytes(padded(2 * RAW_PIECE + 1000))
-    return path
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["file", "bytes", "data URL"])
 @pytest.mark.parametrize(

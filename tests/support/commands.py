@@ -56,6 +56,11 @@ def paid(service: Emulator) -> dict[str | None, int]:
     return {prompt: len(task_ids) for prompt, task_ids in service.ledger.accepted.items()}
 
 
+def once(keys: str) -> dict[str | None, int]:
+    """What is paid for if each of the jobs of ``write_jobs`` was, once."""
+    return {f"scene {key}": 1 for key in keys}
+
+
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob("*.mp4"))
 

@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import attrs
 
 from hailuo_async._io.journal.database import Database
-from hailuo_async._io.journal.records import Intent, Record
+from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import SubmissionUnknownError
 from hailuo_async.outcomes import Resource, Video
@@ -27,6 +27,12 @@ LEASE_S = 30.0
 
 T = TypeVar("T")
 Opener: TypeAlias = Callable[[str], JobTable]
+
+
+def record_in(state: JournalState, **facts: Any) -> Record:
+    """What a journal has of the job ``cat``, of which it knows little."""
+    unknown = dict.fromkeys(("fingerprint", "kind", "model", "prompt"))
+    return Record(**{"identity": "cat", "key": "cat", "facts": {}, "state": state, **unknown, **facts})
 
 
 @attrs.define

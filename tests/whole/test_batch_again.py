@@ -54,11 +54,6 @@ from ..support.service import (
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
 # --- A batch run again ------------------------------------------------------------------------------------------------
 
 

@@ -27,11 +27,6 @@ from ..support.service import job, picture, until
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
 class Killer:
     """Kills a child at one step of one of its jobs, from inside the service, and only once."""
 

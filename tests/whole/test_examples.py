@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,21 +10,9 @@ from PIL import Image
 
 from hailuo_async.emulator import Emulator
 
-from ..support.programs import ROOT, put_pictures, run_program, run_tests
-from ..support.running_emulator import emulator_in_thread
+from ..support.programs import ROOT, run_program, run_tests
 
 EXAMPLES = ROOT / "tests" / "examples"
-
-
-@pytest.fixture
-def service() -> Iterator[Emulator]:
-    with emulator_in_thread() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return put_pictures(tmp_path)
 
 
 def run(name: str, folder: Path, service: Emulator, *arguments: str) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -15,8 +14,7 @@ import hailuo_async
 from hailuo_async import HailuoError, Journal
 from hailuo_async.emulator import Emulator
 
-from ..support.programs import ROOT, put_pictures, run_program, run_tests
-from ..support.running_emulator import emulator_in_thread
+from ..support.programs import ROOT, run_program, run_tests
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAX_LINES = 350
@@ -41,19 +39,6 @@ async def main(key: str) -> None:
 
 asyncio.run(main(sys.argv[1]))
 """
-
-
-@pytest.fixture
-def service() -> Iterator[Emulator]:
-    """The emulator, in a thread of its own."""
-    with emulator_in_thread() as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Where the reader stands."""
-    return put_pictures(tmp_path)
 
 
 @pytest.mark.slow

@@ -35,11 +35,6 @@ from ..support.service import Line, asked_about, finished, job, jobs, refusal, r
 pytestmark = pytest.mark.anyio
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
 async def never(request: Request) -> Answer:
     return told(200, running(asked_about(request)))
 

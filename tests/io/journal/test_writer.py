@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -79,11 +79,6 @@ async def settled() -> None:
 @pytest.fixture
 def gate() -> Gate:
     return Gate()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
 
 
 @asynccontextmanager
@@ -267,13 +262,18 @@ async def test_a_cancelled_writer_leaves_its_write_and_everyone_elses(journal: J
     assert (record.state, record.task_id) == (JournalState.ACCEPTED, "t1")
 
 
+async def cancel(asking: Awaitable[object], gate: Gate) -> None:
+    """Cancels who asks while the gate is shut, and lifts it."""
+    task = asyncio.ensure_future(asking)
+    await settled()
+    task.cancel()
+    await asyncio.wait([task])
+    gate.lift()
+
+
 async def test_a_cancelled_intent_is_given_up_to_others(journal: JournalWriter, gate: Gate) -> None:
     held = await gate.shut(journal)
-    asking = asyncio.ensure_future(journal.intend(intent()))
-    await settled()
-    asking.cancel()
-    await asyncio.wait([asking])
-    gate.lift()
+    await cancel(journal.intend(intent()), gate)
     await held
     await journal.renew()
     record = await recorded(journal)
@@ -283,11 +283,7 @@ async def test_a_cancelled_intent_is_given_up_to_others(journal: JournalWriter, 
 async def test_a_cancelled_sender_does_not_send_so_its_job_is_taken_back(journal: JournalWriter, gate: Gate) -> None:
     await journal.intend(intent())
     held = await gate.shut(journal)
-    asking = asyncio.ensure_future(journal.sending("cat", gate.time))
-    await settled()
-    asking.cancel()
-    await asyncio.wait([asking])
-    gate.lift()
+    await cancel(journal.sending("cat", gate.time), gate)
     await held
     await journal.renew()
     record = await recorded(journal)

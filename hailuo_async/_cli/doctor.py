@@ -28,7 +28,8 @@ _Finding: TypeAlias = tuple[str, str, str]
 async def report(key: Key | None, *, is_json: bool) -> bool:
     """Prints the findings one after the other, up to a check whose failure makes the next ones impossible.
 
-    Returns whether all is well. A few requests, not charged for. The key itself is not shown. Raises ``ConfigError``, and ``click.UsageError`` for what cannot be a key.
+    Returns whether all is well. A few requests, not charged for. The key itself is not shown. Raises ``ConfigError``,
+    and ``click.UsageError`` for what cannot be a key.
     """
     session, findings = session_with(Key(_NO_KEY, "") if key is None else key), []
     async with session, contextlib.aclosing(_examine(key, session)) as found:

@@ -109,6 +109,8 @@ class Stage:
     service: emulator.Service
     hook: Hook
     server: RawServer | None = None
+    later_s: float = 0.0
+    """How many seconds the service's clock is ahead."""
 
     @property
     def paid(self) -> dict[str | None, int]:
@@ -122,7 +124,7 @@ class Stage:
             await exchange.read_body()
             await self.hook("posted", exchange)
         request = emulator.Request.to(exchange.method, exchange.target, exchange.headers, exchange.body)
-        reply = self.service.handle(request, time.time())
+        reply = self.service.handle(request, time.time() + self.later_s)
         if exchange.method == "POST":
             await self.hook("accepted", exchange)
         elif exchange.path.startswith("/api"):

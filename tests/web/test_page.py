@@ -40,9 +40,9 @@ class Visit:
         await self.page._board._look()
         return self.page._board._jobs.get(id, {})
 
-    async def when(self, id: str, status: str) -> dict[str, Any]:
+    async def when(self, id: str, status: str, *, says_why: bool = False) -> dict[str, Any]:
         with anyio.fail_after(60):
-            while (job := await self.job(id)).get("status") != status:  # noqa: ASYNC110
+            while (job := await self.job(id)).get("status") != status or (says_why and not job["error"]):  # noqa: ASYNC110
                 await anyio.sleep(0.01)
         return job
 
@@ -182,7 +182,7 @@ async def test_a_key_that_is_not_valid_is_said_on_the_card_and_the_job_stays_for
     async with wrong.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
         visit = Visit(wrong, emulator, client)
         assert (await visit.make(id_of(1), prompt="later")).status_code == 202
-        job = await visit.when(id_of(1), "unsent")
+        job = await visit.when(id_of(1), "unsent", says_why=True)
         assert (job["error"][:3], job["can_retry"]) == ("401", False)
     right = page_over(tmp_path, emulator)
     async with right.opened():

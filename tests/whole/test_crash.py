@@ -81,8 +81,10 @@ async def test_a_job_killed_at_this_step_is_delivered_or_named_and_never_paid_tw
 ) -> None:
     await anyio.Path(tmp_path / "0.png").write_bytes(picture(1000, 1000))
     killer = Killer(step, path if is_locked else None)
-    async with staged(killer) as stage:
+    generation_s = 600.0 if step == "asked" else 0.1  # however late it is asked about, the task runs
+    async with staged(killer, generation_s=generation_s) as stage:
         await killed_at(killer, stage, path, images=str(tmp_path))
+        stage.later_s = generation_s
         assert await states_in(path) == {"job-0": left}
         for _ in range(2):
             again = await run(base_url=stage.service.origin, journal=str(path), images=str(tmp_path))

@@ -1,6 +1,7 @@
 """The table of models: what each one takes, and where it is asked for.
 
-Adding a model is adding a row. Nothing else in the library knows a model by its name.
+Adding a model is adding a row, and one in ``prices`` where its prices are known. Beside these two tables, only the
+defaults of jobs name a model.
 """
 
 from __future__ import annotations

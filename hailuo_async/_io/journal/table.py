@@ -86,15 +86,11 @@ class JobTable(JobClaims):
     """A session's view of the jobs in a journal. Lives on the thread of its database."""
 
     def close(self) -> None:
-        """Gives up every lease, wipes expired URLs, and empties the log of wiped data.
-
-        The database is closed even if a step fails.
-        """
+        """Gives up every lease, and wipes expired URLs. The database is closed even if a step fails."""
         with contextlib.closing(self.database), self.transaction():
             self._execute(f"UPDATE job SET {FREE}, {CHANGED} WHERE holder = :us")
             self.tell_followers()
             self.wipe_expired()
-            self.database.fold_soon()
             if self.frees_kept:
                 self.database.give_back()
 

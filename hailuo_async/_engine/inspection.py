@@ -10,7 +10,7 @@ import anyio.to_thread
 import attrs
 
 from hailuo_async._images.frame import Frame, inspect_image, url_frame
-from hailuo_async._images.source import ImageSource
+from hailuo_async._images.source import is_web_url
 from hailuo_async.jobs import Job
 
 logger = logging.getLogger("hailuo_async")
@@ -32,7 +32,7 @@ class Inspector:
         """What is sent for each image of ``job``; ``fingerprint`` if it must be known again. Raises ``ImageError``."""
         frames = {}
         for field, source in job.frames.items():
-            if isinstance(source, str) and _is_url(source):  # the job has checked its shape, and nothing is read of it
+            if is_web_url(source):  # the job has checked its shape, and nothing is read of it
                 frames[field] = url_frame(source, fingerprint=fingerprint)
                 continue
             look = functools.partial(inspect_image, field, source, fingerprint=fingerprint, fit=job.fit)
@@ -45,8 +45,4 @@ class Inspector:
 
 def is_read(job: Job) -> bool:
     """Whether looking at its images reads any of them, which takes a thread."""
-    return not all(map(_is_url, job.frames.values()))
-
-
-def _is_url(source: ImageSource) -> bool:
-    return isinstance(source, str) and source[:5].lower() != "data:"
+    return not all(map(is_web_url, job.frames.values()))

@@ -51,8 +51,8 @@ from hailuo_async._images.source import (
     ImageSource,
     check_source,
     file_name,
-    is_data_url,
     is_pil_image,
+    is_web_url,
     shown_url,
 )
 from hailuo_async.errors import ImageError
@@ -146,7 +146,7 @@ def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False,
     Raises `ImageError`.
     """
     check_source(field, source)
-    if isinstance(source, str) and not is_data_url(source):
+    if is_web_url(source):
         return url_frame(source, fingerprint=fingerprint)
     if is_pil_image(source):
         with exclusive(source):

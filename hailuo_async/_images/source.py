@@ -59,6 +59,11 @@ def is_data_url(text: str) -> bool:
     return text[:5].lower() == "data:"
 
 
+def is_web_url(source: object) -> TypeGuard[str]:
+    """Whether a checked ``source`` is an http(s) URL, which the service fetches itself."""
+    return isinstance(source, str) and not is_data_url(source)
+
+
 def is_file_object(source: object) -> TypeGuard[IO[bytes]]:
     """Whether ``source`` has a ``read``. A path that has one, as in some libraries, is still a path."""
     return callable(getattr(source, "read", None)) and not isinstance(source, os.PathLike)

@@ -7,7 +7,6 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -122,8 +121,7 @@ class SingleVideo:
         )
         with open_line(is_quiet=self.is_quiet) as show:
             async with anyio.create_task_group() as showing:
-                has_line = self.journal is not None
-                showing.start_soon(partial(_show_life, generation, session, show, has_line=has_line))
+                showing.start_soon(self._show_life, generation, session, show)
                 await self._echo_updates(generation)
                 showing.cancel_scope.cancel()
         try:
@@ -137,6 +135,16 @@ class SingleVideo:
         line = saved("", video, path)
         is_there = path.absolute() != self.target.absolute()
         return attrs.evolve(line, result=JobResult.THERE) if is_there else line
+
+    async def _show_life(self, generation: Generation, session: AsyncSession, show: Callable[[str], None]) -> None:
+        """Shows every second how long it has taken, and what it waits for."""
+        began_at = anyio.current_time()
+        while True:
+            await anyio.sleep(1)
+            message = f"{generation.status}; {usual(generation.job)}"
+            if generation.status is Status.QUEUED:
+                message = line_message(session.stats(), has_line=self.journal is not None)
+            await anyio.to_thread.run_sync(show, f"{anyio.current_time() - began_at:6.0f} s  {message}")
 
     async def _echo_updates(self, generation: Generation) -> None:
         began_at = anyio.current_time()
@@ -191,20 +199,6 @@ class SingleVideo:
 
 
 # --- Life ---
-
-
-async def _show_life(
-    generation: Generation, session: AsyncSession, show: Callable[[str], None], *, has_line: bool
-) -> None:
-    """Shows every second how long it has taken, and what it waits for."""
-    began_at = anyio.current_time()
-    while True:
-        await anyio.sleep(1)
-        if generation.status is Status.QUEUED:
-            message = line_message(session.stats(), has_line=has_line)
-        else:
-            message = f"{generation.status}; {usual(generation.job)}"
-        await anyio.to_thread.run_sync(show, f"{anyio.current_time() - began_at:6.0f} s  {message}")
 
 
 def line_message(stats: Stats, *, has_line: bool) -> str:

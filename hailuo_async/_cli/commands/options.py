@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -15,7 +14,7 @@ from click.shell_completion import CompletionItem
 from hailuo_async import settings
 from hailuo_async.errors import ConfigError
 from hailuo_async.models import MODELS
-from hailuo_async.settings import JournalPlace, journal_place
+from hailuo_async.settings import journal_place
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -55,30 +54,19 @@ def dollars(value: str) -> Decimal:
         raise click.BadParameter(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50") from None
 
 
-def file(*, exists: bool = False) -> click.Path:
-    """A file, which may have to be there."""
-    return click.Path(exists=exists, dir_okay=False, path_type=Path)
-
-
-class Place(click.ParamType[Any]):
+class Place(click.Path):
     """A journal: a file, or the DSN of a PostgreSQL database. A password is not repeated."""
 
-    name = "place"
-
     def __init__(self, *, exists: bool = False) -> None:
-        self._file = file(exists=exists)
+        super().__init__(exists=exists, dir_okay=False, path_type=Path)
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> JournalPlace:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The file, which may have to be there, or the DSN."""
         try:
             found = journal_place(value)
         except ConfigError as error:
             self.fail(error.rule, param, ctx)
-        return Path(os.fsdecode(self._file.convert(found, param, ctx))) if isinstance(found, Path) else found
-
-    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        """Files."""
-        return self._file.shell_complete(ctx, param, incomplete)
+        return super().convert(found, param, ctx) if isinstance(found, Path) else found
 
 
 # --- Options whose help is true for the model that is chosen ---
@@ -150,7 +138,10 @@ yes = click.option("--yes", "is_agreed", is_flag=True, help="Do not ask before p
 dry_run = click.option("--dry-run", is_flag=True, help="Check everything and show the cost. Nothing is sent.")
 quiet = click.option("--quiet", is_flag=True, help="Say nothing on stderr but what went wrong.")
 key_file = click.option(
-    "--key-file", metavar="FILE", type=file(), help="Holds the API key. Without it: MODELLIX_API_KEY, or a prompt."
+    "--key-file",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Holds the API key. Without it: MODELLIX_API_KEY, or a prompt.",
 )
 max_running = click.option(
     "--max-running",

@@ -206,19 +206,12 @@ class JobList:
         """The problems of keys that more than one row gives. Reads the rows again only if there may be any."""
         if self._taken.is_settled:
             return
-        rows = {}
-
-        def given() -> Iterator[tuple[int, str, str]]:
-            for number, job_row in enumerate(self._job_rows(), 1):
-                rows[number] = job_row
-                for key in _keys(job_row, self._options.takes):
-                    yield number, key, job_row.row.place
-                del rows[number]
-
-        for number, key, place in self._taken.settle(given()):
-            is_own = key == rows[number].key
-            words = f"is the job's own name; {key!r} stands in {place} too" if is_own else _NO_TAKE.format(key)
-            yield number, rows[number].row.problem("key", words)
+        numbered = enumerate(self._job_rows(), 1)
+        given = ((number, row, key) for number, row in numbered for key in _keys(row, self._options.takes))
+        for number, job_row, key, first in self._taken.settle(given):
+            is_own = key == job_row.key
+            words = f"is the job's own name; {key!r} stands in {first} too" if is_own else _NO_TAKE.format(key)
+            yield number, job_row.row.problem("key", words)
 
 
 def _keys(job_row: JobRow, takes: int) -> list[str]:

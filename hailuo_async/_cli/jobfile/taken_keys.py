@@ -8,6 +8,8 @@ from hashlib import blake2b
 
 import attrs
 
+from hailuo_async._cli.jobfile.fields import JobRow
+
 #: Two keys of a list of millions have the same number once in thousands of lists, and then their texts are compared.
 _MARK_BYTES = 7
 
@@ -40,16 +42,16 @@ class TakenKeys:
         """Whether no row can have the key of another, nor one that is alike."""
         return not self._doubled
 
-    def settle(self, given: Iterable[tuple[int, str, str]]) -> Iterator[tuple[int, str, str]]:
-        """Compares the keys themselves: of each that comes again, the row, the key, and the place that had it first.
+    def settle(self, given: Iterable[tuple[int, JobRow, str]]) -> Iterator[tuple[int, JobRow, str, str]]:
+        """Compares the keys themselves: of each that comes again, its row, the key, and the place that had it first.
 
-        ``given`` are all of them, each with the number and the place of its row.
+        ``given`` are all of them, each with the number of its row and the row.
         """
         first: dict[str, tuple[int, str]] = {}
-        for row, key, place in given:
+        for number, job_row, key in given:
             if mark_of(key) in self._doubled:
-                first_row, first_place = first.setdefault(key, (row, place))
-                if first_row != row:
-                    yield row, key, first_place
+                first_number, place = first.setdefault(key, (number, job_row.row.place))
+                if first_number != number:
+                    yield number, job_row, key, place
         small = Counter(key.lower() for key in first)
         self.alike = frozenset(key for key, count in small.items() if count > 1)

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from hailuo_async import (
@@ -34,6 +35,7 @@ from hailuo_async import (
 from hailuo_async._engine.quota import Money
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.wiring import start_engine
+from hailuo_async._io.journal import files
 from hailuo_async._io.journal.news import Looked
 from hailuo_async._io.journal.records import Intent
 from hailuo_async._io.journal.writer import JournalWriter
@@ -62,6 +64,7 @@ from ..support.service import (
     failed,
     finished,
     job,
+    jobs,
     make_settings,
     refusal,
     told,
@@ -100,6 +103,24 @@ async def test_each_step_is_on_disk_before_anything_follows_from_it(path: Path) 
     assert (at_the_acceptance.state, at_the_acceptance.task_id) == (JournalState.ACCEPTED, task_id)
     assert at_the_query == [task_id]
     assert (at_the_end.state, at_the_end.video) == (JournalState.SUCCESS, video)
+
+
+def commits_in(path: Path) -> int:
+    """How many commits the journal's log holds: the last frame of each says how many pages the file has then."""
+    page, log = 4096, files.log_of(path).read_bytes()
+    frames = range(32, len(log), 24 + page)
+    return sum(log[frame + 4 : frame + 8] != bytes(4) for frame in frames)
+
+
+async def test_where_all_slots_are_taken_a_job_takes_two_commits(path: Path) -> None:
+    """One for its acceptance, and one for its end together with the grant of the next POST."""
+    async with Line().session(journal=path, max_running=1) as session:
+        before = await anyio.to_thread.run_sync(commits_in, path)
+        outcomes = [outcome async for outcome in session.stream(jobs(20))]
+        after = await anyio.to_thread.run_sync(commits_in, path)
+    assert len(outcomes) == 20
+    print(after - before)
+    assert after - before <= 1 + 1 + 2 * 20  # the jobs, and the first grant
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import enum
 import functools
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ import attrs
 from hailuo_async import errors
 from hailuo_async.errors import HailuoError, JournalError, shown
 from hailuo_async.money import from_nanos
-from hailuo_async.outcomes import Video
+from hailuo_async.outcomes import Resource, Video
 
 if TYPE_CHECKING:
     from cattrs import Converter
@@ -170,16 +171,19 @@ _ERRORS = {
 }
 
 
+#: What of a video and its resources is kept as it is.
+_OF_VIDEO = tuple(field.name for field in attrs.fields(Video) if field.name not in ("raw", "resources"))
+_OF_RESOURCE = tuple(field.name for field in attrs.fields(Resource) if field.name != "url")
+
+
 @functools.cache
 def _converter() -> Converter:
-    """Between videos and what JSON can say of them. Made, and cattrs imported, for the first video of a journal."""
-    from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
+    """From JSON to videos. Made, and cattrs imported, for the first video that is read from a journal."""
+    from cattrs.gen import make_dict_structure_fn, override
     from cattrs.preconf.json import make_converter
 
     converter = make_converter()
-    converter.register_unstructure_hook(Decimal, str)
     converter.register_structure_hook(Decimal, lambda amount, _: Decimal(amount))
-    converter.register_unstructure_hook(Video, make_dict_unstructure_fn(Video, converter, raw=override(omit=True)))
     converter.register_structure_hook(Video, make_dict_structure_fn(Video, converter, raw=override(omit=True)))
     return converter
 
@@ -195,9 +199,13 @@ def _kept(facts: Mapping[str, Any]) -> dict[str, Any]:
 
 def video_text(video: Video) -> tuple[str, str]:
     """``video`` as JSON in two parts: all but its URLs, and its URLs."""
-    facts = _converter().unstructure(video)
-    urls = [resource.pop("url") for resource in facts["resources"]]
-    return json.dumps(facts), json.dumps(urls)
+    facts: dict[str, Any] = {name: getattr(video, name) for name in _OF_VIDEO}
+    facts["resources"] = [{name: getattr(each, name) for name in _OF_RESOURCE} for each in video.resources]
+    return json.dumps(facts, default=_text), json.dumps([each.url for each in video.resources])
+
+
+def _text(fact: datetime | Decimal) -> str:
+    return str(fact) if isinstance(fact, Decimal) else fact.isoformat()
 
 
 def video_from(text: str, urls_text: str | bytes | None) -> Video:

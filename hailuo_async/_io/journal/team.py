@@ -47,6 +47,8 @@ class TeamTable:
     _state: TeamState | None = attrs.field(default=None, init=False)
     _known: tuple[int, str] | None = attrs.field(default=None, init=False)
     """Which version the session has on its loop."""
+    _text: str = attrs.field(default="", init=False)
+    """``_state`` as text."""
     _news: News | None = attrs.field(default=None, init=False)
     _place: float | None = attrs.field(default=None, init=False)
     _tried: Step | None = attrs.field(default=None, init=False)
@@ -65,7 +67,7 @@ class TeamTable:
         self.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
-        news = self.heard(row)
+        news = self.told(self.read(row))
         if news.members == 1:
             self._state = TeamState.new(self._rng)
             self._write(self._state, None)
@@ -150,7 +152,7 @@ class TeamTable:
         if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
             self.read(self._look().fetchone())
         state, news = self._state or TeamState.new(self._rng), self._news or News(state=None, members=1, first=None)
-        is_first = news.first is None or (step.passed is not None and news.first[1] == step.passed[1])
+        is_first = news.first is None or _is_passed(news.first, step)
         turns = [turn for turn in step.turns if is_first or (news.first and turn.place <= news.first[0])]
         call = Call(
             member=self.jobs.holder,
@@ -175,7 +177,9 @@ class TeamTable:
         opens_in_s = state.submit_opens_at(step.now) - step.now
         woken = _whom_to_wake(news, moved, opens_in_s)
         self.notify(woken)
-        return StepTried(self, step, grant, written, sent, self._look(), moved, opens_in_s, woken)
+        is_changed = moved[0] != moved[1] or step.passed is not None or step.buried
+        seen = self._look() if is_changed or not self.jobs.database.READS_ARE_FREE else news
+        return StepTried(self, step, grant, written, sent, seen, moved, opens_in_s, woken)
 
     def look(self, since: int | None) -> Looked | None:
         """How the team stands, and which jobs changed, as from ``since`` if that is given.
@@ -192,7 +196,7 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        return Looked(news=self.heard(row), changes=changes, seen=row["seen"], hints=hints, at=self._at(row))
+        return Looked(news=self.told(self.read(row)), changes=changes, seen=row["seen"], hints=hints, at=self._at(row))
 
     def pass_on(self, task_ids: Sequence[str]) -> None:
         """Gives hints, at most ``MOST_PASSED_ON``, to the sessions that work those tasks. One look-up, and no write."""
@@ -215,20 +219,19 @@ class TeamTable:
             team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self._place}
         )
 
-    def heard(self, row: Row, *, is_all: bool = False) -> News:
-        """What ``row`` says of the team: for the session, with the state if that is new there, or asked for."""
-        news = self.read(row)
+    def told(self, news: News, *, is_all: bool = False) -> News:
+        """``news`` for the session: with the state if that is new there, or asked for."""
         if self._known == self._version and not is_all:
             return news
         self._known = self._version
-        return attrs.evolve(news, state=row["state"] if row["clock"] == self._clock else "")
+        return attrs.evolve(news, state=self._text)
 
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
         version = (row["version"], row["writer"])
         if version != self._version or self._state is None:
-            self._version = version
-            self._state = load_state(row["state"] if row["clock"] == self._clock else None, self._rng)
+            self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
+            self._state = load_state(self._text, self._rng)
         first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
         self._place = row["own_place"]
         self._news = News(
@@ -255,12 +258,13 @@ class TeamTable:
 
     def _write(self, state: TeamState, last_place: float | None) -> Rows:
         version, writer = self._version or (0, "")
+        self._text = dump_state(state)
         parameters = {
             "us": self.jobs.holder,
             "version": version,
             "writer": writer,
             "clock": self._clock,
-            "state": dump_state(state),
+            "state": self._text,
             "last_place": last_place,
         }
         is_known = self._known == self._version
@@ -301,6 +305,11 @@ class TeamTable:
         return before if stood is None else stood, place
 
 
+def _is_passed(first: tuple[float, str], step: Step) -> bool:
+    """Whether ``step`` passes over the first in the line, which stands where it stood when it did not take its turn."""
+    return step.passed is not None and first[1] == step.passed[1] and first[0] < step.passed[0]
+
+
 def _whom_to_wake(news: News, moved: Moved, opens_in_s: float) -> frozenset[str]:
     """The first in the line, if there may be room for one more; or soon, and it was behind this session until now."""
     before, place = moved
@@ -322,10 +331,10 @@ class RenewalMade(Later):
     def outcome(self) -> Renewed:
         """What it has found."""
         holders = [row["holder"] for row in self._left.fetchall()]
-        is_left = any(not holder or owner.is_gone(holder) for holder in holders)
+        is_left = "" in holders or owner.any_is_gone(holders)
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.heard(seen), is_left=is_left)
+        return Renewed(news=self._table.told(self._table.read(seen)), is_left=is_left)
 
 
 @attrs.frozen
@@ -337,7 +346,7 @@ class StepTried(Later):
     _grant: Grant
     _written: Rows
     _sent: list[Changed]
-    _seen: Rows
+    _seen: Rows | News
     _moved: Moved
     _opens_in_s: float
     """When one more can be granted."""
@@ -350,14 +359,18 @@ class StepTried(Later):
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:
                 return tried._told(tried._grant)
-            self._table.read(tried._seen.fetchone())
+            tried._news()
             with self._table.jobs.transaction():
                 tried = self._table.step(self._step, self._moved[0])
         return tried._forestalled()
 
+    def _news(self) -> News:
+        """How the team stands after the step. To be asked once."""
+        return self._seen if isinstance(self._seen, News) else self._table.read(self._seen.fetchone())
+
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
-        news = self._table.heard(self._seen.fetchone(), is_all=True)
+        news = self._table.told(self._news(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
         leaves = (Leave.LATER,) * len(self._step.turns)
@@ -366,7 +379,7 @@ class StepTried(Later):
     def _told(self, grant: Grant) -> StepDone:
         leaves = [Leave.GRANTED if made else Leave.TAKEN for made in self._sent]
         later = [Leave.LATER] * (len(self._step.turns) - len(leaves))
-        news = self._table.heard(self._seen.fetchone(), is_all=bool(later))
+        news = self._table.told(self._news(), is_all=bool(later))
         leaves += later
         if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look

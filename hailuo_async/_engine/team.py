@@ -381,7 +381,8 @@ class Team:
         """Notes that another session has changed something that this one may wait for."""
         now = loop_time()
         is_busy = self._step is not None or self.tentative or self.is_called or self._is_full
-        if is_busy or self._follows or self.waits_since() is None or self.clock.is_old(now):
+        has_heard = now - self.heard_at < _STALE_S  # perhaps that it has had the turn which it is called to
+        if is_busy or has_heard or self._follows or self.waits_since() is None or self.clock.is_old(now):
             self.look_soon()
             return
         self.is_called = True

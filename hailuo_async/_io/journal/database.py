@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
@@ -144,6 +144,11 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def notify(self, topic: str = ANYTHING) -> None:
         """Notifies other sessions when this transaction commits. A file notifies them of every commit."""
+
+    def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:
+        """``notify`` of the topics, in one statement, if the SQL ``condition`` holds. In a file, it always does."""
+        for topic in topics:
+            self.notify(topic)
 
     @abc.abstractmethod
     def hint(self, topic: str, text: str) -> None:

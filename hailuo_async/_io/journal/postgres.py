@@ -22,7 +22,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -190,7 +190,8 @@ class PostgresDatabase(Database):
                 try:
                     self.execute("BEGIN")
                     yield
-                    self._tell()
+                    if self._told:
+                        self.notify_if("true", self._told, {})
                     commit = connection.execute(b"COMMIT")
                 except BaseException as fault:
                     failure = fault
@@ -212,11 +213,9 @@ class PostgresDatabase(Database):
     def notify(self, topic: str = ANYTHING) -> None:
         self._told.add(topic)
 
-    def _tell(self) -> None:
-        """Sends what the transaction is to tell, in one statement."""
-        if self._told:
-            channels = [self._channel(topic) for topic in self._told]
-            self.execute(_NOTIFY, {"channels": channels, "topics": list(self._told)})
+    def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:
+        told = {"channels": [self._channel(topic) for topic in topics], "topics": list(topics)}
+        self.execute(f"{_NOTIFY} WHERE {condition}", {**parameters, **told})
 
     def hint(self, topic: str, text: str) -> None:
         self.execute("SELECT pg_notify(:channel, :text)", {"channel": self._channel(topic), "text": HINT + text})

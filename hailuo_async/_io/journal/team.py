@@ -90,7 +90,7 @@ class TeamTable:
 
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
-        news = self.read(self._look().fetchone())
+        news = self.refresh()
         if self._state is not None:
             self._state.bury(self.jobs.holder, -1.0)
             self._write(self._state, None)
@@ -144,13 +144,13 @@ class TeamTable:
         if step.is_called:
             self._hints.update(each for each in self.jobs.database.news() if each.startswith(HINT))
         if (step.is_called or step.is_stale) and not self.jobs.database.READS_ARE_FREE:
-            self.read(self._look().fetchone())
+            self.refresh()
 
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._clear(step)
         if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
-            self.read(self._look().fetchone())
+            self.refresh()
         state, news = self._state or TeamState.new(self._rng), self._news or News(state=None, members=1, first=None)
         is_first = news.first is None or _is_passed(news.first, step)
         turns = [turn for turn in step.turns if is_first or (news.first and turn.place <= news.first[0])]
@@ -176,9 +176,12 @@ class TeamTable:
         moved = self._stand(step, turns, stood)
         opens_in_s = state.submit_opens_at(step.now) - step.now
         woken = _whom_to_wake(news, moved, opens_in_s)
-        self.notify(woken)
-        is_changed = moved[0] != moved[1] or step.passed is not None or step.buried
-        seen = self._look() if is_changed or not self.jobs.database.READS_ARE_FREE else news
+        if woken:
+            made = {"us": self.jobs.holder, "version": self._version and self._version[0]}
+            self.jobs.database.notify_if(team_sql.MADE, woken, made)
+        # As long as no other session has made a step, the line is what it was but for what this step changes.
+        is_known = moved[0] == moved[1] and step.passed is None and not step.buried
+        seen = news if is_known else self._look()
         return StepTried(self, step, grant, written, sent, seen, moved, opens_in_s, woken)
 
     def look(self, since: int | None) -> Looked | None:
@@ -225,6 +228,10 @@ class TeamTable:
             return news
         self._known = self._version
         return attrs.evolve(news, state=self._text)
+
+    def refresh(self) -> News:
+        """Reads how the team stands, for the next step."""
+        return self.read(self._look().fetchone())
 
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
@@ -359,18 +366,18 @@ class StepTried(Later):
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:
                 return tried._told(tried._grant)
-            tried._news()
+            self._table.refresh()
             with self._table.jobs.transaction():
                 tried = self._table.step(self._step, self._moved[0])
         return tried._forestalled()
 
     def _news(self) -> News:
-        """How the team stands after the step. To be asked once."""
+        """How the team stands after a step that was made. To be asked once."""
         return self._seen if isinstance(self._seen, News) else self._table.read(self._seen.fetchone())
 
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
-        news = self._table.told(self._news(), is_all=True)
+        news = self._table.told(self._table.refresh(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
         leaves = (Leave.LATER,) * len(self._step.turns)

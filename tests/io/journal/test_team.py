@@ -169,6 +169,19 @@ def test_the_first_in_the_line_is_told_when_there_is_room(a: TeamTable, b: TeamT
     assert b.jobs.database.news()
 
 
+def test_a_try_in_vain_wakes_nobody(a: TeamTable, b: TeamTable) -> None:
+    filled(a)
+    step(b, turns=[turn(b, "visitor")])
+    b.look(None)
+    with a.jobs.transaction():
+        tried = a.step(Step(now=NOW, held=Held(settled=2), changes=(ended,)))
+    was_made = tried._written.rowcount == 1
+    assert was_made is a.jobs.database.READS_ARE_FREE  # where they are not, another session has been quicker
+    assert is_woken(b) is was_made
+    tried.outcome()
+    assert is_woken(b)
+
+
 def test_who_becomes_the_first_in_the_line_is_told_if_there_will_soon_be_room(a: TeamTable, b: TeamTable) -> None:
     """It has to watch the time itself. If something has to happen first, it is told when that has happened."""
     filled(a)

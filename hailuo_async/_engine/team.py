@@ -260,7 +260,9 @@ class Team:
             is_called=self.is_called,
             is_stale=self.members > 1 and loop_time() - self.heard_at > _STALE_S,
         )
-        self._buried, self._passed, self.is_called = (), None, False
+        if self._passed is not None:
+            self._passed = self._blocked_since = None  # if that was in vain, it is waited for as long again
+        self._buried, self.is_called = (), False
         self._changes.clear()
         self._place = place
         kept = {place, *(turn.place for turn, _ in self._stepping)}

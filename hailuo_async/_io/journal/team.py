@@ -314,7 +314,7 @@ class TeamTable:
 
 def _is_passed(first: tuple[float, str], step: Step) -> bool:
     """Whether ``step`` passes over the first in the line, which stands where it stood when it did not take its turn."""
-    return step.passed is not None and first[1] == step.passed[1] and first[0] < step.passed[0]
+    return step.passed is not None and first[1] == step.passed[1] and first[0] <= step.passed[0]
 
 
 def _whom_to_wake(news: News, moved: Moved, opens_in_s: float) -> frozenset[str]:

@@ -98,7 +98,7 @@ class Lookout:
             return ASLEEP_FOLLOW_S if follows else ASLEEP_LOOK_S
         after_s = FOLLOW_S if follows else math.inf
         if self._team.members > 1 and self._team.waits_since() is not None:
-            after_s = min(after_s, LOOK_S * 2 ** min(self._team.ahead, 16))
+            after_s = min(after_s, LOOK_S * 2 ** min(self._team.line.ahead, 16))
         return after_s if after_s < _LONGEST_S else math.inf
 
     async def _look(self) -> None:

@@ -33,15 +33,13 @@ from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Use
 from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.line import Line
 from hailuo_async._rules.team import Change, End, Held, TeamState, load_state
 
 #: Requests that are asked for at once. Where they are short, the state grants fewer.
 _STOCK = 4
 #: If no commit takes along what this session learned, a commit is made for it after so long.
 _TELL_S = 5.0
-#: A session that is first in the line, and does not take its turn for so long, may be stopped: the next passes over it.
-#: Those behind wait twice as long for each place before theirs, as what they know of the line is older.
-PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
 #: A turn that a session was called to, and did not ask for within so long, is given up: it looks.
 _CALLED_S = 0.5
 #: Others have probably made steps if nothing was heard of them for so long.
@@ -67,8 +65,7 @@ class Team:
     on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when another session has left the team, or died."""
     members: int = attrs.field(default=1, init=False)
-    ahead: int = attrs.field(default=0, init=False)
-    """How many of the others wait longer."""
+    line: Line = attrs.field(factory=Line, init=False)
     view: TeamState = attrs.field(init=False)
     inflight: int = attrs.field(default=0, init=False)
     settled: int = attrs.field(default=0, init=False)
@@ -86,13 +83,7 @@ class Team:
     _step: Step | None = attrs.field(default=None, init=False)
     _buried: tuple[str, ...] = attrs.field(default=(), init=False)
     _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
-    _first: tuple[float, str] | None = attrs.field(default=None, init=False)
-    """The first of the other sessions that wait: since when, in the team's time, and its name."""
     clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
-    _blocked_since: float | None = attrs.field(default=None, init=False)
-    """Since when that one could have taken its turn, and this session waits only for it."""
-    _passed: tuple[float, str] | None = attrs.field(default=None, init=False)
-    """That one and its place, once it has not taken its turn for too long."""
     _is_settling: bool = attrs.field(default=False, init=False)
     """Whether jobs that were granted nothing are on their way back into the queue."""
     _place: float | None = attrs.field(default=None, init=False)
@@ -156,13 +147,7 @@ class Team:
             return math.inf if self.tentative else now
         at = self.in_loop_time(self.view.submit_opens_at(now + self.offset_s), now)
         place = self.waits_since()
-        if at > now or self._first is None or place is None or self._in_team_time(place) <= self._first[0]:
-            self._blocked_since = None
-            return at
-        self._blocked_since = now if self._blocked_since is None else self._blocked_since
-        opens_at = self._blocked_since + PATIENCE_S * 2.0 ** min(max(0, self.ahead - 1), _MOST_DOUBLINGS)
-        self._passed = self._first if opens_at <= now else self._passed
-        return opens_at
+        return self.line.opens_at(now, at, None if place is None else self._in_team_time(place))
 
     def query_opens_at(self, now: float) -> float:
         """When a query may leave: at its place while there is a stock; at once where none is needed."""
@@ -255,13 +240,11 @@ class Team:
             queries=_STOCK if self._asks_queries or self._will_query else 0,
             is_query_due=self._asks_queries,
             place=place,
-            passed=self._passed,
+            passed=self.line.pass_over(),
             buried=self._buried,
             is_called=self.is_called,
             is_stale=self.members > 1 and loop_time() - self.heard_at > _STALE_S,
         )
-        if self._passed is not None:
-            self._passed = self._blocked_since = None  # if that was in vain, it is waited for as long again
         self._buried, self.is_called = (), False
         self._changes.clear()
         self._place = place
@@ -351,9 +334,8 @@ class Team:
 
     def hear(self, news: News) -> None:
         """Learns how the team stands."""
-        if news.first != self._first:
-            self._first, self._blocked_since = news.first, None
-        self.ahead, self._place = news.ahead, news.place
+        self.line.heard(news.first, news.ahead)
+        self._place = news.place
         before, self.members = self.members, news.members
         if news.state is not None:
             self.view = load_state(news.state, self._rng)

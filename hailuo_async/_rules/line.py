@@ -1,0 +1,49 @@
+"""The line in which the sessions of a team wait for slots, as one of them knows it: whose turn it is, and for how long.
+
+The first in the line takes its turn when there is room; the others wait for it. It may be stopped, so the next passes
+over one that does not take its turn. Those behind wait twice as long for each place before theirs: what they know of
+the line is older, and the next is closer to it.
+"""
+
+from __future__ import annotations
+
+import attrs
+
+#: The next passes over the first after so long, and those behind it after twice as long for each place, so often.
+PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
+
+
+@attrs.define(eq=False)
+class Line:
+    """One session's view of the line. Places are in the team's time, all other times in the loop's."""
+
+    ahead: int = attrs.field(default=0, init=False)
+    """How many of the others wait longer."""
+    first: tuple[float, str] | None = attrs.field(default=None, init=False)
+    """The first of the others: its place, and its name."""
+    _blocked_since: float | None = attrs.field(default=None, init=False)
+    """Since when that one could have taken its turn, and this session waits only for it."""
+    _passed: tuple[float, str] | None = attrs.field(default=None, init=False)
+
+    def heard(self, first: tuple[float, str] | None, ahead: int) -> None:
+        """Notes how the line stands."""
+        if first != self.first:
+            self.first, self._blocked_since = first, None
+        self.ahead = ahead
+
+    def opens_at(self, now: float, room_at: float, place: float | None) -> float:
+        """When this session, at ``place``, may take a turn for which there is room at ``room_at``."""
+        if room_at > now or self.first is None or place is None or place <= self.first[0]:
+            self._blocked_since = None
+            return room_at
+        self._blocked_since = now if self._blocked_since is None else self._blocked_since
+        opens_at = self._blocked_since + PATIENCE_S * 2.0 ** min(max(0, self.ahead - 1), _MOST_DOUBLINGS)
+        self._passed = self.first if opens_at <= now else self._passed
+        return opens_at
+
+    def pass_over(self) -> tuple[float, str] | None:
+        """The one that has not taken its turn for too long. If it is passed over in vain, it is waited for again."""
+        passed, self._passed = self._passed, None
+        if passed is not None:
+            self._blocked_since = None
+        return passed

@@ -45,24 +45,26 @@ class Intake:
 
         ``body`` is a form or JSON: ``image`` or ``last_frame_image`` or both, ``prompt``, and the ``options``. A
         visitor who sends the same ``Idempotency-Key`` (or field ``id``) again gets the same job. 413 and 422 name the
-        field and the rule; 503 when the queue is full. What is not answered 202 costs nothing.
+        field and the rule; 503 when the queue is full, 507 when the disk is. What is not answered 202 costs nothing.
         """
         try:
-            form = await read_form(headers, body)
-        except RefusedRequest as refused:
-            return refused.answer()
-        except OSError as error:
-            return json_answer({"error": "StorageFull", "message": error.strerror or "nothing can be stored"}, 507)
-        try:
-            id = id_of(headers, form)
-            await self.take(id, form)
+            id = await self._created(headers, body)
         except RefusedRequest as refused:
             return refused.answer()
         except HailuoError as error:
             return error_answer(error, FIELDS)
+        except OSError as error:
+            return json_answer({"error": "StorageFull", "message": error.strerror or "nothing can be stored"}, 507)
+        return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
+
+    async def _created(self, headers: Mapping[str, str], body: AsyncIterator[bytes]) -> str:
+        form = await read_form(headers, body)
+        try:
+            id = id_of(headers, form)
+            await self.take(id, form)
+            return id
         finally:
             await form.aclose()
-        return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
 
     async def take(self, id: str, form: Form) -> None:
         """Submits the job of ``form`` under that id. Raises what ``submit`` raises, and ``RefusedRequest``."""

@@ -77,10 +77,10 @@ class _OwnersIntake(Intake):
     async def take(self, id: str, form: Form) -> None:
         """Submits the job of ``form``, its pictures kept."""
         is_new = not self.pictures.has(id)
-        await anyio.to_thread.run_sync(self.pictures.keep, id, form)
         try:
+            await anyio.to_thread.run_sync(self.pictures.keep, id, form)
             await self.session.submit(self.job(id, form))
-        except (HailuoError, RefusedRequest):
+        except (HailuoError, RefusedRequest, OSError):
             if is_new:
                 await anyio.to_thread.run_sync(self.pictures.remove, id)
             raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,13 @@ async def test_a_path_leads_to_no_file_and_to_no_other_job(path: str, visit: Vis
     assert (await visit.client.get(f"/static/{path}")).status_code == 404
     for what in ("retry", "resolve"):
         assert (await visit.client.post(f"/api/jobs/{path}/{what}", json={"id": id_of(2)})).status_code == 404
+
+
+async def test_a_picture_that_cannot_be_kept_is_a_full_disk_and_sends_nothing(visit: Visit, tmp_path: Path) -> None:
+    await anyio.to_thread.run_sync(shutil.rmtree, tmp_path / "pictures")
+    answer = await visit.make(id_of(1), prompt="kept nowhere")
+    assert (answer.status_code, answer.json()["error"]) == (507, "StorageFull")
+    assert (visit.emulator.ledger.posts, await visit.job(id_of(1))) == (0, {})
 
 
 async def test_what_failed_says_why_and_is_tried_again_once(visit: Visit) -> None:

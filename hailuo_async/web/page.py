@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio.to_thread
 import attrs
@@ -42,6 +42,8 @@ from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
 from hailuo_async.web.pictures import Pictures
 from hailuo_async.web.reply import Reply, create
+
+T = TypeVar("T")
 
 _logger = logging.getLogger("hailuo_async")
 
@@ -76,10 +78,18 @@ class _OwnersIntake(Intake):
 
     async def take(self, id: str, form: Form) -> None:
         """Submits the job of ``form``, its pictures kept."""
+
+        def keep() -> Form:
+            self.pictures.keep(id, form)
+            return form
+
+        await self.submit(id, keep, functools.partial(self.job, id))
+
+    async def submit(self, id: str, keep: Callable[[], T], make: Callable[[T], Job]) -> None:
+        """Submits the job that ``make`` makes of the pictures that ``keep`` keeps. If it is not taken, they go."""
         is_new = not self.pictures.has(id)
         try:
-            await anyio.to_thread.run_sync(self.pictures.keep, id, form)
-            await self.session.submit(self.job(id, form))
+            await self.session.submit(make(await anyio.to_thread.run_sync(keep)))
         except (HailuoError, RefusedRequest, OSError):
             if is_new:
                 await anyio.to_thread.run_sync(self.pictures.remove, id)
@@ -207,9 +217,8 @@ class Page:
         return Reply(json_answer({"id": new_id}, 202))
 
     async def _submit_again(self, record: Record, new_id: str) -> None:
-        id = record.key or record.identity
-        pictures = await anyio.to_thread.run_sync(self._intake.pictures.copy, id, new_id)
-        await self._intake.session.submit(_job_again(record, pictures, new_id))
+        copy = functools.partial(self._intake.pictures.copy, record.key or record.identity, new_id)
+        await self._intake.submit(new_id, copy, lambda pictures: _job_again(record, pictures, new_id))
 
     @_refusing
     async def _resolve(self, request: Request) -> Response:

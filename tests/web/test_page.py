@@ -48,10 +48,10 @@ class Visit:
         return job
 
 
-def page_over(folder: Path, emulator: Emulator, key: str = KEY) -> Page:
+def page_over(folder: Path, emulator: Emulator, key: str = KEY, **settings: Any) -> Page:
     def make_session() -> AsyncSession:
         given: dict[str, Any] = {"poll_interval": (0.005, 0.02), "journal_prompts": True, "keep_jobs": True}
-        return AsyncSession(api_key=key, base_url=emulator.url, journal=folder / "batch.db", **given)
+        return AsyncSession(api_key=key, base_url=emulator.url, journal=folder / "batch.db", **given, **settings)
 
     return Page(make_session=make_session, journal=folder / "batch.db", folder=folder)
 
@@ -180,6 +180,17 @@ async def test_what_failed_says_why_and_is_tried_again_once(visit: Visit) -> Non
         assert answer.status_code == 202
     assert (await visit.when(id_of(2), "success"))["prompt"] == "hopeless"
     assert visit.emulator.ledger.posts == 2
+
+
+async def test_of_a_retry_that_is_not_taken_no_picture_stays(tmp_path: Path, emulator: Emulator) -> None:
+    page = page_over(tmp_path, emulator, max_jobs=1)
+    app = page.app(hosts={"127.0.0.1:8765"})
+    async with page.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+        visit = Visit(page, emulator, client)
+        await visit.make(id_of(1), prompt="once")
+        await visit.when(id_of(1), "success")
+        answer = await client.post(f"/api/jobs/{id_of(1)}/retry", json={"id": id_of(2)})
+        assert (answer.status_code, page._intake.pictures.has(id_of(2))) == (503, False)
 
 
 async def test_a_key_that_is_not_valid_is_said_on_the_card_and_the_job_stays_for_a_page_that_has_a_valid_one(

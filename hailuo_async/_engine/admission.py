@@ -65,6 +65,7 @@ class Admission:
     """Where the journal keeps whole jobs."""
     _inspector: Inspector = attrs.field(factory=Inspector, init=False)
     following: Following = attrs.field(init=False)
+    _listeners: tuple[Callable[[TrackedJob], None], ...] = attrs.field(init=False)
     live: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
     """Every job that has not ended, in the order of taking."""
     ended: Counter[Status] = attrs.field(factory=Counter, init=False)
@@ -78,6 +79,7 @@ class Admission:
 
     def __attrs_post_init__(self) -> None:
         self.following = Following(self._engine_state, self._recorder.path, self._dispatch)
+        self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
 
     @property
     def queued(self) -> int:
@@ -279,7 +281,7 @@ class Admission:
         payment = payment or Payment((self.money.quota,))
         tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, payment=payment, **facts)
         self.live[tracked] = None
-        tracked.listeners += (self._forget_if_ended, self._emitter.changed, self._go_on)
+        tracked.listeners += self._listeners
         if tracked.identity is not None:
             self._by_identity[tracked.identity] = tracked
         if timeout_s is not None:

@@ -74,7 +74,10 @@ class Stream:
     """Whether the reader has gone: then no more videos are saved."""
     _error: BaseException | None = attrs.field(default=None, init=False)
     """Raised at the end of the stream, after the outcomes of the running jobs."""
-    _changed: Signal = attrs.field(factory=Signal, init=False)
+    _arrived: Signal = attrs.field(factory=Signal, init=False)
+    """Wakes the reader: an outcome is there, or the stream may be over."""
+    _drained: Signal = attrs.field(factory=Signal, init=False)
+    """Wakes the feeder: there may be room for another job."""
 
     # --- Reading ---
 
@@ -92,7 +95,7 @@ class Stream:
                     break
                 if self._error is not None and not isinstance(self._error, Exception):
                     break  # sys.exit() and Ctrl-C do not wait for the running jobs, which may take minutes
-                await self._changed.wait()
+                await self._arrived.wait()
             if self._tidy is not None:
                 tidy, self._tidy = self._tidy, None
                 await tidy()
@@ -134,7 +137,7 @@ class Stream:
 
     def _read_nowait(self) -> Outcome:
         outcome = self._unread.popleft()
-        self._changed.notify()  # there may be room for another job
+        self._drained.notify()
         return outcome
 
     # --- Feeding ---
@@ -152,7 +155,7 @@ class Stream:
             self._stop_with(error)
         finally:
             self._is_fed = True
-            self._changed.notify()
+            self._arrived.notify()
 
     async def _pull(self) -> None:
         async with contextlib.aclosing(_as_async(self._items)) as items:
@@ -178,7 +181,7 @@ class Stream:
         while not self._is_stopped and (
             self._ahead >= most or len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
         ):
-            await self._changed.wait()
+            await self._drained.wait()
 
     @property
     def _ahead(self) -> int:
@@ -202,11 +205,14 @@ class Stream:
 
     def _prepared(self, preparing: asyncio.Task[None]) -> None:
         self._preparing.discard(preparing)
-        self._changed.notify()
+        self._drained.notify()
+        self._arrived.notify()
 
     def _watch(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         def look(tracked: TrackedJob) -> None:
-            self._waiting.discard(tracked)
+            if tracked in self._waiting:
+                self._waiting.discard(tracked)
+                self._drained.notify()
             self._running.discard(tracked)
             if tracked.status is Status.QUEUED:
                 self._waiting.add(tracked)
@@ -214,7 +220,7 @@ class Stream:
                 self._running.add(tracked)
             else:
                 self._end(index, tracked, target)
-            self._changed.notify()
+                self._arrived.notify()
 
         tracked.listeners.append(look)
         look(tracked)
@@ -257,12 +263,13 @@ class Stream:
 
     def _saved(self, success: Success, saving: asyncio.Task[Outcome]) -> None:
         del self._saves[saving]
+        self._drained.notify()
         # If the session closed before the video was saved, the outcome has no path.
         self._deliver(success if saving.cancelled() or saving.exception() is not None else saving.result())
 
     def _deliver(self, outcome: Outcome) -> None:
         self._unread.append(outcome)
-        self._changed.notify()
+        self._arrived.notify()
 
     def _stop_with(self, error: BaseException) -> None:
         """Ends the stream with ``error``, after the outcomes of the running jobs. The first error counts."""

@@ -231,6 +231,7 @@ class Submitter:
 
     async def _accept(self, tracked: TrackedJob, answer: Answer) -> None:
         tracked.task_id = answer.task_id
+        tracked.request = None  # never sent again: what it holds in memory, as the PNG of a PIL image, may go
         tracked.query_path = read_query_path(answer.data, self._origin)
         tracked.created_at = answer.hints.date
         await self._recorder.accepted(tracked, self._wall_clock())

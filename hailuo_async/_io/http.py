@@ -216,7 +216,7 @@ class Http:
 
     async def _exchange(self, request: Request, body: _Body | None) -> Answer:
         url = self._url_of(request.path)
-        async with self._session.request(
+        async with await self._session.request(  # without the await aiohttp wraps it once more
             request.method,
             url,
             data=body,

@@ -151,8 +151,8 @@ def _sane(value: object) -> float | None:
 def _read_resources(data: Mapping[str, Any]) -> tuple[Resource, ...]:
     result = data.get("result")
     found = result.get("resources") if isinstance(result, dict) else None
-    resources = (_read_resource(item) for item in found) if isinstance(found, list) else ()
-    return tuple(resource for resource in resources if resource is not None)
+    resources = [_read_resource(item) for item in found] if isinstance(found, list) else []
+    return tuple([resource for resource in resources if resource is not None])
 
 
 def _read_resource(item: object) -> Resource | None:

@@ -54,7 +54,7 @@ class Part:
 Body: TypeAlias = tuple[bytes | Part, ...]
 
 
-@attrs.frozen(slots=False)  # made for every request: frozen fields are set three times as fast in a dict
+@attrs.frozen
 class Request:
     """One request: a path on the service's own origin and, for a POST, a body of known length.
 
@@ -151,7 +151,7 @@ _REFUSALS: Mapping[int, Refusal] = {
 }
 
 
-@attrs.frozen(slots=False)  # as ``Request``
+@attrs.frozen(slots=False)  # made for every request: frozen fields are set three times as fast in a dict
 class Answer:
     """An answer, or the lack of one, with every fact that the library acts on.
 

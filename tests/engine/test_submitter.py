@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import io
+import weakref
 from pathlib import Path
 from typing import Literal
 
@@ -62,6 +64,22 @@ async def error_of(session: AsyncSession, **options: float) -> HailuoError:
     with pytest.raises(HailuoError) as caught:
         await session.generate(job(), **options)
     return caught.value
+
+
+async def test_an_accepted_job_holds_no_picture_that_was_made_to_be_sent() -> None:
+    """What was read from a file object, or encoded from a PIL image, lies in memory until then."""
+    sent = list[weakref.ref[Request]]()
+
+    async def accept(request: Request) -> Answer:
+        sent.append(weakref.ref(request))
+        line.posts.clear()
+        return line.accept()
+
+    line = Line(on_post=accept)
+    async with line.session(poll_interval=(60.0, 60.0)) as session:
+        generation = await session.submit(ImageToVideo(io.BytesIO(picture())))
+        assert await generation.accepted() == "task-1"
+        assert [request() for request in sent] == [None]
 
 
 # --- One POST a job ---------------------------------------------------------------------------------------------------

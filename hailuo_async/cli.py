@@ -18,7 +18,7 @@ except ModuleNotFoundError:
     sys.exit(f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}")
 
 from hailuo_async import __version__
-from hailuo_async._cli.commands import journals, others, page, videos
+from hailuo_async._cli.commands import journals, others, videos
 from hailuo_async._cli.exit_codes import MEANINGS, report_errors
 from hailuo_async._cli.output import columns, log_to_stderr
 from hailuo_async._cli.suggestions import near_commands
@@ -82,7 +82,7 @@ for _command in (
     videos.batch,
     videos.init,
     videos.demo,
-    page.serve,
+    videos.serve,
     journals.status,
     journals.resolve,
     others.models,

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from hailuo_async._cli.demo import build_plan, choose_targets
 from hailuo_async._cli.demo_pictures import draw_pictures
 from hailuo_async._cli.jobfile.folder import find_pictures
-from hailuo_async._cli.plan import build_plan, choose_targets
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 
 from ..support.commands import write_pictures

@@ -53,8 +53,10 @@ class Bill:
     """Jobs that were sent before, and whose video is not there."""
     _sizes: dict[Hashable, tuple[int, Estimate]] = attrs.field(factory=dict, init=False)
     """The seconds and the price of a job of each size."""
-    _now: Counter[Hashable] = attrs.field(factory=Counter, init=False)
-    """How many jobs of each size are sent now."""
+    _seconds: int = attrs.field(default=0, init=False)
+    """Of video that is sent for now."""
+    _prices: Counter[Estimate] = attrs.field(factory=Counter, init=False)
+    """The prices of these jobs."""
 
     def add(self, entry: Entry) -> bool:
         """Adds a job, and returns whether it will be paid for. Looks at the disk."""
@@ -80,7 +82,9 @@ class Bill:
         if entry.size not in self._sizes:
             self._sizes[entry.size] = entry.job.duration, estimate(entry.job)
         if self.max_jobs is None or self.to_pay <= self.max_jobs:
-            self._now[entry.size] += 1
+            seconds, price = self._sizes[entry.size]
+            self._seconds += seconds
+            self._prices[price] += 1
 
     @property
     def message(self) -> str:
@@ -89,14 +93,10 @@ class Bill:
         before = f"{self._sent} sent before, " if self._sent else ""
         if not self.to_pay:
             return f"Jobs: {there}{before}none to pay for."
-        now = self._now.total()
+        now = self._prices.total()
         some = f", {now} of them now" if now < self.to_pay else ""
         again = f", {self._once_more} of them once more" if self._once_more else ""
-        seconds = sum(count * self._sizes[size][0] for size, count in self._now.items())
-        prices: Counter[Estimate] = Counter()
-        for size, count in self._now.items():
-            prices[self._sizes[size][1]] += count
-        what = f"{seconds} s of video, {price_of(prices)}"
+        what = f"{self._seconds} s of video, {price_of(self._prices)}"
         return f"Jobs: {there}{before}{self.to_pay} to pay for{again}{some}: {what}{self._limit}."
 
     @property

@@ -29,6 +29,7 @@ from benchmarks.figures import Figure
 from benchmarks.scheduling import ideal_seconds
 from benchmarks.targets import LIBRARY, Target
 from hailuo_async import AsyncSession, ImageToVideo, Success
+from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.commits import Commits
 from hailuo_async._io.journal.database import Parameters, Rows
@@ -163,6 +164,8 @@ class Night:
     alive: list[Host] = attrs.field(factory=list)
     died_at: dict[str, float] = attrs.field(factory=dict)
     all_done: asyncio.Event = attrs.field(factory=asyncio.Event)
+    changed: Signal = attrs.field(factory=Signal)
+    """Notified when jobs wait again, and when all are done."""
 
     def make_host(self) -> Host:
         """A session that has not been entered."""
@@ -177,10 +180,17 @@ class Night:
         )
 
         async def open_journal(place: JournalPlace, *, base_url: str, now: object) -> JournalWriter:
-            return _open(self.path, base_url, host.line)
+            return _open(self.path, base_url, host.line, Random(self.rng.random()))
 
         host.session._open_journal = open_journal
         return host
+
+    async def open(self, host: Host) -> None:
+        """Opens its session, whose rules in the journal draw from the seed, as all else does."""
+        await host.session.__aenter__()
+        engine = host.session._engine
+        if engine is not None and engine.recorder.team is not None:
+            engine.recorder.team.link._table._rng.seed(self.rng.random())
 
     async def work(self, host: Host) -> None:
         """Streams the jobs that wait, as long as the host lives."""
@@ -201,13 +211,14 @@ class Night:
                     self.noticed_s.append(now - max(self.died_at[key], ended_at))
             if len(self.done) == self.hosts.jobs:
                 self.all_done.set()
+                self.changed.notify()
 
     async def _jobs(self, host: Host) -> AsyncIterator[ImageToVideo]:
         while not self.all_done.is_set():
             if host.line.is_dead:
                 await anyio.sleep_forever()
             if not self.waiting:
-                await anyio.sleep(1.0)
+                await self.changed.wait()
                 continue
             job = self.waiting.popleft()
             host.held[job.key or ""] = job
@@ -223,9 +234,10 @@ class Night:
                 if key not in self.done:
                     self.died_at[key] = anyio.current_time()
                     self.waiting.appendleft(job)
+            self.changed.notify()
 
 
-def _open(path: Path, base_url: str, line: Line) -> JournalWriter:
+def _open(path: Path, base_url: str, line: Line, rng: Random) -> JournalWriter:
     def now() -> float:
         return EPOCH + asyncio.get_running_loop().time()
 
@@ -233,7 +245,7 @@ def _open(path: Path, base_url: str, line: Line) -> JournalWriter:
     server = Server(opened.path, opened._connection, now)
     server._number = opened._number
     server.execute("PRAGMA synchronous = OFF")
-    table = JobTable(server, f"host {id(line)}", LEASE_S)
+    table = JobTable(server, f"host {rng.random()}", LEASE_S)
     return JournalWriter(table, line, Commits(table, line))  # type: ignore[arg-type]
 
 
@@ -253,7 +265,7 @@ async def simulate_hosts(hosts: Hosts, directory: Path) -> dict[str, float]:
     night.alive = [night.make_host() for _ in range(hosts.sessions)]
     everyone = list(night.alive)
     for host in everyone:
-        await host.session.__aenter__()
+        await night.open(host)
     began, trips, statements = anyio.current_time(), sum(host.line.round_trips for host in everyone), Server.statements
     loop = asyncio.get_running_loop()
     tasks = [loop.create_task(night.work(host)) for host in everyone]
@@ -301,7 +313,9 @@ def make_figure(hosts: Hosts) -> Figure:
 def in_a_process(module: str, options: str) -> dict[str, float]:
     """What ``main`` of a module prints, in a process of its own."""
     command = (sys.executable, "-m", module, options)
-    said = subprocess.run(command, cwd=Path(__file__).parents[1], check=True, capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets of names are in one order
+    root = Path(__file__).parents[1]
+    said = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True)
     values: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
     return values
 

@@ -299,6 +299,8 @@ class Cadence:
         if reported_s is not None and reported_s > old * 1.1 + _REPORTED_SLACK_S:
             return task.asked_at  # the task began before we watched it, so its age teaches nothing
         if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s:
+            if reported_s > old:  # it counts from the acceptance, the time in the service's queue included
+                reported_s = max(young, reported_s - (task.began_at - task.accepted_at))
             at = min(max(young, reported_s), old)
         else:
             at = self._up_to_date(task.kind).draw(young, old, self._rng)

@@ -204,6 +204,14 @@ def test_work_begins_when_the_task_was_last_seen_pending() -> None:
     assert cadence.ended(task, 140.0, 90.0) == 130.0
 
 
+def test_a_reported_length_that_includes_the_time_in_the_queue_is_counted_from_the_acceptance() -> None:
+    """Counted from the end of the queue it would reach beyond now: the task would seem to have ended just now."""
+    cadence, task = make_cadence(), PollState.new("t", "kind", 0.0)
+    cadence.asked(task, 10.0, True)
+    cadence.asked(task, 80.0, False)
+    assert cadence.ended(task, 94.0, 91.0) == 91.0
+
+
 # --- Whatever happens ---
 
 

@@ -42,6 +42,8 @@ _STOCK = 4
 _TELL_S = 5.0
 #: A turn that a session was called to, and did not ask for within so long, is given up: it looks.
 _CALLED_S = 0.5
+#: So many letters at the end of a session's name tell it from others.
+_TOLD_LETTERS = 8
 #: Others have probably made steps if nothing was heard of them for so long.
 _STALE_S = 0.25
 #: A server's time has ten digits before its point, so sums with it are only so exact.
@@ -327,7 +329,8 @@ class Team:
 
     def ended(self, kind: tuple[object, ...], young_s: float, at_s: float, took_s: float) -> None:
         """Tells the other sessions how long a task took."""
-        end = End(self._journal.holder, kind, young_s, at_s, took_s)
+        ages = (round(age_s, 3) for age_s in (young_s, at_s, took_s))  # each session reads them, at each of its steps
+        end = End(self._journal.holder[-_TOLD_LETTERS:], kind, *ages)
         self.tell(functools.partial(TeamState.teach, end=end), is_urgent=False)
 
     # --- News ---
@@ -344,7 +347,7 @@ class Team:
             for _ in range(self.tentative):
                 self.view.submit_leaves(loop_time() + self.offset_s)
             self._follows_told = self.view.held.get(self._journal.holder, Held()).follows
-            self._lessons.learn(self.view, self._journal.holder)
+            self._lessons.learn(self.view, self._journal.holder[-_TOLD_LETTERS:])
         if before == 1 < self.members:  # the newcomer is to know what this one has
             self._commit_soon()
         gone, self._gone = self._gone, news.gone

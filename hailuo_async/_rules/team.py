@@ -32,6 +32,9 @@ _BUDGET = tuple(field.name for field in attrs.fields(Budget) if field.default is
 
 #: Ends that are kept for others to learn from. Each looks every second at least, and may miss one.
 _KEPT_ENDS = 16
+#: Each member may have a stock of so many seconds' queries. Each task takes two or three, so one that is granted them
+#: with another step asks for none in a step of its own.
+_STOCKED_S = 6.0
 #: A query is given a place on the line if that is no further ahead. Two hundred members wait twelve seconds for a
 #: thousand requests a minute.
 _AHEAD_S = 15.0
@@ -54,7 +57,7 @@ class End(NamedTuple):
     """How long a task took."""
 
     member: str
-    """The session that waited for it."""
+    """How the name of the session ends that waited for it."""
     kind: tuple[Any, ...]
     young_s: float
     """Its age when it was last seen running."""
@@ -181,14 +184,14 @@ def _take_submits(state: TeamState, call: Call) -> tuple[int, float]:
 
 
 def _take_queries(state: TeamState, call: Call, members: int) -> tuple[int, float]:
-    """As many as are asked for and may leave now, but for more than one no more than a second has for each member.
+    """As many as are asked for and may leave now, but for more than one no more than each member's share.
 
     If none may leave yet, and one is due, it gets the next place among those that are spread over the window. So each
     of many members that wait for a request asks once, and not again whenever another was quicker.
     """
     taken, budget = 0, state.budget
     rate = budget.query_rate(call.now, 0.0)
-    most = call.queries if rate is None else min(call.queries, max(1, int(rate / members)))
+    most = call.queries if rate is None else min(call.queries, max(1, int(_STOCKED_S * rate / members)))
     while taken < most:
         at = budget.may_send(call.now, Use.QUERY)
         is_reserved = at > call.now

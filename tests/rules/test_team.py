@@ -94,10 +94,12 @@ def test_requests_of_all_members_come_from_one_budget() -> None:
     assert last.query_at > NOW
 
 
-def test_no_member_keeps_many_requests_for_itself_when_they_are_short() -> None:
+@pytest.mark.parametrize(("members", "queries"), [(1, 4), (2, 2), (4, 1), (200, 1)])
+def test_no_member_keeps_more_requests_for_itself_than_its_share_of_a_few_seconds(members: int, queries: int) -> None:
     state = make_state()
-    state.budget.learn(NOW, Hints(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)
-    assert ask(state, "a", queries=4).queries == 1
+    state.budget.learn(NOW, Hints(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)  # one a second
+    call = Call(member="a", now=NOW, held=NOTHING, queries=4)
+    assert exchange(state, call, members).queries == queries
 
 
 def test_the_requests_that_a_dead_member_did_not_use_are_waited_for_no_longer() -> None:

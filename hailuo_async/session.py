@@ -319,8 +319,6 @@ class AsyncSession(ServiceCalls):
         service did accept it, under this id. ``forget``: it is taken out of the journal. ``key`` is the job's, or the
         error's ``key`` for a job without one. Raises ``JobError`` for a key that is not there, and ``JournalError``.
         """
-        if task_id is not None:
-            check_task_id(task_id)
         journal = self._running_engine().journal_or_raise()
         await journal.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
 

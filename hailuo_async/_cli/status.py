@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
 import sys
 from collections import Counter
@@ -19,11 +20,9 @@ from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.lines import JobResult, error_facts, reason, result_of
 from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import echo, show, tell
-from hailuo_async.session import AsyncSession
+from hailuo_async._engine.wiring import open_journal, wall_clock
 from hailuo_async.settings import JournalPlace
 
-#: A session wants a key. This one sends nothing.
-_NO_KEY = "none"
 _WATCH_EVERY_S = 2.0
 #: So many jobs are named one by one.
 _NAMED = 50
@@ -131,11 +130,12 @@ def _troubles(troubled: Sequence[tuple[Record, JobResult]]) -> Iterator[str]:
 async def decide(
     journal: JournalPlace, keys: Sequence[str], task_id: str | None, resubmit: bool, forget: bool, *, is_json: bool
 ) -> None:
-    """Decides what becomes of the jobs, and prints it. Raises ``JobError``, ``JournalError``, ``ConfigError``."""
+    """Decides what becomes of the jobs, and prints it. Raises ``JobError`` and ``JournalError``."""
     become = "forgotten" if forget else JobResult.NOT_SENT if resubmit else JobResult.UNFINISHED
-    async with AsyncSession(api_key=_NO_KEY, journal=journal) as session:
+    # A session would ask after the tasks that no other session waits for.
+    async with contextlib.aclosing(await open_journal(journal, base_url=None, now=wall_clock)) as writer:
         for key in keys:
-            await session.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
+            await writer.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
             show({"key": key, "status": become}, f"{key}: {become}", is_json=is_json)
     if not forget:
         echo("Run the command that sent it again to go on.")

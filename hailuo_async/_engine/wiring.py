@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from hailuo_async._io.journal.writer import JournalWriter
 
 
-async def open_journal(place: JournalPlace, *, base_url: str, now: Callable[[], float]) -> JournalWriter:
+async def open_journal(place: JournalPlace, *, base_url: str | None, now: Callable[[], float]) -> JournalWriter:
     """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
     for name in ("journaling", "team_views", "lookout"):
         await anyio.to_thread.run_sync(importlib.import_module, f"hailuo_async._engine.{name}")

@@ -250,11 +250,11 @@ def test_what_cannot_be_decided_is_one_line(arguments: list[str], words: str, jo
     assert result.stderr.startswith(f"hailuo-async: {words}")
 
 
-def test_the_journal_of_another_service_is_left_alone(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_is_decided_on_whichever_service_its_journal_belongs_to(
+    journal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MODELLIX_BASE_URL", "http://localhost:1")
-    result = run("resolve", journal, "a", "--forget")
-    assert (result.exit_code, state_of(journal, "a")) == (2, ["unknown"])
-    assert "it belongs to https://api.modellix.ai, and this session to http://localhost:1" in result.stderr
+    assert (run("resolve", journal, "a", "--forget").exit_code, state_of(journal, "a")) == (0, [])
 
 
 def test_a_journal_that_is_not_there_is_not_made(tmp_path: Path) -> None:
@@ -277,3 +277,16 @@ def test_a_job_that_was_killed_in_the_middle_of_its_post_is_in_doubt_until_it_is
         assert run("resolve", journal, "a", "--resubmit", "--yes", env=credentials(service)).exit_code == 0
         assert run("batch", jobs, "--output", tmp_path, "--yes", env=credentials(service)).exit_code == 0
         assert service.ledger.submits_accepted == 1
+
+
+@pytest.mark.slow
+def test_deciding_needs_no_key_and_does_not_ask_after_the_tasks_of_other_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "batch.db"
+    with emulator_in_thread() as service:
+        ledger = open_table(path, service.url, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+        for key in ("a", "b", "c"):
+            in_doubt(ledger, key)
+        accepted(ledger, "along", "t4")
+        ledger.close()
+        assert run("resolve", path, "a", "b", "c", "--forget").exit_code == 0
+        assert (dict(service.ledger.requests), state_of(path, "along")) == ({}, ["accepted"])

@@ -241,12 +241,12 @@ def check_version(name: str, version: int) -> None:
         raise JournalError(path=name, reason=reason)
 
 
-def check_service(database: Database, base_url: str) -> None:
+def check_service(database: Database, base_url: str | None) -> None:
     """One journal is for one service. The write also proves that there is room, before anything is sent."""
     row = database.execute("SELECT base_url FROM journal").fetchone()
     if row is None:
         database.execute("INSERT INTO journal (base_url, opened_at) VALUES (:base_url, :now)", {"base_url": base_url})
-    elif row["base_url"] != base_url:
+    elif base_url not in (None, row["base_url"]):
         reason = f"it belongs to {row['base_url']}, and this session to {base_url}: give each its own"
         raise JournalError(path=database.name, reason=reason)
     else:

@@ -12,7 +12,9 @@ from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn, JournalPlace
 
 
-def open_for_writing(place: JournalPlace, base_url: str, now: Callable[[], float], busy_timeout_s: float) -> Database:
+def open_for_writing(
+    place: JournalPlace, base_url: str | None, now: Callable[[], float], busy_timeout_s: float
+) -> Database:
     """The journal at ``place``, made if there is none. Raises ``JournalError``.
 
     In a file, ``now`` is the clock of its leases, and a write of another program may delay ours as long as

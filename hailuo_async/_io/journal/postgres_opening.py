@@ -14,7 +14,7 @@ from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
 
 
-def open_for_writing(dsn: Dsn, base_url: str, clock: str = CLOCK) -> PostgresDatabase:
+def open_for_writing(dsn: Dsn, base_url: str | None, clock: str = CLOCK) -> PostgresDatabase:
     """The journal at ``dsn``, made if there is none. ``clock`` is the SQL for the time. Raises ``JournalError``."""
     opened = PostgresDatabase(dsn, clock=clock)
     return database.prepared(opened, lambda: _prepare(opened, base_url))
@@ -38,7 +38,7 @@ def _check_is_used(opened: PostgresDatabase) -> None:
         raise JournalError(path=opened.name, reason=f"its schema {opened.schema} is empty: no session has used it yet")
 
 
-def _prepare(opened: PostgresDatabase, base_url: str) -> None:
+def _prepare(opened: PostgresDatabase, base_url: str | None) -> None:
     opened.check_server()
     with opened.transaction():
         # Many processes may open a new journal at once: the first makes it, the others wait here.

@@ -267,7 +267,9 @@ def _explained(path: Path, fault: BaseException) -> JournalError:
     return JournalError(path=str(path), reason=f"{advice} ({fault})")
 
 
-def open_for_writing(path: Path, base_url: str, now: Callable[[], float], busy_timeout_s: float) -> SqliteDatabase:
+def open_for_writing(
+    path: Path, base_url: str | None, now: Callable[[], float], busy_timeout_s: float
+) -> SqliteDatabase:
     """The journal at ``path``, made if there is none. Raises ``JournalError``."""
     files.check_files(path)
     files.make_private(path)
@@ -298,7 +300,7 @@ def _check_is_used(opened: SqliteDatabase) -> None:
         raise JournalError(path=opened.name, reason="it is empty: no session has used it yet")
 
 
-def _prepare(opened: SqliteDatabase, base_url: str) -> None:
+def _prepare(opened: SqliteDatabase, base_url: str | None) -> None:
     if _version_of_ours(opened) == 0:
         opened.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only until the first table is made
     _use_wal(opened)

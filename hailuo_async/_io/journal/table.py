@@ -325,7 +325,7 @@ class JobTable(JobClaims):
 
 def open_table(
     place: JournalPlace,
-    base_url: str,
+    base_url: str | None,
     now: Callable[[], float],
     holder: str | None,
     lease_s: float,

@@ -33,6 +33,7 @@ from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commi
 from hailuo_async._io.journal.kept import KeptClaim, KeptJob, Pieces, Room
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spending
 from hailuo_async._io.journal.table import JobTable, open_table
+from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async.errors import JobError, JournalError
 from hailuo_async.settings import Dsn, JournalPlace, journal_place
 
@@ -69,7 +70,7 @@ class JournalWriter:
         cls,
         place: str | os.PathLike[str] | Dsn,
         *,
-        base_url: str,
+        base_url: str | None,
         now: Callable[[], float],
         holder: str | None = None,
         lease_s: float = LEASE_S,
@@ -78,10 +79,10 @@ class JournalWriter:
     ) -> JournalWriter:
         """The journal at ``place``, a file or a PostgreSQL DSN, made if there is none.
 
-        ``now`` tells Unix seconds and is called on another thread. ``holder`` names this session among those that share
-        the journal, and is made up if it is ``None``. Callers wait up to ``patience_s`` for an outage to end. Raises
-        ``JournalError``, which says what to do, when the journal cannot serve: then nothing may be sent. Cancelled, it
-        leaves no thread and no open file.
+        It belongs to the service at ``base_url``; ``None`` opens that of any service. ``now`` tells Unix seconds and is
+        called on another thread. ``holder`` names this session among those that share the journal, and is made up if it
+        is ``None``. Callers wait up to ``patience_s`` for an outage to end. Raises ``JournalError``, which says what to
+        do, when the journal cannot serve: then nothing may be sent. Cancelled, it leaves no thread and no open file.
         """
         thread = ThreadPoolExecutor(1, "hailuo-journal")
         found = journal_place(place)
@@ -206,6 +207,8 @@ class JournalWriter:
         if [resubmit, task_id is not None, forget].count(True) != 1:
             given = {"resubmit": resubmit, "task_id": task_id, "forget": forget}
             raise JobError(field="resolve", value=given, rule="give exactly one of resubmit, task_id and forget")
+        if task_id is not None:
+            check_task_id(task_id)
         from hailuo_async._io.journal.resolving import Resolution
 
         return cast(Record | None, await self._ask(Resolution(identity, resubmit, task_id, forget)))

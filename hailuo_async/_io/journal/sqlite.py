@@ -229,11 +229,11 @@ class SqliteDatabase(Database):
 
     def close(self) -> None:
         self._bell.close()
-        with contextlib.suppress(sqlite3.Error), contextlib.closing(self._connection):
+        with contextlib.suppress(*self.FAULTS), contextlib.closing(self._connection):
             if files.number_of(self.path) != self._number:
                 self._leave_log()
-            elif self._is_due:
-                self._is_folding = False
+            elif self._connection.execute("SELECT 1 FROM journal WHERE log_due <> log_seen").fetchone():
+                self._is_folding, self._is_due = False, True  # this session raised log_due, or one that was killed did
                 with self.transaction():
                     pass  # it sets log_seen: what SQLite writes back now is whole
 

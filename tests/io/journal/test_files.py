@@ -111,6 +111,20 @@ def test_of_two_sessions_the_one_that_stays_still_needs_the_log(path: Path, tmp_
     assert refusal(copy).startswith("its log copy.db-wal is missing")
 
 
+def test_a_session_that_was_killed_as_it_opened_leaves_a_journal_whole_when_the_last_other_closes(path: Path) -> None:
+    table = opened(path)
+    sent(table)
+    killed_one = sqlite3.connect(path)
+    with killed_one:  # what it has written when it is killed: it was about to make its first commit
+        killed_one.execute("UPDATE journal SET log_due = log_due + 1")
+    killed_one.close()
+    accepted(table, "dog", "t2")
+    table.close()
+    assert not files.log_of(path).exists()
+    opened(path).close()
+    assert identities(path) == ["cat", "dog"]
+
+
 def test_a_journal_that_another_program_wrote_back_after_a_kill_is_whole(killed: Path) -> None:
     with sqlite3.connect(killed) as connection:
         connection.execute("SELECT * FROM job").fetchall()

@@ -36,6 +36,7 @@ from hailuo_async._io.journal.database import Parameters, Rows
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._io.transport import Transport
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Service
 from hailuo_async.settings import JournalPlace
@@ -127,7 +128,7 @@ class Host:
 
     session: AsyncSession
     line: Line
-    transport: InMemory
+    transport: Transport
     accepted_at: dict[str, float]
     """When each task was accepted, of all hosts."""
     held: dict[str, ImageToVideo] = attrs.field(factory=dict)
@@ -193,7 +194,8 @@ class Night:
             engine.recorder.team.link._table._rng.seed(self.rng.random())
 
     async def work(self, host: Host) -> None:
-        """Streams the jobs that wait, as long as the host lives."""
+        """Streams the jobs that wait, as long as the host lives. No two hosts begin at the same moment."""
+        await anyio.sleep(self.rng.random())
         async for outcome in host.session.stream(self._jobs(host)):
             if host.line.is_dead:
                 return

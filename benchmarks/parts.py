@@ -16,6 +16,7 @@ from benchmarks.hosts import hosts_targets, measure_hosts
 from benchmarks.limits import limits_targets, measure_limits
 from benchmarks.peers.runner import measure_peers
 from benchmarks.schemes import measure_schemes, schemes_targets
+from benchmarks.shares import SEEDS, measure_shares, shares_targets
 from benchmarks.sockets import measure_sockets, sockets_targets
 from benchmarks.start import measure_start, start_targets
 from benchmarks.targets import Target, faults_targets, peers_targets
@@ -94,6 +95,12 @@ PARTS = {
         "Evenness: Jain's index over the jobs that each had done in the first half. CPU: of all, from the first job.",
         measure_fleet,
         fleet_targets,
+    ),
+    "shares": Part(
+        "The same on a virtual clock",
+        f"{SEEDS} seeds each: the median efficiency, and the worst of the submits refused and of the evenness.",
+        measure_shares,
+        shares_targets,
     ),
     "following": Part(
         "Jobs that another session works",

@@ -270,8 +270,8 @@ def test_a_part_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> N
         main(["speed"])
     assert error.value.code == 2
     assert (
-        "'speed' is none of peers, growth, limits, schemes, sockets, faults, fleet, following, arrivals, hosts, start,"
-        " soak" in capsys.readouterr().err
+        "'speed' is none of peers, growth, limits, schemes, sockets, faults, fleet, shares, following, arrivals,"
+        " hosts, start, soak" in capsys.readouterr().err
     )
 
 

@@ -11,6 +11,7 @@ from benchmarks.figures import Figure
 from benchmarks.fleet import Fleet, fleet_targets, jain
 from benchmarks.following import BUSY, following_targets
 from benchmarks.hosts import SMALL, hosts_targets
+from benchmarks.shares import measure_shares, shares_targets
 from benchmarks.targets import LIBRARY
 
 pytestmark = pytest.mark.no_cover
@@ -46,6 +47,12 @@ def test_two_processes_share_a_journal_and_do_all_their_jobs() -> None:
     assert values["queries_refused"] == 0.0
     assert 0.0 < values["efficiency"] <= 1.01
     assert values["requests_per_job"] >= 2.0
+
+
+@pytest.mark.slow
+def test_four_sessions_have_even_shares_and_few_refusals_on_a_virtual_clock() -> None:
+    [*targets] = shares_targets(measure_shares(is_quick=True))
+    assert [target for target in targets if not target.holds] == []
 
 
 @pytest.mark.slow

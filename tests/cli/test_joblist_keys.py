@@ -12,7 +12,7 @@ from PIL import Image
 
 from hailuo_async._cli.jobfile.image_cache import ImageCache
 from hailuo_async._cli.jobfile.joblist import Problem, ReadOptions
-from hailuo_async.jobs import ImageToVideo
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 
 from ..support.joblists import URL, Listed, read, read_lines, read_list, told
 
@@ -150,6 +150,14 @@ def test_the_options_are_of_every_picture_and_each_can_have_takes(folder: Path) 
         for name in ("cat", "dog")
         for take in ("", "-take-2")
     }
+
+
+@pytest.mark.parametrize("model", ["hailuo-02-fl2v", "minimax/hailuo-02-fl2v", "/api/v1/minimax/hailuo-02-fl2v/async"])
+def test_for_a_model_of_last_frames_the_pictures_are_those_however_it_is_named(folder: Path, model: str) -> None:
+    (folder / "small.png").unlink()
+    found = read_list(folder, ReadOptions(defaults={"model": model}))
+    assert [type(job) for job in found.jobs.values()] == [FirstLastFrameToVideo] * 2
+    assert found.problems == ()
 
 
 def test_all_that_is_left_out_of_a_folder_is_counted_and_can_be_had(folder: Path) -> None:

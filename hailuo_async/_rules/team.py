@@ -151,13 +151,9 @@ class Call:
 
 @attrs.frozen
 class Grant:
-    """What a member was granted, and when it may ask again for more, unless something happens before.
-
-    A query that was granted may leave at ``query_at``.
-    """
+    """What a member was granted. Its queries may leave at ``query_at``; if there are none, it may ask again then."""
 
     submits: int = 0
-    submit_at: float = 0.0
     queries: int = 0
     query_at: float = 0.0
 
@@ -167,20 +163,20 @@ def exchange(state: TeamState, call: Call, members: int) -> Grant:
     for change in call.changes:
         change(state)
     state.hold(call.member, call.held)
-    submits, submit_at = _take_submits(state, call)
+    submits = _take_submits(state, call)
     queries, query_at = _take_queries(state, call, members)
     held = call.held
     requests = held.requests + submits + queries
     state.hold(call.member, held._replace(inflight=held.inflight + submits, requests=requests))
-    return Grant(submits, submit_at, queries, query_at)
+    return Grant(submits, queries, query_at)
 
 
-def _take_submits(state: TeamState, call: Call) -> tuple[int, float]:
-    taken, at = 0, call.now
-    while taken < call.submits and (at := state.submit_opens_at(call.now)) <= call.now:
+def _take_submits(state: TeamState, call: Call) -> int:
+    taken = 0
+    while taken < call.submits and state.submit_opens_at(call.now) <= call.now:
         state.submit_leaves(call.now)
         taken += 1
-    return taken, at
+    return taken
 
 
 def _take_queries(state: TeamState, call: Call, members: int) -> tuple[int, float]:

@@ -51,10 +51,11 @@ def test_two_members_together_get_what_one_alone_would() -> None:
     assert state.slots.running == alone.running == 3
 
 
-def test_a_member_that_was_granted_nothing_learns_when_to_ask_again() -> None:
+def test_a_member_that_was_granted_nothing_reads_from_the_state_when_to_ask_again() -> None:
     state = settled(3)
     ask(state, "a", submits=3)
-    assert ask(state, "b", submits=1).submit_at > NOW
+    assert ask(state, "b", submits=1).submits == 0
+    assert state.submit_opens_at(NOW) > NOW
 
 
 def test_what_a_dead_member_held_counts_until_it_is_buried() -> None:

@@ -42,15 +42,15 @@ def _has_ended(holder: str, here: str, proc: Path) -> bool:
     return _started(int(pid), proc) != rest.partition("/")[0]
 
 
-def machine(proc: Path = PROC) -> str:
+def machine() -> str:
     """How the names of all processes begin that can be asked about here."""
-    return _machine(proc) or "no machine"
+    return _machine(PROC) or "no machine"
 
 
-def boot(proc: Path = PROC) -> str:
+def boot() -> str:
     """Names this boot of the machine, whose processes share one monotonic clock; empty where no such file is."""
     try:
-        return (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
+        return _boot(PROC)
     except OSError:
         return ""
 
@@ -58,10 +58,13 @@ def boot(proc: Path = PROC) -> str:
 def _machine(proc: Path) -> str:
     """The boot and the pid namespace, in which a pid means something; nothing where there is no such file."""
     try:
-        boot = (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
-        return f"{boot}:{os.readlink(proc / 'self/ns/pid')}"
+        return f"{_boot(proc)}:{os.readlink(proc / 'self/ns/pid')}"
     except OSError:
         return ""
+
+
+def _boot(proc: Path) -> str:
+    return (proc / "sys/kernel/random/boot_id").read_text("ascii").strip()
 
 
 def _started(pid: int, proc: Path) -> str:

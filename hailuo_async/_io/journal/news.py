@@ -65,7 +65,7 @@ class Renewed:
 
     news: News
     is_left: bool
-    """Whether a task has no session that waits for it, or a process on this machine has ended without a word."""
+    """Whether a task has no session that waits for it, or one process on this machine has ended without a word."""
 
 
 @attrs.frozen(kw_only=True)

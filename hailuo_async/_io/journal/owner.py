@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Iterable
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -25,19 +24,9 @@ def this_holder(proc: Path = PROC) -> str:
 
 def is_gone(holder: str, proc: Path = PROC) -> bool:
     """Whether the process that ``holder`` names has certainly ended. Only ever true on the machine it ran on."""
-    return any_is_gone([holder], proc)
-
-
-def any_is_gone(holders: Iterable[str], proc: Path = PROC) -> bool:
-    """Whether that is so of any of them."""
-    here = _machine(proc)
-    return any(_has_ended(holder, here, proc) for holder in holders)
-
-
-def _has_ended(holder: str, here: str, proc: Path) -> bool:
     machine, _, process = holder.partition("/")
     pid, _, rest = process.partition("/")
-    if not machine or machine != here or not pid.isdecimal():
+    if not machine or machine != _machine(proc) or not pid.isdecimal():
         return False
     return _started(int(pid), proc) != rest.partition("/")[0]
 

@@ -55,8 +55,8 @@ class TeamTable:
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
     """A step that may be on record although its commit failed: its answer may have been lost."""
-    _hints: set[str] = attrs.field(factory=set, init=False)
-    """What came with a call, for the next look."""
+    _came: set[str] = attrs.field(factory=set, init=False)
+    """The news that came with a call, for the next look."""
 
     # --- Membership ---
 
@@ -90,12 +90,12 @@ class TeamTable:
 
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
-        news = self.refresh()
-        if self._state is not None:
-            self._state.bury(self.jobs.holder, -1.0)
-            self._write(self._state, None)
-        if news.first is not None:
-            self.notify([news.first[1]])  # a place in the line is free, and perhaps a slot
+        for _ in range(_TRIES):
+            news, state = self.refresh(), self._state or TeamState.new(self._rng)
+            state.bury(self.jobs.holder, -1.0)
+            if self._write(state, None).rowcount == 1:
+                break  # else another session was quicker, and the team would count our slots for ever
+        self.notify(() if news.first is None else (news.first[1],))  # a place in the line is free, and perhaps a slot
         self.jobs.database.execute("DELETE FROM member WHERE holder = :us", {"us": self.jobs.holder})
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class TeamTable:
     def prepare(self, step: Step) -> None:
         """Reads the state before the step begins, if it is old: that is cheaper than a try in vain."""
         if step.is_called:
-            self._hints.update(each for each in self.jobs.database.news() if each.startswith(HINT))
+            self._came |= self.jobs.database.news()
         if (step.is_called or step.is_stale) and not self.jobs.database.READS_ARE_FREE:
             self.refresh()
 
@@ -189,7 +189,7 @@ class TeamTable:
 
         ``None`` if certainly nothing has changed since the look before. Writes nothing.
         """
-        all_news, self._hints = self.jobs.database.news() | self._hints, set()
+        all_news, self._came = self.jobs.database.news() | self._came, set()
         if not all_news and self.jobs.database.READS_ARE_FREE:
             return None
         hints = tuple(each.removeprefix(HINT) for each in all_news if each.startswith(HINT))
@@ -212,7 +212,7 @@ class TeamTable:
     @property
     def is_hinted(self) -> bool:
         """Whether there are hints that only a look passes on."""
-        return bool(self._hints)
+        return any(each.startswith(HINT) for each in self._came)
 
     def _at(self, row: Row) -> float | None:
         return None if self.jobs.database.READS_ARE_FREE else float(row["read_at"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hailuo_async._io.journal.news import JobChange, Step, StepDone, Turn
+from hailuo_async._io.journal.news import JobChange, News, Step, StepDone, Turn
 from hailuo_async._io.journal.records import JournalState, Leave
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._io.journal.team import TeamTable
@@ -145,6 +146,41 @@ def test_hints_that_come_with_a_call_wait_for_the_next_look(a: TeamTable, b: Tea
     assert looked is not None
     assert looked.hints == ("t1",)
     assert not step(b).is_hinted
+
+
+def test_a_call_takes_no_news_from_the_next_look(a: TeamTable, b: TeamTable) -> None:
+    sent(a.jobs)
+    first = b.look(None)
+    did(a.jobs, lambda it: it.accepted("cat", "t1", 1.0))
+    made = Step(now=NOW, is_called=True)
+    b.prepare(made)
+    with b.jobs.transaction():
+        tried = b.step(made)
+    assert not tried.outcome().is_hinted  # by a job, but by no hint
+    looked = b.look(0)
+    assert first is not None
+    assert looked is not None
+    assert [change.state for change in looked.changes] == [JournalState.ACCEPTED]
+
+
+def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
+    a: TeamTable, b: TeamTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(a)
+    refresh, steps = TeamTable.refresh, iter([functools.partial(step, b)])
+
+    def overtaken(team: TeamTable) -> News:
+        news = refresh(team)
+        if not team.jobs.database.READS_ARE_FREE:  # in a file, nobody writes amid a transaction
+            for make_step in steps:
+                make_step()
+        return news
+
+    with monkeypatch.context() as patched, a.jobs.transaction():
+        patched.setattr(TeamTable, "refresh", overtaken)
+        a.leave()
+    state = load_state(b.told(b.refresh(), is_all=True).state, b._rng)
+    assert (state.held, state.slots.running) == ({}, 0)
 
 
 def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTable) -> None:

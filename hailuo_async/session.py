@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from hailuo_async._engine.arguments import SaveAs, StrPath, check_jobs, check_save_as, check_video
+from hailuo_async._engine.arguments import SaveAs, StrPath, check_grace, check_jobs, check_save_as, check_video
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
@@ -189,8 +189,10 @@ class AsyncSession(ServiceCalls):
         Jobs that were not sent end with ``SessionClosedError`` and cost nothing. Tasks that run go on at the service:
         callers that wait get a ``SessionClosedError`` with the ``task_id``, for ``attach`` in another session;
         with a journal, ``resume`` has them all. May be called more than once, from any task of its loop: the shortest
-        grace counts, and a caller that is cancelled stops nothing.
+        grace counts, and a caller that is cancelled stops nothing. Raises ``ConfigError``, and closes nothing, for a
+        ``grace`` that is no number of seconds.
         """
+        check_grace(grace)
         if self._engine is None:
             self._engine_state.end("the session is closed; nothing was sent")
         else:

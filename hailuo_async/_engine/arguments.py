@@ -47,3 +47,9 @@ def check_video(given: object) -> None:
     elif isinstance(given, str):
         advice = "await session.attach(task_id), then the generation that it returns, and give the Video"
     raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")
+
+
+def check_grace(grace: object) -> None:
+    """Raises ``ConfigError`` for what is no number of seconds. 0 and infinity are."""
+    if isinstance(grace, bool) or not isinstance(grace, int | float) or not grace >= 0:
+        raise ConfigError(field="grace", value=grace, rule="must be a number of seconds, 0 or more")

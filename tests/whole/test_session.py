@@ -194,6 +194,14 @@ async def test_of_many_who_close_it_the_least_patient_has_his_way() -> None:
             await generation
 
 
+@pytest.mark.parametrize("grace", [-1, float("nan"), "10", None])
+async def test_a_grace_that_is_no_number_of_seconds_closes_nothing(grace: object) -> None:
+    async with Line().session() as session:
+        with pytest.raises(ConfigError, match="grace"):
+            await session.aclose(grace)  # type: ignore[arg-type]
+        await session.generate(job())
+
+
 async def test_one_that_is_closed_while_it_opens_does_not_open(tmp_path: Path) -> None:
     session = Line().session(journal=tmp_path / "batch.db")
     opening = asyncio.ensure_future(session.__aenter__())

@@ -338,7 +338,7 @@ async def _is_logged(caplog: pytest.LogCaptureFixture, text: str, loop: LeapingL
 
 async def _keep_up(loop: LeapingLoop, path: Path, caplog: pytest.LogCaptureFixture) -> None:
     begun = now = time.time()
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: now, busy_timeout_s=0.02, patience_s=0.05)
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: now, busy_timeout_s=0.02, patience_s=0.5)
     recorder = JournalRecorder(str(path), journal=journal)
     tracked = await sent(recorder, task_id="t1")
     keeping = loop.create_task(recorder.keep_up())
@@ -354,6 +354,7 @@ async def _keep_up(loop: LeapingLoop, path: Path, caplog: pytest.LogCaptureFixtu
     await recorder.aclose()
 
 
+@pytest.mark.slow
 def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -260,7 +260,7 @@ class Team:
     def _place_now(self) -> float | None:
         if self._is_settling:
             return self._place
-        place = self.waits_since()
+        place = None if self._is_full else self.waits_since()  # one that could not take its turn stands in no way
         return None if place is None else self._in_team_time(place)
 
     def _in_team_time(self, place: float) -> float:

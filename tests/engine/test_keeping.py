@@ -224,7 +224,8 @@ async def test_the_bounds_of_a_journal_are_those_of_all_its_sessions(path: Path)
     line = Line(on_query=never)
     options = {"journal": path, "keep_jobs": True, "max_running": 1, "max_queued": 2, "max_kept_bytes": 400_000}
     async with line.session(**options) as one, line.session(**options) as other:
-        await (await one.submit(job("first", key="first"))).accepted()
+        for session, key in ((one, "first"), (other, "second")):
+            await (await session.submit(job(key, key=key))).accepted()
         await one.submit(ImageToVideo(picture(), key="a"))
         with pytest.raises(QueueFullError, match="400000 bytes"):
             await other.submit(ImageToVideo(picture(seed=6), key="b"))

@@ -42,3 +42,12 @@ def test_a_place_in_the_line_is_the_same_however_the_clock_is_corrected() -> Non
     assert team._place_now() == place
     team.waits_since = lambda: 5.005
     assert team._place_now() == pytest.approx(SERVER + 5.055, abs=1e-5)
+
+
+def test_a_session_that_runs_as_many_as_it_may_stands_in_no_way_however_long_its_jobs_wait() -> None:
+    rng = Random(0)
+    team = Team(cast(JournalWriter, Nowhere()), 1, rng, Cadence(0.5, 30.0, rng))
+    team.waits_since = lambda: 5.0
+    assert team._place_now() == 5.0
+    team.settled = 1
+    assert team._place_now() is None

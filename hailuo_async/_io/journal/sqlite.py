@@ -229,13 +229,22 @@ class SqliteDatabase(Database):
 
     def close(self) -> None:
         self._bell.close()
-        with contextlib.suppress(*self.FAULTS), contextlib.closing(self._connection):
+        with contextlib.suppress(*self.FAULTS), contextlib.ExitStack() as last, contextlib.closing(self._connection):
             if files.number_of(self.path) != self._number:
                 self._leave_log()
             elif self._connection.execute("SELECT 1 FROM journal WHERE log_due <> log_seen").fetchone():
                 self._is_folding, self._is_due = False, True  # this session raised log_due, or one that was killed did
-                with self.transaction():
-                    pass  # it sets log_seen: what SQLite writes back now is whole
+                try:
+                    with self.transaction():
+                        pass  # it sets log_seen: what SQLite writes back now is whole
+                except sqlite3.Error:  # the disk is full: without the mark, the file must keep its log
+                    last.enter_context(contextlib.closing(self._reader()))
+
+    def _reader(self) -> sqlite3.Connection:
+        """A connection that only reads. When it is closed last, SQLite leaves the log where it is."""
+        reader = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=ro", uri=True)
+        reader.execute("SELECT log_due FROM journal").fetchall()
+        return reader
 
     def _leave_log(self) -> None:
         """Leaves the log as it is: it lies under its old name, and may be that of the new file.

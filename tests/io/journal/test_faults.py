@@ -22,8 +22,11 @@ from hailuo_async._io.journal import database, files, sqlite
 from hailuo_async._io.journal.owner import is_gone
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Intent, JournalState, Record
+from hailuo_async._io.journal.table import open_table
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JournalError
+
+from ...support.ledgers import accepted
 
 BASE_URL = "https://api.modellix.ai"
 ROOT = Path(__file__).parents[3]
@@ -264,6 +267,21 @@ def test_a_full_disk_is_told_and_the_next_write_is_tried_anew(small_disk: Path) 
 
     anyio.run(write)
     assert list(records_of(path)) == ["before", "after"]
+
+
+def test_a_session_that_closes_on_a_full_disk_leaves_its_log_and_the_next_goes_on(small_disk: Path) -> None:
+    path, filler = small_disk / "batch.db", small_disk / "filler"
+    table = open_table(path, BASE_URL, time.time, None, 30.0, 0.1)
+    accepted(table)
+    table.database.fold_soon()
+    with table.transaction():
+        pass  # the log is begun anew, and the next commit is to say so
+    filled_up(filler)
+    with pytest.raises(sqlite3.OperationalError):
+        table.close()
+    filler.unlink()
+    open_table(path, BASE_URL, time.time, None, 30.0, 0.1).close()
+    assert list(records_of(path)) == ["cat"]
 
 
 def test_a_full_disk_is_found_when_the_journal_is_opened(small_disk: Path) -> None:

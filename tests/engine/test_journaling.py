@@ -27,6 +27,7 @@ from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
+from hailuo_async._io.journal.commits import FirstWork
 from hailuo_async._io.journal.kept import KeptJob, Room
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Leave
 from hailuo_async._io.journal.writer import JournalWriter
@@ -304,6 +305,27 @@ async def test_a_lease_is_let_go_of_behind_what_is_owed(recorder: JournalRecorde
     other = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
     assert (await other.intend(intent())).ours
     await other.aclose()
+
+
+async def test_what_is_owed_is_written_before_the_next_grant_that_hangs_on_it(
+    recorder: JournalRecorder, path: Path
+) -> None:
+    tracked, commits = await sent(recorder), recorder._journal._commits
+    granted: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+    asked = asyncio.Event()
+
+    def ask_once() -> FirstWork | None:
+        if asked.is_set():
+            return None
+        asked.set()
+        return FirstWork(lambda: None, lambda it: it.sending("cat", 3.0), lambda it: None, granted.set_result)
+
+    async with locked_out(recorder, path):
+        await recorder.unsent(tracked)
+        commits._patience_s = 60.0
+        commits.first = ask_once
+        await asyncio.wait_for(asked.wait(), 60)  # the next try of what is owed takes it along
+    assert await granted is True
 
 
 async def test_a_key_that_names_another_job_is_refused(recorder: JournalRecorder) -> None:

@@ -47,11 +47,9 @@ class _Asked:
     give_up_at: float
     """Until when its caller waits for an outage to end, in loop time."""
     is_fact: bool
-    """Whether it is still written when its caller has given up."""
+    """Whether it is still written when its caller has given up: it is owed then."""
     on_settled: Callable[[object], None] | None = None
     """Called with the answer at once, before any waiting task runs."""
-    is_undo: bool = False
-    """Whether it takes back what was granted to a caller that no longer waits."""
     _timer: asyncio.TimerHandle | None = None
 
     def wait_until(self, give_up: Callable[[_Asked], None]) -> None:
@@ -62,7 +60,7 @@ class _Asked:
     def turn_into_undo(self) -> None:
         """Replaces the write by its undo: a commit whose answer was lost may have been made."""
         if self.undo is not None:
-            self.work, self.undo, self.is_fact, self.is_undo = self.undo, None, True, True
+            self.work, self.undo, self.is_fact = self.undo, None, True
 
     def settle(self, result: object) -> bool:
         """Gives its caller the answer. Returns whether that caller still waits."""
@@ -128,6 +126,11 @@ class Commits:
     _has_logged: bool = attrs.field(default=False, init=False)
     """Whether it was logged that a listener raised."""
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether the thread makes a commit."""
+        return self._committing is not None
+
     def undo(self, undo: Work | None, result: object) -> None:
         """Takes back what ``result`` says was granted: its caller does not use it."""
         was_granted = bool(result) and not isinstance(result, Raised)
@@ -164,8 +167,6 @@ class Commits:
         """``undo``, ahead of the other pending writes: one of those may ask for the same grant again."""
         waiting, self._pending = self._pending, []
         self.undo(asked.undo, result)
-        for undo in self._pending:
-            undo.is_undo = True
         self._pending += waiting
 
     def commit_soon(self) -> None:
@@ -185,15 +186,18 @@ class Commits:
             self._commit()
 
     def _begin(self) -> None:
-        """Puts in front what a commit is to begin with, behind what takes back an earlier one."""
+        """Puts in front what a commit is to begin with, behind what takes back an earlier one, and what is owed.
+
+        One of those may free the very job that it asks for.
+        """
         first = None if self._alone or self._is_closed else self.first()
         if first is not None:
             loop = asyncio.get_running_loop()
             give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
             asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
             self._prepare = first.prepare
-            undos = [place for place, each in enumerate(self._pending, 1) if each.is_undo]
-            self._pending.insert(max(undos, default=0), asked)
+            owed = [place for place, each in enumerate(self._pending, 1) if each.is_fact and each.answer.done()]
+            self._pending.insert(max(owed, default=0), asked)
 
     def _commit(self) -> None:
         self._begin()

@@ -168,7 +168,7 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def was_told(self) -> bool:
-        """Whether there are news that ``fileno`` does not tell of any more. Asked while the thread rests."""
+        """Whether there are news that ``fileno`` does not tell of any more. May be asked in any thread."""
 
     @property
     @abc.abstractmethod

@@ -170,7 +170,10 @@ class PostgresDatabase(Database):
         self.schema = DEFAULT_SCHEMA if named is None else named[1] or named[2].lower()
 
     def execute(self, sql: str, parameters: Parameters | None = None) -> PostgresRows:
-        cursor = self._connected().execute(_translated(sql, self._clock), parameters or {})
+        connection = self._connected()
+        cursor = connection.execute(_translated(sql, self._clock), parameters or {})
+        if self._pipeline is None:
+            self._hear_all(connection)
         self._sent += 1
         return PostgresRows(self, cursor, self._sent)
 
@@ -209,6 +212,7 @@ class PostgresDatabase(Database):
             elif isinstance(failure, psycopg.errors.LockNotAvailable):
                 self._end_silent(connection)
             raise failure
+        self._hear_all(connection)
 
     def notify(self, topic: str = ANYTHING) -> None:
         self._told.add(topic)
@@ -232,15 +236,13 @@ class PostgresDatabase(Database):
         connection = self._connected()
         connection.pgconn.consume_input()
         self._hear_all(connection)
-        heard, self._heard = frozenset(self._heard), set()
-        return heard
+        heard, self._heard = self._heard, set()
+        return frozenset(heard)
 
     def fileno(self) -> int | None:
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
 
     def was_told(self) -> bool:
-        if self._connection is not None and not self._connection.closed:
-            self._hear_all(self._connection)
         return bool(self._heard)
 
     @property
@@ -333,9 +335,8 @@ class PostgresDatabase(Database):
         }
         if not self._is_reader:
             # A server may ask for more than "on" on its own account; never for less.
-            stronger = (
-                "CASE current_setting('synchronous_commit') WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END"
-            )
+            asked = "current_setting('synchronous_commit')"
+            stronger = f"CASE {asked} WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END"
             connection.execute(f"SELECT set_config('synchronous_commit', {stronger}, false)".encode())
         settings = ", ".join(f"set_config('{name}', %({name})s, false)" for name in wanted)
         connection.execute(f"SELECT {settings}".encode(), wanted)

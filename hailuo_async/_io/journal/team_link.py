@@ -49,6 +49,8 @@ class TeamLink:
     _member: Member | None = attrs.field(default=None, init=False)
     _listening: int | None = attrs.field(default=None, init=False)
     """The file descriptor that the loop watches for news."""
+    _reads: int = attrs.field(default=0, init=False)
+    """How many looks and hints the thread has to see to."""
     _is_ended: bool = attrs.field(default=False, init=False)
 
     @classmethod
@@ -111,10 +113,12 @@ class TeamLink:
 
     async def _read(self, read: Callable[[], T]) -> T:
         self._idle(False)
+        self._reads += 1
         try:
             with faults_as_errors(self._table.jobs.database):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, read)
         finally:
+            self._reads -= 1
             self._idle(True)
 
     # --- Steps, renewals and wake-ups ---
@@ -153,12 +157,19 @@ class TeamLink:
         if self._listening is not None:
             loop.remove_reader(self._listening)
             self._listening = None
-        number = self._table.jobs.database.fileno() if is_idle and not self._is_ended else None
+        may_watch = is_idle and not (self._is_ended or self._is_in_use)
+        number = self._table.jobs.database.fileno() if may_watch else None
         if number is not None:
             self._listening = number
             loop.add_reader(number, self._woken)
         if number is not None and self._table.jobs.database.was_told():
             loop.call_soon(self._woken)  # while the thread read other answers
+
+    @property
+    def _is_in_use(self) -> bool:
+        """Whether answers to the thread come over the connection that tells of news."""
+        is_at_work = self._commits.is_under_way or self._reads > 0
+        return is_at_work and not self._table.jobs.database.READS_ARE_FREE
 
     def _woken(self) -> None:
         self._idle(False)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import signal
+import threading
 from collections.abc import Iterator
 
 import psycopg
 import pytest
 from anyio import to_thread
 
-from hailuo_async import AsyncSession, ImageToVideo, Journal, Success
+from hailuo_async import AsyncSession, ImageToVideo, Journal, Outcome, OutcomeStream, Success
 from hailuo_async._io.journal import postgres as engine
 from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.asserting import AssertingTable
@@ -329,3 +332,30 @@ async def test_a_server_that_is_killed_again_and_again_delays_a_batch_and_ends_n
             assert [len(tasks) for tasks in emulator.ledger.accepted.values()] == [1] * 40
     finally:
         await to_thread.run_sync(server.remove)
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_connection_is_used_by_the_threads_of_its_journal_alone(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads in libpq at once mix up its answers, and its memory."""
+    used_by = set()
+
+    def note(heard: object, connection: object) -> None:
+        used_by.add(threading.current_thread().name.partition("_")[0])
+        hear_all(heard, connection)  # type: ignore[arg-type]
+
+    hear_all = engine.PostgresDatabase._hear_all
+    monkeypatch.setattr(engine.PostgresDatabase, "_hear_all", note)
+    async with Emulator(generation_s=0.05, requests_per_minute=None, max_running=2) as emulator:
+        settings = {"api_key": DEFAULT_API_KEY, "base_url": emulator.url, "journal": postgres.dsn(schema)}
+        async with AsyncSession(**settings) as one, AsyncSession(**settings) as other:  # type: ignore[arg-type]
+            both = [[ImageToVideo("https://e.example/a.jpg", f"{name} {n}") for n in range(6)] for name in "ab"]
+            ends = await asyncio.gather(*(ends_of(s.stream(jobs)) for s, jobs in zip((one, other), both, strict=True)))
+    assert [type(end) for end in itertools.chain(*ends)] == [Success] * 12
+    assert used_by == {"hailuo-journal"}
+
+
+async def ends_of(stream: OutcomeStream) -> list[Outcome]:
+    return [outcome async for outcome in stream]

@@ -98,7 +98,9 @@ def _or_none(check: Callable[[str, object], T]) -> Callable[[str, object], T | N
     return lambda field, value: None if value is None else check(field, value)
 
 
-optional_seconds, optional_count, optional_dollars = _or_none(seconds), _or_none(count), _or_none(dollars)
+optional_seconds: Callable[[str, object], float | None] = _or_none(seconds)
+optional_count: Callable[[str, object], int | None] = _or_none(count)
+optional_dollars: Callable[[str, object], Decimal | None] = _or_none(dollars)
 
 
 def _interval(field: str, value: object) -> tuple[float, float]:

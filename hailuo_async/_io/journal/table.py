@@ -250,10 +250,13 @@ class JobTable(JobClaims):
         claims = [self._continue(record) or self.follow(record.identity) for record in records]
         return [claim.record for claim in claims if claim is not None]
 
-    def take_over(self) -> list[Record]:
-        """Every task that no live session waits for, taken up. What a dead one was sending is in doubt from here on."""
-        sql = f"""{database.SELECT} WHERE state IN ('sending', 'accepted')
-            AND COALESCE(holder, '') <> :us ORDER BY job.seq"""
+    def take_over(self, *, again: bool = False) -> list[Record]:
+        """Every task that no live session waits for, taken up. What a dead one was sending is in doubt from here on.
+
+        ``again``: those that this session holds, too, as the answer to an earlier take-over may have been lost.
+        """
+        others = "" if again else "AND COALESCE(holder, '') <> :us"
+        sql = f"{database.SELECT} WHERE state IN ('sending', 'accepted') {others} ORDER BY job.seq"
         records = filter(None, map(self.readable, self.database.execute(sql, {"us": self.holder}).fetchall()))
         claims = [self._claim(record) for record in records]
         return [claim.record for claim in claims if claim is not None and claim.ours]

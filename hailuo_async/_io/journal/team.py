@@ -55,6 +55,8 @@ class TeamTable:
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
     """A step that may be on record although its commit failed: its answer may have been lost."""
+    _doubts_claims: bool = attrs.field(default=False, init=False)
+    """Whether tasks may have been taken up in such a commit, which nobody here waits for."""
     _came: set[str] = attrs.field(factory=set, init=False)
     """The news that came with a call, for the next look."""
 
@@ -132,7 +134,7 @@ class TeamTable:
             self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
         if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
             self.jobs.tell_followers()
-        records = self.jobs.take_over()
+        records, self._doubts_claims = self.jobs.take_over(again=self._doubts_claims), False
         sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
         held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
         return records, tuple(holder for holder in dead if holder not in held or owner.is_gone(holder))
@@ -261,7 +263,7 @@ class TeamTable:
     def forget(self) -> None:
         """Reads the state anew next time, as the last write is perhaps not there, or is although it failed."""
         self._version = self._known = None
-        self._doubted = self._tried
+        self._doubted, self._doubts_claims = self._tried, True
 
     def _write(self, state: TeamState, last_place: float | None) -> Rows:
         version, writer = self._version or (0, "")
@@ -391,10 +393,5 @@ class StepTried(Later):
         if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look
                 self._table.notify(came)
-        return StepDone(
-            news=news,
-            leaves=tuple(leaves),
-            queries=grant.queries,
-            query_at=grant.query_at,
-            is_hinted=self._table.is_hinted,
-        )
+        done = StepDone(news=news, leaves=tuple(leaves), queries=grant.queries, query_at=grant.query_at)
+        return attrs.evolve(done, is_hinted=self._table.is_hinted)

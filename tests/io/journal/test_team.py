@@ -408,6 +408,21 @@ def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_
         assert b.take_over() == ([], ())
 
 
+def test_tasks_whose_takeover_was_not_answered_are_taken_up_again(a: TeamTable, b: TeamTable, clock: Clock) -> None:
+    accepted(a.jobs, "theirs", "t1")
+    accepted(b.jobs, "own", "t2")
+    clock.time += LEASE_S + 1
+    did(b.jobs, JobTable.renew)
+    for lost in (True, False):
+        with b.jobs.transaction():
+            records, _ = b.take_over()
+        assert [record.identity for record in records] == (["theirs"] if lost else ["theirs", "own"])
+        if lost:
+            b.forget()
+    with b.jobs.transaction():
+        assert b.take_over()[0] == []
+
+
 def test_a_dead_member_counts_until_the_leases_of_its_last_jobs_have_ended_too(
     a: TeamTable, b: TeamTable, clock: Clock
 ) -> None:

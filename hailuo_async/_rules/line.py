@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import attrs
 
-#: The next passes over the first after so long, and those behind it after twice as long for each place, so often.
+#: Seconds after which the next passes over the first. They double with each further place, so often at most.
 PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
 
 
@@ -42,7 +42,7 @@ class Line:
         return opens_at
 
     def pass_over(self) -> tuple[float, str] | None:
-        """The one that has not taken its turn for too long. If it is passed over in vain, it is waited for again."""
+        """The session to pass over now, if any. It is told once: its turn is waited for again if that has no effect."""
         passed, self._passed = self._passed, None
         if passed is not None:
             self._blocked_since = None

@@ -22,7 +22,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the files of jobs and the pictures are, and nobody works."""
+    """The folder with the files of jobs and the pictures. The command runs in the one above it."""
     monkeypatch.chdir(tmp_path)
     Path("in").mkdir()
     draw_pictures(Path("in"))

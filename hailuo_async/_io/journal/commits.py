@@ -114,8 +114,6 @@ class Commits:
     """How many of the pending writes get a commit each, as one of them made the commit of all fail."""
     lost: int = attrs.field(default=0, init=False)
     """How many facts could not be written, not even at the close."""
-    _prepare: Callable[[], None] | None = attrs.field(default=None, init=False)
-    """Of the first work of the commit that begins now."""
     first: Callable[[], FirstWork | None] = attrs.field(default=lambda: None, init=False)
     """Gives the work that each commit begins with."""
     on_idle: Callable[[bool], None] = attrs.field(default=lambda _: None, init=False)
@@ -185,28 +183,28 @@ class Commits:
         if self._committing is None and not self._is_closed:
             self._commit()
 
-    def _begin(self) -> None:
-        """Puts in front what a commit is to begin with, behind what takes back an earlier one, and what is owed.
-
-        One of those may free the very job that it asks for.
+    def _begin(self) -> Callable[[], None] | None:
+        """Puts the first work of a commit before all that waits, but for what is owed: that may free the very job which
+        the first work asks for. Returns what prepares it.
         """
         first = None if self._alone or self._is_closed else self.first()
-        if first is not None:
-            loop = asyncio.get_running_loop()
-            give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
-            asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
-            self._prepare = first.prepare
-            owed = [place for place, each in enumerate(self._pending, 1) if each.is_fact and each.answer.done()]
-            self._pending.insert(max(owed, default=0), asked)
+        if first is None:
+            return None
+        loop = asyncio.get_running_loop()
+        give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
+        asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
+        owed = [place for place, each in enumerate(self._pending, 1) if each.is_fact and each.answer.done()]
+        self._pending.insert(max(owed, default=0), asked)
+        return first.prepare
 
     def _commit(self) -> None:
-        self._begin()
+        prepare = self._begin()
         size = 1 if self._alone else len(self._pending)
         batch, self._pending = self._pending[:size], self._pending[size:]
         if not batch:
             return  # nothing is pending, or the close took it
         self._alone = max(0, self._alone - 1)
-        works, prepare, self._prepare = [asked.work for asked in batch], self._prepare, None
+        works = [asked.work for asked in batch]
         self.on_idle(False)
         self._committing = asyncio.get_running_loop().run_in_executor(
             self._thread, _apply, self._table, prepare, works, self.on_failure

@@ -29,8 +29,8 @@ _TRIES = 8
 #: Where a session stood in the line before a step, and where it stands after it.
 Moved: TypeAlias = tuple[float | None, float | None]
 
-#: The next in the line is told that it is the first if a POST may leave so soon although nothing happens: it has to
-#: watch the time itself. Otherwise it is told when there is room.
+#: Who becomes the first in the line is woken at once if a slot opens within so many seconds by the time alone, as then
+#: no step of another session wakes it. Otherwise it is woken when there is room.
 _SOON_S = 10.0
 
 
@@ -56,7 +56,7 @@ class TeamTable:
     _doubted: Step | None = attrs.field(default=None, init=False)
     """A step that may be on record although its commit failed: its answer may have been lost."""
     _doubts_claims: bool = attrs.field(default=False, init=False)
-    """Whether tasks may have been taken up in such a commit, which nobody here waits for."""
+    """Whether a commit may have taken up tasks although its answer was lost: no part of this session waits for them."""
     _came: set[str] = attrs.field(factory=set, init=False)
     """The news that came with a call, for the next look."""
 

@@ -67,9 +67,7 @@ class TeamLink:
         """Asks ``member`` for a step with each commit from now on, and wakes it."""
         self._member = member
         self._commits.first = self._first
-        if (
-            not self._table.jobs.database.READS_ARE_FREE
-        ):  # else a bell has a socket of its own, and no answer comes over that
+        if not self._table.jobs.database.READS_ARE_FREE:  # else a bell has a socket of its own, without answers
             self._commits.on_idle = self._idle
         self._commits.on_failure = self._table.forget
         self._idle(True)

@@ -108,11 +108,11 @@ class JournalWriter:
 
     async def ask(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a method of ``jobs`` answers. Its work is done even if the caller is cancelled."""
-        return cast(T, await self._ask(lambda _: verb(*args, **kwargs)))
+        return cast(T, await self._open.put(lambda _: verb(*args, **kwargs)))
 
     async def note(self, verb: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Has a method of ``jobs`` write a fact, even if that has to wait for longer than the caller does."""
-        await self._ask(lambda _: verb(*args, **kwargs), patience_s=SHORT_PATIENCE_S, is_fact=True)
+        await self._open.put(lambda _: verb(*args, **kwargs), patience_s=SHORT_PATIENCE_S, is_fact=True)
 
     def note_nowait(self, verb: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """``note`` with the next commit. No caller waits for it: it may fail, and is not made once the journal closes.
@@ -149,7 +149,7 @@ class JournalWriter:
             table.frees_kept = True
             return _kept(table).take(limit, identity)
 
-        return cast("list[KeptClaim]", await self._ask(work))
+        return cast("list[KeptClaim]", await self._open.put(work))
 
     async def tidy_kept(self) -> int:
         """Frees what is left over. Returns how many jobs only newer versions of this library can send."""
@@ -158,7 +158,7 @@ class JournalWriter:
             _kept(table).tidy()
             return _kept(table).left_to_others()
 
-        return cast(int, await self._ask(work, patience_s=SHORT_PATIENCE_S))
+        return cast(int, await self._open.put(work, patience_s=SHORT_PATIENCE_S))
 
     def drop_nowait(self, identity: str) -> None:
         """Removes, with the next commit, a kept job that no caller wants any more and that was not sent."""
@@ -211,7 +211,7 @@ class JournalWriter:
             check_task_id(task_id)
         from hailuo_async._io.journal.resolving import Resolution
 
-        return cast(Record | None, await self._ask(Resolution(identity, resubmit, task_id, forget)))
+        return cast(Record | None, await self._open.put(Resolution(identity, resubmit, task_id, forget)))
 
     async def spending(self) -> Spending:
         """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
@@ -223,7 +223,7 @@ class JournalWriter:
         With the first commit that is made within ``within_s``, or with one of its own then.
         """
         work = JobTable.renew if self.team is None else self.team.renew
-        asked = self._ask(work, patience_s=SHORT_PATIENCE_S + within_s, soon_s=within_s)
+        asked = self._open.put(work, patience_s=SHORT_PATIENCE_S + within_s, soon_s=within_s)
         if self.team is None:
             await asked
         else:
@@ -234,7 +234,7 @@ class JournalWriter:
         from hailuo_async._io.journal.team_link import TeamLink
 
         link = TeamLink.make(self._table, self._thread, self._commits)
-        looked = await self._ask(link.join)
+        looked = await self._open.put(link.join)
         link.begin(member)
         self.team = link
         return cast("Looked", looked)
@@ -248,7 +248,7 @@ class JournalWriter:
         """Takes up every task that no live session waits for. Returns those, and the members that are dead."""
         if self.team is None:
             return [], ()
-        return cast("tuple[list[Record], tuple[str, ...]]", await self._ask(self.team.take_over))
+        return cast("tuple[list[Record], tuple[str, ...]]", await self._open.put(self.team.take_over))
 
     def unsent_nowait(self, identity: str, sent_at: float) -> None:
         """``unsent``, for an attempt whose caller has gone. If it fails, the job is in doubt after the lease."""
@@ -279,18 +279,12 @@ class JournalWriter:
         finally:
             await anyio.to_thread.run_sync(self._thread.shutdown)
 
-    def _ask(
-        self,
-        work: Work,
-        undo: Work | None = None,
-        patience_s: float = PATIENCE_S,
-        *,
-        is_fact: bool = False,
-        soon_s: float = 0.0,
-    ) -> asyncio.Future[Any]:
+    @property
+    def _open(self) -> Commits:
+        """Takes writes. Raises ``JournalError`` once the journal closes."""
         if self._is_closing:
             raise JournalError(path=self._table.database.name, reason="it is closed: its session has ended")
-        return self._commits.put(work, undo, patience_s, is_fact=is_fact, soon_s=soon_s)
+        return self._commits
 
     def _note_nowait(self, work: Work) -> None:
         """Writes a fact that no caller waits for. Once the journal closes, it is not written."""
@@ -299,7 +293,7 @@ class JournalWriter:
 
     async def _ask_or_undo(self, work: Work, undo: Work, patience_s: float = PATIENCE_S) -> Any:
         """The result of ``work``. If the caller is cancelled, ``undo`` takes back what was granted."""
-        answer = self._ask(work, undo, patience_s)
+        answer = self._open.put(work, undo, patience_s)
         try:
             return await answer
         except asyncio.CancelledError:

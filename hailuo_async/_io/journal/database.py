@@ -34,6 +34,8 @@ from hailuo_async.errors import JournalError
 Parameters: TypeAlias = Mapping[str, object]
 Row: TypeAlias = Mapping[str, Any]
 
+#: Why nothing can be read of a journal, nor decided on.
+UNUSED = "it is empty: no session has used it yet"
 #: The topic of news that says only that something has changed.
 ANYTHING = ""
 #: How news begins that is a hint.
@@ -244,6 +246,8 @@ def check_version(name: str, version: int) -> None:
 def check_service(database: Database, base_url: str | None) -> None:
     """One journal is for one service. The write also proves that there is room, before anything is sent."""
     row = database.execute("SELECT base_url FROM journal").fetchone()
+    if row is None and base_url is None:
+        raise JournalError(path=database.name, reason=UNUSED)
     if row is None:
         database.execute("INSERT INTO journal (base_url, opened_at) VALUES (:base_url, :now)", {"base_url": base_url})
     elif base_url not in (None, row["base_url"]):

@@ -306,7 +306,7 @@ def _connected(path: Path, name: str, now: Callable[[], float], timeout_s: float
 
 def _check_is_used(opened: SqliteDatabase) -> None:
     if _version_of_ours(opened) == 0:
-        raise JournalError(path=opened.name, reason="it is empty: no session has used it yet")
+        raise JournalError(path=opened.name, reason=database.UNUSED)
 
 
 def _prepare(opened: SqliteDatabase, base_url: str | None) -> None:

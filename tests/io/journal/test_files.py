@@ -306,3 +306,9 @@ def test_a_damaged_schema_is_a_journal_error(path: Path) -> None:
     assert "damaged" in refusal(path)
     with pytest.raises(JournalError, match="damaged"):
         sqlite.open_for_reading(path)
+
+
+def test_in_an_empty_file_there_is_nothing_to_decide_on(path: Path) -> None:
+    path.touch()
+    with pytest.raises(JournalError, match="it is empty: no session has used it yet"):
+        open_table(path, None, time.time, None, LEASE_S, 0.1)

@@ -139,7 +139,8 @@ class ServiceError(HailuoError):
     status: int | None = None
 
     def _message(self) -> str:
-        return self.message if self.status is None else f"{self.status} {self.message}"
+        is_told = self.status is None or self.message.startswith(f"HTTP {self.status}")
+        return self.message if is_told else f"{self.status} {self.message}"
 
 
 class AuthenticationError(ServiceError):

@@ -57,6 +57,7 @@ ONE_OF_EACH: list[tuple[HailuoError, str]] = [
     (RateLimitedError(message="Rate limit exceeded: x", status=429, retry_after_s=7.5), "429 Rate limit exceeded: x"),
     (ServiceUnavailableError(message="cannot connect"), "cannot connect"),
     (ProtocolError(message="not JSON", status=200), "200 not JSON"),
+    (ProtocolError(message="HTTP 418", status=418), "HTTP 418"),
     (
         SubmissionUnknownError(reason="the connection was cut", key="cat", sent_at=1_700_000_000.0),
         "job 'cat' may have been accepted and paid for: the connection was cut; it is not sent again by itself",

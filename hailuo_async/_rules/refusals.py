@@ -17,6 +17,8 @@ _ERRORS: Mapping[Refusal, type[errors.ServiceError]] = {
     Refusal.RUNNING_LIMIT: errors.RateLimitedError,
 }
 
+_NOT_THE_SERVICE = "not in the service's form: a proxy may have answered in its place; check it, and the base URL"
+
 #: Every other job would fail in the same way: a stream ends with such an error instead of failing job after job.
 _EVERY_JOB_WOULD_MEET = (
     errors.AuthenticationError,
@@ -41,8 +43,10 @@ def build_error(answer: Answer, task_id: str | None = None) -> errors.HailuoErro
     facts |= {"task_id": task_id, "request_id": answer.request_id}
     if answer.refusal is None and _no_service(answer):
         return errors.ServiceUnavailableError(**facts)
-    if answer.refusal is None or not answer.is_envelope:
+    if answer.refusal is None:
         return errors.ProtocolError(**facts)
+    if not answer.is_envelope:
+        return errors.ProtocolError(**facts | {"message": f"{answer.message} {_NOT_THE_SERVICE}"})
     kind = _ERRORS[answer.refusal]
     if kind is errors.RateLimitedError:
         facts["retry_after_s"] = answer.hints.retry_after_s

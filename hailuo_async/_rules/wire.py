@@ -6,7 +6,8 @@ the rest of the library acts on. An answer may lack fields, have new ones, or ca
 never raises.
 
 This is also the one place that reads text from the service. The API key is hidden in it before anything is cut or
-passed on, and values nested deeper than ``MAX_DEPTH`` are dropped, so that no later reader runs out of stack.
+passed on, and values nested deeper than ``MAX_DEPTH`` are dropped, so that no later reader runs out of stack. Messages
+lose the queries of the URLs that they quote: an image's URL may be signed.
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ _ID_DEPTH, _ID_VALUES = 4, 200
 #: Made once: ``json.dumps`` makes an encoder for each call that asks for other separators than its own.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
+#: A URL with a query or a fragment, as it stands in a sentence.
+_URL_WITH_QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
 #: A path that the service may name: visible ASCII as it stands in a request, without a host or a fragment.
 _QUERY_PATH = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
 
@@ -309,8 +312,9 @@ def _hidden(text: str, key: str) -> str:
 
 
 def single_line(text: str) -> str:
-    """``text`` fit for one line of a log: text from outside may hold line breaks and control characters."""
+    """``text`` fit for one line of a log: without line breaks, control characters and the queries of URLs."""
     text = text[:500]
+    text = _URL_WITH_QUERY.sub(r"\1?…", text) if "://" in text else text
     return (text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)).strip()
 
 

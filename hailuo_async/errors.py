@@ -112,6 +112,8 @@ class ImageError(JobError):
     """An image cannot be used. ``image`` names it, ``value`` is what was found in it, ``rule`` what it breaks."""
 
     image: str
+    can_fit: bool = False
+    """Whether ``fit=True`` may make the image obey the rule."""
 
     def _message(self) -> str:
         found = shown(self.value)

@@ -30,6 +30,8 @@ class Problem:
     """The rule, and what breaks it."""
     is_whole: bool = False
     """Whether nothing of the file can be used: what its rows ask for is not certain."""
+    can_fit: bool = False
+    """Whether ``--fit`` may make the picture obey the rule."""
 
     def __str__(self) -> str:
         if self.field is None or self.where.endswith(f", column {self.field}"):

@@ -51,9 +51,9 @@ class Label:
     field: str
     name: str
 
-    def error(self, value: object, rule: str) -> ImageError:
+    def error(self, value: object, rule: str, *, can_fit: bool = False) -> ImageError:
         """The error for an image that breaks ``rule``; ``value`` is what was found in it."""
-        return ImageError(field=self.field, image=self.name, value=value, rule=rule)
+        return ImageError(field=self.field, image=self.name, value=value, rule=rule, can_fit=can_fit)
 
 
 @attrs.frozen

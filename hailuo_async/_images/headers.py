@@ -115,7 +115,7 @@ def read_header(reader: Reader) -> Header:
 def format_error(reader: Reader) -> ImageError:
     """The error for a picture of a format that is not one of the three, with the format's name and the way out."""
     name = format_name(reader.read_at(0, _MAGIC))
-    return reader.label.error(name, _FORMATS + _WAYS_OUT.get(name, ""))
+    return reader.label.error(name, _FORMATS + _WAYS_OUT.get(name, ""), can_fit=name in _WAYS_OUT)
 
 
 def format_name(start: bytes) -> str:

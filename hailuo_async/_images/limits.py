@@ -26,16 +26,16 @@ def check_size(label: Label, size: int) -> None:
     if size == 0:
         raise label.error("0 bytes", "must not be empty")
     if size >= MAX_BYTES:
-        raise label.error(f"{size} bytes", f"must be under 20 MB ({MAX_BYTES} bytes)")
+        raise label.error(f"{size} bytes", f"must be under 20 MB ({MAX_BYTES} bytes)", can_fit=True)
 
 
 def check_shape(label: Label, width: int, height: int) -> None:
     """Checks the pixels of an image. Raises `ImageError`."""
     found = f"{width} x {height} px"
     if min(width, height) <= MIN_SHORT_SIDE:
-        raise label.error(found, f"short side must be over {MIN_SHORT_SIDE} px")
+        raise label.error(found, f"short side must be over {MIN_SHORT_SIDE} px", can_fit=True)
     if max(width, height) > contract.MAX_RATIO * min(width, height):
-        raise label.error(found, "aspect ratio must be between 2:5 and 5:2")
+        raise label.error(found, "aspect ratio must be between 2:5 and 5:2", can_fit=True)
     if width * height > MAX_PIXELS:
         raise label.error(found, f"must have at most {MAX_PIXELS} pixels")
 

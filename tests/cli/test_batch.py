@@ -146,6 +146,13 @@ def test_one_prompt_for_a_folder_needs_no_file_and_what_is_bad_can_be_skipped(
     assert paid(service) == {"A cat": 1, "A dog": 1}
 
 
+@pytest.mark.parametrize(("content", "is_offered"), [(b"GIF89a", True), (b"no picture", False)])
+def test_fit_is_offered_where_it_would_help(content: bytes, is_offered: bool, tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(content)
+    result = run("batch", tmp_path, "--output", tmp_path / "out", "--dry-run")
+    assert (result.exit_code, "--fit makes such pictures obey" in result.stderr) == (2, is_offered)
+
+
 def test_stdin_is_a_list_of_jobs(service: Emulator, tmp_path: Path) -> None:
     rows = 'key,image,prompt\na,https://example.com/cat.jpg,"a cat, walking"\n'
     result = run("batch", "-", "--output", tmp_path / "out", "--dry-run", stdin=rows)
@@ -153,7 +160,7 @@ def test_stdin_is_a_list_of_jobs(service: Emulator, tmp_path: Path) -> None:
     bad = run("batch", "-", "--output", tmp_path / "out", "--yes", stdin='[{"image": 1}]')
     assert (bad.exit_code, bad.stderr.splitlines()[0]) == (
         2,
-        "stdin, line 1: image: is an http(s) URL, a data URL, or the path of a picture; got int",
+        "stdin, line 1: image: must be an http(s) URL, a data URL, or the path of a picture; got int",
     )
 
 

@@ -88,8 +88,9 @@ def test_blank_lines_line_ends_and_a_byte_order_mark_do_not_count(folder: Path) 
 
 
 ONE = f'{{"first_frame_image":"{URL}"}}'
-NO_WHOLE_OBJECT = "is one whole JSON object; got"
-TOO_MUCH = "is one JSON object of plain values; got what is too long or too deep to be read"
+NO_WHOLE_OBJECT = "must be one whole JSON object; found"
+NO_BODY = "must be an object with the fields of a request; found"
+TOO_MUCH = "must be one JSON object of plain values; found one too long or too deep"
 
 
 @pytest.mark.parametrize(
@@ -97,21 +98,21 @@ TOO_MUCH = "is one JSON object of plain values; got what is too long or too deep
     [
         ("", [": holds no job"]),
         ("\n \n", [": holds no job"]),
-        ('{"prompt": "half', [f", line 1, column 12: {NO_WHOLE_OBJECT} the end of the line inside it"]),
-        (f'{ONE}\n{{"prompt": ', [f", line 2, column 11: {NO_WHOLE_OBJECT} the end of the line inside it"]),
+        ('{"prompt": "half', [f", line 1, column 12: {NO_WHOLE_OBJECT} its end missing"]),
+        (f'{ONE}\n{{"prompt": ', [f", line 2, column 11: {NO_WHOLE_OBJECT} its end missing"]),
         ('{"fit": True}', [f", line 1, column 9: {NO_WHOLE_OBJECT} Expecting value"]),
-        (f"{ONE}{ONE}", [f", line 1, column 52: {NO_WHOLE_OBJECT} Extra data"]),
-        ("[1]\nnull", [", line 1: is one JSON object; got list", ", line 2: is one JSON object; got nothing"]),
+        (f"{ONE}{ONE}", [f", line 1, column 52: {NO_WHOLE_OBJECT} more after its end"]),
+        ("[1]\nnull", [f", line 1: {NO_WHOLE_OBJECT} list", f", line 2: {NO_WHOLE_OBJECT} nothing"]),
         ("[" * 100_000, [f", line 1: {TOO_MUCH}"]),
         (f'{{"duration": {"9" * 5000}}}', [f", line 1: {TOO_MUCH}"]),
-        ('{"body": [], "modelSlug": "x"}', [", line 1: body: is an object with the fields of a request; got list"]),
-        ('{"modelSlug": "x"}', [", line 1: body: is an object with the fields of a request; got nothing"]),
+        ('{"body": [], "modelSlug": "x"}', [f", line 1: body: {NO_BODY} list"]),
+        ('{"modelSlug": "x"}', [f", line 1: body: {NO_BODY} nothing"]),
         ('{"body": {}}', [", line 1: modelSlug: is required beside a body"]),
         (
             f'{{"key": "a", "first_frame_image": "{URL}", "key": "b", "x": {{"y": 1, "y": 2}}}}',
             [
-                ", line 1: y: stands in an object only once; it is there twice",
-                ", line 1: key: stands in an object only once; it is there twice",
+                ", line 1: y: stands twice in its object: take one out",
+                ", line 1: key: stands twice in its object: take one out",
                 f", line 1: x: is no field; the fields are {', '.join(LIBRARY_NAMES)}",
             ],
         ),
@@ -124,7 +125,7 @@ def test_a_line_that_is_no_job_is_told_with_its_place(text: str, problems: Seque
 
 GOOD = {"first_frame_image": URL}
 LAST = {"last_frame_image": URL}
-NO_IMAGE = "is an http(s) URL, a data URL, or the path of a picture; got"
+NO_IMAGE = "must be an http(s) URL, a data URL, or the path of a picture; got"
 NO_FILE = "found No such file or directory: in/{}; must be a file that can be read"
 NO_HOST = "a URL must have a valid host and port"
 NO_KEY = "must be 1 to 200 characters, without control characters or line breaks, or None"
@@ -218,7 +219,7 @@ def test_a_row_of_csv_is_a_job_and_its_place_the_line_that_it_begins_on(folder: 
 
 
 NO_NUMBER = "must be a whole number of seconds"
-NO_RECORD = "is no record of CSV, quoted as RFC 4180 says:"
+NO_RECORD = "cannot be read as CSV, quoted as RFC 4180 says:"
 
 
 @pytest.mark.parametrize(
@@ -228,7 +229,7 @@ NO_RECORD = "is no record of CSV, quoted as RFC 4180 says:"
         ("first_frame_image,prompt\n,\n", [": holds no job"]),
         (
             "image;prompt,key\na.png;b,c",
-            [", line 1: is the header, and may be read with commas or semicolons: use one"],
+            [", line 1: may be read with commas or semicolons: use one of them"],
         ),
         ('first_frame_image,"prompt\n', [f", line 1: {NO_RECORD} unexpected end of data"]),
         (
@@ -334,15 +335,22 @@ def test_an_array_of_objects_is_a_list_of_jobs(folder: Path) -> None:
     assert places == {"a": "in/jobs.json, line 2", "b": "in/jobs.json, line 6"}
 
 
+ONE_ARRAY = "must be one array of objects, with commas between them and a ] at its end, and nothing after it"
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        (f'[{{"image": "{URL}"}}', ", line 1: is an array of objects, with commas between them and a ] at its end"),
-        ('[{"image": ', ", line 1, column 12: is one whole JSON object; got the end of the line inside it"),
+        (f'[{{"image": "{URL}"}}', f", line 1: {ONE_ARRAY}"),
+        (f'[{{"image": "{URL}"}},\n', f", line 2: {ONE_ARRAY}"),
+        (f'[{{"image": "{URL}"}} {{"image": "{URL}"}}]', f", line 1: {ONE_ARRAY}"),
+        (f'[{{"image": "{URL}"}}]\n\n[{{"image": "{URL}"}}]', f", line 1: {ONE_ARRAY}"),
+        ("[", f", line 1: {ONE_ARRAY}"),
+        ('[{"image": ', f", line 1, column 12: {NO_WHOLE_OBJECT} its end missing"),
         ('[{"image":\n [[[[]]]]}]', f", line 1: image: {NO_IMAGE} list"),
     ],
 )
-def test_an_array_that_is_cut_is_told(text: str, problem: str, folder: Path) -> None:
+def test_an_array_that_is_cut_or_followed_by_more_is_told(text: str, problem: str, folder: Path) -> None:
     assert told(read(folder, "jobs.json", text)) == [f"jobs.json{problem}"]
 
 

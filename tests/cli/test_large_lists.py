@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from hailuo_async._cli.jobfile import joblist, jsonlines
+from hailuo_async._cli.jobfile import joblist
 from hailuo_async._cli.jobfile.joblist import JobList, ReadOptions, read_jobs
 from hailuo_async._cli.jobfile.text import MAX_FILE_BYTES, STDIN
 
@@ -56,16 +56,13 @@ def test_stdin_is_read_once_and_its_jobs_as_often_as_they_are_needed(monkeypatch
     assert [keys(found), keys(found)] == [["a", "b"]] * 2
 
 
-def test_an_array_is_read_in_pieces_and_its_places_are_those_of_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(jsonlines, "_LINES", 1)
+def test_the_places_of_an_array_are_those_of_the_file(tmp_path: Path) -> None:
     rows = [f'{{"image": "{URL}",\n "key": "{number}"}}' for number in range(9)]
     (tmp_path / "jobs.json").write_text("[\n\n" + ", \n".join(rows) + '\n,{"image": "x.jpg",\n\n  oops}]')
     found = read_jobs(tmp_path / "jobs.json")
     (problem,) = found.problems
-    words = "is one whole JSON object; got Expecting property name enclosed in double quotes"
-    assert str(problem) == f"{tmp_path}/jobs.json, line 21, column 3: {words}"
+    words = "must be one whole JSON object; found Expecting property name enclosed in double quotes"
+    assert str(problem) == f"{tmp_path}/jobs.json, line 23, column 3: {words}"
     assert [entry.place.rpartition(" ")[2] for entry in found.entries()] == [str(line) for line in range(3, 21, 2)]
 
 
@@ -80,7 +77,7 @@ def test_a_key_that_comes_again_is_found_however_far_away_and_capitals_count(tmp
     path = written(tmp_path / "jobs.csv", f"Cat,{URL},x", *rows, f"cat,{URL},x", f"7,{URL},x")
     found = read_jobs(path)
     (problem,) = found.problems
-    words = f"is the job's own name; '7' stands in {path}, line 10 too"
+    words = f"must be the job's own; '7' stands in {path}, line 10 too"
     assert str(problem) == f"{path}, line 5004, column key: {words}"
     assert (len(found), found.alike) == (5002, frozenset({"cat"}))
     assert keys(found)[-2:] == ["4999", "cat"]
@@ -96,7 +93,10 @@ def test_a_key_that_is_no_text_is_told_beside_those_that_come_twice(tmp_path: Pa
 def test_a_take_that_has_the_key_of_another_job_is_told(tmp_path: Path) -> None:
     path = written(tmp_path / "jobs.csv", f"cat-take-2,{URL},x", f"cat,{URL},x")
     (problem,) = read_jobs(path, ReadOptions(takes=2)).problems
-    assert str(problem) == f"{path}, line 3, column key: needs 'cat-take-2' for a take, which is another job's"
+    assert (
+        str(problem)
+        == f"{path}, line 3, column key: makes a take 'cat-take-2', which is another job's key: change one of the two"
+    )
 
 
 def test_the_same_note_of_many_rows_is_one_note(tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_file_that_is_wrong_in_every_row_is_not_read_to_its_end(
     found = read_jobs(written(tmp_path / "jobs.csv", *(f"{number},ftp://x.y/z.jpg," for number in range(9))))
     assert len(found.problems) == 5
     assert str(found.problems[-1]) == (
-        f"{tmp_path}/jobs.csv, line 5: is where the check ends, after more than 3 problems: correct these first"
+        f"{tmp_path}/jobs.csv, line 5: more than 3 problems were found, and the check ends here: correct these first"
     )
 
 

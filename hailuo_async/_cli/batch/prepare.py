@@ -34,8 +34,6 @@ from hailuo_async.jobs import Job
 #: So many places with the same problem are named.
 _NAMED = 8
 _COLUMNS = ("key", "image", "prompt", "model", "duration", "resolution")
-#: Words of the rules that ``--fit`` makes a picture obey.
-_FITTABLE = ("short side", "aspect ratio", "under 20 MB", "JPEG, PNG or WebP", "20 MB")
 
 
 def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> BatchPlan:
@@ -97,7 +95,7 @@ def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> 
     is_fatal = any(problem.is_whole for problem in read.problems) or not (given["skip_bad"] and read.rows)
     if read.problems and is_fatal:
         name = "stdin" if source == STDIN else click.format_filename(source)
-        exit_with(USAGE, f"{len(read.problems)} to correct in {name}; nothing was sent{_way_out(read, fields)}")
+        exit_with(USAGE, f"{len(read.problems)} to correct in {name}; nothing was sent{_way_out(read)}")
     return read
 
 
@@ -113,12 +111,12 @@ def _tell(problems: Sequence[Problem]) -> None:
             echo(f"and {count - _NAMED} more: {message}")
 
 
-def _way_out(read: JobList, fields: Mapping[str, Any]) -> str:
+def _way_out(read: JobList) -> str:
     """The options with which the batch can go on in spite of the problems."""
     if any(problem.is_whole for problem in read.problems):
         return ""
     skip = "--skip-bad goes on without them" if read.rows else ""
-    can_fit = not fields.get("fit") and any(word in problem.message for problem in read.problems for word in _FITTABLE)
+    can_fit = any(problem.can_fit for problem in read.problems)
     ways = [skip, "--fit makes such pictures obey" if can_fit else ""]
     return "".join(f"; {way}" for way in ways if way)
 

@@ -19,7 +19,7 @@ import attrs
 from hailuo_async._cli.jobfile.rows import PLACEHOLDER, Row
 from hailuo_async._cli.problems import Problem, error_message, type_name
 from hailuo_async._images.source import ImageSource
-from hailuo_async.errors import JobError, UnknownCommandWarning, shown
+from hailuo_async.errors import ImageError, JobError, UnknownCommandWarning, shown
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job, unknown_commands
 from hailuo_async.models import MODELS, find_model
 
@@ -85,9 +85,10 @@ class JobRow:
             warnings.simplefilter("ignore", UnknownCommandWarning)
             return self.kind(**fields)
 
-    def refuse(self, field: str, message: str) -> None:
+    def refuse(self, field: str, found: str | JobError) -> None:
         """Notes a problem of ``field``."""
-        self.problems.append(self.row.problem(field, message))
+        message = found if isinstance(found, str) else error_message(found)
+        self.problems.append(self.row.problem(field, message, can_fit=isinstance(found, ImageError) and found.can_fit))
 
     def check(self) -> tuple[str, ...]:
         """Makes the job, and makes it again without each field that it refuses. Returns the doubts."""
@@ -95,7 +96,7 @@ class JobRow:
             try:
                 self.job()
             except JobError as error:
-                self.refuse(error.field, error_message(error))
+                self.refuse(error.field, error)
                 if error.field in _IMAGES:
                     self.fields[error.field] = _STAND_IN
                 elif error.field == "model":
@@ -185,7 +186,7 @@ def _take_images(job_row: JobRow, base: Path) -> None:
         job_row.fields[name] = _source(given, base)
         if job_row.fields[name] is _STAND_IN:
             found = shown(given.partition("?")[0]) if isinstance(given, str) else type_name(given)
-            job_row.refuse(name, f"is an http(s) URL, a data URL, or the path of a picture; got {found}")
+            job_row.refuse(name, f"must be an http(s) URL, a data URL, or the path of a picture; got {found}")
     required = "last_frame_image" if job_row.kind is FirstLastFrameToVideo else "first_frame_image"
     if required not in job_row.fields:
         job_row.refuse(required, "is required")

@@ -19,6 +19,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from copy import copy
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias
 
@@ -26,7 +28,6 @@ import attrs
 
 from hailuo_async._cli.jobfile.fields import JobRow, kind_of, picture_name, read_job_row
 from hailuo_async._cli.jobfile.folder import find_pictures
-from hailuo_async._cli.jobfile.image_cache import ImageCache
 from hailuo_async._cli.jobfile.jsonlines import read_json, read_json_lines
 from hailuo_async._cli.jobfile.names import short_name
 from hailuo_async._cli.jobfile.rows import PictureRow, Row
@@ -34,10 +35,10 @@ from hailuo_async._cli.jobfile.spreadsheet import read_spreadsheet
 from hailuo_async._cli.jobfile.taken_keys import TakenKeys, mark_of
 from hailuo_async._cli.jobfile.text import STDIN, TextFile, open_text
 from hailuo_async._cli.problems import Problem, one_line
-from hailuo_async._images.frame import Frame
+from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.identity import build_fingerprint
-from hailuo_async.errors import ConfigError
+from hailuo_async.errors import ConfigError, ImageError
 from hailuo_async.jobs import FirstLastFrameToVideo, Job
 
 __all__ = ["Entry", "JobList", "Problem", "ReadOptions", "read_jobs"]
@@ -56,9 +57,11 @@ _MARK_DIGITS = 10
 MAX_JOBS = 4_000_000
 #: After so many the file as a whole is wrong.
 MAX_PROBLEMS = 10_000
+#: So many frames are held, each of half a kilobyte: jobs that share a file have it looked at once.
+_HELD = 100_000
 #: With the number of a take it is still a key.
 _MAX_TAKEN_BYTES = 185
-_NO_TAKE = "needs {!r} for a take, which is another job's"
+_NO_TAKE = "makes a take {!r}, which is another job's key: change one of the two"
 
 
 @attrs.frozen(kw_only=True)
@@ -112,7 +115,7 @@ class JobList:
     """The numbers of the rows with problems."""
     _taken: TakenKeys = attrs.field(factory=TakenKeys, init=False)
     """The keys that rows give."""
-    _looks: ImageCache = attrs.field(factory=ImageCache, init=False)
+    _look: Callable[..., Frame | ImageError] = attrs.field(factory=lambda: lru_cache(_HELD)(_look), init=False)
 
     def __len__(self) -> int:
         return self.rows * self._options.takes
@@ -156,11 +159,12 @@ class JobList:
 
     def _frames(self, job_row: JobRow) -> dict[str, Frame]:
         """Looks at its images, with their fingerprints. Leaves out an image that can no longer be sent."""
-        looked = {
-            field: self._looks.look(source, fingerprint=True, fit=job_row.is_fitted)
-            for field, source in job_row.images.items()
-        }
+        looked = {field: self._looked(source, True, job_row) for field, source in job_row.images.items()}
         return {field: seen for field, seen in looked.items() if isinstance(seen, Frame)}
+
+    def _looked(self, source: ImageSource, fingerprint: bool, job_row: JobRow) -> Frame | ImageError:
+        look = _look if isinstance(source, str) else self._look  # a data URL may be long, and a URL is not fetched
+        return look(source, fingerprint, job_row.is_fitted)
 
     # --- Checking ---
 
@@ -196,8 +200,8 @@ class JobList:
     def _look_at(self, job_row: JobRow) -> None:
         for field, source in job_row.images.items():
             if not (isinstance(source, str) and source[:4].lower() == "http"):  # which the job itself has checked
-                seen = self._looks.look(source, fingerprint=job_row.key is None, fit=job_row.is_fitted)
-                if isinstance(seen, str):
+                seen = self._looked(source, job_row.key is None, job_row)
+                if isinstance(seen, ImageError):
                     job_row.refuse(field, seen)
         for key in _keys(job_row, self._options.takes):
             self._taken.add(key)
@@ -210,8 +214,17 @@ class JobList:
         given = ((number, row, key) for number, row in numbered for key in _keys(row, self._options.takes))
         for number, job_row, key, first in self._taken.settle(given):
             is_own = key == job_row.key
-            words = f"is the job's own name; {key!r} stands in {first} too" if is_own else _NO_TAKE.format(key)
+            words = f"must be the job's own; {key!r} stands in {first} too" if is_own else _NO_TAKE.format(key)
             yield number, job_row.row.problem("key", words)
+
+
+def _look(source: ImageSource, fingerprint: bool, fit: bool) -> Frame | ImageError:
+    """The frame of ``source``, without its content, or what is wrong with it. Blocks."""
+    try:
+        frame = inspect_image("image", source, fingerprint=fingerprint, fit=fit)
+    except ImageError as error:
+        return copy(error)  # the traceback of the error itself holds what was read
+    return frame if frame.is_url else attrs.evolve(frame, content=None)
 
 
 def _keys(job_row: JobRow, takes: int) -> list[str]:
@@ -228,7 +241,7 @@ def _too_many(jobs: int, problems: int) -> str | None:
     if jobs > MAX_JOBS:
         return f"asks for more than {MAX_JOBS} jobs, and at most so many are taken at once: split it"
     if problems > MAX_PROBLEMS:
-        return f"is where the check ends, after more than {MAX_PROBLEMS} problems: correct these first"
+        return f"more than {MAX_PROBLEMS} problems were found, and the check ends here: correct these first"
     return None
 
 

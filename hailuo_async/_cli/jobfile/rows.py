@@ -61,18 +61,19 @@ class Row:
     more: Mapping[str, object] = attrs.field(factory=dict)
     """All of its values by its own names: a prompt may name them in braces."""
 
-    def problem(self, field: str, message: str) -> Problem:
+    def problem(self, field: str, message: str, *, can_fit: bool = False) -> Problem:
         """A problem with the value of ``field``, under the name that it has in the file."""
         name = next((name for name, meant in self.names.items() if meant == field), field)
-        return Problem(f"{self.place}, column {name}" if self.has_columns else self.place, name, message)
+        place = f"{self.place}, column {name}" if self.has_columns else self.place
+        return Problem(place, name, message, can_fit=can_fit)
 
 
 class PictureRow(Row):
     """A picture of a folder, whose place is its name."""
 
-    def problem(self, field: str, message: str) -> Problem:
+    def problem(self, field: str, message: str, *, can_fit: bool = False) -> Problem:
         """A problem of the picture as a whole."""
-        return Problem(self.place, None, message.removeprefix(f"({Path(self.place).name}) "))
+        return Problem(self.place, None, message.removeprefix(f"({Path(self.place).name}) "), can_fit=can_fit)
 
 
 @lru_cache(256)

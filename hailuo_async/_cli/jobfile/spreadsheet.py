@@ -48,7 +48,9 @@ class _Records:
                 return
             except csv.Error as error:
                 reason, _, _ = str(error).partition(" - ")  # behind it stands how to open files in Python
-                yield Problem(self.text.place(before), None, f"is no record of CSV, quoted as RFC 4180 says: {reason}")
+                yield Problem(
+                    self.text.place(before), None, f"cannot be read as CSV, quoted as RFC 4180 says: {reason}"
+                )
             else:
                 if any(cells):
                     yield self.text.place(before), cells
@@ -95,7 +97,7 @@ def _open(text: TextFile) -> _Records | Problem:
     best = [delimiter for delimiter, count in known.items() if count == most]
     if most and len(best) > 1 and any(other in head[0] for other in best[1:]):
         words = " or ".join(_DELIMITERS[delimiter] for delimiter in best if delimiter in head[0])
-        return Problem(text.place(1), None, f"is the header, and may be read with {words}: use one", is_whole=True)
+        return Problem(text.place(1), None, f"may be read with {words}: use one of them", is_whole=True)
     return _Records(text, best[0] if most else ",", itertools.chain(head, lines), blank)
 
 

@@ -190,8 +190,8 @@ class Night:
         """Opens its session, whose rules in the journal draw from the seed, as all else does."""
         await host.session.__aenter__()
         engine = host.session._engine
-        if engine is not None and engine.recorder.team is not None:
-            engine.recorder.team.link._table._rng.seed(self.rng.random())
+        if engine is not None and engine.lookout is not None:
+            engine.lookout._link._table._rng.seed(self.rng.random())
 
     async def work(self, host: Host) -> None:
         """Streams the jobs that wait, as long as the host lives. No two hosts begin at the same moment."""

@@ -226,5 +226,5 @@ class Engine:
             abandoned=ended[Status.ABANDONED],
             spent=self.admission.money.quota.spent,
             committed=self.admission.money.quota.committed,
-            ahead=0 if self.recorder.team is None else self.recorder.team.line.ahead,
+            ahead=0 if self.recorder.team is None else self.recorder.team.place.line.ahead,
         )

@@ -27,7 +27,7 @@ from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
 
 if TYPE_CHECKING:
-    from hailuo_async._engine.team_views import TeamBudget, TeamSlots
+    from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
 
 logger = logging.getLogger("hailuo_async")
 
@@ -136,7 +136,7 @@ class Gate:
 
     def is_open_here(self, is_heavy: bool) -> bool:
         """Whether only the limits that a team shares can keep a POST from leaving."""
-        if not self._engine_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
+        if self.slots.is_full or not self._engine_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
             return False
         return self._reachability.opens_at <= self._now()
 

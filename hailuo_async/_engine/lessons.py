@@ -21,14 +21,14 @@ class Lessons:
     """How many ends had been taught when this session last learned."""
     _has_logged: bool = attrs.field(default=False, init=False)
 
-    def learn(self, view: TeamState, us: str) -> None:
-        """Learns what the other members of the team taught since the last call.
+    def learn(self, state: TeamState, us: str) -> None:
+        """Learns what the other members of the team taught since the last call; ``us`` is the name of this session.
 
         Does not raise: what another session wrote may come from another version, and only polling gains by it.
         """
-        seen, self._learned = self._learned, view.ended
-        for end in view.ends_since(0 if seen is None else seen):
-            if end.member == us:
+        seen, self._learned = self._learned, state.ended
+        for end in state.ends_since(0 if seen is None else seen):
+            if us.endswith(end.member):
                 continue
             try:
                 self._cadence.hear(end.kind, end.young_s, end.at_s, end.took_s)

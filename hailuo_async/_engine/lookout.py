@@ -28,6 +28,7 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.news import Looked
 from hailuo_async._io.journal.records import LEASE_S, Record
+from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JournalError
 
@@ -68,7 +69,7 @@ class Lookout:
     @property
     def has_others(self) -> bool:
         """Whether this session is not the only member."""
-        return self._team.members > 1
+        return self._team.view.members > 1
 
     # --- Looks ---
 
@@ -76,42 +77,48 @@ class Lookout:
         """Becomes a member. Raises ``JournalError``."""
         began_at = loop_time()
         looked = await self._journal.join(self._team)
-        self._team.clock.learn(looked.at, began_at, loop_time())
-        self._seen = looked.seen
-        self._team.hear(looked.news)
+        self._learn(looked, began_at)
         if looked.at is not None:
             await self._look()  # one round trip: it tells the time better than the joining did
 
     async def watch(self) -> None:
         """Looks when it is woken, and now and then, until it is cancelled."""
-        team = self._team
+        news = self._team.news
         while True:
-            while not team.is_woken and (left_s := team.heard_at + self._look_after_s() - loop_time()) > 0:
-                await team.changed.wait(left_s)
+            while not news.is_woken and (left_s := news.heard_at + self._look_after_s() - loop_time()) > 0:
+                await news.changed.wait(left_s)
             with contextlib.suppress(JournalError):  # an outage: each write that waits for the journal reports it
                 await self._look()
 
     def _look_after_s(self) -> float:
         """Seconds until the next look, if nothing is heard before."""
         follows = self.followers() > 0
-        if not self._team.link.can_be_woken:
+        if not self._link.can_be_woken:
             return ASLEEP_FOLLOW_S if follows else ASLEEP_LOOK_S
         after_s = FOLLOW_S if follows else math.inf
-        if self._team.members > 1 and self._team.waits_since() is not None:
-            after_s = min(after_s, LOOK_S * 2 ** min(self._team.line.ahead, 16))
+        if self.has_others and self._team.place.waits_since() is not None:
+            after_s = min(after_s, LOOK_S * 2 ** min(self._team.place.line.ahead, 16))
         return after_s if after_s < _LONGEST_S else math.inf
 
     async def _look(self) -> None:
-        team, began_at = self._team, loop_time()
-        team.is_woken, team.heard_at = False, began_at
-        looked = await team.link.look(self._seen if self.followers() else None)
+        began_at = loop_time()
+        self._team.news.looks()
+        looked = await self._link.look(self._seen if self.followers() else None)
         if looked is not None:
-            team.clock.learn(looked.at, began_at, loop_time())
-            self._seen = looked.seen
-            team.hear(looked.news)
-            team.on_change()
+            self._learn(looked, began_at)
             self.on_looked(looked)
-        team.follow(self.followers() > 0)
+        self._team.follow(self.followers() > 0)
+
+    def _learn(self, looked: Looked, began_at: float) -> None:
+        self._team.view.clock.learn(looked.at, began_at, loop_time())
+        self._seen = looked.seen
+        self._team.news.hear(looked.news)
+
+    @property
+    def _link(self) -> TeamLink:
+        if self._journal.team is None:
+            raise RuntimeError("a team was asked before it was joined")
+        return self._journal.team
 
     # --- Those who die ---
 
@@ -126,7 +133,7 @@ class Lookout:
                 await anyio.sleep(LEASE_S / 3)
 
     async def _take_over(self) -> None:
-        self._team.is_left = False
+        self._team.news.takes_over()
         records, dead = await self._journal.take_over()
         for record in records:
             await self.on_orphan(record)
@@ -135,14 +142,14 @@ class Lookout:
 
     async def _someone_dies(self) -> None:
         """Returns when a lease of another member has run out, or a task was left; at the soonest in a moment."""
-        team = self._team
-        late_s = self._rng.uniform(_SOONEST_S, max(_LATEST_S, _FOR_EACH_S * team.members))
+        news = self._team.news
+        late_s = self._rng.uniform(_SOONEST_S, max(_LATEST_S, _FOR_EACH_S * self._team.view.members))
         await anyio.sleep(late_s)
-        while not team.is_left:
-            left_s = team.lapses_at + late_s - loop_time()
+        while not news.is_left:
+            left_s = news.lapses_at + late_s - loop_time()
             if left_s > 0:
-                await team.changed.wait(left_s)
+                await news.changed.wait(left_s)
                 continue
             await self._look()  # another session may have taken it all up
-            if team.lapses_at <= loop_time():
+            if news.lapses_at <= loop_time():
                 return

@@ -43,14 +43,14 @@ from hailuo_async.settings import JournalPlace, Settings
 if TYPE_CHECKING:
     from hailuo_async._engine.lookout import Lookout
     from hailuo_async._engine.team import Team
-    from hailuo_async._engine.team_views import TeamBudget, TeamSlots
+    from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
     from hailuo_async._io.journal.news import Looked
     from hailuo_async._io.journal.writer import JournalWriter
 
 
 async def open_journal(place: JournalPlace, *, base_url: str | None, now: Callable[[], float]) -> JournalWriter:
     """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
-    for name in ("journaling", "team_views", "lookout"):
+    for name in ("journaling", "lookout"):
         await anyio.to_thread.run_sync(importlib.import_module, f"hailuo_async._engine.{name}")
     from hailuo_async._io.journal.writer import JournalWriter
 
@@ -156,10 +156,9 @@ def _limits(
     if journal is None:
         return None, Slots(settings.max_running, rng), Budget()
     from hailuo_async._engine.team import Team
-    from hailuo_async._engine.team_views import TeamBudget, TeamSlots
 
-    team = Team(journal, settings.max_running, rng, cadence)
-    return team, TeamSlots(team), TeamBudget(team)
+    team = Team.make(journal, settings.max_running, rng, cadence)
+    return team, team.slots, team.budget
 
 
 def _join(
@@ -178,9 +177,9 @@ def _join(
     from hailuo_async._engine.lookout import Lookout
 
     lookout = Lookout(team, journal, rng)
-    team.waits_since = lambda: submitter.waits_since
-    team.on_change = gate.wake
-    team.on_death = admission.following.ask_all
+    team.place.waits_since = lambda: submitter.waits_since
+    team.news.on_change = gate.wake
+    team.news.on_death = admission.following.ask_all
     lookout.followers = lambda: len(admission.following)
     lookout.on_orphan = admission.take_over
     admission.following.on_added = team.follow

@@ -96,16 +96,21 @@ class Slots:
         return limit if self._ceiling is None else min(limit, self._ceiling)
 
     @property
+    def is_full(self) -> bool:
+        """Whether as many tasks run as the session may run itself."""
+        return self._ceiling is not None and self.running >= self._ceiling
+
+    @property
     def is_settled(self) -> bool:
         """Whether a refusal has shown the limit, and no acceptance since has shown a higher one."""
         return not self._searching
 
     def may_start(self, now: float) -> float:
         """When the next POST may leave: by ``now``, later, or ``inf`` while it waits for an answer or an end."""
-        if self._ceiling is not None and self.running >= self._ceiling:
+        if self.is_full:
             return math.inf
-        if self.running < self.limit:
-            return max(now, self._hold_until) if self.running == 0 else now
+        if (running := self.running) < self.limit:
+            return max(now, self._hold_until) if running == 0 else now
         if self._searching or self._inflight:
             return math.inf  # a probe goes alone: several at once would all be refused for the same reason
         return max(now, self._probe_at)

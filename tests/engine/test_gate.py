@@ -164,3 +164,12 @@ def test_hundreds_of_jobs_share_three_slots_within_the_budget() -> None:
     assert service.ledger.submits_accepted == 120
     assert service.ledger.most_running == 3
     assert service.ledger.statuses[Kind.QUERY, 429] == 0
+
+
+async def test_a_session_that_runs_as_many_as_it_may_waits_for_no_limit_that_its_team_shares() -> None:
+    gate = make_gate(1)
+    assert gate.is_open_here(False)
+    await submit(gate, ACCEPTED)
+    assert not gate.is_open_here(False)
+    gate.task_ended(None)
+    assert gate.is_open_here(False)

@@ -206,9 +206,8 @@ def test_a_session_that_was_passed_over_stands_in_the_line_again_once_it_hears_o
         await waiting.submit(job("waits"))
         await anyio.sleep(1.0)
         assert waiting._engine is not None
-        team = waiting._engine.recorder.team
-        assert team is not None
-        table = team._journal._table
+        assert waiting._engine.lookout is not None
+        table = waiting._engine.lookout._journal._table
         for statement in ("SELECT 1", "UPDATE member SET place = NULL", "SELECT 1"):
             with table.transaction():
                 table.database.execute(statement)

@@ -26,11 +26,11 @@ class Member(Protocol):
     def compose(self) -> Step | None:
         """The step for the commit that begins now."""
 
-    def stepped(self, done: StepDone) -> None:
-        """Notes that the last composed step is on record."""
+    def stepped(self, step: Step, done: StepDone) -> None:
+        """Notes that ``step`` is on record."""
 
-    def failed(self, error: Exception) -> None:
-        """Notes that the last composed step is not on record, or is taken back."""
+    def failed(self, step: Step, error: Exception) -> None:
+        """Notes that ``step`` is not on record, or is taken back."""
 
     def renewed(self, renewed: Renewed) -> None:
         """Notes that the leases of this session were renewed."""
@@ -71,10 +71,6 @@ class TeamLink:
             self._commits.on_idle = self._idle
         self._commits.on_failure = self._table.forget
         self._idle(True)
-
-    def commit_soon(self) -> None:
-        """Has a commit made soon, as the member has something to say."""
-        self._commits.commit_soon()
 
     def end(self) -> Callable[[], None]:
         """Says and hears nothing more. Returns what leaves the team and closes the journal, on its thread."""
@@ -145,9 +141,9 @@ class TeamLink:
         if step.is_called:
             self._idle(True)  # the call was taken in
         if self._member is not None and isinstance(result, StepDone):
-            self._member.stepped(result)
+            self._member.stepped(step, result)
         elif self._member is not None and isinstance(result, Raised):
-            self._member.failed(result.error)
+            self._member.failed(step, result.error)
 
     def _idle(self, is_idle: bool) -> None:
         """Has the loop watch for news only while the thread leaves the connection alone: its answers come that way."""

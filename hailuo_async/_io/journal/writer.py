@@ -239,6 +239,10 @@ class JournalWriter:
         self.team = link
         return cast("Looked", looked)
 
+    def commit_soon(self) -> None:
+        """Has a commit begin soon, as this member has something to tell its team."""
+        self._commits.commit_soon()
+
     async def pass_on(self, task_ids: Sequence[str]) -> None:
         """Gives hints about tasks to the sessions that work them. Writes nothing; a hint may be lost."""
         if self.team is not None:

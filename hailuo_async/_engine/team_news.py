@@ -1,0 +1,86 @@
+"""What a session hears of its team: with each answer to a step, to a renewal of its leases, and to a look.
+
+``Lookout`` looks, and goes by what is noted here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import attrs
+
+from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.lessons import Lessons
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.team_limits import TeamSlots
+from hailuo_async._engine.team_place import TeamPlace
+from hailuo_async._engine.team_view import TeamView
+from hailuo_async._io.journal.news import News, Renewed
+
+#: Others have probably made steps if nothing was heard of them for so long.
+_STALE_S = 0.25
+
+
+@attrs.define(eq=False)
+class TeamNews:
+    """What was heard last, and when."""
+
+    _view: TeamView
+    _place: TeamPlace
+    _slots: TeamSlots
+    _lessons: Lessons
+    changed: Signal
+    """Notified when any of these has changed, or this session begins to wait."""
+    on_change: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called when what could not leave before may now."""
+    on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called when another session has left the team, or died."""
+    heard_at: float = attrs.field(default=-math.inf, init=False)
+    """When this session last learned how its team stands, or began to look."""
+    lapses_at: float = attrs.field(default=math.inf, init=False)
+    """When the first lease of another member runs out, if it is not renewed."""
+    is_left: bool = attrs.field(default=False, init=False)
+    """Whether a task has no session that waits for it, as the last renewal has found."""
+    is_woken: bool = attrs.field(default=False, init=False)
+    """Whether another session has changed something that this one may wait for."""
+    _gone: int | None = attrs.field(default=None, init=False)
+
+    def is_stale(self, now: float) -> bool:
+        """Whether other sessions have probably made steps since."""
+        return now - self.heard_at > _STALE_S
+
+    def hear(self, news: News) -> None:
+        """Learns how the team stands."""
+        before, gone = self._view.members, self._gone
+        self._place.hear(news)
+        self._view.hear(news.state, news.members, self._slots.tentative)
+        if news.state is not None:
+            self._lessons.learn(self._view.state, self._view.us)
+        if before == 1 < news.members:  # the newcomer is to know what this one has
+            self._view.commit_soon()
+        self.heard_at, self._gone = loop_time(), news.gone
+        self.lapses_at = math.inf if news.lapses_in_s is None else self.heard_at + news.lapses_in_s
+        self.changed.notify()
+        self._place.stand()  # again, if another session has passed this one over
+        self.on_change()
+        if before > news.members or gone not in (None, news.gone):  # one may have come at the same time
+            self.on_death()
+
+    def renewed(self, renewed: Renewed) -> None:
+        """Learns what the renewal of this session's leases has found."""
+        self.is_left = renewed.is_left
+        self.hear(renewed.news)
+
+    def look_soon(self) -> None:
+        """Has the lookout look at once."""
+        self.is_woken = True
+        self.changed.notify()
+
+    def looks(self) -> None:
+        """Notes that a look begins."""
+        self.is_woken, self.heard_at = False, loop_time()
+
+    def takes_over(self) -> None:
+        """Notes that this session now takes up what was left."""
+        self.is_left = False

@@ -1,0 +1,99 @@
+"""A session's place in the line of its team.
+
+A place is the time since when the first job of the session's queue waits, by the team's clock. The journal knows the
+place of each session, and grants the slots in that order. When another session has made room, it wakes the first in the
+line: that one is *called*, and asks for its turn instead of looking first whether it has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import attrs
+
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.team_view import TeamView
+from hailuo_async._io.journal.news import News, Turn
+from hailuo_async._rules.line import Line
+
+
+@attrs.define(eq=False)
+class TeamPlace:
+    """Since when this session waits, and whom it waits for."""
+
+    _view: TeamView
+    _changed: Signal
+    """Notified when this session begins to wait."""
+    line: Line = attrs.field(factory=Line, init=False)
+    waits_since: Callable[[], float | None] = attrs.field(default=lambda: None, init=False)
+    """Since when the first of this session's queue waits, in loop time, if it could leave but for the team."""
+    is_called: bool = attrs.field(default=False, init=False)
+    """Whether it may be the turn of this session."""
+    _is_settling: bool = attrs.field(default=False, init=False)
+    """Whether jobs that were granted nothing are on their way back into the queue."""
+    _told: float | None = attrs.field(default=None, init=False)
+    """What the journal knows of it."""
+    _places: dict[float, float] = attrs.field(factory=dict, init=False)
+    """By the loop's time, the places of the jobs that wait: each keeps its time, however the clocks are corrected."""
+
+    def in_team_time(self, since: float) -> float:
+        """A place by the team's clock. The same whenever it is asked, so that two sessions agree on who came first."""
+        return self._places.setdefault(since, since + self._view.clock.offset_s)
+
+    def _first_waits(self) -> float | None:
+        since = self.waits_since()
+        return None if since is None else self.in_team_time(since)
+
+    def turn_opens_at(self, now: float, room_at: float) -> float:
+        """When this session may take a turn for which there is room at ``room_at``."""
+        is_alone = room_at > now or self.line.first is None
+        return self.line.opens_at(now, room_at, None if is_alone else self._first_waits())
+
+    # --- What the others know of it ---
+
+    def now(self) -> float | None:
+        """This session's place; ``None`` if it does not wait for the team."""
+        return self._told if self._is_settling else self._first_waits()
+
+    @property
+    def is_to_be_told(self) -> bool:
+        """Whether the sessions that share the line know another place of this one."""
+        return self._view.members > 1 and self._told != self.now()
+
+    def stand(self) -> None:
+        """Takes the place that is now this session's, if it is another."""
+        if self.is_to_be_told:
+            self._view.commit_soon()
+            self._changed.notify()
+
+    def tell(self, turns: Iterable[Turn]) -> float | None:
+        """The place to be told with these ``turns``. The places of jobs that wait no longer are forgotten."""
+        self._told = self.now()
+        kept = {self._told, *(turn.place for turn in turns)}
+        self._places = {since: place for since, place in self._places.items() if place in kept}
+        return self._told
+
+    def stay(self) -> None:
+        """Keeps the place until ``settle``: jobs that were granted nothing go back into the queue."""
+        self._is_settling = True
+
+    def settle(self) -> None:
+        """Stands at the place of the first in the queue again."""
+        self._is_settling = False
+        self.stand()
+
+    # --- What the others say ---
+
+    def call(self) -> None:
+        """It may be the turn of this session."""
+        self.is_called = True
+
+    def take_call(self) -> bool:
+        """Whether it was called, and has not asked for its turn since."""
+        was_called, self.is_called = self.is_called, False
+        return was_called
+
+    def hear(self, news: News) -> None:
+        """Learns how the line stands."""
+        self.line.heard(news.first, news.ahead)
+        self._told = news.place

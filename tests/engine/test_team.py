@@ -1,0 +1,233 @@
+"""What a session tells its team, and how it asks for its share: step by step, without a journal."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import cast
+
+import attrs
+import pytest
+
+from hailuo_async import JournalError
+from hailuo_async._engine.team import Team
+from hailuo_async._io.journal.news import News, Renewed, StepDone
+from hailuo_async._io.journal.records import Leave
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.team import Held
+from hailuo_async.testing import run_virtual
+
+ALONE = News(state=None, members=1, first=None)
+TWO = News(state=None, members=2, first=None)
+
+
+@attrs.define
+class Journal:
+    """Notes what is asked of it."""
+
+    holder: str = "the name of us"
+    commits: int = 0
+    unsent: list[str] = attrs.field(factory=list)
+
+    def commit_soon(self) -> None:
+        self.commits += 1
+
+    def unsent_nowait(self, identity: str, sent_at: float) -> None:
+        self.unsent.append(identity)
+
+
+def make_team(members: int = 2, ceiling: int | None = None) -> tuple[Team, Journal]:
+    """A session that has just heard that it is one of so many."""
+    journal, rng = Journal(), Random(0)
+    team = Team.make(cast(JournalWriter, journal), ceiling, rng, Cadence(0.5, 30.0, rng))
+    team.news.hear(attrs.evolve(ALONE, members=members))
+    journal.commits = 0
+    return team, journal
+
+
+def asks(team: Team, identity: str, since: float) -> asyncio.Future[Leave]:
+    """A job that may leave by the view asks for its grant."""
+    now = asyncio.get_running_loop().time()
+    team.slots.started(now)
+    team.budget.sent(now, Use.SUBMIT)
+    return team.leave(identity, now, since)
+
+
+def answered(*leaves: Leave, queries: int = 0) -> StepDone:
+    return StepDone(news=TWO, leaves=leaves, queries=queries, query_at=0.0)
+
+
+def test_who_has_nothing_to_say_makes_no_step() -> None:
+    async def main() -> None:
+        team, journal = make_team()
+        assert team.compose() is None
+        assert journal.commits == 0
+
+    run_virtual(main)
+
+
+def test_a_step_states_what_the_session_holds_and_asks_in_the_order_of_the_line() -> None:
+    async def main() -> None:
+        team, journal = make_team()
+        team.slots.adopted(0.0)
+        answers = [asks(team, "young", 7.0), asks(team, "old", 5.0), asks(team, "late", 9.0)]
+        assert team.slots.running == 4
+        step = team.compose()
+        assert step is not None
+        assert ([turn.identity for turn in step.turns], step.held) == (["old", "young", "late"], Held(settled=1))
+        assert (len(step.changes), journal.commits > 0) == (1, True)
+        assert team.compose() is None  # as long as it is under way
+        team.stepped(step, answered(Leave.GRANTED, Leave.TAKEN, Leave.LATER))
+        assert [await answer for answer in answers] == [Leave.TAKEN, Leave.GRANTED, Leave.LATER]
+        assert (team.slots.inflight, team.slots.tentative, team.budget.requests) == (2, 0, 2)
+        assert team.view.stated == step.held
+
+    run_virtual(main)
+
+
+def test_a_grant_whose_caller_has_left_is_given_back() -> None:
+    async def main() -> None:
+        team, journal = make_team()
+        asks(team, "gone", 5.0).cancel()
+        step = team.compose()
+        assert step is not None
+        team.stepped(step, answered(Leave.GRANTED))
+        assert (journal.unsent, team.slots.running, team.budget.requests) == (["gone"], 0, 0)
+        following = team.compose()
+        assert following is not None
+        assert len(following.changes) == 2
+
+    run_virtual(main)
+
+
+def test_a_step_that_failed_granted_nothing_and_is_told_again() -> None:
+    async def main() -> None:
+        team, journal = make_team()
+        woken: list[int] = []
+        team.news.on_change = lambda: woken.append(1)
+        team.slots.adopted(0.0)
+        answer = asks(team, "job", 5.0)
+        step = team.compose()
+        assert step is not None
+        before = journal.commits
+        team.failed(step, JournalError(path="journal", reason="it is full"))
+        with pytest.raises(JournalError):
+            await answer
+        assert (team.slots.running, team.all_running, woken) == (1, 1, [1])
+        await asyncio.sleep(2.0)
+        assert journal.commits > before
+        again = team.compose()
+        assert again is not None
+        assert (again.changes, again.turns) == (step.changes, ())
+
+    run_virtual(main)
+
+
+def test_the_dead_are_told_once() -> None:
+    async def main() -> None:
+        team, _ = make_team()
+        team.bury(("they",))
+        first = team.compose()
+        assert first is not None
+        team.stepped(first, answered())
+        team.slots.adopted(0.0)
+        second = team.compose()
+        assert second is not None
+        assert (first.buried, second.buried) == (("they",), ())
+
+    run_virtual(main)
+
+
+def test_who_begins_to_follow_tells_it_and_looks_once_the_others_know() -> None:
+    async def main() -> None:
+        team, journal = make_team()
+        team.follow()
+        assert journal.commits == 1
+        step = team.compose()
+        assert step is not None
+        assert (step.held.follows, team.news.is_woken) == (True, False)
+        team.stepped(step, answered())
+        assert team.news.is_woken
+        team.follow()
+        assert (journal.commits, team.compose()) == (1, None)
+
+    run_virtual(main)
+
+
+def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_come_to_that() -> None:
+    async def main() -> None:
+        team, _ = make_team()
+        team.place.waits_since = lambda: 0.0
+        step = team.compose()  # it tells its place
+        assert step is not None
+        team.stepped(step, StepDone(news=attrs.evolve(TWO, place=0.0), leaves=(), queries=0, query_at=0.0))
+        team.woken()
+        assert (team.news.is_woken, team.place.is_called) == (True, False)  # it has just heard
+        team.news.looks()
+        await asyncio.sleep(1.0)
+        now = asyncio.get_running_loop().time()
+        team.woken()
+        assert (team.news.is_woken, team.place.is_called) == (False, True)
+        assert (team.slots.may_start(now), team.budget.may_send(now, Use.SUBMIT)) == (now, now)
+        await asyncio.sleep(1.0)
+        assert (team.news.is_woken, team.place.is_called) == (True, False)
+
+    run_virtual(main)
+
+
+def test_a_call_goes_with_the_step_that_asks_for_the_turn() -> None:
+    async def main() -> None:
+        team, _ = make_team()
+        team.place.call()
+        asks(team, "job", 5.0)
+        assert team.slots.may_start(10.0) > 10.0  # one at a time
+        step = team.compose()
+        assert step is not None
+        assert (step.is_called, team.place.is_called) == (True, False)
+
+    run_virtual(main)
+
+
+def test_a_renewal_tells_what_was_left_until_it_is_taken_up() -> None:
+    async def main() -> None:
+        team, _ = make_team()
+        team.renewed(Renewed(news=attrs.evolve(TWO, lapses_in_s=3.0), is_left=True))
+        assert (team.news.is_left, team.news.lapses_at) == (True, asyncio.get_running_loop().time() + 3.0)
+        team.news.takes_over()
+        assert team.news.is_left is False
+
+    run_virtual(main)
+
+
+def test_how_long_a_task_took_goes_with_a_step_that_is_made_in_any_case() -> None:
+    async def main() -> None:
+        team, journal = make_team(members=1)
+        team.ended(("m",), 1.00049, 2.0, 3.0)
+        assert (journal.commits, team.compose()) == (0, None)
+        [end] = team.view.state.ends
+        assert (end.member, end.young_s) == ("me of us", 1.0)
+
+    run_virtual(main)
+
+
+def test_queries_take_their_requests_from_a_stock_where_a_limit_is_shared() -> None:
+    async def main() -> None:
+        team, _ = make_team()
+        now = asyncio.get_running_loop().time()
+        assert team.budget.may_send(now, Use.QUERY) == now  # no limit is known
+        team.budget.sent(now, Use.QUERY)
+        team.budget.learn(now, Hints(limit=60, remaining=50), now)
+        assert team.budget.may_send(now, Use.QUERY) > now
+        step = team.compose()
+        assert step is not None
+        assert (step.queries > 0, step.is_query_due, step.held.requests) == (True, True, 0)
+        team.stepped(step, answered(queries=2))
+        for left in (1, 0):
+            assert team.budget.may_send(now, Use.QUERY) <= now
+            team.budget.sent(now, Use.QUERY)
+            assert team.budget.requests == 2, left
+        assert team.budget.may_send(now, Use.QUERY) > now
+
+    run_virtual(main)

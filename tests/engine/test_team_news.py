@@ -1,0 +1,83 @@
+"""What a session hears of its team."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+
+import attrs
+
+from hailuo_async._engine.lessons import Lessons
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.team_limits import TeamSlots
+from hailuo_async._engine.team_news import TeamNews
+from hailuo_async._engine.team_place import TeamPlace
+from hailuo_async._engine.team_view import TeamView
+from hailuo_async._io.journal.news import News
+from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.team import TeamState, dump_state
+from hailuo_async.testing import run_virtual
+
+HEARD = News(state=None, members=2, first=None, gone=3)
+
+
+def make_news() -> tuple[TeamNews, TeamView, list[str]]:
+    """One that has heard nothing, and what it does."""
+    did: list[str] = []
+    view, changed = TeamView("us", Random(0), lambda: did.append("commit")), Signal()
+    place = TeamPlace(view, changed)
+    lessons = Lessons(Cadence(0.5, 30.0, Random(0)))
+    news = TeamNews(view, place, TeamSlots(view, place, None), lessons, changed)
+    news.on_change = lambda: did.append("change")
+    news.on_death = lambda: did.append("death")
+    return news, view, did
+
+
+def test_a_newcomer_is_told_at_once_what_this_session_has() -> None:
+    async def main() -> None:
+        news, _, did = make_news()
+        news.hear(HEARD)
+        news.hear(HEARD)
+        assert did == ["commit", "change", "change"]
+
+    run_virtual(main)
+
+
+def test_a_member_that_has_gone_is_noticed_though_another_came_meanwhile() -> None:
+    async def main() -> None:
+        for later in (attrs.evolve(HEARD, gone=4), attrs.evolve(HEARD, members=1)):
+            news, _, did = make_news()
+            news.hear(HEARD)
+            did.clear()
+            news.hear(later)
+            assert did == ["change", "death"]
+
+    run_virtual(main)
+
+
+def test_a_state_is_seen_with_the_grants_that_are_asked_for() -> None:
+    async def main() -> None:
+        news, view, _ = make_news()
+        news._slots.started(0.0)
+        state = TeamState.new(Random(0))
+        state.slots.recount(0, 5)
+        news.hear(attrs.evolve(HEARD, state=dump_state(state)))
+        assert view.state.slots.running == 6
+
+    run_virtual(main)
+
+
+def test_news_grow_stale() -> None:
+    async def main() -> None:
+        news, _, _ = make_news()
+        loop = asyncio.get_running_loop()
+        assert news.is_stale(loop.time())
+        news.hear(HEARD)
+        assert (news.is_stale(loop.time()), news.is_stale(loop.time() + 1.0)) == (False, True)
+        await asyncio.sleep(1.0)
+        news.look_soon()
+        assert news.is_woken
+        news.looks()
+        assert (news.is_woken, news.is_stale(loop.time())) == (False, False)
+
+    run_virtual(main)

@@ -1,0 +1,89 @@
+"""A session's place in the line of its team."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+
+from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.team_place import TeamPlace
+from hailuo_async._engine.team_view import TeamView
+from hailuo_async._io.journal.news import News, Turn
+
+SERVER = 1_700_000_000.0
+
+
+def make_place(since: float | None = None) -> tuple[TeamPlace, TeamView, list[str]]:
+    """The place of a session whose first job waits ``since``, in a team of two, and the commits that it asks for."""
+    commits: list[str] = []
+    view = TeamView("us", Random(0), lambda: commits.append("commit"))
+    view.members = 2
+    place = TeamPlace(view, Signal())
+    place.waits_since = lambda: since
+    return place, view, commits
+
+
+def test_a_place_in_the_line_is_the_same_however_the_clock_is_corrected() -> None:
+    """Otherwise two sessions may each take the other for the first, and wait for it."""
+    place, view, _ = make_place(5.0)
+    view.clock.learn(SERVER + 0.1, 0.0, 0.2)
+    before = place.now()
+    view.clock.learn(SERVER + 0.3, 0.2, 0.3)
+    assert view.clock.offset_s != pytest.approx(SERVER, abs=1e-3)
+    assert place.now() == before
+    place.waits_since = lambda: 5.005
+    assert place.now() == pytest.approx(SERVER + 5.055, abs=1e-5)
+
+
+def test_a_place_is_forgotten_when_no_job_waits_for_it() -> None:
+    place, view, _ = make_place(5.0)
+    turn = Turn("b", 0.0, place.in_team_time(6.0))
+    place.in_team_time(7.0)
+    assert place.tell([turn]) == 5.0
+    view.clock.learn(SERVER, 0.0, 0.0)
+    assert [place.in_team_time(since) for since in (5.0, 6.0)] == [5.0, 6.0]
+    assert place.in_team_time(7.0) == SERVER + 7.0
+
+
+def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -> None:
+    place, view, commits = make_place(5.0)
+    view.members = 1
+    place.stand()
+    assert commits == []
+    view.members = 2
+    place.stand()
+    assert commits == ["commit"]
+    place.tell(())
+    place.stand()
+    assert commits == ["commit"]
+    place.hear(News(state=None, members=2, first=None, place=None))  # another session has passed this one over
+    place.stand()
+    assert commits == ["commit"] * 2
+
+
+def test_a_place_stays_until_those_that_were_granted_nothing_are_back_in_the_queue() -> None:
+    place, _, commits = make_place(5.0)
+    place.tell(())
+    place.stay()
+    place.waits_since = lambda: None
+    place.stand()
+    assert (place.now(), commits) == (5.0, [])
+    place.settle()
+    assert (place.now(), commits) == (None, ["commit"])
+
+
+def test_a_turn_waits_for_the_first_in_the_line_only_if_that_waits_longer() -> None:
+    place, _, _ = make_place(5.0)
+    assert place.turn_opens_at(10.0, 10.0) == 10.0
+    place.hear(News(state=None, members=2, first=(6.0, "they")))
+    assert place.turn_opens_at(10.0, 10.0) == 10.0
+    place.hear(News(state=None, members=2, first=(4.0, "they")))
+    assert place.turn_opens_at(10.0, 10.0) > 10.0
+    assert place.turn_opens_at(10.0, 12.0) == 12.0
+
+
+def test_a_call_is_taken_once() -> None:
+    place, _, _ = make_place()
+    place.call()
+    assert (place.is_called, place.take_call(), place.take_call(), place.is_called) == (True, True, False, False)

@@ -64,6 +64,14 @@ def nothing_blocks_the_loop() -> Iterator[BlockBuster]:
         yield watching
 
 
+@pytest.fixture
+def lines_may_block(nothing_blocks_the_loop: BlockBuster) -> Iterator[None]:
+    """For sessions of ``support.hosts``: their lines do the work of the journals' threads on the loop."""
+    nothing_blocks_the_loop.deactivate()
+    yield
+    nothing_blocks_the_loop.activate()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def debug_mode_is_cheap() -> Iterator[None]:
     """In debug mode asyncio keeps a stack for each callback, task and future.

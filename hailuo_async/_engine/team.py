@@ -118,9 +118,13 @@ class Team:
 
     def compose(self) -> Step | None:
         """The step for the next commit; ``None`` if all that there is to say can wait."""
-        is_due = self._turns or self.budget.is_query_due or self.view.is_to_be_told
-        is_news = self._follows != self.view.stated.follows or self.place.is_to_be_told
-        if self._stepping is not None or not (is_due or is_news):
+        if self._stepping is not None or not (
+            self._turns
+            or self.budget.is_query_due
+            or self.view.is_to_be_told
+            or self.place.is_to_be_told
+            or self._follows != self.view.stated.follows
+        ):
             return None
         self._stepping, self._turns = sorted(self._turns, key=lambda asked: asked[0].place), []
         turns, now = tuple(turn for turn, _ in self._stepping), loop_time()

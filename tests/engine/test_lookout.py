@@ -1,30 +1,29 @@
 """How seldom a session looks at its team, and how soon it hears what it waits for. On a virtual clock, with real files.
 
-The sessions reach their journal through lines that take a round trip, as a server's would, and count.
+The sessions reach their journal through lines that count.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import anyio
 import attrs
 import pytest
-from blockbuster import BlockBuster
 
-from benchmarks.hosts import Host, Hosts, Night
-from hailuo_async import ImageToVideo
+from benchmarks.hosts import Host
 from hailuo_async._engine.lookout import FOLLOW_S, LOOK_S
 from hailuo_async._io.journal.bell import Bell
 from hailuo_async._io.journal.commits import Commits
 from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async.emulator import Service
-from hailuo_async.testing import run_virtual
+
+from ..support.hosts import hosts_at_work, job
+
+pytestmark = pytest.mark.usefixtures("lines_may_block")
 
 WATCHED_S = 600.0
 RENEWALS = 60
@@ -38,14 +37,6 @@ class Counts:
     looks: int
     renewals: int
     commits: int
-
-
-@pytest.fixture(autouse=True)
-def lines_may_block(nothing_blocks_the_loop: BlockBuster) -> Iterator[None]:
-    """The lines do the work of the journals' threads on the loop."""
-    nothing_blocks_the_loop.deactivate()
-    yield
-    nothing_blocks_the_loop.activate()
 
 
 @pytest.fixture
@@ -77,38 +68,6 @@ def _counting_commits(counts: Counter[str]) -> Callable[[Commits], None]:
         counts["commits"] += self._committing is not before
 
     return counting
-
-
-def job(name: str) -> ImageToVideo:
-    return ImageToVideo("https://example.com/cat.jpg", prompt=name, key=name)
-
-
-def hosts_at_work(path: Path, sessions: int, work: Callable[[list[Host]], Awaitable[None]], **facts: float) -> None:
-    """Opens so many sessions on one journal, and has them do their work."""
-
-    async def main() -> None:
-        settings = {"max_running": 2, "requests_per_minute": None, "generation_s": 1e6, "spread": 0.0, **facts}
-        service = Service(ledger_entries=0, balance=1e9, **settings)  # type: ignore[arg-type]
-        night = Night(Hosts(), service, path / "journal.db", Random(0))
-        hosts = [night.make_host() for _ in range(sessions)]
-        for host in hosts:
-            await host.session.__aenter__()
-        try:
-            await work(hosts)
-        finally:
-            ticking = asyncio.ensure_future(
-                tick()
-            )  # what closes a session waits for a thread, which the clock does not
-            for host in reversed(hosts):
-                await host.session.aclose()
-            ticking.cancel()
-
-    run_virtual(main)
-
-
-async def tick() -> None:
-    while True:  # noqa: ASYNC110 (for the time)
-        await anyio.sleep(0.001)
 
 
 def watched(path: Path, counted: Counter[str], sessions: int, *, waiting: int) -> Counts:

@@ -31,6 +31,7 @@ from hailuo_async._io.journal.table import open_table
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
 
+from ..support.hosts import hosts_at_work
 from ..support.ledgers import intent, video
 from ..support.memory import peak_memory
 from ..support.rawserver import Exchange, raw_server
@@ -173,6 +174,18 @@ def test_a_job_over_http_takes_so_many_calls() -> None:
     """Of the package and of aiohttp together, so that what is asked of aiohttp counts too."""
     where = (PACKAGE, str(Path(aiohttp.__file__).parent))
     assert added(lambda count: within(calls(lambda: asyncio.run(over_http(count))), *where), 20, 60) <= 717 * ROOM
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("lines_may_block")
+def test_a_job_takes_so_many_calls_for_the_team_that_a_journal_makes_even_of_one_session(tmp_path: Path) -> None:
+    def cost(count: int) -> int:
+        place = tmp_path / str(count)
+        place.mkdir()
+        made = calls(lambda: hosts_at_work(place, 1, lambda hosts: stream(hosts[0].session, count), generation_s=0.5))
+        return within(made, f"{PACKAGE}/_engine/team", f"{PACKAGE}/_engine/lookout")
+
+    assert added(cost, 50, 150) <= 105 * ROOM
 
 
 def on_record(place: Path, count: int, statements: list[str]) -> None:

@@ -1,0 +1,50 @@
+"""Sessions of one team at work, on a virtual clock, with real files.
+
+They reach their journal through lines that take a round trip, as a server's would. The lines do the work of the
+journals' threads on the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from random import Random
+
+import anyio
+
+from benchmarks.hosts import Host, Hosts, Night
+from hailuo_async import ImageToVideo
+from hailuo_async.emulator import Service
+from hailuo_async.testing import run_virtual
+
+
+def job(name: str) -> ImageToVideo:
+    return ImageToVideo("https://example.com/cat.jpg", prompt=name, key=name)
+
+
+def hosts_at_work(path: Path, sessions: int, work: Callable[[list[Host]], Awaitable[None]], **facts: float) -> None:
+    """Opens so many sessions on one journal, and has them do their work."""
+
+    async def main() -> None:
+        settings = {"max_running": 2, "requests_per_minute": None, "generation_s": 1e6, "spread": 0.0, **facts}
+        service = Service(ledger_entries=0, balance=1e9, **settings)  # type: ignore[arg-type]
+        night = Night(Hosts(), service, path / "journal.db", Random(0))
+        hosts = [night.make_host() for _ in range(sessions)]
+        for host in hosts:
+            await host.session.__aenter__()
+        try:
+            await work(hosts)
+        finally:
+            ticking = asyncio.ensure_future(tick())
+            for host in reversed(hosts):
+                await host.session.aclose()
+            ticking.cancel()
+
+    run_virtual(main)
+
+
+async def tick() -> None:
+    """Lets little time pass while a session closes: it waits for a thread, which the virtual clock does not."""
+    while True:  # noqa: ASYNC110 (for the time)
+        await anyio.sleep(0.001)

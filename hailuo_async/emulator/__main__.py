@@ -9,20 +9,35 @@ import difflib
 import signal
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NoReturn
 
+import attrs
+
 from . import DEFAULT_API_KEY, RUNNING_LIMIT_WORDINGS, TIERS, Emulator, Entry, Fault, FaultRates, Faults, Kind
 from .faults import FAULTS_OF
-from .settings import ReasonIn
+from .settings import ReasonIn, Settings
 
-#: The options that are settings of the service, by the same names.
-_SETTINGS = (
-    *("api_key", "tier", "generation_s", "spread", "fail_rate", "cancel_rate", "reason_in", "balance"),
-    *("bare_answers", "seed", "render"),
-)
 _KINDS = ", ".join(kind for kind in Kind if FAULTS_OF[kind])
+#: What is set unless an option says otherwise: long enough to be seen waiting, and every wording that was seen.
+_DEFAULTS = {"generation_s": 20.0, "render": True, "running_limit_wordings": RUNNING_LIMIT_WORDINGS}
+#: The options that are settings of the service: each one's name, what it takes, and its help.
+_TEAM: tuple[tuple[str, str, Callable[[str], object], str], ...] = (
+    ("api-key", "KEY", str, f"the only one that it accepts; MODELLIX_API_KEY is not read (default: {DEFAULT_API_KEY})"),
+    ("balance", "USD", float, "what the team may spend (default: 100000)"),
+    ("tier", "TOP-UP", str, f"sets both limits: {', '.join(TIERS)} (quote the dollar)"),
+    ("max-running", "N", int, "how many tasks may run at once (without a tier: 3)"),
+    ("requests-per-minute", "N", int, "0 for no limit (without a tier: 100)"),
+)
+_TASKS: tuple[tuple[str, str, Callable[[str], object], str], ...] = (
+    ("generation-s", "SECONDS", float, "how long a task takes in the mean (default: 20)"),
+    ("spread", "SHARE", float, "by which share of that a task may take more or less (default: 0.2)"),
+    ("fail-rate", "SHARE", float, "the share of tasks that fail (default: 0)"),
+    ("cancel-rate", "SHARE", float, "the share of tasks that are canceled (default: 0)"),
+    ("reason-in", "PLACE", ReasonIn, f"where a failed task's reason stands: {', '.join(ReasonIn)} (default: error)"),
+    ("seed", "N", int, "a number that fixes every random choice (default: 0)"),
+)
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m hailuo_async.emulator") -> None:
@@ -48,13 +63,17 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m hailu
 
 def build_emulator(chosen: argparse.Namespace) -> Emulator:
     """The emulator that the command line asks for. Raises ``ValueError`` for a value out of its range."""
-    settings: dict[str, Any] = {name: getattr(chosen, name) for name in _SETTINGS}
-    settings |= {"running_limit_wordings": RUNNING_LIMIT_WORDINGS, "faults": read_faults(chosen.fault)}
-    if chosen.max_running is not None:
-        settings["max_running"] = chosen.max_running
-    if chosen.requests_per_minute is not None:
-        settings["requests_per_minute"] = chosen.requests_per_minute or None
-    return Emulator(host=chosen.host, port=chosen.port, webhooks_anywhere=chosen.webhooks_anywhere, **settings)
+    names = {field.alias for field in attrs.fields(Settings)}
+    settings: dict[str, Any] = {**_DEFAULTS, **{name: value for name, value in vars(chosen).items() if name in names}}
+    if settings.get("requests_per_minute") == 0:
+        settings["requests_per_minute"] = None
+    return Emulator(
+        host=chosen.host,
+        port=chosen.port,
+        webhooks_anywhere=chosen.webhooks_anywhere,
+        faults=read_faults(chosen.fault),
+        **settings,
+    )
 
 
 def read_faults(words: Sequence[str]) -> Faults:
@@ -66,13 +85,14 @@ def read_faults(words: Sequence[str]) -> Faults:
     for word in words:
         name, _, probability = word.partition("=")
         kind, _, fault = name.rpartition(".")
-        for met in _kinds(kind, Fault(fault)):
-            rates[met][fault] = float(probability)
+        try:
+            kinds = [Kind(kind)] if kind else [each for each in Kind if Fault(fault) in FAULTS_OF[each]]
+            rate = float(probability)
+        except ValueError as error:
+            raise ValueError(f"--fault {word}: {error}: give it as in query.hang=0.1") from None
+        for met in kinds:
+            rates[met][fault] = rate
     return Faults(**{kind.value: FaultRates(**chosen) for kind, chosen in rates.items()})
-
-
-def _kinds(named: str, fault: Fault) -> list[Kind]:
-    return [Kind(named)] if named else [kind for kind in Kind if fault in FAULTS_OF[kind]]
 
 
 async def _serve(emulator: Emulator, *, is_verbose: bool) -> None:
@@ -117,47 +137,15 @@ def _parser(program: str) -> argparse.ArgumentParser:
         prog=program,
         description="Serve a stand-in for the Modellix API on this machine. Prints the variables to set to reach it.",
     )
-    parser.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="the address to listen at; 127.0.0.1 (the default) is for this machine alone",
-    )
-    parser.add_argument(
-        "--port", type=int, default=8080, help="the port to listen at; 0 takes a free one (default: 8080)"
-    )
-    parser.add_argument("-v", "--verbose", action="store_true", help="print a line for each request on stderr")
-    parser.add_argument("--webhooks-anywhere", action="store_true", help="call webhooks on other machines as well")
-    parser.add_argument("--seed", type=int, default=0, help="a number that fixes every random choice (default: 0)")
-    _add_team(parser.add_argument_group("the team"))
-    _add_tasks(parser.add_argument_group("tasks"))
-    return parser
-
-
-def _add_team(team: argparse._ArgumentGroup) -> None:
-    tiers = ", ".join(TIERS)
-    team.add_argument(
-        "--api-key",
-        default=DEFAULT_API_KEY,
-        metavar="KEY",
-        help=f"the only key that it accepts; MODELLIX_API_KEY is not read (default: {DEFAULT_API_KEY})",
-    )
-    team.add_argument("--balance", type=float, default=100_000.0, help="USD")
-    team.add_argument("--tier", choices=TIERS, metavar="TOP-UP", help=f"sets both limits: {tiers} (quote the dollar)")
-    team.add_argument("--max-running", type=int, help="how many tasks the team may run at once (without a tier: 3)")
-    team.add_argument("--requests-per-minute", type=int, help="0 for no limit (without a tier: 100)")
-
-
-def _add_tasks(tasks: argparse._ArgumentGroup) -> None:
-    tasks.add_argument("--generation-s", type=float, default=20.0, help="how long a task takes in the mean")
-    tasks.add_argument("--spread", type=float, default=0.2, help="by which share of that a task may take more or less")
-    tasks.add_argument("--fail-rate", type=float, default=0.0, help="the share of tasks that fail")
-    tasks.add_argument("--cancel-rate", type=float, default=0.0, help="the share of tasks that are canceled")
-    tasks.add_argument(
-        "--reason-in",
-        choices=[place.value for place in ReasonIn],
-        default=ReasonIn.ERROR.value,
-        help="where the answer about a failed task gives its reason",
-    )
+    add = parser.add_argument
+    add("--host", default="127.0.0.1", help="the address to listen at (default: 127.0.0.1, for this machine alone)")
+    add("--port", metavar="N", type=int, default=8080, help="the port to listen at; 0 takes a free one (default: 8080)")
+    add("-v", "--verbose", action="store_true", help="print a line for each request on stderr")
+    add("--webhooks-anywhere", action="store_true", help="call webhooks on other machines as well")
+    tasks = parser.add_argument_group("tasks")
+    for group, options in ((parser.add_argument_group("the team"), _TEAM), (tasks, _TASKS)):
+        for name, metavar, kind, words in options:
+            group.add_argument(f"--{name}", metavar=metavar, type=kind, default=argparse.SUPPRESS, help=words)
     tasks.add_argument("--bare-answers", action="store_true", help='answer with "success": true, without a code')
     looks = tasks.add_mutually_exclusive_group()
     looks.add_argument("--render", action="store_true", default=True, help="films that can be played (the default)")
@@ -169,6 +157,7 @@ def _add_tasks(tasks: argparse._ArgumentGroup) -> None:
         metavar="[KIND.]NAME=PROBABILITY",
         help=f"how often a fault is met; may be repeated; kinds: {_KINDS}; names: {', '.join(Fault)}",
     )
+    return parser
 
 
 if __name__ == "__main__":

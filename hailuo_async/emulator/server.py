@@ -10,7 +10,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Any, Self
 
 import anyio
 import anyio.to_thread
@@ -23,7 +23,6 @@ from .ledger import Ledger
 from .routes import Reading, is_upload, read
 from .sender import WebhookSender
 from .service import Service
-from .settings import ServiceSettings as ServiceSettings
 from .studio import Studio
 from .wire import Delivery, Refusal, Reply, Request
 
@@ -40,11 +39,12 @@ class Emulator:
     """A stand-in for the Modellix API on a socket of this machine, while its context is entered.
 
     ``port`` 0 takes a free one. Server time is ``clock()``, in Unix seconds, plus ``clock_offset_s``. Further settings
-    are those of ``Service``, which may be set while it runs, on ``service``; or give a ``service`` of your own without
-    them. Webhooks are called on this machine only, unless ``webhooks_anywhere`` is true. The context is entered once;
-    entering and leaving may happen in different tasks of one loop.
+    are those of ``Service``, without ``origin``; they may be set while it runs, on ``service``. Or give a ``service``
+    of your own without them. Webhooks are called on this machine only, unless ``webhooks_anywhere`` is true. The
+    context is entered once; entering and leaving may happen in different tasks of one loop.
 
-    Raises ``ValueError`` for a setting out of its range, and ``OSError`` on entering if the port cannot be had.
+    Raises ``ValueError`` for a setting out of its range, ``TypeError`` for one that does not exist, and ``OSError`` on
+    entering if the port cannot be had.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Emulator:
         clock_offset_s: float = 0.0,
         webhooks_anywhere: bool = False,
         service: Service | None = None,
-        **settings: Unpack[ServiceSettings],
+        **settings: Any,
     ) -> None:
         self.service: Service = Service(**settings) if service is None else service
         self.clock_offset_s = clock_offset_s

@@ -301,25 +301,16 @@ class Service(Settings):
     # --- The ledger ---
 
     def _note_webhook(self, planned: Announcement, status: int | None, now: float) -> None:
-        entry = Entry(
-            at=now,
-            kind=Kind.WEBHOOK,
-            method="POST",
-            path=planned.path,
-            status=status,
-            fault=planned.fault,
-            task_id=planned.task_id,
-        )
-        self.ledger.note(entry)
+        self.ledger.note(Entry(now, Kind.WEBHOOK, "POST", planned.path, status, planned.fault, planned.task_id))
 
     def _note(self, visit: _Visit, reply: Reply) -> None:
-        silent = reply.delivery in (Delivery.CUT, Delivery.HANG)
+        is_silent = reply.delivery in (Delivery.CUT, Delivery.HANG)
         entry = Entry(
             at=visit.now,
             kind=visit.kind,
             method=visit.request.method,
             path=visit.request.path,
-            status=None if silent else reply.status,
+            status=None if is_silent else reply.status,
             fault=visit.fault,
             task_id=visit.task_id,
             cost=visit.cost,

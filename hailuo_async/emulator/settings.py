@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Callable
-from typing import Any, TypedDict
+from typing import Any
 
 import attrs
 
@@ -138,42 +138,3 @@ class Settings:
     ledger_entries: int = attrs.field(default=100_000, validator=_from(0), on_setattr=attrs.setters.frozen)
     seed: int = attrs.field(default=0, on_setattr=attrs.setters.frozen)
     """Everything that is left to chance follows from it."""
-
-
-class ServiceSettings(TypedDict, total=False):
-    """The settings of ``Service`` that an ``Emulator`` passes on; ``Settings`` says what they mean."""
-
-    api_key: str
-    tier: str | None
-    max_running: int | None
-    others_running: int
-    requests_per_minute: int | None
-    running_limit_wordings: tuple[str, ...]
-    generation_s: float
-    spread: float
-    fail_rate: float
-    cancel_rate: float
-    fail_reason: str
-    fail_code: str | int
-    reason_in: ReasonIn
-    bare_answers: bool
-    get_result_origin: str | None
-    results_last_s: float
-    url_lasts_s: float
-    balance: float
-    price_per_s: float | None
-    bills_failures: bool
-    prices_as_text: bool
-    max_files: int | None
-    uploads_at_once: int | None
-    upload_s: float
-    files_last_s: float
-    iso_times: bool
-    delete_answers: bool
-    webhook_retry_s: float
-    webhook_late_s: float
-    faults: Faults
-    render: bool
-    video_size: int
-    ledger_entries: int
-    seed: int

@@ -12,11 +12,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import attrs
 import pytest
 from anyio.from_thread import start_blocking_portal
 
 from hailuo_async.emulator import Emulator, Service
-from hailuo_async.emulator.server import ServiceSettings
+from hailuo_async.emulator.settings import Settings
 
 #: Tests are quick, and take the same course each time. No test sends a million requests: reaching a limit would hold it
 #: up to the end of the wall clock's minute, and without any limit the answers would lack the headers.
@@ -46,7 +47,7 @@ def build_emulator(marks: list[pytest.Mark]) -> Emulator:
 
 def _problems(mark: pytest.Mark) -> Iterator[str]:
     """The problems of the settings of ``mark``, each checked by itself so that the message can name it."""
-    known = ServiceSettings.__annotations__
+    known = [field.name for field in attrs.fields(Settings) if field.name != "origin"]
     for value in mark.args:
         yield f"{value!r} has no name: give each setting by its name, as in generation_s=0.5"
     for name, value in mark.kwargs.items():

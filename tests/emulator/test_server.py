@@ -11,17 +11,15 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import aiohttp
 import anyio
-import attrs
 import pytest
 from PIL import Image
 
-from hailuo_async.emulator import Emulator, FaultRates, Faults, Kind, Service
+from hailuo_async.emulator import Emulator, FaultRates, Faults, Kind
 from hailuo_async.emulator.films import FilmOrder
-from hailuo_async.emulator.server import ServiceSettings
 from hailuo_async.emulator.studio import Studio
 
 pytestmark = pytest.mark.anyio
@@ -300,10 +298,3 @@ async def test_closing_stops_what_is_being_rendered(tmp_path: Path) -> None:
     await studio.aclose()
     with pytest.raises(InterruptedError):
         await caller
-
-
-async def test_the_emulator_takes_every_setting_of_the_service() -> None:
-    settings = {field.alias for field in attrs.fields(Service) if field.init}
-    assert set(get_type_hints(ServiceSettings)) == settings - {"origin"}
-    hints, own = get_type_hints(ServiceSettings), get_type_hints(Service)
-    assert hints == {name: own[name] for name in hints}

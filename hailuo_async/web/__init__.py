@@ -32,4 +32,4 @@ def app(session: AsyncSession | Callable[[], AsyncSession], **options: Any) -> V
         from hailuo_async.web import asgi
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"{error}: web.app needs the extra 'web': pip install 'hailuo-async[web]'") from error
-    return asgi.app(session, **options)
+    return asgi.VideoApp(session, options)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Any
 
-import attrs
 from aiohttp import web
 
 from hailuo_async.session import AsyncSession
 from hailuo_async.web.answers import Answer
-from hailuo_async.web.studio import GRACE_S, Studio
+from hailuo_async.web.studio import GRACE_S, ROUTES, Ask, Studio
 
 _logger = logging.getLogger("hailuo_async")
 
@@ -42,56 +41,31 @@ async def create(studio: Studio, request: web.Request) -> web.StreamResponse:
     return await reply(request, await studio.create(request.headers, request.content.iter_any(), path=request.path))
 
 
-@attrs.define(eq=False)
-class _Handlers:
-    """The handlers, over the studio of the session that is open."""
-
-    key: web.AppKey[Studio]
-
-    async def create(self, request: web.Request) -> web.StreamResponse:
-        return await create(request.app[self.key], request)
-
-    async def look(self, request: web.Request) -> web.StreamResponse:
-        return await reply(request, await request.app[self.key].look(request.match_info["id"], request.headers))
-
-    async def events(self, request: web.Request) -> web.StreamResponse:
-        return await reply(request, await request.app[self.key].events(request.match_info["id"], request.headers))
-
-    async def file(self, request: web.Request) -> web.StreamResponse:
-        is_head, studio = request.method == "HEAD", request.app[self.key]
-        answer = await studio.file(request.match_info["id"], request.headers, is_head=is_head)
-        return await reply(request, answer)
-
-    async def webhook(self, request: web.Request) -> web.StreamResponse:
-        return await reply(request, await request.app[self.key].webhook(request.headers))
-
-    async def health(self, request: web.Request) -> web.Response:
-        return web.json_response({"status": "ok"})
-
-
 def add_videos(app: web.Application, path: str, make_session: Callable[[], AsyncSession], **options: Any) -> None:
     """Adds the routes below ``path``, over a session that opens and closes with ``app``. ``options``: a Studio's."""
-    handlers = _Handlers(web.AppKey("videos", Studio))
-    base = path.rstrip("/")
+    key, base = web.AppKey("videos", Studio), path.rstrip("/")
 
     async def opened(app: web.Application) -> AsyncGenerator[None]:
         async with make_session() as session:
-            app[handlers.key] = Studio(session, **options)
+            app[key] = Studio(session, **options)
             yield
             await session.aclose(GRACE_S)
 
     async def stop(app: web.Application) -> None:
-        await app[handlers.key].aclose()  # before the server waits for what is open
+        await app[key].aclose()  # before the server waits for what is open
+
+    def asked(ask: Ask) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            id, is_head = request.match_info.get("id", ""), request.method == "HEAD"
+            return await reply(request, await ask(request.app[key], id, request.headers, is_head))
+
+        return handle
+
+    async def post(request: web.Request) -> web.StreamResponse:
+        return await create(request.app[key], request)
 
     app.cleanup_ctx.append(opened)
     app.on_shutdown.append(stop)
-    app.add_routes(
-        [
-            web.post(base or "/", handlers.create),
-            web.get(f"{base}/health", handlers.health),
-            web.post(f"{base}/webhook", handlers.webhook),
-            web.get(f"{base}/{{id}}", handlers.look),
-            web.get(f"{base}/{{id}}/events", handlers.events, allow_head=False),
-            web.get(f"{base}/{{id}}/file", handlers.file),
-        ]
-    )
+    app.router.add_post(base or "/", post)
+    for method, below, ask in ROUTES:
+        (app.router.add_get if method == "GET" else app.router.add_post)(base + below, asked(ask))

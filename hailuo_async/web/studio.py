@@ -8,9 +8,10 @@ once. Each method that answers a request returns an ``Answer`` and raises no ``H
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import TypeAlias
 
 import attrs
 
@@ -127,3 +128,24 @@ class Studio(Intake):
             if len(self._sizes) > _KNOWN_SIZES:
                 del self._sizes[next(iter(self._sizes))]
         return answer
+
+
+async def _health(studio: Studio, id: str, headers: Mapping[str, str], is_head: bool) -> Answer:
+    return json_answer({"status": "ok"})
+
+
+async def _events(studio: Studio, id: str, headers: Mapping[str, str], is_head: bool) -> Answer:
+    answer = await studio.events(id, headers)
+    return attrs.evolve(answer, body=b"") if is_head else answer
+
+
+#: Answers a request about the job of an id, with its headers, and whether only the head of the answer is asked for.
+Ask: TypeAlias = Callable[[Studio, str, Mapping[str, str], bool], Awaitable[Answer]]
+#: The routes of both faces, beside the one that takes jobs: method, path, answer. A ``GET`` answers ``HEAD``, too.
+ROUTES: tuple[tuple[str, str, Ask], ...] = (
+    ("GET", "/health", _health),
+    ("POST", "/webhook", lambda studio, id, headers, is_head: studio.webhook(headers)),
+    ("GET", "/{id}", lambda studio, id, headers, is_head: studio.look(id, headers)),
+    ("GET", "/{id}/events", _events),
+    ("GET", "/{id}/file", lambda studio, id, headers, is_head: studio.file(id, headers, is_head=is_head)),
+)

@@ -382,6 +382,16 @@ async def test_an_open_session_can_be_given_to_the_app(emulator: Emulator, tmp_p
             assert (await client.get(f"/{ID}/events")).status_code == 200
 
 
+async def test_of_events_a_head_is_told_without_waiting_for_them(emulator: Emulator, tmp_path: Path) -> None:
+    emulator.service.generation_s = 3600.0
+    async with session_on(emulator, tmp_path) as session:
+        client = httpx.AsyncClient(transport=httpx.ASGITransport(web.app(session)), base_url="http://x")
+        async with client, asyncio.timeout(60):
+            await client.post("/", data={"id": ID}, files={"image": ("a.png", PICTURE)})
+            head = await client.head(f"/{ID}/events")
+            assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+
+
 async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> None:
     app = aiohttp_web.Application()
     web.add_videos(app, "/videos/", lambda: session_on(emulator, tmp_path))

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import anyio.to_thread
 import attrs
@@ -24,6 +24,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.contract import CAMERA_COMMANDS, MAX_PROMPT_CHARACTERS
 from hailuo_async.errors import HailuoError
@@ -42,8 +43,6 @@ from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
 from hailuo_async.web.pictures import Pictures
 from hailuo_async.web.reply import Reply, create
-
-T = TypeVar("T")
 
 _logger = logging.getLogger("hailuo_async")
 
@@ -78,18 +77,16 @@ class _OwnersIntake(Intake):
 
     async def take(self, id: str, form: Form) -> None:
         """Submits the job of ``form``, its pictures kept."""
+        async with self.keeping(id):
+            await anyio.to_thread.run_sync(self.pictures.keep, id, form)
+            await super().take(id, form)
 
-        def keep() -> Form:
-            self.pictures.keep(id, form)
-            return form
-
-        await self.submit(id, keep, functools.partial(self.job, id))
-
-    async def submit(self, id: str, keep: Callable[[], T], make: Callable[[T], Job]) -> None:
-        """Submits the job that ``make`` makes of the pictures that ``keep`` keeps. If it is not taken, they go."""
+    @contextlib.asynccontextmanager
+    async def keeping(self, id: str) -> AsyncGenerator[None]:
+        """Keeps pictures for a job of that id. If it is not taken, they go."""
         is_new = not self.pictures.has(id)
         try:
-            await self.session.submit(make(await anyio.to_thread.run_sync(keep)))
+            yield
         except (HailuoError, RefusedRequest, OSError):
             if is_new:
                 await anyio.to_thread.run_sync(self.pictures.remove, id)
@@ -202,23 +199,22 @@ class Page:
     @_refusing
     async def _picture(self, request: Request) -> Response:
         found = await anyio.to_thread.run_sync(self._intake.pictures.find, request.path_params["id"])
-        path = found.get("first", found.get("last"))
-        if path is None:
+        if not found:
             raise RefusedRequest(404, "there is no picture")
-        mime = await anyio.to_thread.run_sync(self._intake.pictures.mime, path)
+        path = next(iter(found.values()))
+        frame = await anyio.to_thread.run_sync(inspect_image, "image", path)
         answer = await file_answer(path, f'"{path.name}"', request.headers, is_head=request.method == "HEAD")
-        return Reply(attrs.evolve(answer, headers={**answer.headers, "Content-Type": mime}))
+        return Reply(attrs.evolve(answer, headers={**answer.headers, "Content-Type": str(frame.mime)}))
 
     @_refusing
     async def _retry(self, request: Request) -> Response:
         record = await self._record(request)
         new_id = check_id((await read_texts(request.headers, request.stream())).get("id", ""))
-        await self._submit_again(record, new_id)
+        async with self._intake.keeping(new_id):
+            id, copy = record.key or record.identity, self._intake.pictures.copy
+            pictures = await anyio.to_thread.run_sync(copy, id, new_id)
+            await self._intake.session.submit(_job_again(record, pictures, new_id))
         return Reply(json_answer({"id": new_id}, 202))
-
-    async def _submit_again(self, record: Record, new_id: str) -> None:
-        copy = functools.partial(self._intake.pictures.copy, record.key or record.identity, new_id)
-        await self._intake.submit(new_id, copy, lambda pictures: _job_again(record, pictures, new_id))
 
     @_refusing
     async def _resolve(self, request: Request) -> Response:
@@ -291,17 +287,14 @@ def _price(slug: str, takes_last_frame: bool, duration: Any, resolution: Any) ->
 
 def _job_again(record: Record, pictures: dict[str, Path], key: str) -> Job:
     """The job of ``record`` under ``key``. Raises ``RefusedRequest`` where its pictures are not here."""
-    options = {name: value for name, value in record.facts.items() if value is not None}
-    if record.kind == "FirstLastFrameToVideo" and "last" in pictures:
-        options.pop("fast_pretreatment", None)
-        first = pictures.get("first")
-        return FirstLastFrameToVideo(
-            pictures["last"], first_frame_image=first, prompt=record.prompt, key=key, **options
-        )
-    if record.kind == "ImageToVideo" and "first" in pictures:
-        if not options.get("fast_pretreatment"):
-            options.pop("fast_pretreatment", None)
-        return ImageToVideo(pictures["first"], record.prompt, key=key, **options)
+    given = {name: value for name, value in record.facts.items() if value is not None}
+    if not given.get("fast_pretreatment"):
+        given.pop("fast_pretreatment", None)  # which no job with a last frame takes
+    given |= {**pictures, "prompt": record.prompt, "key": key}
+    if record.kind == "FirstLastFrameToVideo" and "last_frame_image" in pictures:
+        return FirstLastFrameToVideo(**given)
+    if record.kind == "ImageToVideo" and "first_frame_image" in pictures:
+        return ImageToVideo(**given)
     raise RefusedRequest(409, "its picture is not here: run the command again that sent it")
 
 

@@ -14,13 +14,12 @@ import attrs
 from hailuo_async.jobs import Job
 from hailuo_async.web.forms import Form
 
-_FRAMES = ("first", "last")
-_HEADS = ((b"\xff\xd8\xff", "image/jpeg"), (b"\x89PNG\r\n\x1a\n", "image/png"), (b"RIFF", "image/webp"))
+_FIELDS = ("first_frame_image", "last_frame_image")
 
 
 @attrs.define(eq=False)
 class Pictures:
-    """The folder of the pictures. Every method blocks."""
+    """The folder of the pictures. Every method but ``has`` blocks."""
 
     folder: Path
     _names: set[str] = attrs.field(factory=set, init=False)
@@ -31,57 +30,50 @@ class Pictures:
         self._names = {path.name for path in self.folder.iterdir()}
 
     def has(self, id: str) -> bool:
-        """Whether there is a picture of that job. Does not block."""
-        return any(_name(id, frame) in self._names for frame in _FRAMES)
+        """Whether there is a picture of that job."""
+        return any(_name(id, field) in self._names for field in _FIELDS)
 
     def find(self, id: str) -> dict[str, Path]:
-        """The pictures of a job, by ``first`` and ``last``."""
-        paths = {frame: self.folder / _name(id, frame) for frame in _FRAMES}
-        return {frame: path for frame, path in paths.items() if path.is_file()}
+        """The pictures of a job, by its fields."""
+        paths = {field: self.folder / _name(id, field) for field in _FIELDS}
+        return {field: path for field, path in paths.items() if path.is_file()}
 
     def keep(self, id: str, form: Form) -> None:
         """Takes the files of ``form`` in. Those that a job of this id has already stay: they may be under way."""
         for field, picture in form.pictures.items():
             if isinstance(picture, Path):
-                name = _name(id, "last" if field == "last_frame_image" else "first")
-                kept = self.folder / name
+                kept = self._place(id, field)
                 if not kept.exists():
                     shutil.move(picture, kept)
                 form.pictures[field] = kept
-                self._names.add(name)
 
     def copy_of(self, id: str, job: Job) -> None:
         """Keeps the pictures of ``job``, where they are bytes or files."""
         for field, picture in job.frames.items():
-            name = _name(id, "last" if field == "last_frame_image" else "first")
             if isinstance(picture, bytes):
-                (self.folder / name).write_bytes(picture)
+                self._place(id, field).write_bytes(picture)
             elif isinstance(picture, Path):
-                shutil.copyfile(picture, self.folder / name)
-            self._names.add(name)
+                shutil.copyfile(picture, self._place(id, field))
 
     def copy(self, id: str, new_id: str) -> dict[str, Path]:
         """The pictures of ``id`` once more, as those of ``new_id``."""
-        for frame, path in self.find(id).items():
-            copied = self.folder / _name(new_id, frame)
+        for field, path in self.find(id).items():
+            copied = self._place(new_id, field)
             if not copied.exists():
                 shutil.copyfile(path, copied)
-            self._names.add(copied.name)
         return self.find(new_id)
 
     def remove(self, id: str) -> None:
         """Removes the pictures of a job that was not taken."""
-        for frame in _FRAMES:
-            name = _name(id, frame)
-            (self.folder / name).unlink(missing_ok=True)
-            self._names.discard(name)
+        for field in _FIELDS:
+            (self.folder / _name(id, field)).unlink(missing_ok=True)
+            self._names.discard(_name(id, field))
 
-    def mime(self, path: Path) -> str:
-        """What ``path`` holds, by its first bytes."""
-        with path.open("rb") as file:
-            head = file.read(16)
-        return next((mime for start, mime in _HEADS if head.startswith(start)), "application/octet-stream")
+    def _place(self, id: str, field: str) -> Path:
+        self._names.add(_name(id, field))
+        return self.folder / _name(id, field)
 
 
-def _name(id: str, frame: str) -> str:
-    return f"{hashlib.sha256(id.encode(errors='replace')).hexdigest()[:40]}-{frame}"
+def _name(id: str, field: str) -> str:
+    digest = hashlib.sha256(id.encode(errors="replace")).hexdigest()[:40]
+    return f"{digest}-{'last' if field == 'last_frame_image' else 'first'}"

@@ -49,8 +49,7 @@ export function take(jobs, isSnapshot) {
   const fresh = document.createDocumentFragment();
   for (const job of jobs.slice().sort((a, b) => b.order - a.order)) {
     const card = cards.get(job.id);
-    if (job.gone) { if (card) drop(job.id, card); }
-    else if (card) change(card, job);
+    if (card) change(card, job);
     else fresh.append(add(job));
   }
   list.prepend(fresh);

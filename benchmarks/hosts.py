@@ -227,15 +227,14 @@ class Night:
             yield job
 
     async def die(self, every_s: float) -> None:
-        """One host after another is lost for good. Its jobs are given to the others again, under their keys."""
+        """One host after another is lost for good. Its jobs are given to the others again, the oldest first."""
         for _ in range(self.hosts.deaths):
             await anyio.sleep(every_s)
             host = self.alive.pop(self.rng.randrange(len(self.alive)))
             host.line.is_dead = True
-            for key, job in host.held.items():
-                if key not in self.done:
-                    self.died_at[key] = anyio.current_time()
-                    self.waiting.appendleft(job)
+            left = {key: job for key, job in host.held.items() if key not in self.done}
+            self.died_at |= dict.fromkeys(left, anyio.current_time())
+            self.waiting.extendleft(reversed(left.values()))
             self.changed.notify()
 
 

@@ -118,7 +118,7 @@ class Engine:
             for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
                 workers.start(self._run_to_the_end(work))
             if (keeper := self.admission.keeper) is not None:
-                keep = functools.partial(keeper.run, lambda: self.submitter.queued)
+                keep = functools.partial(keeper.run, lambda: self.submitter.places)
                 workers.start(self._run_to_the_end(keep))
             while self.engine_state.is_open:
                 await self.engine_state.changed.wait()

@@ -128,7 +128,10 @@ class Keeper:
     # --- What others have left ---
 
     async def run(self, count_waiting: Callable[[], int]) -> None:
-        """Takes over jobs that no living session holds, while few jobs wait in this one, until it is cancelled."""
+        """Takes over jobs that no living session holds, while few jobs wait in this one, until it is cancelled.
+
+        A stream counts as one: it always has some that wait, and would keep this session from taking any.
+        """
         looks = 0
         while True:
             await self._attempt(functools.partial(self._take_over, count_waiting))

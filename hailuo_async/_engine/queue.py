@@ -40,6 +40,11 @@ class SubmitQueue:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def places(self) -> int:
+        """How many stand: of each stream, one."""
+        return sum(tracked.place is not None for tracked in self._waiting)
+
     def put(self, tracked: TrackedJob) -> None:
         """Puts a job at the end, or behind the others of its lane, or back to the place that it had."""
         self._waiting[tracked] = None

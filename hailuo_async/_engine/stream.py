@@ -23,6 +23,7 @@ import anyio
 import attrs
 
 from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
@@ -36,6 +37,9 @@ from hailuo_async.outcomes import Failure, Outcome, Status, Success
 LOOKAHEAD = 16
 #: Jobs with a journal: while one commit grants half of them their slots, the other half is pulled for the next one.
 LOOKAHEAD_ON_RECORD = 32
+#: Seconds that a stream waits for half of them to leave. A team with few slots would take an hour, and what its sources
+#: have to say first, as a job that was paid for in a session that died, would wait as long.
+GATHER_S = 10.0
 #: Videos saved at once, and videos that may wait to be: a slow disk idles no slot, but holds no endless list either.
 SAVERS, MAX_UNSAVED = 4, 256
 
@@ -176,12 +180,23 @@ class Stream:
         preparing.add_done_callback(self._prepared)
 
     async def _room(self) -> None:
-        """Waits for room. A full stream waits until half is free, so that a commit of the journal has several jobs."""
-        most = self._lookahead if self._ahead < self._lookahead else self._lookahead // 2 + 1
-        while not self._is_stopped and (
-            self._ahead >= most or len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
-        ):
+        """Waits for room. A full stream gathers some, so that a commit of the journal has several jobs."""
+        if self._ahead >= self._lookahead:
+            await self._gather()
+        while not self._is_stopped and self._is_full:
             await self._drained.wait()
+
+    async def _gather(self) -> None:
+        """Waits until half is free, or until something is, ``GATHER_S`` from now."""
+        now = running_clock()
+        until = now() + GATHER_S
+        while not self._is_stopped and self._ahead > self._lookahead // 2 and (left_s := until - now()) > 0:
+            await self._drained.wait(left_s)
+
+    @property
+    def _is_full(self) -> bool:
+        is_behind = len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
+        return is_behind or self._ahead >= self._lookahead
 
     @property
     def _ahead(self) -> int:

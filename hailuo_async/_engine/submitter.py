@@ -92,6 +92,11 @@ class Submitter:
         """Jobs that wait for a slot."""
         return len(self._queue)
 
+    @property
+    def places(self) -> int:
+        """The same, but of each stream only the job that is sent next."""
+        return self._queue.places
+
     def put_nowait(self, tracked: TrackedJob) -> None:
         """Puts a job into the queue."""
         self._queue.put(tracked)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
+import itertools
 import sqlite3
 from pathlib import Path
 
@@ -28,7 +30,7 @@ from hailuo_async import (
     WaitTimeoutError,
 )
 from hailuo_async._engine import keeping
-from hailuo_async._engine.keeping import PictureLeft
+from hailuo_async._engine.keeping import TAKEN_AT_ONCE, PictureLeft
 from hailuo_async._rules.wire import Answer, Request, unsent
 
 from ..support.crash_journal import bytes_of, lapse, never, records_in, states_in, wait_for
@@ -117,6 +119,21 @@ async def test_a_session_that_keeps_jobs_takes_over_without_a_call_in_the_order_
         with anyio.fail_after(60):
             await done.wait()
     assert line.prompts == [f"job {number}" for number in range(40)]
+
+
+async def test_a_session_whose_stream_has_no_end_takes_over_all_the_same(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.05)
+    await left_unsent(path, *(job(f"left {number}", key=str(number)) for number in range(TAKEN_AT_ONCE + 1)))
+    line = Line()
+    async with (
+        line.session(journal=path, keep_jobs=True, max_running=1) as session,
+        contextlib.aclosing(session.stream(job(f"job {number}") for number in itertools.count())) as stream,
+    ):
+        with anyio.fail_after(10):
+            while f"left {TAKEN_AT_ONCE}" not in line.prompts:
+                await anext(stream)
 
 
 async def test_a_waiting_job_holds_no_picture_in_memory(path: Path) -> None:

@@ -26,8 +26,10 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
-from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD
+from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, LOOKAHEAD_ON_RECORD
 from hailuo_async._rules.wire import Answer, Request, unknown
+from hailuo_async.emulator import Service
+from hailuo_async.testing import InMemory, run_virtual
 
 from ..support.service import (
     Line,
@@ -165,6 +167,21 @@ async def test_a_stream_pulls_a_few_ahead_and_several_more_once_half_of_those_ar
         assert (len(line.posts), source.pulled, session.stats().queued) == (sent, pulled, pulled - sent)
         first.cancel()
         await asyncio.wait([first])
+
+
+def test_a_full_stream_whose_slots_are_slow_does_not_wait_until_half_of_its_jobs_are_sent() -> None:
+    async def slowly() -> list[int]:
+        source, service = Source(), Service(max_running=1, generation_s=100.0)
+        pulled = []
+        session = AsyncSession(api_key=service.api_key, base_url="http://localhost", transport=InMemory(service))
+        async with session, contextlib.aclosing(session.stream(source)) as stream:
+            for _ in range(4):
+                await anext(stream)
+                await anyio.sleep(GATHER_S)
+                pulled.append(source.pulled)
+        return pulled[1:]  # before the limit was known, three had left, and two of those came back
+
+    assert run_virtual(slowly) == [LOOKAHEAD + sent for sent in (3, 4, 5)]
 
 
 @pytest.mark.slow

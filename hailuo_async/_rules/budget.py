@@ -190,7 +190,9 @@ class Budget(Flow):
                 return None
             # The rest of this window and all of the next, over the time of both: a rate from this window alone would
             # jump at each opening, and the polls with it.
-            limit = self._limit if self._limit is not None else left
+            limit = self._limit if self._limit is not None else max(left, self._full)
+            if limit == 0:
+                return None  # only "none left" was ever said: the next window has some, but nobody knows how many
             whole = (left + limit) / (max(0.0, self._end - now) + self._window_s)
         return max(whole - submit_rate, _LEAST_SHARE * whole, LEAST_RATE)
 
@@ -274,6 +276,8 @@ class Budget(Flow):
     def _doubt_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
         """Looks for signs that requests flow: the count grows within the window, or has not grown at its opening."""
         limit = self._limit or self._full
+        if limit == 0:
+            return
         missing = limit - 1 - remaining - self._slack
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
             self._short_rate = _SHORT_SHARE * limit / self._short_length_s()

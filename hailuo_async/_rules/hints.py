@@ -24,7 +24,8 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
-#: A reset further ahead than this is not believed, nor one that lies further back than clocks of whole seconds explain.
+#: A reset further ahead than this is not believed. One that lies further back than clocks of whole seconds explain has
+#: passed, and the count beside it counts no more.
 _LONGEST_S, _MARGIN_S = 300.0, 1.0
 
 #: A ``Retry-After`` further ahead than this is not believed.
@@ -117,11 +118,15 @@ def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, list[s
     remaining = _count(found.get(remaining_name, ""), least=0)
     reset = _reset(found.get(reset_name, ""), date)
     at, in_s, number = reset or (None, None, None)
+    is_over = at is not None and date is not None and at < date - _MARGIN_S
     if reset_name == "ratelimit-reset":  # the draft says that it counts seconds
         in_s, number = in_s if number is None else number, None
     window_s = _span(dict(re.findall(_PARAMETER, policy)).get("w")) if policy else None
-    read = ((limit_name, limit), (remaining_name, remaining), (reset_name, reset))
-    return _Said(limit, remaining, (at, in_s, number), window_s), [name for name, value in read if value is None]
+    read = ((limit_name, limit), (remaining_name, remaining), (reset_name, None if is_over else reset))
+    unread = [name for name, value in read if value is None]
+    if is_over:  # the count is of a window that has ended: none left then says nothing about now
+        return _Said(limit, window_s=window_s), unread
+    return _Said(limit, remaining, (at, in_s, number), window_s), unread
 
 
 def _draft_8(text: str, policy: str) -> _Said:
@@ -177,7 +182,7 @@ def _reset(text: str, date: float | None) -> _Reset | None:
     at = _unix(text) if value is None else value / 1000 if value >= _MILLISECONDS_FROM else value
     if at is None or not _SECONDS_FROM <= at < _UNIX_BELOW / 1000:
         return None
-    return (at, None, None) if date is None or -_MARGIN_S <= at - date <= _LONGEST_S else None
+    return (at, None, None) if date is None or at - date <= _LONGEST_S else None
 
 
 def _retry_after(text: str | None, date: float | None) -> float | None:

@@ -158,6 +158,21 @@ def test_what_is_left_is_obeyed_without_a_limit() -> None:
     assert send_all(budget, 0.0, Use.SUBMIT) == 4
 
 
+@pytest.mark.parametrize("limit", [100, None])
+@pytest.mark.parametrize("past_s", [0.0, 1.0])
+def test_none_left_until_now_holds_nobody_for_more_than_a_moment(limit: int | None, past_s: float) -> None:
+    budget, now = Budget(), 0.0
+    for _ in range(30):
+        budget.sent(now, Use.QUERY)
+        budget.learn(now + 0.1, Hints(limit, 0, DATE_S + now - past_s, DATE_S + now), now)
+        now += 0.1
+        held_s = budget.may_send(now, Use.QUERY) - now
+        assert held_s <= 2.0
+        rate = budget.query_rate(now, 0.0)
+        assert rate is None or rate > 0.25
+        now += held_s
+
+
 def test_queries_get_what_submits_leave_and_never_less_than_a_third() -> None:
     budget = make_budget(100, 99)
     assert budget.query_rate(0.0, 0.0) == pytest.approx(199 / 121, rel=0.02)

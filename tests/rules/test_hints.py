@@ -91,6 +91,15 @@ def test_a_reset_is_read_in_every_form(text: str, hints: Hints) -> None:
     assert read_hints({"X-RateLimit-Reset": text, "Date": DATE}) == attrs.evolve(hints, date=DATE_S)
 
 
+def test_a_count_until_a_reset_that_has_passed_counts_no_more() -> None:
+    headers = {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "0", "Date": DATE}
+    for reset, hints in (
+        ("1699999998", Hints(limit=100, date=DATE_S, ignored=("x-ratelimit-reset",))),
+        ("1699999999", Hints(limit=100, remaining=0, reset_at=DATE_S - 1, date=DATE_S)),  # clocks count whole seconds
+    ):
+        assert read_hints(headers | {"X-RateLimit-Reset": reset}) == hints
+
+
 def test_the_third_draft_counts_seconds_and_may_tell_its_window() -> None:
     headers = {"RateLimit-Limit": "100, 100;w=60", "RateLimit-Remaining": "42", "RateLimit-Reset": "200"}
     assert read_hints(headers) == Hints(100, 42, reset_in_s=200.0, window_s=60.0)

@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -21,6 +20,7 @@ from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.bill import read_records
 from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, saved
 from hailuo_async._cli.interrupts import interruptible
+from hailuo_async._cli.jobfile.fields import IMAGE_RULE, find_image, picture_name
 from hailuo_async._cli.jobfile.names import free_name
 from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import can_redraw, echo, emit, end_line, json_line
@@ -55,14 +55,17 @@ def build_job(image: str, last: str | None, options: dict[str, Any]) -> Job:
 
 
 def _source(image: str) -> str | Path:
-    """An http(s) URL as it is, and anything else as the path of a file."""
-    return image if image.lower().startswith(("http://", "https://")) else Path(image)
+    source = find_image(image)
+    if source is None:
+        raise JobError(field="image", value=image, rule=IMAGE_RULE)
+    return source
 
 
 def name_for(image: str) -> str:
-    """The name of a video for which none is given: that of its picture."""
+    """The name of a video for which none is given: that of its picture. Raises ``JobError``."""
     source = _source(image)
-    return source.stem if isinstance(source, Path) else file_name(Path(urlsplit(source).path).stem or "video", "")
+    name = picture_name(source)
+    return name if isinstance(source, Path) else file_name(name or "video", "")
 
 
 def choose_target(output: str | None, name: str, journal: JournalPlace | None) -> Path:

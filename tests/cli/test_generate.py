@@ -52,8 +52,8 @@ def test_what_a_video_with_a_last_frame_does_not_take_is_told() -> None:
 
 
 def test_a_video_is_called_like_its_picture() -> None:
-    names = [name_for(image) for image in ("a/Cat.of.mine.jpg", "http://x.y/z/dog.png?a=b.c", "https://x.y")]
-    assert names == ["Cat.of.mine", "dog", "video"]
+    images = ("a/Cat.of.mine.jpg", "http://x.y/z/dog.png?a=b.c", "https://x.y", "data:image/png;base64,AA==")
+    assert [name_for(image) for image in images] == ["Cat.of.mine", "dog", "video", "video"]
 
 
 # --- A run ---
@@ -173,6 +173,10 @@ def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: 
         (["Cat.jpg", "--task-id", "1"], "give an IMAGE or a --task-id, not both"),
         (["--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
         (["none.jpg"], "first_frame_image (none.jpg): "),
+        (
+            ["ftp://x.y/cat.jpg"],
+            "image 'ftp://x.y/cat.jpg': must be an http(s) URL, a data URL, or the path of a picture",
+        ),
         (["."], ". is a folder: 'hailuo-async batch .' makes a video of each picture in it (see "),
         (["Cat.jpg", "--prompt", ""], "prompt '0 characters': must be a str of 1 to 2000 characters"),
         (["Cat.jpg", "--duration", "7"], "duration 7: must be 6 or 10 seconds for hailuo-2.3-i2v"),

@@ -190,7 +190,9 @@ def test_a_shell_that_reads_what_it_is_given_completes_a_key(shell: str, ask: st
 def test_several_are_decided_at_once(journal: Path) -> None:
     result = run("resolve", journal, "a", "b", "--forget")
     assert (result.exit_code, result.stdout) == (0, "a: forgotten\nb: forgotten\n")
-    assert "a --task-id is of one KEY" in run("resolve", journal, "c", "d", "--task-id", "t").stderr
+    assert (
+        "a task has one job: give one KEY with --task-id" in run("resolve", journal, "c", "d", "--task-id", "t").stderr
+    )
 
 
 def test_of_a_known_failure_it_is_asked_whether_to_pay_again_and_of_a_refusal_nothing(tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import attrs
 import click
 
 from hailuo_async import JournalState, Record
@@ -46,11 +45,15 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
     jobs = _read(source, fields, given)
     journal = given["journal"] or given["output"] / JOURNAL_NAME
     redo = frozenset(given["redo"])
-    known = _look_up(jobs, read_records(journal), redo)
-    if unknown := sorted(redo - known.redo):
+    states = _look_up(jobs, read_records(journal), redo)
+    if unknown := sorted(redo - states.keys()):
         raise click.UsageError(f"--redo {unknown[0]} names no job of {click.format_filename(source)}")
-    failed = known.failed if given["retry_failed"] else set()
-    doubtful = known.doubtful if given["retry_unknown"] else set()
+
+    def keys_in(*wanted: JournalState) -> set[str]:
+        return {key for key, state in states.items() if state in wanted and key not in redo}
+
+    failed = keys_in(JournalState.FAILED) if given["retry_failed"] else set()
+    doubtful = keys_in(JournalState.UNKNOWN, JournalState.SENDING) if given["retry_unknown"] else set()
     return BatchPlan(
         entries=jobs.entries,
         total=len(jobs),
@@ -58,7 +61,7 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
         output=given["output"],
         journal=journal,
         unusable=_unusable(jobs.problems),
-        redo=frozenset(known.sent_before & redo),
+        redo=frozenset(key for key in redo if states[key] is not None),
         resubmit=frozenset(failed | doubtful),
         doubtful=frozenset(doubtful),
         max_jobs=given["max_jobs"],
@@ -137,38 +140,25 @@ def _unusable(problems: Sequence[Problem]) -> tuple[ResultLine, ...]:
 # --- Jobs that the journal knows ---
 
 
-@attrs.define(eq=False)
-class _Known:
-    """The keys of jobs that the journal knows, by what may be done with the jobs."""
+def _look_up(jobs: JobList, records: Mapping[str, Record], redo: Collection[str]) -> dict[str, JournalState | None]:
+    """How the jobs stand that the journal knows, by key; ``None`` for one of ``redo`` that it does not know.
 
-    redo: set[str] = attrs.field(factory=set)
-    """Jobs to make anew."""
-    sent_before: set[str] = attrs.field(factory=set)
-    failed: set[str] = attrs.field(factory=set)
-    doubtful: set[str] = attrs.field(factory=set)
-
-
-def _look_up(jobs: JobList, records: Mapping[str, Record], redo: Collection[str]) -> _Known:
-    """What the journal knows of the jobs. Exits if a job is not the one that has its key there."""
-    known, edited = _Known(), 0
+    Exits if a job is not the one that has its key there.
+    """
+    states: dict[str, JournalState | None] = {}
+    edited = 0
     for entry in jobs.entries() if records or redo else ():
         record = records.get(entry.key)
-        if entry.key in redo:
-            known.redo.add(entry.key)
-        elif record is not None and _is_edited(entry.job, record):
+        if record is not None or entry.key in redo:
+            states[entry.key] = None if record is None else record.state
+        if record is not None and entry.key not in redo and _is_edited(entry.job, record):
             edited += 1
             rule = "was sent before for another picture, prompt or option"
             advice = f"give it another key, or --redo {entry.key} to make it anew, which is paid for"
             echo(f"{entry.place}: key {entry.key!r} {rule}: {advice}")
-        elif record is not None and record.state is JournalState.FAILED:
-            known.failed.add(entry.key)
-        elif record is not None and record.state in (JournalState.UNKNOWN, JournalState.SENDING):
-            known.doubtful.add(entry.key)
-        if record is not None:
-            known.sent_before.add(entry.key)
     if edited:
         exit_with(USAGE, f"{edited} changed under a known key; nothing was sent")
-    return known
+    return states
 
 
 def _is_edited(job: Job, record: Record) -> bool:

@@ -15,7 +15,6 @@ from hailuo_async.settings import JournalPlace
 @click.command()
 @click.argument(
     "journal",
-    metavar="[JOURNAL]",
     default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME),
     type=options.Place(exists=True),
 )
@@ -51,7 +50,7 @@ def resolve(journal: JournalPlace, keys: tuple[str, ...], task_id: str | None, *
     if (task_id is not None) + given["resubmit"] + given["forget"] != 1:
         raise click.UsageError("give one of --task-id, --resubmit and --forget")
     if task_id is not None and len(keys) > 1:
-        raise click.UsageError("a --task-id is of one KEY")
+        raise click.UsageError("a task has one job: give one KEY with --task-id")
     if given["resubmit"]:
         confirm_resubmit(journal, keys, is_agreed=given["is_agreed"])
     asyncio.run(decide(journal, keys, task_id, given["resubmit"], given["forget"], is_json=given["is_json"]))

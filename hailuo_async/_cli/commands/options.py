@@ -143,12 +143,7 @@ key_file = click.option(
     type=click.Path(dir_okay=False, path_type=Path),
     help="Holds the API key. Without it: MODELLIX_API_KEY, or a prompt.",
 )
-max_running = click.option(
-    "--max-running",
-    metavar="N",
-    type=click.IntRange(min=1),
-    help="Run at most N at once. Without it the service's own limit is found.",
-)
+max_running = count("--max-running", "Run at most N at once. Without it the service's own limit is found.")
 max_cost = click.option(
     "--max-cost", metavar="USD", type=dollars, help="Spend at most so much, earlier runs included, and do not ask."
 )

@@ -27,6 +27,8 @@ _Kind: TypeAlias = type[ImageToVideo] | type[FirstLastFrameToVideo]
 
 _IMAGES = ("first_frame_image", "last_frame_image")
 _LONGEST_SCHEME = 16
+_HERE = Path()
+IMAGE_RULE = "must be an http(s) URL, a data URL, or the path of a picture"
 _QUERY = re.compile("[?#]")
 _RESOLUTION = re.compile(r"[0-9]+p")
 #: Replaces an image that is missing or wrong, so that the other fields can be checked. It is never looked at.
@@ -183,34 +185,31 @@ def _take_images(job_row: JobRow, base: Path) -> None:
         given = job_row.fields.get(name)
         if given is None:
             continue
-        job_row.fields[name] = _source(given, base)
-        if job_row.fields[name] is _STAND_IN:
+        job_row.fields[name] = _STAND_IN if (source := find_image(given, base)) is None else source
+        if source is None:
             found = shown(given.partition("?")[0]) if isinstance(given, str) else type_name(given)
-            job_row.refuse(name, f"must be an http(s) URL, a data URL, or the path of a picture; got {found}")
+            job_row.refuse(name, f"{IMAGE_RULE}; got {found}")
     required = "last_frame_image" if job_row.kind is FirstLastFrameToVideo else "first_frame_image"
     if required not in job_row.fields:
         job_row.refuse(required, "is required")
         job_row.fields[required] = _STAND_IN
 
 
-def _source(given: object, base: Path) -> str | Path:
-    """The image's URL or path; `_STAND_IN` if it is neither."""
+def find_image(given: object, base: Path = _HERE) -> str | Path | None:
+    """The image's URL or path; ``None`` if it is neither."""
     if isinstance(given, Path):
         return given
     if not isinstance(given, str) or not given.strip():
-        return _STAND_IN
+        return None
     begin = given[:_LONGEST_SCHEME].lower()
     if begin.startswith(("http://", "https://", "data:")):
         return given
-    return _STAND_IN if "://" in begin else base / _expanded(given)
-
-
-def _expanded(path: str) -> Path:
-    """The path with the home of ``~``, if there is such a user."""
+    if "://" in begin:
+        return None
     try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        return Path(path)
+        return base / Path(given).expanduser()
+    except RuntimeError:  # there is no such user
+        return base / given
 
 
 def _leave_out_what_it_does_not_take(job_row: JobRow) -> None:

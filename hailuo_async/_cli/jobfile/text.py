@@ -47,35 +47,31 @@ Line: TypeAlias = tuple[int, str]
 """Its number, from 1, and its text with its end."""
 
 
+class _Copy:
+    """A copy of a text, in a file without a name, which goes when the copy goes. Raises ``OSError`` if it is full."""
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until this is not used any more
+        weakref.finalize(self, _close, self._file)
+        try:
+            self._file.writelines(lines)
+            self._file.flush()
+        except OSError as error:
+            words = f"a copy of the jobs cannot be written there: {error.strerror}"
+            raise OSError(error.errno, words, tempfile.gettempdir()) from error
+
+    def open(self) -> io.BufferedReader:
+        """Reads it from its beginning. Others may read it meanwhile."""
+        return io.BufferedReader(_Reader(self._file), 1 << 16)
+
+
 def _close(file: IO[bytes]) -> None:
     with suppress(OSError):  # there was no room for the rest of it
         file.close()
 
 
-class _Copy:
-    """A copy of the text, in a file without a name, which goes when the copy goes."""
-
-    def __init__(self) -> None:
-        self.file: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - until this is not used any more
-        weakref.finalize(self, _close, self.file)
-
-    def write(self, lines: Iterable[bytes]) -> None:
-        """Writes ``lines``. Raises ``OSError`` that names the place where there is no room."""
-        try:
-            self.file.writelines(lines)
-            self.file.flush()
-        except OSError as error:
-            words = f"a copy of the jobs cannot be written there: {error.strerror}"
-            raise OSError(error.errno, words, tempfile.gettempdir()) from error
-
-    def lines(self) -> Iterator[tuple[int, bytes]]:
-        """The lines with their numbers."""
-        self.file.seek(0)
-        return enumerate(self.file, 1)
-
-
 class _Reader(io.RawIOBase):
-    """Reads a file from its beginning; other readers of the same file keep their own place."""
+    """Reads a file from its beginning, and keeps its own place in it."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file, self._at = file, 0
@@ -107,8 +103,7 @@ class TextFile:
     def lines(self, errors: str = "replace") -> Iterator[Line]:
         """Every line, without a byte order mark; a line may end as on Windows or an old Mac. Raises ``OSError``."""
         encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
-        raw = io.BufferedReader(_Reader(self._copy.file), 1 << 16)
-        with io.TextIOWrapper(raw, encoding, errors, newline="") as wide:
+        with io.TextIOWrapper(self._copy.open(), encoding, errors, newline="") as wide:
             yield from enumerate(wide, 1)
 
     def place(self, number: int) -> str:
@@ -125,23 +120,17 @@ def open_text(source: Path, encoding: str | None = None) -> TextFile | Problem:
     name = "stdin" if is_stdin else one_line(click.format_filename(source))
     try:
         with nullcontext(sys.stdin.buffer) if is_stdin else source.open("rb") as file:
-            copy = _copied(file, 0 if is_stdin else source.stat().st_size)
+            copy = _Copy(_bounded_lines(file, 0 if is_stdin else source.stat().st_size))
         return _recognise(name, Path() if is_stdin else source.parent, copy, encoding)
     except _TooLong as error:
         where, message = error.args
         return Problem(f"{name}{where}", None, message, is_whole=True)
 
 
-def _copied(file: IO[bytes], size: int) -> _Copy:
-    """Copies it. Raises ``_TooLong``."""
+def _bounded_lines(file: IO[bytes], size: int) -> Iterator[bytes]:
+    """The lines. Raises ``_TooLong``, for all of it by its ``size`` before anything is read."""
     if size > MAX_FILE_BYTES:
         raise _TooLong(*_ALL)
-    copy = _Copy()
-    copy.write(_bounded_lines(file))
-    return copy
-
-
-def _bounded_lines(file: IO[bytes]) -> Iterator[bytes]:
     copied = 0
     for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), 1):
         copied += len(line)
@@ -154,8 +143,7 @@ def _bounded_lines(file: IO[bytes]) -> Iterator[bytes]:
 
 
 def _recognise(name: str, folder: Path, copy: _Copy, encoding: str | None) -> TextFile | Problem:
-    copy.file.seek(0)
-    head = copy.file.read(4096)
+    head = copy.open().read(4096)
     if encoding is None:
         if head.startswith(_BOM_32):
             return Problem(f"{name}, line 1", None, "is in UTF-32: save it as UTF-8", is_whole=True)
@@ -200,7 +188,7 @@ class _TooLong(Exception):
 
 def _first_fault(copy: _Copy, encoding: str) -> tuple[int, int, int] | None:
     """The line and the column of the first byte that is not text in ``encoding``, and the byte; a NUL never is."""
-    for number, line in copy.lines():
+    for number, line in enumerate(copy.open(), 1):
         try:
             nul = line.decode(encoding).find("\0")
         except UnicodeDecodeError as error:
@@ -212,7 +200,7 @@ def _first_fault(copy: _Copy, encoding: str) -> tuple[int, int, int] | None:
 
 def _is_cp1252(copy: _Copy) -> bool:
     """Whether all of it is text in cp1252 and, as far as can be seen, in nothing else."""
-    for _, line in copy.lines():
+    for line in copy.open():
         if line.isascii():
             continue
         try:

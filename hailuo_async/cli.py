@@ -50,7 +50,6 @@ class _Commands(click.Group):
             return super().make_context(*given, **{**narrow, **more})
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Runs the command that was asked for."""
         is_debug = ctx.params["debug"]
         level = logging.DEBUG if is_debug else logging.INFO if ctx.params["verbose"] else logging.WARNING
         with log_to_stderr(level), report_errors(is_debug=is_debug):

@@ -132,7 +132,6 @@ class FaultRates:
             raise ValueError(f"the probabilities of one kind of request must not sum to more than 1; got {total:g}")
 
     def rate(self, fault: Fault) -> float:
-        """The probability of one fault."""
         return self._rates.get(fault, 0.0)
 
 
@@ -155,7 +154,6 @@ class Faults:
     webhook: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
 
     def of(self, kind: Kind) -> FaultRates:
-        """The rates for one kind of request."""
         rates: FaultRates = getattr(self, kind.value, _NEVER)
         return rates
 

@@ -59,7 +59,6 @@ class PlainFilm:
         return f'"{self.task_id}-{self.size}"'
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from ``start`` up to ``stop``."""
         pattern = hashlib.sha512(self.task_id.encode()).digest() * 1024
         skipped = start - start % len(pattern)
         body = pattern * ((stop - skipped) // len(pattern) + 1)

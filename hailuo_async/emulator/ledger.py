@@ -101,7 +101,6 @@ class Ledger:
         return [entry for entry in list(self.entries) if entry.kind == kind]
 
     def note(self, entry: Entry) -> None:
-        """Writes down one request."""
         self.entries.append(entry)
         self.requests[entry.kind] += 1
         self.statuses[entry.kind, entry.status] += 1

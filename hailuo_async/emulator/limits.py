@@ -21,14 +21,12 @@ class RequestWindow:
     _used: int = 0
 
     def count(self, now: float) -> None:
-        """Counts one request that arrived at ``now``."""
         number = int(now // WINDOW_S)
         if number != self._number:
             self._number, self._used = number, 0
         self._used += 1
 
     def exceeds(self, limit: int) -> bool:
-        """Whether the request counted last was one too many."""
         return self._used > limit
 
     def headers(self, limit: int) -> dict[str, str]:

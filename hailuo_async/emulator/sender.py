@@ -34,7 +34,6 @@ class WebhookSender:
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
 
     def start(self) -> None:
-        """Begins to look for deliveries that are due."""
         self._spawn(self._send_all())
 
     def wake(self) -> None:

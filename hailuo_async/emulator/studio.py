@@ -31,7 +31,6 @@ class FilmFile:
     etag: str
 
     def read(self, start: int, stop: int) -> bytes:
-        """The bytes from ``start`` up to ``stop``."""
         with self.path.open("rb") as file:
             file.seek(start)
             return file.read(stop - start)

@@ -59,7 +59,6 @@ class Task:
         return film_size(self.submission.resolution, self.submission.first or self.submission.last)
 
     def film(self) -> FilmOrder:
-        """Its film, to be rendered."""
         width, height = self.size
         job = self.submission
         return FilmOrder(self.task_id, job.seconds, width, height, job.first, job.last)
@@ -98,7 +97,6 @@ class TaskBoard:
         return Life(length_s, "canceled" if throw < fail_rate + cancel_rate else "success")
 
     def accept(self, submission: Submission, now: float, life: Life, cost: Decimal) -> Task:
-        """A new task, running from ``now``."""
         task = Task(self._new_id(), submission, now, now + life.length_s, life.ending, cost)
         self._tasks[task.task_id] = task
         heapq.heappush(self._running, (task.ends_at, task.task_id))

@@ -96,7 +96,6 @@ class UploadStore:
     _count: int = attrs.field(default=0, init=False)
 
     def expire(self, now: float, last_s: float) -> None:
-        """Removes the uploads that are older than ``last_s``."""
         for stored in list(self._stored.values()):
             if stored.created_at + last_s > now:
                 break

@@ -66,11 +66,9 @@ class Reply:
     """A webhook to be called before this reply is sent."""
 
     def adding(self, headers: Mapping[str, str]) -> Reply:
-        """The same reply with more headers."""
         return attrs.evolve(self, headers={**self.headers, **headers})
 
     def json(self) -> Any:
-        """The body, read as JSON."""
         return json.loads(self.body)
 
 
@@ -89,7 +87,6 @@ class Refusal(Exception):
 
 
 def json_reply(status: int, content: object) -> Reply:
-    """A reply whose body is ``content`` as JSON."""
     return Reply(status, {"Content-Type": "application/json"}, json.dumps(content).encode())
 
 

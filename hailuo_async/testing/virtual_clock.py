@@ -35,7 +35,6 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._clock_resolution = 1e-6
 
     def time(self) -> float:
-        """Seconds of its own clock."""
         return self._now
 
     def call_at(

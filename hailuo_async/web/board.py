@@ -74,7 +74,6 @@ class Board:
     _is_stopped: bool = attrs.field(default=False, init=False)
 
     def hear(self, event: SessionEvent) -> None:
-        """One event of the session."""
         if isinstance(event, JobEvent) and event.key is not None:
             if isinstance(event, StatusSeen):
                 self._seen[event.key] = str(event.status)
@@ -83,7 +82,6 @@ class Board:
             self.touch(event.key)
 
     def touch(self, id: str) -> None:
-        """Notes that the job of that id has changed."""
         self._dirty.add(id)
         self._wake.set()
 
@@ -221,8 +219,6 @@ class Board:
 
 @attrs.frozen
 class _Read:
-    """What was read of the journal."""
-
     records: list[Record]
     counts: dict[JournalState, int]
     is_whole: bool = attrs.field(kw_only=True)

@@ -253,7 +253,6 @@ def _boundary(parameters: str) -> bytes:
 
 
 async def _read_multipart(boundary: bytes, body: AsyncIterator[bytes], form: Form) -> None:
-    """Reads every part into ``form``."""
     splitter, part, count = _Splitter(b"\r\n--" + boundary), _Part(_Head("", None)), 0
     try:
         async for piece in body:
@@ -321,7 +320,6 @@ class _Part:
         return self._file
 
     async def drop(self) -> None:
-        """Removes what was written."""
         if self._file is not None:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(self._file.close)

@@ -46,7 +46,6 @@ class Guard:
     login_page: bytes = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers the request, or has it answered."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -62,7 +61,6 @@ class Guard:
         await (refusal or self.app)(scope, receive, send_safely)
 
     def is_token(self, given: str) -> bool:
-        """Whether ``given`` is the token."""
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
 
     @property

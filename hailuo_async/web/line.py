@@ -27,7 +27,6 @@ class Line:
     _took: dict[tuple[str, int], deque[float]] = attrs.field(factory=dict, init=False)
 
     def hear(self, event: SessionEvent) -> None:
-        """One event of the session."""
         if not isinstance(event, JobEvent) or event.key is None:
             return
         match event:
@@ -49,7 +48,6 @@ class Line:
             self._took.setdefault(kind, deque(maxlen=_LAST)).append(ended.ran_s)
 
     def knows(self, key: str) -> bool:
-        """Whether a job of this session waits, or runs."""
         return key in self._waiting or key in self._began
 
     def place(self, key: str) -> int | None:

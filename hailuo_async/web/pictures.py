@@ -30,7 +30,6 @@ class Pictures:
         self._names = {path.name for path in self.folder.iterdir()}
 
     def has(self, id: str) -> bool:
-        """Whether there is a picture of that job."""
         return any(_name(id, field) in self._names for field in _FIELDS)
 
     def find(self, id: str) -> dict[str, Path]:

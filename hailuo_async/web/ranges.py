@@ -20,7 +20,6 @@ class Span:
 
     @property
     def length(self) -> int:
-        """How many bytes that are."""
         return self.end - self.start
 
 

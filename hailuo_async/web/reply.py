@@ -33,7 +33,6 @@ class Reply(Response):
                 self.raw_headers.append((b"content-length", kept.encode()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Sends it."""
         body = self._answer.body
         if isinstance(body, bytes):
             await self._send_whole(body, receive, send)

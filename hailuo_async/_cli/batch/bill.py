@@ -88,7 +88,6 @@ class Bill:
 
     @property
     def message(self) -> str:
-        """The bill in one line."""
         there = f"{len(self.there)} there already, " if self.there else ""
         before = f"{self._sent} sent before, " if self._sent else ""
         if not self.to_pay:

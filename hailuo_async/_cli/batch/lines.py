@@ -66,7 +66,6 @@ class ResultLine:
 
     @property
     def name(self) -> str:
-        """The job's name for people."""
         return self.label or self.key
 
     @property
@@ -99,7 +98,6 @@ class ResultLine:
 
     @property
     def facts(self) -> dict[str, object]:
-        """The object for machines."""
         return {
             "key": self.key or None,
             "status": self.result,
@@ -113,7 +111,6 @@ class ResultLine:
 
 
 def _size(count: int) -> str:
-    """A size in bytes, for people."""
     return f"{count / 1e3:.1f} kB" if count < 100_000 else f"{count / 1e6:.1f} MB"
 
 
@@ -146,7 +143,6 @@ def saved(key: str, video: Video, path: Path) -> ResultLine:
 
 
 def failed(key: str, error: HailuoError) -> ResultLine:
-    """The line for a job that ended in ``error``."""
     if isinstance(error, SubmissionUnknownError):
         result = JobResult.UNKNOWN
     else:  # without a task nothing was paid for: the file was found to be there already, or unwritable
@@ -184,7 +180,6 @@ def reason(error: HailuoError) -> str:
 
 
 def exit_code(results: Iterable[JobResult]) -> int:
-    """The exit code for these results."""
     seen: Collection[JobResult] = set(results)
     if JobResult.UNKNOWN in seen:
         return exit_codes.UNKNOWN

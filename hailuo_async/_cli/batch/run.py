@@ -39,7 +39,6 @@ class ResultPrinter:
     _printed: set[ResultLine] = attrs.field(factory=set, init=False)
 
     def print(self, line: ResultLine) -> None:
-        """Prints ``line``, unless it has been printed."""
         if line in self._printed:
             return
         if line.result is not JobResult.NOT_SENT:  # of these there may be millions, and each comes once

@@ -56,7 +56,6 @@ class Summary:
     _advice: set[str] = attrs.field(factory=set, init=False)
 
     def add(self, line: ResultLine) -> None:
-        """Adds the result of one job."""
         self.counts[line.result] += 1
         if line.error is not None:
             names, count = self._reasons.get((line.result, reason(line.error)), ([], 0))
@@ -102,7 +101,6 @@ def _why(stopped_by: HailuoError) -> str:
 
 
 def _advice(line: ResultLine) -> Iterator[str]:
-    """What the user can do about it."""
     if line.result is JobResult.UNKNOWN:
         yield _DECIDE
     if line.result is JobResult.FAILED and line.task_id is not None:

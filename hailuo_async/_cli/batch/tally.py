@@ -73,7 +73,6 @@ class Tally:
 
     @property
     def total(self) -> int:
-        """All jobs."""
         return self.done + self.left
 
     @property

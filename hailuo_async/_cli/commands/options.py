@@ -76,12 +76,10 @@ class ModelOption(click.Option):
     """An option whose values depend on the ``--model`` that stands before it on the command line."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """With the values that the model takes."""
         self.help = f"{_either(_values(self.name, ctx))}; 'hailuo-async models' lists what each model takes."
         return super().get_help_record(ctx)
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
-        """The values that the model takes."""
         return _items(_values(self.name, ctx), incomplete)
 
 
@@ -129,7 +127,6 @@ def count(name: str, help: str) -> Callable[[Command], Command]:
 
 
 def journal(help: str) -> Callable[[Command], Command]:
-    """Where jobs are remembered."""
     return click.option("--journal", metavar="FILE|DSN", type=Place(), help=help)
 
 

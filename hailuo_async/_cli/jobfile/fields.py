@@ -51,7 +51,6 @@ class JobRow:
 
     @property
     def key(self) -> str | None:
-        """The name that the row gives its job."""
         return self.fields.get("key")
 
     @property
@@ -61,7 +60,6 @@ class JobRow:
 
     @property
     def is_fitted(self) -> bool:
-        """Whether its images are fitted to the rules."""
         return self.fields.get("fit") is True
 
     @property
@@ -88,7 +86,6 @@ class JobRow:
             return self.kind(**fields)
 
     def refuse(self, field: str, found: str | JobError) -> None:
-        """Notes a problem of ``field``."""
         message = found if isinstance(found, str) else error_message(found)
         self.problems.append(self.row.problem(field, message, can_fit=isinstance(found, ImageError) and found.can_fit))
 

@@ -92,7 +92,6 @@ class Entry:
 
     @property
     def job(self) -> Job:
-        """The job with its key."""
         return self._make(self.key)
 
 

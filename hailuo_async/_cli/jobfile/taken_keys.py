@@ -29,7 +29,6 @@ class TakenKeys:
     _doubled: set[int] = attrs.field(factory=set, init=False)
 
     def add(self, key: str) -> None:
-        """Notes that a row gives ``key``."""
         mark = mark_of(key)
         (self._doubled if mark in self._marks else self._marks).add(mark)
 

@@ -107,7 +107,6 @@ class TextFile:
             yield from enumerate(wide, 1)
 
     def place(self, number: int) -> str:
-        """A line of it, for people."""
         return f"{self.name}, line {number}"
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers the mark."""
     description = "settings of the emulator that the fixture modellix gives, such as max_running=1"
     config.addinivalue_line("markers", f"modellix(**settings): {description}")
 

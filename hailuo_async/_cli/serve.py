@@ -82,8 +82,7 @@ def serve_page(page: Page, address: Address, *, jobs: Mapping[str, Job] | None =
 
 
 async def _serve(page: Page, address: Address, jobs: Mapping[str, Job]) -> None:
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.create_server((address.host, address.port), family=family) as listening:
+    with _listening(address) as listening:
         port = listening.getsockname()[1]
         app = page.app(hosts=address.hosts(port), token=address.token)
         async with page.opened():
@@ -94,6 +93,15 @@ async def _serve(page: Page, address: Address, jobs: Mapping[str, Job]) -> None:
             with interruptible(server.stop, server.stop):
                 emit(f"http://{shown}:{port}/")
                 await server.serve(sockets=[listening])
+
+
+def _listening(address: Address) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    try:
+        return socket.create_server((address.host, address.port), family=family)
+    except OSError as error:
+        where = f"{address.host}, port {address.port}"
+        raise click.UsageError(f"cannot serve at {where}: {error.strerror}: give another --host or --port") from None
 
 
 class _Server(uvicorn.Server):

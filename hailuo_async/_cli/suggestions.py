@@ -52,6 +52,8 @@ def near_options(error: click.NoSuchOption) -> str:
     if alias is not None and alias in _options(context.command):
         return f" Did you mean {alias}?"
     group = context.find_root().command
+    if error.option_name in _options(group):
+        return f" Put {error.option_name} before the command: hailuo-async {error.option_name} {context.command.name}"
     commands: Mapping[str, click.Command] = group.commands if isinstance(group, click.Group) else {}
     wanted = alias or error.option_name
     having = [name for name, command in commands.items() if wanted in _options(command)]

@@ -56,17 +56,23 @@ class TargetFiles:
     """The keys, in small letters, that differ from another only in their capitals."""
     renewed: Collection[str] = ()
     """Keys of jobs that are made anew. No file is overwritten: each of them gets a new name."""
+    near: Collection[str] = ()
+    """Keys that begin like one of those: their files are not for it."""
     _free: dict[str, Path] = attrs.field(factory=dict, init=False)
 
     def __call__(self, key: str) -> Path:
         """The file for the video of ``key``. Looks at the disk once for each renewed key."""
-        path = self.folder / (file_name(key) if key.lower() in self.alike else _with_capitals(key))
         if key not in self.renewed:
-            return path
+            return self._usual(key)
         if key not in self._free:
+            path, taken = self._usual(key), {*map(self._usual, self.near), *self._free.values()} - {self._usual(key)}
             numbered = (path.with_stem(f"{path.stem}-{number}") for number in itertools.count(2))
-            self._free[key] = next(free for free in itertools.chain([path], numbered) if not free.exists())
+            every = itertools.chain([path], numbered)
+            self._free[key] = next(free for free in every if free not in taken and not free.exists())
         return self._free[key]
+
+    def _usual(self, key: str) -> Path:
+        return self.folder / (file_name(key) if key.lower() in self.alike else _with_capitals(key))
 
 
 def _with_capitals(key: str) -> str:

@@ -126,8 +126,8 @@ class _Parser(argparse.ArgumentParser):
     """Says in one line what is wrong, and what may have been meant."""
 
     def error(self, message: str) -> NoReturn:
-        given = message.removeprefix("unrecognized arguments: ").split()[0]
-        near = difflib.get_close_matches(given, self._option_string_actions, n=1) if given != message else []
+        _, _, unknown = message.partition("unrecognized arguments: ")
+        near = difflib.get_close_matches(unknown.split()[0], self._option_string_actions, n=1) if unknown else []
         meant = f". Did you mean {near[0]}?" if near else ""
         self.exit(2, f"{self.prog}: {message}{meant} (see '{self.prog} --help')\n")
 

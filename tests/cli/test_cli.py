@@ -264,6 +264,7 @@ def test_what_there_is_none_of_is_one_line(given: str, words: str) -> None:
         (["batch", ".", "--max-cost", "abc"], "'abc' is no amount of US dollars over 0, such as 20 or 4.50 (see"),
         (["batch", ".", "--max-tasks", "3"], "No such option '--max-tasks'. Did you mean --max-jobs? (see"),
         (["batch", ".", "--output-dir", "x"], "No such option '--output-dir'. Did you mean --output? (see"),
+        (["generate", "x", "-v"], "No such option '-v'. Put -v before the command: hailuo-async -v generate (see"),
         (["generate", "x", "--takes", "2"], "No such option '--takes'. --takes is an option of batch (see"),
         (
             ["generate", "x", "--durration", "2"],

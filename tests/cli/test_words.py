@@ -358,6 +358,12 @@ def test_a_journal_that_is_not_there_or_empty_knows_nothing(tmp_path: Path) -> N
     assert [read_records(path) for path in (None, tmp_path / "none.db", tmp_path / "new.db")] == [{}, {}, {}]
 
 
+def test_what_is_made_anew_gets_a_file_that_is_no_other_jobs(tmp_path: Path) -> None:
+    (tmp_path / "cat.mp4").touch()
+    target = TargetFiles(tmp_path, renewed={"cat", "cat-3"}, near=["cat", "cat-2", "cat-3"])
+    assert [target(key).name for key in ("cat", "cat-2", "cat-3")] == ["cat-4.mp4", "cat-2.mp4", "cat-3.mp4"]
+
+
 def test_a_file_keeps_the_capitals_of_its_key_unless_another_differs_in_nothing_else() -> None:
     target = TargetFiles(Path("v"), alike={"dog"})
     names = {key: target(key).name for key in ("Cat", "Dog", "dog", "a/b", "CON")}

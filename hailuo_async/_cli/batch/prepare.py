@@ -57,7 +57,7 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
     return BatchPlan(
         entries=jobs.entries,
         total=len(jobs),
-        targets=TargetFiles(given["output"], jobs.alike, redo),
+        targets=TargetFiles(given["output"], jobs.alike, redo, _near(jobs, redo)),
         output=given["output"],
         journal=journal,
         unusable=_unusable(jobs.problems),
@@ -159,6 +159,11 @@ def _look_up(jobs: JobList, records: Mapping[str, Record], redo: Collection[str]
     if edited:
         exit_with(USAGE, f"{edited} changed under a known key; nothing was sent")
     return states
+
+
+def _near(jobs: JobList, redo: Collection[str]) -> list[str]:
+    """The keys that begin like one of ``redo``."""
+    return [entry.key for entry in jobs.entries() if entry.key.startswith(tuple(redo))] if redo else []
 
 
 def _is_edited(job: Job, record: Record) -> bool:

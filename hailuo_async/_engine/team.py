@@ -156,9 +156,6 @@ class Team:
                 answer.set_result(leave)
             elif leave is Leave.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
-        if granted < len(done.leaves):
-            self.place.stay()
-            asyncio.get_running_loop().call_soon(self.place.settle)
         self.news.hear(done.news)
         if done.is_hinted or (follows_now and self.view.stated.follows):
             self.news.look_soon()  # of what changed before the others knew, they told nothing

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable
 
@@ -62,8 +63,9 @@ class TeamNews:
         self.heard_at, self._gone = loop_time(), news.gone
         self.lapses_at = math.inf if news.lapses_in_s is None else self.heard_at + news.lapses_in_s
         self.changed.notify()
-        self._place.stand()  # again, if another session has passed this one over
         self.on_change()
+        # Another session may have passed this one over; jobs that were granted nothing are soon back in the queue.
+        asyncio.get_running_loop().call_soon(self._place.stand)
         if before > news.members or gone not in (None, news.gone):  # one may have come at the same time
             self.on_death()
 

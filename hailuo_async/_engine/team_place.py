@@ -29,8 +29,6 @@ class TeamPlace:
     """Since when the first of this session's queue waits, in loop time, if it could leave but for the team."""
     is_called: bool = attrs.field(default=False, init=False)
     """Whether it may be the turn of this session."""
-    _is_settling: bool = attrs.field(default=False, init=False)
-    """Whether jobs that were granted nothing are on their way back into the queue."""
     _told: float | None = attrs.field(default=None, init=False)
     """What the journal knows of it."""
     _places: dict[float, float] = attrs.field(factory=dict, init=False)
@@ -40,20 +38,17 @@ class TeamPlace:
         """A place by the team's clock. The same whenever it is asked, so that two sessions agree on who came first."""
         return self._places.setdefault(since, since + self._view.clock.offset_s)
 
-    def _first_waits(self) -> float | None:
+    def now(self) -> float | None:
+        """This session's place; ``None`` if it does not wait for the team."""
         since = self.waits_since()
         return None if since is None else self.in_team_time(since)
 
     def turn_opens_at(self, now: float, room_at: float) -> float:
         """When this session may take a turn for which there is room at ``room_at``."""
         is_alone = room_at > now or self.line.first is None
-        return self.line.opens_at(now, room_at, None if is_alone else self._first_waits())
+        return self.line.opens_at(now, room_at, None if is_alone else self.now())
 
     # --- What the others know of it ---
-
-    def now(self) -> float | None:
-        """This session's place; ``None`` if it does not wait for the team."""
-        return self._told if self._is_settling else self._first_waits()
 
     @property
     def is_to_be_told(self) -> bool:
@@ -72,15 +67,6 @@ class TeamPlace:
         kept = {self._told, *(turn.place for turn in turns)}
         self._places = {since: place for since, place in self._places.items() if place in kept}
         return self._told
-
-    def stay(self) -> None:
-        """Keeps the place until ``settle``: jobs that were granted nothing go back into the queue."""
-        self._is_settling = True
-
-    def settle(self) -> None:
-        """Stands at the place of the first in the queue again."""
-        self._is_settling = False
-        self.stand()
 
     # --- What the others say ---
 

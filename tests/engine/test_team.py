@@ -87,6 +87,25 @@ def test_a_step_states_what_the_session_holds_and_asks_in_the_order_of_the_line(
     run_virtual(main)
 
 
+@pytest.mark.parametrize(("since", "commits"), [(5.0, 0), (4.0, 1), (None, 1)])
+def test_a_place_is_told_again_only_if_it_is_another_once_those_that_were_granted_nothing_wait_again(
+    since: float | None, commits: int
+) -> None:
+    async def main() -> None:
+        team, journal = make_team()
+        answer = asks(team, "job", 5.0)
+        await asyncio.sleep(0)
+        answer.add_done_callback(lambda _: setattr(team.place, "waits_since", lambda: since))
+        step = team.compose()
+        assert step is not None
+        journal.commits = 0
+        team.stepped(step, attrs.evolve(answered(Leave.LATER), news=attrs.evolve(TWO, place=5.0)))
+        await asyncio.sleep(0.1)
+        assert journal.commits == commits
+
+    run_virtual(main)
+
+
 def test_a_grant_whose_caller_has_left_is_given_back() -> None:
     async def main() -> None:
         team, journal = make_team()

@@ -62,17 +62,6 @@ def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -
     assert commits == ["commit"] * 2
 
 
-def test_a_place_stays_until_those_that_were_granted_nothing_are_back_in_the_queue() -> None:
-    place, _, commits = make_place(5.0)
-    place.tell(())
-    place.stay()
-    place.waits_since = lambda: None
-    place.stand()
-    assert (place.now(), commits) == (5.0, [])
-    place.settle()
-    assert (place.now(), commits) == (None, ["commit"])
-
-
 def test_a_turn_waits_for_the_first_in_the_line_only_if_that_waits_longer() -> None:
     place, _, _ = make_place(5.0)
     assert place.turn_opens_at(10.0, 10.0) == 10.0

@@ -80,6 +80,8 @@ class Admission:
     def __attrs_post_init__(self) -> None:
         self.following = Following(self._engine_state, self._recorder.path, self._dispatch)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
+        if self.keeper is not None:
+            self.keeper.take_up = self.take_up_kept
 
     @property
     def queued(self) -> int:
@@ -309,14 +311,12 @@ class Admission:
         if tracked.identity is not None:
             self._by_identity.pop(tracked.identity, None)
             self._release(tracked, tracked.identity)
-        has_task = tracked.task_id is not None
-        tracked.payment.end(tracked.status, tracked.identity, tracked.cost, has_task=has_task)
+        tracked.payment.end(tracked.status, tracked.identity, tracked.cost, has_task=tracked.task_id is not None)
 
     def _release(self, tracked: TrackedJob, identity: str) -> None:
         """Frees a job whose end is not on record for other sessions, and the number of one that made no video."""
-        if self.keeper is not None and self.keeper.is_done_with(tracked):
-            self.keeper.drop_nowait(identity)
-        elif tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
+        is_dropped = self.keeper is not None and self.keeper.end_nowait(tracked, identity)
+        if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
             self._recorder.release_nowait(tracked)
         if tracked.is_counted and tracked.status not in (Status.SUCCESS, Status.FAILED):
             self._asked.give_back(identity)

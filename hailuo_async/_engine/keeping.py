@@ -115,15 +115,13 @@ class Keeper:
         tracked.is_heavy = tracked.request.is_heavy
         tracked.job = None if tracked.job is None else without_pictures(tracked.job, kept)
 
-    def is_done_with(self, tracked: TrackedJob) -> bool:
-        """Whether an ended job leaves the journal: it was not sent, and no caller wants it any more."""
-        if isinstance(tracked.error, _ENDS_TAKING):
-            self._is_stopped = True
-        return tracked.is_kept and tracked.is_dropped and tracked.task_id is None
-
-    def drop_nowait(self, identity: str) -> None:
-        """Removes a job that no caller wants any more, and that was not sent."""
-        self._journal.drop_nowait(identity)
+    def end_nowait(self, tracked: TrackedJob, identity: str) -> bool:
+        """Notes that a job has ended. Removes it if it was not sent and no caller wants it any more: whether it did."""
+        self._is_stopped = self._is_stopped or isinstance(tracked.error, _ENDS_TAKING)
+        is_dropped = tracked.is_kept and tracked.is_dropped and tracked.task_id is None
+        if is_dropped:
+            self._journal.drop_nowait(identity)
+        return is_dropped
 
     # --- What others have left ---
 

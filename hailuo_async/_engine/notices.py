@@ -27,8 +27,8 @@ from hailuo_async.errors import JournalError, SessionClosedError
 APART_S = 1.0
 #: Hints remembered, of each sort.
 MAX_REMEMBERED = 1024
-#: Hints that one look-up passes on, and the least seconds between two.
-MAX_PASSED, PASSES_APART_S = 32, 0.25
+#: The least seconds between two look-ups of those who work tasks.
+PASSES_APART_S = 0.25
 
 
 @attrs.define(eq=False)
@@ -62,12 +62,14 @@ class PassedNotices:
     _engine_state: EngineState
     _pass_on: Callable[[Sequence[str]], Awaitable[None]]
     """Looks up who works those tasks, and tells them."""
+    _most: int
+    """Hints that one look-up passes on."""
     _waiting: dict[str, None] = attrs.field(factory=dict, init=False)
     _is_passing: bool = attrs.field(default=False, init=False)
 
     def add(self, task_id: str) -> None:
         """Passes the hint on soon; drops it if too many wait already."""
-        if len(self._waiting) < MAX_PASSED:
+        if len(self._waiting) < self._most:
             self._waiting[task_id] = None
         if not self._is_passing:
             with contextlib.suppress(SessionClosedError):

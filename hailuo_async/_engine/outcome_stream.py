@@ -1,4 +1,4 @@
-"""What a caller of ``stream`` holds: an async generator of outcomes that can also be stopped."""
+"""``OutcomeStream``: a caller's handle on a stream."""
 
 from __future__ import annotations
 

@@ -170,8 +170,6 @@ def _join(
     admission: Admission,
 ) -> Lookout | None:
     """Has the team, if there is one, ask and tell the rooms of this engine."""
-    if admission.keeper is not None:
-        admission.keeper.take_up = admission.take_up_kept
     if team is None or journal is None:
         return None
     from hailuo_async._engine.lookout import Lookout
@@ -188,7 +186,9 @@ def _join(
 
 def _share_notices(engine: Engine, lookout: Lookout, journal: JournalWriter) -> None:
     """Has hints about tasks of other sessions taken to those, and heeds what they pass on to this one."""
-    passed = PassedNotices(engine.engine_state, journal.pass_on)
+    from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
+
+    passed = PassedNotices(engine.engine_state, journal.pass_on, MOST_PASSED_ON)
 
     def pass_on(task_id: str) -> None:
         if lookout.has_others:

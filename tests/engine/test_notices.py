@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from hailuo_async import AsyncSession, Ended, JournalError, SessionClosedError, SessionEvent, Success
-from hailuo_async._engine.notices import MAX_PASSED, MAX_REMEMBERED, Notices, PassedNotices
+from hailuo_async._engine.notices import MAX_REMEMBERED, Notices, PassedNotices
 from hailuo_async._engine.state import EngineState
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import FaultRates, Faults, Kind, Service
@@ -225,7 +225,7 @@ def test_a_flood_of_hints_causes_few_look_ups_and_the_first_hint_waits_for_none(
             passed.append((anyio.current_time(), len(task_ids)))
 
         state = EngineState()
-        notices = PassedNotices(state, pass_on)
+        notices = PassedNotices(state, pass_on, 32)
         notices.add("task-1")  # the session is not open yet
         state.begin()
         for number in range(100):
@@ -238,7 +238,7 @@ def test_a_flood_of_hints_causes_few_look_ups_and_the_first_hint_waits_for_none(
     passed = run_virtual(main)
     assert passed[0][0] == pytest.approx(0)
     assert len(passed) <= 5
-    assert max(count for _, count in passed) <= MAX_PASSED
+    assert max(count for _, count in passed) <= 32
 
 
 def test_an_outage_of_the_journal_only_loses_hints() -> None:
@@ -250,7 +250,7 @@ def test_an_outage_of_the_journal_only_loses_hints() -> None:
             raise JournalError(path="batch.db", reason="it is away")
 
         state = EngineState()
-        notices = PassedNotices(state, pass_on)
+        notices = PassedNotices(state, pass_on, 32)
         state.begin()
         for name in ("task-1", "task-2"):
             notices.add(name)

@@ -144,7 +144,7 @@ class Database(abc.ABC):
         """Commits everything inside, durably. Any exception inside rolls all of it back."""
 
     @abc.abstractmethod
-    def notify(self, topic: str = ANYTHING) -> None:
+    def notify(self, topic: str) -> None:
         """Notifies other sessions when this transaction commits. A file notifies them of every commit."""
 
     def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:

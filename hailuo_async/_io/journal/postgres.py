@@ -214,7 +214,7 @@ class PostgresDatabase(Database):
             raise failure
         self._hear_all(connection)
 
-    def notify(self, topic: str = ANYTHING) -> None:
+    def notify(self, topic: str) -> None:
         self._told.add(topic)
 
     def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:

@@ -1,4 +1,4 @@
-"""A journal as other tools read it."""
+"""``Journal``: for tools that read what sessions have written."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ class Staging:
         def work(table: JobTable) -> Claim | None:
             kept = _kept(table)
             with contextlib.suppress(Unstaged):
-                claim = kept.keep(intent, job, held, room, self._stage)
+                claim = kept.keep(intent, job, held, room, self._stage if self._has_begun else "")
                 self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
                 return claim
             return None  # an exception would hold the caller's images by its traceback, until the next collection

@@ -41,15 +41,15 @@ class TeamTable:
     jobs: JobTable
     _clock: str = attrs.field(default="", init=False)
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
-    _rng: Random = attrs.field(factory=Random)
+    _rng: Random = attrs.field(factory=Random, init=False)
     _version: tuple[int, str] | None = attrs.field(default=None, init=False)
-    """The step that wrote ``_state``, and its session."""
-    _state: TeamState | None = attrs.field(default=None, init=False)
+    """The step that wrote ``_state``, and its session; ``None`` if that has to be read."""
+    _state: TeamState = attrs.field(init=False)
     _known: tuple[int, str] | None = attrs.field(default=None, init=False)
     """Which version the session has on its loop."""
     _text: str = attrs.field(default="", init=False)
     """``_state`` as text."""
-    _news: News | None = attrs.field(default=None, init=False)
+    _news: News = attrs.field(init=False)
     _place: float | None = attrs.field(default=None, init=False)
     _tried: Step | None = attrs.field(default=None, init=False)
     """The last step that was made."""
@@ -59,6 +59,9 @@ class TeamTable:
     """Whether a commit may have taken up tasks although its answer was lost: no part of this session waits for them."""
     _came: set[str] = attrs.field(factory=set, init=False)
     """The news that came with a call, for the next look."""
+
+    def __attrs_post_init__(self) -> None:
+        self._state, self._news = TeamState.new(self._rng), News(state=None, members=1, first=None)
 
     # --- Membership ---
 
@@ -72,8 +75,8 @@ class TeamTable:
         news = self.told(self.read(row))
         if news.members == 1:
             self._state = TeamState.new(self._rng)
-            self._write(self._state, None)
-            news = attrs.evolve(news, state=dump_state(self._state))
+            self._write(None)
+            news = attrs.evolve(news, state=self._text)
         elif news.members == 2:
             self.notify(self._others())  # it has to know that it is alone no more
         return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
@@ -93,9 +96,9 @@ class TeamTable:
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
         for _ in range(_TRIES):
-            news, state = self.refresh(), self._state or TeamState.new(self._rng)
-            state.bury(self.jobs.holder, -1.0)
-            if self._write(state, None).rowcount == 1:
+            news = self.refresh()
+            self._state.bury(self.jobs.holder, -1.0)
+            if self._write(None).rowcount == 1:
                 break  # else another session was quicker, and the team would count our slots for ever
         self.notify(() if news.first is None else (news.first[1],))  # a place in the line is free, and perhaps a slot
         self.jobs.database.execute("DELETE FROM member WHERE holder = :us", {"us": self.jobs.holder})
@@ -151,9 +154,9 @@ class TeamTable:
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._clear(step)
-        if self.jobs.database.READS_ARE_FREE or self._version is None or self._news is None:
+        if self.jobs.database.READS_ARE_FREE or self._version is None:
             self.refresh()
-        state, news = self._state or TeamState.new(self._rng), self._news or News(state=None, members=1, first=None)
+        state, news = self._state, self._news
         is_first = news.first is None or _is_passed(news.first, step)
         turns = [turn for turn in step.turns if is_first or (news.first and turn.place <= news.first[0])]
         call = Call(
@@ -172,8 +175,8 @@ class TeamTable:
         if step is self._doubted:  # what that try was granted, and this one is not, would stay SENDING for ever
             self.take_back(step, turns)
         self._tried = step
-        self._know_followers(state)
-        written = self._write(state, turns[-1].place if turns else None)
+        self._know_followers()
+        written = self._write(turns[-1].place if turns else None)
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
         opens_in_s = state.submit_opens_at(step.now) - step.now
@@ -238,7 +241,7 @@ class TeamTable:
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
         version = (row["version"], row["writer"])
-        if version != self._version or self._state is None:
+        if version != self._version:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self._rng)
         first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
@@ -265,9 +268,9 @@ class TeamTable:
         self._version = self._known = None
         self._doubted, self._doubts_claims = self._tried, True
 
-    def _write(self, state: TeamState, last_place: float | None) -> Rows:
+    def _write(self, last_place: float | None) -> Rows:
         version, writer = self._version or (0, "")
-        self._text = dump_state(state)
+        self._text = dump_state(self._state)
         parameters = {
             "us": self.jobs.holder,
             "version": version,
@@ -286,9 +289,9 @@ class TeamTable:
         version = 0 if self._version is None else self._version[0]
         return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, version=version)
 
-    def _know_followers(self, state: TeamState) -> None:
+    def _know_followers(self) -> None:
         """Has this session tell those who follow jobs of each change; of earlier ones, who has just begun to follow."""
-        before, self.jobs.followers = self.jobs.followers, state.followers(self.jobs.holder)
+        before, self.jobs.followers = self.jobs.followers, self._state.followers(self.jobs.holder)
         self.notify(self.jobs.followers - before)
 
     def _pass_over(self, passed: tuple[float, str] | None) -> None:

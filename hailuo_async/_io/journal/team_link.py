@@ -47,16 +47,11 @@ class TeamLink:
     _thread: ThreadPoolExecutor
     _commits: Commits
     _member: Member | None = attrs.field(default=None, init=False)
+    """From ``begin`` to ``end``."""
     _listening: int | None = attrs.field(default=None, init=False)
     """The file descriptor that the loop watches for news."""
     _reads: int = attrs.field(default=0, init=False)
     """How many looks and hints the thread has to see to."""
-    _is_ended: bool = attrs.field(default=False, init=False)
-
-    @classmethod
-    def make(cls, jobs: JobTable, thread: ThreadPoolExecutor, commits: Commits) -> TeamLink:
-        """A line to the team of the journal that holds ``jobs``."""
-        return cls(TeamTable(jobs), thread, commits)
 
     @property
     def can_be_woken(self) -> bool:
@@ -74,7 +69,7 @@ class TeamLink:
 
     def end(self) -> Callable[[], None]:
         """Says and hears nothing more. Returns what leaves the team and closes the journal, on its thread."""
-        self._is_ended = True
+        self._member = None
         self._idle(False)
         return self._table.close
 
@@ -96,13 +91,13 @@ class TeamLink:
 
     async def look(self, since: int | None) -> Looked | None:
         """How the team stands, and which jobs changed; ``None`` if nothing has. Raises ``JournalError``."""
-        if self._is_ended:
+        if self._member is None:
             return None
         return await self._read(functools.partial(self._table.look, since))
 
     async def pass_on(self, task_ids: Sequence[str]) -> None:
         """Gives hints about tasks to the sessions that work them. May be lost. Raises ``JournalError``."""
-        if not self._is_ended:
+        if self._member is not None:
             await self._read(functools.partial(self._table.pass_on, task_ids))
 
     async def _read(self, read: Callable[[], T]) -> T:
@@ -119,11 +114,11 @@ class TeamLink:
 
     def renewed(self, renewed: Renewed) -> None:
         """Gives the member what the renewal of its leases has found."""
-        if self._member is not None and not self._is_ended:
+        if self._member is not None:
             self._member.renewed(renewed)
 
     def _first(self) -> FirstWork | None:
-        step = None if self._member is None or self._is_ended else self._member.compose()
+        step = None if self._member is None else self._member.compose()
         if step is None:
             return None
         made = step
@@ -151,7 +146,7 @@ class TeamLink:
         if self._listening is not None:
             loop.remove_reader(self._listening)
             self._listening = None
-        may_watch = is_idle and not (self._is_ended or self._is_in_use)
+        may_watch = is_idle and self._member is not None and not self._is_in_use
         number = self._table.jobs.database.fileno() if may_watch else None
         if number is not None:
             self._listening = number

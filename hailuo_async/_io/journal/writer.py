@@ -18,7 +18,6 @@ requested within a few loop iterations, or during a commit, share the next commi
 from __future__ import annotations
 
 import asyncio
-import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -73,7 +72,6 @@ class JournalWriter:
         base_url: str | None,
         now: Callable[[], float],
         holder: str | None = None,
-        lease_s: float = LEASE_S,
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         patience_s: float = PATIENCE_S,
     ) -> JournalWriter:
@@ -86,7 +84,7 @@ class JournalWriter:
         """
         thread = ThreadPoolExecutor(1, "hailuo-journal")
         found = journal_place(place)
-        options = (base_url, now, holder, lease_s, busy_timeout_s, _table_for(found))
+        options = (base_url, now, holder, LEASE_S, busy_timeout_s, _table_for(found))
         opening = thread.submit(open_table, found, *options)
         try:
             table = await asyncio.wrap_future(opening)
@@ -162,7 +160,7 @@ class JournalWriter:
 
     def drop_nowait(self, identity: str) -> None:
         """Removes, with the next commit, a kept job that no caller wants any more and that was not sent."""
-        self._note_nowait(functools.partial(_drop, identity=identity))
+        self._note_nowait(lambda table: _kept(table).drop(identity))
 
     def read_piece(self, sha256: str, number: int) -> bytes:
         """A piece of a kept image. Blocks: for a worker thread. Raises ``JournalError``."""
@@ -231,9 +229,10 @@ class JournalWriter:
 
     async def join(self, member: Member) -> Looked:
         """Makes this session a member of the team that shares this journal and its limits."""
+        from hailuo_async._io.journal.team import TeamTable
         from hailuo_async._io.journal.team_link import TeamLink
 
-        link = TeamLink.make(self._table, self._thread, self._commits)
+        link = TeamLink(TeamTable(self._table), self._thread, self._commits)
         looked = await self._open.put(link.join)
         link.begin(member)
         self.team = link
@@ -318,10 +317,6 @@ def _kept(table: JobTable) -> KeptTable:
     from hailuo_async._io.journal.kept_table import KeptTable  # most journals keep no jobs
 
     return KeptTable(table)
-
-
-def _drop(table: JobTable, identity: str) -> None:
-    _kept(table).drop(identity)
 
 
 def _close_if_opened(opening: Future[JobTable]) -> None:

@@ -123,6 +123,16 @@ async def test_images_small_and_large_come_back_as_they_were(journal: JournalWri
     assert await rows_left(journal) == [0, 0, 0]
 
 
+@pytest.mark.parametrize(("content", "freed"), [(SMALL, 0), (LARGE, 1)], ids=["small", "large"])
+async def test_only_a_job_whose_image_was_staged_frees_a_stage(
+    journal: JournalWriter, content: bytes, freed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stages: list[str] = []
+    monkeypatch.setattr(JobTable, "free_kept", lambda table, identity: stages.append(identity))
+    await keep(journal, Picture(content))
+    assert len(stages) == freed
+
+
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_slow_disk_holds_up_no_other_write_and_no_other_session(
     journal: JournalWriter, place: JournalPlace, content: bytes

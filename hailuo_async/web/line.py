@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left, insort
 from collections import deque
 from statistics import fmean
 
 import attrs
 
-from hailuo_async.hooks import Accepted, Ended, JobEvent, Queued, Refused, Sent, SessionEvent
+from hailuo_async.hooks import Accepted, Ended, JobEvent, Queued, Refused, SessionEvent
 from hailuo_async.outcomes import Stats, Status
 
 #: Before the first job has ended: a generation takes 30 to 120 seconds, says the service.
@@ -23,22 +24,23 @@ class Line:
 
     _waiting: dict[str, int] = attrs.field(factory=dict, init=False)
     """The number of each job that waits for a slot, by its key."""
+    _numbers: list[int] = attrs.field(factory=list, init=False)
+    """The same numbers in their order, which is that of the line."""
     _began: dict[str, float] = attrs.field(factory=dict, init=False)
     _took: dict[tuple[str, int], deque[float]] = attrs.field(factory=dict, init=False)
 
     def hear(self, event: SessionEvent) -> None:
         if not isinstance(event, JobEvent) or event.key is None:
             return
+        if (number := self._waiting.pop(event.key, None)) is not None:
+            del self._numbers[bisect_left(self._numbers, number)]
         match event:
             case Queued() | Refused():
                 self._waiting[event.key] = event.number
-            case Sent():
-                self._waiting.pop(event.key, None)
+                insort(self._numbers, event.number)
             case Accepted():
-                self._waiting.pop(event.key, None)
                 self._began[event.key] = asyncio.get_running_loop().time()
             case Ended():
-                self._waiting.pop(event.key, None)
                 self._began.pop(event.key, None)
                 self._learn(event)
 
@@ -53,7 +55,7 @@ class Line:
     def place(self, key: str) -> int | None:
         """Its place among those who wait in this session, from 1; ``None`` for a job that does not wait here."""
         number = self._waiting.get(key)
-        return None if number is None else 1 + sum(other < number for other in self._waiting.values())
+        return None if number is None else 1 + bisect_left(self._numbers, number)
 
     def seconds_left(self, key: str, model: str | None, duration: int, stats: Stats) -> float | None:
         """How many seconds a job of this session will still take, as far as can be said; ``None`` for one of others."""

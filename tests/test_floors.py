@@ -88,7 +88,7 @@ def test_no_imports_go_in_a_circle() -> None:
 
 def test_the_reader_of_imports_sees_every_kind_of_them() -> None:
     assert f"{PACKAGE}.emulator.wire" in MODULES[f"{PACKAGE}.emulator.service"].imports  # relative
-    assert f"{PACKAGE}.emulator.film" in MODULES[f"{PACKAGE}.emulator.studio"].imports  # inside a function
+    assert f"{PACKAGE}.emulator.rendering" in MODULES[f"{PACKAGE}.emulator.film_cache"].imports  # inside a function
     assert f"{PACKAGE}.emulator.server" in MODULES[f"{PACKAGE}.emulator"].imports  # relative, in a package
     assert "PIL.Image" in MODULES[f"{PACKAGE}._images.frame"].imports  # for types alone
     assert "attrs" in MODULES[f"{PACKAGE}.jobs"].imports

@@ -13,7 +13,7 @@ from typing import Any
 import attrs
 import click
 
-from hailuo_async._cli.batch.lines import JobResult, ResultLine
+from hailuo_async._cli.batch.results import JobResult, ResultLine
 from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async._cli.jobfile.joblist import Entry

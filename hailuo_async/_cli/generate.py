@@ -18,7 +18,7 @@ import click
 from hailuo_async import Generation
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.bill import read_records
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, saved
+from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, failed, saved
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.fields import IMAGE_RULE, find_image, picture_name
 from hailuo_async._cli.jobfile.names import free_name

@@ -17,7 +17,7 @@ import click
 
 from hailuo_async import Journal, JournalState, Record
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.lines import JobResult, error_facts, reason, result_of
+from hailuo_async._cli.batch.results import JobResult, error_facts, reason, result_of
 from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import echo, show, tell
 from hailuo_async._engine.wiring import open_journal, wall_clock

@@ -18,12 +18,12 @@ import attrs
 from aiohttp import web
 
 from .faults import Fault, Faults, Kind
+from .film_cache import FilmCache
 from .films import FilmOrder, PlainFilm, choose_portion
 from .ledger import Ledger
 from .routes import Reading, is_upload, read
 from .sender import WebhookSender
 from .service import Service
-from .studio import Studio
 from .wire import Delivery, Refusal, Reply, Request
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
@@ -67,7 +67,7 @@ class Emulator:
         self._sender = WebhookSender(self.service, self._now, webhooks_anywhere)
         self._uploading = 0
         self._readers = anyio.CapacityLimiter(_READERS)
-        self._studio: Studio | None = None
+        self._rendered: FilmCache | None = None
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=_CLOSING_S)
@@ -100,7 +100,7 @@ class Emulator:
 
     async def __aenter__(self) -> Self:
         if self.service.render:
-            self._studio = await Studio.open()
+            self._rendered = await FilmCache.open()
         try:
             await self._runner.setup()
             await web.TCPSite(self._runner, self._host, self._port).start()
@@ -120,8 +120,8 @@ class Emulator:
         self._closing.set()
         await self._runner.cleanup()
         await self._sender.aclose()
-        if self._studio is not None:
-            await self._studio.aclose()
+        if self._rendered is not None:
+            await self._rendered.aclose()
 
     def _now(self) -> float:
         return self._clock() + self.clock_offset_s
@@ -194,7 +194,7 @@ class Emulator:
     ) -> web.StreamResponse:
         """Sends a film, or the part of it that the request asks for."""
         plain = PlainFilm(order.task_id, self.service.video_size)
-        film = plain if self._studio is None else await self._studio.film(order)
+        film = plain if self._rendered is None else await self._rendered.film(order)
         portion = choose_portion(request.headers, film.size, film.etag)
         partial = attrs.evolve(reply, status=portion.status).adding(portion.headers)
         return await _send(incoming, partial, film.read, portion.start, portion.stop)

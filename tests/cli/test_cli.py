@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.lines import JobResult
+from hailuo_async._cli.batch.results import JobResult
 from hailuo_async._cli.commands import options
 from hailuo_async._cli.extras import _requirement, install_hint
 from hailuo_async._cli.output import can_ask, emit, log_to_stderr

@@ -20,8 +20,8 @@ import pytest
 from hailuo_async import AsyncSession, ImageToVideo, Journal
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
-from hailuo_async._cli.batch.lines import JobResult, ResultLine
 from hailuo_async._cli.batch.progress import Screen
+from hailuo_async._cli.batch.results import JobResult, ResultLine
 from hailuo_async._cli.generate import SingleVideo
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.joblist import Entry

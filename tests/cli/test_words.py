@@ -16,9 +16,9 @@ from hailuo_async import JournalState, Record
 from hailuo_async._cli import targets
 from hailuo_async._cli.batch.bar import bar, open_live
 from hailuo_async._cli.batch.bill import Bill, read_records
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.pace import TimeLeft
 from hailuo_async._cli.batch.progress import Lines
+from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, failed, reason
 from hailuo_async._cli.batch.run import _left, _now
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.batch.tally import Tally, span

@@ -158,7 +158,7 @@ def test_importing_the_emulator_imports_nothing_that_renders_and_nothing_of_the_
     program = (
         "import sys, hailuo_async.emulator\n"
         "ours = {name for name in sys.modules if name.startswith('hailuo_async.')}\n"
-        "print({'av', 'PIL'} & sys.modules.keys(), 'hailuo_async.emulator.film' in ours)\n"
+        "print({'av', 'PIL'} & sys.modules.keys(), 'hailuo_async.emulator.rendering' in ours)\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=True)

@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from hailuo_async.emulator import Emulator, FaultRates, Faults, Kind
+from hailuo_async.emulator.film_cache import FilmCache
 from hailuo_async.emulator.films import FilmOrder
-from hailuo_async.emulator.studio import Studio
 
 pytestmark = pytest.mark.anyio
 
@@ -247,9 +247,9 @@ async def test_rendered_films_are_made_once_and_removed_with_the_server() -> Non
         status, film, _ = bodies[0]
         assert (status, film[4:8]) == (200, b"ftyp")
         assert await fetch(url, Range="bytes=100-199") == (206, film[100:200], "100")
-        studio = emulator._studio
-        assert studio is not None
-        directory = anyio.Path(studio.directory)
+        cache = emulator._rendered
+        assert cache is not None
+        directory = anyio.Path(cache.directory)
         assert [(await path.stat()).st_size async for path in directory.iterdir()] == [len(film)]
     assert not await directory.exists()
 
@@ -277,8 +277,8 @@ class SlowProjector:
 
 async def test_callers_share_a_rendering_and_one_that_leaves_does_not_stop_it(tmp_path: Path) -> None:
     projector = SlowProjector()
-    studio = Studio(tmp_path, projector)
-    callers = [asyncio.create_task(studio.film(ORDER)) for _ in range(3)]
+    cache = FilmCache(tmp_path, projector)
+    callers = [asyncio.create_task(cache.film(ORDER)) for _ in range(3)]
     await projector.begun.wait()
     callers[0].cancel()
     projector.may_go_on.set()
@@ -286,15 +286,15 @@ async def test_callers_share_a_rendering_and_one_that_leaves_does_not_stop_it(tm
     assert isinstance(films[0], asyncio.CancelledError)
     assert films[1] == films[2]
     assert projector.rendered == ["task-1"]
-    await studio.aclose()
+    await cache.aclose()
     assert not await anyio.Path(tmp_path).exists()
 
 
 async def test_closing_stops_what_is_being_rendered(tmp_path: Path) -> None:
     projector = SlowProjector()
-    studio = Studio(tmp_path, projector)
-    caller = asyncio.create_task(studio.film(ORDER))
+    cache = FilmCache(tmp_path, projector)
+    caller = asyncio.create_task(cache.film(ORDER))
     await projector.begun.wait()
-    await studio.aclose()
+    await cache.aclose()
     with pytest.raises(InterruptedError):
         await caller

@@ -18,9 +18,9 @@ import anyio.to_thread
 import attrs
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, line_of
 from hailuo_async._cli.batch.pace import Pace
 from hailuo_async._cli.batch.progress import Screen
+from hailuo_async._cli.batch.results import JobResult, ResultLine, line_of
 from hailuo_async._cli.batch.tally import Tally
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.joblist import Entry

@@ -14,7 +14,7 @@ import click
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli.batch.bill import read_records
-from hailuo_async._cli.batch.lines import JobResult, ResultLine
+from hailuo_async._cli.batch.results import JobResult, ResultLine
 from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.commands.options import JOURNAL_NAME
 from hailuo_async._cli.exit_codes import USAGE, exit_with

@@ -16,8 +16,8 @@ from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
 from hailuo_async._cli.batch.bill import SENT_AGAIN, Bill, confirm, confirm_twice, read_records, saved_path
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, exit_code, line_on_record
 from hailuo_async._cli.batch.progress import Screen, open_screen
+from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, line_on_record
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line, show

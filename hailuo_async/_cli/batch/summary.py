@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import attrs
 
-from hailuo_async._cli.batch.lines import JobResult, ResultLine, reason
+from hailuo_async._cli.batch.results import JobResult, ResultLine, reason
 from hailuo_async._cli.batch.tally import span
 from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import named

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import attrs
 
-from hailuo_async._cli.batch.lines import JobResult
 from hailuo_async._cli.batch.pace import Pace, TimeLeft
+from hailuo_async._cli.batch.results import JobResult
 from hailuo_async.outcomes import Stats
 
 

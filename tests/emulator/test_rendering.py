@@ -11,8 +11,8 @@ import av
 import pytest
 from PIL import Image, ImageChops, ImageStat
 
-from hailuo_async.emulator.film import FRAMES_PER_S, Stopped, render
 from hailuo_async.emulator.films import FilmOrder, Picture
+from hailuo_async.emulator.rendering import FRAMES_PER_S, Stopped, render
 
 RED, BLUE = (200, 30, 30), (30, 30, 200)
 

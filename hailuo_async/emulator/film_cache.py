@@ -37,7 +37,7 @@ class FilmFile:
 
 
 @attrs.define
-class Studio:
+class FilmCache:
     """Renders films into ``directory`` and remembers them. Lives on one loop until ``aclose``."""
 
     directory: Path
@@ -48,13 +48,13 @@ class Studio:
     _places: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(_RENDERS_AT_ONCE), init=False)
 
     @classmethod
-    async def open(cls) -> Studio:
-        """A studio with a temporary directory of its own. Raises ``ImportError`` without the extra ``emulator``."""
+    async def open(cls) -> FilmCache:
+        """A cache with a temporary directory of its own. Raises ``ImportError`` without the extra ``emulator``."""
         return await anyio.to_thread.run_sync(cls._open_in_thread)
 
     @classmethod
-    def _open_in_thread(cls) -> Studio:
-        from .film import render  # here, for only rendering needs PyAV and Pillow
+    def _open_in_thread(cls) -> FilmCache:
+        from .rendering import render  # here, for only rendering needs PyAV and Pillow
 
         return cls(Path(tempfile.mkdtemp(prefix="hailuo-emulator-")), render)
 

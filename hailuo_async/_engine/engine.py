@@ -65,12 +65,13 @@ class Engine:
     submitter: Submitter
     poller: Poller
     recorder: Recorder
-    lookout: Lookout | None
     calls: Calls
     results: Results
     _download_room: DownloadRoom
     _transport: Transport
     _journal: JournalWriter | None
+    lookout: Lookout | None = attrs.field(default=None, init=False)
+    """Looks at the team of those who share the journal."""
     _grace_ends_at: float = attrs.field(default=math.inf, init=False)
     """When the wait for the POSTs under way ends."""
     _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)

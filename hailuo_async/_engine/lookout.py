@@ -25,11 +25,13 @@ import anyio
 import attrs
 
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.following import Following
 from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.news import Looked
 from hailuo_async._io.journal.records import LEASE_S, Record
 from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async.errors import JournalError
 
 #: The first in the line looks so often at least, and each behind it half as often as the one before it; and a session
@@ -46,10 +48,6 @@ _SOONEST_S, _LATEST_S, _FOR_EACH_S = 0.1, 3.0, 0.1
 logger = logging.getLogger("hailuo_async")
 
 
-async def _leave_it(record: Record) -> None:
-    """Until the engine is wired."""
-
-
 @attrs.define(eq=False)
 class Lookout:
     """A session's looks at its team, and at the members that die."""
@@ -57,19 +55,14 @@ class Lookout:
     _team: Team
     _journal: JournalWriter
     _rng: Random
-    followers: Callable[[], int] = attrs.field(default=lambda: 0, init=False)
-    """How many jobs of other sessions are followed here."""
-    on_looked: Callable[[Looked], None] = attrs.field(default=lambda _: None, init=False)
-    """Given what a look found: the jobs that changed, while any are followed, and hints."""
-    on_orphan: Callable[[Record], Awaitable[object]] = attrs.field(default=_leave_it, init=False)
+    _following: Following
+    """Given the jobs that changed, while any are followed here."""
+    _heed: Callable[[str], object]
+    """Given each hint that other sessions were told, if it names a task at all."""
+    _take_up: Callable[[Record], Awaitable[object]]
     """Given each task that a dead session left, and that is this session's now."""
     _seen: int | None = attrs.field(default=None, init=False)
     """Where the next look for changed jobs begins."""
-
-    @property
-    def has_others(self) -> bool:
-        """Whether this session is not the only member."""
-        return self._team.view.members > 1
 
     # --- Looks ---
 
@@ -92,22 +85,24 @@ class Lookout:
 
     def _look_after_s(self) -> float:
         """Seconds until the next look, if nothing is heard before."""
-        follows = self.followers() > 0
+        follows = len(self._following) > 0
         if not self._link.can_be_woken:
             return ASLEEP_FOLLOW_S if follows else ASLEEP_LOOK_S
         after_s = FOLLOW_S if follows else math.inf
-        if self.has_others and self._team.place.waits_since() is not None:
+        if self._team.view.members > 1 and self._team.place.waits_since() is not None:
             after_s = min(after_s, LOOK_S * 2 ** min(self._team.place.line.ahead, 16))
         return after_s if after_s < _LONGEST_S else math.inf
 
     async def _look(self) -> None:
         began_at = loop_time()
         self._team.news.looks()
-        looked = await self._link.look(self._seen if self.followers() else None)
+        looked = await self._link.look(self._seen if len(self._following) else None)
         if looked is not None:
             self._learn(looked, began_at)
-            self.on_looked(looked)
-        self._team.follow(self.followers() > 0)
+            self._following.hear(looked.changes)
+            for task_id in filter(is_task_id, looked.hints):
+                self._heed(task_id)
+        self._team.follow(len(self._following) > 0)
 
     def _learn(self, looked: Looked, began_at: float) -> None:
         self._team.view.clock.learn(looked.at, began_at, loop_time())
@@ -136,7 +131,7 @@ class Lookout:
         self._team.news.takes_over()
         records, dead = await self._journal.take_over()
         for record in records:
-            await self.on_orphan(record)
+            await self._take_up(record)
         if dead:
             self._team.bury(dead)
 

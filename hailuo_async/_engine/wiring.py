@@ -36,7 +36,6 @@ from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
-from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async.hooks import Hooks
 from hailuo_async.settings import JournalPlace, Settings
 
@@ -44,7 +43,6 @@ if TYPE_CHECKING:
     from hailuo_async._engine.lookout import Lookout
     from hailuo_async._engine.team import Team
     from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
-    from hailuo_async._io.journal.news import Looked
     from hailuo_async._io.journal.writer import JournalWriter
 
 
@@ -77,8 +75,8 @@ async def start_engine(
         line = transport or await _open_http(settings, client_session)
         rng = rng or Random()  # seeded here and not with the session: forked workers share no dice
         engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
-        if engine.lookout is not None and journal is not None:
-            _share_notices(engine, engine.lookout, journal)
+        engine.lookout = _join(engine, journal, rng)
+        if engine.lookout is not None:
             await engine.lookout.join()
     except BaseException:
         with anyio.CancelScope(shield=True):
@@ -128,7 +126,6 @@ def _assemble(
         submitter=submitter,
         poller=poller,
         recorder=recorder,
-        lookout=_join(team, journal, rng, gate, submitter, admission),
         calls=Calls(gate, transport, money.prices, wall_clock),
         results=Results(download_room, journal, admission, state, loop, emitter),
         download_room=download_room,
@@ -161,45 +158,26 @@ def _limits(
     return team, team.slots, team.budget
 
 
-def _join(
-    team: Team | None,
-    journal: JournalWriter | None,
-    rng: Random,
-    gate: Gate,
-    submitter: Submitter,
-    admission: Admission,
-) -> Lookout | None:
-    """Has the team, if there is one, ask and tell the rooms of this engine."""
+def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout | None:
+    """Has the rooms of the engine ask, tell and hear the team of those who share the journal, if there is one."""
+    team, following, poller = engine.recorder.team, engine.admission.following, engine.poller
     if team is None or journal is None:
         return None
     from hailuo_async._engine.lookout import Lookout
-
-    lookout = Lookout(team, journal, rng)
-    team.place.waits_since = lambda: submitter.waits_since
-    team.news.on_change = gate.wake
-    team.news.on_death = admission.following.ask_all
-    lookout.followers = lambda: len(admission.following)
-    lookout.on_orphan = admission.take_over
-    admission.following.on_added = team.follow
-    return lookout
-
-
-def _share_notices(engine: Engine, lookout: Lookout, journal: JournalWriter) -> None:
-    """Has hints about tasks of other sessions taken to those, and heeds what they pass on to this one."""
     from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
 
+    team.place.waits_since = lambda: engine.submitter.waits_since
+    team.news.on_change = engine.gate.wake
+    team.news.on_death = following.ask_all
+    following.on_added = team.follow
     passed = PassedNotices(engine.engine_state, journal.pass_on, MOST_PASSED_ON)
 
     def pass_on(task_id: str) -> None:
-        if lookout.has_others:
+        if team.view.members > 1:
             passed.add(task_id)
 
-    def heed(looked: Looked) -> None:
-        engine.admission.following.hear(looked.changes)
-        for task_id in filter(is_task_id, looked.hints):
-            engine.poller.heed_nowait(task_id)
-
-    engine.poller.pass_on, lookout.on_looked = pass_on, heed
+    poller.pass_on = pass_on
+    return Lookout(team, journal, rng, following, poller.heed_nowait, engine.admission.take_over)
 
 
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorder) -> Keeper | None:

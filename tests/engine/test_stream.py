@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -173,7 +174,8 @@ def test_a_full_stream_whose_slots_are_slow_does_not_wait_until_half_of_its_jobs
     async def slowly() -> list[int]:
         source, service = Source(), Service(max_running=1, generation_s=100.0)
         pulled = []
-        session = AsyncSession(api_key=service.api_key, base_url="http://localhost", transport=InMemory(service))
+        line, key = InMemory(service), service.api_key
+        session = AsyncSession(api_key=key, base_url="http://localhost", transport=line, rng=Random(0))
         async with session, contextlib.aclosing(session.stream(source)) as stream:
             for _ in range(4):
                 await anext(stream)

@@ -232,6 +232,13 @@ def test_a_file_of_jobs_to_begin_with_is_a_batch(service: Emulator, tmp_path: Pa
     assert run("init", tmp_path).exit_code == 2
 
 
+def test_a_picture_without_a_name_of_its_own_is_in_the_file_too(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a-png.jpg", "a.png"):
+        (tmp_path / name).touch()
+    rows = [row.split(",")[:2] for row in run("init", tmp_path).stdout.splitlines()[1:]]
+    assert rows == [["a-png", f"{tmp_path}/a-png.jpg"], ["a", f"{tmp_path}/a.jpg"], ["", f"{tmp_path}/a.png"]]
+
+
 # --- What goes wrong ---
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import os
-import sys
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +16,6 @@ from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.commands.options import JOURNAL_NAME
 from hailuo_async._cli.exit_codes import USAGE, exit_with
 from hailuo_async._cli.jobfile.fields import TAKEN, kind_of
-from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async._cli.jobfile.joblist import JobList, ReadOptions, read_jobs
 from hailuo_async._cli.jobfile.text import STDIN
 from hailuo_async._cli.output import echo
@@ -32,7 +28,6 @@ from hailuo_async.jobs import Job
 
 #: So many places with the same problem are named.
 _NAMED = 8
-_COLUMNS = ("key", "image", "prompt", "model", "duration", "resolution")
 
 
 def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> BatchPlan:
@@ -174,19 +169,3 @@ def _is_edited(job: Job, record: Record) -> bool:
     except ImageError:
         return False
     return build_fingerprint(job, frames) != record.fingerprint
-
-
-# --- A file to begin with ---
-
-
-def write_job_file(folder: Path, *, is_recursive: bool) -> None:
-    """Writes a row for each picture of ``folder`` to stdout, as CSV. Raises ``OSError`` and ``click.UsageError``."""
-    pictures = find_pictures(folder, is_recursive=is_recursive)
-    if not pictures.found:
-        raise click.UsageError(f"there is no JPEG, PNG or WebP picture in {click.format_filename(folder)}")
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(_COLUMNS)
-    for key, path in pictures.found.items():
-        writer.writerow([key, os.fspath(path), "", "", "", ""])
-    if pictures.left_out:
-        echo(f"Left out: {pictures.left_out}")

@@ -125,7 +125,7 @@ def init(folder: Path, is_recursive: bool) -> None:
 
     It is CSV, as a spreadsheet opens it, and goes to stdout: hailuo-async init FOLDER > jobs.csv
     """
-    from hailuo_async._cli.batch.prepare import write_job_file
+    from hailuo_async._cli.init import write_job_file
 
     write_job_file(folder, is_recursive=is_recursive)
 

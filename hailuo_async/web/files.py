@@ -1,21 +1,51 @@
-"""Passes videos on: whole or in part, from a copy on the disk or straight from where the service keeps them."""
+"""Passes videos on: whole or in part, from a copy on the disk or straight from where the service keeps them.
+
+Which bytes a request asks for is read as RFC 9110, 14, says.
+"""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import IO
 
 import anyio
 import anyio.to_thread
+import attrs
 
 from hailuo_async.outcomes import Video
 from hailuo_async.session import AsyncSession
 from hailuo_async.web.answers import Answer
-from hailuo_async.web.ranges import Span, UnsatisfiableRange, read_range
 
 _PIECE_BYTES = 262_144
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+@attrs.frozen
+class Span:
+    """Bytes from ``start`` up to, not including, ``end``; none of a file where ``length`` is not over 0."""
+
+    start: int
+    end: int
+
+    @property
+    def length(self) -> int:
+        return self.end - self.start
+
+
+def read_range(headers: Mapping[str, str], size: int, etag: str) -> Span | None:
+    """The one range that ``headers`` ask for; ``None``: all of it, as for several ranges, or those of another version."""
+    found = _RANGE.fullmatch(headers.get("Range", "").replace(" ", ""))
+    if found is None or not any(found.groups()) or headers.get("If-Range", etag) != etag:
+        return None
+    first, last = found.groups()
+    if not first:
+        return Span(max(0, size - int(last)), size)
+    if last and int(last) < int(first):
+        return None  # not a valid range, which is ignored
+    return Span(int(first), min(size, int(last) + 1) if last else size)
 
 
 async def file_answer(path: Path, video_etag: str, headers: Mapping[str, str], *, is_head: bool) -> Answer:
@@ -68,7 +98,7 @@ async def _begun(answer: Answer) -> Answer:
     pieces = answer.body
     if isinstance(pieces, bytes):
         return answer
-    first = await anext(pieces)
+    first = await anext(pieces, b"")
 
     async def all_pieces() -> AsyncGenerator[bytes]:
         try:
@@ -108,11 +138,10 @@ def _head_of(size: int, etag: str, headers: Mapping[str, str]) -> tuple[Answer, 
     base = _video_headers(etag)
     if etag in headers.get("If-None-Match", ""):
         return Answer(304, base), None
-    try:
-        span = read_range(headers, size, etag)
-    except UnsatisfiableRange:
+    span = read_range(headers, size, etag)
+    if span is not None and span.length <= 0:
         return Answer(416, {**base, "Content-Range": f"bytes */{size}", "Content-Length": "0"}), None
-    sent = span or Span(0, size, size)
+    sent = span or Span(0, size)
     base["Content-Length"] = str(sent.length)
     if span is None:
         return Answer(200, base), sent

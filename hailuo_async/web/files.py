@@ -36,7 +36,7 @@ class Span:
 
 
 def read_range(headers: Mapping[str, str], size: int, etag: str) -> Span | None:
-    """The one range that ``headers`` ask for; ``None``: all of it, as for several ranges, or those of another version."""
+    """The one range that ``headers`` ask for; ``None`` for all of it, also for several or of another version."""
     found = _RANGE.fullmatch(headers.get("Range", "").replace(" ", ""))
     if found is None or not any(found.groups()) or headers.get("If-Range", etag) != etag:
         return None

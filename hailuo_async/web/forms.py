@@ -11,6 +11,7 @@ import binascii
 import json
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
+from email.message import Message
 from pathlib import Path
 from typing import IO
 from urllib.parse import parse_qsl
@@ -66,13 +67,13 @@ def _remove(file: Path) -> None:
 
 async def read_form(headers: Mapping[str, str], body: AsyncIterator[bytes]) -> Form:
     """The form in ``body``, which ``headers`` describe. Raises ``RefusedRequest``; then nothing of it is kept."""
-    kind, _, parameters = headers.get("Content-Type", "").partition(";")
-    form = Form()
+    kind, form = Message(), Form()
+    kind["Content-Type"] = headers.get("Content-Type", "")
     try:
         with anyio.fail_after(BODY_TIMEOUT_S):
-            match kind.strip().lower():
+            match kind.get_content_type():
                 case "multipart/form-data":
-                    await _read_multipart(_boundary(parameters), _bounded(headers, body, MAX_BODY_BYTES), form)
+                    await _read_multipart(_boundary(kind), _bounded(headers, body, MAX_BODY_BYTES), form)
                 case "application/json":
                     await _take_texts(await _json_pairs(await _whole(_bounded(headers, body, MAX_JSON_BYTES))), form)
                 case "application/x-www-form-urlencoded":
@@ -244,12 +245,11 @@ def _head(text: bytes) -> _Head:
     raise RefusedRequest(400, "a part of the form has no name")
 
 
-def _boundary(parameters: str) -> bytes:
-    for parameter in parameters.split(";"):
-        name, _, value = parameter.strip().partition("=")
-        if name.lower() == "boundary" and 0 < len(value.strip('"')) <= 70:
-            return value.strip('"').encode("latin-1", "replace")
-    raise RefusedRequest(400, "the form does not say its boundary")
+def _boundary(kind: Message) -> bytes:
+    boundary = kind.get_boundary()
+    if not boundary or len(boundary) > 70:
+        raise RefusedRequest(400, "the form does not say its boundary")
+    return boundary.encode("latin-1", "replace")
 
 
 async def _read_multipart(boundary: bytes, body: AsyncIterator[bytes], form: Form) -> None:

@@ -82,6 +82,13 @@ async def test_a_picture_goes_to_a_file_and_texts_stay_as_they_are(size: int) ->
     await form.aclose()
 
 
+@pytest.mark.parametrize("boundary", ["ed;ge", "ed ge", "Ed=ge"])
+async def test_a_boundary_in_quotes_may_hold_what_separates_parameters(boundary: str) -> None:
+    body = multipart(part("prompt", b"a cat")).replace(b"--edge", f"--{boundary}".encode())
+    form = await read(body, Content_Type=f'multipart/form-data; boundary="{boundary}"; charset=utf-8')
+    assert form.texts == {"prompt": "a cat"}
+
+
 async def test_a_file_that_a_browser_sends_for_none_is_none() -> None:
     assert (await read(multipart(part("image", b"", ""), part("prompt", b"x")))).pictures == {}
 

@@ -29,11 +29,15 @@ from hailuo_async.models import Model, find_model
 #: A key stands in file names, logs and the journal.
 MAX_KEY_CHARACTERS = 200
 
+_NO_SURROGATES = "must hold no lone surrogates: they are not text"
+#: Of a model that is not in the table. No number of seconds that can be meant is longer.
+_LONGEST_S = 86_400
+
 _COMMANDS = frozenset(command.casefold() for command in CAMERA_COMMANDS)
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
-#: Unicode's categories of control characters, lone surrogates, and line and paragraph separators. Everything else is
+#: Unicode's categories of control characters, and of line and paragraph separators. Everything else is
 #: part of somebody's file names: a macOS screenshot has U+202F, an emoji or a Persian word a joiner (category Cf).
-_NOT_IN_A_KEY = frozenset({"Cc", "Cs", "Zl", "Zp"})
+_NOT_IN_A_KEY = frozenset({"Cc", "Zl", "Zp"})
 
 #: Where code lies that makes a job and is not its caller's: this file, what attrs wrote for it, and ``attrs.evolve``.
 _OF_NO_CALLER = (__file__, "<attrs generated", inspect.getfile(attrs.evolve))
@@ -263,12 +267,18 @@ def _check_prompt(prompt: object) -> None:
         raise JobError(
             field="prompt", value=found, rule=f"must be a str of 1 to {MAX_PROMPT_CHARACTERS} characters, or None"
         )
-    if not prompt.isascii() and any("\ud800" <= character <= "\udfff" for character in prompt):
-        raise JobError(field="prompt", value=prompt, rule="must hold no lone surrogates: they are not text")
+    if "\0" in prompt:  # PostgreSQL cannot keep it
+        raise JobError(field="prompt", value=prompt, rule="must hold no NUL characters: they are not text")
+    if _has_surrogates(prompt):
+        raise JobError(field="prompt", value=prompt, rule=_NO_SURROGATES)
+
+
+def _has_surrogates(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _check_size(model: Model, duration: object, resolution: object) -> None:
-    if not isinstance(duration, int) or isinstance(duration, bool) or duration < 1:
+    if not isinstance(duration, int) or isinstance(duration, bool) or not 1 <= duration <= _LONGEST_S:
         raise JobError(field="duration", value=duration, rule="must be a whole number of seconds")
     if resolution is not None and (not isinstance(resolution, str) or not resolution):
         raise JobError(field="resolution", value=resolution, rule='must be a str such as "768P", or None')
@@ -302,6 +312,8 @@ def _check_key(key: object) -> None:
     rule = f"must be 1 to {MAX_KEY_CHARACTERS} characters, without control characters or line breaks, or None"
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS:
         raise JobError(field="key", value=key, rule=rule)
+    if _has_surrogates(key):  # of a file name in another encoding
+        raise JobError(field="key", value=key, rule=_NO_SURROGATES)
     if not key.isprintable() and any(unicodedata.category(character) in _NOT_IN_A_KEY for character in key):
         raise JobError(field="key", value=key, rule=rule)
 

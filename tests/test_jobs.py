@@ -259,6 +259,7 @@ def test_a_prompt_has_1_to_2000_characters(make: Make) -> None:
 def test_a_prompt_is_text(make: Make) -> None:
     rule = "must hold no lone surrogates: they are not text"
     assert problem(lambda: make(prompt="\ud800")) == ("prompt", "\ud800", rule)
+    assert problem(lambda: make(prompt="a\0b")) == ("prompt", "a\0b", "must hold no NUL characters: they are not text")
     assert make(prompt="\U0001f600\n").prompt == "\U0001f600\n"
 
 
@@ -267,6 +268,13 @@ def test_a_prompt_is_text(make: Make) -> None:
 def test_a_duration_is_a_whole_number_that_the_model_has(make: Make, duration: object) -> None:
     field, value, _ = problem(lambda: make(duration=duration))
     assert (field, value) == ("duration", duration)
+
+
+def test_a_duration_of_a_model_that_is_not_in_the_table_can_be_sent() -> None:
+    path = "/api/v1/minimax/hailuo-3-i2v/async"
+    assert image_to_video(model=path, duration=86_400).duration == 86_400
+    field, _, rule = problem(lambda: image_to_video(model=path, duration=10**5000))
+    assert (field, rule) == ("duration", "must be a whole number of seconds")
 
 
 @both
@@ -344,12 +352,16 @@ def test_fast_pretreatment_works_only_with_the_prompt_optimizer() -> None:
 
 
 @both
-@pytest.mark.parametrize(
-    "key", ["", "x" * 201, "a\nb", "a\x00", "a\x7f", "a\x85", "a\u2028b", "a\u2029", "\ud83d", 5, b"a"]
-)
+@pytest.mark.parametrize("key", ["", "x" * 201, "a\nb", "a\x00", "a\x7f", "a\x85", "a\u2028b", "a\u2029", 5, b"a"])
 def test_a_key_is_short_and_has_no_control_characters_or_line_breaks(make: Make, key: object) -> None:
     rule = "must be 1 to 200 characters, without control characters or line breaks, or None"
     assert problem(lambda: make(key=key)) == ("key", key, rule)
+
+
+@both
+def test_a_key_from_a_file_name_in_another_encoding_is_refused_by_what_is_wrong_with_it(make: Make) -> None:
+    name = b"caf\xe9".decode(errors="surrogateescape")
+    assert problem(lambda: make(key=name)) == ("key", name, "must hold no lone surrogates: they are not text")
 
 
 @both

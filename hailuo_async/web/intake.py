@@ -22,6 +22,7 @@ FIELDS = MappingProxyType({"first_frame_image": "image", "key": "id"})
 #: What a visitor may set only where it is allowed: it costs more, or is the application's choice.
 OPTIONS = frozenset({"model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment"})
 #: An id that a visitor chooses must be hard to guess: anyone who knows the id can see the video.
+_CHOOSES_ID = "Idempotency-Key"
 _CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 
 
@@ -89,14 +90,15 @@ class Intake:
 
 def id_of(headers: Mapping[str, str], form: Form) -> str:
     """The id of a new job: the visitor's own, or one made here."""
-    chosen = headers.get("Idempotency-Key", "").strip('" ') or form.texts.get("id", "")
-    return check_id(chosen) if chosen else uuid4().hex
+    if chosen := headers.get(_CHOOSES_ID, "").strip('" '):
+        return check_id(chosen, _CHOOSES_ID)
+    return check_id(chosen) if (chosen := form.texts.get("id", "")) else uuid4().hex
 
 
-def check_id(id: str) -> str:
-    """``id``, if it is one that a visitor may choose. Raises ``RefusedRequest``."""
+def check_id(id: str, field: str = "id") -> str:
+    """``id``, if it is one that a visitor may choose. Raises ``RefusedRequest``, naming the field or header."""
     if not _CHOSEN_ID.fullmatch(id):
-        raise RefusedRequest(422, "must have 16 to 64 letters, digits, '-' and '_'", "id")
+        raise RefusedRequest(422, "must have 16 to 64 letters, digits, '-' and '_': it must be hard to guess", field)
     return id
 
 

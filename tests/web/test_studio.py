@@ -106,6 +106,16 @@ async def test_a_job_is_taken_once_under_the_visitors_own_key(visitor: Visitor, 
     assert emulator.ledger.posts == 1
 
 
+async def test_an_id_that_is_easily_guessed_is_refused_by_the_name_the_visitor_gave_it(visitor: Visitor) -> None:
+    by_header = await visitor.post(prompt="a cat", headers={"Idempotency-Key": "order-7"})
+    by_field = await visitor.post(prompt="a cat", id="order-7")
+    assert [(each.status, each.content["field"]) for each in (by_header, by_field)] == [
+        (422, "Idempotency-Key"),
+        (422, "id"),
+    ]
+    assert "16 to 64" in str(by_header.content["message"])
+
+
 async def test_an_id_that_is_made_here_is_one_that_nobody_guesses(visitor: Visitor) -> None:
     made = {str((await visitor.post(prompt=f"{number}")).content["id"]) for number in range(3)}
     assert [len(id) for id in made] == [32] * 3

@@ -118,7 +118,8 @@ def _on_unknown(field: str, value: object) -> OnUnknown:
     raise ConfigError(field=field, value=value, rule='must be "raise" or "resubmit"')
 
 
-_DSN_SCHEMES = ("postgresql://", "postgres://")
+#: What begins so is no path: a mistyped DSN may hold a password, which a path would show.
+_URL = re.compile(r"[\w+.-]+://")
 #: A host and its port, as libpq takes them: a name, an address, or the quoted directory of a socket.
 _DSN_HOST = re.compile(r"(?:[\w.%-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE | re.ASCII)
 
@@ -162,7 +163,7 @@ def journal_place(value: object) -> JournalPlace:
     """The file or the database that ``value`` names. Raises ``ConfigError``, without a password in it."""
     if isinstance(value, Dsn):
         return value
-    if isinstance(value, str) and value.startswith(_DSN_SCHEMES):
+    if isinstance(value, str) and _URL.match(value):
         return _dsn(value)
     path = os.fsdecode(value) if isinstance(value, str | os.PathLike) else ""
     if not path or "\0" in path:
@@ -172,9 +173,9 @@ def journal_place(value: object) -> JournalPlace:
 
 def _dsn(value: str) -> Dsn:
     # A password with an unquoted / ? # or @ would be read as a path or a host, and shown with them.
-    parts = re.fullmatch(r"\w+://(?:[^@/?#]*@)?([^@/?#]*)(?:/[^@/?#]*)?(?:\?[^#@]*)?", value)
+    parts = re.fullmatch(r"postgres(?:ql)?://(?:[^@/?#]*@)?([^@/?#]*)(?:/[^@/?#]*)?(?:\?[^#@]*)?", value)
     if parts is None or not all(_DSN_HOST.fullmatch(host) for host in parts[1].split(",")) or not value.isprintable():
-        rule = "must be postgresql://user@host/database, with %XX for characters that URLs reserve, such as / and @"
+        rule = "must be a path or postgresql://user@host/database, with %XX for reserved characters such as / and @"
         raise ConfigError(field="journal", value=_HIDDEN, rule=rule)
     return Dsn(value)
 

@@ -412,5 +412,12 @@ def test_a_password_that_breaks_a_dsn_is_hidden_in_what_is_said_of_it(password: 
     assert "%XX" in caught.value.rule
 
 
+@pytest.mark.parametrize("scheme", ["pg", "mysql", "postgresql+psycopg", "sqlite"])
+def test_a_url_of_another_kind_is_no_path_and_is_not_shown(scheme: str) -> None:
+    with pytest.raises(ConfigError, match="must be a path or postgresql://") as caught:
+        check(journal=f"{scheme}://team:s3cret@db.example/films")
+    assert "s3cret" not in str(caught.value)
+
+
 def test_a_path_that_looks_like_a_dsn_is_a_path() -> None:
     assert check(journal=Path("postgresql:/x")).journal == Path("postgresql:/x")

@@ -22,7 +22,8 @@ stands empty because polling spent the budget.
 
 **Closed.** A 429 closes the gate for everyone, once: refusals of requests that had left before do not extend it. In a
 window it closes until the reset. In a flow, or if the service says that requests are left, it closes for a second or as
-advised, and for twice as long after each further refusal in a row. ``Retry-After: 0`` closes for a pause, too.
+advised, and for twice as long after each further refusal in a row. ``Retry-After: 0`` closes for a pause, too. So does
+a refusal in a window of which no reset is known; from the third in a row on the window is taken to be spent.
 
 Invariants: a window grants no more than its limit; a returned time is either not after ``now``, or at least a tick and
 at most five minutes after it.
@@ -52,8 +53,9 @@ _SECONDS_BELOW = 90.0
 #: However many submits are expected, queries get this share of the budget: each job needs one at least.
 _LEAST_SHARE = 1 / 3
 
-#: Seconds to close after a window's 429 that says nothing.
-_CLOSE_S = 15.0
+#: Seconds to close after a window's 429 that says nothing: as in a flow up to the first, as there may be no reason, and
+#: then the second each time.
+_CHANCE_S, _CLOSE_S = 2.0, 15.0
 
 #: One sign against windows outweighs so many for them: a sliding count may look full at every other opening. A window
 #: has just opened if no more seconds of it are over.
@@ -175,7 +177,9 @@ class Budget(Flow):
             until = max(advised, min(self._end, now + self._next_pause_s()))
         else:
             until = max(advised, self._end if self._reset_at is not None else now)
-            until = self._end = min(until if until > now else now + _CLOSE_S, now + _LONGEST_S)
+            pause_s = self._next_pause_s()
+            until = until if until > now else now + (pause_s if pause_s <= _CHANCE_S else _CLOSE_S)
+            until = self._end = min(until, now + _LONGEST_S)
         self._closed_at, self._answers = now, 0
         self._closed_until = min(until, now + _LONGEST_S)
 

@@ -36,6 +36,9 @@ _MEASURE_S, _FOLLOW_S = 5.0, 15.0
 _PLENTY, _SURPLUS_S = 0.2, 20.0
 #: A refusal lowers a rate to this part; more if it comes soon after the last, and at most to the third.
 _FALL, _FALL_SOON, _FALL_MOST = 0.93, 0.85, 0.5
+#: No rate is found below this, a quarter of the service's smallest limit: so few requests are hardly refused for their
+#: number. A gateway that refuses now and then, at random, would bring the rate down to nothing.
+_LOWEST = SMALLEST_REQUEST_LIMIT / WINDOW_S / 4
 #: Taken again within this: the service counts over a moment.
 _BRIEF_S = 2.5
 #: A rate rises by this share a second, more with the square of the time since a refusal: twice that after so long.
@@ -207,6 +210,7 @@ class Flow:
             self._rate *= _FALL_SOON if borne < _TELLING else 1.0
         elif self._rate is not None:
             self._rate = min(max(drawn, _FALL_MOST * self._rate), self._rate)
+        self._rate = max(self._rate or 0.0, _LOWEST)
 
     def _next_pause_s(self) -> float:
         """A second; twice the last pause where the first answer after it is the refusal that asks for this one."""

@@ -51,5 +51,13 @@ def test_it_never_closes_beyond_the_window_unless_the_service_asks_for_that() ->
     assert refuse(make_budget(), 1.0, Hints(limit=100, remaining=80, retry_after_s=90.0)) == 91.0
 
 
+def test_a_429_with_none_left_until_nobody_knows_when_may_be_chance_and_closes_for_long_if_it_is_none() -> None:
+    budget, none_left = make_budget(), Hints(limit=100, remaining=0)
+    answer(budget, 1.0)
+    assert [refuse(budget, at, none_left) for at in (1.0, 2.0, 4.0, 19.0)] == [2.0, 4.0, 19.0, 34.0]
+    answer(budget, 34.0)
+    assert refuse(budget, 34.0, none_left) == 35.0
+
+
 def test_a_429_that_tells_of_no_requests_left_closes_for_the_window() -> None:
     assert refuse(make_budget(), 1.0, Hints(100, 0, reset_at=1050.0, date=1000.0)) == 52.0

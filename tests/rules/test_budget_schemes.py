@@ -14,14 +14,29 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import limiters
-from benchmarks.limiters import Bucket, Count, FixedWindow, SlidingCounter, SlidingLog, Style
+from benchmarks.limiters import Bucket, Count, FixedWindow, SlidingCounter, SlidingLog, State, Style
 from benchmarks.schemes import SCHEMES, Scheme
 from hailuo_async._rules.budget import Budget, Use
 from hailuo_async._rules.hints import Hints, read_hints
+from hailuo_async.contract import SMALLEST_REQUEST_LIMIT
 from hailuo_async.testing.in_memory import DEFAULT_EPOCH
 
 #: From the client to the gateway, and back.
 TRIP_S = 0.05
+
+
+@attrs.define
+class Chance:
+    """Refuses that part of all requests, whatever their rate."""
+
+    share: float
+    rng: Random
+
+    def take(self, now: float) -> bool:
+        return self.rng.random() >= self.share
+
+    def state(self, now: float) -> State:
+        return State(100, 99, 60.0, 60.0, 1.0)
 
 
 @attrs.define
@@ -108,6 +123,13 @@ def test_a_limit_that_moves_is_followed(name: str) -> None:
     found.count, found.taken = scheme.count(200), 0
     found.run(800.0)
     assert found.taken >= 0.6 * 5 * 200
+
+
+def test_a_gateway_that_refuses_at_random_slows_down_and_does_not_stop() -> None:
+    found = Demand(Chance(0.2, Random(1)), limiters.silent, Random(0))
+    found.run(3600.0)
+    assert found.taken >= 0.75 * 60 * SMALLEST_REQUEST_LIMIT / 4
+    assert found.refused <= 0.3 * found.taken
 
 
 def test_headers_that_begin_to_speak_are_heard() -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import logging
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,8 +39,6 @@ from hailuo_async.errors import HailuoError, QueueFullError, SessionClosedError,
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
 from hailuo_async.settings import Settings
-
-logger = logging.getLogger("hailuo_async")
 
 _WITHDRAWN = "the caller left before the job was sent; it cost nothing"
 

@@ -71,7 +71,7 @@ class Team:
         place = TeamPlace(view, changed)
         slots = TeamSlots(view, place, ceiling)
         news = TeamNews(view, place, slots, Lessons(cadence), changed)
-        return cls(journal, view, place, slots, TeamBudget(view, place), news)
+        return cls(journal, view, place, slots, TeamBudget(view), news)
 
     @property
     def all_running(self) -> int:

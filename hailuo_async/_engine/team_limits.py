@@ -112,7 +112,6 @@ class TeamBudget:
     """
 
     _view: TeamView
-    _place: TeamPlace
     requests: int = attrs.field(default=0, init=False)
     """Those that were granted, or counted, and are not answered."""
     is_query_due: bool = attrs.field(default=False, init=False)
@@ -138,13 +137,13 @@ class TeamBudget:
         return self._view.state.budget.remaining(now + self._view.clock.offset_s)
 
     def may_send(self, now: float, use: Use) -> float:
-        """When such a request may leave."""
-        at, is_query = now + self._view.clock.offset_s, use is Use.QUERY
-        if is_query and not self._needs_no_stock(at):
-            return self._stock_opens_at(now)
-        if self._place.is_called and not is_query:
+        """When such a request may leave. That of a POST goes with its slot: ``TeamSlots.may_start`` asks for both."""
+        if use is not Use.QUERY:
             return now
-        return self._view.in_loop_time(self._view.state.budget.may_send(at, use), now)
+        at = now + self._view.clock.offset_s
+        if self._needs_no_stock(at):
+            return self._view.in_loop_time(self._view.state.budget.may_send(at, use), now)
+        return self._stock_opens_at(now)
 
     def _needs_no_stock(self, at: float) -> bool:
         if self._stock:

@@ -20,7 +20,7 @@ def make_limits(ceiling: int | None = None) -> tuple[TeamSlots, TeamBudget, Team
     view = TeamView("us", Random(0), lambda: None)
     view.clock.learn(SERVER, 0.0, 0.0)
     place = TeamPlace(view, Signal())
-    return TeamSlots(view, place, ceiling), TeamBudget(view, place), view
+    return TeamSlots(view, place, ceiling), TeamBudget(view), view
 
 
 def test_a_session_that_runs_as_many_as_it_may_starts_none_whatever_the_team_has_left() -> None:
@@ -63,13 +63,13 @@ def test_each_task_is_counted_here_and_in_the_view_until_it_has_ended() -> None:
 
 def test_the_team_hears_of_times_by_its_own_clock_and_the_gate_by_the_loops() -> None:
     async def main() -> None:
-        _, budget, view = make_limits()
+        slots, budget, view = make_limits()
         budget.sent(1.0, Use.QUERY)
         budget.refused(2.0, Hints(retry_after_s=10.0), 1.0)
         closed_until = view.state.budget.closed_until
         assert closed_until is not None
         assert closed_until > SERVER
         assert budget.closed_until == closed_until - SERVER
-        assert budget.may_send(2.0, Use.SUBMIT) > 10.0
+        assert min(slots.may_start(2.0), budget.may_send(2.0, Use.QUERY)) > 10.0
 
     run_virtual(main)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -231,6 +232,8 @@ class Night:
         for _ in range(self.hosts.deaths):
             await anyio.sleep(every_s)
             host = self.alive.pop(self.rng.randrange(len(self.alive)))
+            if (engine := host.session._engine) is not None:  # in the middle of a POST it would leave a doubt behind
+                await engine.submitter.wait_idle(lambda: math.inf)
             host.line.is_dead = True
             left = {key: job for key, job in host.held.items() if key not in self.done}
             self.died_at |= dict.fromkeys(left, anyio.current_time())

@@ -20,7 +20,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from hailuo_async._cli.batch.pace import Pace
 from hailuo_async._cli.batch.progress import Screen
-from hailuo_async._cli.batch.results import JobResult, ResultLine, line_of
+from hailuo_async._cli.batch.results import HAS_VIDEO, JobResult, ResultLine, line_of
 from hailuo_async._cli.batch.tally import Tally
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.joblist import Entry
@@ -59,8 +59,6 @@ class Batch:
     """USD paid so far; with a journal, also by earlier runs."""
     elapsed_s: float = attrs.field(default=0.0, init=False)
     _results: Counter[JobResult] = attrs.field(factory=Counter, init=False)
-    _fetched: int = attrs.field(default=0, init=False)
-    """Outcomes of tasks that ended in a video, saved or not."""
     _labels: dict[str, str] = attrs.field(factory=dict, init=False)
     """The labels of the jobs that the session has and that have not ended, by their keys."""
     _pace: Pace = attrs.field(factory=Pace, init=False)
@@ -114,7 +112,6 @@ class Batch:
             async with contextlib.aclosing(stream) as outcomes:
                 async for outcome in outcomes:
                     line = await anyio.to_thread.run_sync(line_of, outcome)
-                    self._fetched += line.has_video
                     is_there = line.result is JobResult.SAVED and line.key in self.there
                     result = JobResult.THERE if is_there else line.result
                     self._note(attrs.evolve(line, result=result, label=self._labels.pop(line.key, None)), send)
@@ -145,7 +142,7 @@ class Batch:
             stats,
             self._results,
             total=self.total,
-            fetched=self._fetched,
+            fetched=max(0, sum(self._results[result] for result in HAS_VIDEO) - len(self.left_alone)),
             elapsed_s=self.elapsed_s,
             is_stopping=self.is_interrupted,
             pace=self._pace,

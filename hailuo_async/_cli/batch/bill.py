@@ -131,6 +131,6 @@ def confirm(bill: Bill, *, is_agreed: bool) -> None:
 def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:
     """Names the jobs that may be paid for twice, and asks as ``confirm`` does."""
     if keys:
-        echo(f"May have been accepted already, and is paid for twice then: {named(list(keys)[:_NAMED], len(keys))}")
+        echo(f"May have been accepted already, and is paid for twice then: {named(sorted(keys)[:_NAMED], len(keys))}")
         if not is_agreed:
             ask("Send again?", "paying perhaps twice: give --yes")

@@ -36,6 +36,8 @@ class JobResult(enum.StrEnum):
 
 
 _IS_THERE = (JobResult.SAVED, JobResult.THERE)
+#: Of tasks that ended in a video.
+HAS_VIDEO = (*_IS_THERE, JobResult.NOT_SAVED)
 _RESULTS = {
     JournalState.INTENDED: JobResult.NOT_SENT,
     JournalState.SENDING: JobResult.UNFINISHED,
@@ -67,11 +69,6 @@ class ResultLine:
     @property
     def name(self) -> str:
         return self.label or self.key
-
-    @property
-    def has_video(self) -> bool:
-        """Whether its task ended in a video, saved or not."""
-        return self.result in (JobResult.SAVED, JobResult.THERE, JobResult.NOT_SAVED)
 
     @property
     def message(self) -> str:

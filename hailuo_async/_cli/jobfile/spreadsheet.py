@@ -11,6 +11,7 @@ import csv
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 
@@ -28,32 +29,8 @@ _SEPARATOR_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 _HEADER_LINES = 50
 
 
-@attrs.define
-class _Records:
-    """The records of a text, each with the place that it begins at."""
-
-    text: TextFile
-    delimiter: str
-    lines: Iterator[str]
-    skipped: int
-    """Lines before them."""
-
-    def read(self) -> Iterator[tuple[str, list[str]] | Problem]:
-        reader = csv.reader(self.lines, strict=True, skipinitialspace=True, delimiter=self.delimiter)
-        while True:
-            before = self.skipped + reader.line_num + 1
-            try:
-                cells = list(map(str.strip, next(reader)))
-            except StopIteration:
-                return
-            except csv.Error as error:
-                reason, _, _ = str(error).partition(" - ")  # behind it stands how to open files in Python
-                yield Problem(
-                    self.text.place(before), None, f"cannot be read as CSV, quoted as RFC 4180 says: {reason}"
-                )
-            else:
-                if any(cells):
-                    yield self.text.place(before), cells
+_Record: TypeAlias = tuple[str, list[str]]
+"""The place that a record begins at, and its cells."""
 
 
 def read_spreadsheet(text: TextFile, prompt: str | None) -> Iterator[Row | Problem | str]:
@@ -67,11 +44,12 @@ def read_spreadsheet(text: TextFile, prompt: str | None) -> Iterator[Row | Probl
             yield opened
             return
         words = [text.read_as] if text.read_as else []
-        if opened.delimiter != ",":
-            words.append(f"CSV with {_DELIMITERS[opened.delimiter]}")
+        delimiter, records = opened
+        if delimiter != ",":
+            words.append(f"CSV with {_DELIMITERS[delimiter]}")
         if words:
             yield f"{text.name}: read as {', '.join(words)}"
-        yield from _read_rows(opened, named_in(prompt))
+        yield from _read_rows(records, named_in(prompt))
 
 
 @contextlib.contextmanager
@@ -84,31 +62,48 @@ def _cells_of_any_length() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def _open(text: TextFile) -> _Records | Problem:
-    """Opens the records with the delimiter by which the most names of the first row are known."""
+def _open(text: TextFile) -> tuple[str, Iterator[_Record | Problem]] | Problem:
+    """The delimiter by which the most names of the first row are known, and the records."""
     lines = (line for _, line in text.lines())
     head = list(itertools.islice(lines, _HEADER_LINES))
     blank = sum(1 for _ in itertools.takewhile(lambda line: not line.strip(), head))
     del head[:blank]
     if head and (found := _SEPARATOR_LINE.fullmatch(head[0])) and found[1] in _DELIMITERS:
-        return _Records(text, found[1], itertools.chain(head[1:], lines), blank + 1)
+        return found[1], _records(text, found[1], itertools.chain(head[1:], lines), blank + 1)
     known = {delimiter: _known_names(text, delimiter, head) for delimiter in _DELIMITERS}
     most = max(known.values())
     best = [delimiter for delimiter, count in known.items() if count == most]
     if most and len(best) > 1 and any(other in head[0] for other in best[1:]):
         words = " or ".join(_DELIMITERS[delimiter] for delimiter in best if delimiter in head[0])
         return Problem(text.place(1), None, f"may be read with {words}: use one of them", is_whole=True)
-    return _Records(text, best[0] if most else ",", itertools.chain(head, lines), blank)
+    delimiter = best[0] if most else ","
+    return delimiter, _records(text, delimiter, itertools.chain(head, lines), blank)
 
 
 def _known_names(text: TextFile, delimiter: str, head: Sequence[str]) -> int:
-    record = next(_Records(text, delimiter, iter(head), 0).read(), None)
+    record = next(_records(text, delimiter, iter(head), 0), None)
     return 0 if record is None or isinstance(record, Problem) else sum(meant_by(name) is not None for name in record[1])
 
 
-def _read_rows(records: _Records, named: set[str]) -> Iterator[Row | Problem]:
-    read = records.read()
-    header = next(read, None)
+def _records(text: TextFile, delimiter: str, lines: Iterator[str], skipped: int) -> Iterator[_Record | Problem]:
+    """The records that are not empty, in ``lines`` behind so many lines of ``text``."""
+    reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=delimiter)
+    while True:
+        place = text.place(skipped + reader.line_num + 1)
+        try:
+            cells = list(map(str.strip, next(reader)))
+        except StopIteration:
+            return
+        except csv.Error as error:
+            reason, _, _ = str(error).partition(" - ")  # behind it stands how to open files in Python
+            yield Problem(place, None, f"cannot be read as CSV, quoted as RFC 4180 says: {reason}")
+        else:
+            if any(cells):
+                yield place, cells
+
+
+def _read_rows(records: Iterator[_Record | Problem], named: set[str]) -> Iterator[Row | Problem]:
+    header = next(records, None)
     if header is None:
         return
     if isinstance(header, Problem):
@@ -122,7 +117,7 @@ def _read_rows(records: _Records, named: set[str]) -> Iterator[Row | Problem]:
         return  # nothing under it could be right
     yield from _doubled(place, head)
     used: set[str] = set(named)
-    for record in read:
+    for record in records:
         row = record if isinstance(record, Problem) else head.row(*record)
         if isinstance(row, Row):
             used |= named_in(row.values.get("prompt"))

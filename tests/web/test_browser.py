@@ -232,6 +232,15 @@ def test_the_page_works_by_keyboard_on_a_narrow_screen_in_the_dark(browser: Brow
         assert page.evaluate(NAMELESS) == []
 
 
+def test_the_button_and_the_price_are_in_view_where_the_form_is_higher_than_the_window(
+    browser: Browser, served: Served
+) -> None:
+    with visit(browser, served.url, viewport={"width": 1280, "height": 600}) as page:
+        page.set_input_files("#pictures", CAT)
+        for part in ("#make", "#price"):
+            expect(page.locator(part)).to_be_in_viewport(ratio=1)
+
+
 DROP_500 = """() => {
     const data = new DataTransfer();
     for (let at = 0; at < 500; at++) data.items.add(new File(["x"], `${at}.png`, {type: "image/png"}));

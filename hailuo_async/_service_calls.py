@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hailuo_async._engine.quota import Money
 from hailuo_async._images.source import ImageSource
-from hailuo_async._rules.task_ids import is_task_id
+from hailuo_async._rules.task_ids import check_task_id, is_task_id
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Account, Upload
 from hailuo_async.prices import Estimate, ModelInfo
@@ -57,7 +57,11 @@ class ServiceCalls(abc.ABC):
         return await self._running_engine().calls.uploads()
 
     async def delete_upload(self, file_id: str) -> None:
-        """Takes an upload off the service. No job that has yet to run may name it. Raises ``ServiceError``."""
+        """Takes an upload off the service. No job that has yet to run may name it.
+
+        Raises ``ServiceError``, and ``JobError`` for what cannot be an upload's id, before anything is sent.
+        """
+        check_task_id(file_id, "file_id")
         await self._running_engine().calls.delete_upload(file_id)
 
     async def upload(self, image: ImageSource) -> str:

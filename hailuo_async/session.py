@@ -15,7 +15,16 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from hailuo_async._engine.arguments import SaveAs, StrPath, check_grace, check_jobs, check_save_as, check_video
+from hailuo_async._engine.arguments import (
+    SaveAs,
+    StrPath,
+    check_grace,
+    check_jobs,
+    check_rng,
+    check_save_as,
+    check_video,
+)
+from hailuo_async._engine.clock import running_loop
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
@@ -23,7 +32,7 @@ from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
-from hailuo_async._io.transport import Transport, check_client_session
+from hailuo_async._io.transport import Transport, check_client_session, check_transport
 from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async._service_calls import ServiceCalls
 from hailuo_async.errors import SessionClosedError
@@ -143,10 +152,10 @@ class AsyncSession(ServiceCalls):
             on_unknown=on_unknown, journal_prompts=journal_prompts, keep_jobs=keep_jobs, max_kept_bytes=max_kept_bytes,
             allow_private_network=allow_private_network, webhook_url=webhook_url,
         )  # fmt: skip
-        self._client_session, self._transport = check_client_session(client_session), transport
+        self._client_session, self._transport = check_client_session(client_session), check_transport(transport)
         if transport is not None:
             import_engine()  # tests and simulations run on clocks that cannot wait for a thread
-        self._rng, self._engine_state = rng, EngineState()
+        self._rng, self._engine_state = check_rng(rng), EngineState()
         self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 
     def __repr__(self) -> str:
@@ -202,7 +211,7 @@ class AsyncSession(ServiceCalls):
         """The engine, if it is used where it may be. Raises ``SessionClosedError`` otherwise."""
         if self._engine is None:
             raise self._engine_state.error()
-        if asyncio.get_running_loop() is not self._engine.loop:
+        if running_loop() is not self._engine.loop:
             raise SessionClosedError(reason="the session belongs to another event loop; nothing was sent")
         return self._engine
 

@@ -332,7 +332,7 @@ def test_a_journal_is_the_path_of_a_file() -> None:
     assert check(journal="batch.db").journal == Path("batch.db")
     assert check(journal=Path("a") / "batch.db").journal == Path("a/batch.db")
     assert check(journal=os.fsencode("a").decode()).journal == Path("a")
-    for journal in ("", 5, b"batch.db", True, "a\0b"):
+    for journal in ("", 5, b"batch.db", True, "a\0b", ":memory:", "file:batch.db?mode=ro"):
         assert refused("journal", journal) == "must be the path of a file, a PostgreSQL DSN, or None"
 
 
@@ -371,6 +371,13 @@ def test_settings_are_a_value_that_cannot_change() -> None:
 def test_a_session_checks_all_of_it_when_it_is_made(field: str, value: Any) -> None:
     made: dict[str, Any] = {"api_key": KEY, field: value}
     assert problem(lambda: AsyncSession(**made))[:2] == (field, value)
+
+
+def test_a_transport_and_a_source_of_random_numbers_can_be_used_as_such() -> None:
+    transport = problem(lambda: AsyncSession(api_key=KEY, transport=5))  # type: ignore[arg-type]
+    assert transport == ("transport", 5, "must have the methods send and aclose, as Transport")
+    rng = problem(lambda: AsyncSession(api_key=KEY, rng=5))  # type: ignore[arg-type]
+    assert rng == ("rng", 5, "must be a random.Random, or None")
 
 
 def test_a_client_session_is_aiohttps() -> None:
@@ -416,6 +423,12 @@ def test_a_password_that_breaks_a_dsn_is_hidden_in_what_is_said_of_it(password: 
 def test_a_url_of_another_kind_is_no_path_and_is_not_shown(scheme: str) -> None:
     with pytest.raises(ConfigError, match="must be a path or postgresql://") as caught:
         check(journal=f"{scheme}://team:s3cret@db.example/films")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_libpqs_keywords_are_no_path_and_are_not_shown() -> None:
+    with pytest.raises(ConfigError, match="must be a path or postgresql://") as caught:
+        check(journal="host=db.example user=team password=s3cret")
     assert "s3cret" not in str(caught.value)
 
 

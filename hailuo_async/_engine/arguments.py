@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
+from random import Random
 from typing import TypeAlias
 
 from hailuo_async._engine.generation import Generation
@@ -47,6 +48,13 @@ def check_video(given: object) -> None:
     elif isinstance(given, str):
         advice = "await session.attach(task_id), then the generation that it returns, and give the Video"
     raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")
+
+
+def check_rng(rng: object) -> Random | None:
+    """``rng``, if it makes random numbers. Raises ``ConfigError`` otherwise."""
+    if rng is None or isinstance(rng, Random):
+        return rng
+    raise ConfigError(field="rng", value=rng, rule="must be a random.Random, or None")
 
 
 def check_grace(grace: object) -> None:

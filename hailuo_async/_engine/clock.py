@@ -21,6 +21,14 @@ def loop_time() -> float:
     return asyncio.get_running_loop().time()
 
 
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The loop of the calling thread; ``None`` in a thread that runs none, where asyncio raises."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
 def running_clock() -> Callable[[], float]:
     """The running loop's clock, for a room that reads it often: to find the loop takes CPython 3.11 a system call."""
     return asyncio.get_running_loop().time

@@ -7,6 +7,7 @@ import copy
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
+from hailuo_async._engine.clock import running_loop
 from hailuo_async.errors import HailuoError, SessionClosedError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
@@ -88,7 +89,7 @@ class Generation:
             await tracked.changed()
 
     def _tracked_here(self) -> TrackedJob:
-        if asyncio.get_running_loop() is not self._loop:
+        if running_loop() is not self._loop:
             raise SessionClosedError(reason="this generation belongs to another event loop", task_id=self.task_id)
         return self._tracked
 

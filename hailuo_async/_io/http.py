@@ -363,6 +363,8 @@ def _describe(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):
         return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the connection: HTTP {error.status}"
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return "the connection was cut"
     if isinstance(error, OSError) and error.strerror:

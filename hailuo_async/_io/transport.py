@@ -24,6 +24,13 @@ class Transport(Protocol):
         """Closes its connections."""
 
 
+def check_transport(transport: Transport | None) -> Transport | None:
+    """``transport``, if it has the methods of one. Raises ``ConfigError`` otherwise."""
+    if transport is None or all(callable(getattr(transport, name, None)) for name in ("send", "aclose")):
+        return transport
+    raise ConfigError(field="transport", value=transport, rule="must have the methods send and aclose, as Transport")
+
+
 def check_client_session(session: object) -> aiohttp.ClientSession | None:
     """``session``, if it is ``None`` or an aiohttp session that can carry the key. Raises ``ConfigError`` otherwise."""
     if session is None:

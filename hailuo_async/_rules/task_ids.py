@@ -20,7 +20,7 @@ def is_task_id(value: object) -> TypeGuard[str]:
     )
 
 
-def check_task_id(value: object) -> None:
-    """Raises ``JobError`` for a value that cannot be a task's id."""
+def check_task_id(value: object, field: str = "task_id") -> None:
+    """Raises ``JobError`` for a value that cannot be a task's id, or that of another thing of the service's."""
     if not is_task_id(value):
-        raise JobError(field="task_id", value=value, rule="must be a short printable str without spaces")
+        raise JobError(field=field, value=value, rule="must be a short printable str without spaces")

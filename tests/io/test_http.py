@@ -280,7 +280,7 @@ async def test_a_proxy_that_refuses_to_connect_is_certainly_unsent_and_sees_no_k
     assert answer.verdict is Verdict.UNSENT
     assert (connect.method, connect.target) == ("CONNECT", "service.example:443")
     assert KEY not in str(connect.headers)
-    assert "pass" not in answer.message
+    assert answer.message == "the proxy refused the connection: HTTP 403"
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------------

@@ -117,6 +117,15 @@ def test_on_another_loop_it_refuses_everything_and_sends_nothing() -> None:
     assert (line.posts, line.queries) == ([], [])
 
 
+async def test_in_a_thread_without_a_loop_it_refuses_what_needs_no_await_too() -> None:
+    line = Line()
+    async with line.session() as session:
+        for use in (session.stats, lambda: session.notice("task-1")):
+            with pytest.raises(SessionClosedError, match="another event loop"):
+                await anyio.to_thread.run_sync(use)
+    assert (line.posts, line.queries) == ([], [])
+
+
 async def test_it_can_be_entered_once() -> None:
     session = Line().session()
     async with session:

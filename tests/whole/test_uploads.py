@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from typing import Any
 
 import anyio
 import pytest
 
-from hailuo_async import ImageToVideo, RequestRejectedError, ServiceError, Success, Upload
+from hailuo_async import ImageToVideo, JobError, RequestRejectedError, ServiceError, Success, Upload
 from hailuo_async._rules.catalogue import read_upload, read_uploads
 from hailuo_async._rules.wire import Answer, Request, decipher
 from hailuo_async.emulator import Kind
@@ -36,6 +37,14 @@ async def test_uploads_are_listed_and_can_be_deleted() -> None:
         assert await session.uploads() == ()
         with pytest.raises(RequestRejectedError):
             await session.delete_upload(upload.file_id)
+
+
+@pytest.mark.parametrize("file_id", ["", None, "a b", b"file-1"])
+async def test_what_is_no_id_deletes_nothing_and_is_not_sent(file_id: Any) -> None:
+    async with emulated() as (emulator, session):
+        with pytest.raises(JobError, match="file_id"):
+            await session.delete_upload(file_id)
+    assert emulator.ledger.requests[Kind.OTHER] == 0
 
 
 async def test_a_stream_that_shared_its_images_leaves_none_of_them_on_the_service() -> None:

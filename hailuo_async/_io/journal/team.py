@@ -10,7 +10,7 @@ No step waits for a result before it commits, so on PostgreSQL each takes one ro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from random import Random
 from typing import TypeAlias
 
@@ -18,9 +18,10 @@ import attrs
 
 from hailuo_async._io.journal import owner, team_sql
 from hailuo_async._io.journal.database import HINT, Row, Rows
+from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.news import JobChange, Looked, News, Renewed, Step, StepDone, Turn
-from hailuo_async._io.journal.records import JournalState, Leave, Record
-from hailuo_async._io.journal.rows import IS_OVER, Changed, Later
+from hailuo_async._io.journal.records import JournalState, Leave
+from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._rules.team import Call, Grant, TeamState, dump_state, exchange, load_state
 
@@ -39,6 +40,7 @@ class TeamTable:
     """One session's part in the team's tables. Lives on the journal's thread."""
 
     jobs: JobTable
+    members: Members = attrs.field(init=False)
     _clock: str = attrs.field(default="", init=False)
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
     _rng: Random = attrs.field(factory=Random, init=False)
@@ -50,17 +52,15 @@ class TeamTable:
     _text: str = attrs.field(default="", init=False)
     """``_state`` as text."""
     _news: News = attrs.field(init=False)
-    _place: float | None = attrs.field(default=None, init=False)
     _tried: Step | None = attrs.field(default=None, init=False)
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
     """A step that may be on record although its commit failed: its answer may have been lost."""
-    _doubts_claims: bool = attrs.field(default=False, init=False)
-    """Whether a commit may have taken up tasks although its answer was lost: no part of this session waits for them."""
     _came: set[str] = attrs.field(factory=set, init=False)
     """The news that came with a call, for the next look."""
 
     def __attrs_post_init__(self) -> None:
+        self.members = Members(self.jobs)
         self._state, self._news = TeamState.new(self._rng), News(state=None, members=1, first=None)
 
     # --- Membership ---
@@ -69,7 +69,7 @@ class TeamTable:
         """Makes this session a member. A team without other members begins anew."""
         self.jobs.database.news()  # what was before is read now
         self._clock = owner.boot() if self.jobs.database.READS_ARE_FREE else "the server's"
-        self.renew()
+        self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
         news = self.told(self.read(row))
@@ -78,20 +78,14 @@ class TeamTable:
             self._write(None)
             news = attrs.evolve(news, state=self._text)
         elif news.members == 2:
-            self.notify(self._others())  # it has to know that it is alone no more
+            self.members.wake(self.members.others())  # it has to know that it is alone no more
         return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
-
-    def renew(self) -> None:
-        """Renews the session's lease as a member. If others took it for dead, it is a member again."""
-        us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self._place}
-        self.jobs.database.execute(team_sql.JOIN, us)
 
     def renewed(self) -> RenewalMade:
         """Renews every lease of this session, and looks at the team and at what has no session any more."""
         self.jobs.renew_leases()
-        self.renew()
-        here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
-        return RenewalMade(self, self._look(), self.jobs.database.execute(team_sql.LEFT, here))
+        self.members.renew()
+        return RenewalMade(self, self._look(), self.members.left())
 
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
@@ -100,8 +94,9 @@ class TeamTable:
             self._state.bury(self.jobs.holder, -1.0)
             if self._write(None).rowcount == 1:
                 break  # else another session was quicker, and the team would count our slots for ever
-        self.notify(() if news.first is None else (news.first[1],))  # a place in the line is free, and perhaps a slot
-        self.jobs.database.execute("DELETE FROM member WHERE holder = :us", {"us": self.jobs.holder})
+        if news.first is not None:
+            self.members.wake([news.first[1]])  # a place in the line is free, and perhaps a slot
+        self.members.remove(self.jobs.holder)
 
     def close(self) -> None:
         """Leaves the team, and closes the journal."""
@@ -110,37 +105,6 @@ class TeamTable:
                 self.leave()
         finally:
             self.jobs.close()
-
-    def dead(self) -> tuple[str, ...]:
-        """The members whose lease has run out, or whose process has ended."""
-        sql = f"SELECT holder, {IS_OVER} AS is_over FROM member WHERE holder <> :us"
-        rows = self.jobs.database.execute(sql, {"us": self.jobs.holder, **self.jobs.judging()}).fetchall()
-        return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
-
-    def _others(self) -> list[str]:
-        sql = "SELECT holder FROM member WHERE holder <> :us AND lease_until > :now"
-        return [row["holder"] for row in self.jobs.database.execute(sql, {"us": self.jobs.holder}).fetchall()]
-
-    def notify(self, holders: Iterable[str]) -> None:
-        """Wakes those sessions when this transaction commits."""
-        for holder in holders:
-            self.jobs.database.notify(holder)
-
-    def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
-        """Every task that no live session waits for, taken up here; and the dead members that hold nothing any more.
-
-        A job has a lease of its own, which may end a little later than that of its session.
-        """
-        dead = self.dead()
-        given = {"us": self.jobs.holder, "gone": "", **self.jobs.judging()}
-        for gone in filter(owner.is_gone, dead):
-            self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
-        if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
-            self.jobs.tell_followers()
-        records, self._doubts_claims = self.jobs.take_over(again=self._doubts_claims), False
-        sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
-        held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
-        return records, tuple(holder for holder in dead if holder not in held or owner.is_gone(holder))
 
     # --- Steps ---
 
@@ -170,8 +134,8 @@ class TeamTable:
         )
         grant = exchange(state, call, news.members)
         turns = turns[: grant.submits]
-        if turns:
-            self._pass_over(step.passed)
+        if turns and step.passed is not None:
+            self.members.pass_over(step.passed)
         if step is self._doubted:  # what that try was granted, and this one is not, would stay SENDING for ever
             self.take_back(step, turns)
         self._tried = step
@@ -224,7 +188,7 @@ class TeamTable:
 
     def _look(self) -> Rows:
         return self.jobs.database.execute(
-            team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self._place}
+            team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self.members.place}
         )
 
     def told(self, news: News, *, is_all: bool = False) -> News:
@@ -245,12 +209,12 @@ class TeamTable:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self._rng)
         first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
-        self._place = row["own_place"]
+        self.members.place = row["own_place"]
         self._news = News(
             state=None,
             members=max(1, row["members"]),
             first=first,
-            place=self._place,
+            place=self.members.place,
             ahead=row["ahead"],
             gone=row["gone"],
             lapses_in_s=row["lapses_in_s"],
@@ -266,7 +230,8 @@ class TeamTable:
     def forget(self) -> None:
         """Reads the state anew next time, as the last write is perhaps not there, or is although it failed."""
         self._version = self._known = None
-        self._doubted, self._doubts_claims = self._tried, True
+        self._doubted = self._tried
+        self.members.forget()
 
     def _write(self, last_place: float | None) -> Rows:
         version, writer = self._version or (0, "")
@@ -292,28 +257,19 @@ class TeamTable:
     def _know_followers(self) -> None:
         """Has this session tell those who follow jobs of each change; of earlier ones, who has just begun to follow."""
         before, self.jobs.followers = self.jobs.followers, self._state.followers(self.jobs.holder)
-        self.notify(self.jobs.followers - before)
-
-    def _pass_over(self, passed: tuple[float, str] | None) -> None:
-        """Takes a session out of the line that does not take its turn, though one is there to be taken."""
-        if passed is not None:
-            sql = "UPDATE member SET place = NULL WHERE holder = :who AND place <= :place"
-            self.jobs.database.execute(sql, {"place": passed[0], "who": passed[1]})
+        self.members.wake(self.jobs.followers - before)
 
     def _clear(self, step: Step) -> None:
         """Takes the dead out of the team."""
         for holder in step.buried:
-            self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
+            self.members.remove(holder)
             self.jobs.count_gone()
 
     def _stand(self, step: Step, granted: list[Turn], stood: float | None) -> Moved:
         """Takes the place in the line of the first that still waits."""
         left = step.turns[len(granted) :]
-        before, place = self._place, left[0].place if left else step.place
-        if place != before:
-            self._place = place
-            sql = "UPDATE member SET place = :place WHERE holder = :us"
-            self.jobs.database.execute(sql, {"place": place, "us": self.jobs.holder})
+        before, place = self.members.place, left[0].place if left else step.place
+        self.members.stand(place)
         return before if stood is None else stood, place
 
 
@@ -395,6 +351,6 @@ class StepTried(Later):
         leaves += later
         if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look
-                self._table.notify(came)
+                self._table.members.wake(came)
         done = StepDone(news=news, leaves=tuple(leaves), queries=grant.queries, query_at=grant.query_at)
         return attrs.evolve(done, is_hinted=self._table.is_hinted)

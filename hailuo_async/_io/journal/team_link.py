@@ -85,7 +85,7 @@ class TeamLink:
 
     def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
         """Takes up the tasks that dead sessions have left."""
-        return self._table.take_over()
+        return self._table.members.take_over()
 
     # --- Looks: they write nothing ---
 

@@ -322,7 +322,7 @@ def test_a_member_whose_lease_is_over_holds_no_place_in_the_line(a: TeamTable, b
     filled(a)
     step(b, turns=[turn(b, "dead", place=NOW - 5)])
     clock.time += LEASE_S + 1
-    did(a.jobs, lambda _: a.renew())
+    did(a.jobs, lambda _: a.members.renew())
     assert step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next")]).leaves == (Leave.GRANTED,)
 
 
@@ -393,60 +393,26 @@ def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_
     sent(a.jobs, "torn")
     assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
     step(a, held=Held(inflight=1, settled=1))
-    assert b.dead() == ()
+    assert b.members.dead() == ()
     clock.time += LEASE_S + 1
-    did(b.jobs, lambda _: b.renew())
+    did(b.jobs, lambda _: b.members.renew())
     with b.jobs.transaction():
-        records, dead = b.take_over()
+        records, dead = b.members.take_over()
     assert ([record.identity for record in records], dead) == (["running"], ("ours",))
     assert record_of(b.jobs, "running").holder == "theirs"
     assert record_of(b.jobs, "torn").state is JournalState.UNKNOWN
     assert record_of(b.jobs, "queued").state is JournalState.INTENDED
     done = step(b, held=Held(settled=1), changes=[lambda team: team.bury("ours", NOW)], buried=dead)
-    assert (done.news.members, b.dead()) == (1, ())
+    assert (done.news.members, b.members.dead()) == (1, ())
     with b.jobs.transaction():
-        assert b.take_over() == ([], ())
-
-
-def test_tasks_whose_takeover_was_not_answered_are_taken_up_again(a: TeamTable, b: TeamTable, clock: Clock) -> None:
-    accepted(a.jobs, "theirs", "t1")
-    accepted(b.jobs, "own", "t2")
-    clock.time += LEASE_S + 1
-    did(b.jobs, JobTable.renew)
-    for lost in (True, False):
-        with b.jobs.transaction():
-            records, _ = b.take_over()
-        assert [record.identity for record in records] == (["theirs"] if lost else ["theirs", "own"])
-        if lost:
-            b.forget()
-    with b.jobs.transaction():
-        assert b.take_over()[0] == []
-
-
-def test_a_dead_member_counts_until_the_leases_of_its_last_jobs_have_ended_too(
-    a: TeamTable, b: TeamTable, clock: Clock
-) -> None:
-    clock.time += 8
-    accepted(a.jobs, "late", "t1")
-    assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
-    clock.time += LEASE_S - 8 + 1
-    did(b.jobs, lambda _: b.renew())
-    did(b.jobs, JobTable.renew)
-    with b.jobs.transaction():
-        assert b.take_over() == ([], ())
-    clock.time += 8
-    did(b.jobs, lambda _: b.renewed())
-    with b.jobs.transaction():
-        records, dead = b.take_over()
-    assert ([record.identity for record in records], dead) == (["late"], ("ours",))
-    assert record_of(b.jobs, "queued").holder is None
+        assert b.members.take_over() == ([], ())
 
 
 def test_the_tasks_of_a_session_that_was_closed_are_taken_up_at_once(a: TeamTable, b: TeamTable) -> None:
     accepted(a.jobs, "running", "t1")
     a.close()
     with b.jobs.transaction():
-        records, dead = b.take_over()
+        records, dead = b.members.take_over()
     assert ([record.identity for record in records], dead) == (["running"], ())
 
 

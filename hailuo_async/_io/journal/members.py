@@ -1,0 +1,88 @@
+"""The sessions of a team in the journal: each has a row with its lease, and since when the first of its queue waits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import attrs
+
+from hailuo_async._io.journal import owner, team_sql
+from hailuo_async._io.journal.database import Rows
+from hailuo_async._io.journal.records import Record
+from hailuo_async._io.journal.rows import IS_OVER
+from hailuo_async._io.journal.table import JobTable
+
+
+@attrs.define(eq=False)
+class Members:
+    """The members of a team, as one of them works with their rows. Lives on the journal's thread."""
+
+    jobs: JobTable
+    place: float | None = attrs.field(default=None, init=False)
+    """Where this session stands in the line, as its row says."""
+    _doubts_claims: bool = attrs.field(default=False, init=False)
+    """Whether a commit may have taken up tasks although its answer was lost: no part of this session waits for them."""
+
+    def renew(self) -> None:
+        """Renews the session's lease as a member. If others took it for dead, it is a member again."""
+        us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self.place}
+        self.jobs.database.execute(team_sql.JOIN, us)
+
+    def stand(self, place: float | None) -> None:
+        """Takes that place in the line."""
+        if place != self.place:
+            self.place = place
+            sql = "UPDATE member SET place = :place WHERE holder = :us"
+            self.jobs.database.execute(sql, {"place": place, "us": self.jobs.holder})
+
+    def pass_over(self, passed: tuple[float, str]) -> None:
+        """Takes a session out of the line that does not take its turn, though one is there to be taken."""
+        sql = "UPDATE member SET place = NULL WHERE holder = :who AND place <= :place"
+        self.jobs.database.execute(sql, {"place": passed[0], "who": passed[1]})
+
+    def remove(self, holder: str) -> None:
+        """Ends a membership."""
+        self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
+
+    def wake(self, holders: Iterable[str]) -> None:
+        """Wakes those sessions when this transaction commits."""
+        for holder in holders:
+            self.jobs.database.notify(holder)
+
+    def others(self) -> list[str]:
+        """All but this one, whose leases have not run out."""
+        sql = "SELECT holder FROM member WHERE holder <> :us AND lease_until > :now"
+        return [row["holder"] for row in self.jobs.database.execute(sql, {"us": self.jobs.holder}).fetchall()]
+
+    # --- Those who die ---
+
+    def dead(self) -> tuple[str, ...]:
+        """The members whose lease has run out, or whose process has ended."""
+        sql = f"SELECT holder, {IS_OVER} AS is_over FROM member WHERE holder <> :us"
+        rows = self.jobs.database.execute(sql, {"us": self.jobs.holder, **self.jobs.judging()}).fetchall()
+        return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
+
+    def left(self) -> Rows:
+        """The members whose processes may be asked about here; and no name, for each task that no session waits for."""
+        here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
+        return self.jobs.database.execute(team_sql.LEFT, here)
+
+    def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
+        """Every task that no live session waits for, taken up here; and the dead members that hold nothing any more.
+
+        A job has a lease of its own, which may end a little later than that of its session.
+        """
+        dead = self.dead()
+        given = {"us": self.jobs.holder, "gone": "", **self.jobs.judging()}
+        for gone in filter(owner.is_gone, dead):
+            self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
+        if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
+            self.jobs.tell_followers()
+        records, self._doubts_claims = self.jobs.take_over(again=self._doubts_claims), False
+        sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
+        held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
+        return records, tuple(holder for holder in dead if holder not in held or owner.is_gone(holder))
+
+    def forget(self) -> None:
+        """A transaction failed, and may be on record all the same: what it took up is taken up again."""
+        self._doubts_claims = True

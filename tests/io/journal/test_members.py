@@ -1,0 +1,88 @@
+"""The members of a team in a journal, in a file and in a database: their leases, their places, and those who die."""
+
+from __future__ import annotations
+
+import pytest
+
+from hailuo_async._io.journal.members import Members
+from hailuo_async._io.journal.table import JobTable
+
+from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of
+
+
+@pytest.fixture
+def a(ours: JobTable) -> Members:
+    return joined(ours)
+
+
+@pytest.fixture
+def b(a: Members, theirs: JobTable) -> Members:
+    return joined(theirs)
+
+
+def joined(jobs: JobTable) -> Members:
+    members = Members(jobs)
+    did(jobs, lambda _: members.renew())
+    return members
+
+
+def places(members: Members) -> dict[str, float | None]:
+    rows = did(members.jobs, lambda it: it.database.execute("SELECT holder, place FROM member").fetchall())
+    return {row["holder"]: row["place"] for row in rows}
+
+
+def test_a_member_lives_as_long_as_its_lease_is_renewed(a: Members, b: Members, clock: Clock) -> None:
+    assert (a.others(), a.dead()) == (["theirs"], ())
+    clock.time += LEASE_S + 1
+    did(a.jobs, JobTable.renew)
+    assert (a.others(), a.dead()) == ([], ("theirs",))
+    did(b.jobs, lambda _: b.renew())
+    assert (a.others(), a.dead()) == (["theirs"], ())
+
+
+def test_a_member_that_others_took_for_dead_stands_where_it_stood_when_it_is_one_again(a: Members, b: Members) -> None:
+    did(a.jobs, lambda _: a.stand(7.0))
+    did(b.jobs, lambda _: b.remove("ours"))
+    assert places(b) == {"theirs": None}
+    did(a.jobs, lambda _: a.renew())
+    assert places(b) == {"ours": 7.0, "theirs": None}
+
+
+@pytest.mark.parametrize(("moved_to", "then"), [(5.0, None), (7.0, None), (8.0, 8.0)])
+def test_who_is_passed_over_loses_the_place_that_it_had_and_no_later_one(
+    moved_to: float, then: float | None, a: Members, b: Members
+) -> None:
+    did(a.jobs, lambda _: a.stand(moved_to))
+    did(b.jobs, lambda _: b.pass_over((7.0, "ours")))
+    assert places(b)["ours"] == then
+
+
+def test_tasks_whose_takeover_was_not_answered_are_taken_up_again(a: Members, b: Members, clock: Clock) -> None:
+    accepted(a.jobs, "theirs", "t1")
+    accepted(b.jobs, "own", "t2")
+    clock.time += LEASE_S + 1
+    did(b.jobs, JobTable.renew)
+    for lost in (True, False):
+        records, _ = did(b.jobs, lambda _: b.take_over())
+        assert [record.identity for record in records] == (["theirs"] if lost else ["theirs", "own"])
+        if lost:
+            b.forget()
+    assert did(b.jobs, lambda _: b.take_over())[0] == []
+
+
+def test_a_dead_member_counts_until_the_leases_of_its_last_jobs_have_ended_too(
+    a: Members, b: Members, clock: Clock
+) -> None:
+    clock.time += 8
+    accepted(a.jobs, "late", "t1")
+    assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
+    clock.time += LEASE_S - 8 + 1
+    did(b.jobs, lambda _: b.renew())
+    did(b.jobs, JobTable.renew)
+    assert did(b.jobs, lambda _: b.take_over()) == ([], ())
+    clock.time += 8
+    did(b.jobs, lambda _: b.renew())
+    did(b.jobs, JobTable.renew)
+    records, dead = did(b.jobs, lambda _: b.take_over())
+    assert ([record.identity for record in records], dead) == (["late"], ("ours",))
+    assert record_of(b.jobs, "queued").holder is None

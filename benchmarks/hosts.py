@@ -29,7 +29,7 @@ import attrs
 from benchmarks.figures import Figure
 from benchmarks.scheduling import ideal_seconds
 from benchmarks.targets import LIBRARY, Target
-from hailuo_async import AsyncSession, ImageToVideo, Success
+from hailuo_async import AsyncSession, ImageToVideo, SubmissionUnknownError, Success, Video
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.commits import Commits
@@ -200,21 +200,25 @@ class Night:
         async for outcome in host.session.stream(self._jobs(host)):
             if host.line.is_dead:
                 return
-            if not isinstance(outcome, Success):
-                raise outcome.error
             key = outcome.key or ""
             host.held.pop(key, None)
-            if key not in self.done:
-                now = anyio.current_time()
-                self.done[key] = now
-                self.lengths_s.append(outcome.video.seconds_taken or 0.0)
-                accepted_at = self.accepted_at.get(outcome.video.task_id, 0.0)
-                if accepted_at < self.died_at.get(key, 0.0):
-                    ended_at = accepted_at + (outcome.video.seconds_taken or 0.0)
-                    self.noticed_s.append(now - max(self.died_at[key], ended_at))
+            if not isinstance(outcome, Success):
+                if not (key in self.died_at and isinstance(outcome.error, SubmissionUnknownError)):
+                    raise outcome.error
+                self.done[key] = anyio.current_time()  # its host died while it was sent
+            elif key not in self.done:
+                self._note(key, outcome.video)
             if len(self.done) == self.hosts.jobs:
                 self.all_done.set()
                 self.changed.notify()
+
+    def _note(self, key: str, video: Video) -> None:
+        self.done[key] = now = anyio.current_time()
+        took_s = video.seconds_taken or 0.0
+        self.lengths_s.append(took_s)
+        accepted_at, died_at = self.accepted_at.get(video.task_id, 0.0), self.died_at.get(key, 0.0)
+        if accepted_at < died_at:
+            self.noticed_s.append(now - max(died_at, accepted_at + took_s))
 
     async def _jobs(self, host: Host) -> AsyncIterator[ImageToVideo]:
         while not self.all_done.is_set():

@@ -18,7 +18,7 @@ when windows are too short to place their ends, and when the service refuses and
 requests left, as the service says it, is then only a cap.
 
 **Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
-stands empty because polling spent the budget.
+stands empty because polling spent the budget. Queries that were given places beforehand delay no submit.
 
 **Closed.** A 429 closes the gate for everyone, once: refusals of requests that had left before do not extend it. In a
 window it closes until the reset. In a flow, or if the service says that requests are left, it closes for a second or as
@@ -80,6 +80,7 @@ class Budget(Flow):
     _last_reset_at: float = -math.inf  # the name of the window before
     _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
     _is_ms: bool = False  # whether resets without a unit count milliseconds
+    _placed_at: float = -math.inf  # the last place that a query was given beforehand
     _signs: int = 0  # that this is no window
 
     # Closed
@@ -114,9 +115,10 @@ class Budget(Flow):
                 opens_at = min(opens_at, max(self._end, self._next_at))
         return now if opens_at <= now else min(max(opens_at, now + TICK_S), now + _LONGEST_S)
 
-    def sent(self, now: float, use: Use) -> None:
-        """Counts a request that leaves now, even if it fails later; ``learn`` must follow, once."""
+    def sent(self, now: float, use: Use, at: float = -math.inf) -> None:
+        """Counts a request that leaves now, or at its place, even if it fails later; ``learn`` must follow, once."""
         self._roll(now)
+        self._placed_at = max(self._placed_at, at)
         self._flow_on(now)
         if self._recovered_at == -math.inf:
             self._recovered_at = now
@@ -207,7 +209,7 @@ class Budget(Flow):
         left = self._left()
         if left is None:
             return now
-        return self._end if left <= self._reserve(use, self._sent + left) else self._line(use, left)
+        return self._end if left <= self._reserve(use, self._sent + left) else self._line(now, use, left)
 
     def _left(self) -> int | None:
         counts = []
@@ -217,14 +219,13 @@ class Budget(Flow):
             counts.append(self._reported - self._inflight)
         return max(0, min(counts)) if counts else None
 
-    def _line(self, use: Use, left: int) -> float:
+    def _line(self, now: float, use: Use, left: int) -> float:
         """When the next request may leave, if those after the burst are spread evenly up to the window's end."""
-        whole = self._sent + left
-        # Not all at once: others may share the key, and a gateway may count seconds. A few may go at once in any case.
-        burst = max(5.0, use.value * whole)
-        if self._sent + 1 <= burst:
-            return self._start
-        return self._start + (self._end - self._start) * (self._sent + 1 - burst) / (whole - burst)
+        whole, number = self._sent + left, self._sent + 1.0
+        burst, length_s = _burst(use, whole), self._end - self._start
+        if use is Use.SUBMIT and self._placed_at > now:  # queries that have later places do not delay it
+            number -= (whole - _burst(Use.QUERY, whole)) * (self._placed_at - now) / length_s
+        return self._start if number <= burst else self._start + length_s * (number - burst) / (whole - burst)
 
     def _roll(self, now: float) -> None:
         """Begins a window when the last is over. Until an answer gives its end, it ends as late as a window can."""
@@ -239,6 +240,7 @@ class Budget(Flow):
         # What left in the last window may arrive in this one. What left before that cannot: no answer takes so long.
         self._carried = min(self._inflight, self._sent - self._carried)
         self._sent, self._reported, self._mark = self._carried, None, None
+        self._placed_at = -math.inf
 
     def _belongs(self, now: float, hints: Hints, ahead_s: float | None, sent_at: float) -> bool:
         """Whether the hints are about this window; places its end, and opens the next if they are about that."""
@@ -326,3 +328,9 @@ class Budget(Flow):
         self._signs = 0
         self._rate = max(rate, (self._limit or 0) / WINDOW_S, LEAST_RATE)
         self._next_at = self._reported_at = self._quiet_from = now
+
+
+def _burst(use: Use, whole: int) -> float:
+    """How many of ``whole`` requests may leave at once."""
+    # Not all: others may share the key, and a gateway may count seconds. A few may in any case.
+    return max(5.0, use.value * whole)

@@ -193,7 +193,7 @@ def _take_queries(state: TeamState, call: Call, members: int) -> tuple[int, floa
         is_reserved = at > call.now
         if is_reserved and (taken or not call.is_query_due or not budget.has_place(at, call.now + _AHEAD_S)):
             return taken, call.now if taken else at
-        budget.sent(call.now, Use.QUERY)
+        budget.sent(call.now, Use.QUERY, at)
         taken += 1
         if is_reserved:
             return taken, at

@@ -75,6 +75,18 @@ def test_submits_go_before_queries_and_find_a_request_left_for_each() -> None:
     assert send_all(budget, 60.9, Use.SUBMIT) >= 24
 
 
+def test_queries_that_were_given_later_places_delay_no_submit() -> None:
+    at_once = []
+    for are_placed in (False, True):
+        budget = make_budget(100, 99)
+        send_all(budget, 40.0, Use.QUERY)
+        while are_placed and budget.has_place(at := budget.may_send(40.0, Use.QUERY), 48.0):
+            budget.sent(40.0, Use.QUERY, at)
+        at_once.append(send_all(budget, 40.0, Use.SUBMIT))
+        assert budget.may_send(40.0, Use.SUBMIT) > 40.0
+    assert at_once[0] == at_once[1] > 3
+
+
 def test_other_programs_requests_are_seen_in_the_headers_and_obeyed() -> None:
     budget = make_budget(100, 99)
     budget.sent(1.0, Use.QUERY)

@@ -242,7 +242,7 @@ def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> 
         (["a"], "give one of --task-id, --resubmit and --forget"),
         (["a", "--forget", "--resubmit"], "give one of --task-id, --resubmit and --forget"),
         (["nobody", "--forget"], "key 'nobody': must name a job in this journal"),
-        (["c", "--task-id", "x"], "key 'c': must name a job that is unknown; this one is success"),
+        (["c", "--task-id", "x"], "key 'c': names a job whose state is success: only one that is unknown is "),
         (["a", "--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
     ],
 )

@@ -176,6 +176,8 @@ def demo(
         work.show_page(plan, max_running)
         sys.exit(DONE)
     batch_plan = work.build_batch_plan(plan, output, is_real=is_real, is_json=is_json)
+    if dry_run and not is_real:
+        echo("With the emulator nothing is paid for; with --real it would be:")
     if dry_run:
         batch_plan.show_cost()
         sys.exit(DONE)

@@ -31,6 +31,8 @@ def check_files(path: Path, mounts: Path = _MOUNTS) -> None:
     directory = path.absolute().parent
     if path.is_dir():
         raise JournalError(path=str(path), reason="it is a directory: give the path of a file in it")
+    if path.exists() and not path.is_file():
+        raise JournalError(path=str(path), reason="it is a device or a pipe: give the path of a file")
     if not directory.is_dir():
         raise JournalError(path=str(path), reason=f"there is no directory {os.fspath(directory)}: make it first")
     kind = _file_system(path, mounts)
@@ -60,10 +62,14 @@ def _companions(path: Path) -> tuple[Path, Path]:
     return real.with_name(f"{real.name}-wal"), real.with_name(f"{real.name}-shm")
 
 
-def make_private(path: Path) -> None:
-    """Makes the journal, if there is none, and its companions readable for their owner alone: they hold signed URLs."""
+def make_new(path: Path) -> None:
+    """Makes the journal, if there is none, readable for its owner alone."""
     with contextlib.suppress(OSError):  # it is there, or SQLite says why it cannot be made
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+
+
+def make_private(path: Path) -> None:
+    """Makes the journal and its companions readable for their owner alone: they hold signed URLs."""
     for file in (path, *_companions(path)):
         with contextlib.suppress(OSError):  # it is not there, or another user's
             if file.stat().st_mode & 0o077:

@@ -281,7 +281,7 @@ def open_for_writing(
 ) -> SqliteDatabase:
     """The journal at ``path``, made if there is none. Raises ``JournalError``."""
     files.check_files(path)
-    files.make_private(path)
+    files.make_new(path)
     opened = _connected(path, str(path.absolute()), now, busy_timeout_s)
     return database.prepared(opened, lambda: _prepare(opened, base_url))
 
@@ -310,7 +310,9 @@ def _check_is_used(opened: SqliteDatabase) -> None:
 
 
 def _prepare(opened: SqliteDatabase, base_url: str | None) -> None:
-    if _version_of_ours(opened) == 0:
+    version = _version_of_ours(opened)
+    files.make_private(opened.path)  # not before: it might have been another program's file
+    if version == 0:
         opened.execute("PRAGMA auto_vacuum = INCREMENTAL")  # counts only until the first table is made
     _use_wal(opened)
     opened.execute("PRAGMA synchronous = FULL")

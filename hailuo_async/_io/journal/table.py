@@ -350,5 +350,5 @@ def open_table(
 
 def _check_state(record: Record, allowed: tuple[JournalState, ...], what: str) -> None:
     if record.state not in allowed:
-        rule = f"must name a job that is {' or '.join(allowed)}; this one is {record.state}, and only such a job {what}"
+        rule = f"names a job whose state is {record.state}: only one that is {' or '.join(allowed)} {what}"
         raise JobError(field="key", value=record.identity, rule=rule)

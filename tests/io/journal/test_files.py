@@ -251,6 +251,25 @@ def test_only_its_owner_may_read_a_journal_and_its_companions(path: Path) -> Non
     assert modes == dict.fromkeys(("batch.db", "batch.db-wal", "batch.db-shm"), 0o600)
 
 
+def test_a_file_that_is_no_journal_stays_as_it_is(path: Path, tmp_path: Path) -> None:
+    path.write_text("notes")
+    other = tmp_path / "other.db"
+    with contextlib.closing(sqlite3.connect(other)) as connection:
+        connection.execute("CREATE TABLE ours (it TEXT)")
+    for file in (path, other):
+        file.chmod(0o644)
+        refusal(file)
+        assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+def test_a_pipe_is_no_journal_and_is_not_waited_for(path: Path) -> None:
+    os.mkfifo(path, 0o644)
+    assert refusal(path) == "it is a device or a pipe: give the path of a file"
+    with pytest.raises(JournalError, match="a device or a pipe"), Journal.open(path):
+        pass
+    assert stat.S_IMODE(path.stat().st_mode) & 0o044 == 0o044
+
+
 def test_a_journal_that_others_could_read_is_closed_to_them(path: Path) -> None:
     opened(path).close()
     path.chmod(0o644)

@@ -82,7 +82,7 @@ def test_a_job_that_was_sent_again_since_the_lost_answer_is_not_sent_a_third_tim
 
 def test_a_decision_that_may_not_be_made_is_an_error_at_the_first_try(ours: JobTable) -> None:
     sent(ours)
-    with pytest.raises(JobError, match="must name a job that is unknown"):
+    with pytest.raises(JobError, match="only one that is unknown"):
         did(ours, WORDS[0].resolution())
     with pytest.raises(JobError, match="must name a job in this journal"):
         did(ours, Resolution("dog", False, None, True))

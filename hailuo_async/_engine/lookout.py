@@ -95,7 +95,7 @@ class Lookout:
 
     async def _look(self) -> None:
         began_at = loop_time()
-        self._team.news.looks()
+        self._team.news.begin_look()
         looked = await self._link.look(self._seen if len(self._following) else None)
         if looked is not None:
             self._learn(looked, began_at)
@@ -128,7 +128,7 @@ class Lookout:
                 await anyio.sleep(LEASE_S / 3)
 
     async def _take_over(self) -> None:
-        self._team.news.takes_over()
+        self._team.news.begin_take_over()
         records, dead = await self._journal.take_over()
         for record in records:
             await self._take_up(record)

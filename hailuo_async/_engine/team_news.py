@@ -62,7 +62,8 @@ class TeamNews:
             self._view.commit_soon()
         self.heard_at, self._gone = loop_time(), news.gone
         self.lapses_at = math.inf if news.lapses_in_s is None else self.heard_at + news.lapses_in_s
-        self.changed.notify()
+        if before > 1 or self.lapses_at < math.inf or self.is_left:  # a session alone has nothing to look for
+            self.changed.notify()
         self.on_change()
         # Another session may have passed this one over; jobs that were granted nothing are soon back in the queue.
         asyncio.get_running_loop().call_soon(self._place.stand)
@@ -79,10 +80,10 @@ class TeamNews:
         self.is_woken = True
         self.changed.notify()
 
-    def looks(self) -> None:
+    def begin_look(self) -> None:
         """Notes that a look begins."""
         self.is_woken, self.heard_at = False, loop_time()
 
-    def takes_over(self) -> None:
+    def begin_take_over(self) -> None:
         """Notes that this session now takes up what was left."""
         self.is_left = False

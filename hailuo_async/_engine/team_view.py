@@ -1,7 +1,7 @@
 """A session's view of its team: the state as it was last read, with what the session has done since.
 
-Whatever has to be answered at once is answered from the view: may a POST leave, may a query? It is a guess: another
-session may have been quicker. What the session has done since goes to the journal with its next step.
+The view answers at once: may a POST leave, may a query? The answer is a guess, as another session may have been
+quicker. What the session has done since goes to the journal with its next step.
 
 The state's times are the team's. They are ahead of the loop's by ``clock.offset_s``.
 """

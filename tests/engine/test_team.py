@@ -184,7 +184,7 @@ def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_c
         team.stepped(step, StepDone(news=attrs.evolve(TWO, place=0.0), leaves=(), queries=0, query_at=0.0))
         team.woken()
         assert (team.news.is_woken, team.place.is_called) == (True, False)  # it has just heard
-        team.news.looks()
+        team.news.begin_look()
         await asyncio.sleep(1.0)
         now = asyncio.get_running_loop().time()
         team.woken()
@@ -214,7 +214,7 @@ def test_a_renewal_tells_what_was_left_until_it_is_taken_up() -> None:
         team, _ = make_team()
         team.renewed(Renewed(news=attrs.evolve(TWO, lapses_in_s=3.0), is_left=True))
         assert (team.news.is_left, team.news.lapses_at) == (True, asyncio.get_running_loop().time() + 3.0)
-        team.news.takes_over()
+        team.news.begin_take_over()
         assert team.news.is_left is False
 
     run_virtual(main)

@@ -6,6 +6,7 @@ import asyncio
 from random import Random
 
 import attrs
+import pytest
 
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
@@ -13,11 +14,12 @@ from hailuo_async._engine.team_limits import TeamSlots
 from hailuo_async._engine.team_news import TeamNews
 from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.news import News
+from hailuo_async._io.journal.news import News, Renewed
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import TeamState, dump_state
 from hailuo_async.testing import run_virtual
 
+ALONE = News(state=None, members=1, first=None)
 HEARD = News(state=None, members=2, first=None, gone=3)
 
 
@@ -77,7 +79,43 @@ def test_news_grow_stale() -> None:
         await asyncio.sleep(1.0)
         news.look_soon()
         assert news.is_woken
-        news.looks()
+        news.begin_look()
         assert (news.is_woken, news.is_stale(loop.time())) == (False, False)
+
+    run_virtual(main)
+
+
+@pytest.mark.parametrize(
+    ("news", "is_left", "is_told"),
+    [
+        (ALONE, False, False),
+        (ALONE, True, True),
+        (attrs.evolve(ALONE, lapses_in_s=-1.0), False, True),  # a dead member has left something
+        (attrs.evolve(HEARD, lapses_in_s=30.0), False, True),
+    ],
+)
+def test_the_lookout_of_a_session_that_is_alone_sleeps_on(news: News, is_left: bool, is_told: bool) -> None:
+    async def main() -> None:
+        heard, _, _ = make_news()
+        heard.hear(ALONE)
+        waiting = asyncio.ensure_future(heard.changed.wait())
+        await asyncio.sleep(1.0)
+        heard.renewed(Renewed(news=news, is_left=is_left))
+        await asyncio.sleep(1.0)
+        assert waiting.done() == is_told
+        waiting.cancel()
+
+    run_virtual(main)
+
+
+def test_the_last_other_member_that_goes_is_noticed_by_the_lookout() -> None:
+    async def main() -> None:
+        heard, _, _ = make_news()
+        heard.hear(HEARD)
+        waiting = asyncio.ensure_future(heard.changed.wait(5.0))
+        await asyncio.sleep(1.0)
+        heard.hear(ALONE)
+        await asyncio.sleep(0)
+        assert waiting.done()
 
     run_virtual(main)

@@ -29,7 +29,7 @@ import attrs
 from benchmarks.figures import Figure
 from benchmarks.scheduling import ideal_seconds
 from benchmarks.targets import LIBRARY, Target
-from hailuo_async import AsyncSession, ImageToVideo, SubmissionUnknownError, Success, Video
+from hailuo_async import AsyncSession, ImageToVideo, Success, Video
 from hailuo_async._engine.signal import Signal
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.commits import Commits
@@ -200,13 +200,11 @@ class Night:
         async for outcome in host.session.stream(self._jobs(host)):
             if host.line.is_dead:
                 return
+            if not isinstance(outcome, Success):
+                raise outcome.error
             key = outcome.key or ""
             host.held.pop(key, None)
-            if not isinstance(outcome, Success):
-                if not (key in self.died_at and isinstance(outcome.error, SubmissionUnknownError)):
-                    raise outcome.error
-                self.done[key] = anyio.current_time()  # its host died while it was sent
-            elif key not in self.done:
+            if key not in self.done:
                 self._note(key, outcome.video)
             if len(self.done) == self.hosts.jobs:
                 self.all_done.set()

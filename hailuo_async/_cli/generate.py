@@ -74,8 +74,9 @@ def choose_target(output: str | None, name: str, journal: JournalPlace | None) -
     Makes the directory. Raises ``click.UsageError`` for one that cannot be written to and for a file that is there,
     unless it is what ``journal`` has as saved before, and ``OSError`` for a directory that cannot be made or read.
     """
-    path = Path(output or os.curdir)
-    if is_directory(output or os.curdir):
+    given = os.path.expanduser(output or os.curdir)
+    path = Path(given)
+    if is_directory(given):
         make_folder(path)
         return path / free_name(name, {other.name for other in path.iterdir()}, ".mp4")
     make_folder(path.parent)

@@ -153,6 +153,19 @@ def test_fit_is_offered_where_it_would_help(content: bytes, is_offered: bool, tm
     assert (result.exit_code, "--fit makes such pictures obey" in result.stderr) == (2, is_offered)
 
 
+def test_a_home_that_a_shell_left_as_it_is_is_the_home(
+    service: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    result = run("batch", write_jobs(tmp_path, 1), "--output=~/videos", "--yes")
+    assert (result.exit_code, names_in(tmp_path / "home" / "videos")) == (0, ["a.mp4"])
+    one = run("generate", "picture.jpg", "--output=~/b.mp4", "--journal=~/b.db")
+    assert (one.exit_code, names_in(tmp_path / "home")) == (0, ["b.mp4"])
+    assert (tmp_path / "home" / "b.db").exists()
+    assert not (tmp_path / "~").exists()
+
+
 def test_stdin_is_a_list_of_jobs(service: Emulator, tmp_path: Path) -> None:
     rows = 'key,image,prompt\na,https://example.com/cat.jpg,"a cat, walking"\n'
     result = run("batch", "-", "--output", tmp_path / "out", "--dry-run", stdin=rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from decimal import Decimal
@@ -54,11 +55,22 @@ def dollars(value: str) -> Decimal:
         raise click.BadParameter(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50") from None
 
 
-class Place(click.Path):
+class FilePath(click.Path):
+    """A path. Shells leave the ``~`` of ``--output=~/videos`` as it is: a folder of that name would be made here."""
+
+    def __init__(self, **rules: Any) -> None:
+        super().__init__(path_type=Path, **rules)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The path, with the home of a ``~`` at its beginning."""
+        return super().convert(os.path.expanduser(value), param, ctx)
+
+
+class Place(FilePath):
     """A journal: a file, or the DSN of a PostgreSQL database. A password is not repeated."""
 
     def __init__(self, *, exists: bool = False) -> None:
-        super().__init__(exists=exists, dir_okay=False, path_type=Path)
+        super().__init__(exists=exists, dir_okay=False)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The file, which may have to be there, or the DSN."""
@@ -137,7 +149,7 @@ quiet = click.option("--quiet", is_flag=True, help="Say nothing on stderr but wh
 key_file = click.option(
     "--key-file",
     metavar="FILE",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=FilePath(dir_okay=False),
     help="Holds the API key. Without it: MODELLIX_API_KEY, or a prompt.",
 )
 max_running = count("--max-running", "Run at most N at once. Without it the service's own limit is found.")
@@ -153,7 +165,7 @@ output = click.option(
     metavar="FOLDER",
     default=DEFAULT_OUTPUT,
     show_default=True,
-    type=click.Path(file_okay=False, writable=True, path_type=Path),
+    type=FilePath(file_okay=False, writable=True),
     help="Where the videos go. Files that are there are left alone.",
 )
 

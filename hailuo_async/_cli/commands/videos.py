@@ -66,7 +66,7 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
 
 
 @click.command()
-@click.argument("jobs", type=click.Path(exists=True, allow_dash=True, path_type=Path))
+@click.argument("jobs", type=options.FilePath(exists=True, allow_dash=True))
 @options.job_options
 @options.count("--takes", "Make N of each.")
 @click.option("--recursive", "is_recursive", is_flag=True, help="Take the pictures of folders in FOLDER, too.")
@@ -118,7 +118,7 @@ def batch(jobs: Path, **given: Any) -> None:
 
 
 @click.command()
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", type=options.FilePath(exists=True, file_okay=False))
 @click.option("--recursive", "is_recursive", is_flag=True, help="Take the pictures of folders in FOLDER, too.")
 def init(folder: Path, is_recursive: bool) -> None:
     """Write a file of jobs for the pictures of FOLDER, to edit.
@@ -131,7 +131,7 @@ def init(folder: Path, is_recursive: bool) -> None:
 
 
 @click.command()
-@click.argument("folder", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("folder", required=False, type=options.FilePath(exists=True, file_okay=False))
 @options.output
 @options.count("--jobs", "Make N videos, of the same pictures in turn.")
 @options.max_running

@@ -141,18 +141,7 @@ def init(folder: Path, is_recursive: bool) -> None:
 @options.yes
 @options.key_file
 @options.json
-def demo(
-    folder: Path | None,
-    output: Path,
-    jobs: int | None,
-    max_running: int | None,
-    is_real: bool,
-    is_page: bool,
-    dry_run: bool,
-    is_agreed: bool,
-    key_file: Path | None,
-    is_json: bool,
-) -> NoReturn:
+def demo(folder: Path | None, output: Path, jobs: int | None, max_running: int | None, **given: Any) -> NoReturn:
     """Make videos of a few pictures, to see how it goes.
 
     It makes one video of each picture in FOLDER, and one from the first picture to the second.
@@ -170,22 +159,23 @@ def demo(
     plan = work.read_plan(folder, jobs)
     if not plan.jobs and not plan.unusable:
         raise click.UsageError(f"there is no JPEG, PNG or WebP picture in {folder}")
-    if is_page:
+    is_real = given["is_real"]
+    if given["is_page"]:
         if is_real:
             raise click.UsageError("--page shows the emulator's videos: for the real service use 'serve'")
         work.show_page(plan, max_running)
         sys.exit(DONE)
-    batch_plan = work.build_batch_plan(plan, output, is_real=is_real, is_json=is_json)
-    if dry_run and not is_real:
+    batch_plan = work.build_batch_plan(plan, output, is_real=is_real, is_json=given["is_json"])
+    if given["dry_run"] and not is_real:
         echo("With the emulator nothing is paid for; with --real it would be:")
-    if dry_run:
+    if given["dry_run"]:
         batch_plan.show_cost()
         sys.exit(DONE)
     if not is_real:
         echo("An emulator of the service answers: nothing leaves this machine, nothing is paid for.")
         sys.exit(run_batch(batch_plan, work.emulated_session(max_running), is_agreed=True))
-    session = open_session(key_file, journal=batch_plan.journal, max_running=max_running)
-    sys.exit(run_batch(batch_plan, session, is_agreed=is_agreed))
+    session = open_session(given["key_file"], journal=batch_plan.journal, max_running=max_running)
+    sys.exit(run_batch(batch_plan, session, is_agreed=given["is_agreed"]))
 
 
 @click.command()

@@ -109,15 +109,15 @@ class Board:
             await self._look()
             seen, stats = -1, None
             while not self._is_stopped:
-                news = self._news
-                is_snapshot = seen < self._removed_at or seen < 0
+                news, revision = self._news, self._revision  # both may move on while this is being sent
+                is_snapshot = seen < self._removed_at
                 jobs = [job for id, job in self._jobs.items() if is_snapshot or self._changed_at[id] > seen]
                 now = self._stats()
                 if jobs or is_snapshot or now != stats:
                     yield {"is_snapshot": is_snapshot, "jobs": jobs, "stats": now}
                 else:
                     yield None
-                seen, stats = self._revision, now
+                seen, stats = revision, now
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_HEARTBEAT_S):
                         await news.wait()
@@ -135,34 +135,34 @@ class Board:
     async def _look(self) -> None:
         dirty, self._dirty = self._dirty, set()
         try:
-            read = await anyio.to_thread.run_sync(self._read, dirty)
+            records, counts, is_whole = await anyio.to_thread.run_sync(self._read, dirty)
         except JournalError as error:
             _logger.warning("%s; the page shows what was known before", error)
             self._dirty |= dirty
             return
-        self._counts = read.counts
+        self._counts = counts
         self._revision += 1
-        self._take(read)
+        self._take(records, is_whole=is_whole)
         self._tell()
 
-    def _read(self, dirty: set[str]) -> _Read:
-        """The records that may have changed: all, or those of ``dirty``. Blocks."""
+    def _read(self, dirty: set[str]) -> tuple[list[Record], dict[JournalState, int], bool]:
+        """The records that may have changed, the counts of states, and whether these are all records. Blocks."""
         with Journal.open(self.journal) as journal:
             counts = journal.count()
             if counts == self._counts and len(dirty) <= _FEW:
-                return _Read([record for id in dirty for record in journal.records(key=id)], counts, is_whole=False)
-            return _Read(list(journal.records()), counts, is_whole=True)
+                return [record for id in dirty for record in journal.records(key=id)], counts, False
+            return list(journal.records()), counts, True
 
-    def _take(self, read: _Read) -> None:
+    def _take(self, records: list[Record], *, is_whole: bool) -> None:
         orders = {id: job["order"] for id, job in self._jobs.items()}
-        for record in read.records:
+        for record in records:
             id = record.key or record.identity
             order = orders.setdefault(id, len(orders))
             job = self._describe(id, order, record)
             if _lasting(job) != _lasting(self._jobs.get(id)):
                 self._jobs[id], self._changed_at[id] = job, self._revision
-        if read.is_whole:
-            there = {record.key or record.identity for record in read.records}
+        if is_whole:
+            there = {record.key or record.identity for record in records}
             for id in self._jobs.keys() - there:
                 del self._jobs[id], self._changed_at[id]
                 self._removed_at = self._revision
@@ -215,13 +215,6 @@ class Board:
     def _tell(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
-
-
-@attrs.frozen
-class _Read:
-    records: list[Record]
-    counts: dict[JournalState, int]
-    is_whole: bool = attrs.field(kw_only=True)
 
 
 def _lasting(job: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -288,6 +288,17 @@ async def test_news_begin_with_a_snapshot_and_go_on_with_what_changes(visit: Vis
     assert [each async for each in news] == []
 
 
+async def test_what_changes_while_news_are_being_sent_comes_with_the_next(visit: Visit) -> None:
+    news = visit.page._board.news()
+    await anext(news)  # its sender takes its time
+    await visit.make(id_of(1))
+    await visit.when(id_of(1), "success")
+    with anyio.fail_after(60):
+        change = await anext(news)
+    assert [job["status"] for job in (change or {"jobs": []})["jobs"]] == ["success"]
+    await news.aclose()
+
+
 async def test_a_job_that_is_taken_out_of_the_journal_leaves_every_page(visit: Visit) -> None:
     await in_doubt(visit)
     news = visit.page._board.news()

@@ -115,7 +115,7 @@ class Admission:
             payment = Payment(quotas, self.money.prices.estimate(job).high)
             intent = self._recorder.build_intent(job, frames, asked or self._asked, payment.price)
             keeper = None if fault else self.keeper  # what must not be paid for is not kept
-            kept, ask = await prepare(self._recorder, keeper, intent, job, frames, is_bounded=lane is None)
+            kept, ask = await prepare(self._recorder, keeper, intent, job, frames, is_single=lane is None)
             known, claim = await self._intend(intent, ask, is_counted=asked is None)
         finally:
             self._preparing -= 1
@@ -153,6 +153,8 @@ class Admission:
         if tracked is None:
             names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
             tracked = self._new_tracked_job(self._now(), None, None, kind=kind_of(record), **names)
+        if claim.job.asked_at is not None:  # it has its place in the line since then, whichever session it was given to
+            tracked.taken_at = min(tracked.taken_at, self._now() - (self._wall_clock() - claim.job.asked_at))
         self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
         tracked.payment.price = tracked.payment.price or record.price
         self.following.end(tracked, Claim(record, ours=True))

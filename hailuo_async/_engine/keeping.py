@@ -70,6 +70,7 @@ class Keeper:
     _journal: JournalWriter
     _recorder: Recorder
     _room: Room
+    _wall_clock: Callable[[], float]
     _webhook_url: str | None = None
     take_up: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
     """Given each job that was taken over."""
@@ -80,10 +81,11 @@ class Keeper:
 
     # --- What is submitted ---
 
-    async def describe(self, job: Job, frames: Mapping[str, Frame]) -> KeptJob:
+    async def describe(self, job: Job, frames: Mapping[str, Frame], *, is_single: bool) -> KeptJob:
         """The content of a job for the journal. A fitted image is read for it, in a thread."""
+        asked_at = self._wall_clock() if is_single else None  # a job of a stream holds no place of its own in the line
         images = {field: await _image(frame) for field, frame in frames.items()}
-        return KeptJob(job.target.path, job.options, images)
+        return KeptJob(job.target.path, job.options, images, asked_at)
 
     async def keep(self, intent: Intent, kept: KeptJob, frames: Mapping[str, Frame], *, is_bounded: bool) -> Claim:
         """Writes all of a job into the journal, if it is ours to send, and returns its record with the claim.
@@ -207,13 +209,13 @@ async def prepare(
     job: Job,
     frames: Mapping[str, Frame],
     *,
-    is_bounded: bool,
+    is_single: bool,
 ) -> tuple[KeptJob | None, Ask]:
     """What is to be kept of a job, if there is a keeper; and how the journal is asked for leave to work on it."""
     if keeper is None or intent is None:
         return None, functools.partial(recorder.intend, intent)
-    kept = await keeper.describe(job, frames)
-    return kept, functools.partial(keeper.keep, intent, kept, frames, is_bounded=is_bounded)
+    kept = await keeper.describe(job, frames, is_single=is_single)
+    return kept, functools.partial(keeper.keep, intent, kept, frames, is_bounded=is_single)
 
 
 def without_pictures(job: Job, kept: KeptJob) -> Job:

@@ -46,7 +46,7 @@ class TrackedJob:
     ticket: int
     """The job's number in the session, in the order of taking."""
     taken_at: float = 0.0
-    """When the caller gave it to the session, in loop time."""
+    """When the caller gave it to the session, or to one that has left it, in loop time."""
     job: Job | None = None
     key: str | None = None
     identity: str | None = None

@@ -183,7 +183,8 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorder) -> Keeper | None:
     if journal is None or not settings.keep_jobs:
         return None
-    return Keeper(journal, recorder, Room(settings.max_queued, settings.max_kept_bytes), settings.webhook_url)
+    room = Room(settings.max_queued, settings.max_kept_bytes)
+    return Keeper(journal, recorder, room, wall_clock, settings.webhook_url)
 
 
 def wall_clock() -> float:

@@ -34,7 +34,7 @@ from hailuo_async._engine.keeping import TAKEN_AT_ONCE, PictureLeft
 from hailuo_async._rules.wire import Answer, Request, unsent
 
 from ..support.crash_journal import bytes_of, lapse, never, records_in, states_in, wait_for
-from ..support.service import Line, job, picture, refusal, request_for, told
+from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, told, until
 
 
 def body_of(request: Request) -> bytes:
@@ -121,6 +121,7 @@ async def test_a_session_that_keeps_jobs_takes_over_without_a_call_in_the_order_
     assert line.prompts == [f"job {number}" for number in range(40)]
 
 
+@pytest.mark.slow
 async def test_a_session_whose_stream_has_no_end_takes_over_all_the_same(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -134,6 +135,30 @@ async def test_a_session_whose_stream_has_no_end_takes_over_all_the_same(
         with anyio.fail_after(10):
             while f"left {TAKEN_AT_ONCE}" not in line.prompts:
                 await anext(stream)
+
+
+async def test_what_a_session_left_keeps_its_place_in_the_line_of_the_next_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.01)
+    there, here, is_done = Line(on_query=never), Line(), anyio.Event()
+
+    async def finish(request: Request) -> Answer:
+        await is_done.wait()
+        return told(200, finished(asked_about(request)))
+
+    here.on_query = finish
+    one, other = (line.session(journal=path, keep_jobs=True, max_running=1) for line in (there, here))
+    async with one, other:
+        await (await one.submit(job("there", key="there"))).accepted()
+        await (await other.submit(job("here", key="here"))).accepted()
+        await one.submit(job("asked first", key="first"))
+        last = await other.submit(job("asked last", key="last"))
+        await one.aclose(0.0)
+        await until(lambda: other.stats().queued == 2)
+        is_done.set()
+        await last
+    assert here.prompts == ["here", "asked first", "asked last"]
 
 
 async def test_a_waiting_job_holds_no_picture_in_memory(path: Path) -> None:

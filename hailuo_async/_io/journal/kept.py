@@ -46,6 +46,8 @@ class KeptJob:
     path: str
     options: Mapping[str, Any] = attrs.field(repr=False)
     images: Mapping[str, KeptImage]
+    asked_at: float | None = None
+    """When it was asked for, in Unix seconds by that machine's clock. Earlier versions do not keep it."""
 
     @property
     def digests(self) -> dict[str, KeptImage]:
@@ -79,6 +81,8 @@ def kept_from(text: str) -> KeptJob:
     told = json.loads(text)
     if not (isinstance(told["path"], str) and isinstance(told["options"], dict) and isinstance(told["images"], dict)):
         raise TypeError("not a job as it is kept")
-    return KeptJob(
-        told["path"], told["options"], {field: KeptImage(**image) for field, image in told["images"].items()}
-    )
+    asked_at = told.get("asked_at")
+    if not isinstance(asked_at, float | None):
+        raise TypeError("not a time")
+    images = {field: KeptImage(**image) for field, image in told["images"].items()}
+    return KeptJob(told["path"], told["options"], images, asked_at)

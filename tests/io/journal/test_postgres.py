@@ -113,11 +113,6 @@ def test_a_journal_of_another_service_is_refused(postgres: Postgres, schema: str
     assert reason == f"it belongs to {BASE_URL}, and this session to http://localhost:8000: give each its own"
 
 
-def test_an_older_server_is_refused(postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "OLDEST_SERVER", 99)
-    assert refusal(postgres.dsn(schema)).endswith("and at least 99 is needed: upgrade it")
-
-
 def test_nothing_is_made_outside_the_schema(postgres: Postgres, schema: str) -> None:
     def others() -> set[tuple[str, ...]]:
         sql = f"SELECT schemaname, tablename FROM pg_tables WHERE schemaname <> '{schema}'"
@@ -144,19 +139,7 @@ def test_other_tools_read_what_a_session_wrote_and_can_change_nothing(postgres: 
     table.close()
 
 
-# --- What the session demands -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("asked", "given"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
-)
-def test_a_commit_that_returned_is_on_the_disk_whatever_the_server_would_do(
-    postgres: Postgres, schema: str, asked: str, given: str
-) -> None:
-    table = opened(postgres.dsn(schema) + f"%20-csynchronous_commit%3D{asked}")
-    told = table.database.execute("SELECT current_setting('synchronous_commit') AS level").fetchone()
-    table.close()
-    assert told["level"] == given
+# --- What a transaction costs -----------------------------------------------------------------------------------------
 
 
 def test_a_post_costs_one_round_trip_before_it_leaves(postgres: Postgres, schema: str) -> None:

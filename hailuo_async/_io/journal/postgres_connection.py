@@ -1,0 +1,152 @@
+"""A connection to a PostgreSQL server that can hold a journal. Over the server's defaults it demands what safety needs:
+
+- ``synchronous_commit=on``, so that a commit that has returned is on the disk, and on every synchronous standby;
+- short timeouts for locks, statements and transactions that are left open: a process that is stopped in the middle of
+  one holds up others for ``_IDLE_S`` at most, then the server takes it back;
+- an answer to each statement within ``_ANSWER_S``: a connection that brings none is given up, as if it were cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from typing import Any, TypeVar
+
+import psycopg
+from psycopg.abc import PQGen
+from psycopg.rows import dict_row
+
+from hailuo_async.errors import JournalError
+from hailuo_async.settings import Dsn
+
+T = TypeVar("T")
+
+OLDEST_SERVER = 14
+
+_CONNECT_S = 10
+_LOCK_S = 3
+_STATEMENT_S = 8
+_IDLE_S = 5
+#: A session that is silent for so long in a transaction is ended by one that waits for its lock: less than ``_LOCK_S``,
+#: so that the first such wait ends it.
+_SILENT_S = 2
+#: Longer than the server gives a statement, so that its own word comes first where it still speaks.
+_ANSWER_S = 12.0
+#: How often a wait for the server looks at its time.
+_LOOK_S = 0.5
+
+#: The server itself ends no session that is silent between two statements of a pipeline: for its time limits, that one
+#: is at work.
+_END_SILENT = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND usename = current_user AND application_name = 'hailuo-async'
+        AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
+        AND query_start < clock_timestamp() - interval '{_SILENT_S} s'""".encode()
+_STATE = b"""SELECT pg_is_in_recovery() AS is_standby,
+    extract(epoch FROM pg_postmaster_start_time())::float8 AS started"""
+
+
+class Connection(psycopg.Connection[dict[str, Any]]):
+    """One whose waits for the server end."""
+
+    up_since: float = -math.inf
+    """Since when the server runs, by its clock; not known to one that only reads."""
+
+    def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
+        answer: T = super().wait(_bounded(gen), interval=_LOOK_S)
+        return answer
+
+
+def _bounded(waiting: PQGen[T]) -> PQGen[T]:
+    """``waiting``, until the server has been silent for ``_ANSWER_S``."""
+    silent = 0
+    try:
+        wanted = next(waiting)
+        while True:
+            ready = yield wanted
+            silent = 0 if ready else silent + 1
+            if silent * _LOOK_S >= _ANSWER_S:
+                raise psycopg.OperationalError(f"no answer within {_ANSWER_S:g} s")
+            wanted = waiting.send(ready)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+
+
+def connect(dsn: Dsn, schema: str, *, is_reader: bool) -> Connection:
+    """A connection that works in that schema. Raises ``psycopg.Error``, also for a standby unless it only reads."""
+    connection = Connection.connect(
+        dsn.url,
+        autocommit=True,
+        row_factory=dict_row,
+        connect_timeout=_CONNECT_S,
+        application_name="hailuo-async",
+        keepalives_idle=20,
+        keepalives_interval=5,
+        keepalives_count=3,
+    )
+    try:
+        _set_up(connection, schema, is_reader=is_reader)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: Connection, schema: str, *, is_reader: bool) -> None:
+    wanted = {
+        "search_path": f'"{schema}"',
+        "lock_timeout": f"{_LOCK_S}s",
+        "statement_timeout": f"{_STATEMENT_S}s",
+        "idle_in_transaction_session_timeout": f"{_IDLE_S}s",
+        "default_transaction_isolation": "read committed",
+        "default_transaction_read_only": "on" if is_reader else "off",
+        "client_min_messages": "warning",
+    }
+    if not is_reader:
+        # A server may ask for more than "on" on its own account; never for less.
+        asked = "current_setting('synchronous_commit')"
+        stronger = f"CASE {asked} WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END"
+        connection.execute(f"SELECT set_config('synchronous_commit', {stronger}, false)".encode())
+    settings = ", ".join(f"set_config('{name}', %({name})s, false)" for name in wanted)
+    connection.execute(f"SELECT {settings}".encode(), wanted)
+    if not is_reader and (server := connection.execute(_STATE).fetchone()) is not None:
+        if server["is_standby"]:
+            raise psycopg.errors.ReadOnlySqlTransaction("the server is in recovery")
+        connection.up_since = server["started"]
+
+
+def end_silent(connection: Connection) -> None:
+    """Ends sessions whose process was stopped, or whose host was cut off, in the middle of a transaction.
+
+    Their transaction is taken back, and made anew if they come back: to them this is a lost connection.
+    """
+    with contextlib.suppress(psycopg.Error):
+        connection.execute(_END_SILENT)
+
+
+def check_server(connection: Connection, dsn: Dsn) -> None:
+    """Raises ``JournalError`` for a server, or a pooler before it, that cannot hold a journal."""
+    version = connection.info.server_version // 10_000
+    if version < OLDEST_SERVER:
+        reason = f"its server is PostgreSQL {version}, and at least {OLDEST_SERVER} is needed: upgrade it"
+        raise JournalError(path=str(dsn), reason=reason)
+    # A pooler makes up a number of its own for the connection.
+    if _backend(connection) != connection.info.backend_pid and _is_pooled(connection, dsn):
+        reason = (
+            "a connection pooler in transaction mode stands before it, which loses LISTEN and prepared statements:"
+            " give the address of the server itself, or of a pooler in session mode"
+        )
+        raise JournalError(path=str(dsn), reason=reason)
+
+
+def _is_pooled(connection: Connection, dsn: Dsn) -> bool:
+    """Whether another connection gets the same backend as ours: then no connection has a backend of its own."""
+    with Connection.connect(dsn.url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S) as other:
+        ours = {_backend(connection), _backend(connection)}
+        theirs = {_backend(other), _backend(other)}
+        return len(ours) > 1 or not ours.isdisjoint(theirs)
+
+
+def _backend(connection: Connection) -> int:
+    row = connection.execute(b"SELECT pg_backend_pid() AS pid", prepare=False).fetchone()
+    return 0 if row is None else int(row["pid"])

@@ -1,0 +1,62 @@
+"""A connection to a PostgreSQL server: what it demands, and which server it refuses."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from hailuo_async._io.journal import postgres_connection
+from hailuo_async._io.journal.postgres_connection import Connection, check_server, connect
+from hailuo_async.errors import JournalError
+from hailuo_async.settings import Dsn
+
+from ...support.postgres import Postgres
+
+
+@contextlib.contextmanager
+def connected(dsn: str, *, is_reader: bool = False) -> Iterator[Connection]:
+    with contextlib.closing(connect(Dsn(dsn), "public", is_reader=is_reader)) as connection:
+        yield connection
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"), [("off", "on"), ("local", "on"), ("on", "on"), ("remote_apply", "remote_apply")]
+)
+def test_a_commit_that_returned_is_on_the_disk_whatever_the_server_would_do(
+    postgres: Postgres, asked: str, given: str
+) -> None:
+    with connected(postgres.dsn() + f"%20-csynchronous_commit%3D{asked}") as connection:
+        assert connection.execute("SELECT current_setting('synchronous_commit') AS level").fetchone() == {
+            "level": given
+        }
+
+
+def test_one_that_only_reads_can_change_nothing(postgres: Postgres) -> None:
+    with connected(postgres.dsn(), is_reader=True) as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+        connection.execute("CREATE TABLE anything ()")
+
+
+def test_one_that_writes_knows_since_when_the_server_runs(postgres: Postgres) -> None:
+    ((started,),) = postgres.run("SELECT extract(epoch FROM pg_postmaster_start_time())::float8")
+    with connected(postgres.dsn()) as connection:
+        assert connection.up_since == started
+
+
+def test_an_older_server_is_refused(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connection, "OLDEST_SERVER", 99)
+    with connected(postgres.dsn()) as connection, pytest.raises(JournalError) as caught:
+        check_server(connection, Dsn(postgres.dsn()))
+    assert caught.value.reason.endswith("and at least 99 is needed: upgrade it")
+
+
+def test_a_server_that_says_nothing_any_more_is_given_up(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(postgres_connection, "_ANSWER_S", 0.02)
+    monkeypatch.setattr(postgres_connection, "_LOOK_S", 0.01)
+    with (
+        connected(postgres.dsn()) as connection,
+        pytest.raises(psycopg.OperationalError, match=r"no answer within 0\.02"),
+    ):
+        connection.execute("SELECT pg_sleep(5)")

@@ -70,6 +70,8 @@ class Board:
     _dirty: set[str] = attrs.field(factory=set, init=False)
     _wake: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
+    _looking: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
+    """What was read first is shown first."""
     _viewers: int = attrs.field(default=0, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
 
@@ -133,17 +135,18 @@ class Board:
     # --- Reading ---
 
     async def _look(self) -> None:
-        dirty, self._dirty = self._dirty, set()
-        try:
-            records, counts, is_whole = await anyio.to_thread.run_sync(self._read, dirty)
-        except JournalError as error:
-            _logger.warning("%s; the page shows what was known before", error)
-            self._dirty |= dirty
-            return
-        self._counts = counts
-        self._revision += 1
-        self._take(records, is_whole=is_whole)
-        self._tell()
+        async with self._looking:
+            dirty, self._dirty = self._dirty, set()
+            try:
+                records, counts, is_whole = await anyio.to_thread.run_sync(self._read, dirty)
+            except JournalError as error:
+                _logger.warning("%s; the page shows what was known before", error)
+                self._dirty |= dirty
+                return
+            self._counts = counts
+            self._revision += 1
+            self._take(records, is_whole=is_whole)
+            self._tell()
 
     def _read(self, dirty: set[str]) -> tuple[list[Record], dict[JournalState, int], bool]:
         """The records that may have changed, the counts of states, and whether these are all records. Blocks."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ import attrs
 import httpx
 import pytest
 
-from hailuo_async import AsyncSession, ImageToVideo, Journal
+from hailuo_async import AsyncSession, ImageToVideo, Journal, JournalState
 from hailuo_async.emulator import Emulator, Fault, Kind
+from hailuo_async.web.board import Board
 from hailuo_async.web.page import Page, what_can_be_made
 
 from ..support.service import KEY, picture, until
@@ -297,6 +299,29 @@ async def test_what_changes_while_news_are_being_sent_comes_with_the_next(visit:
         change = await anext(news)
     assert [job["status"] for job in (change or {"jobs": []})["jobs"]] == ["success"]
     await news.aclose()
+
+
+async def test_a_slow_reading_does_not_take_a_later_one_back(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    board, read = visit.page._board, Board._read
+    has_read, may_go_on = threading.Event(), threading.Event()
+
+    def slowly(board: Board, dirty: set[str]) -> Any:
+        found = read(board, dirty)
+        if not has_read.is_set():
+            has_read.set()
+            may_go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(Board, "_read", slowly)
+    board._counts = {JournalState.INTENDED: 1}  # all is read
+    async with anyio.create_task_group() as looks:
+        looks.start_soon(board._look)
+        await anyio.to_thread.run_sync(has_read.wait)
+        await visit.make(id_of(1))
+        looks.start_soon(board._look)
+        await anyio.wait_all_tasks_blocked()
+        may_go_on.set()
+    assert list(board._jobs) == [id_of(1)]
 
 
 async def test_a_job_that_is_taken_out_of_the_journal_leaves_every_page(visit: Visit) -> None:

@@ -31,6 +31,8 @@ _COMMAND_ALIASES = {
     "prices": "models",
     "price": "models",
     "serve-emulator": "emulator",
+    "help": "--help",
+    "version": "--version",
 }
 
 

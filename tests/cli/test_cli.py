@@ -259,6 +259,7 @@ def test_what_there_is_none_of_is_one_line(given: str, words: str) -> None:
         (["bath"], "No such command 'bath'. Did you mean batch? (see"),
         (["list"], "No such command 'list'. Did you mean status? (see"),
         (["lst"], "No such command 'lst'. Did you mean status? (see"),
+        (["help"], "No such command 'help'. Did you mean --help? (see"),
         (["gen"], "No such command 'gen'. Did you mean generate? (see"),
         (["emulator", "--prot", "1"], "unrecognized arguments: --prot 1. Did you mean --port? (see"),
         (["batch", ".", "--max-cost", "abc"], "'abc' is no amount of US dollars over 0, such as 20 or 4.50 (see"),

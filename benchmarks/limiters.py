@@ -10,6 +10,7 @@ import math
 from collections import deque
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from random import Random
 from typing import Protocol, TypeAlias
 
 import attrs
@@ -136,6 +137,20 @@ class Bucket:
     def state(self, now: float) -> State:
         full_s, one_s = ((most - self._level) / self.rate_per_s for most in (self.burst, 1))
         return State(self.limit, math.floor(self._level), full_s, 60.0, max(0.0, one_s))
+
+
+@attrs.define
+class Chance:
+    """No limit: refuses that part of all requests at random, whatever their rate."""
+
+    share: float
+    rng: Random
+
+    def take(self, now: float) -> bool:
+        return self.rng.random() >= self.share
+
+    def state(self, now: float) -> State:
+        return State(limit=1000, remaining=900, reset_in_s=60.0, window_s=60.0, retry_in_s=1.0)
 
 
 Style: TypeAlias = Callable[[State, bool, float], Mapping[str, str]]

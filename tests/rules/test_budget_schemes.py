@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks import limiters
-from benchmarks.limiters import Bucket, Count, FixedWindow, SlidingCounter, SlidingLog, State, Style
+from benchmarks.limiters import Bucket, Chance, Count, FixedWindow, SlidingCounter, SlidingLog, Style
 from benchmarks.schemes import SCHEMES, Scheme
 from hailuo_async._rules.budget import Budget, Use
 from hailuo_async._rules.hints import Hints, read_hints
@@ -23,20 +23,6 @@ from hailuo_async.testing.in_memory import DEFAULT_EPOCH
 
 #: From the client to the gateway, and back.
 TRIP_S = 0.05
-
-
-@attrs.define
-class Chance:
-    """Refuses that part of all requests, whatever their rate."""
-
-    share: float
-    rng: Random
-
-    def take(self, now: float) -> bool:
-        return self.rng.random() >= self.share
-
-    def state(self, now: float) -> State:
-        return State(100, 99, 60.0, 60.0, 1.0)
 
 
 @attrs.define

@@ -161,10 +161,9 @@ class SqliteDatabase(Database):
         elif files.size_of(self._log) > self._largest_log:
             self._is_folding = True
 
-    def notify(self, topic: str = ANYTHING) -> None:
+    def notify(self, topic: str) -> None:
         """Wakes who listens to the topic. Every commit changes ``PRAGMA data_version`` for the other connections."""
-        if topic != ANYTHING:
-            self._topics.add(topic)
+        self._topics.add(topic)
 
     def hint(self, topic: str, text: str) -> None:
         self._bell.ring([self._bell_name(topic)], HINT + text)

@@ -43,6 +43,9 @@ GATHER_S = 10.0
 #: Videos saved at once, and videos that may wait to be: a slow disk idles no slot, but holds no endless list either.
 SAVERS, MAX_UNSAVED = 4, 256
 
+#: A source that takes longer over an item, as one that draws its pictures, holds the loop for one item at a time.
+SLOW_ITEM_S = 0.005
+
 _END = object()
 
 
@@ -297,8 +300,13 @@ class Stream:
 
 async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Any]:
     if not isinstance(items, AsyncIterable):
+        now = running_clock()
+        asked_at = now()
         for item in items:
+            if now() - asked_at > SLOW_ITEM_S:
+                await asyncio.sleep(0)
             yield item
+            asked_at = now()
         return
     try:
         async for item in items:

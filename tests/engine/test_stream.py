@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -27,7 +28,7 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
-from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, LOOKAHEAD_ON_RECORD
+from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, LOOKAHEAD_ON_RECORD, SLOW_ITEM_S
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
@@ -187,6 +188,31 @@ def test_a_full_stream_whose_slots_are_slow_does_not_wait_until_half_of_its_jobs
 
 
 @pytest.mark.slow
+async def test_a_slow_source_holds_the_loop_for_one_item_at_a_time() -> None:
+    turns: list[int] = []
+    turn = 0
+
+    async def turn_round() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    def slow() -> Iterator[ImageToVideo]:
+        for each in jobs(8):
+            until_s = time.perf_counter() + 2 * SLOW_ITEM_S
+            while time.perf_counter() < until_s:
+                pass
+            turns.append(turn)
+            yield each
+
+    async with Line().session() as session:
+        other = asyncio.create_task(turn_round())
+        await collect(session.stream(slow()))
+        other.cancel()
+    assert len(set(turns)) == 8
+
+
 async def test_a_slow_reader_holds_everything_back() -> None:
     source, line = Source(), Line()
     async with line.session(max_running=2) as session, contextlib.aclosing(session.stream(source)) as stream:

@@ -45,6 +45,7 @@ from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
 from hailuo_async._io.transport import CLOSED
+from hailuo_async._io.wording import describe
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
 from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
 from hailuo_async.settings import Settings, is_this_machine
@@ -206,10 +207,10 @@ class Http:
             return unsent(str(error), error)
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
             if body is None or not body.begun:
-                return unsent(_describe(error))
+                return unsent(describe(error))
             if body.problem is not None:  # we cut it short ourselves: half a body cannot be accepted
                 return unsent(str(body.problem), body.problem)
-            return unknown(_describe(error))
+            return unknown(describe(error))
         finally:
             if body is not None:
                 body.let_go()
@@ -355,18 +356,3 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             raise
         return b""
     return bytes(answer)
-
-
-def _describe(error: Exception) -> str:
-    """What went wrong, in words that hold no credentials: aiohttp's own may name a proxy with its password."""
-    if isinstance(error, asyncio.TimeoutError):
-        return "no answer in time"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"the proxy refused the connection: HTTP {error.status}"
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return "the connection was cut"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{type(error).__name__}: {error.strerror}"
-    return type(error).__name__

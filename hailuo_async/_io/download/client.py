@@ -37,6 +37,7 @@ from hailuo_async._io.download.partial_file import SYNC_EVERY_BYTES, Part
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.stamp import new_hash
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
+from hailuo_async._io.wording import describe
 from hailuo_async.errors import DownloadError, SessionClosedError
 
 #: Seconds before each new try of a download that was cut, or that the server put off.
@@ -271,9 +272,9 @@ class Downloads:
                 finally:
                     self._reading.discard(response.content)
         except ValueError as error:  # no host of that name can be, or its certificate is another's
-            raise DownloadError(reason=_error_name(error)) from None
+            raise DownloadError(reason=describe(error)) from None
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise Again(_error_name(error)) from None
+            raise Again(describe(error)) from None
 
     async def _in_thread(self, call: Callable[[*_Arguments], _Result], *arguments: *_Arguments) -> _Result:
         """Runs ``call`` in a thread and waits for its end, also when cancelled, by anyio or by asyncio, even twice.
@@ -288,7 +289,8 @@ class Downloads:
             await _wait_for(work)
             raise  # and not the thread's exception: the caller has gone
         except (OSError, ValueError) as failure:
-            raise DownloadError(reason=f"cannot be written: {_strerror(failure) or failure}") from failure
+            why = failure.strerror if isinstance(failure, OSError) else None
+            raise DownloadError(reason=f"cannot be written: {why or failure}") from failure
 
 
 async def _result_of(work: asyncio.Future[None] | None) -> None:
@@ -340,16 +342,6 @@ async def _next_piece(content: aiohttp.StreamReader, size: int) -> bytes:
         if not chunks:
             raise
     return b"".join(chunks)
-
-
-def _error_name(error: BaseException) -> str:
-    """The type of ``error`` and the system's message, without its own text, which may hold a URL."""
-    return ", ".join(filter(None, (type(error).__name__, _strerror(error))))
-
-
-def _strerror(error: BaseException) -> str | None:
-    """The system's message for ``error``, if it has one."""
-    return error.strerror if isinstance(error, OSError) else None
 
 
 def _wrong(algorithm: str) -> str:

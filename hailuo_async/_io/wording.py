@@ -1,0 +1,27 @@
+"""What went wrong with a connection, in words for users."""
+
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+
+#: The peer went away, before the answer or in the middle of it.
+_CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError, BrokenPipeError)
+
+
+def describe(error: BaseException) -> str:
+    """Words that hold no URL and no credentials: aiohttp's own may name a signed URL, or a proxy with its password."""
+    if isinstance(error, asyncio.TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused the connection: HTTP {error.status}"
+    if isinstance(error, _CUT):
+        return "the connection was cut"
+    if isinstance(error, aiohttp.ClientResponseError):
+        return "the answer is no HTTP that can be read"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{type(error).__name__}: {error.strerror}"
+    return type(error).__name__

@@ -293,7 +293,8 @@ def test_a_device_or_its_like_is_never_replaced(make: Callable[[Path], None], tm
     part.leave(useful=False)
     with pytest.raises(DownloadError, match="never replaced"):
         part.open("of")
-    assert (tmp_path / "a").lstat() == before
+    after = (tmp_path / "a").lstat()  # to look where a link leads may change when it was read
+    assert (after.st_ino, after.st_mode, after.st_mtime_ns) == (before.st_ino, before.st_mode, before.st_mtime_ns)
     assert "a.part" not in names(tmp_path)
 
 

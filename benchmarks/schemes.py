@@ -79,6 +79,7 @@ SCHEMES = (
     Scheme("60 s, IETF draft 3", _fixed(60.0), limiters.draft_3),
     Scheme("60 s, IETF draft 8", _fixed(60.0), limiters.draft_8),
     Scheme('60 s, -Requests, "12s"', _fixed(60.0), limiters.requests_names),
+    Scheme("60 s, no reset", _fixed(60.0), limiters.no_reset),
     _silent("60 s, no headers", _fixed(60.0)),
     _silent("60 s, Retry-After", _fixed(60.0), limiters.retry_after),
     Scheme("10 s, Unix", _fixed(10.0), limiters.unix),

@@ -10,7 +10,7 @@ count beside the service's (less the requests that the service cannot have count
 of the window may be spent at once, the rest evenly until its end. The reset identifies the window: a later reset opens
 the next window, an earlier one is stale. The answer's ``Date`` or a span gives the reset in loop time. Both count whole
 seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. The distance
-between two resets is the window's length.
+between two resets is the window's length. Where no reset is told, a count that jumps to full opens a window.
 
 **A flow** is a rate: requests leave evenly (``_rules/flow`` measures or finds the rate). The budget assumes this when
 the count grows though no window opens (sliding windows and buckets do that), when a new reset brings no new requests,
@@ -81,6 +81,7 @@ class Budget(Flow):
     _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
     _is_ms: bool = False  # whether resets without a unit count milliseconds
     _placed_at: float = -math.inf  # the last place that a query was given beforehand
+    _full_at: float = -math.inf  # when a count without a reset last jumped to full
     _signs: int = 0  # that this is no window
 
     # Closed
@@ -242,6 +243,12 @@ class Budget(Flow):
         self._sent, self._reported, self._mark = self._carried, None, None
         self._placed_at = -math.inf
 
+    def _open_full(self, now: float, remaining: int) -> None:
+        """Begins a window of which only the count tells, by the answer to its first request."""
+        self._window_s = min(self._window_s, max(_MARGIN_S, now - self._full_at))
+        self._open(now)
+        self._full_at, self._sent, self._reported = now, self._sent + 1, remaining
+
     def _belongs(self, now: float, hints: Hints, ahead_s: float | None, sent_at: float) -> bool:
         """Whether the hints are about this window; places its end, and opens the next if they are about that."""
         reset_at, margin_s = hints.reset_at, _MARGIN_S
@@ -297,7 +304,10 @@ class Budget(Flow):
                 is_sign = missing > max(2, limit // 5)
                 self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
         elif remaining + self._answered - self._mark - self._slack > 1:
-            self._signs += _SIGN
+            if missing <= 0 and ahead_s is None and self._reset_at is None:
+                self._open_full(now, remaining)
+            else:
+                self._signs += _SIGN
         else:
             return
         if self._signs > _SIGN:

@@ -42,6 +42,7 @@ def check_files(path: Path, mounts: Path = _MOUNTS) -> None:
             " give a path on a local disk, or share a database, journal='postgresql://user@host/db'"
         )
         raise JournalError(path=str(path), reason=reason)
+    _check_file_is_there(path)
     _check_log_is_there(path)
     if _is_damaged(log_of(path)):
         reason = (
@@ -108,6 +109,18 @@ def _file_system(path: Path, mounts: Path) -> str:
         if is_above and len(mount) >= len(best):  # of two at one place the later one counts
             best, kind = mount, after.split(" ")[0]
     return kind
+
+
+def _check_file_is_there(path: Path) -> None:
+    # SQLite drops a log whose file is empty. It fills a new file before it begins the log, as another process may do
+    # just now: so the file is looked at last.
+    log = log_of(path)
+    if size_of(path) == 0 and size_of(log) > 0 and size_of(path) == 0:
+        reason = (
+            f"it is missing or empty, but its log {log.name} is there: the file was moved or removed alone, and its"
+            f" jobs would be paid for again. Put it back beside its log, or remove {log.name} as well to begin another"
+        )
+        raise JournalError(path=str(path), reason=reason)
 
 
 def _check_log_is_there(path: Path) -> None:

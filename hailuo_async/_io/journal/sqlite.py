@@ -118,7 +118,7 @@ class SqliteDatabase(Database):
     """Whether the log does not say yet that it was begun."""
 
     def __attrs_post_init__(self) -> None:
-        self.name = str(self.path)
+        self.name, self.path = str(self.path), self.path.absolute()  # the working directory may change
         self._number = files.number_of(self.path)
         self._log = files.log_of(self.path)
 

@@ -100,6 +100,30 @@ def test_a_killed_journal_without_its_log_is_refused_by_sessions_and_readers(kil
     assert identities(killed) == []
 
 
+@pytest.mark.parametrize("then", ["gone", "empty"])
+def test_a_log_without_its_journal_is_not_begun_anew(killed: Path, then: str) -> None:
+    moved = killed.rename(killed.with_name("moved.db"))
+    if then == "empty":
+        killed.touch()
+    assert refusal(killed).startswith("it is missing or empty, but its log batch.db-wal is there")
+    with pytest.raises(JournalError, match="it is missing or empty"):
+        Journal.open(killed)
+    moved.replace(killed)
+    assert identities(killed) == ["cat", "dog", "cow"]
+
+
+def test_a_session_may_change_its_working_directory(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(path.parent)
+    table = opened(Path(path.name))
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(elsewhere)
+    sent(table)
+    table.close()
+    assert identities(path) == ["cat"]
+
+
 def test_of_two_sessions_the_one_that_stays_still_needs_the_log(path: Path, tmp_path: Path) -> None:
     stays, goes = opened(path), opened(path)
     accepted(stays)

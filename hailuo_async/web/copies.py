@@ -58,6 +58,7 @@ class Copies:
         ``None`` if that cannot be done now: another worker makes it, or the disk is full. Raises as ``download``.
         """
         try:
+            await self._sweep()
             return await file_answer(await self.path(key, video), f'"{video.task_id}"', headers, is_head=is_head)
         except (DownloadError, OSError) as error:
             _logger.debug("video %s is passed on without a copy: %s", key, error)
@@ -105,6 +106,8 @@ class Copies:
 def remove_old(folder: Path, keep_for_s: float) -> None:
     """Removes copies older than that, by the clock of the disk that they lie on. Blocks."""
     mark = folder / ".now"
+    if not folder.exists():
+        return
     mark.touch()
     now = mark.stat().st_mtime
     for path in folder.iterdir():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -338,6 +339,19 @@ async def test_copies_are_kept_as_long_as_told(emulator: Emulator, tmp_path: Pat
         await until(lambda: (copies / ".now").exists() and not list(copies.glob("*.mp4")))
         emulator.clock_offset_s = 8 * 24 * 3600
         assert (await visitor.studio.file(ID)).status == 410
+
+
+async def test_copies_that_are_old_enough_go_also_where_no_job_ends(emulator: Emulator, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+    async with visited(session_on(emulator, tmp_path), save_to=copies) as visitor:
+        await visitor.post(id=ID)
+        await visitor.when(ID, "success")
+    old = copies / "old.mp4"
+    old.touch()
+    os.utime(old, (0, 0))
+    async with visited(session_on(emulator, tmp_path), save_to=copies, keep_for_s=3600.0) as visitor:
+        assert len(await bytes_of(await visitor.studio.file(ID))) == 4096
+    assert not old.exists()
 
 
 # --- Errors ---

@@ -5,7 +5,6 @@ Which bytes a request asks for is read as RFC 9110, 14, says.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
@@ -50,20 +49,15 @@ def read_range(headers: Mapping[str, str], size: int, etag: str) -> Span | None:
 
 async def file_answer(path: Path, video_etag: str, headers: Mapping[str, str], *, is_head: bool) -> Answer:
     """The bytes of ``path`` that ``headers`` ask for. Raises ``OSError``."""
-    file, size = await anyio.to_thread.run_sync(_opened, path)
+    size = (await anyio.Path(path).stat()).st_size
     answer, span = _head_of(size, video_etag, headers)
     if span is None or is_head:
-        await anyio.to_thread.run_sync(file.close)
         return answer
-    return Answer(answer.status, answer.headers, _pieces_of(file, span))
+    return await _begun(Answer(answer.status, answer.headers, _pieces_of(path, span)))
 
 
-def _opened(path: Path) -> tuple[IO[bytes], int]:
-    file = path.open("rb")
-    return file, os.fstat(file.fileno()).st_size
-
-
-async def _pieces_of(file: IO[bytes], span: Span) -> AsyncGenerator[bytes]:
+async def _pieces_of(path: Path, span: Span) -> AsyncGenerator[bytes]:
+    file: IO[bytes] = await anyio.to_thread.run_sync(path.open, "rb")
     try:
         await anyio.to_thread.run_sync(file.seek, span.start)
         left = span.length

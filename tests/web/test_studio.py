@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
@@ -339,6 +340,24 @@ async def test_copies_are_kept_as_long_as_told(emulator: Emulator, tmp_path: Pat
         await until(lambda: (copies / ".now").exists() and not list(copies.glob("*.mp4")))
         emulator.clock_offset_s = 8 * 24 * 3600
         assert (await visitor.studio.file(ID)).status == 410
+
+
+async def test_of_an_answer_that_is_not_sent_no_file_stays_open(emulator: Emulator, tmp_path: Path) -> None:
+    copies = tmp_path / "copies"
+
+    def is_open() -> bool:
+        links = (os.path.realpath(f"/proc/self/fd/{number}") for number in os.listdir("/proc/self/fd"))
+        return any(link.endswith(".mp4") for link in links)
+
+    async with visited(session_on(emulator, tmp_path), save_to=copies) as visitor:
+        await visitor.post(id=ID)
+        await visitor.when(ID, "success")
+        await until(lambda: list(copies.glob("*.mp4")) and not is_open())
+        answer = await visitor.studio.file(ID)
+        assert is_open()
+        del answer
+        gc.collect()
+        await until(lambda: not is_open())
 
 
 async def test_copies_that_are_old_enough_go_also_where_no_job_ends(emulator: Emulator, tmp_path: Path) -> None:

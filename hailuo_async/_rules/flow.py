@@ -36,6 +36,8 @@ _MEASURE_S, _FOLLOW_S = 5.0, 15.0
 _PLENTY, _SURPLUS_S = 0.2, 20.0
 #: A refusal lowers a rate to this part; more if it comes soon after the last, and at most to the third.
 _FALL, _FALL_SOON, _FALL_MOST = 0.93, 0.85, 0.5
+#: It comes soon if fewer requests than this were taken since the last.
+_SOON = 4
 #: No rate is found below this, a quarter of the service's smallest limit: so few requests are hardly refused for their
 #: number. A gateway that refuses now and then, at random, would bring the rate down to nothing.
 _LOWEST = SMALLEST_REQUEST_LIMIT / WINDOW_S / 4
@@ -207,7 +209,7 @@ class Flow:
             elif borne >= _MINUTE_LIMIT and not is_brief and self._closed_at - self._cycle_at < WINDOW_S:
                 self._rate = borne / WINDOW_S
         elif self._rate is not None and is_brief:
-            self._rate *= _FALL_SOON if borne < _TELLING else 1.0
+            self._rate *= _FALL_SOON if borne < _SOON else 1.0
         elif self._rate is not None:
             self._rate = min(max(drawn, _FALL_MOST * self._rate), self._rate)
         self._rate = max(self._rate or 0.0, _LOWEST)

@@ -86,7 +86,7 @@ class AsyncSession(ServiceCalls):
     ``journal``
         A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
         remembers every job, so that a batch that was killed can be run again and pays only for what is missing.
-        ``journal_prompts`` keeps the prompts there too; images and the key never are.
+        ``journal_prompts`` keeps the prompts there too; images are kept only with ``keep_jobs``, the key never.
     ``keep_jobs``
         The journal keeps whole jobs, images too, until the service accepts them: a submitted job waits on disk, and is
         made even if this process dies. This session also sends, and pays for, the jobs that other sessions with
@@ -304,9 +304,9 @@ class AsyncSession(ServiceCalls):
     async def find(self, key: str) -> Generation:
         """A handle on any job in the journal, of any session, by its key. The job is not paid for again.
 
-        News of it come a tenth of a second after that session has them on record. If that session has gone, this
-        one waits for its task; a job that it never sent ends in ``JournalError``. Raises ``JobNotFoundError``,
-        ``JournalError``, and ``ConfigError`` if the session has no journal.
+        Its changes arrive about a tenth of a second after they are on record. If the session that worked on it has
+        gone, this one waits for its task; a job that was never sent ends in ``JournalError``. Raises
+        ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
         return Generation(await self._running_engine().admission.find(key), self._running_engine().loop)
 

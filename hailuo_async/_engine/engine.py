@@ -71,7 +71,7 @@ class Engine:
     _transport: Transport
     _journal: JournalWriter | None
     lookout: Lookout | None = attrs.field(default=None, init=False)
-    """Looks at the team of those who share the journal."""
+    """Looks at the team of the sessions that share the journal."""
     _grace_ends_at: float = attrs.field(default=math.inf, init=False)
     """When the wait for the POSTs under way ends."""
     _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)

@@ -63,7 +63,7 @@ class Following:
             if change.state not in AT_WORK or not change.is_held:
                 self._ask(tracked)
             elif change.state is JournalState.ACCEPTED:
-                accept(tracked, change.task_id)
+                _accept(tracked, change.task_id)
 
     def ask_all(self) -> None:
         """Reads every job's record: a session has gone, and may have left any of them."""
@@ -88,7 +88,7 @@ class Following:
         if claim.ours or claim.record.state not in AT_WORK:
             self.end(tracked, claim)
         elif claim.record.state is JournalState.ACCEPTED:
-            accept(tracked, claim.record.task_id)
+            _accept(tracked, claim.record.task_id)
 
     def end(self, tracked: TrackedJob, claim: Claim) -> None:
         """Follows it no longer: it has ended, or is ours."""
@@ -113,7 +113,7 @@ class Following:
         tracked.is_followed = False
 
 
-def accept(tracked: TrackedJob, task_id: str | None) -> None:
+def _accept(tracked: TrackedJob, task_id: str | None) -> None:
     """Moves a job to accepted, as another session has recorded it."""
     if tracked.status is Status.QUEUED and task_id is not None:
         tracked.task_id = task_id

@@ -1,8 +1,8 @@
 """The queries in flight: few that are fresh, and those that hang beside them, so that they hold up no other.
 
-An answer takes a fraction of a second. A query without one after ``SLOW_S`` is probably not going to get one, so it
-gives its place to the next and goes on beside them. If very many hang, ``InFlight`` cancels the one that
-has hung longest: asking again is free.
+An answer takes a fraction of a second. A query without one after ``SLOW_S`` will probably never get one, so it gives
+its place to the next and goes on beside them. If too many hang, the one that has hung longest is cancelled: asking
+again is free.
 """
 
 from __future__ import annotations

@@ -80,11 +80,6 @@ class Poller:
     def _make_in_flight(self) -> InFlight:
         return InFlight(self._engine_state.workers.cut)
 
-    @property
-    def running(self) -> int:
-        """Tasks that the poller watches."""
-        return len(self._tasks)
-
     def find(self, task_id: str) -> TrackedJob | None:
         """The tracked job of ``task_id``, if there is one."""
         return self._tasks.get(task_id)

@@ -4,11 +4,12 @@ A stream looks ahead, so it has several jobs ready. If each held a place, a call
 all of them. So the jobs of one stream form a *lane*: only the first of a lane stands in the queue, and the next takes a
 place, at the end, when that one was sent or taken out.
 
-A place is the time from which on a job stands: of a single job that at which it was asked for, of a lane's the time at
-which the one before it left, and at least ``TURN_S`` after that one's place. So sessions that share a journal can tell
-who came first, and a stream that began a moment before others does not get their slots. A job that was refused for want
-of a slot, or that was not granted one, goes back to its own place. Taking a job out leaves its entry in the heap
-until it comes up, so that ten thousand callers who leave at once cost no search each.
+A place is a time, and the earliest place is sent first. A single job's place is the time at which it was asked for. The
+next job of a lane gets its place when the one before it leaves: that moment, or ``TURN_S`` after the other's place if
+that is later. So sessions that share a journal can tell which job came first, and a stream that began a moment before
+others does not get their slots. A job that was refused for want of a slot, or that was not granted one, goes back to
+its own place. A job that is taken out leaves its entry in the heap until that comes up: so ten thousand callers who
+leave at once cost no search each.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class SubmitQueue:
 
     @property
     def places(self) -> int:
-        """How many stand: of each stream, one."""
+        """How many jobs hold a place: of each stream, one."""
         return sum(tracked.place is not None for tracked in self._waiting)
 
     def put(self, tracked: TrackedJob) -> None:

@@ -37,8 +37,8 @@ from hailuo_async.outcomes import Failure, Outcome, Status, Success
 LOOKAHEAD = 16
 #: Jobs with a journal: while one commit grants half of them their slots, the other half is pulled for the next one.
 LOOKAHEAD_ON_RECORD = 32
-#: Seconds that a stream waits for half of them to leave. A team with few slots would take an hour, and what its sources
-#: have to say first, as a job that was paid for in a session that died, would wait as long.
+#: The longest wait for half of them to leave, in seconds. With few slots that takes an hour, and a job that a session
+#: paid for before it died would not be pulled, nor its video delivered, for as long.
 GATHER_S = 10.0
 #: Videos saved at once, and videos that may wait to be: a slow disk idles no slot, but holds no endless list either.
 SAVERS, MAX_UNSAVED = 4, 256
@@ -166,12 +166,12 @@ class Stream:
 
     async def _pull(self) -> None:
         async with contextlib.aclosing(_as_async(self._items)) as items:
-            await self._room()
+            await self._wait_for_room()
             index = 0
             while not self._is_stopped and (item := await anext(items, _END)) is not _END:
                 await self._begin(index, item)
                 index += 1
-                await self._room()
+                await self._wait_for_room()
 
     async def _begin(self, index: int, item: Any) -> None:
         """Has an item taken: in a task of its own, unless it waits for nothing."""
@@ -182,15 +182,15 @@ class Stream:
         self._preparing.add(preparing)
         preparing.add_done_callback(self._prepared)
 
-    async def _room(self) -> None:
-        """Waits for room. A full stream gathers some, so that a commit of the journal has several jobs."""
+    async def _wait_for_room(self) -> None:
+        """Returns when an item may be pulled. A full stream first gathers room for several, which share a commit."""
         if self._ahead >= self._lookahead:
-            await self._gather()
+            await self._gather_room()
         while not self._is_stopped and self._is_full:
             await self._drained.wait()
 
-    async def _gather(self) -> None:
-        """Waits until half is free, or until something is, ``GATHER_S`` from now."""
+    async def _gather_room(self) -> None:
+        """Returns when half of the lookahead is free, or after ``GATHER_S``."""
         now = running_clock()
         until = now() + GATHER_S
         while not self._is_stopped and self._ahead > self._lookahead // 2 and (left_s := until - now()) > 0:

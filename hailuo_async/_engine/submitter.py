@@ -7,9 +7,9 @@ whether it may leave: the journal has it on record, no other session took the jo
 ``decipher`` reads the answer; this table says what follows:
 
     accepted        the task id is kept, recorded, and given to the poller
-    refused         429: back to the head of the queue, the gate knows when to go on. 401, 402: this job and all that
+    refused         429: back to its place in the queue, the gate knows when to go on. 401, 402: this job and all that
                     wait end unsent. Any other refusal: this job ends
-    unsent          back to the head of the queue, while there is time
+    unsent          back to its place in the queue, while there is time
     unknown         the job ends as ``SubmissionUnknownError``; it is sent again only with ``on_unknown="resubmit"``
 
 A POST that is torn, because the session is closed and its grace is over, is unknown too.
@@ -94,7 +94,7 @@ class Submitter:
 
     @property
     def places(self) -> int:
-        """The same, but of each stream only the job that is sent next."""
+        """Jobs that wait for a slot, of each stream only the one that is sent next."""
         return self._queue.places
 
     def put_nowait(self, tracked: TrackedJob) -> None:

@@ -36,7 +36,7 @@ from hailuo_async._rules.budget import Hints
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import End, Held, TeamState
 
-#: A turn that a session was called to, and did not ask for within so long, is given up: it looks.
+#: A session that was called to its turn, and has not asked for it after so long, looks at the team instead.
 _CALLED_S = 0.5
 #: So many letters at the end of a session's name tell it from others.
 _TOLD_LETTERS = 8
@@ -65,7 +65,7 @@ class Team:
 
     @classmethod
     def make(cls, journal: JournalWriter, ceiling: int | None, rng: Random, cadence: Cadence) -> Team:
-        """A part in the team of those who share ``journal``, for a session that runs at most ``ceiling`` tasks."""
+        """A session's part in the team that shares ``journal``. The session runs at most ``ceiling`` tasks itself."""
         changed = Signal()
         view = TeamView(journal.holder, rng, journal.commit_soon)
         place = TeamPlace(view, changed)

@@ -66,21 +66,21 @@ async def start_engine(
     open_journal: Callable[..., Awaitable[JournalWriter]] = open_journal,
 ) -> Engine:
     """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
-    journal = line = None
+    journal = carrier = None
     if settings.journal is not None:
         journal = await open_journal(settings.journal, base_url=settings.base_url, now=wall_clock)
     try:
         if journal is not None:
             money.quota.begin_with(await journal.spending())
-        line = transport or await _open_http(settings, client_session)
+        carrier = transport or await _open_http(settings, client_session)
         rng = rng or Random()  # seeded here and not with the session: forked workers share no dice
-        engine = _assemble(settings, state, line, journal, rng, EventEmitter(hooks), money)
+        engine = _assemble(settings, state, carrier, journal, rng, EventEmitter(hooks), money)
         engine.lookout = _join(engine, journal, rng)
         if engine.lookout is not None:
             await engine.lookout.join()
     except BaseException:
         with anyio.CancelScope(shield=True):
-            for opened in (line, journal):
+            for opened in (carrier, journal):
                 if opened is not None:
                     await opened.aclose()
         raise
@@ -146,7 +146,7 @@ def _recorder(settings: Settings, journal: JournalWriter | None, team: Team | No
 def _limits(
     settings: Settings, journal: JournalWriter | None, rng: Random, cadence: Cadence
 ) -> tuple[None, Slots, Budget] | tuple[Team, TeamSlots, TeamBudget]:
-    """What the gate asks: the rules themselves, or the team of those who share the journal.
+    """What the gate asks: the rules themselves, or the team of the sessions that share the journal.
 
     A team is imported where there is a journal: without one nothing of it is needed.
     """
@@ -159,7 +159,7 @@ def _limits(
 
 
 def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout | None:
-    """Has the rooms of the engine ask, tell and hear the team of those who share the journal, if there is one."""
+    """Connects the engine with the team of the sessions that share its journal, if it has one."""
     team, following, poller = engine.recorder.team, engine.admission.following, engine.poller
     if team is None or journal is None:
         return None

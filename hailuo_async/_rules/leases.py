@@ -1,9 +1,9 @@
-"""Whether a session may take another's lease for ended.
+"""Whether a session may count another's lease as ended.
 
-A lease that was not renewed in time says that its session is dead, unless no session could renew: the journal was away,
-the clock has jumped, or this session was stopped itself. Each of these shows in this session's own renewals. Then it
-first gives the others a lease's length, from the moment when it could renew its own again. Nothing is lost by waiting:
-a task that is not asked about goes on, and a POST is called in doubt a little later.
+A lease that was not renewed in time shows that its session is dead, unless no session could renew: the journal was
+away, the clock has jumped, or this session was stopped itself. Each of these shows in this session's own renewals. Then
+it first gives the others a lease's length, from the moment at which it could renew its own again. Waiting loses
+nothing: a task that is not asked about goes on, and a POST is called in doubt a little later.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 
 import attrs
 
-#: A session renews every third of a lease. One that comes so many leases after the last was kept from it.
+#: A session renews every third of a lease. After this share of one without a renewal, it must have been held up.
 _LATE = 0.5
 
 

@@ -1,8 +1,8 @@
 """The line in which the sessions of a team wait for slots, as one of them knows it: whose turn it is, and for how long.
 
 The first in the line takes its turn when there is room; the others wait for it. It may be stopped, so the next passes
-over one that does not take its turn. Those behind wait twice as long for each place before theirs: what they know of
-the line is older, and the next is closer to it.
+over one that does not take its turn. The next waits ``PATIENCE_S`` for that, and each one behind it twice as long as
+the one before it.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Line:
         return opens_at
 
     def pass_over(self) -> tuple[float, str] | None:
-        """The session to pass over now, if any. It is told once: its turn is waited for again if that has no effect."""
+        """The session to pass over now, if any. Named once: if that has no effect, this session waits for it again."""
         passed, self._passed = self._passed, None
         if passed is not None:
             self._blocked_since = None

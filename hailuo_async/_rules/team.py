@@ -57,7 +57,7 @@ class End(NamedTuple):
     """How long a task took."""
 
     member: str
-    """How the name of the session ends that waited for it."""
+    """The last letters of the name of the session that waited for it."""
     kind: tuple[Any, ...]
     young_s: float
     """Its age when it was last seen running."""

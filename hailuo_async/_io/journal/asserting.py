@@ -33,11 +33,11 @@ class AssertingTable(JobTable):
 
     _at_work: dict[str, _Known] = attrs.field(factory=dict, init=False)
     _asserted: int = attrs.field(default=1, init=False)
-    """Over which connection of the database."""
+    """The number of the connection over which the rows were last asserted."""
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is durable when it ends, or none of it happened. The first after a reconnect asserts."""
+        """Everything inside is durable when it ends, or nothing has changed. The first after a reconnect asserts."""
         with self.database.transaction():
             connection = self.database.connections
             if connection != self._asserted:

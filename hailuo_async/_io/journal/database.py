@@ -12,8 +12,8 @@ and ``:change``, see ``CHANGE``. In all else the engines may differ, and each pr
     ``Rows``       are there at once                        cost a round trip when they are looked at, and nothing
                                                             after the transaction: they come with its commit
     ``:now``       this machine's clock                     the server's clock, the same for all machines
-    news           another connection has committed, no     the topics that other sessions notified. They may get
-                   more; has to be asked for                lost: nothing may depend on them, so look now and then
+    news           that another connection has committed.   the topics that other sessions notified. They may get
+                   A topic has a ``bell``, which only wakes lost: nothing may depend on them, so look now and then
     an outage      the file is locked, or the disk full     the server is gone, restarts, or has no room
     wiped URLs     are overwritten in every file            are deleted; the server's own log keeps them a while
 
@@ -145,10 +145,13 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def notify(self, topic: str) -> None:
-        """Notifies other sessions when this transaction commits. A file notifies them of every commit."""
+        """Wakes the sessions that listen to the topic, when this transaction commits."""
 
     def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:
-        """``notify`` of the topics, in one statement, if the SQL ``condition`` holds. In a file, it always does."""
+        """``notify`` of the topics, in one statement, if the SQL ``condition`` holds.
+
+        Where ``READS_ARE_FREE`` it holds already, as no other session can have written since.
+        """
         for topic in topics:
             self.notify(topic)
 
@@ -166,16 +169,16 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def fileno(self) -> int | None:
-        """A file descriptor that is readable when there are news; ``None`` without one: then poll ``news``."""
+        """A file descriptor that is readable when there is news; ``None`` without one: then poll ``news``."""
 
     @abc.abstractmethod
     def was_told(self) -> bool:
-        """Whether there are news that ``fileno`` does not tell of any more. May be asked in any thread."""
+        """Whether there is news that ``fileno`` no longer shows. May be called in any thread."""
 
     @property
     @abc.abstractmethod
     def can_be_woken(self) -> bool:
-        """Whether ``fileno`` tells of news at all, as long as the database can be reached."""
+        """Whether ``fileno`` shows news at all, as long as the database can be reached."""
 
     @abc.abstractmethod
     def check_place(self) -> None:

@@ -95,7 +95,7 @@ def number_of(path: Path) -> tuple[int, int] | None:
 
 
 def _file_system(path: Path, mounts: Path) -> str:
-    """The type of the file system on which ``path`` lies; empty where that cannot be told."""
+    """The type of the file system on which ``path`` lies; empty where nothing says it."""
     try:
         lines = mounts.read_text("utf-8", "surrogateescape").splitlines()
     except OSError:

@@ -98,10 +98,10 @@ class Looked:
 
     news: News
     changes: tuple[JobChange, ...]
-    """Jobs that changed since the look before, each as it stands now. Some may be told twice."""
+    """Jobs that changed since the look before, each as it stands now. Two looks may both name one."""
     seen: int
     """Where the next look begins."""
     hints: tuple[str, ...] = ()
-    """Ids of tasks that may have ended, as other sessions were told. Not to be believed."""
+    """Ids of tasks that may have ended, from hints to other sessions. Not to be believed."""
     at: float | None = None
     """The time of the team's clock, where that is not the clock of every loop on this machine."""

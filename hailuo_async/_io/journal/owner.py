@@ -1,8 +1,7 @@
 """The names of sessions as holders of jobs: another process can tell from one whether its session still lives.
 
 A lease runs out by itself, but only after a while. On Linux the kernel knows at once: a process is the same one if its
-machine, its pid and the moment of its start are. Elsewhere, and for a name that says none of this, only the lease
-counts.
+machine, its pid and the moment of its start are. Elsewhere, and for a name without these, only the lease counts.
 """
 
 from __future__ import annotations

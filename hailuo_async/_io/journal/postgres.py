@@ -106,7 +106,7 @@ class PostgresDatabase(Database):
     _pipeline: psycopg.Pipeline | None = attrs.field(default=None, init=False)
     _sent: int = attrs.field(default=0, init=False)
     _waited: int = attrs.field(default=0, init=False)
-    """Of the statements sent in this transaction, how many have been waited for."""
+    """How many of the statements sent in this transaction have their answers."""
     _topics: set[str] = attrs.field(factory=set, init=False)
     """What is listened to, on each new connection as well."""
     _heard: set[str] = attrs.field(factory=set, init=False)

@@ -1,7 +1,8 @@
 """What a journal holds of one job, as values, and how those become columns and come back.
 
-Nothing here opens a file. Kept apart from the rest of a record are the signed URLs of its result: they go into a place
-of their own, so that they can be wiped. Never kept are the API key, images, and the service's answer as it came.
+Nothing here opens a file. The signed URLs of a result are kept apart from the rest of its record, in the table
+``place``, so that they can be wiped. No record holds the API key, an image, or the service's answer as it came; with
+``keep_jobs`` the journal has images in tables of their own (``kept``).
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _as_words(error: HailuoError | None) -> tuple[str, str] | None:
 
 @attrs.frozen(kw_only=True)
 class Record:
-    """What the journal knows of one job. Times are Unix seconds by this machine's clock.
+    """What the journal knows of one job. Times are Unix seconds, by the clock of the session or of the database.
 
     ``kind`` and ``fingerprint`` are ``None`` for a task that was submitted elsewhere and attached to. The URLs of
     ``video`` are empty once they have been wiped, see ``is_wiped``. ``saved_to`` says where the video was saved, and

@@ -100,7 +100,7 @@ class JobRows:
         self.judgement.journal_came_back(self.database.up_since)
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Everything inside is durable when it ends, or none of it happened."""
+        """Everything inside is durable when it ends, or nothing has changed."""
         return self.database.transaction()
 
     def find(self, identity: str) -> Record | None:
@@ -191,7 +191,7 @@ class JobRows:
             self.database.execute(sql, {"identity": identity})
 
     def tell_followers(self) -> None:
-        """A job has changed: who follows one is woken by the commit."""
+        """Wakes, with the commit, the sessions that follow jobs of others: one has changed."""
         for follower in self.followers:
             self.database.notify(follower)
 

@@ -106,16 +106,17 @@ class SqliteDatabase(Database):
     _log: Path = attrs.field(init=False)
     """Where SQLite keeps its log."""
     _seen: int | None = attrs.field(default=None, init=False)
+    """The ``data_version`` that ``news`` read last."""
     _bell: Bell = attrs.field(factory=Bell, init=False)
     _topics: set[str] = attrs.field(factory=set, init=False)
-    """Their listeners are woken when this transaction has committed."""
+    """The bells that the commit of this transaction rings."""
     _is_folding: bool = attrs.field(default=False, init=False)
     """Whether the log is to be folded into the file after the next commit."""
     _largest_log: int = attrs.field(default=_LARGEST_LOG, init=False)
     _gives_back: bool = attrs.field(default=False, init=False)
     """Whether free pages go back to the file system after the next commit."""
     _is_due: bool = attrs.field(default=False, init=False)
-    """Whether the log does not say yet that it was begun."""
+    """Whether ``log_due`` was raised, and the next commit has to set ``log_seen``."""
 
     def __attrs_post_init__(self) -> None:
         self.name, self.path = str(self.path), self.path.absolute()  # the working directory may change
@@ -162,7 +163,7 @@ class SqliteDatabase(Database):
             self._is_folding = True
 
     def notify(self, topic: str) -> None:
-        """Wakes who listens to the topic. Every commit changes ``PRAGMA data_version`` for the other connections."""
+        """Rings the bell of that topic. What has changed, ``PRAGMA data_version`` shows to every other connection."""
         self._topics.add(topic)
 
     def hint(self, topic: str, text: str) -> None:
@@ -213,7 +214,7 @@ class SqliteDatabase(Database):
         if not self._is_in_place:
             reason = (
                 "it was moved, removed or replaced while this session used it, so another would pay for its jobs again:"
-                f" put it back together with {files.log_of(self.path).name}, and begin a new session"
+                f" put it back together with {self._log.name}, and begin a new session"
             )
             raise JournalError(path=self.name, reason=reason)
 

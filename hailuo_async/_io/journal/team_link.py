@@ -1,4 +1,4 @@
-"""A session's line to its team: steps that go with its commits, looks between them, and the bell that wakes it."""
+"""A session's connection to its team: steps that go with its commits, looks between them, and what wakes it."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class JournalWriter:
     _thread: ThreadPoolExecutor
     _commits: Commits
     team: TeamLink | None = attrs.field(default=None, init=False)
-    """This session's line to its team, once it has joined."""
+    """This session's connection to its team, once it has joined."""
     _is_closing: bool = attrs.field(default=False, init=False)
     _stages: Iterator[int] = attrs.field(factory=itertools.count, init=False)
 
@@ -216,9 +216,9 @@ class JournalWriter:
         return await self.ask(self.jobs.spending)
 
     async def renew(self, within_s: float = 0.0) -> None:
-        """Keeps this session's jobs its own for another ``lease_s``. To be done every third of that.
+        """Keeps this session's jobs its own for another ``LEASE_S``. To be done every third of that.
 
-        With the first commit that is made within ``within_s``, or with one of its own then.
+        Shares the first commit that is made within ``within_s``; if there is none, it makes one.
         """
         work = JobTable.renew if self.team is None else self.team.renew
         asked = self._open.put(work, patience_s=SHORT_PATIENCE_S + within_s, soon_s=within_s)

@@ -240,6 +240,7 @@ class HonestService(RuleBasedStateMachine):
         self.window, self.used = -1, 0
         self.travelling: list[Request] = []
         self.answers: list[Request] = []
+        self.places: list[float] = []
         self.budget = Budget()
         self.budget.sent(0.0, Use.QUERY)
         self.arrive(first := Request(0.0))
@@ -261,10 +262,24 @@ class HonestService(RuleBasedStateMachine):
 
     @rule(seconds=st.floats(0.001, 100))
     def wait(self, seconds: float) -> None:
-        while self.travelling and self.now + seconds - self.travelling[0].sent_at > 50:
+        until = self.now + seconds
+        while self.places and self.places[0] <= until:
+            self.go_on(at := self.places.pop(0))
+            self.travelling.append(Request(at))
+        self.go_on(until)
+
+    def go_on(self, until: float) -> None:
+        while self.travelling and until - self.travelling[0].sent_at > 50:
             self.arrive(request := self.travelling.pop(0))
             self.answers.append(request)
-        self.now += seconds
+        self.now = until
+
+    @rule()
+    def give_a_place(self) -> None:
+        at = self.budget.may_send(self.now, Use.QUERY)
+        if at > self.now and self.budget.has_place(at, self.now + 15.0):
+            self.budget.sent(self.now, Use.QUERY, at)
+            self.places.append(at)
 
     @rule(use=st.sampled_from(Use), most=st.integers(1, 40))
     def send(self, use: Use, most: int) -> None:

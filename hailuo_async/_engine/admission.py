@@ -70,7 +70,7 @@ class Admission:
     _by_identity: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _asked: DuplicateNumbers = attrs.field(factory=DuplicateNumbers, init=False)
     """Numbers of the jobs without a key outside streams. A job that failed keeps its number when it is given again."""
-    _tickets: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _preparing: int = attrs.field(default=0, init=False)
     _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
@@ -78,7 +78,7 @@ class Admission:
         self.following = Following(self._engine_state, self._recorder.path, self._dispatch)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
         if self.keeper is not None:
-            self.keeper.take_up = self.take_up_kept
+            self.keeper.on_taken = self.take_over_kept
 
     @property
     def queued(self) -> int:
@@ -130,7 +130,7 @@ class Admission:
         if intent is not None:
             tracked.look, tracked.is_counted = ask, job.key is None and asked is None
         if self.keeper is not None and kept is not None and is_sent_from_here(claim):
-            self.keeper.hold(tracked, kept, functools.partial(self._recorder.intend, intent))
+            self.keeper.use_kept(tracked, kept, functools.partial(self._recorder.intend, intent))
         tracked.is_dropped = True  # should it end at once, as it must not be paid for
         self._dispatch(tracked, claim)
         tracked.is_dropped = False
@@ -144,7 +144,7 @@ class Admission:
         self._engine_state.check()
         return frames if uploads is None else await uploads.share(frames)
 
-    def take_up_kept(self, claim: KeptClaim) -> None:
+    def take_over_kept(self, claim: KeptClaim) -> None:
         """Sends a job that another session has left in the journal, also for callers who follow it in this session."""
         record = claim.record
         tracked = self._by_identity.get(record.identity)
@@ -155,7 +155,7 @@ class Admission:
             tracked = self._new_tracked_job(self._now(), None, None, kind=kind_of(record), **names)
         if claim.job.asked_at is not None:  # it has its place in the line since then, whichever session it was given to
             tracked.taken_at = min(tracked.taken_at, self._now() - (self._wall_clock() - claim.job.asked_at))
-        self.keeper.hold(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
+        self.keeper.use_kept(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
         tracked.payment.price = tracked.payment.price or record.price
         self.following.end(tracked, Claim(record, ours=True))
 
@@ -213,7 +213,7 @@ class Admission:
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
         if self.keeper is not None and is_left_unsent(record):
-            return await self.find(record.identity)  # the keeper may have taken it up since, and it may have ended
+            return await self.find(record.identity)  # the keeper may have taken it over since, and it may have ended
         return self._adopt(Claim(record, ours=False), None)
 
     async def take_over(self, record: Record) -> None:
@@ -232,7 +232,7 @@ class Admission:
         claim = await self._recorder.find(key)
         if self.keeper is not None and is_left_unsent(claim.record):
             await self.keeper.take_one(key)
-            claim = await self._recorder.find(key)  # another session may have taken it up meanwhile
+            claim = await self._recorder.find(key)  # another session may have taken it over meanwhile
         if (known := self._by_identity.get(key)) is not None:
             return self._joined(known)
         return self._adopt(claim, None, is_quiet=claim.record.state not in AT_WORK)
@@ -280,7 +280,7 @@ class Admission:
     ) -> TrackedJob:
         self._engine_state.check()
         payment = payment or Payment((self.money.quota,))
-        tracked = TrackedJob(next(self._tickets), taken_at, timeout_s=timeout_s, payment=payment, **facts)
+        tracked = TrackedJob(next(self._numbers), taken_at, timeout_s=timeout_s, payment=payment, **facts)
         self.live[tracked] = None
         tracked.listeners += self._listeners
         if tracked.identity is not None:

@@ -22,9 +22,9 @@ from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.arguments import SaveAs, StrPath
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
-from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import is_read
+from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Quota
@@ -67,7 +67,7 @@ class Engine:
     recorder: Recorder
     calls: Calls
     results: Results
-    _download_room: DownloadRoom
+    _lazy_downloads: LazyDownloads
     _transport: Transport
     _journal: JournalWriter | None
     lookout: Lookout | None = attrs.field(default=None, init=False)
@@ -105,7 +105,7 @@ class Engine:
         try:
             await self._work()
         finally:
-            for close in (self.recorder.aclose, self._download_room.aclose, self._transport.aclose):
+            for close in (self.recorder.aclose, self._lazy_downloads.aclose, self._transport.aclose):
                 with anyio.move_on_after(CLOSING_S, shield=True):
                     await close()
 

@@ -109,7 +109,7 @@ def _job_facts(tracked: TrackedJob) -> _JobFacts:
     now = loop_time()
     return {
         "at": now,
-        "number": tracked.ticket,
+        "number": tracked.number,
         "job": tracked.job,
         "key": tracked.key,
         "task_id": tracked.task_id,

@@ -21,7 +21,7 @@ from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Status
 
 if TYPE_CHECKING:
-    from hailuo_async._io.journal.news import JobChange
+    from hailuo_async._io.journal.team_values import JobChange
 
 #: The states of a job that another session works on.
 AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)

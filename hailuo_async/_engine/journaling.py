@@ -20,7 +20,7 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
-from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Leave
+from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Permit
 from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint
 from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import AuthenticationError, HailuoError, JobNotFoundError, JournalError
@@ -88,16 +88,16 @@ class JournalRecorder(Recorder):
     async def adopt(self, task_id: str) -> Claim | None:
         return await self._journal.ask(self._journal.jobs.adopt, task_id, None)
 
-    async def sending(self, tracked: TrackedJob, at: float) -> Leave:
+    async def sending(self, tracked: TrackedJob, at: float) -> Permit:
         if tracked.identity is None:
-            return Leave.GRANTED
+            return Permit.GRANTED
         tracked.attempt_at = at
         if self.team is None:
-            return Leave.GRANTED if await self._journal.sending(tracked.identity, at) else Leave.TAKEN
+            return Permit.GRANTED if await self._journal.sending(tracked.identity, at) else Permit.TAKEN
         place = tracked.taken_at if tracked.place is None else tracked.place
-        return await self.team.leave(tracked.identity, at, place)
+        return await self.team.ask_to_send(tracked.identity, at, place)
 
-    def leave_to_send(self) -> Callable[[], bool] | None:
+    def ownership_check(self) -> Callable[[], bool] | None:
         lapses, claimed_at = self._lapses, loop_time()
         return lambda: self._lapses == lapses and loop_time() - max(self._renewed_at, claimed_at) < LEASE_S
 

@@ -23,7 +23,7 @@ import attrs
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, stored_frame, url_frame
-from hailuo_async._io.journal.kept import KeptClaim, KeptImage, KeptJob, Room
+from hailuo_async._io.journal.kept import KeptBounds, KeptClaim, KeptImage, KeptJob
 from hailuo_async._io.journal.records import Claim, Intent, JournalState
 from hailuo_async._rules.wire import Request, build_kept_submit
 from hailuo_async.errors import (
@@ -69,10 +69,10 @@ class Keeper:
 
     _journal: JournalWriter
     _recorder: Recorder
-    _room: Room
+    _bounds: KeptBounds
     _wall_clock: Callable[[], float]
     _webhook_url: str | None = None
-    take_up: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
+    on_taken: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
     """Given each job that was taken over."""
     _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
@@ -94,9 +94,9 @@ class Keeper:
         Raises ``ImageError`` for an image that cannot be read to its end, ``JournalError`` and ``JobError``.
         """
         pieces = {image.sha256: frames[field].raw_pieces for field, image in kept.images.items()}
-        room = self._room if is_bounded else attrs.evolve(self._room, max_queued=sys.maxsize)
+        bounds = self._bounds if is_bounded else attrs.evolve(self._bounds, max_queued=sys.maxsize)
         async with self._writing:
-            return await self._journal.keep(intent, kept, pieces, room)
+            return await self._journal.keep(intent, kept, pieces, bounds)
 
     def build_request(self, kept: KeptJob) -> Request:
         """The POST for a kept job, whose images are read from the journal while they are sent."""
@@ -110,8 +110,8 @@ class Keeper:
         }
         return build_kept_submit(kept.path, kept.options, frames, self._webhook_url)
 
-    def hold(self, tracked: TrackedJob, kept: KeptJob, look: Ask) -> None:
-        """Drops a job's pictures from memory, as the journal has them. ``look`` reads its record."""
+    def use_kept(self, tracked: TrackedJob, kept: KeptJob, look: Ask) -> None:
+        """Has a job sent from what the journal keeps, its pictures no longer in memory. ``look`` reads its record."""
         tracked.look = look
         tracked.request, tracked.is_kept = self.build_request(kept), True
         tracked.is_heavy = tracked.request.is_heavy
@@ -165,7 +165,7 @@ class Keeper:
         """Takes over the job of that identity, if no living session holds it: whether it did. ``JournalError``."""
         claims = await self.take(1, identity)
         for claim in claims:
-            self.take_up(claim)
+            self.on_taken(claim)
         return bool(claims)
 
     async def look(self, identity: str) -> Claim | None:
@@ -181,7 +181,7 @@ class Keeper:
         while not self._is_stopped and (room := TAKEN_AT_ONCE - count_waiting()) > 0:
             claims = await self.take(room)
             for claim in claims:
-                self.take_up(claim)
+                self.on_taken(claim)
             if len(claims) < room:
                 return
 
@@ -211,7 +211,7 @@ async def prepare(
     *,
     is_single: bool,
 ) -> tuple[KeptJob | None, Ask]:
-    """What is to be kept of a job, if there is a keeper; and how the journal is asked for leave to work on it."""
+    """What is to be kept of a job, if there is a keeper; and how it is claimed in the journal."""
     if keeper is None or intent is None:
         return None, functools.partial(recorder.intend, intent)
     kept = await keeper.describe(job, frames, is_single=is_single)

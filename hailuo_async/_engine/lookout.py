@@ -10,7 +10,7 @@ of its own accord. A wake-up may get lost, so these look now and then:
 - Everybody, often, on a system that cannot wake sessions. A look at a file that has not changed costs microseconds.
 
 Each look also tells when the first lease of another member runs out. A session looks again then: who finds the member
-dead takes up its tasks.
+dead takes over its tasks.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.following import Following
 from hailuo_async._engine.team import Team
-from hailuo_async._io.journal.news import Looked
 from hailuo_async._io.journal.records import LEASE_S, Record
 from hailuo_async._io.journal.team_link import TeamLink
+from hailuo_async._io.journal.team_values import Looked
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async.errors import JournalError
@@ -59,7 +59,7 @@ class Lookout:
     """Given the jobs that changed, while any are followed here."""
     _heed: Callable[[str], object]
     """Given each hint that other sessions were told, if it names a task at all."""
-    _take_up: Callable[[Record], Awaitable[object]]
+    _on_taken: Callable[[Record], Awaitable[object]]
     """Given each task that a dead session left, and that is this session's now."""
     _seen: int | None = attrs.field(default=None, init=False)
     """Where the next look for changed jobs begins."""
@@ -118,20 +118,20 @@ class Lookout:
     # --- Those who die ---
 
     async def look_after_the_dead(self) -> None:
-        """Takes up what dead sessions have left, at once and whenever one dies, until it is cancelled."""
+        """Takes over what dead sessions have left, at once and whenever one dies, until it is cancelled."""
         while True:
             try:
                 await self._take_over()
                 await self._someone_dies()
             except JournalError as error:
-                logger.warning("%s; what other sessions have left is taken up later", error)
+                logger.warning("%s; what other sessions have left is taken over later", error)
                 await anyio.sleep(LEASE_S / 3)
 
     async def _take_over(self) -> None:
         self._team.news.begin_take_over()
         records, dead = await self._journal.take_over()
         for record in records:
-            await self._take_up(record)
+            await self._on_taken(record)
         if dead:
             self._team.bury(dead)
 
@@ -140,11 +140,11 @@ class Lookout:
         news = self._team.news
         late_s = self._rng.uniform(_SOONEST_S, max(_LATEST_S, _FOR_EACH_S * self._team.view.members))
         await anyio.sleep(late_s)
-        while not news.is_left:
+        while not news.has_orphans:
             left_s = news.lapses_at + late_s - loop_time()
             if left_s > 0:
                 await news.changed.wait(left_s)
                 continue
-            await self._look()  # another session may have taken it all up
+            await self._look()  # another session may have taken it all over
             if news.lapses_at <= loop_time():
                 return

@@ -77,7 +77,7 @@ class SubmitQueue:
 
     def take_all(self) -> list[TrackedJob]:
         """Takes all jobs out, in the order of their numbers."""
-        jobs = sorted(self._waiting, key=lambda tracked: tracked.ticket)
+        jobs = sorted(self._waiting, key=lambda tracked: tracked.number)
         self._heap.clear()
         self._waiting.clear()
         for tracked in jobs:
@@ -94,11 +94,11 @@ class SubmitQueue:
             tracked.place = tracked.taken_at if tracked.lane is None else self._clock()
         if tracked.lane is not None:
             tracked.lane.first = tracked
-        heapq.heappush(self._heap, (tracked.place, tracked.ticket, tracked))
+        heapq.heappush(self._heap, (tracked.place, tracked.number, tracked))
 
     def _stand_behind(self, lane: Lane, tracked: TrackedJob) -> None:
         tracked.place = None
-        heapq.heappush(lane.others, (tracked.ticket, tracked))
+        heapq.heappush(lane.others, (tracked.number, tracked))
 
     def _advance(self, lane: Lane | None, tracked: TrackedJob) -> None:
         if lane is None or lane.first is not tracked:
@@ -116,4 +116,4 @@ class SubmitQueue:
 
 
 def _order(tracked: TrackedJob) -> tuple[float, int]:
-    return (math.inf if tracked.place is None else tracked.place, tracked.ticket)
+    return (math.inf if tracked.place is None else tracked.place, tracked.number)

@@ -62,12 +62,12 @@ class Quota:
         """Whether ``price`` more stays within ``max_cost``."""
         return self.max_cost is None or self.spent + self.committed + price <= self.max_cost
 
-    def take_up(self, identity: str | None, price: Decimal) -> None:
+    def commit_unfinished(self, identity: str | None, price: Decimal) -> None:
         """Commits the price of a job that was sent before, unless it was committed all along."""
         if self._unfinished.pop(identity or "", None) is None:
             self.committed += price
 
-    def leave(self, identity: str | None, price: Decimal) -> None:
+    def keep_unfinished(self, identity: str | None, price: Decimal) -> None:
         """Keeps the price of a job that may still be paid for, though this session no longer works on it."""
         if identity is not None:
             self._unfinished[identity] = price
@@ -135,7 +135,7 @@ class Payment:
         if record is None or record.state in _MAY_BE_PAID_YET:
             self.price = None if record is None else record.price
             for quota in self.quotas[:1]:
-                quota.take_up(None if record is None else record.identity, self._price)
+                quota.commit_unfinished(None if record is None else record.identity, self._price)
             for quota in self.quotas[1:]:
                 quota.committed += self._price
             self._committed = self._price
@@ -155,7 +155,7 @@ class Payment:
             self._settle(cost)
         elif status is Status.UNKNOWN or has_task:
             for quota in self.quotas[:1]:
-                quota.leave(identity, self._committed)
+                quota.keep_unfinished(identity, self._committed)
         else:
             self.give_back()
 

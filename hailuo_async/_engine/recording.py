@@ -13,7 +13,7 @@ import attrs
 
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
-from hailuo_async._io.journal.records import Claim, Intent, JournalState, Leave, Record
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Permit, Record
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async.errors import ConfigError, HailuoError, JournalError
 from hailuo_async.jobs import Job
@@ -68,14 +68,14 @@ class Recorder:
         """The record of an attached task, with the session's claim; ``None`` without a journal."""
         return None
 
-    async def sending(self, tracked: TrackedJob, at: float) -> Leave:
+    async def sending(self, tracked: TrackedJob, at: float) -> Permit:
         """Asks whether the POST may leave, at ``at`` Unix seconds. From then on the job counts as sent.
 
         Raises ``JournalError`` if that cannot be written: then the POST must not leave either.
         """
-        return Leave.GRANTED
+        return Permit.GRANTED
 
-    def leave_to_send(self) -> Callable[[], bool] | None:
+    def ownership_check(self) -> Callable[[], bool] | None:
         """A check, for any later time, whether a job that is claimed now is still ours; ``None`` without a journal.
 
         After a lapse of the leases it never is, even if they were renewed since: another session may hold the job.

@@ -24,9 +24,9 @@ import attrs
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import loop_time
-from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async._engine.state import EngineState
 from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
@@ -49,7 +49,7 @@ LOOK_AGAIN_S = 0.25
 class Results:
     """Saves videos, and gives them in pieces."""
 
-    _download_room: DownloadRoom
+    _lazy_downloads: LazyDownloads
     _journal: JournalWriter | None
     _admission: Admission
     _engine_state: EngineState
@@ -72,7 +72,7 @@ class Results:
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
                 return saved
             fetch = functools.partial(
-                (await self._download_room.open()).fetch,
+                (await self._lazy_downloads.open()).fetch,
                 limits=limits,
                 overwrite=overwrite,
                 refresh=functools.partial(self._fresh_url, video.task_id),
@@ -106,7 +106,7 @@ class Results:
     async def open(self, video: Video, limits: Limits, *, start: int) -> AsyncGenerator[VideoPieces]:
         """The video in pieces, without a file. As ``AsyncSession.open_video``."""
         refresh = functools.partial(self._fresh_url, video.task_id)
-        downloads, url = await self._download_room.open(), _url_at_hand(video) or await refresh()
+        downloads, url = await self._lazy_downloads.open(), _url_at_hand(video) or await refresh()
         async with downloads.stream(url, limits, refresh=refresh, task_id=video.task_id, start=start) as pieces:
             yield pieces
 

@@ -33,7 +33,7 @@ from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.journal.records import Leave
+from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
@@ -147,13 +147,13 @@ class Submitter:
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
         posted_at, is_claimed = self._wall_clock(), False
-        may_go_on = self._recorder.leave_to_send()
-        leave = Leave.GRANTED if may_go_on is None else Leave.LATER
+        may_go_on = self._recorder.ownership_check()
+        permit = Permit.GRANTED if may_go_on is None else Permit.LATER
         try:
             if may_go_on is not None:  # with a journal
                 with self._engine_state.workers.cuttable:
-                    leave = await self._recorder.sending(tracked, posted_at)
-            is_claimed = await self._claim(tracked, leave)
+                    permit = await self._recorder.sending(tracked, posted_at)
+            is_claimed = await self._claim(tracked, permit)
             if is_claimed and tracked.request is not None:
                 request = tracked.request if may_go_on is None else attrs.evolve(tracked.request, may_go_on=may_go_on)
                 await self._post(tracked, request, acquired_at, posted_at)
@@ -163,7 +163,7 @@ class Submitter:
             logger.exception("a bug ended the sending of job %s: please report this", tracked.name)
             self._doubt_nowait(tracked)
         finally:
-            if not is_claimed and leave is Leave.LATER and self._recorder.team is not None:
+            if not is_claimed and permit is Permit.LATER and self._recorder.team is not None:
                 self._gate.submit_withheld(tracked.is_heavy)
             elif not is_claimed:
                 self._gate.submit_withdrawn(acquired_at, tracked.is_heavy)
@@ -172,17 +172,17 @@ class Submitter:
 
     # --- Before the POST ---
 
-    async def _claim(self, tracked: TrackedJob, leave: Leave) -> bool:
+    async def _claim(self, tracked: TrackedJob, permit: Permit) -> bool:
         """Whether the POST may leave: it is on record, no other session took the job over, and it is still wanted.
 
         The job stays queued meanwhile: a caller that leaves, a deadline and a close still cost nothing.
         """
         if tracked.status.is_final:
-            if leave is Leave.GRANTED:  # the journal counts it as sent: without this note a later run would doubt it
+            if permit is Permit.GRANTED:  # the journal counts it as sent: without this note a later run would doubt it
                 await self._recorder.withdrawn(tracked)
-        elif leave is Leave.LATER:
+        elif permit is Permit.LATER:
             self.put_nowait(tracked)
-        elif leave is Leave.TAKEN:
+        elif permit is Permit.TAKEN:
             self._follow(tracked)
         elif not self._engine_state.is_open:
             await self._recorder.unsent(tracked)
@@ -193,7 +193,7 @@ class Submitter:
 
     async def _claim_failed(self, tracked: TrackedJob, error: JournalError) -> None:
         """Puts the job back into its place after an outage of the journal; any other error of the journal ends it."""
-        if tracked.status.is_final:  # the leave may be on record, and is taken back: then it is no longer ours
+        if tracked.status.is_final:  # the permit may be on record, and is taken back: then it is no longer ours
             self._recorder.let_go_nowait(tracked)
         elif not error.is_outage:
             await self._give_up(tracked, error)

@@ -29,8 +29,8 @@ from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
 from hailuo_async._engine.team_news import TeamNews
 from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.news import Renewed, Step, StepDone, Turn
-from hailuo_async._io.journal.records import Leave
+from hailuo_async._io.journal.records import Permit
+from hailuo_async._io.journal.team_values import Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Hints
 from hailuo_async._rules.cadence import Cadence
@@ -43,7 +43,7 @@ _TOLD_LETTERS = 8
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
 
-_Asked: TypeAlias = tuple[Turn, asyncio.Future[Leave]]
+_Asked: TypeAlias = tuple[Turn, asyncio.Future[Permit]]
 
 
 @attrs.define(eq=False)
@@ -90,13 +90,13 @@ class Team:
         if self._follows != self.view.stated.follows:
             self.view.commit_soon()
 
-    def leave(self, identity: str, sent_at: float, since: float) -> asyncio.Future[Leave]:
+    def ask_to_send(self, identity: str, sent_at: float, since: float) -> asyncio.Future[Permit]:
         """Asks for the grant of one POST, and for the record of its intent, in one step. Does not wait.
 
         ``sent_at`` is in Unix seconds; the job waits ``since`` that loop time. The answer raises ``JournalError`` if
         neither can be had.
         """
-        answer: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
         self._turns.append((Turn(identity, sent_at, self.place.in_team_time(since)), answer))
         self.view.commit_soon()
         return answer
@@ -108,7 +108,7 @@ class Team:
         self.view.tell(functools.partial(TeamState.teach, end=end), is_urgent=False)
 
     def bury(self, members: tuple[str, ...]) -> None:
-        """Frees what dead members held: a session has taken up their tasks."""
+        """Frees what dead members held: a session has taken over their tasks."""
         at = loop_time() + self.view.clock.offset_s
         self._buried = members
         for member in members:
@@ -147,14 +147,14 @@ class Team:
         """Acts on the answer to a step that is on disk."""
         stepping, self._stepping = self._stepping or [], None
         follows_now = step.held.follows and not self.view.stated.follows
-        granted = len(done.leaves) - done.leaves.count(Leave.LATER)
+        granted = len(done.permits) - done.permits.count(Permit.LATER)
         self.view.stepped(step.held)
-        self.slots.answered(len(done.leaves), granted)
+        self.slots.answered(len(done.permits), granted)
         self.budget.answered(self.view.in_loop_time(done.query_at, loop_time()), done.queries, granted)
-        for (turn, answer), leave in zip(stepping, done.leaves, strict=True):
+        for (turn, answer), permit in zip(stepping, done.permits, strict=True):
             if not answer.done():
-                answer.set_result(leave)
-            elif leave is Leave.GRANTED:  # its caller has left: no POST follows
+                answer.set_result(permit)
+            elif permit is Permit.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
         self.news.hear(done.news)
         if done.is_hinted or (follows_now and self.view.stated.follows):

@@ -17,7 +17,7 @@ from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamSlots
 from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.news import News, Renewed
+from hailuo_async._io.journal.team_values import News, Renewed
 
 #: Others have probably made steps if nothing was heard of them for so long.
 _STALE_S = 0.25
@@ -41,8 +41,8 @@ class TeamNews:
     """When this session last learned how its team stands, or began to look."""
     lapses_at: float = attrs.field(default=math.inf, init=False)
     """When the first lease of another member runs out, if it is not renewed."""
-    is_left: bool = attrs.field(default=False, init=False)
-    """Whether a task has no session that waits for it, as the last renewal has found."""
+    has_orphans: bool = attrs.field(default=False, init=False)
+    """Whether some task may have no session that waits for it, as the last renewal has found."""
     is_woken: bool = attrs.field(default=False, init=False)
     """Whether another session has changed something that this one may wait for."""
     _gone: int | None = attrs.field(default=None, init=False)
@@ -62,7 +62,7 @@ class TeamNews:
             self._view.commit_soon()
         self.heard_at, self._gone = loop_time(), news.gone
         self.lapses_at = math.inf if news.lapses_in_s is None else self.heard_at + news.lapses_in_s
-        if before > 1 or self.lapses_at < math.inf or self.is_left:  # a session alone has nothing to look for
+        if before > 1 or self.lapses_at < math.inf or self.has_orphans:  # a session alone has nothing to look for
             self.changed.notify()
         self.on_change()
         # Another session may have passed this one over; jobs that were granted nothing are soon back in the queue.
@@ -72,7 +72,7 @@ class TeamNews:
 
     def renewed(self, renewed: Renewed) -> None:
         """Learns what the renewal of this session's leases has found."""
-        self.is_left = renewed.is_left
+        self.has_orphans = renewed.has_orphans
         self.hear(renewed.news)
 
     def look_soon(self) -> None:
@@ -85,5 +85,5 @@ class TeamNews:
         self.is_woken, self.heard_at = False, loop_time()
 
     def begin_take_over(self) -> None:
-        """Notes that this session now takes up what was left."""
-        self.is_left = False
+        """Notes that this session now takes over what was left."""
+        self.has_orphans = False

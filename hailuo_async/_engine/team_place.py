@@ -13,7 +13,7 @@ import attrs
 
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.news import News, Turn
+from hailuo_async._io.journal.team_values import News, Turn
 from hailuo_async._rules.line import Line
 
 
@@ -38,7 +38,7 @@ class TeamPlace:
         """A place by the team's clock. The same whenever it is asked, so that two sessions agree on who came first."""
         return self._places.setdefault(since, since + self._view.clock.offset_s)
 
-    def now(self) -> float | None:
+    def current(self) -> float | None:
         """This session's place; ``None`` if it does not wait for the team."""
         since = self.waits_since()
         return None if since is None else self.in_team_time(since)
@@ -46,14 +46,14 @@ class TeamPlace:
     def turn_opens_at(self, now: float, room_at: float) -> float:
         """When this session may take a turn for which there is room at ``room_at``."""
         is_alone = room_at > now or self.line.first is None
-        return self.line.opens_at(now, room_at, None if is_alone else self.now())
+        return self.line.opens_at(now, room_at, None if is_alone else self.current())
 
     # --- What the others know of it ---
 
     @property
     def is_to_be_told(self) -> bool:
         """Whether the sessions that share the line know another place of this one."""
-        return self._view.members > 1 and self._told != self.now()
+        return self._view.members > 1 and self._told != self.current()
 
     def stand(self) -> None:
         """Takes the place that is now this session's, if it is another."""
@@ -63,7 +63,7 @@ class TeamPlace:
 
     def tell(self, turns: Iterable[Turn]) -> float | None:
         """The place to be told with these ``turns``. The places of jobs that wait no longer are forgotten."""
-        self._told = self.now()
+        self._told = self.current()
         kept = {self._told, *(turn.place for turn in turns)}
         self._places = {since: place for since, place in self._places.items() if place in kept}
         return self._told

@@ -43,7 +43,7 @@ class Lane:
 class TrackedJob:
     """A job, or a task without its job (attached), from the moment it was taken to its end."""
 
-    ticket: int
+    number: int
     """The job's number in the session, in the order of taking."""
     taken_at: float = 0.0
     """When the caller gave it to the session, or to one that has left it, in loop time."""
@@ -134,7 +134,7 @@ class TrackedJob:
     @property
     def name(self) -> str:
         """The job's name in logs."""
-        return repr(self.key) if self.key is not None else f"#{self.ticket}"
+        return repr(self.key) if self.key is not None else f"#{self.number}"
 
     @property
     def cost(self) -> Decimal | None:

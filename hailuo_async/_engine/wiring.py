@@ -15,11 +15,11 @@ import anyio.to_thread
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.calls import Calls
-from hailuo_async._engine.download_room import DownloadRoom
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.keeping import Keeper
+from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async._engine.notices import PassedNotices
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money
@@ -29,7 +29,7 @@ from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http
-from hailuo_async._io.journal.kept import Room
+from hailuo_async._io.journal.kept import KeptBounds
 from hailuo_async._io.tls import ResumingContext
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.budget import Budget
@@ -117,7 +117,7 @@ def _assemble(
     submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
     keeper = _keeper(settings, journal, recorder)
     admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money, keeper)
-    download_room = DownloadRoom(settings.allow_private_network or settings.is_local)
+    lazy_downloads = LazyDownloads(settings.allow_private_network or settings.is_local)
     return Engine(
         loop=loop,
         engine_state=state,
@@ -127,8 +127,8 @@ def _assemble(
         poller=poller,
         recorder=recorder,
         calls=Calls(gate, transport, money.prices, wall_clock),
-        results=Results(download_room, journal, admission, state, loop, emitter),
-        download_room=download_room,
+        results=Results(lazy_downloads, journal, admission, state, loop, emitter),
+        lazy_downloads=lazy_downloads,
         transport=transport,
         journal=journal,
     )
@@ -183,8 +183,8 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorder) -> Keeper | None:
     if journal is None or not settings.keep_jobs:
         return None
-    room = Room(settings.max_queued, settings.max_kept_bytes)
-    return Keeper(journal, recorder, room, wall_clock, settings.webhook_url)
+    bounds = KeptBounds(settings.max_queued, settings.max_kept_bytes)
+    return Keeper(journal, recorder, bounds, wall_clock, settings.webhook_url)
 
 
 def wall_clock() -> float:

@@ -74,12 +74,12 @@ _MAX_HEADER_BYTES, _MAX_HEADERS = 256 * 1024, 4096
 T = TypeVar("T")
 
 
-class LeaveLapsedError(Exception):
+class PermitLapsedError(Exception):
     """The permission to send a request lapsed before all of it had left: it certainly was not accepted."""
 
 
 #: Why a body is not finished by us: what was begun of it cannot be accepted.
-_OURS = (ImageError, LeaveLapsedError, JournalError)
+_OURS = (ImageError, PermitLapsedError, JournalError)
 
 
 class _Body(aiohttp.payload.Payload):
@@ -93,7 +93,7 @@ class _Body(aiohttp.payload.Payload):
         self._is_let_go = False
         self.begun = False
         self._may_go_on = request.may_go_on
-        self.problem: ImageError | LeaveLapsedError | JournalError | None = None
+        self.problem: ImageError | PermitLapsedError | JournalError | None = None
 
     async def open(self) -> None:
         """Opens every image and reads its first piece, so that a missing one stops the request before it is sent."""
@@ -124,7 +124,7 @@ class _Body(aiohttp.payload.Payload):
     async def _pass_on(self, writer: AbstractStreamWriter, piece: bytes) -> None:
         # A process that was stopped for longer than its lease wakes here: another session may have the job by now.
         if self._may_go_on is not None and not self._may_go_on():
-            raise LeaveLapsedError("the process was stopped for so long that its leave to send had lapsed")
+            raise PermitLapsedError("the process was stopped for so long that its permission to send had lapsed")
         await writer.write(piece)
 
     async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:

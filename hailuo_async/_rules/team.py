@@ -8,7 +8,7 @@ Invariants:
 
 - ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered;
   and whether it follows jobs of others, so that it is woken when one changes. Each call of a member states its own
-  share anew, so nothing drifts. What a dead member held is counted until another has taken up its tasks.
+  share anew, so nothing drifts. What a dead member held is counted until another has taken over its tasks.
 - ``slots`` and ``budget`` are the rules of one session, with the counts of all. A member's own ceiling stays its own.
 - ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
   learns from the last ``ended - n``.
@@ -92,7 +92,7 @@ class TeamState:
         self.slots.recount(sum(each.inflight for each in shares), sum(each.settled for each in shares))
 
     def bury(self, member: str, now: float) -> None:
-        """``member`` is dead, and its tasks were taken up by others or are in doubt."""
+        """``member`` is dead, and its tasks were taken over by others or are in doubt."""
         held = self.held.get(member, Held())
         for _ in range(held.requests):
             self.budget.learn(now, Hints(), now)

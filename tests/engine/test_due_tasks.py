@@ -67,7 +67,7 @@ def test_the_worthiest_leaves_though_worth_grows_at_different_paces(
     tasks = {f"t{number}": make_task(number) for number in range(len(ends))}
 
     def worth(tracked: TrackedJob) -> float:
-        ended_at, pace = ends[tracked.ticket]
+        ended_at, pace = ends[tracked.number]
         return (now - ended_at) * pace
 
     for tracked in tasks.values():
@@ -88,7 +88,7 @@ def test_to_take_one_of_five_thousand_few_are_looked_at() -> None:
 
     def worth(tracked: TrackedJob) -> float:
         looks["all"] += 1
-        return tracked.ticket / 5000
+        return tracked.number / 5000
 
     due.pop_worthiest(10.0, worth)
     looks.clear()

@@ -28,8 +28,8 @@ from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.journal.commits import FirstWork
-from hailuo_async._io.journal.kept import KeptJob, Room
-from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Leave
+from hailuo_async._io.journal.kept import KeptBounds, KeptJob
+from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Permit
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async.outcomes import Resource, Video
@@ -72,7 +72,7 @@ async def sent(recorder: JournalRecorder, key: str = "cat", task_id: str | None 
     """A job whose POST is under way; with a ``task_id``, one that was just accepted and is not on record as such."""
     tracked = TrackedJob(0, key=key, identity=key)
     await recorder.intend(intent(key))
-    assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
+    assert await recorder.sending(tracked, 1.0) is Permit.GRANTED
     tracked.task_id = task_id
     return tracked
 
@@ -86,9 +86,9 @@ async def test_a_kept_job_that_was_taken_back_while_its_leave_was_granted_is_lef
 ) -> None:
     kept = KeptJob("/api/v1/minimax/x/async", {}, {})
     for key in ("taken back", "left at a close"):
-        await journal.keep(intent(key), kept, {}, Room(max_queued=10, max_kept_bytes=10))
+        await journal.keep(intent(key), kept, {}, KeptBounds(max_queued=10, max_kept_bytes=10))
         tracked = TrackedJob(0, key=key, identity=key)
-        assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
+        assert await recorder.sending(tracked, 1.0) is Permit.GRANTED
         tracked.is_kept, tracked.is_dropped = True, key == "taken back"
         await recorder.withdrawn(tracked)
     await recorder.intend(intent("a later commit"))
@@ -154,7 +154,7 @@ async def test_without_a_journal_there_is_nothing_to_tell() -> None:
     assert await recorder.intend(None) is None
     assert await recorder.adopt("t1") is None
     assert await recorder.look("cat") is None
-    assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
+    assert await recorder.sending(tracked, 1.0) is Permit.GRANTED
     await recorder.accepted(tracked, 1.0)
     recorder.release_nowait(tracked)
     await recorder.keep_up()
@@ -169,7 +169,7 @@ async def test_a_job_that_another_session_took_over_is_not_sent(recorder: Journa
     await recorder.intend(intent())
     other = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: time.time() + 30)
     assert (await other.intend(intent())).ours
-    assert await recorder.sending(tracked, 1.0) is Leave.TAKEN
+    assert await recorder.sending(tracked, 1.0) is Permit.TAKEN
     await other.aclose()
 
 
@@ -181,7 +181,7 @@ async def test_a_journal_that_cannot_be_written_keeps_a_job_from_being_sent(
     async with locked_out(recorder, path):
         with pytest.raises(JournalError, match="another program has locked it: end that program"):
             await recorder.sending(tracked, 1.0)
-    assert await recorder.sending(tracked, 1.0) is Leave.GRANTED
+    assert await recorder.sending(tracked, 1.0) is Permit.GRANTED
 
 
 async def test_that_a_key_is_not_valid_says_nothing_of_a_task(recorder: JournalRecorder, path: Path) -> None:
@@ -272,7 +272,7 @@ async def test_what_is_owed_of_a_job_is_written_before_it_is_sent_again(recorder
         await recorder.unsent(tracked)
         with pytest.raises(JournalError):
             await recorder.sending(tracked, 2.0)
-    assert await recorder.sending(tracked, 3.0) is Leave.GRANTED
+    assert await recorder.sending(tracked, 3.0) is Permit.GRANTED
     record = (await records_in(path))["cat"]
     assert (record.state, record.sent_at) == (JournalState.SENDING, 3.0)
 
@@ -386,7 +386,7 @@ def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
         runner.run(_keep_up(loop, path, caplog))
 
 
-# --- Leave to send ----------------------------------------------------------------------------------------------------
+# --- Permit to send ---------------------------------------------------------------------------------------------------
 
 
 @attrs.define
@@ -399,20 +399,20 @@ class Idle:
         self.renewed += 1
 
 
-def test_a_leave_to_send_lapses_with_the_leases_and_does_not_come_back_with_them() -> None:
+def test_an_ownership_check_lapses_with_the_leases_and_does_not_come_back_with_them() -> None:
     async def main() -> list[bool]:
         loop = asyncio.get_running_loop()
         recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Idle()))
-        leave = recorder.leave_to_send()
-        assert leave is not None
-        seen = [leave()]
+        is_ours = recorder.ownership_check()
+        assert is_ours is not None
+        seen = [is_ours()]
         await asyncio.sleep(LEASE_S + 1)  # as while the process was stopped: nothing was renewed
-        seen.append(leave())
+        seen.append(is_ours())
         keeping = loop.create_task(recorder.keep_up())
         await asyncio.sleep(LEASE_S)
-        later = recorder.leave_to_send()
+        later = recorder.ownership_check()
         assert later is not None
-        seen += [leave(), later()]
+        seen += [is_ours(), later()]
         await asyncio.sleep(3 * LEASE_S)
         seen.append(later())
         keeping.cancel()
@@ -426,14 +426,14 @@ def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_lo
     async def main() -> list[bool]:
         recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Idle()))
         await asyncio.sleep(2 * LEASE_S)  # the journal was away, and nothing was renewed
-        leave = recorder.leave_to_send()
-        assert leave is not None
-        seen = [leave()]
+        is_ours = recorder.ownership_check()
+        assert is_ours is not None
+        seen = [is_ours()]
         await asyncio.sleep(LEASE_S + 1)
-        return [*seen, leave()]
+        return [*seen, is_ours()]
 
     assert run_virtual(main) == [True, False]
 
 
 async def test_without_a_journal_nothing_lapses() -> None:
-    assert Recorder().leave_to_send() is None
+    assert Recorder().ownership_check() is None

@@ -36,8 +36,8 @@ from hailuo_async._engine.quota import Money
 from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal import files
-from hailuo_async._io.journal.news import Looked
 from hailuo_async._io.journal.records import Intent
+from hailuo_async._io.journal.team_values import Looked
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
 

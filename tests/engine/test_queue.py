@@ -21,7 +21,7 @@ def drain(queue: SubmitQueue) -> list[int]:
     order = []
     while (tracked := queue.first()) is not None:
         assert queue.take(tracked)
-        order.append(tracked.ticket)
+        order.append(tracked.number)
     return order
 
 
@@ -109,7 +109,7 @@ def test_a_job_that_is_taken_out_gives_its_lane_the_next_place() -> None:
 def test_ten_thousand_that_leave_at_once_are_not_searched_for_and_not_kept() -> None:
     tracked = [TrackedJob(number) for number in range(10_000)]
     queue = filled(*tracked)
-    left = [each for each in Random(0).sample(tracked, len(tracked)) if each.ticket]
+    left = [each for each in Random(0).sample(tracked, len(tracked)) if each.number]
     for each in left:
         queue.take(each)
     assert (len(queue), len(queue._heap) <= 1_000) == (1, True)
@@ -119,7 +119,7 @@ def test_ten_thousand_that_leave_at_once_are_not_searched_for_and_not_kept() -> 
 def test_all_are_taken_out_in_the_order_of_their_numbers() -> None:
     lane = Lane()
     queue = filled(TrackedJob(2, lane=lane), TrackedJob(1, lane=lane), TrackedJob(0))
-    assert [tracked.ticket for tracked in queue.take_all()] == [0, 1, 2]
+    assert [tracked.number for tracked in queue.take_all()] == [0, 1, 2]
     queue.put(TrackedJob(3, lane=lane))
     assert drain(queue) == [3]
 

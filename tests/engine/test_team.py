@@ -11,8 +11,8 @@ import pytest
 
 from hailuo_async import JournalError
 from hailuo_async._engine.team import Team
-from hailuo_async._io.journal.news import News, Renewed, StepDone
-from hailuo_async._io.journal.records import Leave
+from hailuo_async._io.journal.records import Permit
+from hailuo_async._io.journal.team_values import News, Renewed, StepDone
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.budget import Hints, Use
 from hailuo_async._rules.cadence import Cadence
@@ -47,16 +47,16 @@ def make_team(members: int = 2, ceiling: int | None = None) -> tuple[Team, Journ
     return team, journal
 
 
-def asks(team: Team, identity: str, since: float) -> asyncio.Future[Leave]:
+def asks(team: Team, identity: str, since: float) -> asyncio.Future[Permit]:
     """A job that may leave by the view asks for its grant."""
     now = asyncio.get_running_loop().time()
     team.slots.started(now)
     team.budget.sent(now, Use.SUBMIT)
-    return team.leave(identity, now, since)
+    return team.ask_to_send(identity, now, since)
 
 
-def answered(*leaves: Leave, queries: int = 0) -> StepDone:
-    return StepDone(news=TWO, leaves=leaves, queries=queries, query_at=0.0)
+def answered(*permits: Permit, queries: int = 0) -> StepDone:
+    return StepDone(news=TWO, permits=permits, queries=queries, query_at=0.0)
 
 
 def test_who_has_nothing_to_say_makes_no_step() -> None:
@@ -79,8 +79,8 @@ def test_a_step_states_what_the_session_holds_and_asks_in_the_order_of_the_line(
         assert ([turn.identity for turn in step.turns], step.held) == (["old", "young", "late"], Held(settled=1))
         assert (len(step.changes), journal.commits > 0) == (1, True)
         assert team.compose() is None  # as long as it is under way
-        team.stepped(step, answered(Leave.GRANTED, Leave.TAKEN, Leave.LATER))
-        assert [await answer for answer in answers] == [Leave.TAKEN, Leave.GRANTED, Leave.LATER]
+        team.stepped(step, answered(Permit.GRANTED, Permit.TAKEN, Permit.LATER))
+        assert [await answer for answer in answers] == [Permit.TAKEN, Permit.GRANTED, Permit.LATER]
         assert (team.slots.inflight, team.slots.tentative, team.budget.requests) == (2, 0, 2)
         assert team.view.stated == step.held
 
@@ -99,7 +99,7 @@ def test_a_place_is_told_again_only_if_it_is_another_once_those_that_were_grante
         step = team.compose()
         assert step is not None
         journal.commits = 0
-        team.stepped(step, attrs.evolve(answered(Leave.LATER), news=attrs.evolve(TWO, place=5.0)))
+        team.stepped(step, attrs.evolve(answered(Permit.LATER), news=attrs.evolve(TWO, place=5.0)))
         await asyncio.sleep(0.1)
         assert journal.commits == commits
 
@@ -112,7 +112,7 @@ def test_a_grant_whose_caller_has_left_is_given_back() -> None:
         asks(team, "gone", 5.0).cancel()
         step = team.compose()
         assert step is not None
-        team.stepped(step, answered(Leave.GRANTED))
+        team.stepped(step, answered(Permit.GRANTED))
         assert (journal.unsent, team.slots.running, team.budget.requests) == (["gone"], 0, 0)
         following = team.compose()
         assert following is not None
@@ -181,7 +181,7 @@ def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_c
         team.place.waits_since = lambda: 0.0
         step = team.compose()  # it tells its place
         assert step is not None
-        team.stepped(step, StepDone(news=attrs.evolve(TWO, place=0.0), leaves=(), queries=0, query_at=0.0))
+        team.stepped(step, StepDone(news=attrs.evolve(TWO, place=0.0), permits=(), queries=0, query_at=0.0))
         team.woken()
         assert (team.news.is_woken, team.place.is_called) == (True, False)  # it has just heard
         team.news.begin_look()
@@ -212,10 +212,10 @@ def test_a_call_goes_with_the_step_that_asks_for_the_turn() -> None:
 def test_a_renewal_tells_what_was_left_until_it_is_taken_up() -> None:
     async def main() -> None:
         team, _ = make_team()
-        team.renewed(Renewed(news=attrs.evolve(TWO, lapses_in_s=3.0), is_left=True))
-        assert (team.news.is_left, team.news.lapses_at) == (True, asyncio.get_running_loop().time() + 3.0)
+        team.renewed(Renewed(news=attrs.evolve(TWO, lapses_in_s=3.0), has_orphans=True))
+        assert (team.news.has_orphans, team.news.lapses_at) == (True, asyncio.get_running_loop().time() + 3.0)
         team.news.begin_take_over()
-        assert team.news.is_left is False
+        assert team.news.has_orphans is False
 
     run_virtual(main)
 

@@ -14,7 +14,7 @@ from hailuo_async._engine.team_limits import TeamSlots
 from hailuo_async._engine.team_news import TeamNews
 from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.news import News, Renewed
+from hailuo_async._io.journal.team_values import News, Renewed
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import TeamState, dump_state
 from hailuo_async.testing import run_virtual
@@ -86,7 +86,7 @@ def test_news_grow_stale() -> None:
 
 
 @pytest.mark.parametrize(
-    ("news", "is_left", "is_told"),
+    ("news", "has_orphans", "is_told"),
     [
         (ALONE, False, False),
         (ALONE, True, True),
@@ -94,13 +94,13 @@ def test_news_grow_stale() -> None:
         (attrs.evolve(HEARD, lapses_in_s=30.0), False, True),
     ],
 )
-def test_the_lookout_of_a_session_that_is_alone_sleeps_on(news: News, is_left: bool, is_told: bool) -> None:
+def test_the_lookout_of_a_session_that_is_alone_sleeps_on(news: News, has_orphans: bool, is_told: bool) -> None:
     async def main() -> None:
         heard, _, _ = make_news()
         heard.hear(ALONE)
         waiting = asyncio.ensure_future(heard.changed.wait())
         await asyncio.sleep(1.0)
-        heard.renewed(Renewed(news=news, is_left=is_left))
+        heard.renewed(Renewed(news=news, has_orphans=has_orphans))
         await asyncio.sleep(1.0)
         assert waiting.done() == is_told
         waiting.cancel()

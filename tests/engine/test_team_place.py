@@ -9,7 +9,7 @@ import pytest
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.news import News, Turn
+from hailuo_async._io.journal.team_values import News, Turn
 
 SERVER = 1_700_000_000.0
 
@@ -28,12 +28,12 @@ def test_a_place_in_the_line_is_the_same_however_the_clock_is_corrected() -> Non
     """Otherwise two sessions may each take the other for the first, and wait for it."""
     place, view, _ = make_place(5.0)
     view.clock.learn(SERVER + 0.1, 0.0, 0.2)
-    before = place.now()
+    before = place.current()
     view.clock.learn(SERVER + 0.3, 0.2, 0.3)
     assert view.clock.offset_s != pytest.approx(SERVER, abs=1e-3)
-    assert place.now() == before
+    assert place.current() == before
     place.waits_since = lambda: 5.005
-    assert place.now() == pytest.approx(SERVER + 5.055, abs=1e-5)
+    assert place.current() == pytest.approx(SERVER + 5.055, abs=1e-5)
 
 
 def test_a_place_is_forgotten_when_no_job_waits_for_it() -> None:

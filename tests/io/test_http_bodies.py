@@ -297,7 +297,9 @@ async def test_a_job_of_urls_reads_nothing_in_threads() -> None:
 
 
 @pytest.mark.parametrize("pieces", [0, 3], ids=["before the first byte", "in the middle"])
-async def test_once_its_leave_has_lapsed_no_more_of_a_job_leaves_and_it_was_certainly_not_accepted(pieces: int) -> None:
+async def test_once_its_permit_has_lapsed_no_more_of_a_job_leaves_and_it_was_certainly_not_accepted(
+    pieces: int,
+) -> None:
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
     left = iter([True] * pieces)
     request = attrs.evolve(request, may_go_on=lambda: next(left, False))
@@ -310,4 +312,4 @@ async def test_once_its_leave_has_lapsed_no_more_of_a_job_leaves_and_it_was_cert
 
     answer, _ = await answer_of(request, accept_what_is_whole)
     assert (answer.verdict, accepted) == (Verdict.UNSENT, [])
-    assert "leave to send had lapsed" in answer.message
+    assert "permission to send had lapsed" in answer.message

@@ -15,7 +15,7 @@ from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import echo, named
 from hailuo_async._io.download.saved_file import is_saved_video
-from hailuo_async._io.journal.places import is_used
+from hailuo_async._io.journal.opening import is_used
 from hailuo_async.prices import Estimate, estimate
 from hailuo_async.settings import JournalPlace
 

@@ -25,7 +25,7 @@ class JobClaims(JobRows):
     """The claims of one session. Lives on the thread of its database."""
 
     def take(self, row: Mapping[str, Any]) -> Claim | None:
-        """Takes up the job of a row that was just read; ``None`` if it has changed since, or is damaged."""
+        """Claims the job of a row that was just read; ``None`` if it has changed since, or is damaged."""
         record = self.readable(row)
         return None if record is None else self._take(record)
 

@@ -183,9 +183,10 @@ class Commits:
         if self._committing is None and not self._is_closed:
             self._commit()
 
-    def _begin(self) -> Callable[[], None] | None:
-        """Puts the first work of a commit before all that waits, but for what is owed: that may free the very job which
-        the first work asks for. Returns what prepares it.
+    def _add_first(self) -> Callable[[], None] | None:
+        """Adds the work that the next commit begins with, and returns what prepares it.
+
+        What is owed goes before even that: it may free the very job that this work asks for.
         """
         first = None if self._alone or self._is_closed else self.first()
         if first is None:
@@ -198,7 +199,7 @@ class Commits:
         return first.prepare
 
     def _commit(self) -> None:
-        prepare = self._begin()
+        prepare = self._add_first()
         size = 1 if self._alone else len(self._pending)
         batch, self._pending = self._pending[:size], self._pending[size:]
         if not batch:
@@ -216,7 +217,7 @@ class Commits:
         fault = committed.exception()
         if fault is None:
             self._outage, self._retry_s = None, _FIRST_RETRY_S
-        elif not self._is_closed and self._is_tried_again(batch, fault):
+        elif not self._is_closed and self._try_again(batch, fault):
             return
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
         for asked, result in zip(batch, results, strict=True):
@@ -237,8 +238,8 @@ class Commits:
             self._has_logged = True
             logger.exception("a bug in the answer to a commit of the journal, which goes on: please report this")
 
-    def _is_tried_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
-        """Puts the writes of a commit that failed back at the head, where making them anew may help."""
+    def _try_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
+        """Whether the writes of a commit that failed are made anew: if that may help, they go back to the head."""
         if self._table.database.is_outage(fault):
             for asked in batch:
                 if asked.answer.done():  # no caller waits for it, and made again it could block a later attempt

@@ -64,7 +64,7 @@ class KeptClaim:
 
 
 @attrs.frozen
-class Room:
+class KeptBounds:
     """The bounds on a journal's kept jobs, over all sessions."""
 
     max_queued: int

@@ -10,7 +10,7 @@ import attrs
 
 from hailuo_async._io.journal import owner
 from hailuo_async._io.journal.database import SELECT, Rows
-from hailuo_async._io.journal.kept import FORM, KeptClaim, KeptImage, KeptJob, Room, kept_from, kept_text
+from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptClaim, KeptImage, KeptJob, kept_from, kept_text
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._io.journal.rows import IS_OVER
 from hailuo_async._io.journal.table import JobTable
@@ -35,7 +35,7 @@ class KeptTable:
     has_stored: bool = attrs.field(default=False, init=False)
     """Whether a job is kept that was not before."""
 
-    def keep(self, intent: Intent, job: KeptJob, held: Images, room: Room, stage: str = "") -> Claim:
+    def keep(self, intent: Intent, job: KeptJob, held: Images, bounds: KeptBounds, stage: str = "") -> Claim:
         """``JobTable.intend``, and keeps what is sent for the job, if it is ours to send and is not kept yet.
 
         ``held`` gives images in pieces, by their SHA-256. The others are in the journal, for ``stage`` or other jobs.
@@ -44,12 +44,12 @@ class KeptTable:
         with self._whole_or_not_at_all():
             claim = self._jobs.intend(intent)
             if claim.ours and claim.record.state is JournalState.INTENDED:
-                self._store(intent.identity, job, held, room, stage)
+                self._store(intent.identity, job, held, bounds, stage)
             if stage:
                 self._jobs.free_kept(stage)
         return claim
 
-    def stage(self, stage: str, image: KeptImage, room: Room) -> bool:
+    def stage(self, stage: str, image: KeptImage, bounds: KeptBounds) -> bool:
         """Makes room for an image that ``put`` is to write. Whether it is to: not if another wrote all of it.
 
         Raises ``QueueFullError``.
@@ -58,9 +58,9 @@ class KeptTable:
         sql = """INSERT INTO need (identity, sha256, until) VALUES (:stage, :sha256, :now + :stage_s)
             ON CONFLICT DO NOTHING"""
         with self._whole_or_not_at_all():
-            self._check_queue(attrs.evolve(room, max_queued=room.max_queued - 1))
+            self._check_queue(attrs.evolve(bounds, max_queued=bounds.max_queued - 1))
             if self._jobs.database.execute(sql, given).rowcount == 1 and self._count_need(image):
-                self._check_bytes(room)
+                self._check_bytes(bounds)
         return not self._is_complete(image)
 
     def put(self, stage: str, sha256: str, first: int, pieces: Sequence[bytes]) -> list[int]:
@@ -149,33 +149,33 @@ class KeptTable:
             raise
         execute("RELEASE SAVEPOINT keep")
 
-    def _store(self, identity: str, job: KeptJob, held: Images, room: Room, stage: str) -> None:
+    def _store(self, identity: str, job: KeptJob, held: Images, bounds: KeptBounds, stage: str) -> None:
         sql = """UPDATE job SET kept = :kept, kept_form = :form
             WHERE identity = :identity AND state = 'intended' AND kept_form IS NULL"""
         given = {"identity": identity, "kept": kept_text(job), "form": FORM}
         if self._jobs.database.execute(sql, given).rowcount == 0:
             return
-        self._check_queue(room)
+        self._check_queue(bounds)
         for image in job.digests.values():
             if image.sha256 in held:
-                self._store_held(identity, image, held[image.sha256], room)
+                self._store_held(identity, image, held[image.sha256], bounds)
             elif not self._hand_over(identity, image, stage):
                 raise Unstaged
         self.has_stored = True
 
-    def _check_queue(self, room: Room) -> None:
+    def _check_queue(self, bounds: KeptBounds) -> None:
         sql = "SELECT count(*) AS jobs FROM job WHERE kept_form IS NOT NULL AND state = 'intended'"
-        if self._jobs.database.execute(sql).fetchone()["jobs"] > room.max_queued:
-            raise QueueFullError(max_queued=room.max_queued)
+        if self._jobs.database.execute(sql).fetchone()["jobs"] > bounds.max_queued:
+            raise QueueFullError(max_queued=bounds.max_queued)
 
-    def _check_bytes(self, room: Room) -> None:
+    def _check_bytes(self, bounds: KeptBounds) -> None:
         sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) AS bytes FROM picture"
-        if self._jobs.database.execute(sql).fetchone()["bytes"] > room.max_kept_bytes:
-            raise QueueFullError(max_queued=room.max_queued, max_kept_bytes=room.max_kept_bytes)
+        if self._jobs.database.execute(sql).fetchone()["bytes"] > bounds.max_kept_bytes:
+            raise QueueFullError(max_queued=bounds.max_queued, max_kept_bytes=bounds.max_kept_bytes)
 
-    def _store_held(self, identity: str, image: KeptImage, pieces: Sequence[bytes], room: Room) -> None:
+    def _store_held(self, identity: str, image: KeptImage, pieces: Sequence[bytes], bounds: KeptBounds) -> None:
         if self._need(identity, image):
-            self._check_bytes(room)
+            self._check_bytes(bounds)
             for number, data in enumerate(pieces):
                 self._write(image.sha256, number, data)
 

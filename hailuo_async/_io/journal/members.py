@@ -21,7 +21,7 @@ class Members:
     place: float | None = attrs.field(default=None, init=False)
     """Where this session stands in the line, as its row says."""
     _doubts_claims: bool = attrs.field(default=False, init=False)
-    """Whether a commit may have taken up tasks although its answer was lost: no part of this session waits for them."""
+    """Whether a commit whose answer was lost may have taken over tasks: no part of this session waits for them."""
 
     def renew(self) -> None:
         """Renews the session's lease as a member. If others took it for dead, it is a member again."""
@@ -68,7 +68,7 @@ class Members:
         return self.jobs.database.execute(team_sql.LEFT, here)
 
     def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
-        """Every task that no live session waits for, taken up here; and the dead members that hold nothing any more.
+        """Every task that no live session waits for, taken over here; and the dead members that hold nothing any more.
 
         A job has a lease of its own, which may end a little later than that of its session.
         """
@@ -84,5 +84,5 @@ class Members:
         return records, tuple(holder for holder in dead if holder not in held or owner.is_gone(holder))
 
     def forget(self) -> None:
-        """A transaction failed, and may be on record all the same: what it took up is taken up again."""
+        """Has what was taken over taken over again: a transaction failed, and nothing says whether it was made."""
         self._doubts_claims = True

@@ -36,9 +36,9 @@ class Journal:
 
         Raises ``JournalError`` if there is no journal, or this version cannot read it.
         """
-        from hailuo_async._io.journal import places  # and SQLite with it: most programs open no journal
+        from hailuo_async._io.journal import opening  # and SQLite with it: most programs open no journal
 
-        return cls(places.open_for_reading(journal_place(path)))
+        return cls(opening.open_for_reading(journal_place(path)))
 
     def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:
         """Every job, in the order of their first asking; only those in that state, and of that key, if given.

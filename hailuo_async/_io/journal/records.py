@@ -138,7 +138,7 @@ class Spending:
     unfinished: Mapping[str, Decimal] = attrs.field(factory=dict)
 
 
-class Leave(enum.Enum):
+class Permit(enum.Enum):
     """Whether a POST may leave."""
 
     GRANTED = "it may: its record says so"

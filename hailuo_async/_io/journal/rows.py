@@ -25,7 +25,6 @@ _LEASES_AHEAD = 2
 #: Every so many renewals URLs are wiped that have expired: once a minute, where they are kept for a day.
 _WIPES_EVERY = 6
 
-
 #: What a change sets, as SQL. ``:us`` is this session.
 CHANGED = "changed = :change"
 HELD = "holder = :us, lease_until = :now + :lease_s"
@@ -38,7 +37,7 @@ IS_OVER = "(lease_until <= :now AND :now BETWEEN :judges_from AND :judges_until)
 OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 #: Whether a row is as it was read: no other session has claimed or changed it.
 UNCHANGED = "state = :was_state AND COALESCE(holder, '') = :was_holder AND COALESCE(lease_until, 0) = :was_leased"
-#: A row that was just written, as ``database.SELECT`` has it. What is inserted or taken up has no result.
+#: A row that was just written, as ``database.SELECT`` has it. What is inserted or claimed has no result.
 RETURNING = "RETURNING *, NULL AS urls, :now AS read_at"
 
 

@@ -18,7 +18,7 @@ import anyio.to_thread
 import attrs
 
 from hailuo_async._io.journal.commits import Work
-from hailuo_async._io.journal.kept import KeptImage, KeptJob, Pieces, Room
+from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob, Pieces
 from hailuo_async._io.journal.kept_table import KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, Intent
 from hailuo_async._io.journal.table import JobTable
@@ -77,7 +77,7 @@ class Staging:
     _written: list[tuple[str, int]] = attrs.field(factory=list, init=False)
     """The pieces that were written for the stage, by SHA-256 and number."""
 
-    async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> Claim:
+    async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], bounds: KeptBounds) -> Claim:
         """Keeps the job, as ``JournalWriter.keep`` says."""
         held = {
             sha256: await anyio.to_thread.run_sync(_read, image, pieces[sha256])
@@ -88,7 +88,7 @@ class Staging:
         def work(table: JobTable) -> Claim | None:
             kept = _kept(table)
             with contextlib.suppress(Unstaged):
-                claim = kept.keep(intent, job, held, room, self._stage if self._has_begun else "")
+                claim = kept.keep(intent, job, held, bounds, self._stage if self._has_begun else "")
                 self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
                 return claim
             return None  # an exception would hold the caller's images by its traceback, until the next collection
@@ -106,18 +106,18 @@ class Staging:
                 if claim is not None:
                     return claim
                 with contextlib.suppress(Unstaged):
-                    await self._fill(large, pieces, room)
+                    await self._fill(large, pieces, bounds)
         except BaseException as error:
             self._take_back(is_spoilt=isinstance(error, ImageError))
             raise
         self._take_back(is_spoilt=False)
         raise JournalError(path=self._place, reason="what was written of an image was removed: give the job again")
 
-    async def _fill(self, images: Sequence[KeptImage], pieces: Mapping[str, Pieces], room: Room) -> None:
+    async def _fill(self, images: Sequence[KeptImage], pieces: Mapping[str, Pieces], bounds: KeptBounds) -> None:
         """Writes those images that no other session has written."""
         for image in images:
             self._has_begun = True
-            if await self._ask(self._stage_for(image, room), _nothing):
+            if await self._ask(self._stage_for(image, bounds), _nothing):
                 await self._copy(image, pieces[image.sha256])
 
     async def _copy(self, image: KeptImage, pieces: Pieces) -> None:
@@ -131,8 +131,8 @@ class Staging:
             reading.end()
         _check_size(image, size)
 
-    def _stage_for(self, image: KeptImage, room: Room) -> Work:
-        return lambda table: _kept(table).stage(self._stage, image, room)
+    def _stage_for(self, image: KeptImage, bounds: KeptBounds) -> Work:
+        return lambda table: _kept(table).stage(self._stage, image, bounds)
 
     def _put(self, image: KeptImage, first: int, batch: Sequence[bytes]) -> Work:
         return lambda table: _kept(table).put(self._stage, image.sha256, first, batch)

@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._io.journal import database, owner, places
+from hailuo_async._io.journal import database, opening, owner
 from hailuo_async._io.journal.claims import UNFINISHED, JobClaims
 from hailuo_async._io.journal.records import (
     Claim,
@@ -156,7 +156,7 @@ class JobTable(JobClaims):
             self._change(identity, f"{_WAIT_AGAIN}, {NO_END}, {HELD}", _THIS_ATTEMPT, sent_at=sent_at)
 
     def release(self, identity: str) -> None:
-        """Ends this session's work on the job: another may take it up."""
+        """Ends this session's work on the job: another may claim it."""
         self._change(identity, FREE, "state != 'sending' AND holder = :us")
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
@@ -227,7 +227,7 @@ class JobTable(JobClaims):
     # What a session does with tasks that it did not submit.
 
     def adopt(self, task_id: str, model: str | None) -> Claim:
-        """Takes up the task, whether a job here led to it or it was submitted elsewhere."""
+        """Claims the task, whether a job here led to it or it was submitted elsewhere."""
         identity = f"task:{task_id}"
         while True:
             record = self.find_task(task_id)
@@ -251,7 +251,7 @@ class JobTable(JobClaims):
         return [claim.record for claim in claims if claim is not None]
 
     def take_over(self, *, again: bool = False) -> list[Record]:
-        """Every task that no live session waits for, taken up. What a dead one was sending is in doubt from here on.
+        """Every task that no live session waits for, claimed. What a dead one was sending is in doubt from here on.
 
         ``again``: those that this session holds, too, as the answer to an earlier take-over may have been lost.
         """
@@ -262,7 +262,7 @@ class JobTable(JobClaims):
         return [claim.record for claim in claims if claim is not None and claim.ours]
 
     def follow(self, identity: str) -> Claim | None:
-        """How the job of that name stands; taken up if that can be done without the job itself."""
+        """How the job of that name stands; claimed if that can be done without the job itself."""
         return self._decide(identity, self._continue)
 
     def resolve(self, identity: str, *, resubmit: bool, task_id: str | None, forget: bool) -> Record | None:
@@ -336,7 +336,7 @@ def open_table(
     kind: type[JobTable] = JobTable,
 ) -> JobTable:
     """The jobs in the journal at ``place``, made if there is none. Raises ``JournalError``."""
-    opened = places.open_for_writing(place, base_url, now, busy_timeout_s)
+    opened = opening.open_for_writing(place, base_url, now, busy_timeout_s)
     table = kind(opened, holder or owner.this_holder(), lease_s)
     try:
         with database.faults_as_errors(opened), table.transaction():

@@ -19,10 +19,10 @@ import attrs
 from hailuo_async._io.journal import owner, team_sql
 from hailuo_async._io.journal.database import HINT, Row, Rows
 from hailuo_async._io.journal.members import Members
-from hailuo_async._io.journal.news import JobChange, Looked, News, Renewed, Step, StepDone, Turn
-from hailuo_async._io.journal.records import JournalState, Leave
+from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
 from hailuo_async._rules.team import Call, Grant, TeamState, dump_state, exchange, load_state
 
 #: A step that others forestall is made anew so often. Then its POSTs wait for the next one.
@@ -81,14 +81,14 @@ class TeamTable:
             self.members.wake(self.members.others())  # it has to know that it is alone no more
         return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
 
-    def renewed(self) -> RenewalMade:
+    def renew(self) -> RenewalMade:
         """Renews every lease of this session, and looks at the team and at what has no session any more."""
         self.jobs.renew_leases()
         self.members.renew()
         return RenewalMade(self, self._look(), self.members.left())
 
     def leave(self) -> None:
-        """Ends the membership. The team no longer counts what this session holds: another takes up its tasks."""
+        """Ends the membership. The team no longer counts what this session holds: another takes over its tasks."""
         for _ in range(_TRIES):
             news = self.refresh()
             self._state.bury(self.jobs.holder, -1.0)
@@ -228,7 +228,7 @@ class TeamTable:
                 self.jobs.unsent(turn.identity, turn.sent_at)
 
     def forget(self) -> None:
-        """Reads the state anew next time, as the last write is perhaps not there, or is although it failed."""
+        """Has the state read anew: a transaction failed, and nothing says whether its writes were made."""
         self._version = self._known = None
         self._doubted = self._tried
         self.members.forget()
@@ -299,10 +299,10 @@ class RenewalMade(Later):
     def outcome(self) -> Renewed:
         """What it has found. One process is asked about: so each is, by one of the others, about once in that time."""
         holders = [row["holder"] for row in self._left.fetchall()]
-        is_left = "" in holders or (bool(holders) and owner.is_gone(self._table._rng.choice(holders)))
+        has_orphans = "" in holders or (bool(holders) and owner.is_gone(self._table._rng.choice(holders)))
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.told(self._table.read(seen)), is_left=is_left)
+        return Renewed(news=self._table.told(self._table.read(seen)), has_orphans=has_orphans)
 
 
 @attrs.frozen
@@ -341,16 +341,16 @@ class StepTried(Later):
         news = self._table.told(self._table.refresh(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
-        leaves = (Leave.LATER,) * len(self._step.turns)
-        return StepDone(news=news, leaves=leaves, queries=0, query_at=self._step.now + 1.0)
+        permits = (Permit.LATER,) * len(self._step.turns)
+        return StepDone(news=news, permits=permits, queries=0, query_at=self._step.now + 1.0)
 
     def _told(self, grant: Grant) -> StepDone:
-        leaves = [Leave.GRANTED if made else Leave.TAKEN for made in self._sent]
-        later = [Leave.LATER] * (len(self._step.turns) - len(leaves))
+        permits = [Permit.GRANTED if made else Permit.TAKEN for made in self._sent]
+        later = [Permit.LATER] * (len(self._step.turns) - len(permits))
         news = self._table.told(self._news(), is_all=bool(later))
-        leaves += later
+        permits += later
         if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look
                 self._table.members.wake(came)
-        done = StepDone(news=news, leaves=tuple(leaves), queries=grant.queries, query_at=grant.query_at)
+        done = StepDone(news=news, permits=tuple(permits), queries=grant.queries, query_at=grant.query_at)
         return attrs.evolve(done, is_hinted=self._table.is_hinted)

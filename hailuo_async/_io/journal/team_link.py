@@ -12,10 +12,10 @@ import attrs
 
 from hailuo_async._io.journal.commits import Commits, FirstWork, Raised
 from hailuo_async._io.journal.database import faults_as_errors
-from hailuo_async._io.journal.news import Looked, Renewed, Step, StepDone
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import RenewalMade, StepTried, TeamTable
+from hailuo_async._io.journal.team_values import Looked, Renewed, Step, StepDone
 
 T = TypeVar("T")
 
@@ -63,14 +63,14 @@ class TeamLink:
         self._member = member
         self._commits.first = self._first
         if not self._table.jobs.database.READS_ARE_FREE:  # else a bell has a socket of its own, without answers
-            self._commits.on_idle = self._idle
+            self._commits.on_idle = self._watch
         self._commits.on_failure = self._table.forget
-        self._idle(True)
+        self._watch(True)
 
     def end(self) -> Callable[[], None]:
         """Says and hears nothing more. Returns what leaves the team and closes the journal, on its thread."""
         self._member = None
-        self._idle(False)
+        self._watch(False)
         return self._table.close
 
     # --- Works, on the journal's thread ---
@@ -81,10 +81,10 @@ class TeamLink:
 
     def renew(self, _: JobTable) -> RenewalMade:
         """Renews every lease of this session."""
-        return self._table.renewed()
+        return self._table.renew()
 
     def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
-        """Takes up the tasks that dead sessions have left."""
+        """Takes over the tasks that dead sessions have left."""
         return self._table.members.take_over()
 
     # --- Looks: they write nothing ---
@@ -101,14 +101,14 @@ class TeamLink:
             await self._read(functools.partial(self._table.pass_on, task_ids))
 
     async def _read(self, read: Callable[[], T]) -> T:
-        self._idle(False)
+        self._watch(False)
         self._reads += 1
         try:
             with faults_as_errors(self._table.jobs.database):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, read)
         finally:
             self._reads -= 1
-            self._idle(True)
+            self._watch(True)
 
     # --- Steps, renewals and wake-ups ---
 
@@ -134,13 +134,13 @@ class TeamLink:
 
     def _settled(self, step: Step, result: object) -> None:
         if step.is_called:
-            self._idle(True)  # the call was taken in
+            self._watch(True)  # the call was taken in
         if self._member is not None and isinstance(result, StepDone):
             self._member.stepped(step, result)
         elif self._member is not None and isinstance(result, Raised):
             self._member.failed(step, result.error)
 
-    def _idle(self, is_idle: bool) -> None:
+    def _watch(self, is_idle: bool) -> None:
         """Has the loop watch for news only while the thread leaves the connection alone: its answers come that way."""
         loop = asyncio.get_running_loop()
         if self._listening is not None:
@@ -161,6 +161,6 @@ class TeamLink:
         return is_at_work and not self._table.jobs.database.READS_ARE_FREE
 
     def _woken(self) -> None:
-        self._idle(False)
+        self._watch(False)
         if self._member is not None:
             self._member.woken()

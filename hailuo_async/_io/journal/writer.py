@@ -29,7 +29,7 @@ import anyio.to_thread
 import attrs
 
 from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commits, Work
-from hailuo_async._io.journal.kept import KeptClaim, KeptJob, Pieces, Room
+from hailuo_async._io.journal.kept import KeptBounds, KeptClaim, KeptJob, Pieces
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spending
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._rules.task_ids import check_task_id
@@ -38,8 +38,8 @@ from hailuo_async.settings import Dsn, JournalPlace, journal_place
 
 if TYPE_CHECKING:
     from hailuo_async._io.journal.kept_table import KeptTable
-    from hailuo_async._io.journal.news import Looked
     from hailuo_async._io.journal.team_link import Member, TeamLink
+    from hailuo_async._io.journal.team_values import Looked
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -129,7 +129,7 @@ class JournalWriter:
         asked = self._ask_or_undo(lambda table: table.intend(intent), lambda table: table.release(intent.identity))
         return cast(Claim, await asked)
 
-    async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], room: Room) -> Claim:
+    async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], bounds: KeptBounds) -> Claim:
         """``intend``, and keeps what is sent for the job. ``pieces`` gives each image by its SHA-256, in a worker.
 
         Cancelled, the job is not taken. Raises ``QueueFullError``, ``ImageError``, and what ``intend`` raises.
@@ -138,7 +138,7 @@ class JournalWriter:
 
         stage = f"{self.holder}#{next(self._stages)}"
         staging = Staging(self._ask_or_undo, self._note_nowait, stage, self._table.database.name)
-        return await staging.keep(intent, job, pieces, room)
+        return await staging.keep(intent, job, pieces, bounds)
 
     async def take_kept(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
         """Takes over the oldest kept jobs, at most ``limit``, that no living session holds; or the one of that name."""
@@ -176,7 +176,7 @@ class JournalWriter:
     async def sending(self, identity: str, sent_at: float) -> bool:
         """Whether this session, and no other, may POST the job now. If not, another session took the job: do not send.
 
-        ``sent_at`` is in Unix seconds. Cancelled, the leave is taken back, as the caller does not send.
+        ``sent_at`` is in Unix seconds. Cancelled, the permit is taken back, as the caller does not send.
         """
         asked = self._ask_or_undo(
             lambda table: table.sending(identity, sent_at),
@@ -248,7 +248,7 @@ class JournalWriter:
             await self.team.pass_on(task_ids)
 
     async def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
-        """Takes up every task that no live session waits for. Returns those, and the members that are dead."""
+        """Takes over every task that no live session waits for. Returns those, and the members that are dead."""
         if self.team is None:
             return [], ()
         return cast("tuple[list[Record], tuple[str, ...]]", await self._open.put(self.team.take_over))

@@ -7,7 +7,7 @@ import hashlib
 import attrs
 import pytest
 
-from hailuo_async._io.journal.kept import FORM, KeptImage, KeptJob, Room
+from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import STAGE_S, KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._io.journal.table import JobTable
@@ -16,7 +16,7 @@ from hailuo_async.errors import JobError, QueueFullError, RequestRejectedError, 
 from ...support.ledgers import LEASE_S, Clock, did, intent, record_of
 from .conftest import Everything
 
-ROOM = Room(max_queued=100, max_kept_bytes=1000)
+BOUNDS = KeptBounds(max_queued=100, max_kept_bytes=1000)
 CAT, DOG = (bytes([letter]) * 300 for letter in b"cd")
 
 
@@ -33,11 +33,13 @@ def kept_job(*pictures: bytes) -> KeptJob:
     return KeptJob("/api/v1/minimax/x/async", {"prompt": "S3CRET prompt"}, images)
 
 
-def keep(table: JobTable, key: str = "cat", *pictures: bytes, room: Room = ROOM, fingerprint: str = "f1") -> Claim:
+def keep(
+    table: JobTable, key: str = "cat", *pictures: bytes, bounds: KeptBounds = BOUNDS, fingerprint: str = "f1"
+) -> Claim:
     pictures = pictures or (CAT,)
     table.frees_kept = True
     held = {digest(picture): (picture[:100], picture[100:]) for picture in pictures}
-    return did(table, lambda it: KeptTable(it).keep(intent(key, fingerprint), kept_job(*pictures), held, room))
+    return did(table, lambda it: KeptTable(it).keep(intent(key, fingerprint), kept_job(*pictures), held, bounds))
 
 
 def taken(table: JobTable, limit: int = 10, identity: str | None = None) -> list[str]:
@@ -219,22 +221,22 @@ def test_a_job_that_was_intended_and_not_kept_is_kept_when_it_is_given_again(our
 
 
 def test_as_many_jobs_wait_as_may_whoever_submitted_them(ours: JobTable, theirs: JobTable) -> None:
-    room = Room(max_queued=2, max_kept_bytes=10_000)
+    bounds = KeptBounds(max_queued=2, max_kept_bytes=10_000)
     for table, key in ((ours, "a"), (theirs, "b")):
-        keep(table, key, room=room)
+        keep(table, key, bounds=bounds)
     with pytest.raises(QueueFullError, match="2 jobs wait already"):
-        keep(ours, "c", room=room)
+        keep(ours, "c", bounds=bounds)
     assert did(ours, lambda it: it.find("c")) is None
     did(theirs, lambda it: it.sending("b", 1.0))
-    assert keep(ours, "c", room=room).ours
+    assert keep(ours, "c", bounds=bounds).ours
 
 
 def test_pictures_are_bounded_by_their_bytes_and_each_counts_once(ours: JobTable) -> None:
-    room = Room(max_queued=100, max_kept_bytes=500)
-    keep(ours, "a", room=room)
-    keep(ours, "b", room=room)
+    bounds = KeptBounds(max_queued=100, max_kept_bytes=500)
+    keep(ours, "a", bounds=bounds)
+    keep(ours, "b", bounds=bounds)
     with pytest.raises(QueueFullError, match="the journal keeps as many images as it may, 500 bytes"):
-        keep(ours, "c", DOG, room=room)
+        keep(ours, "c", DOG, bounds=bounds)
     assert did(ours, lambda it: it.find("c")) is None
     assert picture(ours, DOG) == b""
 
@@ -244,7 +246,7 @@ def test_what_a_stage_holds_is_kept_for_its_time_and_freed_after_it(
 ) -> None:
     image = kept_job(CAT).images["first_frame_image"]
     ours.frees_kept = theirs.frees_kept = True
-    assert did(ours, lambda it: KeptTable(it).stage("stage", image, ROOM))
+    assert did(ours, lambda it: KeptTable(it).stage("stage", image, BOUNDS))
     clock.time += STAGE_S / 2
     assert did(ours, lambda it: KeptTable(it).put("stage", image.sha256, 0, [CAT[:100]])) == [0]
     clock.time += STAGE_S - 1
@@ -256,7 +258,7 @@ def test_what_a_stage_holds_is_kept_for_its_time_and_freed_after_it(
     with pytest.raises(Unstaged):
         did(ours, lambda it: KeptTable(it).put("stage", image.sha256, 2, [b""]))
     with pytest.raises(Unstaged):
-        did(ours, lambda it: KeptTable(it).keep(intent(), kept_job(CAT), {}, ROOM, "stage"))
+        did(ours, lambda it: KeptTable(it).keep(intent(), kept_job(CAT), {}, BOUNDS, "stage"))
     assert did(ours, lambda it: it.find("cat")) is None
 
 

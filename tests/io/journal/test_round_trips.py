@@ -10,10 +10,10 @@ import pytest
 from hailuo_async import AsyncSession, ImageToVideo
 from hailuo_async._engine.team import Team
 from hailuo_async._io.journal import postgres_opening
-from hailuo_async._io.journal.news import Step, Turn
-from hailuo_async._io.journal.records import Leave
+from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import TeamTable
+from hailuo_async._io.journal.team_values import Step, Turn
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Service
 from hailuo_async.settings import Dsn
@@ -60,7 +60,7 @@ def granted(team: TeamTable, key: str) -> None:
     step = Step(now=0.0, turns=(Turn(key, 999.0, 0.0),), place=1.0)
     with team.jobs.transaction():
         tried = team.step(step)
-    assert tried.outcome().leaves == (Leave.GRANTED,)
+    assert tried.outcome().permits == (Permit.GRANTED,)
 
 
 def test_a_grant_and_the_record_of_the_intent_take_one_round_trip_together(relay: Relay, team: TeamTable) -> None:
@@ -80,7 +80,7 @@ def test_a_renewal_of_all_leases_takes_one_round_trip_and_tells_how_the_team_sta
 ) -> None:
     def renew() -> None:
         with team.jobs.transaction():
-            made = team.renewed()
+            made = team.renew()
         assert made.outcome().news.members == 1
 
     renew()  # the first looks for expired results as well
@@ -93,13 +93,13 @@ async def test_a_post_leaves_one_round_trip_after_its_slot_was_asked_for(
 ) -> None:
     asked: list[int] = []
     left: list[int] = []
-    leave = Team.leave
+    ask = Team.ask_to_send
 
     def asking(self: Team, *args: object) -> object:
         asked.append(relay.trips)
-        return leave(self, *args)  # type: ignore[arg-type]
+        return ask(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Team, "leave", asking)
+    monkeypatch.setattr(Team, "ask_to_send", asking)
 
     class Watched(InMemory):
         async def send(self, request: Request, timeout_s: float) -> Answer:

@@ -14,7 +14,7 @@ import pytest
 from anyio import to_thread
 
 from hailuo_async._io.journal import staging
-from hailuo_async._io.journal.kept import KeptImage, KeptJob, Pieces, Room
+from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob, Pieces
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._io.journal.table import JobTable
@@ -28,7 +28,7 @@ from .conftest import BASE_URL
 pytestmark = pytest.mark.anyio
 
 SMALL, LARGE = b"s" * 90, b"l" * 500
-ROOM = Room(max_queued=10, max_kept_bytes=10_000)
+BOUNDS = KeptBounds(max_queued=10, max_kept_bytes=10_000)
 
 
 @pytest.fixture(autouse=True)
@@ -82,13 +82,13 @@ class Picture:
         self._open.set()
 
 
-async def keep(journal: JournalWriter, *pictures: Picture, key: str = "cat", room: Room = ROOM) -> Claim:
+async def keep(journal: JournalWriter, *pictures: Picture, key: str = "cat", bounds: KeptBounds = BOUNDS) -> Claim:
     images = {
         f"image {number}": KeptImage(sha256=picture.sha256, mime="image/png", size=len(picture.content))
         for number, picture in enumerate(pictures)
     }
     pieces: dict[str, Pieces] = {picture.sha256: picture.pieces for picture in pictures}
-    return await journal.keep(intent(key), KeptJob("/path", {}, images), pieces, room)
+    return await journal.keep(intent(key), KeptJob("/path", {}, images), pieces, bounds)
 
 
 async def stored(journal: JournalWriter, picture: Picture) -> bytes:
@@ -196,10 +196,10 @@ async def test_two_jobs_that_bring_the_same_large_image_at_once_share_it(journal
 
 async def test_there_is_no_room_for_what_is_staged_beyond_the_bounds(journal: JournalWriter) -> None:
     with pytest.raises(QueueFullError, match="499 bytes"):
-        await keep(journal, Picture(LARGE), room=Room(max_queued=10, max_kept_bytes=499))
+        await keep(journal, Picture(LARGE), bounds=KeptBounds(max_queued=10, max_kept_bytes=499))
     await keep(journal, Picture(SMALL), key="dog")
     with pytest.raises(QueueFullError, match="1 jobs wait already"):
-        await keep(journal, Picture(LARGE), room=Room(max_queued=1, max_kept_bytes=10_000))
+        await keep(journal, Picture(LARGE), bounds=KeptBounds(max_queued=1, max_kept_bytes=10_000))
     journal.drop_nowait("dog")
     assert await rows_left(journal) == [0, 0, 0]
 

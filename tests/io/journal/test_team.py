@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from hailuo_async._io.journal.news import JobChange, News, Step, StepDone, Turn
-from hailuo_async._io.journal.records import JournalState, Leave
+from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
+from hailuo_async._io.journal.team_values import JobChange, News, Step, StepDone, Turn
 from hailuo_async._rules.budget import Hints
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
@@ -74,7 +74,7 @@ def turn(team: TeamTable, key: str, place: float = NOW) -> Turn:
 def filled(team: TeamTable) -> None:
     """The limit of three is known, and three tasks of this member run."""
     turns = [turn(team, f"{team.jobs.holder} {number}") for number in range(3)]
-    assert step(team, turns=turns).leaves == (Leave.GRANTED,) * 3
+    assert step(team, turns=turns).permits == (Permit.GRANTED,) * 3
 
     def learn(state: TeamState) -> None:
         for _ in range(3):
@@ -90,7 +90,7 @@ def ended(state: TeamState) -> None:
 
 
 def test_a_grant_and_the_record_of_the_intent_are_one_step(a: TeamTable, clock: Clock) -> None:
-    assert step(a, turns=[turn(a, "cat")]).leaves == (Leave.GRANTED,)
+    assert step(a, turns=[turn(a, "cat")]).permits == (Permit.GRANTED,)
     record = record_of(a.jobs)
     assert (record.state, record.sent_at) == (JournalState.SENDING, 999.0)
 
@@ -104,10 +104,10 @@ def test_a_post_whose_grant_was_not_answered_and_is_not_given_again_is_no_longer
     assert [record_of(a.jobs, key).state for key in ("cat", "dog")] == [JournalState.SENDING] * 2
     a.forget()  # the answer to that commit was lost
     before = [turn(b, f"{number}", place=NOW - 5) for number in range(2)]
-    assert step(b, turns=before).leaves == (Leave.GRANTED, Leave.LATER)
+    assert step(b, turns=before).permits == (Permit.GRANTED, Permit.LATER)
     with a.jobs.transaction():
         tried = a.step(made)
-    assert tried.outcome().leaves == (Leave.LATER, Leave.LATER)
+    assert tried.outcome().permits == (Permit.LATER, Permit.LATER)
     records = [record_of(a.jobs, key) for key in ("cat", "dog")]
     assert [(record.state, record.sent_at, record.holder) for record in records] == [
         (JournalState.INTENDED, None, "ours"),
@@ -117,8 +117,8 @@ def test_a_post_whose_grant_was_not_answered_and_is_not_given_again_is_no_longer
 def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: TeamTable) -> None:
     mine = step(a, turns=[turn(a, "a1"), turn(a, "a2")])
     theirs = step(b, turns=[turn(b, "b1"), turn(b, "b2")])
-    assert mine.leaves == (Leave.GRANTED, Leave.GRANTED)
-    assert theirs.leaves == (Leave.GRANTED, Leave.LATER)
+    assert mine.permits == (Permit.GRANTED, Permit.GRANTED)
+    assert theirs.permits == (Permit.GRANTED, Permit.LATER)
     assert record_of(b.jobs, "b2").state is JournalState.INTENDED
     assert load_state(theirs.news.state, a._rng).slots.running == 3
     assert theirs.news.members == 2
@@ -186,11 +186,11 @@ def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
 def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTable) -> None:
     filled(a)
     waiting = turn(b, "visitor", place=NOW - 5)
-    assert step(b, turns=[waiting]).leaves == (Leave.LATER,)
+    assert step(b, turns=[waiting]).permits == (Permit.LATER,)
     later = step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next", place=NOW - 1)])
-    assert later.leaves == (Leave.LATER,)
+    assert later.permits == (Permit.LATER,)
     assert later.news.first == (NOW - 5, "theirs")
-    assert step(b, turns=[waiting]).leaves == (Leave.GRANTED,)
+    assert step(b, turns=[waiting]).permits == (Permit.GRANTED,)
     assert step(a, held=Held(settled=2)).news.first is None
 
 
@@ -277,12 +277,12 @@ def test_who_follows_jobs_is_told_of_each_change_and_nobody_else_is(a: TeamTable
 
 def test_a_renewal_tells_how_the_team_stands_and_whether_a_task_was_left(a: TeamTable, b: TeamTable) -> None:
     accepted(a.jobs, "running", "t1")
-    renewed = did(b.jobs, lambda _: b.renewed()).outcome()
-    assert (renewed.news.members, renewed.is_left) == (2, False)
+    renewed = did(b.jobs, lambda _: b.renew()).outcome()
+    assert (renewed.news.members, renewed.has_orphans) == (2, False)
     assert renewed.news.lapses_in_s == pytest.approx(LEASE_S)
     a.close()
-    renewed = did(b.jobs, lambda _: b.renewed()).outcome()
-    assert (renewed.news.members, renewed.news.lapses_in_s, renewed.is_left) == (1, None, True)
+    renewed = did(b.jobs, lambda _: b.renew()).outcome()
+    assert (renewed.news.members, renewed.news.lapses_in_s, renewed.has_orphans) == (1, None, True)
 
 
 def is_woken(team: TeamTable) -> bool:
@@ -297,7 +297,7 @@ def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable
     step(b, turns=[turn(b, "stopped", place=NOW - 5)])
     mine = turn(a, "next")
     step(a, held=Held(settled=2), changes=[ended])
-    assert step(a, held=Held(settled=2), turns=[mine], passed=(NOW - 4, "theirs")).leaves == (Leave.GRANTED,)
+    assert step(a, held=Held(settled=2), turns=[mine], passed=(NOW - 4, "theirs")).permits == (Permit.GRANTED,)
     assert step(b).news.place is None
 
 
@@ -312,7 +312,7 @@ def test_nobody_is_passed_over_while_there_is_no_turn_to_take(a: TeamTable, b: T
     """The session that would pass the other over may have an old view of the team."""
     filled(a)
     step(b, turns=[turn(b, "waits", place=NOW - 5)])
-    assert step(a, held=Held(settled=3), turns=[turn(a, "next")], passed=(NOW - 5, "theirs")).leaves == (Leave.LATER,)
+    assert step(a, held=Held(settled=3), turns=[turn(a, "next")], passed=(NOW - 5, "theirs")).permits == (Permit.LATER,)
     heard = b.look(None)
     assert heard is not None
     assert heard.news.place == NOW - 5
@@ -323,20 +323,20 @@ def test_a_member_whose_lease_is_over_holds_no_place_in_the_line(a: TeamTable, b
     step(b, turns=[turn(b, "dead", place=NOW - 5)])
     clock.time += LEASE_S + 1
     did(a.jobs, lambda _: a.members.renew())
-    assert step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next")]).leaves == (Leave.GRANTED,)
+    assert step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next")]).permits == (Permit.GRANTED,)
 
 
 def test_a_job_that_another_session_took_is_not_granted(a: TeamTable, b: TeamTable) -> None:
     assert did(b.jobs, lambda it: it.intend(intent("cat"))).ours
-    assert step(a, turns=[Turn("cat", 999.0, NOW)]).leaves == (Leave.TAKEN,)
+    assert step(a, turns=[Turn("cat", 999.0, NOW)]).permits == (Permit.TAKEN,)
 
 
 def test_a_step_that_is_made_again_finds_its_own_grants(a: TeamTable, b: TeamTable) -> None:
     """As after a commit whose answer was lost. Nobody else is granted what is on its way."""
     mine = turn(a, "cat")
-    assert step(a, turns=[mine]).leaves == (Leave.GRANTED,)
-    assert step(b, turns=[Turn("cat", 998.0, NOW)]).leaves == (Leave.TAKEN,)
-    assert step(a, turns=[mine]).leaves == (Leave.GRANTED,)
+    assert step(a, turns=[mine]).permits == (Permit.GRANTED,)
+    assert step(b, turns=[Turn("cat", 998.0, NOW)]).permits == (Permit.TAKEN,)
+    assert step(a, turns=[mine]).permits == (Permit.GRANTED,)
 
 
 def test_what_nobody_sends_is_taken_back(a: TeamTable) -> None:
@@ -357,8 +357,8 @@ def test_a_step_that_was_rolled_back_is_made_on_the_state_that_is_there(a: TeamT
     with pytest.raises(ZeroDivisionError):
         fail()
     a.forget()
-    assert step(b, turns=[turn(b, "b1"), turn(b, "b2")]).leaves == (Leave.GRANTED, Leave.GRANTED)
-    assert step(a, turns=[turn(a, "a1"), turn(a, "a2")]).leaves == (Leave.GRANTED, Leave.LATER)
+    assert step(b, turns=[turn(b, "b1"), turn(b, "b2")]).permits == (Permit.GRANTED, Permit.GRANTED)
+    assert step(a, turns=[turn(a, "a1"), turn(a, "a2")]).permits == (Permit.GRANTED, Permit.LATER)
 
 
 def turn_in(team: TeamTable, key: str) -> Turn:
@@ -382,7 +382,7 @@ def test_what_a_member_holds_is_counted_no_more_when_it_leaves(a: TeamTable, b: 
         a.leave()
     turns = [turn(b, f"b{number}") for number in range(4)]
     done = step(b, turns=turns)
-    assert done.leaves == (Leave.GRANTED,) * 3 + (Leave.LATER,)
+    assert done.permits == (Permit.GRANTED,) * 3 + (Permit.LATER,)
     assert done.news.members == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import attrs
 
-from hailuo_async._io.journal.records import JournalState, Leave
+from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._rules.team import Change, Held
 
 
@@ -33,7 +33,7 @@ class Step:
     passed: tuple[float, str] | None = None
     """Who was first in the line and did not take its turn: it loses its place, if that is still before this one."""
     buried: tuple[str, ...] = ()
-    """Members that are dead, and whose jobs others have taken up."""
+    """Members that are dead, and whose jobs others have taken over."""
     is_called: bool = False
     """Whether the session was woken, and takes its turn instead of looking first."""
     is_stale: bool = False
@@ -64,8 +64,8 @@ class Renewed:
     """What the renewal of a session's leases has found."""
 
     news: News
-    is_left: bool
-    """Whether a task has no session that waits for it, or one process on this machine has ended without a word."""
+    has_orphans: bool
+    """Whether a task has no session that waits for it, or a session on this machine has died."""
 
 
 @attrs.frozen(kw_only=True)
@@ -73,7 +73,7 @@ class StepDone:
     """What became of a step."""
 
     news: News
-    leaves: tuple[Leave, ...]
+    permits: tuple[Permit, ...]
     """For each of its turns."""
     queries: int
     query_at: float

@@ -8,25 +8,25 @@ import sys
 
 import pytest
 
-from hailuo_async._engine.download_room import DownloadRoom
+from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async.errors import SessionClosedError
 
 
 async def test_all_who_ask_at_once_get_the_same_downloads() -> None:
-    room = DownloadRoom(allow_private_network=False)
-    one, other = await asyncio.gather(room.open(), room.open())
+    downloads = LazyDownloads(allow_private_network=False)
+    one, other = await asyncio.gather(downloads.open(), downloads.open())
     assert one is other
-    await room.aclose()
+    await downloads.aclose()
 
 
 @pytest.mark.parametrize("is_opened", [True, False])
 async def test_after_the_close_nothing_is_fetched(is_opened: bool) -> None:
-    room = DownloadRoom(allow_private_network=True)
+    downloads = LazyDownloads(allow_private_network=True)
     if is_opened:
-        await room.open()
-    await room.aclose()
+        await downloads.open()
+    await downloads.aclose()
     with pytest.raises(SessionClosedError):
-        async with (await room.open()).stream("http://127.0.0.1:9/x.mp4"):
+        async with (await downloads.open()).stream("http://127.0.0.1:9/x.mp4"):
             pytest.fail("it was opened")
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @attrs.define(eq=False)
-class DownloadRoom:
+class LazyDownloads:
     """Opens the ``Downloads`` of one session once, and closes them if they were opened."""
 
     _allow_private_network: bool

@@ -174,7 +174,7 @@ class SingleVideo:
         elif line.path is not None:
             emit(str(line.path))
         if line.error is not None:
-            echo(f"hailuo-async: {line.error}")
+            echo(f"hailuo-async: {line.error if line.result is not JobResult.UNFINISHED else line.detail}")
         elif self.is_interrupted:
             echo(f"hailuo-async: interrupted; {_INTERRUPTED[line.result]}")
         if advice := self._advice(line):

@@ -294,6 +294,19 @@ def test_a_task_that_the_service_gave_up_is_made_again_when_its_owner_says_so(
     assert service.ledger.posts == 2
 
 
+@pytest.mark.slow
+def test_a_task_that_outlasts_the_time_is_unfinished_and_not_to_be_paid_for_again(
+    service: Emulator, tmp_path: Path
+) -> None:
+    service.service.generation_s = 2.0
+    again = ("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes")
+    late = run(*again, "--timeout", "0.3")
+    (task_id,) = service.ledger.accepted["scene a"]
+    assert (late.exit_code, late.stdout) == (1, f"a  unfinished          no video within 0.3 s (task {task_id})\n")
+    assert ("--retry-failed" in late.stderr, "Run the same command again" in late.stderr) == (False, True)
+    assert (run(*again).exit_code, service.ledger.posts) == (0, 1)
+
+
 def test_what_every_job_would_meet_is_told_once_and_the_rest_is_not_sent(service: Emulator, tmp_path: Path) -> None:
     key = tmp_path / "key.txt"
     key.write_text("wrong\n")

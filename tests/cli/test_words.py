@@ -35,6 +35,7 @@ from hailuo_async.errors import (
     SpendingLimitError,
     SubmissionUnknownError,
     TaskFailedError,
+    WaitTimeoutError,
 )
 from hailuo_async.jobs import ImageToVideo
 from hailuo_async.outcomes import Stats
@@ -159,6 +160,8 @@ def test_an_error_decides_what_became_of_its_job_and_jobs_with_the_same_trouble_
         DownloadError(reason="cut", path="a.mp4", task_id="t2"): (JobResult.NOT_SAVED, "cut"),
         DownloadError(reason="is there already", path="a.mp4"): (JobResult.FAILED, "is there already"),
         JobError(field="prompt", value="x", rule="is short"): (JobResult.FAILED, "prompt: is short"),
+        WaitTimeoutError(timeout_s=3, task_id="t3"): (JobResult.UNFINISHED, "no video within 3 s"),
+        WaitTimeoutError(timeout_s=3): (JobResult.NOT_SENT, "no video within 3 s"),
     }
     assert {error: (failed("a", error).result, reason(error)) for error in errors} == errors
 

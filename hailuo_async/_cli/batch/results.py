@@ -13,7 +13,14 @@ import click
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._io.journal import owner
-from hailuo_async.errors import DownloadError, HailuoError, JobError, SubmissionUnknownError
+from hailuo_async.errors import (
+    DownloadError,
+    HailuoError,
+    JobError,
+    SessionClosedError,
+    SubmissionUnknownError,
+    WaitTimeoutError,
+)
 from hailuo_async.outcomes import Failure, Outcome, Video
 
 
@@ -87,10 +94,11 @@ class ResultLine:
             size = "" if self.size is None else f"  {_size(self.size)}"
             return f"{click.format_filename(self.path)}{size}"
         if self.error is not None:
-            is_plain = self.result is JobResult.UNKNOWN or (
+            is_plain = self.result in (JobResult.UNKNOWN, JobResult.UNFINISHED) or (
                 isinstance(self.error, JobError) and self.error.value is None
             )
-            return reason(self.error) if is_plain else str(self.error)
+            task = f" (task {self.task_id})" if self.result is JobResult.UNFINISHED else ""
+            return f"{reason(self.error)}{task}" if is_plain else str(self.error)
         return "" if self.task_id is None else f"task {self.task_id}"
 
     @property
@@ -140,11 +148,16 @@ def saved(key: str, video: Video, path: Path) -> ResultLine:
 
 
 def failed(key: str, error: HailuoError) -> ResultLine:
-    if isinstance(error, SubmissionUnknownError):
-        result = JobResult.UNKNOWN
-    else:  # without a task nothing was paid for: the file was found to be there already, or unwritable
-        is_paid = isinstance(error, DownloadError) and error.task_id is not None
-        result = JobResult.NOT_SAVED if is_paid else JobResult.FAILED
+    has_task = error.task_id is not None
+    match error:
+        case SubmissionUnknownError():
+            result = JobResult.UNKNOWN
+        case WaitTimeoutError() | SessionClosedError():  # the service goes on with a task that it has
+            result = JobResult.UNFINISHED if has_task else JobResult.NOT_SENT
+        case DownloadError() if has_task:  # without one the file was found to be there already, or unwritable
+            result = JobResult.NOT_SAVED
+        case _:
+            result = JobResult.FAILED
     return ResultLine(key=key, result=result, task_id=error.task_id, error=error)
 
 
@@ -173,6 +186,8 @@ def reason(error: HailuoError) -> str:
         return f"{error.field}: {error.rule}"
     if isinstance(error, DownloadError | SubmissionUnknownError):
         return error.reason
+    if isinstance(error, WaitTimeoutError):
+        return f"no video within {error.timeout_s:g} s"
     return error.summary
 
 

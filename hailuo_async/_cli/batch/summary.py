@@ -103,7 +103,7 @@ def _why(stopped_by: HailuoError) -> str:
 def _advice(line: ResultLine) -> Iterator[str]:
     if line.result is JobResult.UNKNOWN:
         yield _DECIDE
-    if line.result is JobResult.FAILED and line.task_id is not None:
+    if isinstance(line.error, TaskFailedError | TaskExpiredError):
         yield _RETRY
     if isinstance(line.error, JobError) and line.error.field == "key":
         yield _REDO

@@ -74,7 +74,7 @@ class Hosts:
 class Server(sqlite.SqliteDatabase):
     """A file that is asked as a server is: no look is free."""
 
-    READS_ARE_FREE = False
+    IS_LOCAL = False
     statements = 0
     """Of all connections, begins and commits included."""
 
@@ -192,7 +192,7 @@ class Night:
         await host.session.__aenter__()
         engine = host.session._engine
         if engine is not None and engine.lookout is not None:
-            engine.lookout._link._table._rng.seed(self.rng.random())
+            engine.lookout._link._table.rng.seed(self.rng.random())
 
     async def work(self, host: Host) -> None:
         """Streams the jobs that wait, as long as the host lives. No two hosts begin at the same moment."""

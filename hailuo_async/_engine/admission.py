@@ -68,7 +68,7 @@ class Admission:
     ended: Counter[Status] = attrs.field(factory=Counter, init=False)
     """Counts of the jobs that have ended, by their last status."""
     _by_identity: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
-    _asked: DuplicateNumbers = attrs.field(factory=DuplicateNumbers, init=False)
+    _duplicates: DuplicateNumbers = attrs.field(factory=DuplicateNumbers, init=False)
     """Numbers of the jobs without a key outside streams. A job that failed keeps its number when it is given again."""
     _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _preparing: int = attrs.field(default=0, init=False)
@@ -95,17 +95,17 @@ class Admission:
         job: Job,
         timeout_s: float | None,
         quotas: tuple[Quota, ...],
-        asked: DuplicateNumbers | None = None,
+        duplicates: DuplicateNumbers | None = None,
         uploads: SharedUploads | None = None,
         find_fault: FindFault | None = None,
         lane: Lane | None = None,
     ) -> TrackedJob:
         """Takes a job: inspects its images, puts it on record, and queues it. Cancelled before that, it costs nothing.
 
-        For a job of a stream, ``asked`` numbers the stream's jobs without a key, and ``uploads`` has its shared images.
-        ``find_fault`` says why the job must not be paid for: then it ends with that error, unless it is paid for
-        already. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
-        ``SpendingLimitError`` and ``SessionClosedError``: in all these cases nothing is paid for.
+        Of a stream: ``duplicates`` numbers its jobs without a key, ``uploads`` has its shared images. ``find_fault``
+        says why the job must not be paid for: then it ends with that error, unless it is paid for already. Raises
+        ``ImageError``, ``JournalError``, ``JobError`` (its key names another job), ``SpendingLimitError`` and
+        ``SessionClosedError``: in all these cases nothing is paid for.
         """
         asked_at = self._now()
         self._preparing += 1
@@ -113,10 +113,10 @@ class Admission:
             frames = await self._look_at_images(job, uploads)
             fault = None if find_fault is None else await find_fault()
             payment = Payment(quotas, self.money.prices.estimate(job).high)
-            intent = self._recorder.build_intent(job, frames, asked or self._asked, payment.price)
+            intent = self._recorder.build_intent(job, frames, duplicates or self._duplicates, payment.price)
             keeper = None if fault else self.keeper  # what must not be paid for is not kept
             kept, ask = await prepare(self._recorder, keeper, intent, job, frames, is_single=lane is None)
-            known, claim = await self._intend(intent, ask, is_counted=asked is None)
+            known, claim = await self._intend(intent, ask, is_counted=duplicates is None)
         finally:
             self._preparing -= 1
         if known is not None:
@@ -128,7 +128,7 @@ class Admission:
         tracked.request = request = build_submit(job, frames, self._settings.webhook_url)
         tracked.fault, tracked.is_heavy = fault, request.is_heavy
         if intent is not None:
-            tracked.look, tracked.is_counted = ask, job.key is None and asked is None
+            tracked.look, tracked.is_counted = ask, job.key is None and duplicates is None
         if self.keeper is not None and kept is not None and is_sent_from_here(claim):
             self.keeper.use_kept(tracked, kept, functools.partial(self._recorder.intend, intent))
         tracked.is_dropped = True  # should it end at once, as it must not be paid for
@@ -172,7 +172,7 @@ class Admission:
             claim = await ask()
         except BaseException:
             if is_counted and intent.key is None:
-                self._asked.give_back(intent.identity)
+                self._duplicates.give_back(intent.identity)
             raise
         return self._by_identity.get(intent.identity), claim
 
@@ -181,10 +181,10 @@ class Admission:
         tracked.is_shared, tracked.is_withheld, tracked.is_left, tracked.is_quiet = True, False, False, False
         return tracked
 
-    async def attach(self, task_id: str, timeout_s: float | None, *, is_asked: bool = False) -> TrackedJob:
+    async def attach(self, task_id: str, timeout_s: float | None, *, is_refresh: bool = False) -> TrackedJob:
         """Waits for a task that was submitted elsewhere or earlier. It is not paid for again.
 
-        ``is_asked``: queries the service even if the journal has the video, as its URLs may have expired.
+        ``is_refresh``: queries the service even if the journal has the video, as its URLs may have expired.
         """
         if (known := self._poller.find(task_id)) is not None:
             return self._joined(known)
@@ -194,10 +194,10 @@ class Admission:
         known = self._poller.find(task_id) or self._by_identity.get(identity)
         if known is not None:
             return self._joined(known)
-        if claim is None or (is_asked and claim.record.state is JournalState.SUCCESS):
-            tracked = self._new_tracked_job(self._now(), timeout_s, identity=identity or None, is_quiet=is_asked)
+        if claim is None or (is_refresh and claim.record.state is JournalState.SUCCESS):
+            tracked = self._new_tracked_job(self._now(), timeout_s, identity=identity or None, is_quiet=is_refresh)
             tracked.task_id = task_id
-            if not is_asked:
+            if not is_refresh:
                 tracked.payment.adopt(None)
             self._wait_for_task(tracked, None)
             return tracked
@@ -318,7 +318,7 @@ class Admission:
         if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
             self._recorder.release_nowait(tracked)
         if tracked.is_counted and tracked.status not in (Status.SUCCESS, Status.FAILED):
-            self._asked.give_back(identity)
+            self._duplicates.give_back(identity)
 
     def _dispatch(self, tracked: TrackedJob, claim: Claim | None) -> None:
         """Queues, watches, follows or ends a job, by its record in the journal."""

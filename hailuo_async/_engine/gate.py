@@ -129,7 +129,7 @@ class Gate:
         self.budget.learn(now, Hints(), acquired_at)
         self._changed.notify()
 
-    def submit_withheld(self, is_heavy: bool) -> None:
+    def submit_not_granted(self, is_heavy: bool) -> None:
         """Notes that the team granted a POST nothing: other sessions were quicker, or had waited longer."""
         self._uploads -= is_heavy
         self._changed.notify()

@@ -54,11 +54,11 @@ class JournalRecorder(Recorder):
         return True
 
     def build_intent(
-        self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers, price: Decimal | None = None
+        self, job: Job, frames: Mapping[str, Frame], duplicates: DuplicateNumbers, price: Decimal | None = None
     ) -> Intent | None:
         fingerprint = build_fingerprint(job, frames)
         return Intent(
-            identity=job.key or asked.next_identity(fingerprint),
+            identity=job.key or duplicates.next_identity(fingerprint),
             key=job.key,
             fingerprint=fingerprint,
             kind=type(job).__name__,

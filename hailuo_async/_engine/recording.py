@@ -38,9 +38,9 @@ class Recorder:
         return False
 
     def build_intent(
-        self, job: Job, frames: Mapping[str, Frame], asked: DuplicateNumbers, price: Decimal | None = None
+        self, job: Job, frames: Mapping[str, Frame], duplicates: DuplicateNumbers, price: Decimal | None = None
     ) -> Intent | None:
-        """The entry of ``job`` for the journal, numbered by ``asked`` if it has no key; ``None`` without a journal."""
+        """The journal's entry of ``job``, numbered by ``duplicates`` if it has no key; ``None`` without a journal."""
         return None
 
     async def intend(self, intent: Intent | None) -> Claim | None:

@@ -112,7 +112,7 @@ class Results:
 
     async def _fresh_url(self, task_id: str) -> str:
         """The result's present URL, from a new query."""
-        return (await Generation(await self._admission.attach(task_id, None, is_asked=True), self._loop)).url
+        return (await Generation(await self._admission.attach(task_id, None, is_refresh=True), self._loop)).url
 
     async def _saved_before(self, video: Video, target: Path) -> Path | None:
         """The saved file: at the place on record, or at ``target`` if a kill came before its place was noted."""

@@ -102,7 +102,7 @@ class Submitter:
         self._queue.put(tracked)
         self._filled.notify()
         if self._recorder.team is not None:
-            self._recorder.team.stand()
+            self._recorder.team.place.stand()
 
     @property
     def waits_since(self) -> float | None:
@@ -164,7 +164,7 @@ class Submitter:
             self._doubt_nowait(tracked)
         finally:
             if not is_claimed and permit is Permit.LATER and self._recorder.team is not None:
-                self._gate.submit_withheld(tracked.is_heavy)
+                self._gate.submit_not_granted(tracked.is_heavy)
             elif not is_claimed:
                 self._gate.submit_withdrawn(acquired_at, tracked.is_heavy)
             self.under_way -= 1

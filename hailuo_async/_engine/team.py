@@ -80,10 +80,6 @@ class Team:
 
     # --- What the rooms of the engine tell and ask ---
 
-    def stand(self) -> None:
-        """Tells the sessions that share the line that another job is now the first of this session's queue."""
-        self.place.stand()
-
     def follow(self, is_followed: bool = True) -> None:
         """Has the others wake this session when a job has changed, as long as it follows any."""
         self._follows = is_followed

@@ -56,7 +56,7 @@ class TeamPlace:
         return self._view.members > 1 and self._told != self.current()
 
     def stand(self) -> None:
-        """Takes the place that is now this session's, if it is another."""
+        """Has the other sessions told if another job is now the first of this session's queue."""
         if self.is_to_be_told:
             self._view.commit_soon()
             self._changed.notify()

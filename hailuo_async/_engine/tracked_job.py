@@ -43,6 +43,8 @@ class Lane:
 class TrackedJob:
     """A job, or a task without its job (attached), from the moment it was taken to its end."""
 
+    # --- What was asked for ---
+
     number: int
     """The job's number in the session, in the order of taking."""
     taken_at: float = 0.0
@@ -53,52 +55,41 @@ class TrackedJob:
     """The job's name in the journal."""
     fingerprint: str | None = None
     """A digest of everything that it asks, images included; ``None`` without a journal, or without the job."""
-    look: Callable[[], Awaitable[Claim | None]] | None = attrs.field(default=None, repr=False)
-    """Reads the job's record in the journal, and claims the job if no other session works on it."""
-    request: Request | None = attrs.field(default=None, repr=False)
-    is_heavy: bool = False
-    """Whether its POST reads images while it is sent."""
-    is_kept: bool = False
-    """Whether the journal has all of its content, so that other sessions can send it, too."""
-    is_dropped: bool = False
-    """Whether no caller in any session wants it any more: then the journal drops its content."""
-    timeout_s: float | None = None
     kind: Hashable = None
     """Tasks of one kind take about as long: the same model, duration and resolution."""
+    timeout_s: float | None = None
     payment: Payment = attrs.field(factory=Payment)
     """Its reservation in the quotas."""
     lane: Lane | None = None
     """The jobs of its stream, one of which stands in the queue at a time."""
-    is_quiet: bool = False
-    """Whether it only fetches the URL of a finished video anew: then it causes no events and counts nowhere."""
+    look: Callable[[], Awaitable[Claim | None]] | None = attrs.field(default=None, repr=False)
+    """Reads the job's record in the journal, and claims the job if no other session works on it."""
     listeners: list[Callable[[TrackedJob], None]] = attrs.field(factory=list, repr=False)
     """Called at once after each change. They must not raise."""
 
+    # --- Where it stands ---
+
     status: Status = attrs.field(default=Status.QUEUED, init=False)
     history: list[Status] = attrs.field(factory=lambda: [Status.QUEUED], init=False)
-    place: float | None = attrs.field(default=None, init=False)
-    """Since when it waits, in loop time: the queue sends the longest wait first. A refused job keeps its place."""
-    is_followed: bool = attrs.field(default=False, init=False)
-    """Whether another session works on it."""
     task_id: str | None = attrs.field(default=None, init=False)
-    attempts: int = attrs.field(default=0, init=False)
-    """The number of its POSTs, the one under way included."""
-    sent_at: float = attrs.field(default=-math.inf, init=False)
-    """When the last POST began, in loop time."""
-    attempt_at: float | None = attrs.field(default=None, init=False)
-    """When its last POST was put on record, in Unix seconds: the journal's name for that attempt."""
-    is_attached: bool = attrs.field(default=False, init=False)
-    """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
-    accepted_at: float = attrs.field(default=-math.inf, init=False)
-    """When the service accepted it, in loop time; minus infinity if that is not known."""
+    created_at: float | None = attrs.field(default=None, init=False)
+    """When the service made its task, in Unix seconds by the service's clock."""
     ended_at: float | None = attrs.field(default=None, init=False)
     """When its task probably ended, in loop time."""
-    query_path: str | None = attrs.field(default=None, init=False)
-    created_at: float | None = attrs.field(default=None, init=False)
     video: Video | None = attrs.field(default=None, init=False)
     error: HailuoError | None = attrs.field(default=None, init=False)
+    _deadline: asyncio.TimerHandle | None = attrs.field(default=None, init=False, repr=False)
+    _changed: Signal = attrs.field(factory=Signal, init=False, repr=False)
+    _ended: Signal = attrs.field(factory=Signal, init=False, repr=False)
 
-    poll_state: PollState | None = attrs.field(default=None, init=False)
+    # --- Who works on it, and who wants it ---
+
+    is_followed: bool = attrs.field(default=False, init=False)
+    """Whether another session works on it."""
+    is_attached: bool = attrs.field(default=False, init=False)
+    """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
+    is_quiet: bool = False
+    """Whether it only fetches the URL of a finished video anew: then it causes no events and counts nowhere."""
     is_counted: bool = attrs.field(default=False, init=False)
     """Whether its identity has a number of the session's own count, which is given back if no video is made."""
     is_shared: bool = attrs.field(default=False, init=False)
@@ -107,29 +98,52 @@ class TrackedJob:
     """Whether it is never sent again, even if its POST certainly was not accepted."""
     is_left: bool = attrs.field(default=False, init=False)
     """Whether its caller no longer waits for it."""
+    is_kept: bool = False
+    """Whether the journal has all of its content, so that other sessions can send it, too."""
+    is_dropped: bool = False
+    """Whether no caller in any session wants it any more: then the journal drops its content."""
     fault: HailuoError | None = attrs.field(default=None, init=False)
     """Why it must not be paid for: the job ends with this instead of waiting for a slot."""
+
+    # --- Its POSTs ---
+
+    place: float | None = attrs.field(default=None, init=False)
+    """Since when it waits, in loop time: the queue sends the longest wait first. A refused job keeps its place."""
+    request: Request | None = attrs.field(default=None, repr=False)
+    is_heavy: bool = False
+    """Whether its POST reads images while it is sent."""
+    attempts: int = attrs.field(default=0, init=False)
+    """The number of its POSTs, the one under way included."""
+    sent_at: float = attrs.field(default=-math.inf, init=False)
+    """When the last POST began, in loop time."""
+    attempt_at: float | None = attrs.field(default=None, init=False)
+    """When its last POST was put on record, in Unix seconds: the journal's name for that attempt."""
+    resubmits: int = attrs.field(default=0, init=False)
+    doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
+    """The error of an earlier POST, which may be paid for even if the next one is refused."""
+    unsent_since: float | None = attrs.field(default=None, init=False)
+    """Since when none of its POSTs has reached the service, in loop time."""
+    accepted_at: float = attrs.field(default=-math.inf, init=False)
+    """When the service accepted it, in loop time; minus infinity if that is not known."""
+
+    # --- Its queries ---
+
+    query_path: str | None = attrs.field(default=None, init=False)
+    poll_state: PollState | None = attrs.field(default=None, init=False)
+    failed_queries: int = attrs.field(default=0, init=False)
+    """Queries in a row whose answers said nothing about the task."""
+    asks_alone: bool = attrs.field(default=False, init=False)
+    """Whether its next query needs a new connection: the last answer named no task, and may be another query's."""
+    is_asked: bool = attrs.field(default=False, init=False)
+    """Whether a query for it is under way, or about to be."""
+    due_tick: int = attrs.field(default=-1, init=False)
+    """The number of its valid entry in ``DueTasks``."""
     is_noticed: bool = attrs.field(default=False, init=False)
     """Whether a notice announced its end, and no query has left since."""
     noticed_at: float = attrs.field(default=-math.inf, init=False)
     """When a notice last caused an early query, in loop time."""
     is_announced: bool = attrs.field(default=False, init=False)
     """Whether the last query left because a notice had announced its end."""
-    is_asked: bool = attrs.field(default=False, init=False)
-    """Whether a query for it is under way, or about to be."""
-    due_tick: int = attrs.field(default=-1, init=False)
-    """The number of its valid entry in ``DueTasks``."""
-    failed_queries: int = attrs.field(default=0, init=False)
-    """Queries in a row whose answers said nothing about the task."""
-    asks_alone: bool = attrs.field(default=False, init=False)
-    """Whether its next query needs a new connection: the last answer named no task, and may be another query's."""
-    resubmits: int = attrs.field(default=0, init=False)
-    doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
-    """The error of an earlier POST, which may be paid for even if the next one is refused."""
-    unsent_since: float | None = attrs.field(default=None, init=False)
-    _deadline: asyncio.TimerHandle | None = attrs.field(default=None, init=False, repr=False)
-    _changed: Signal = attrs.field(factory=Signal, init=False, repr=False)
-    _ended: Signal = attrs.field(factory=Signal, init=False, repr=False)
 
     @property
     def name(self) -> str:

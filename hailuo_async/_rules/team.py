@@ -1,13 +1,13 @@
 """What the sessions of one journal know together: the team's slots, its requests, and how long its tasks took.
 
-``TeamState`` is one value. Each session changes it by one call at a time, ``exchange``, which the journal applies to
+``TeamState`` is one value. Each session changes it by one step at a time (``exchange``), which the journal applies to
 the state as it stands, or not at all; so any number of sessions decide as one would. Times are in the team's clock: on
 one machine that of every loop, between machines that of the database.
 
 Invariants:
 
 - ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered;
-  and whether it follows jobs of others, so that it is woken when one changes. Each call of a member states its own
+  and whether it follows jobs of others, so that it is woken when one changes. Each step of a member states its own
   share anew, so nothing drifts. What a dead member held is counted until another has taken over its tasks.
 - ``slots`` and ``budget`` are the rules of one session, with the counts of all. A member's own ceiling stays its own.
 - ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
@@ -133,7 +133,7 @@ Change: TypeAlias = Callable[[TeamState], object]
 
 
 @attrs.frozen(kw_only=True)
-class Call:
+class MemberStep:
     """What one member tells the team, and asks of it, in one step."""
 
     member: str
@@ -158,46 +158,46 @@ class Grant:
     query_at: float = 0.0
 
 
-def exchange(state: TeamState, call: Call, members: int) -> Grant:
-    """Applies ``call`` to ``state``, for one of so many live ``members``, and decides what is granted."""
-    for change in call.changes:
+def exchange(state: TeamState, step: MemberStep, members: int) -> Grant:
+    """Applies ``step`` to ``state``, for one of so many live ``members``, and decides what is granted."""
+    for change in step.changes:
         change(state)
-    state.hold(call.member, call.held)
-    submits = _take_submits(state, call)
-    queries, query_at = _take_queries(state, call, members)
-    held = call.held
+    state.hold(step.member, step.held)
+    submits = _take_submits(state, step)
+    queries, query_at = _take_queries(state, step, members)
+    held = step.held
     requests = held.requests + submits + queries
-    state.hold(call.member, held._replace(inflight=held.inflight + submits, requests=requests))
+    state.hold(step.member, held._replace(inflight=held.inflight + submits, requests=requests))
     return Grant(submits, queries, query_at)
 
 
-def _take_submits(state: TeamState, call: Call) -> int:
+def _take_submits(state: TeamState, step: MemberStep) -> int:
     taken = 0
-    while taken < call.submits and state.submit_opens_at(call.now) <= call.now:
-        state.submit_leaves(call.now)
+    while taken < step.submits and state.submit_opens_at(step.now) <= step.now:
+        state.submit_leaves(step.now)
         taken += 1
     return taken
 
 
-def _take_queries(state: TeamState, call: Call, members: int) -> tuple[int, float]:
+def _take_queries(state: TeamState, step: MemberStep, members: int) -> tuple[int, float]:
     """As many as are asked for and may leave now, but for more than one no more than each member's share.
 
     If none may leave yet, and one is due, it gets the next place among those that are spread over the window. So each
     of many members that wait for a request asks once, and not again whenever another was quicker.
     """
     taken, budget = 0, state.budget
-    rate = budget.query_rate(call.now, 0.0)
-    most = call.queries if rate is None else min(call.queries, max(1, int(_STOCKED_S * rate / members)))
+    rate = budget.query_rate(step.now, 0.0)
+    most = step.queries if rate is None else min(step.queries, max(1, int(_STOCKED_S * rate / members)))
     while taken < most:
-        at = budget.may_send(call.now, Use.QUERY)
-        is_reserved = at > call.now
-        if is_reserved and (taken or not call.is_query_due or not budget.has_place(at, call.now + _AHEAD_S)):
-            return taken, call.now if taken else at
-        budget.sent(call.now, Use.QUERY, at)
+        at = budget.may_send(step.now, Use.QUERY)
+        is_reserved = at > step.now
+        if is_reserved and (taken or not step.is_query_due or not budget.has_place(at, step.now + _AHEAD_S)):
+            return taken, step.now if taken else at
+        budget.sent(step.now, Use.QUERY, at)
         taken += 1
         if is_reserved:
             return taken, at
-    return taken, call.now
+    return taken, step.now
 
 
 # --- As text ----------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 from hailuo_async._rules.budget import Hints, Use
 from hailuo_async._rules.slots import Slots
-from hailuo_async._rules.team import Call, End, Grant, Held, TeamState, dump_state, exchange, load_state
+from hailuo_async._rules.team import End, Grant, Held, MemberStep, TeamState, dump_state, exchange, load_state
 
 NOW = 1000.0
 NOTHING = Held()
@@ -21,7 +21,7 @@ def make_state() -> TeamState:
 
 
 def ask(state: TeamState, member: str, held: Held = NOTHING, submits: int = 0, queries: int = 0) -> Grant:
-    call = Call(member=member, now=NOW, held=held, submits=submits, queries=queries)
+    call = MemberStep(member=member, now=NOW, held=held, submits=submits, queries=queries)
     return exchange(state, call, members=2)
 
 
@@ -77,7 +77,9 @@ def test_each_call_states_anew_what_its_member_holds_so_nothing_drifts() -> None
 def test_changes_count_before_what_is_granted_with_them() -> None:
     state = settled(3)
     ask(state, "a", Held(settled=3))
-    ended = Call(member="a", now=NOW, held=Held(settled=2), changes=(lambda team: team.slots.ended(NOW),), submits=1)
+    ended = MemberStep(
+        member="a", now=NOW, held=Held(settled=2), changes=(lambda team: team.slots.ended(NOW),), submits=1
+    )
     assert exchange(state, ended, members=1).submits == 1
 
 
@@ -99,7 +101,7 @@ def test_requests_of_all_members_come_from_one_budget() -> None:
 def test_no_member_keeps_more_requests_for_itself_than_its_share_of_a_few_seconds(members: int, queries: int) -> None:
     state = make_state()
     state.budget.learn(NOW, Hints(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)  # one a second
-    call = Call(member="a", now=NOW, held=NOTHING, queries=4)
+    call = MemberStep(member="a", now=NOW, held=NOTHING, queries=4)
     assert exchange(state, call, members).queries == queries
 
 
@@ -158,7 +160,7 @@ def test_members_that_wait_for_a_request_each_get_a_place_of_their_own_on_the_li
     state.budget.sent(NOW, Use.SUBMIT)
     state.budget.learn(NOW, Hints(limit=60, remaining=59, reset_in_s=60.0), NOW)
     calls = [
-        Call(member=f"m{number}", now=NOW, held=Held(settled=1), queries=4, is_query_due=number < 30)
+        MemberStep(member=f"m{number}", now=NOW, held=Held(settled=1), queries=4, is_query_due=number < 30)
         for number in range(40)
     ]
     grants = [exchange(state, call, members=40) for call in calls]

@@ -121,8 +121,9 @@ class Database(abc.ABC):
     WIPE: ClassVar[str]
     """The statement that wipes the URLs of rows of ``place``, up to its WHERE."""
 
-    READS_ARE_FREE: ClassVar[bool]
-    """Whether reading a row inside a transaction costs next to nothing, and the row stays as it is until the end."""
+    IS_LOCAL: ClassVar[bool]
+    """Whether it is a file of this machine. Then reading a row costs next to nothing, the row stays as it is until the
+    transaction ends, the sessions share the machine's clocks, and no answer comes over ``fileno``."""
     CHANGE: ClassVar[str]
     """The SQL of ``:change``, the number of a change of this transaction. Later looks begin with it, or before it."""
     SEEN: ClassVar[str]
@@ -150,7 +151,7 @@ class Database(abc.ABC):
     def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:
         """``notify`` of the topics, in one statement, if the SQL ``condition`` holds.
 
-        Where ``READS_ARE_FREE`` it holds already, as no other session can have written since.
+        In a file it holds already, as no other session can have written since.
         """
         for topic in topics:
             self.notify(topic)

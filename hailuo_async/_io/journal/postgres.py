@@ -90,7 +90,7 @@ class PostgresDatabase(Database):
         }
     )
     WIPE = "DELETE FROM place"
-    READS_ARE_FREE = False
+    IS_LOCAL = False
     #: The number of the transaction, and of the oldest that was still open when the statement began to look.
     CHANGE = "pg_current_xact_id()::text::bigint"
     SEEN = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"

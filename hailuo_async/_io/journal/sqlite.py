@@ -87,7 +87,7 @@ class SqliteDatabase(Database):
 
     FAULTS = (sqlite3.Error, UnicodeDecodeError)  # the latter where SQLite quotes a damaged page
     TYPES = MappingProxyType({"serial": "INTEGER PRIMARY KEY", "integer": "INTEGER", "real": "REAL", "bytes": "BLOB"})
-    READS_ARE_FREE = True
+    IS_LOCAL = True
     CHANGE = SEEN = "(SELECT coalesce(max(changed), 0) + 1 FROM job)"
     WIPE = "UPDATE place SET urls = zeroblob(length(urls))"
 

@@ -23,7 +23,7 @@ from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
-from hailuo_async._rules.team import Call, Grant, TeamState, dump_state, exchange, load_state
+from hailuo_async._rules.team import Grant, MemberStep, TeamState, dump_state, exchange, load_state
 
 #: A step that others forestall is made anew so often. Then its POSTs wait for the next one.
 _TRIES = 8
@@ -43,7 +43,7 @@ class TeamTable:
     members: Members = attrs.field(init=False)
     _clock: str = attrs.field(default="", init=False)
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
-    _rng: Random = attrs.field(factory=Random, init=False)
+    rng: Random = attrs.field(factory=Random, init=False)
     _version: tuple[int, str] | None = attrs.field(default=None, init=False)
     """The step that wrote ``_state``, and its session; ``None`` if that has to be read."""
     _state: TeamState = attrs.field(init=False)
@@ -61,20 +61,20 @@ class TeamTable:
 
     def __attrs_post_init__(self) -> None:
         self.members = Members(self.jobs)
-        self._state, self._news = TeamState.new(self._rng), News(state=None, members=1, first=None)
+        self._state, self._news = TeamState.new(self.rng), News(state=None, members=1, first=None)
 
     # --- Membership ---
 
     def join(self) -> Looked:
         """Makes this session a member. A team without other members begins anew."""
         self.jobs.database.news()  # what was before is read now
-        self._clock = owner.boot() if self.jobs.database.READS_ARE_FREE else "the server's"
+        self._clock = owner.boot() if self.jobs.database.IS_LOCAL else "the server's"
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
         news = self.told(self.read(row))
         if news.members == 1:
-            self._state = TeamState.new(self._rng)
+            self._state = TeamState.new(self.rng)
             self._write(None)
             news = attrs.evolve(news, state=self._text)
         elif news.members == 2:
@@ -112,38 +112,25 @@ class TeamTable:
         """Reads the state before the step begins, if it is old: that is cheaper than a try in vain."""
         if step.is_called:
             self._came |= self.jobs.database.news()
-        if (step.is_called or step.is_stale) and not self.jobs.database.READS_ARE_FREE:
+        if (step.is_called or step.is_stale) and not self.jobs.database.IS_LOCAL:
             self.refresh()
 
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
-        self._clear(step)
-        if self.jobs.database.READS_ARE_FREE or self._version is None:
+        self._bury(step)
+        if self.jobs.database.IS_LOCAL or self._version is None:
             self.refresh()
-        state, news = self._state, self._news
-        is_first = news.first is None or _is_passed(news.first, step)
-        turns = [turn for turn in step.turns if is_first or (news.first and turn.place <= news.first[0])]
-        call = Call(
-            member=self.jobs.holder,
-            now=step.now,
-            held=step.held,
-            changes=step.changes,
-            submits=len(turns),
-            queries=step.queries,
-            is_query_due=step.is_query_due,
-        )
-        grant = exchange(state, call, news.members)
-        turns = turns[: grant.submits]
+        news, (grant, turns) = self._news, self._decide(step)
         if turns and step.passed is not None:
             self.members.pass_over(step.passed)
         if step is self._doubted:  # what that try was granted, and this one is not, would stay SENDING for ever
             self.take_back(step, turns)
         self._tried = step
-        self._know_followers()
+        self._update_followers()
         written = self._write(turns[-1].place if turns else None)
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
-        opens_in_s = state.submit_opens_at(step.now) - step.now
+        opens_in_s = self._state.submit_opens_at(step.now) - step.now
         woken = _whom_to_wake(news, moved, opens_in_s)
         if woken:
             made = {"us": self.jobs.holder, "version": self._version and self._version[0]}
@@ -153,13 +140,30 @@ class TeamTable:
         seen = news if is_known else self._look()
         return StepTried(self, step, grant, written, sent, seen, moved, opens_in_s, woken)
 
+    def _decide(self, step: Step) -> tuple[Grant, list[Turn]]:
+        """Applies ``step`` to the state. Returns what it is granted, and the turns among that."""
+        first = self._news.first
+        is_first = first is None or _is_passed(first, step)
+        turns = [turn for turn in step.turns if is_first or (first and turn.place <= first[0])]
+        stated = MemberStep(
+            member=self.jobs.holder,
+            now=step.now,
+            held=step.held,
+            changes=step.changes,
+            submits=len(turns),
+            queries=step.queries,
+            is_query_due=step.is_query_due,
+        )
+        grant = exchange(self._state, stated, self._news.members)
+        return grant, turns[: grant.submits]
+
     def look(self, since: int | None) -> Looked | None:
         """How the team stands, and which jobs changed, as from ``since`` if that is given.
 
         ``None`` if certainly nothing has changed since the look before. Writes nothing.
         """
         all_news, self._came = self.jobs.database.news() | self._came, set()
-        if not all_news and self.jobs.database.READS_ARE_FREE:
+        if not all_news and self.jobs.database.IS_LOCAL:
             return None
         hints = tuple(each.removeprefix(HINT) for each in all_news if each.startswith(HINT))
         row = self._look().fetchone()
@@ -184,7 +188,7 @@ class TeamTable:
         return any(each.startswith(HINT) for each in self._came)
 
     def _at(self, row: Row) -> float | None:
-        return None if self.jobs.database.READS_ARE_FREE else float(row["read_at"])
+        return None if self.jobs.database.IS_LOCAL else float(row["read_at"])
 
     def _look(self) -> Rows:
         return self.jobs.database.execute(
@@ -207,7 +211,7 @@ class TeamTable:
         version = (row["version"], row["writer"])
         if version != self._version:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
-            self._state = load_state(self._text, self._rng)
+            self._state = load_state(self._text, self.rng)
         first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(
@@ -254,12 +258,12 @@ class TeamTable:
         version = 0 if self._version is None else self._version[0]
         return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, version=version)
 
-    def _know_followers(self) -> None:
-        """Has this session tell those who follow jobs of each change; of earlier ones, who has just begun to follow."""
+    def _update_followers(self) -> None:
+        """Notes which sessions follow jobs of others: each change of a job wakes them, and their beginning to does."""
         before, self.jobs.followers = self.jobs.followers, self._state.followers(self.jobs.holder)
         self.members.wake(self.jobs.followers - before)
 
-    def _clear(self, step: Step) -> None:
+    def _bury(self, step: Step) -> None:
         """Takes the dead out of the team."""
         for holder in step.buried:
             self.members.remove(holder)
@@ -299,7 +303,7 @@ class RenewalMade(Later):
     def outcome(self) -> Renewed:
         """What it has found. One process is asked about: so each is, by one of the others, about once in that time."""
         holders = [row["holder"] for row in self._left.fetchall()]
-        has_orphans = "" in holders or (bool(holders) and owner.is_gone(self._table._rng.choice(holders)))
+        has_orphans = "" in holders or (bool(holders) and owner.is_gone(self._table.rng.choice(holders)))
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
         return Renewed(news=self._table.told(self._table.read(seen)), has_orphans=has_orphans)

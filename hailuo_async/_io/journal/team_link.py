@@ -14,7 +14,7 @@ from hailuo_async._io.journal.commits import Commits, FirstWork, Raised
 from hailuo_async._io.journal.database import faults_as_errors
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team import RenewalMade, StepTried, TeamTable
+from hailuo_async._io.journal.team import RenewalMade, TeamTable
 from hailuo_async._io.journal.team_values import Looked, Renewed, Step, StepDone
 
 T = TypeVar("T")
@@ -62,7 +62,7 @@ class TeamLink:
         """Asks ``member`` for a step with each commit from now on, and wakes it."""
         self._member = member
         self._commits.first = self._first
-        if not self._table.jobs.database.READS_ARE_FREE:  # else a bell has a socket of its own, without answers
+        if not self._table.jobs.database.IS_LOCAL:  # else no answer comes over what is watched
             self._commits.on_idle = self._watch
         self._commits.on_failure = self._table.forget
         self._watch(True)
@@ -121,16 +121,12 @@ class TeamLink:
         step = None if self._member is None else self._member.compose()
         if step is None:
             return None
-        made = step
-
-        def work(_: JobTable) -> StepTried:
-            return self._table.step(made)
-
-        def undo(_: JobTable) -> None:
-            self._table.take_back(made)
-
-        prepare = functools.partial(self._table.prepare, made)
-        return FirstWork(prepare, work, undo, functools.partial(self._settled, made))
+        return FirstWork(
+            prepare=functools.partial(self._table.prepare, step),
+            work=lambda _: self._table.step(step),
+            undo=lambda _: self._table.take_back(step),
+            on_settled=functools.partial(self._settled, step),
+        )
 
     def _settled(self, step: Step, result: object) -> None:
         if step.is_called:
@@ -158,7 +154,7 @@ class TeamLink:
     def _is_in_use(self) -> bool:
         """Whether answers to the thread come over the connection that tells of news."""
         is_at_work = self._commits.is_under_way or self._reads > 0
-        return is_at_work and not self._table.jobs.database.READS_ARE_FREE
+        return is_at_work and not self._table.jobs.database.IS_LOCAL
 
     def _woken(self) -> None:
         self._watch(False)

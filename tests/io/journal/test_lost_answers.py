@@ -135,7 +135,7 @@ def test_a_lost_answer_is_an_outage(ours: JobTable) -> None:
     database.is_mute = True
     with pytest.raises(sqlite3.OperationalError) as caught:
         sent(ours)
-    if ours.database.READS_ARE_FREE:
+    if ours.database.IS_LOCAL:
         assert ours.database.is_outage(caught.value)
     database.is_mute = False
     assert record_of(ours).state is JournalState.INTENDED

@@ -120,14 +120,14 @@ def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: Team
     assert mine.permits == (Permit.GRANTED, Permit.GRANTED)
     assert theirs.permits == (Permit.GRANTED, Permit.LATER)
     assert record_of(b.jobs, "b2").state is JournalState.INTENDED
-    assert load_state(theirs.news.state, a._rng).slots.running == 3
+    assert load_state(theirs.news.state, a.rng).slots.running == 3
     assert theirs.news.members == 2
 
 
 def test_the_answer_to_a_step_tells_what_others_have_changed_since(a: TeamTable, b: TeamTable) -> None:
     step(b, held=Held(settled=1))
     told = step(a, held=Held(settled=1)).news.state
-    assert load_state(told, a._rng).slots.running == 2
+    assert load_state(told, a.rng).slots.running == 2
     assert step(a, held=Held(settled=2)).news.state is None  # as the session knows it
 
 
@@ -171,7 +171,7 @@ def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
 
     def overtaken(team: TeamTable) -> News:
         news = refresh(team)
-        if not team.jobs.database.READS_ARE_FREE:  # in a file, nobody writes amid a transaction
+        if not team.jobs.database.IS_LOCAL:  # in a file, nobody writes amid a transaction
             for make_step in steps:
                 make_step()
         return news
@@ -179,7 +179,7 @@ def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
     with monkeypatch.context() as patched, a.jobs.transaction():
         patched.setattr(TeamTable, "refresh", overtaken)
         a.leave()
-    state = load_state(b.told(b.refresh(), is_all=True).state, b._rng)
+    state = load_state(b.told(b.refresh(), is_all=True).state, b.rng)
     assert (state.held, state.slots.running) == ({}, 0)
 
 
@@ -212,7 +212,7 @@ def test_a_try_in_vain_wakes_nobody(a: TeamTable, b: TeamTable) -> None:
     with a.jobs.transaction():
         tried = a.step(Step(now=NOW, held=Held(settled=2), changes=(ended,)))
     was_made = tried._written.rowcount == 1
-    assert was_made is a.jobs.database.READS_ARE_FREE  # where they are not, another session has been quicker
+    assert was_made is a.jobs.database.IS_LOCAL  # where they are not, another session has been quicker
     assert is_woken(b) is was_made
     tried.outcome()
     assert is_woken(b)
@@ -373,7 +373,7 @@ def test_a_team_without_another_member_begins_anew(a: TeamTable, theirs: JobTabl
     b = joined(theirs)
     done = step(b)
     assert done.news.members == 1
-    assert load_state(done.news.state, a._rng).slots.running == 0
+    assert load_state(done.news.state, a.rng).slots.running == 0
 
 
 def test_what_a_member_holds_is_counted_no_more_when_it_leaves(a: TeamTable, b: TeamTable) -> None:

@@ -28,7 +28,7 @@ from hailuo_async.prices import ModelInfo, PriceBook
 
 T = TypeVar("T")
 
-#: For a request that is no job's: answered in this time beside that for its body, or not at all.
+#: Seconds to wait for an answer, beside the time that the body needs.
 REQUEST_TIMEOUT_S = 60.0
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hailuo_async")
 
-#: What each edge gets to close in, when the engine has ended.
+#: Seconds that the journal, the downloads and the transport each get to close in.
 CLOSING_S = 10.0
 
 

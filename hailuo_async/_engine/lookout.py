@@ -39,10 +39,10 @@ from hailuo_async.errors import JournalError
 LOOK_S, FOLLOW_S = 2.0, 1.0
 #: The same where no session can be woken: one that follows jobs, and any other.
 ASLEEP_FOLLOW_S, ASLEEP_LOOK_S = 0.05, 1.0
-#: Renewals tell more often than looks at longer intervals would.
+#: Looks at longer intervals are left out: the renewals of leases come more often, and bring the same news.
 _LONGEST_S = LEASE_S / 3
-#: What a dead member left is looked for so much later, at random, and longer for each member: so one of them finds it,
-#: not all at once.
+#: Seconds, drawn at random, until what a dead member left is looked for; more where there are more members. So one of
+#: them finds it, not all at once.
 _SOONEST_S, _LATEST_S, _FOR_EACH_S = 0.1, 3.0, 0.1
 
 logger = logging.getLogger("hailuo_async")

@@ -27,7 +27,7 @@ from hailuo_async.errors import JournalError, SessionClosedError
 APART_S = 1.0
 #: Hints remembered, of each sort.
 MAX_REMEMBERED = 1024
-#: The least seconds between two look-ups of those who work tasks.
+#: Seconds between two look-ups of the sessions that work on tasks, at least.
 PASSES_APART_S = 0.25
 
 
@@ -61,7 +61,7 @@ class PassedNotices:
 
     _engine_state: EngineState
     _pass_on: Callable[[Sequence[str]], Awaitable[None]]
-    """Looks up who works those tasks, and tells them."""
+    """Looks up which sessions work on those tasks, and tells them."""
     _most: int
     """Hints that one look-up passes on."""
     _waiting: dict[str, None] = attrs.field(factory=dict, init=False)

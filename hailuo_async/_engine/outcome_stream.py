@@ -16,7 +16,7 @@ class OutcomeStream(AsyncGenerator[Outcome, None]):
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
-        self._outcomes = stream.outcomes()  # alone refers to no wrapper: one that is forgotten ends the stream
+        self._outcomes = stream.outcomes()  # nothing else holds it, so a handle that is dropped ends the stream
 
     def stop(self) -> None:
         """Sends nothing more. What runs at the service is still waited for, saved and yielded; then the stream ends.

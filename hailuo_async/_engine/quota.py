@@ -126,7 +126,7 @@ class Payment:
     def adopt(self, record: Record | None) -> None:
         """Counts a job that the journal knows as sent, or an attached task: no limit can stop it any more.
 
-        The session's own quota comes first, and has counted the journal's sums from its beginning.
+        The first quota is the session's own, which began with the journal's sums.
         """
         if self._committed is not None:
             return  # counted already: another session went on with the job, and its end is to come

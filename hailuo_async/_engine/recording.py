@@ -93,7 +93,7 @@ class Recorder:
         """
 
     def let_go_nowait(self, tracked: TrackedJob) -> None:
-        """Frees a job that was not sent for other sessions, or drops one that was kept and is not wanted any more."""
+        """Frees, for other sessions, a job that was not sent; drops a kept one that no caller wants any more."""
 
     def release_nowait(self, tracked: TrackedJob) -> None:
         """Frees the job, so that another session may work on it."""

@@ -36,7 +36,7 @@ class EngineState:
     _cause: BaseException | None = attrs.field(default=None, init=False)
     workers: Workers = attrs.field(factory=Workers, init=False)
     changed: Signal = attrs.field(factory=Signal, init=False)
-    """Tells that it is in another phase."""
+    """Notified when the phase has changed."""
 
     @property
     def is_open(self) -> bool:

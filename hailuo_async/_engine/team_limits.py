@@ -26,7 +26,7 @@ class TeamSlots:
     _place: TeamPlace
     _ceiling: int | None
     tentative: int = attrs.field(default=0, init=False)
-    """POSTs that may leave by the view, and whose grant is asked for."""
+    """POSTs whose grant is asked for: by this session's view they may leave."""
     inflight: int = attrs.field(default=0, init=False)
     settled: int = attrs.field(default=0, init=False)
 

@@ -32,7 +32,7 @@ class TeamNews:
     _slots: TeamSlots
     _lessons: Lessons
     changed: Signal
-    """Notified when any of these has changed, or this session begins to wait."""
+    """Notified when one of the fields below has changed, or this session begins to wait."""
     on_change: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when what could not leave before may now."""
     on_death: Callable[[], None] = attrs.field(default=lambda: None, init=False)

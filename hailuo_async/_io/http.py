@@ -78,7 +78,7 @@ class PermitLapsedError(Exception):
     """The permission to send a request lapsed before all of it had left: it certainly was not accepted."""
 
 
-#: Why a body is not finished by us: what was begun of it cannot be accepted.
+#: Why we stop in the middle of a body: half a body cannot be accepted.
 _OURS = (ImageError, PermitLapsedError, JournalError)
 
 

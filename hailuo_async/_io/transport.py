@@ -1,4 +1,4 @@
-"""What carries a session's requests, and the check of a caller's own aiohttp session. ``http`` has the carrier."""
+"""What carries a session's requests: ``http``, or what a caller gives instead, which is checked here."""
 
 from __future__ import annotations
 

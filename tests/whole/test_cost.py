@@ -43,7 +43,7 @@ ROOM = 1.25
 
 # --- Work -------------------------------------------------------------------------------------------------------------
 
-TrackedJob: TypeAlias = Callable[[AsyncSession, int], Coroutine[Any, Any, None]]
+Workload: TypeAlias = Callable[[AsyncSession, int], Coroutine[Any, Any, None]]
 
 
 async def stream(session: AsyncSession, count: int) -> None:
@@ -92,7 +92,7 @@ def service(generation_s: float, max_running: int | None) -> Service:
     )
 
 
-def run(work: TrackedJob, count: int, service: Service) -> int:
+def run(work: Workload, count: int, service: Service) -> int:
     """Does some work, and gives the requests that it took."""
 
     async def main() -> None:
@@ -139,7 +139,7 @@ def within(made: Counter[str], *where: str) -> int:
 
 
 @functools.cache
-def counted(work: TrackedJob, count: int, service: Callable[[], Service]) -> tuple[Counter[str], int]:
+def counted(work: Workload, count: int, service: Callable[[], Service]) -> tuple[Counter[str], int]:
     """The calls of some work, and the requests that it took: the same each time, so counted once."""
     serving = service()
     return calls(lambda: run(work, count, serving)), serving.ledger.requests.total()
@@ -148,13 +148,13 @@ def counted(work: TrackedJob, count: int, service: Callable[[], Service]) -> tup
 @pytest.mark.slow
 @pytest.mark.parametrize("work", [stream, callers])
 @pytest.mark.parametrize(("where", "most"), [(PACKAGE, 421), ("", 1047)], ids=["package", "all"])
-def test_a_job_that_is_done_when_first_asked_about_takes_so_many_calls(work: TrackedJob, where: str, most: int) -> None:
+def test_a_job_that_is_done_when_first_asked_about_takes_so_many_calls(work: Workload, where: str, most: int) -> None:
     assert added(lambda count: within(counted(work, count, burst)[0], where), 50, 150) <= most * ROOM
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", [stream, callers])
-def test_a_job_of_many_takes_no_more_calls_than_one_of_few(work: TrackedJob) -> None:
+def test_a_job_of_many_takes_no_more_calls_than_one_of_few(work: Workload) -> None:
     def cost(count: int) -> int:
         return within(counted(work, count, burst)[0], "")
 
@@ -260,7 +260,7 @@ def test_a_job_of_a_minute_takes_so_many_requests_where_nobody_bounds_them() -> 
 class Holding:
     """How many bytes each job more may take at the worst moment, the service's side included."""
 
-    work: TrackedJob
+    work: Workload
     service: Callable[[], Service]
     most: int
 
@@ -274,7 +274,7 @@ class Holding:
         pytest.param(stream, lambda: service(0.5, 5), 325, id="that has been told"),  # the id that the service keeps
     ],
 )
-def test_a_job_holds_so_many_bytes(work: TrackedJob, service: Callable[[], Service], most: int) -> None:
+def test_a_job_holds_so_many_bytes(work: Workload, service: Callable[[], Service], most: int) -> None:
     run(work, 10, service())  # what is held once and for all
     assert added(lambda count: peak_memory(lambda: run(work, count, service())), 200, 400) <= most * ROOM
 

@@ -63,7 +63,7 @@ class Members:
         return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
 
     def left(self) -> Rows:
-        """The members whose processes may be asked about here; and no name, for each task that no session waits for."""
+        """The other members on this machine; and an empty name for each task that no session waits for."""
         here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
         return self.jobs.database.execute(team_sql.LEFT, here)
 

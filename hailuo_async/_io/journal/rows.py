@@ -31,9 +31,9 @@ HELD = "holder = :us, lease_until = :now + :lease_s"
 FREE = "holder = NULL, lease_until = NULL"
 NO_END = "ended_at = NULL, error = NULL"
 ENDED = f"ended_at = :now, {FREE}"
-#: Whether a lease has ended, of parameters that ``JobRows.judging`` gives: the same as ``_is_held_elsewhere`` decides.
+#: Whether a lease has ended, as ``_is_held_elsewhere`` decides it. ``JobRows.judging`` gives the parameters.
 IS_OVER = "(lease_until <= :now AND :now BETWEEN :judges_from AND :judges_until)"
-#: Whether the job's own row is where a fact about a task belongs. It nearly always is, and then one statement does.
+#: Whether a fact about a task belongs into the job's own row. It nearly always does: then one statement is enough.
 OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 #: Whether a row is as it was read: no other session has claimed or changed it.
 UNCHANGED = "state = :was_state AND COALESCE(holder, '') = :was_holder AND COALESCE(lease_until, 0) = :was_leased"

@@ -152,6 +152,10 @@ class SqliteDatabase(Database):
         finally:
             self._time = None
             self._topics.clear()
+        self._tend_file()
+
+    def _tend_file(self) -> None:
+        """After a commit: gives free pages back if that was asked for, and folds a log that is due or too large."""
         if self._gives_back:
             self._gives_back = False
             with contextlib.suppress(sqlite3.Error):  # a script is stepped to its end, a statement would free one page

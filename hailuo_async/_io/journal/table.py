@@ -58,7 +58,7 @@ from hailuo_async.settings import JournalPlace
 SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
 _FORGETTABLE = (*SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
 
-#: What is asked for: the columns of a new job, and of one whose key is free that is asked for again.
+#: The columns of a new job, and of one that is asked for again under a key that is free.
 _ASKED = ("key", "fingerprint", "kind", "model", "facts", "prompt", "price", "state")
 _INSERT_ASKED = insertion("RETURNING lease_until", identity=":identity", **{name: f":{name}" for name in _ASKED})
 _TASK = {"state": "'accepted'", "model": ":model", "facts": "'{}'", "task_id": ":task_id", "accepted_at": ":now"}

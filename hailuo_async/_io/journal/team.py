@@ -30,8 +30,8 @@ _TRIES = 8
 #: Where a session stood in the line before a step, and where it stands after it.
 Moved: TypeAlias = tuple[float | None, float | None]
 
-#: Who becomes the first in the line is woken at once if a slot opens within so many seconds by the time alone, as then
-#: no step of another session wakes it. Otherwise it is woken when there is room.
+#: The session that becomes the first in the line is woken at once if a slot opens within so many seconds by the time
+#: alone, as no step of another session will wake it then. Otherwise the step that makes room wakes it.
 _SOON_S = 10.0
 
 
@@ -301,7 +301,7 @@ class RenewalMade(Later):
     _left: Rows
 
     def outcome(self) -> Renewed:
-        """What it has found. One process is asked about: so each is, by one of the others, about once in that time."""
+        """What it has found. One process, drawn at random, is asked about: the members together ask about each."""
         holders = [row["holder"] for row in self._left.fetchall()]
         has_orphans = "" in holders or (bool(holders) and owner.is_gone(self._table.rng.choice(holders)))
         seen = self._seen.fetchone()

@@ -14,7 +14,7 @@ LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
     (SELECT min(lease_until) - :now FROM member WHERE holder <> :us) AS lapses_in_s,
     (SELECT place {FIRST}) AS first_place, (SELECT holder {FIRST}) AS first_holder FROM team"""
-#: Those whose processes may be asked about here, and no name for a task that no session waits for.
+#: The other members on this machine, whose processes can be asked about, and an empty name for each orphaned task.
 LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here UNION ALL SELECT '' FROM job
     WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)"""
 #: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers hear of that.

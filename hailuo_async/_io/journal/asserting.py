@@ -3,19 +3,27 @@
 A failover to an asynchronous standby loses the last commits. The sessions that made them are alive, in most cases, and
 know them. So a session that reconnects first writes its jobs again and renews its leases. A lost commit is lost for
 good only if the process that made it dies, too.
+
+That goes for its last tasks that have ended as well: a row that stands as before the POST would be sent, and paid for,
+again. Such a task is written as accepted, and free for any session, which asks the service how it ended.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import attrs
 
-from hailuo_async._io.journal.records import Claim, Intent
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import HailuoError, JobError
 from hailuo_async.outcomes import Video
+
+#: The tasks that ended last which a session remembers: as many as the largest team ends in a minute.
+_REMEMBERED = 1000
+_ENDED = (JournalState.SUCCESS, JournalState.FAILED)
 
 
 @attrs.define
@@ -32,6 +40,8 @@ class AssertingTable(JobTable):
     """``JobTable``, which asserts the rows of the jobs at work."""
 
     _at_work: dict[str, _Known] = attrs.field(factory=dict, init=False)
+    _ended: dict[str, _Known] = attrs.field(factory=dict, init=False)
+    """The tasks that ended last, in the order of their ends."""
     _asserted: int = attrs.field(default=1, init=False)
     """The number of the connection over which the rows were last asserted."""
 
@@ -52,6 +62,16 @@ class AssertingTable(JobTable):
             self._at_work[intent.identity] = known
         return claim
 
+    def take(self, row: Mapping[str, Any]) -> Claim | None:
+        claim = super().take(row)
+        if claim is not None and claim.ours:
+            self._at_work[claim.record.identity] = _Known(_intent_of(claim.record))
+        return claim
+
+    def resolve(self, identity: str, *, resubmit: bool, task_id: str | None, forget: bool) -> Record | None:
+        self._ended.pop(identity, None)
+        return super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
+
     def release(self, identity: str) -> None:
         self._at_work.pop(identity, None)
         super().release(identity)
@@ -70,12 +90,19 @@ class AssertingTable(JobTable):
         super().unknown(identity, error, sent_at)
 
     def failed(self, identity: str, error: HailuoError) -> None:
-        self._at_work.pop(identity, None)
+        self._end_of(identity)
         super().failed(identity, error)
 
     def succeeded(self, identity: str, video: Video) -> None:
-        self._at_work.pop(identity, None)
+        self._end_of(identity)
         super().succeeded(identity, video)
+
+    def _end_of(self, identity: str) -> None:
+        known = self._at_work.pop(identity, None)
+        if known is not None and known.task_id is not None:
+            self._ended[identity] = known
+            if len(self._ended) > _REMEMBERED:
+                del self._ended[next(iter(self._ended))]
 
     def _assert(self) -> None:
         self.renew()
@@ -87,3 +114,28 @@ class AssertingTable(JobTable):
                     super().intend(known.intent)
             if known.task_id is not None and rows.get(identity) != known.task_id:
                 super().accepted(identity, known.task_id, known.accepted_at)
+        self._assert_ended()
+
+    def _assert_ended(self) -> None:
+        """Looks at the tasks that ended last, the latest first: once one is on record, so are those before it."""
+        sql = "SELECT state, task_id, holder, cost_before FROM job WHERE identity = :identity"
+        for identity, known in reversed(list(self._ended.items())):
+            row = self.database.execute(sql, {"identity": identity}).fetchone()
+            if row is not None and row["state"] in _ENDED:
+                return
+            if row is None or (row["task_id"] is None and row["cost_before"] is None):  # else its owner sends it again
+                self._assert_task(identity, known)
+            elif row["task_id"] == known.task_id and row["holder"] == self.holder:
+                super().release(identity)
+
+    def _assert_task(self, identity: str, known: _Known) -> None:
+        with contextlib.suppress(JobError):  # another job has its key by now
+            super().intend(known.intent)
+            super().accepted(identity, known.task_id or "", known.accepted_at)
+            super().release(identity)
+
+
+def _intent_of(record: Record) -> Intent:
+    """The intent of a job that another session entered."""
+    asked = {field.name: getattr(record, field.name) for field in attrs.fields(Intent)}
+    return Intent(**asked)

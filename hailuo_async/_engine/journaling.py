@@ -145,10 +145,15 @@ class JournalRecorder(Recorder):
         try:
             await self._journal.note(verb, tracked.identity, *facts, **more)
         except JournalError as error:
+            self._tell_of(tracked, error)
+
+    def _tell_of(self, tracked: TrackedJob, error: JournalError) -> None:
+        """Logs, once, that a fact about the job is not on record: its task id may stand nowhere else."""
+        what = f"its task {tracked.task_id}" if tracked.task_id else "what became of its POST"
+        if what != tracked.logged:
+            tracked.logged = what
             then = "it is written when that has passed" if error.is_outage else "note it down"
-            logger.error(
-                "%s; job %s goes on, its task %s is not on record: %s", error, tracked.name, tracked.task_id, then
-            )
+            logger.error("%s; job %s goes on, %s is not on record: %s", error, tracked.name, what, then)
 
     # --- Beside all jobs ---
 
@@ -169,5 +174,5 @@ class JournalRecorder(Recorder):
         except JournalError as error:
             logger.warning("%s; its jobs are free for others in %g s: go on with them then", error, LEASE_S)
         if self._journal.lost:
-            message = "the ends of %d jobs are not in the journal: look for them on the service's dashboard"
+            message = "%d notes on jobs are not in the journal: look for their tasks on the service's dashboard"
             logger.error(message, self._journal.lost)

@@ -247,14 +247,26 @@ async def test_an_acceptance_that_could_not_be_written_is_logged_and_made_up_for
     assert (record.state, record.task_id, record.accepted_at) == (JournalState.ACCEPTED, "t1", 2.0)
 
 
-async def test_the_last_word_is_what_is_owed(recorder: JournalRecorder, path: Path) -> None:
+async def test_the_last_word_is_what_is_owed_and_the_log_has_it_once(
+    recorder: JournalRecorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     tracked = await sent(recorder, task_id="t1")
     async with locked_out(recorder, path):
         await recorder.accepted(tracked, 2.0)
         await recorder.succeeded(tracked, video())
+    assert caplog.text.count("its task t1 is not on record") == 1
     await recorder.aclose()
     record = (await records_in(path))["cat"]
     assert (record.state, record.task_id, record.video) == (JournalState.SUCCESS, "t1", video())
+
+
+async def test_what_became_of_a_post_without_a_task_is_told_as_such(
+    recorder: JournalRecorder, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracked = await sent(recorder)
+    async with locked_out(recorder, path):
+        await recorder.unsent(tracked)
+    assert "job 'cat' goes on, what became of its POST is not on record" in caplog.text
 
 
 async def test_a_later_word_that_is_written_settles_what_was_owed(recorder: JournalRecorder, path: Path) -> None:
@@ -292,7 +304,7 @@ async def test_a_close_that_cannot_write_says_what_is_lost(
         await recorder.accepted(tracked, 2.0)
         caplog.clear()
         await recorder.aclose()
-    assert "the ends of 1 jobs are not in the journal" in caplog.text
+    assert "1 notes on jobs are not in the journal" in caplog.text
     assert "its jobs are free for others in 30 s" in caplog.text
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 import click
@@ -53,6 +53,18 @@ def nothing_sent() -> Iterator[None]:
     except (KeyboardInterrupt, click.Abort):
         end_line()
         exit_with(INTERRUPTED, "interrupted; nothing was sent")
+
+
+@contextlib.contextmanager
+def something_sent(has_begun: Callable[[], bool]) -> Iterator[None]:
+    """Keeps an error inside from the exit code by which nothing was sent, if the command has begun to send."""
+    try:
+        yield
+    except Exception as error:
+        code, words = _told(_unwrapped(error))
+        if code != USAGE or not has_begun():
+            raise
+        raise click.ClickException(words) from error
 
 
 @contextlib.contextmanager

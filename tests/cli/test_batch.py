@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from hailuo_async import Journal
+from hailuo_async import AsyncSession, ImageToVideo, Journal
+from hailuo_async._cli.batch.run import BatchPlan, run_batch
+from hailuo_async._cli.exit_codes import report_errors
+from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async.emulator import Emulator
 
 from ..support.commands import (
@@ -292,6 +296,26 @@ def test_a_task_that_the_service_gave_up_is_made_again_when_its_owner_says_so(
     again = run("batch", jobs, "--output", tmp_path, "--yes", "--retry-failed")
     assert (again.exit_code, "1 to pay for, 1 of them once more: 6 s of video" in again.stderr) == (0, True)
     assert service.ledger.posts == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("readings", "code"), [(0, 2), (2, 1)])
+def test_an_error_after_jobs_were_sent_is_not_told_as_if_nothing_was(
+    readings: int, code: int, service: Emulator, tmp_path: Path
+) -> None:
+    """The list of jobs is read for the bill, for the jobs, and for the report."""
+    left = itertools.count(readings, -1)
+
+    def entries() -> list[Entry]:
+        if not next(left):
+            raise OSError(5, "Input/output error", "jobs.csv")
+        return [Entry("a", lambda key: ImageToVideo("https://example.com/cat.jpg", key=key))]
+
+    plan = BatchPlan(entries=entries, total=1, targets=lambda key: tmp_path / f"{key}.mp4", output=tmp_path)
+    session = AsyncSession(api_key=service.api_key, base_url=service.url)
+    with pytest.raises(SystemExit) as ended, report_errors(is_debug=False):
+        run_batch(plan, session, is_agreed=True)
+    assert (ended.value.code, service.ledger.submits_accepted) == (code, 2 - code)
 
 
 @pytest.mark.slow

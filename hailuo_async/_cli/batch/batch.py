@@ -54,6 +54,8 @@ class Batch:
     """The jobs that have ended, by their keys."""
     stopped_by: HailuoError | None = attrs.field(default=None, init=False)
     """The error that every further job would meet."""
+    has_begun: bool = attrs.field(default=False, init=False)
+    """Whether a job may have been sent."""
     is_interrupted: bool = attrs.field(default=False, init=False)
     spent: Decimal = attrs.field(factory=Decimal, init=False)
     """USD paid so far; with a journal, also by earlier runs."""
@@ -70,7 +72,7 @@ class Batch:
         Returns when all is done, when it was interrupted, or at an error that every further job would meet. After an
         interrupt that did not wait, the session is closed.
         """
-        self._began_at = anyio.current_time()
+        self.has_begun, self._began_at = True, anyio.current_time()
         session.hooks.append(self._pace)
         stream = session.stream(self._jobs(), save_as=lambda job: self.targets(job.key or ""))
         with anyio.CancelScope() as scope, interruptible(lambda: self._stop(session, stream), scope.cancel):

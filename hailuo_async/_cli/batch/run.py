@@ -135,12 +135,13 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
     batch = Batch(plan.entries, plan.total, plan.targets, printer.print, bill.there, bill.left_alone)
     for line in plan.unusable:
         printer.print(line)
-    try:
-        with open_screen(is_quiet=plan.is_quiet) as screen:
-            asyncio.run(_run(plan, batch, opening, screen))
-    except KeyboardInterrupt:  # at a moment when signals do what they do without us
-        batch.is_interrupted = True
-    return _report(plan, batch, printer)
+    with exit_codes.something_sent(lambda: batch.has_begun):
+        try:
+            with open_screen(is_quiet=plan.is_quiet) as screen:
+                asyncio.run(_run(plan, batch, opening, screen))
+        except KeyboardInterrupt:  # at a moment when signals do what they do without us
+            batch.is_interrupted = True
+        return _report(plan, batch, printer)
 
 
 async def _run(

@@ -249,7 +249,7 @@ def _open(path: Path, base_url: str, line: Line, rng: Random) -> JournalWriter:
 
     opened = sqlite.open_for_writing(path, base_url, now, 5.0)
     server = Server(opened.path, opened._connection, now)
-    server._number = opened._number
+    server._file_id = opened._file_id
     server.execute("PRAGMA synchronous = OFF")
     table = JobTable(server, f"host {rng.random()}", LEASE_S)
     return JournalWriter(table, line, Commits(table, line))  # type: ignore[arg-type]

@@ -29,7 +29,7 @@ from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.quota import Money, Quota
-from hailuo_async._engine.state import EngineState, Phase
+from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.transport import Transport, check_client_session, check_transport
@@ -155,17 +155,17 @@ class AsyncSession(ServiceCalls):
         self._client_session, self._transport = check_client_session(client_session), check_transport(transport)
         if transport is not None:
             import_engine()  # tests and simulations run on clocks that cannot wait for a thread
-        self._rng, self._engine_state = check_rng(rng), EngineState()
+        self._rng, self._session_state = check_rng(rng), SessionState()
         self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 
     def __repr__(self) -> str:
-        return f"<AsyncSession at {self._settings.base_url}, {self._engine_state.phase}>"
+        return f"<AsyncSession at {self._settings.base_url}, {self._session_state.phase}>"
 
     # --- Its life ---
 
     async def __aenter__(self) -> Self:
         """Opens the journal and starts the engine. Raises ``JournalError`` if the journal cannot be used."""
-        state = self._engine_state
+        state = self._session_state
         if state.phase is not Phase.NEW:
             reason = "a session can be entered once: make a new one each time, in the application's lifespan"
             raise SessionClosedError(reason=reason)
@@ -203,14 +203,14 @@ class AsyncSession(ServiceCalls):
         """
         check_grace(grace)
         if self._engine is None:
-            self._engine_state.end("the session is closed; nothing was sent")
+            self._session_state.end("the session is closed; nothing was sent")
         else:
             await self._running_engine().close(grace)
 
     def _running_engine(self) -> Engine:
         """The engine, if it is used where it may be. Raises ``SessionClosedError`` otherwise."""
         if self._engine is None:
-            raise self._engine_state.error()
+            raise self._session_state.error()
         if running_loop() is not self._engine.loop:
             raise SessionClosedError(reason="the session belongs to another event loop; nothing was sent")
         return self._engine

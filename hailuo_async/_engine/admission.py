@@ -25,8 +25,8 @@ from hailuo_async._engine.keeping import Ask, Keeper, is_sent_from_here, prepare
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.quota import Money, Payment, Quota
 from hailuo_async._engine.recording import Recorder, is_left_unsent
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
-from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob, kind_of
 from hailuo_async._images.frame import Frame
@@ -54,7 +54,7 @@ class Admission:
     _gate: Gate
     _recorder: Recorder
     _settings: Settings
-    _engine_state: EngineState
+    _session_state: SessionState
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
     money: Money
@@ -75,7 +75,7 @@ class Admission:
     _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.following = Following(self._engine_state, self._recorder.path, self._dispatch)
+        self.following = Following(self._session_state, self._recorder.path, self._dispatch)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
         if self.keeper is not None:
             self.keeper.on_taken = self.take_over_kept
@@ -141,14 +141,14 @@ class Admission:
     async def _look_at_images(self, job: Job, uploads: SharedUploads | None) -> dict[str, Frame]:
         is_known_again = uploads is not None or self._recorder.has_journal
         frames = await self._inspector.inspect(job, fingerprint=is_known_again)
-        self._engine_state.check()
+        self._session_state.check()
         return frames if uploads is None else await uploads.share(frames)
 
     def take_over_kept(self, claim: KeptClaim) -> None:
         """Sends a job that another session has left in the journal, also for callers who follow it in this session."""
         record = claim.record
         tracked = self._by_identity.get(record.identity)
-        if self.keeper is None or not self._engine_state.is_open or (tracked and not tracked.is_followed):
+        if self.keeper is None or not self._session_state.is_open or (tracked and not tracked.is_followed):
             return
         if tracked is None:
             names = {"key": record.key, "identity": record.identity, "fingerprint": record.fingerprint}
@@ -188,7 +188,7 @@ class Admission:
         """
         if (known := self._poller.find(task_id)) is not None:
             return self._joined(known)
-        self._engine_state.check()
+        self._session_state.check()
         claim = await self._recorder.adopt(task_id)
         identity = "" if claim is None else claim.record.identity
         known = self._poller.find(task_id) or self._by_identity.get(identity)
@@ -228,7 +228,7 @@ class Admission:
         """The job of that key, in any session. Raises ``JobNotFoundError`` and ``JournalError``."""
         if (known := self._by_identity.get(key)) is not None:
             return self._joined(known)
-        self._engine_state.check()
+        self._session_state.check()
         claim = await self._recorder.find(key)
         if self.keeper is not None and is_left_unsent(claim.record):
             await self.keeper.take_one(key)
@@ -278,7 +278,7 @@ class Admission:
     def _new_tracked_job(
         self, taken_at: float, timeout_s: float | None, payment: Payment | None = None, **facts: Any
     ) -> TrackedJob:
-        self._engine_state.check()
+        self._session_state.check()
         payment = payment or Payment((self.money.quota,))
         tracked = TrackedJob(next(self._numbers), taken_at, timeout_s=timeout_s, payment=payment, **facts)
         self.live[tracked] = None

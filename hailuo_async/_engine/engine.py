@@ -31,8 +31,8 @@ from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.saving import Saving, Target
+from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
-from hailuo_async._engine.state import EngineState, Phase
 from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
@@ -59,7 +59,7 @@ class Engine:
     """Runs the rooms of the engine together, and ends them in order."""
 
     loop: asyncio.AbstractEventLoop
-    engine_state: EngineState
+    session_state: SessionState
     gate: Gate
     admission: Admission
     submitter: Submitter
@@ -82,8 +82,8 @@ class Engine:
         """Returns when it works. Cancelled, it leaves nothing behind."""
         self._task = self.loop.create_task(self._run(), name="hailuo-async engine")
         try:
-            while self.engine_state.phase is Phase.OPENING:
-                await self.engine_state.changed.wait()
+            while self.session_state.phase is Phase.OPENING:
+                await self.session_state.changed.wait()
         except asyncio.CancelledError:
             await self.close(0.0)
             raise
@@ -94,7 +94,7 @@ class Engine:
         Returns when nothing runs any more; the engine bounds its own end. If it is closed more than once, the shortest
         grace counts.
         """
-        self.engine_state.end("the session is closed")
+        self.session_state.end("the session is closed")
         self._grace_ends_at = min(self._grace_ends_at, loop_time() + grace_s)
         self.submitter.landed.notify()
         if self._task is not None:
@@ -111,9 +111,9 @@ class Engine:
 
     async def _work(self) -> None:
         """Works until it is closed, cancelled, or broken by a bug. In each case every job has ended then."""
-        workers = self.engine_state.workers
+        workers = self.session_state.workers
         try:
-            self.engine_state.begin()
+            self.session_state.begin()
             lookout = self.lookout
             of_team = () if lookout is None else (lookout.watch, lookout.look_after_the_dead)
             for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
@@ -121,11 +121,11 @@ class Engine:
             if (keeper := self.admission.keeper) is not None:
                 keep = functools.partial(keeper.run, lambda: self.submitter.places)
                 workers.start(self._run_to_the_end(keep))
-            while self.engine_state.is_open:
-                await self.engine_state.changed.wait()
+            while self.session_state.is_open:
+                await self.session_state.changed.wait()
             await self._wind_down()
         finally:
-            self.engine_state.end("the session's loop ended, or its task was cancelled")
+            self.session_state.end("the session's loop ended, or its task was cancelled")
             try:
                 await workers.end()
             finally:
@@ -139,11 +139,11 @@ class Engine:
             pass
         except Exception as failure:
             logger.exception("the engine failed")
-            self.engine_state.end("the engine failed: please report this", failure)
+            self.session_state.end("the engine failed: please report this", failure)
 
     async def _wind_down(self) -> None:
         self.gate.wake()
-        self.submitter.drop_all_nowait(Event.ABANDON, self.engine_state.error)
+        self.submitter.drop_all_nowait(Event.ABANDON, self.session_state.error)
         await self.submitter.wait_idle(lambda: self._grace_ends_at)
 
     def _end_all(self) -> None:
@@ -151,10 +151,10 @@ class Engine:
         while self.admission.live:  # each end may bring others: those of a stream that ends with it
             tracked = next(iter(self.admission.live))
             if tracked.status is Status.SENDING:
-                reason, key = self.engine_state.reason, tracked.key or tracked.identity
+                reason, key = self.session_state.reason, tracked.key or tracked.identity
                 tracked.fail(Event.DOUBT, SubmissionUnknownError(reason=reason, key=key))
             else:
-                tracked.fail(Event.ABANDON, self.engine_state.error())
+                tracked.fail(Event.ABANDON, self.session_state.error())
 
     # --- What a session asks of it ---
 
@@ -190,10 +190,10 @@ class Engine:
         def waits(item: object) -> bool:
             return always_waits or not is_job(item) or is_read(item)
 
-        self.engine_state.check()
+        self.session_state.check()
         tidy = None if uploads is None else uploads.delete_all
         lookahead = LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD
-        return OutcomeStream(Stream(jobs, take, waits, self.admission, self.engine_state, lookahead, saving, tidy))
+        return OutcomeStream(Stream(jobs, take, waits, self.admission, self.session_state, lookahead, saving, tidy))
 
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""
@@ -202,11 +202,11 @@ class Engine:
             return await self.admission.recall(record)
 
         records = await self.journal_or_raise().unfinished()
-        return OutcomeStream(Stream(records, recall, lambda _: True, self.admission, self.engine_state))
+        return OutcomeStream(Stream(records, recall, lambda _: True, self.admission, self.session_state))
 
     def journal_or_raise(self) -> JournalWriter:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
-        self.engine_state.check()
+        self.session_state.check()
         if self._journal is None:
             raise ConfigError(field="journal", value=None, rule="give journal=: nothing else remembers jobs")
         return self._journal

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import attrs
 
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
@@ -33,7 +33,7 @@ _AFTER_ANOTHER_POST = (JournalState.INTENDED, JournalState.UNKNOWN, JournalState
 class Following:
     """Owns the jobs that other sessions work on."""
 
-    _engine_state: EngineState
+    _session_state: SessionState
     _path: str
     """The journal's place, for error messages."""
     _dispatch: Callable[[TrackedJob, Claim], None]
@@ -72,7 +72,7 @@ class Following:
 
     def _ask(self, tracked: TrackedJob) -> None:
         with contextlib.suppress(SessionClosedError):  # then it ends with all the others
-            self._engine_state.start(self._look(tracked))
+            self._session_state.start(self._look(tracked))
 
     async def _look(self, tracked: TrackedJob) -> None:
         if tracked.look is None or not self._is_followed(tracked):

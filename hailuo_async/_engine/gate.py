@@ -19,8 +19,8 @@ import attrs
 
 from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.events import EventEmitter
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._engine.state import EngineState
 from hailuo_async._rules.budget import Budget, Hints, Use
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
@@ -46,7 +46,7 @@ class Gate:
     slots: Slots | TeamSlots
     budget: Budget | TeamBudget
     _reachability: Reachability
-    _engine_state: EngineState
+    _session_state: SessionState
     _emitter: EventEmitter = attrs.field(factory=EventEmitter)
     refusals: int = attrs.field(default=0, init=False)
     """Requests that the service refused as too many: 429 for the request rate, or for running tasks."""
@@ -69,10 +69,10 @@ class Gate:
 
     async def _wait_until(self, opens_at: _OpensAt) -> bool:
         waited = False
-        while self._engine_state.is_open and (at := opens_at(now := self._now())) > now:
+        while self._session_state.is_open and (at := opens_at(now := self._now())) > now:
             waited = True
             await self._changed.wait(at - now)
-        self._engine_state.check()
+        self._session_state.check()
         return waited
 
     def _submit_opens_at(self, now: float, is_heavy: bool) -> float:
@@ -136,7 +136,7 @@ class Gate:
 
     def is_open_here(self, is_heavy: bool) -> bool:
         """Whether only the limits that a team shares can keep a POST from leaving."""
-        if self.slots.is_full or not self._engine_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
+        if self.slots.is_full or not self._session_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
             return False
         return self._reachability.opens_at <= self._now()
 

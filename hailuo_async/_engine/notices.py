@@ -19,7 +19,7 @@ from collections.abc import Awaitable, Callable, Hashable, Sequence
 import anyio
 import attrs
 
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async.errors import JournalError, SessionClosedError
 
@@ -59,7 +59,7 @@ class Notices:
 class PassedNotices:
     """Hints on their way to other sessions: the first at once, those that come soon after it together."""
 
-    _engine_state: EngineState
+    _session_state: SessionState
     _pass_on: Callable[[Sequence[str]], Awaitable[None]]
     """Looks up which sessions work on those tasks, and tells them."""
     _most: int
@@ -73,7 +73,7 @@ class PassedNotices:
             self._waiting[task_id] = None
         if not self._is_passing:
             with contextlib.suppress(SessionClosedError):
-                self._engine_state.start(self._pass_all())
+                self._session_state.start(self._pass_all())
                 self._is_passing = True
 
     async def _pass_all(self) -> None:

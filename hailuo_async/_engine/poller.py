@@ -25,8 +25,8 @@ from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.in_flight import InFlight
 from hailuo_async._engine.notices import Notices, early_query_at
 from hailuo_async._engine.recording import Recorder
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.cadence import Cadence, PollState
@@ -64,7 +64,7 @@ class Poller:
     _recorder: Recorder
     _cadence: Cadence
     _settings: Settings
-    _engine_state: EngineState
+    _session_state: SessionState
     _team: Team | None = None
     pass_on: Callable[[str], None] = attrs.field(default=lambda _: None, init=False)
     """Given hints about tasks that are not of this session."""
@@ -78,7 +78,7 @@ class Poller:
 
     @_in_flight.default
     def _make_in_flight(self) -> InFlight:
-        return InFlight(self._engine_state.workers.cut)
+        return InFlight(self._session_state.workers.cut)
 
     def find(self, task_id: str) -> TrackedJob | None:
         """The tracked job of ``task_id``, if there is one."""
@@ -139,7 +139,7 @@ class Poller:
             if tracked is not None:
                 tracked.is_asked, tracked.is_announced, tracked.is_noticed = True, tracked.is_noticed, False
                 asking = self._ask(tracked, sent_at := self._gate.acquire_query())
-                self._in_flight.add(self._engine_state.start(asking, cancel=self._engine_state.workers.cut), sent_at)
+                self._in_flight.add(self._session_state.start(asking, cancel=self._session_state.workers.cut), sent_at)
 
     # --- What is due ---
 
@@ -211,7 +211,7 @@ class Poller:
 
     async def _query(self, request: Request) -> Answer:
         try:
-            with self._engine_state.workers.cuttable:
+            with self._session_state.workers.cuttable:
                 return await self._transport.send(request, QUERY_TIMEOUT_S)
         except asyncio.CancelledError:
             if not self._in_flight.is_given_up():

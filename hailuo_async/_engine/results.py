@@ -27,7 +27,7 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.lazy_downloads import LazyDownloads
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
@@ -52,7 +52,7 @@ class Results:
     _lazy_downloads: LazyDownloads
     _journal: JournalWriter | None
     _admission: Admission
-    _engine_state: EngineState
+    _session_state: SessionState
     _loop: asyncio.AbstractEventLoop
     _emitter: EventEmitter
     _saving: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
@@ -153,7 +153,7 @@ class Results:
     async def _record_of(self, video: Video) -> Record | None:
         if self._journal is None:
             return None
-        self._engine_state.check()
+        self._session_state.check()
         try:
             return await self._journal.ask(self._journal.jobs.find_task, video.task_id)
         except JournalError as error:

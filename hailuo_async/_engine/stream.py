@@ -25,8 +25,8 @@ import attrs
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.saving import Saving, Target
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._engine.workers import CLEANUP_S
 from hailuo_async._rules.refusals import stops_everything
@@ -58,7 +58,7 @@ class Stream:
     _waits: Callable[[Any], bool]
     """Whether taking an item waits for anything. One that does not, a job of URLs, needs no task."""
     _admission: Admission
-    _engine_state: EngineState
+    _session_state: SessionState
     _lookahead: int = LOOKAHEAD
     _saving: Saving | None = None
     """Saves each video before its outcome is yielded. Its exceptions end the stream."""
@@ -93,8 +93,8 @@ class Stream:
         try:
             if self._is_stopped:
                 return
-            self._engine_state.check()
-            self._feeder = self._engine_state.workers.start_foreign(self._feed())
+            self._session_state.check()
+            self._feeder = self._session_state.workers.start_foreign(self._feed())
             while True:
                 while self._unread:
                     yield self._read_nowait()
@@ -113,7 +113,7 @@ class Stream:
             self._leave_nowait()
             if self._tidy is not None:
                 with contextlib.suppress(SessionClosedError):
-                    self._engine_state.start(self._tidy())
+                    self._session_state.start(self._tidy())
             if self._feeder is not None and not self._feeder.done():
                 await asyncio.wait([self._feeder], timeout=CLEANUP_S)
 
@@ -157,7 +157,7 @@ class Stream:
         except asyncio.CancelledError as error:
             if not self._is_stopped:
                 cut_short = SessionClosedError(reason="the stream was cut short: not every job was taken")
-                self._stop_with(error if self._engine_state.is_open else cut_short)
+                self._stop_with(error if self._session_state.is_open else cut_short)
         except BaseException as error:  # sys.exit() or pytest.fail() in a source must end its reader, not the engine
             self._stop_with(error)
         finally:
@@ -178,7 +178,7 @@ class Stream:
         if not self._waits(item):
             await self._prepare(index, item)
             return
-        preparing = self._engine_state.start(self._prepare(index, item))
+        preparing = self._session_state.start(self._prepare(index, item))
         self._preparing.add(preparing)
         preparing.add_done_callback(self._prepared)
 
@@ -261,12 +261,12 @@ class Stream:
             self._deliver(Failure(tracked.job, tracked.key, index, error))
 
     def _succeed(self, success: Success, target: Target | None) -> None:
-        if self._saving is None or target is None or self._is_left or not self._engine_state.is_open:
+        if self._saving is None or target is None or self._is_left or not self._session_state.is_open:
             self._deliver(success)
             return
         scope = anyio.CancelScope()  # not task.cancel(), which would cut the shielded end of a download as well
         work = self._save(self._saving, success, target, scope)
-        saving = self._engine_state.start(work, cancel=lambda _: scope.cancel())
+        saving = self._session_state.start(work, cancel=lambda _: scope.cancel())
         self._saves[saving] = scope
         saving.add_done_callback(lambda saving: self._saved(success, saving))
 

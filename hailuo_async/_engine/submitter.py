@@ -30,8 +30,8 @@ from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.queue import SubmitQueue
 from hailuo_async._engine.recording import Recorder
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._engine.state import EngineState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.transport import Transport
@@ -76,7 +76,7 @@ class Submitter:
     _resubmits: bool
     _wall_clock: Callable[[], float]
     _emitter: EventEmitter
-    _engine_state: EngineState
+    _session_state: SessionState
     _follow: Callable[[TrackedJob], None]
     """Gets each job that another session took over before its POST."""
     _queue: SubmitQueue = attrs.field(factory=SubmitQueue, init=False)
@@ -143,36 +143,36 @@ class Submitter:
         acquired_at = self._gate.acquire_submit(tracked.is_heavy)
         self.under_way += 1
         # An engine that ends cuts the POST only before its answer is there: an answer is always put on record.
-        self._engine_state.start(self._send(tracked, acquired_at), cancel=self._engine_state.workers.cut)
+        self._session_state.start(self._send(tracked, acquired_at), cancel=self._session_state.workers.cut)
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
-        posted_at, is_claimed = self._wall_clock(), False
+        posted_at, may_post = self._wall_clock(), False
         may_go_on = self._recorder.ownership_check()
         permit = Permit.GRANTED if may_go_on is None else Permit.LATER
         try:
             if may_go_on is not None:  # with a journal
-                with self._engine_state.workers.cuttable:
+                with self._session_state.workers.cuttable:
                     permit = await self._recorder.sending(tracked, posted_at)
-            is_claimed = await self._claim(tracked, permit)
-            if is_claimed and tracked.request is not None:
+            may_post = await self._may_post(tracked, permit)
+            if may_post and tracked.request is not None:
                 request = tracked.request if may_go_on is None else attrs.evolve(tracked.request, may_go_on=may_go_on)
                 await self._post(tracked, request, acquired_at, posted_at)
         except JournalError as error:
-            await self._claim_failed(tracked, error)
+            await self._not_permitted(tracked, error)
         except Exception:
             logger.exception("a bug ended the sending of job %s: please report this", tracked.name)
             self._doubt_nowait(tracked)
         finally:
-            if not is_claimed and permit is Permit.LATER and self._recorder.team is not None:
+            if not may_post and permit is Permit.LATER and self._recorder.team is not None:
                 self._gate.submit_not_granted(tracked.is_heavy)
-            elif not is_claimed:
+            elif not may_post:
                 self._gate.submit_withdrawn(acquired_at, tracked.is_heavy)
             self.under_way -= 1
             self.landed.notify()
 
     # --- Before the POST ---
 
-    async def _claim(self, tracked: TrackedJob, permit: Permit) -> bool:
+    async def _may_post(self, tracked: TrackedJob, permit: Permit) -> bool:
         """Whether the POST may leave: it is on record, no other session took the job over, and it is still wanted.
 
         The job stays queued meanwhile: a caller that leaves, a deadline and a close still cost nothing.
@@ -184,23 +184,23 @@ class Submitter:
             self.put_nowait(tracked)
         elif permit is Permit.TAKEN:
             self._follow(tracked)
-        elif not self._engine_state.is_open:
+        elif not self._session_state.is_open:
             await self._recorder.unsent(tracked)
-            tracked.fail(Event.ABANDON, self._engine_state.error())
+            tracked.fail(Event.ABANDON, self._session_state.error())
         else:
             return True
         return False
 
-    async def _claim_failed(self, tracked: TrackedJob, error: JournalError) -> None:
+    async def _not_permitted(self, tracked: TrackedJob, error: JournalError) -> None:
         """Puts the job back into its place after an outage of the journal; any other error of the journal ends it."""
         if tracked.status.is_final:  # the permit may be on record, and is taken back: then it is no longer ours
             self._recorder.let_go_nowait(tracked)
         elif not error.is_outage:
             await self._give_up(tracked, error)
-        elif self._engine_state.is_open:
+        elif self._session_state.is_open:
             self.put_nowait(tracked)
         else:
-            tracked.fail(Event.ABANDON, self._engine_state.error())
+            tracked.fail(Event.ABANDON, self._session_state.error())
 
     # --- The POST, and what follows from its answer ---
 
@@ -210,7 +210,7 @@ class Submitter:
         tracked.move(Event.SEND)
         timeout_s = _answer_timeout_s(request, tracked.seconds_left(self._now()))
         try:
-            with self._engine_state.workers.cuttable:
+            with self._session_state.workers.cuttable:
                 answer = await self._transport.send(request, timeout_s)
         except Exception as error:  # from a caller's own transport, which does not say how far the POST came
             logger.exception("the transport raised: correct it, as a transport must return an answer instead")

@@ -25,7 +25,7 @@ from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http
@@ -57,7 +57,7 @@ async def open_journal(place: JournalPlace, *, base_url: str | None, now: Callab
 
 async def start_engine(
     settings: Settings,
-    state: EngineState,
+    state: SessionState,
     transport: Transport | None,
     client_session: aiohttp.ClientSession | None,
     rng: Random | None,
@@ -96,7 +96,7 @@ async def _open_http(settings: Settings, client_session: aiohttp.ClientSession |
 
 def _assemble(
     settings: Settings,
-    state: EngineState,
+    state: SessionState,
     transport: Transport,
     journal: JournalWriter | None,
     rng: Random,
@@ -120,7 +120,7 @@ def _assemble(
     lazy_downloads = LazyDownloads(settings.allow_private_network or settings.is_local)
     return Engine(
         loop=loop,
-        engine_state=state,
+        session_state=state,
         gate=gate,
         admission=admission,
         submitter=submitter,
@@ -170,7 +170,7 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
     team.news.on_change = engine.gate.wake
     team.news.on_death = following.ask_all
     following.on_added = team.follow
-    passed = PassedNotices(engine.engine_state, journal.pass_on, MOST_PASSED_ON)
+    passed = PassedNotices(engine.session_state, journal.pass_on, MOST_PASSED_ON)
 
     def pass_on(task_id: str) -> None:
         if team.view.members > 1:

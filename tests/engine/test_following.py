@@ -6,7 +6,7 @@ import pytest
 
 from hailuo_async import Status, SubmissionUnknownError
 from hailuo_async._engine.following import Following
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
@@ -19,7 +19,7 @@ def seen(dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
     tracked = TrackedJob(1, identity="cat")
     tracked.task_id = "t1"
     tracked.move(Event.ACCEPT)
-    return Following(EngineState(), "batch.db", lambda _, claim: dispatched.append(claim)), tracked
+    return Following(SessionState(), "batch.db", lambda _, claim: dispatched.append(claim)), tracked
 
 
 async def test_a_job_that_was_resubmitted_between_two_looks_ends_for_who_saw_its_failed_task() -> None:

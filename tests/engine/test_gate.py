@@ -11,7 +11,7 @@ import pytest
 
 from hailuo_async import AsyncSession, SessionClosedError
 from hailuo_async._engine.gate import MAX_UPLOADS, Gate
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
@@ -26,7 +26,7 @@ ACCEPTED = told(200, taken())
 
 
 def make_gate(max_running: int | None = 1) -> Gate:
-    state = EngineState()
+    state = SessionState()
     state.begin()
     return Gate(Slots(max_running, Random(0)), Budget(), Reachability(Random(0)), state)
 
@@ -58,7 +58,7 @@ async def test_closing_sends_everyone_away() -> None:
     await submit(gate, ACCEPTED)
     waiters = [asyncio.ensure_future(submit(gate, ACCEPTED)) for _ in range(3)]
     await settle()
-    gate._engine_state.end("closed")
+    gate._session_state.end("closed")
     gate.wake()
     ends = await asyncio.gather(*waiters, return_exceptions=True)
     assert {type(end) for end in ends} == {SessionClosedError}

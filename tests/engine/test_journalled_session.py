@@ -33,7 +33,7 @@ from hailuo_async import (
     WaitTimeoutError,
 )
 from hailuo_async._engine.quota import Money
-from hailuo_async._engine.state import EngineState, Phase
+from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal import files
 from hailuo_async._io.journal.records import Intent
@@ -488,13 +488,13 @@ async def test_a_session_that_cannot_join_its_team_opens_nothing_and_closes_its_
     line = Line()
     settings, money = make_settings("http://localhost", journal=path), Money()
     with pytest.raises(JournalError, match="away"):
-        await start_engine(settings, EngineState(), line, None, Random(0), Hooks(), money, Alone.open)
+        await start_engine(settings, SessionState(), line, None, Random(0), Hooks(), money, Alone.open)
     assert line.is_closed
 
 
 async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:
     line = Line()
-    settings, state = make_settings("http://localhost", journal=path), EngineState(phase=Phase.OPENING)
+    settings, state = make_settings("http://localhost", journal=path), SessionState(phase=Phase.OPENING)
     starting = asyncio.ensure_future(start_engine(settings, state, line, None, Random(1), Hooks(), Money()))
     await until(lambda: starting.done() or "hailuo-async engine" in map(asyncio.Task.get_name, asyncio.all_tasks()))
     starting.cancel()

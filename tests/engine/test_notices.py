@@ -14,7 +14,7 @@ import pytest
 
 from hailuo_async import AsyncSession, Ended, JournalError, SessionClosedError, SessionEvent, Success
 from hailuo_async._engine.notices import MAX_REMEMBERED, Notices, PassedNotices
-from hailuo_async._engine.state import EngineState
+from hailuo_async._engine.session_state import SessionState
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import FaultRates, Faults, Kind, Service
 from hailuo_async.testing import run_virtual
@@ -224,7 +224,7 @@ def test_a_flood_of_hints_causes_few_look_ups_and_the_first_hint_waits_for_none(
         async def pass_on(task_ids: Sequence[str]) -> None:
             passed.append((anyio.current_time(), len(task_ids)))
 
-        state = EngineState()
+        state = SessionState()
         notices = PassedNotices(state, pass_on, 32)
         notices.add("task-1")  # the session is not open yet
         state.begin()
@@ -249,7 +249,7 @@ def test_an_outage_of_the_journal_only_loses_hints() -> None:
             asked.append(list(task_ids))
             raise JournalError(path="batch.db", reason="it is away")
 
-        state = EngineState()
+        state = SessionState()
         notices = PassedNotices(state, pass_on, 32)
         state.begin()
         for name in ("task-1", "task-2"):

@@ -151,7 +151,7 @@ async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it(tmp_pa
         async def take(item: Job, target: Target | None) -> TrackedJob:
             return await engine.admission.take(item, None, ())
 
-        stream = Stream(jobs(2), take, lambda _: True, engine.admission, engine.engine_state, saving=saving)
+        stream = Stream(jobs(2), take, lambda _: True, engine.admission, engine.session_state, saving=saving)
         with pytest.raises(LookupError, match="a bug"):
             await read_into(told_of, stream.outcomes())
     assert {outcome.path for outcome in told_of if isinstance(outcome, Success)} == {None}

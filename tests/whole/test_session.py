@@ -342,7 +342,7 @@ async def test_a_bug_in_the_engine_wakes_everyone_with_an_error(caplog: pytest.L
         stream = asyncio.ensure_future(anext(session.stream(jobs(3))))
         await until(lambda: line.queries and session.stats().queued >= 2)
         engine = session._running_engine()
-        engine.engine_state.start(engine._run_to_the_end(break_down))
+        engine.session_state.start(engine._run_to_the_end(break_down))
         errors = await asyncio.gather(*tasks, stream, return_exceptions=True)
         assert {type(error) for error in errors} <= {SessionClosedError, SubmissionUnknownError}
         with pytest.raises(SessionClosedError, match="engine failed") as caught:

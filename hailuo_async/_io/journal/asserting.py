@@ -62,8 +62,8 @@ class AssertingTable(JobTable):
             self._at_work[intent.identity] = known
         return claim
 
-    def take(self, row: Mapping[str, Any]) -> Claim | None:
-        claim = super().take(row)
+    def claim_row(self, row: Mapping[str, Any]) -> Claim | None:
+        claim = super().claim_row(row)
         if claim is not None and claim.ours:
             self._at_work[claim.record.identity] = _Known(_intent_of(claim.record))
         return claim

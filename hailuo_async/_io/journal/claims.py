@@ -24,7 +24,7 @@ UNFINISHED = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED
 class JobClaims(JobRows):
     """The claims of one session. Lives on the thread of its database."""
 
-    def take(self, row: Mapping[str, Any]) -> Claim | None:
+    def claim_row(self, row: Mapping[str, Any]) -> Claim | None:
         """Claims the job of a row that was just read; ``None`` if it has changed since, or is damaged."""
         record = self.readable(row)
         return None if record is None else self._take(record)

@@ -182,7 +182,7 @@ class Database(abc.ABC):
         """Whether ``fileno`` shows news at all, as long as the database can be reached."""
 
     @abc.abstractmethod
-    def check_place(self) -> None:
+    def check_still_there(self) -> None:
         """Raises ``JournalError`` if the next session would not find what is written from now on."""
 
     @abc.abstractmethod

@@ -85,7 +85,7 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def number_of(path: Path) -> tuple[int, int] | None:
+def file_id_of(path: Path) -> tuple[int, int] | None:
     """Which file is under that name now; ``None`` if there is none."""
     try:
         found = path.stat()

@@ -35,6 +35,9 @@ class KeptTable:
     has_stored: bool = attrs.field(default=False, init=False)
     """Whether a job is kept that was not before."""
 
+    def __attrs_post_init__(self) -> None:
+        self._jobs.frees_kept = True
+
     def keep(self, intent: Intent, job: KeptJob, held: Images, bounds: KeptBounds, stage: str = "") -> Claim:
         """``JobTable.intend``, and keeps what is sent for the job, if it is ours to send and is not kept yet.
 
@@ -90,7 +93,7 @@ class KeptTable:
         given = {"form": FORM, "limit": limit, "identity": identity, **gone, **self._jobs.judging()}
         taken = []
         for row in self._jobs.database.execute(sql, given).fetchall():
-            claim = self._jobs.take(row)
+            claim = self._jobs.claim_row(row)
             if claim is not None and (job := self._read(claim.record, row["kept"])) is not None:
                 taken.append(KeptClaim(claim.record, job))
         return taken

@@ -199,7 +199,7 @@ class PostgresDatabase(Database):
     def can_be_woken(self) -> bool:
         return True
 
-    def check_place(self) -> None:
+    def check_still_there(self) -> None:
         """A server stays what it is, or is away."""
 
     def fold_soon(self) -> None:

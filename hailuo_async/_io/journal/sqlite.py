@@ -97,7 +97,7 @@ class SqliteDatabase(Database):
     name: str = attrs.field(init=False)
     connections: int = attrs.field(default=1, init=False)
     up_since: float = attrs.field(default=-math.inf, init=False)
-    _number: tuple[int, int] | None = attrs.field(default=None, init=False)
+    _file_id: tuple[int, int] | None = attrs.field(default=None, init=False)
     """Identifies the open file: another may be put under its name."""
     _is_in_place: bool = attrs.field(default=True, init=False)
     """Whether that file was under its name when this transaction began."""
@@ -120,7 +120,7 @@ class SqliteDatabase(Database):
 
     def __attrs_post_init__(self) -> None:
         self.name, self.path = str(self.path), self.path.absolute()  # the working directory may change
-        self._number = files.number_of(self.path)
+        self._file_id = files.file_id_of(self.path)
         self._log = files.log_of(self.path)
 
     def execute(self, sql: str, parameters: Parameters | None = None) -> Rows:
@@ -135,7 +135,7 @@ class SqliteDatabase(Database):
     def transaction(self) -> Iterator[None]:
         """Commits everything inside, durably, or nothing. Waits for another writer at most the busy timeout."""
         self._connection.execute("BEGIN IMMEDIATE")
-        self._time, self._is_in_place = self._now(), files.number_of(self.path) == self._number
+        self._time, self._is_in_place = self._now(), files.file_id_of(self.path) == self._file_id
         try:
             yield
             if self._is_folding:
@@ -178,7 +178,7 @@ class SqliteDatabase(Database):
 
     def _bell_name(self, topic: str) -> str:
         """The names of bells are the machine's: two journals may have a session of the same name."""
-        return f"{self._number}/{topic}"
+        return f"{self._file_id}/{topic}"
 
     def news(self) -> frozenset[str]:
         hints = self._bell.quiet()
@@ -203,7 +203,7 @@ class SqliteDatabase(Database):
 
         Not if the file is another one by now: the log is under its old name, and may be that of the new file.
         """
-        if files.number_of(self.path) != self._number:
+        if files.file_id_of(self.path) != self._file_id:
             return False
         patience = self._connection.execute("PRAGMA busy_timeout").fetchone()[0]
         self._connection.execute("PRAGMA busy_timeout = 0")
@@ -214,7 +214,7 @@ class SqliteDatabase(Database):
         finally:
             self._connection.execute(f"PRAGMA busy_timeout = {patience}")
 
-    def check_place(self) -> None:
+    def check_still_there(self) -> None:
         if not self._is_in_place:
             reason = (
                 "it was moved, removed or replaced while this session used it, so another would pay for its jobs again:"
@@ -234,7 +234,7 @@ class SqliteDatabase(Database):
     def close(self) -> None:
         self._bell.close()
         with contextlib.suppress(*self.FAULTS), contextlib.ExitStack() as last, contextlib.closing(self._connection):
-            if files.number_of(self.path) != self._number:
+            if files.file_id_of(self.path) != self._file_id:
                 self._leave_log()
             elif self._connection.execute("SELECT 1 FROM journal WHERE log_due <> log_seen").fetchone():
                 self._is_folding, self._is_due = False, True  # this session raised log_due, or one that was killed did

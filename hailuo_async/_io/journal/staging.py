@@ -86,7 +86,7 @@ class Staging:
         }
 
         def work(table: JobTable) -> Claim | None:
-            kept = _kept(table)
+            kept = KeptTable(table)
             with contextlib.suppress(Unstaged):
                 claim = kept.keep(intent, job, held, bounds, self._stage if self._has_begun else "")
                 self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
@@ -95,7 +95,7 @@ class Staging:
 
         def undo(table: JobTable) -> None:
             if self._is_new:
-                _kept(table).drop(intent.identity)
+                KeptTable(table).drop(intent.identity)
             else:
                 table.release(intent.identity)
 
@@ -132,21 +132,16 @@ class Staging:
         _check_size(image, size)
 
     def _stage_for(self, image: KeptImage, bounds: KeptBounds) -> Work:
-        return lambda table: _kept(table).stage(self._stage, image, bounds)
+        return lambda table: KeptTable(table).stage(self._stage, image, bounds)
 
     def _put(self, image: KeptImage, first: int, batch: Sequence[bytes]) -> Work:
-        return lambda table: _kept(table).put(self._stage, image.sha256, first, batch)
+        return lambda table: KeptTable(table).put(self._stage, image.sha256, first, batch)
 
     def _take_back(self, *, is_spoilt: bool) -> None:
         """Takes back what was staged. ``is_spoilt``: the pieces are not those of the image."""
         written = tuple(self._written) if is_spoilt else ()
         if self._has_begun:
-            self._note(lambda table: _kept(table).unstage(self._stage, written))
-
-
-def _kept(table: JobTable) -> KeptTable:
-    table.frees_kept = True
-    return KeptTable(table)
+            self._note(lambda table: KeptTable(table).unstage(self._stage, written))
 
 
 def _nothing(table: JobTable) -> None:

@@ -125,7 +125,7 @@ class JobTable(JobClaims):
                 raise JobError(field="key", value=intent.identity, rule=rule)
             return self._claim(record)
 
-        self.database.check_place()
+        self.database.check_still_there()
         while True:
             entered = self._execute(_INSERT_ASKED, identity=intent.identity, **asked).fetchone()
             if entered is not None:
@@ -140,7 +140,7 @@ class JobTable(JobClaims):
         A commit without an answer is made again, and then finds its own ``sent_at``: nothing was sent since, even if
         another session took the job for left behind meanwhile.
         """
-        self.database.check_place()
+        self.database.check_still_there()
         changes = f"state = 'sending', sent_at = :sent_at, {NO_END}, {HELD}"
         condition = f"(state = 'intended' AND holder = :us OR {_THIS_ATTEMPT}) AND {condition}"
         return self._change(identity, changes, condition, sent_at=sent_at, **more)

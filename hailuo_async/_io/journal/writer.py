@@ -143,11 +143,7 @@ class JournalWriter:
     async def take_kept(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
         """Takes over the oldest kept jobs, at most ``limit``, that no living session holds; or the one of that name."""
 
-        def work(table: JobTable) -> list[KeptClaim]:
-            table.frees_kept = True
-            return _kept(table).take(limit, identity)
-
-        return cast("list[KeptClaim]", await self._open.put(work))
+        return cast("list[KeptClaim]", await self._open.put(lambda table: _kept(table).take(limit, identity)))
 
     async def tidy_kept(self) -> int:
         """Frees what is left over. Returns how many jobs only newer versions of this library can send."""

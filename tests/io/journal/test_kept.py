@@ -37,7 +37,6 @@ def keep(
     table: JobTable, key: str = "cat", *pictures: bytes, bounds: KeptBounds = BOUNDS, fingerprint: str = "f1"
 ) -> Claim:
     pictures = pictures or (CAT,)
-    table.frees_kept = True
     held = {digest(picture): (picture[:100], picture[100:]) for picture in pictures}
     return did(table, lambda it: KeptTable(it).keep(intent(key, fingerprint), kept_job(*pictures), held, bounds))
 
@@ -245,7 +244,6 @@ def test_what_a_stage_holds_is_kept_for_its_time_and_freed_after_it(
     ours: JobTable, theirs: JobTable, clock: Clock
 ) -> None:
     image = kept_job(CAT).images["first_frame_image"]
-    ours.frees_kept = theirs.frees_kept = True
     assert did(ours, lambda it: KeptTable(it).stage("stage", image, BOUNDS))
     clock.time += STAGE_S / 2
     assert did(ours, lambda it: KeptTable(it).put("stage", image.sha256, 0, [CAT[:100]])) == [0]

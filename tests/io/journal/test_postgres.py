@@ -329,7 +329,7 @@ def after_reconnecting(table: AssertingTable, identity: str) -> tuple[str, str |
 
 def taken_up(table: AssertingTable, identity: str) -> None:
     sql = f"{SELECT} WHERE job.identity = :identity"
-    did(table, lambda it: it.take(it.database.execute(sql, {"identity": identity}).fetchone()))
+    did(table, lambda it: it.claim_row(it.database.execute(sql, {"identity": identity}).fetchone()))
 
 
 def test_a_failover_does_not_free_a_job_of_another_session_that_was_sent_meanwhile(

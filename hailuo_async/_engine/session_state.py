@@ -28,7 +28,7 @@ class Phase(enum.StrEnum):
 
 
 @attrs.define(eq=False)
-class EngineState:
+class SessionState:
     """Where a session is in its life, and the tasks that run meanwhile."""
 
     phase: Phase = Phase.NEW

@@ -18,7 +18,7 @@ from hailuo_async._cli.batch.bar import bar, open_live
 from hailuo_async._cli.batch.bill import Bill, read_records
 from hailuo_async._cli.batch.pace import TimeLeft
 from hailuo_async._cli.batch.progress import Lines
-from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, failed, reason
+from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, failed, reason, saved
 from hailuo_async._cli.batch.run import _left, _now
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.batch.tally import Tally, span
@@ -38,7 +38,7 @@ from hailuo_async.errors import (
     WaitTimeoutError,
 )
 from hailuo_async.jobs import ImageToVideo
-from hailuo_async.outcomes import Stats
+from hailuo_async.outcomes import Stats, Video
 
 from ..support.ledgers import record_in
 
@@ -164,6 +164,11 @@ def test_an_error_decides_what_became_of_its_job_and_jobs_with_the_same_trouble_
         WaitTimeoutError(timeout_s=3): (JobResult.NOT_SENT, "no video within 3 s"),
     }
     assert {error: (failed("a", error).result, reason(error)) for error in errors} == errors
+
+
+def test_a_video_that_was_moved_as_soon_as_it_was_saved_does_not_end_the_batch(tmp_path: Path) -> None:
+    line = saved("a", Video(task_id="t1", model=None, resources=()), tmp_path / "a.mp4")
+    assert (line.result, line.detail) == (JobResult.SAVED, f"{tmp_path}/a.mp4")
 
 
 def test_the_exit_code_is_that_of_the_worst() -> None:

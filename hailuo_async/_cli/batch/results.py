@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Collection, Iterable
 from decimal import Decimal
@@ -135,14 +136,17 @@ def line_of(outcome: Outcome) -> ResultLine:
 
 
 def saved(key: str, video: Video, path: Path) -> ResultLine:
-    """The line for a video that lies at ``path``. Blocks."""
+    """The line for a video that was saved at ``path``, and that another program may have moved by now. Blocks."""
+    size = None
+    with contextlib.suppress(OSError):
+        size = path.stat().st_size
     return ResultLine(
         key=key,
         result=JobResult.SAVED,
         path=path,
         task_id=video.task_id,
         seconds_taken=video.seconds_taken,
-        size=path.stat().st_size,
+        size=size,
         cost=video.cost,
     )
 

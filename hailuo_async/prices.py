@@ -91,12 +91,12 @@ _BY_SECOND = frozenset(f"{usd}/{second}" for usd in ("$", "usd") for second in (
 class PriceBook:
     """The prices that a session goes by: the list, and what the service says of its models."""
 
-    _told: Mapping[str, ModelInfo] = attrs.field(factory=dict, init=False)
+    _offered: Mapping[str, ModelInfo] = attrs.field(factory=dict, init=False)
     _as_of: date | None = attrs.field(default=None, init=False)
 
     def learn(self, models: Iterable[ModelInfo], as_of: date) -> None:
         """Notes what the service says of its models on the day ``as_of``."""
-        self._told = {model.slug.removeprefix("minimax/"): model for model in models}
+        self._offered = {model.slug.removeprefix("minimax/"): model for model in models}
         self._as_of = as_of
 
     def estimate(self, job: Job) -> Estimate:
@@ -104,10 +104,10 @@ class PriceBook:
         model, seconds = check_job(job).target, job.duration
         resolution: str = job.resolution or next(iter(model.sizes.get(seconds, ())), "")
         listed = PRICES.get(model.slug, {}).get((resolution, seconds))
-        told = self._told.get(model.slug)
-        if told is None or told.price_low is None or told.price_high is None or not told.is_by_second:
+        offered = self._offered.get(model.slug)
+        if offered is None or offered.price_low is None or offered.price_high is None or not offered.is_by_second:
             return Estimate() if listed is None else Estimate(listed.low * seconds, listed.high * seconds, listed.as_of)
-        low, high = _narrowed(listed, told.price_low, told.price_high)
+        low, high = _narrowed(listed, offered.price_low, offered.price_high)
         return Estimate(low * seconds, high * seconds, self._as_of)
 
 

@@ -36,7 +36,7 @@ def running_clock() -> Callable[[], float]:
 
 @attrs.define(eq=False)
 class RemoteClock:
-    """A server's clock, as far as its answers tell. Its time is taken to be that of the middle of a round trip."""
+    """A server's clock, estimated from its answers: each is taken to show the time in the middle of its round trip."""
 
     offset_s: float = attrs.field(default=0.0, init=False)
     """How far it is ahead of the loop's."""

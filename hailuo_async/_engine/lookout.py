@@ -58,7 +58,7 @@ class Lookout:
     _following: Following
     """Given the jobs that changed, while any are followed here."""
     _heed: Callable[[str], object]
-    """Given each hint that other sessions were told, if it names a task at all."""
+    """Given each hint from other sessions that may name a task."""
     _on_taken: Callable[[Record], Awaitable[object]]
     """Given each task that a dead session left, and that is this session's now."""
     _seen: int | None = attrs.field(default=None, init=False)

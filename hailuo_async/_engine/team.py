@@ -38,7 +38,7 @@ from hailuo_async._rules.team import End, Held, TeamState
 
 #: A session that was called to its turn, and has not asked for it after so long, looks at the team instead.
 _CALLED_S = 0.5
-#: So many letters at the end of a session's name tell it from others.
+#: So many letters at the end of a session's name distinguish it from others.
 _TOLD_LETTERS = 8
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
@@ -117,8 +117,8 @@ class Team:
         if self._stepping is not None or not (
             self._turns
             or self.budget.is_query_due
-            or self.view.is_to_be_told
-            or self.place.is_to_be_told
+            or self.view.needs_step
+            or self.place.needs_step
             or self._follows != self.view.stated.follows
         ):
             return None
@@ -132,7 +132,7 @@ class Team:
             turns=turns,
             queries=self.budget.wants(now, is_soon=self.slots.settled > 0),
             is_query_due=self.budget.is_query_due,
-            place=self.place.tell(turns),
+            place=self.place.record(turns),
             passed=self.place.line.pass_over(),
             buried=buried,
             is_called=self.place.take_call(),
@@ -154,7 +154,7 @@ class Team:
                 self._give_back(turn)
         self.news.hear(done.news)
         if done.is_hinted or (follows_now and self.view.stated.follows):
-            self.news.look_soon()  # of what changed before the others knew, they told nothing
+            self.news.look_soon()  # what changed before the others knew woke no one
 
     def _give_back(self, turn: Turn) -> None:
         """Gives back a granted POST whose caller has left meanwhile."""

@@ -29,8 +29,8 @@ class TeamPlace:
     """Since when the first of this session's queue waits, in loop time, if it could leave but for the team."""
     is_called: bool = attrs.field(default=False, init=False)
     """Whether it may be the turn of this session."""
-    _told: float | None = attrs.field(default=None, init=False)
-    """What the journal knows of it."""
+    _recorded: float | None = attrs.field(default=None, init=False)
+    """The place that the journal knows."""
     _places: dict[float, float] = attrs.field(factory=dict, init=False)
     """By the loop's time, the places of the jobs that wait: each keeps its time, however the clocks are corrected."""
 
@@ -48,25 +48,25 @@ class TeamPlace:
         is_alone = room_at > now or self.line.first is None
         return self.line.opens_at(now, room_at, None if is_alone else self.current())
 
-    # --- What the others know of it ---
+    # --- What the journal knows of it ---
 
     @property
-    def is_to_be_told(self) -> bool:
-        """Whether the sessions that share the line know another place of this one."""
-        return self._view.members > 1 and self._told != self.current()
+    def needs_step(self) -> bool:
+        """Whether the journal knows another place of this session."""
+        return self._view.members > 1 and self._recorded != self.current()
 
     def stand(self) -> None:
         """Has the other sessions told if another job is now the first of this session's queue."""
-        if self.is_to_be_told:
+        if self.needs_step:
             self._view.commit_soon()
             self._changed.notify()
 
-    def tell(self, turns: Iterable[Turn]) -> float | None:
-        """The place to be told with these ``turns``. The places of jobs that wait no longer are forgotten."""
-        self._told = self.current()
-        kept = {self._told, *(turn.place for turn in turns)}
+    def record(self, turns: Iterable[Turn]) -> float | None:
+        """The place for a step with these ``turns``. The places of jobs that wait no longer are forgotten."""
+        self._recorded = self.current()
+        kept = {self._recorded, *(turn.place for turn in turns)}
         self._places = {since: place for since, place in self._places.items() if place in kept}
-        return self._told
+        return self._recorded
 
     # --- What the others say ---
 
@@ -82,4 +82,4 @@ class TeamPlace:
     def hear(self, news: News) -> None:
         """Learns how the line stands."""
         self.line.heard(news.first, news.ahead)
-        self._told = news.place
+        self._recorded = news.place

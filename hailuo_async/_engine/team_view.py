@@ -70,7 +70,7 @@ class TeamView:
         self.commit_soon()
 
     @property
-    def is_to_be_told(self) -> bool:
+    def needs_step(self) -> bool:
         """Whether there are changes that a commit has to take along."""
         return bool(self._untold) and (self.members > 1 or self._tell_at is None)
 

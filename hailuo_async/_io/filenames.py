@@ -51,16 +51,16 @@ def file_name(key: str, suffix: str = DEFAULT_SUFFIX) -> str:
 
 
 def suffix_for(format_name: str | None, url: str) -> str:
-    """The ending for a resource, by the service's word for its format or else by its URL; ``.mp4`` if neither tells.
+    """The ending for a resource, by the service's word for its format or else by its URL; ``.mp4`` if neither says one.
 
     Only endings of pictures and videos: a URL cannot make the file something that a double click would run.
     """
-    told = f".{format_name.lower()}" if format_name is not None else ""
+    by_format = f".{format_name.lower()}" if format_name is not None else ""
     try:
         spelled = PurePosixPath(urlsplit(url).path).suffix.lower()
     except ValueError:
         spelled = ""
-    return next((suffix for suffix in (told, spelled) if suffix in _SUFFIXES), DEFAULT_SUFFIX)
+    return next((suffix for suffix in (by_format, spelled) if suffix in _SUFFIXES), DEFAULT_SUFFIX)
 
 
 def part_name(name: str) -> str:

@@ -41,8 +41,8 @@ def with_one_length(data: bytes) -> bytes:
     _, *values = head.lower().split(_NAME)
     if len(values) < 2 and b"," not in b"".join(values).partition(b"\r\n")[0]:
         return data  # nearly every answer: found out at a fifth of the price of the pattern
-    told: list[bytes] = re.findall(_LENGTH, head)
-    lengths = {length.strip() for line in told for length in line.split(b",")}
-    if len(lengths) != 1 or (len(told) == 1 and b"," not in told[0]):
+    lines: list[bytes] = re.findall(_LENGTH, head)
+    lengths = {length.strip() for line in lines for length in line.split(b",")}
+    if len(lengths) != 1 or (len(lines) == 1 and b"," not in lines[0]):
         return data
     return re.sub(_LENGTH, b"", head) + b"\r\nContent-Length: " + lengths.pop() + end + rest

@@ -37,23 +37,23 @@ def read_uploads(answer: Answer) -> tuple[Upload, ...] | None:
     return None
 
 
-def read_upload(told: Mapping[str, Any]) -> Upload | None:
+def read_upload(item: Mapping[str, Any]) -> Upload | None:
     """One upload; ``None`` without an id that could stand in a path."""
-    file_id = told.get("file_id")
+    file_id = item.get("file_id")
     if not is_task_id(file_id):
         return None
-    size = told.get("size")
+    size = item.get("size")
     is_size = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1e12
-    url, filename = _text(told.get("url")), _text(told.get("filename"))
-    return Upload(file_id, url, filename, size if is_size else None, read_moment(told.get("created_at")))
+    url, filename = _text(item.get("url")), _text(item.get("filename"))
+    return Upload(file_id, url, filename, size if is_size else None, read_moment(item.get("created_at")))
 
 
 def _read_each(found: list[object]) -> Iterator[ModelInfo]:
     for item in found:
         if isinstance(item, dict) and (slug := _text(item.get("slug"))):
             low, high = _read_price(item.get("price"))
-            told = (_text(item.get(name)) for name in ("unit", "docs_url", "description"))
-            yield ModelInfo(slug, _text(item.get("type")), low, high, *told)
+            texts = (_text(item.get(name)) for name in ("unit", "docs_url", "description"))
+            yield ModelInfo(slug, _text(item.get("type")), low, high, *texts)
 
 
 def _read_price(price: object) -> tuple[Decimal | None, Decimal | None]:

@@ -10,21 +10,21 @@ _MOST_SECONDS = 1e11
 _LONGEST_TEXT = 40
 
 
-def read_moment(told: object) -> datetime | None:
-    """``told`` as a time: Unix seconds or a finer unit, as a number or its text, or ISO text, UTC if it names no zone.
+def read_moment(value: object) -> datetime | None:
+    """``value`` as a time: Unix seconds or a finer unit, as a number or its text, or ISO text, UTC if it names no zone.
 
     ``None`` for anything else, and for a time that no calendar has.
     """
-    if isinstance(told, str):
-        told = told.strip()[:_LONGEST_TEXT]
-        if not told.isdecimal():
-            return _read_iso(told)
-        told = int(told)
-    if isinstance(told, bool) or not isinstance(told, int | float) or not 0 < told < _MOST_SECONDS * 1e9:
+    if isinstance(value, str):
+        value = value.strip()[:_LONGEST_TEXT]
+        if not value.isdecimal():
+            return _read_iso(value)
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST_SECONDS * 1e9:
         return None
-    while told >= _MOST_SECONDS:
-        told /= 1000
-    return datetime.fromtimestamp(told, UTC)
+    while value >= _MOST_SECONDS:
+        value /= 1000
+    return datetime.fromtimestamp(value, UTC)
 
 
 def _read_iso(text: str) -> datetime | None:

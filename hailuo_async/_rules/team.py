@@ -205,14 +205,14 @@ def _take_queries(state: TeamState, step: MemberStep, members: int) -> tuple[int
 
 def dump_state(state: TeamState) -> str:
     """``state`` as JSON, for ``load_state``."""
-    told = {
+    content = {
         "slots": _dump(state.slots),
         "budget": _dump(state.budget),
         "held": state.held,
         "ends": state.ends,
         "ended": state.ended,
     }
-    return json.dumps(told, separators=(",", ":"))
+    return json.dumps(content, separators=(",", ":"))
 
 
 def load_state(text: str | None, rng: Random) -> TeamState:
@@ -221,12 +221,12 @@ def load_state(text: str | None, rng: Random) -> TeamState:
     if not text:
         return state
     try:
-        told = json.loads(text)
-        _fill(state.slots, told["slots"])
-        _fill(state.budget, told["budget"])
-        state.held = {member: Held(*held) for member, held in told["held"].items()}
-        state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in told["ends"]]
-        state.ended = told["ended"]
+        content = json.loads(text)
+        _fill(state.slots, content["slots"])
+        _fill(state.budget, content["budget"])
+        state.held = {member: Held(*held) for member, held in content["held"].items()}
+        state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in content["ends"]]
+        state.ended = content["ended"]
     except (KeyError, TypeError, ValueError):
         return TeamState.new(rng)
     return state
@@ -236,9 +236,9 @@ def _dump(rules: Slots | Budget) -> dict[str, Any]:
     return {name: getattr(rules, name) for name in _state_of(rules)}
 
 
-def _fill(rules: Slots | Budget, told: Mapping[str, Any]) -> None:
+def _fill(rules: Slots | Budget, content: Mapping[str, Any]) -> None:
     for name in _state_of(rules):
-        setattr(rules, name, told[name])
+        setattr(rules, name, content[name])
 
 
 def _state_of(rules: Slots | Budget) -> tuple[str, ...]:

@@ -94,14 +94,14 @@ def build_kept_submit(
 ) -> Request:
     """The POST of a job that the journal kept: its path, its options, and its images by field."""
     urls = {field: frame.url for field, frame in frames.items() if frame.is_url}
-    told = {**urls, **options}
+    fields = {**urls, **options}
     body: list[bytes | Part] = []
     opening = b"{"
     for field, frame in frames.items():
         if not frame.is_url:
             body += [opening + f'"{field}":"'.encode(), Part(frame.encoded_length, frame.pieces)]
             opening = b'",'
-    body.append((opening if told else opening[:1]) + _compact(told)[1:].encode())
+    body.append((opening if fields else opening[:1]) + _compact(fields)[1:].encode())
     headers = {} if webhook_url is None else {contract.WEBHOOK_HEADER: webhook_url}
     return Request("POST", path, tuple(body), headers=headers)
 

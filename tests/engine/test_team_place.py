@@ -40,7 +40,7 @@ def test_a_place_is_forgotten_when_no_job_waits_for_it() -> None:
     place, view, _ = make_place(5.0)
     turn = Turn("b", 0.0, place.in_team_time(6.0))
     place.in_team_time(7.0)
-    assert place.tell([turn]) == 5.0
+    assert place.record([turn]) == 5.0
     view.clock.learn(SERVER, 0.0, 0.0)
     assert [place.in_team_time(since) for since in (5.0, 6.0)] == [5.0, 6.0]
     assert place.in_team_time(7.0) == SERVER + 7.0
@@ -54,7 +54,7 @@ def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -
     view.members = 2
     place.stand()
     assert commits == ["commit"]
-    place.tell(())
+    place.record(())
     place.stand()
     assert commits == ["commit"]
     place.hear(News(state=None, members=2, first=None, place=None))  # another session has passed this one over

@@ -62,12 +62,12 @@ def test_what_can_wait_is_told_after_a_while_and_what_another_session_waits_for_
         began_at = asyncio.get_running_loop().time()
         view.tell(adopt)
         view.tell(adopt)
-        assert (view.is_to_be_told, commits) == (False, [])
+        assert (view.needs_step, commits) == (False, [])
         await asyncio.sleep(6.0)
-        assert (view.is_to_be_told, commits) == (True, [began_at + 5.0])
+        assert (view.needs_step, commits) == (True, [began_at + 5.0])
         view.hear(None, 2, tentative=0)
         view.tell(adopt)
-        assert (view.is_to_be_told, commits) == (True, [began_at + 5.0, began_at + 6.0])
+        assert (view.needs_step, commits) == (True, [began_at + 5.0, began_at + 6.0])
 
     run_virtual(main)
 
@@ -78,7 +78,7 @@ def test_the_changes_of_a_step_that_failed_are_told_again_before_later_ones() ->
         began_at = asyncio.get_running_loop().time()
         view.tell(adopt)
         changes = view.take_changes()
-        assert view.is_to_be_told is False
+        assert view.needs_step is False
         view.tell(accept)
         view.tell_again(changes, 1.0)
         assert view.take_changes() == (adopt, accept)

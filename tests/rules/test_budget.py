@@ -103,7 +103,7 @@ def test_an_answer_that_came_late_does_not_give_requests_back() -> None:
     assert budget.remaining(2.0) == 90
 
 
-def test_requests_in_flight_count_against_what_was_told() -> None:
+def test_requests_in_flight_count_against_what_has_unseen_news() -> None:
     budget = make_budget(100, 50)
     budget.sent(1.0, Use.QUERY)
     budget.sent(1.0, Use.QUERY)

@@ -21,7 +21,7 @@ _READ_FLAGS = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLO
 
 @attrs.frozen
 class Stamp:
-    """What bytes are of: which resource, which state of it (``None``: cannot be told), and its checksums in hex."""
+    """What bytes are of: which resource, which state of it (``None``: not known), and its checksums in hex."""
 
     of: str
     validator: str | None = None

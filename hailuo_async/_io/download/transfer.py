@@ -96,10 +96,10 @@ def _length(headers: Mapping[str, str]) -> int | None:
 
 def _length_of_unasked_part(headers: Mapping[str, str]) -> int | None:
     """How long the whole is of which a 206 brings the first bytes; often all. ``None`` if the answer does not say."""
-    told = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-    if told is None or int(told[1]) != 0:
+    found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+    if found is None or int(found[1]) != 0:
         raise DownloadError(reason="the server answered 206, with a part that was not asked for")
-    return None if told[3] == "*" else int(told[3])
+    return None if found[3] == "*" else int(found[3])
 
 
 @attrs.define(kw_only=True)
@@ -249,10 +249,10 @@ class Transfer:
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
         """Whether a 206 is the rest of what is held. Some servers send one although the resource has changed."""
-        told = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        if told is None or told[3] == "*" or int(told[1]) != self.held or self.total not in (None, int(told[3])):
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if found is None or found[3] == "*" or int(found[1]) != self.held or self.total not in (None, int(found[3])):
             return False
-        self.total, self._boxes, self._labels = int(told[3]), None, ()
+        self.total, self._boxes, self._labels = int(found[3]), None, ()
         if self._is_at_start and self.stamp.validator is None:
             self.stamp = attrs.evolve(self.stamp, validator=_validator(headers))
         return _validator(headers) in (None, self.stamp.validator)

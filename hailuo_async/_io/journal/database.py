@@ -173,7 +173,7 @@ class Database(abc.ABC):
         """A file descriptor that is readable when there is news; ``None`` without one: then poll ``news``."""
 
     @abc.abstractmethod
-    def was_told(self) -> bool:
+    def has_unseen_news(self) -> bool:
         """Whether there is news that ``fileno`` no longer shows. May be called in any thread."""
 
     @property

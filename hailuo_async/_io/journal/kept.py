@@ -77,12 +77,12 @@ def kept_text(job: KeptJob) -> str:
 
 
 def kept_from(text: str) -> KeptJob:
-    """The job that ``kept_text`` told. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for damaged text."""
-    told = json.loads(text)
-    if not (isinstance(told["path"], str) and isinstance(told["options"], dict) and isinstance(told["images"], dict)):
+    """The job of a ``kept_text``. Raises ``ValueError``, ``KeyError`` or ``TypeError`` for damaged text."""
+    content = json.loads(text)
+    path, options, images = content["path"], content["options"], content["images"]
+    if not (isinstance(path, str) and isinstance(options, dict) and isinstance(images, dict)):
         raise TypeError("not a job as it is kept")
-    asked_at = told.get("asked_at")
+    asked_at = content.get("asked_at")
     if not isinstance(asked_at, float | None):
         raise TypeError("not a time")
-    images = {field: KeptImage(**image) for field, image in told["images"].items()}
-    return KeptJob(told["path"], told["options"], images, asked_at)
+    return KeptJob(path, options, {field: KeptImage(**image) for field, image in images.items()}, asked_at)

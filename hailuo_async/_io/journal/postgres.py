@@ -35,7 +35,7 @@ DEFAULT_SCHEMA = "hailuo"
 
 #: Unix seconds by the server's clock.
 CLOCK = "extract(epoch FROM clock_timestamp())::float8"
-_NOTIFY = "SELECT pg_notify(channel, topic) FROM unnest(:channels::text[], :topics::text[]) AS told (channel, topic)"
+_NOTIFY = "SELECT pg_notify(channel, topic) FROM unnest(:channels::text[], :topics::text[]) AS pair (channel, topic)"
 _NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 #: What holds a search_path to one schema, in the options of a DSN.
 _SEARCH_PATH = re.compile(r"search_path\s*=\s*(?:\"([A-Za-z_]\w*)\"|([A-Za-z_]\w*))", re.ASCII)
@@ -110,7 +110,7 @@ class PostgresDatabase(Database):
     _topics: set[str] = attrs.field(factory=set, init=False)
     """What is listened to, on each new connection as well."""
     _heard: set[str] = attrs.field(factory=set, init=False)
-    _told: set[str] = attrs.field(factory=set, init=False)
+    _to_notify: set[str] = attrs.field(factory=set, init=False)
     """The topics that the commit of this transaction notifies."""
     _is_closed: bool = attrs.field(default=False, init=False)
 
@@ -143,8 +143,8 @@ class PostgresDatabase(Database):
                 try:
                     self.execute("BEGIN")
                     yield
-                    if self._told:
-                        self.notify_if("true", self._told, {})
+                    if self._to_notify:
+                        self.notify_if("true", self._to_notify, {})
                     commit = connection.execute(b"COMMIT")
                 except BaseException as fault:
                     failure = fault
@@ -154,7 +154,7 @@ class PostgresDatabase(Database):
             failure = failure or fault
         finally:
             self._pipeline = None
-            self._told.clear()
+            self._to_notify.clear()
         if failure is not None:
             self._take_back(connection)
             if isinstance(failure, psycopg.errors.InvalidSqlStatementName):
@@ -165,11 +165,11 @@ class PostgresDatabase(Database):
         self._hear_all(connection)
 
     def notify(self, topic: str) -> None:
-        self._told.add(topic)
+        self._to_notify.add(topic)
 
     def notify_if(self, condition: str, topics: Collection[str], parameters: Parameters) -> None:
-        told = {"channels": [self._channel(topic) for topic in topics], "topics": list(topics)}
-        self.execute(f"{_NOTIFY} WHERE {condition}", {**parameters, **told})
+        pairs = {"channels": [self._channel(topic) for topic in topics], "topics": list(topics)}
+        self.execute(f"{_NOTIFY} WHERE {condition}", {**parameters, **pairs})
 
     def hint(self, topic: str, text: str) -> None:
         self.execute("SELECT pg_notify(:channel, :text)", {"channel": self._channel(topic), "text": HINT + text})
@@ -192,7 +192,7 @@ class PostgresDatabase(Database):
     def fileno(self) -> int | None:
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
 
-    def was_told(self) -> bool:
+    def has_unseen_news(self) -> bool:
         return bool(self._heard)
 
     @property
@@ -257,7 +257,7 @@ class PostgresDatabase(Database):
             self.up_since = connection.up_since
         self._connection = connection
         self.connections += 1
-        self._heard.add(ANYTHING)  # what was told meanwhile was missed
+        self._heard.add(ANYTHING)  # what was notified meanwhile was missed
         return connection
 
     def check_server(self) -> None:

@@ -188,7 +188,7 @@ class SqliteDatabase(Database):
     def fileno(self) -> int | None:
         return self._bell.fileno()
 
-    def was_told(self) -> bool:
+    def has_unseen_news(self) -> bool:
         return False  # a bell rings until ``news`` is asked
 
     @property

@@ -191,11 +191,11 @@ class JobTable(JobClaims):
 
     def succeeded(self, identity: str, video: Video) -> None:
         """Notes the finished video."""
-        told, urls = video_text(video)
+        facts, urls = video_text(video)
         sql = "INSERT INTO place (urls) VALUES (:urls) RETURNING seq"
         place = self.database.execute(sql, {"urls": urls.encode()}).fetchone()["seq"]
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
-        given = {"task_id": video.task_id, "video": told, "place": place, "expiry": expiry}
+        given = {"task_id": video.task_id, "video": facts, "place": place, "expiry": expiry}
         given["cost"] = to_nanos(video.cost)
         if not self._end(identity, _SUCCEED, f"{OF_THIS_TASK} AND place IS NULL", **given):
             row = self._row_of_task(identity, video.task_id)

@@ -72,7 +72,7 @@ class TeamTable:
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
-        news = self.told(self.read(row))
+        news = self.with_state(self.read(row))
         if news.members == 1:
             self._state = TeamState.new(self.rng)
             self._write(None)
@@ -172,7 +172,9 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        return Looked(news=self.told(self.read(row)), changes=changes, seen=row["seen"], hints=hints, at=self._at(row))
+        return Looked(
+            news=self.with_state(self.read(row)), changes=changes, seen=row["seen"], hints=hints, at=self._at(row)
+        )
 
     def pass_on(self, task_ids: Sequence[str]) -> None:
         """Gives hints, at most ``MOST_PASSED_ON``, to the sessions that work those tasks. One look-up, and no write."""
@@ -195,7 +197,7 @@ class TeamTable:
             team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self.members.place}
         )
 
-    def told(self, news: News, *, is_all: bool = False) -> News:
+    def with_state(self, news: News, *, is_all: bool = False) -> News:
         """``news`` for the session: with the state if that is new there, or asked for."""
         if self._known == self._version and not is_all:
             return news
@@ -306,7 +308,7 @@ class RenewalMade(Later):
         has_orphans = "" in holders or (bool(holders) and owner.is_gone(self._table.rng.choice(holders)))
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.told(self._table.read(seen)), has_orphans=has_orphans)
+        return Renewed(news=self._table.with_state(self._table.read(seen)), has_orphans=has_orphans)
 
 
 @attrs.frozen
@@ -323,14 +325,14 @@ class StepTried(Later):
     _opens_in_s: float
     """When one more can be granted."""
     _woken: frozenset[str]
-    """Who was told of that."""
+    """The sessions that this step wakes for that."""
 
     def outcome(self) -> StepDone:
         """What became of the step. It is made anew if another session was quicker."""
         tried = self
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:
-                return tried._told(tried._grant)
+                return tried._made(tried._grant)
             self._table.refresh()
             with self._table.jobs.transaction():
                 tried = self._table.step(self._step, self._moved[0])
@@ -342,16 +344,16 @@ class StepTried(Later):
 
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
-        news = self._table.told(self._table.refresh(), is_all=True)
+        news = self._table.with_state(self._table.refresh(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
         permits = (Permit.LATER,) * len(self._step.turns)
         return StepDone(news=news, permits=permits, queries=0, query_at=self._step.now + 1.0)
 
-    def _told(self, grant: Grant) -> StepDone:
+    def _made(self, grant: Grant) -> StepDone:
         permits = [Permit.GRANTED if made else Permit.TAKEN for made in self._sent]
         later = [Permit.LATER] * (len(self._step.turns) - len(permits))
-        news = self._table.told(self._news(), is_all=bool(later))
+        news = self._table.with_state(self._news(), is_all=bool(later))
         permits += later
         if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look

@@ -147,7 +147,7 @@ class TeamLink:
         if number is not None:
             self._listening = number
             loop.add_reader(number, self._woken)
-        if number is not None and self._table.jobs.database.was_told():
+        if number is not None and self._table.jobs.database.has_unseen_news():
             loop.call_soon(self._woken)  # while the thread read other answers
 
     @property

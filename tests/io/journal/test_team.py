@@ -179,7 +179,7 @@ def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
     with monkeypatch.context() as patched, a.jobs.transaction():
         patched.setattr(TeamTable, "refresh", overtaken)
         a.leave()
-    state = load_state(b.told(b.refresh(), is_all=True).state, b.rng)
+    state = load_state(b.with_state(b.refresh(), is_all=True).state, b.rng)
     assert (state.held, state.slots.running) == ({}, 0)
 
 
@@ -289,7 +289,7 @@ def is_woken(team: TeamTable) -> bool:
     database = team.jobs.database
     number = database.fileno()
     assert number is not None
-    return database.was_told() or select.select([number], [], [], 0.3)[0] == [number]
+    return database.has_unseen_news() or select.select([number], [], [], 0.3)[0] == [number]
 
 
 def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable, b: TeamTable) -> None:

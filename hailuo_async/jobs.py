@@ -156,7 +156,7 @@ class ImageToVideo(_Job):
 
     With ``fit=True``, which needs Pillow, a picture that breaks one of those rules is made to obey when the job is
     submitted, in a worker thread: its first picture if it moves, cropped at its centre to the nearest aspect ratio,
-    scaled up, encoded anew under 20 MB. A GIF, BMP, TIFF, AVIF or, with pillow-heif installed, HEIC becomes a PNG. What
+    scaled up, encoded under 20 MB. A GIF, BMP, TIFF, AVIF or, with pillow-heif installed, HEIC becomes a PNG. What
     was done is logged. One that obeys is sent byte for byte, and a URL's cannot be fitted. ``fit`` is not sent.
 
     Options that are not set are not sent: the service's defaults hold. ``attrs.evolve`` makes a job from another.

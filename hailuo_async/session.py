@@ -350,7 +350,7 @@ class AsyncSession(ServiceCalls):
 
         The file is written beside its target and renamed when it is whole and on the disk. A download that was cut
         goes on where it was. An existing file is left alone unless ``overwrite``, and a device, a FIFO or a directory
-        always. The API key is not sent to where the video lies. An expired URL is asked for anew, once. With a journal,
+        always. The API key is not sent to where the video lies. An expired URL is replaced, once. With a journal,
         a video that was saved before is not fetched again while that very file is still there. ``max_bytes`` and
         ``timeout``, in seconds, bound it: 2 GiB and an hour unless set otherwise. ``allow_unchecked`` also saves
         what cannot be checked to be whole or readable: an answer without a length that is no MP4, or one in a strange
@@ -374,7 +374,7 @@ class AsyncSession(ServiceCalls):
 
         Entering it fetches the first piece, so that an error is known before the answer begins. A ``DownloadError`` may
         come as late as after the last piece: then what was passed on is not a whole video. One piece is held at a
-        time, and an expired URL is asked for anew. ``start`` leaves out that many bytes at the beginning, for players
+        time, and an expired URL is replaced. ``start`` leaves out that many bytes at the beginning, for players
         that seek; the checksum of the whole is not checked then. ``pieces.size`` is the whole video's size in bytes,
         where the server says it. Not charged for. Takes and raises what ``download`` does.
         """

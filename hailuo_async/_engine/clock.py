@@ -44,7 +44,7 @@ class RemoteClock:
     _learned_at: float = attrs.field(default=-math.inf, init=False)
 
     def is_old(self, now: float) -> bool:
-        """Whether it has to be read anew: it was read long ago, and may have been set since."""
+        """Whether it has to be read again: it was read long ago, and may have been set since."""
         return self._trip_s < math.inf and now - self._learned_at > _OLD_S
 
     def learn(self, at: float | None, began_at: float, now: float) -> None:

@@ -36,8 +36,8 @@ async def load_engine() -> None:
 def _load() -> None:
     """Imports the engine, and has a young process make its first full garbage collection.
 
-    That one is due about now, looks at all that was imported so far, and would hold the loop for ten milliseconds amid
-    the first jobs. In a process that has had it, a full collection may take seconds, so none is caused there.
+    That one is due about now, looks at all that was imported so far, and would hold up the first jobs for ten
+    milliseconds. In a process that has had it, a full collection may take seconds, so none is caused there.
     """
     import_engine()
     if gc.isenabled() and not gc.get_stats()[-1]["collections"]:

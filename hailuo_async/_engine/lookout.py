@@ -1,8 +1,8 @@
 """When a session looks at its team: mostly when another session wakes it, otherwise as seldom as can be.
 
 Other sessions wake this one when its turn may have come, and when a job may have changed that it follows. Each answer
-to a step, and to the renewal of the leases, also tells how the team stands. So a session with nothing to do never looks
-of its own accord. A wake-up may get lost, so these look now and then:
+to a step, and to the renewal of the leases, also says how the team stands. So a session with nothing to do never looks
+unless it is woken. A wake-up may get lost, so these look now and then:
 
 - Who waits, at intervals that double with each session that waits longer. So however many sessions wait, they look at
   most twice in ``LOOK_S``, all together.

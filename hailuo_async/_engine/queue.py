@@ -25,7 +25,7 @@ from hailuo_async._engine.tracked_job import Lane, TrackedJob
 
 #: Seconds between two places of a lane, at least; and how far its next place may be ahead of the time, at most.
 TURN_S, AHEAD_S = 1.0, 20.0
-#: Entries of jobs that were taken out may outnumber those that wait by this many before the heap is made anew.
+#: Entries of jobs that were taken out may outnumber those that wait by this many before the heap is made again.
 _MAX_STALE = 64
 
 

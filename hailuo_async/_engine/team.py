@@ -43,7 +43,7 @@ _TOLD_LETTERS = 8
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
 
-_Asked: TypeAlias = tuple[Turn, asyncio.Future[Permit]]
+_AskedTurn: TypeAlias = tuple[Turn, asyncio.Future[Permit]]
 
 
 @attrs.define(eq=False)
@@ -56,8 +56,8 @@ class Team:
     slots: TeamSlots
     budget: TeamBudget
     news: TeamNews
-    _turns: list[_Asked] = attrs.field(factory=list, init=False)
-    _stepping: list[_Asked] | None = attrs.field(default=None, init=False)
+    _turns: list[_AskedTurn] = attrs.field(factory=list, init=False)
+    _stepping: list[_AskedTurn] | None = attrs.field(default=None, init=False)
     """Those of the step under way, if there is one."""
     _buried: tuple[str, ...] = attrs.field(default=(), init=False)
     _follows: bool = attrs.field(default=False, init=False)

@@ -1,7 +1,7 @@
 """The team's limits, for the gate of one session: it asks them for permission, and reports what its requests led to.
 
 They have the methods of ``Slots`` and ``Budget``. They answer from the session's view of the team, and tell the team
-each report. They own what the session holds itself, which each of its steps states anew. Times are the loop's.
+each report. They own what the session holds itself, which each of its steps states again. Times are the loop's.
 """
 
 from __future__ import annotations

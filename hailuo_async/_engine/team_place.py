@@ -56,7 +56,7 @@ class TeamPlace:
         return self._view.members > 1 and self._recorded != self.current()
 
     def stand(self) -> None:
-        """Has the other sessions told if another job is now the first of this session's queue."""
+        """Has a step made soon if another job is now the first of this session's queue."""
         if self.needs_step:
             self._view.commit_soon()
             self._changed.notify()

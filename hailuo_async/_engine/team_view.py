@@ -48,7 +48,7 @@ class TeamView:
 
     @property
     def stated(self) -> Held:
-        """What this session holds, as the team was last told."""
+        """What this session holds, as its last step has stated it."""
         return self.state.held.get(self.us, Held())
 
     # --- What this session does ---
@@ -75,7 +75,7 @@ class TeamView:
         return bool(self._untold) and (self.members > 1 or self._tell_at is None)
 
     def take_changes(self) -> tuple[Change, ...]:
-        """What the team was not told yet, for a step."""
+        """The changes that no step has taken along, for one that does now."""
         changes = tuple(self._untold)
         self._untold.clear()
         if self._tell_at is not None:

@@ -89,7 +89,7 @@ class TrackedJob:
     is_attached: bool = attrs.field(default=False, init=False)
     """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     is_quiet: bool = False
-    """Whether it only fetches the URL of a finished video anew: then it causes no events and counts nowhere."""
+    """Whether it only fetches the URL of a finished video again: then it causes no events and counts nowhere."""
     is_counted: bool = attrs.field(default=False, init=False)
     """Whether its identity has a number of the session's own count, which is given back if no video is made."""
     is_shared: bool = attrs.field(default=False, init=False)

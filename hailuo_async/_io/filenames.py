@@ -2,7 +2,7 @@
 
 A key comes from the caller, who may have it from a stranger. A name keeps it as it is only where every file system
 keeps it as it is: no separators, no reserved names, no capitals (``A`` and ``a`` are one file on some systems) and
-no letters that some systems compose anew. Any other key is made harmless and marked with a piece of its own hash.
+no letters that some systems compose again. Any other key is made harmless and marked with a piece of its own hash.
 """
 
 from __future__ import annotations

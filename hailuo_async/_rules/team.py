@@ -8,7 +8,7 @@ Invariants:
 
 - ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered;
   and whether it follows jobs of others, so that it is woken when one changes. Each step of a member states its own
-  share anew, so nothing drifts. What a dead member held is counted until another has taken over its tasks.
+  share again, so nothing drifts. What a dead member held is counted until another has taken over its tasks.
 - ``slots`` and ``budget`` are the rules of one session, with the counts of all. A member's own ceiling stays its own.
 - ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
   learns from the last ``ended - n``.

@@ -160,7 +160,7 @@ class Downloads:
                 async for offset, piece in pieces:
                     await self._in_thread(part.write, offset, piece, transfer.stamp)
                     del piece
-                    # The difference is negative where the download began anew.
+                    # The difference is negative where the download began again.
                     if abs(part.size - synced) >= SYNC_EVERY_BYTES and (syncing is None or syncing.done()):
                         await _result_of(syncing)
                         synced, syncing = part.size, asyncio.ensure_future(self._in_thread(part.sync))
@@ -211,7 +211,7 @@ class Downloads:
     async def _pieces(
         self, transfer: Transfer, refresh: Refresh | None, max_bytes: int = _MAX_PIECE_BYTES
     ) -> AsyncGenerator[tuple[int, bytes], None]:
-        """Each piece with its offset, until all are there. An offset of 0 begins anew."""
+        """Each piece with its offset, until all are there. An offset of 0 begins again."""
         for wait_s in (0.0, *self.waits_s):
             await anyio.sleep(wait_s)
             try:

@@ -112,7 +112,7 @@ class Part:
             stamp, size = self.stamp, self.size
         os.fsync(self._descriptor)
         with self._one_thread:
-            if stamp is not None and stamp is self.stamp:  # else it began anew meanwhile
+            if stamp is not None and stamp is self.stamp:  # else it began again meanwhile
                 self._write_stamp(stamp, size)
 
     def digests(self, algorithms: Iterable[str]) -> dict[str, str]:

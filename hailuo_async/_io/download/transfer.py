@@ -2,7 +2,7 @@
 
 No I/O and no clock: ``Transfer`` gets the head of each answer and each piece of its body, in order. Invariants:
 
-- Bytes count as held only in order, from the first one on. An answer that does not continue them begins anew.
+- Bytes count as held only in order, from the first one on. An answer that does not continue them begins again.
 - Checksums are those of an answer with the whole. An answer with the rest may speak of the rest alone.
 - A ``DownloadError`` means that no try can succeed, ``Again`` that the next may, ``Expired`` that a new URL may.
 - A video was paid for, so an unusual answer is used as far as its bytes can be checked. What cannot be checked is

@@ -1,6 +1,6 @@
 """Which session may work on a job: what follows from how its row stands, and from the lease of its holder.
 
-A decision is written only if the row is still as it was read (``UNCHANGED``). If not, it is made anew.
+A decision is written only if the row is still as it was read (``UNCHANGED``). If not, it is made again.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ logger = logging.getLogger("hailuo_async")
 
 
 @attrs.define(eq=False)
-class _Asked:
+class _Write:
     """One requested write, the caller that waits for it, and the write that undoes it if the caller no longer does."""
 
     work: Work
@@ -52,7 +52,7 @@ class _Asked:
     """Called with the answer at once, before any waiting task runs."""
     _timer: asyncio.TimerHandle | None = None
 
-    def wait_until(self, give_up: Callable[[_Asked], None]) -> None:
+    def wait_until(self, give_up: Callable[[_Write], None]) -> None:
         """Calls ``give_up`` when its caller has waited long enough. Only needed in an outage."""
         if self._timer is None and not self.answer.done():
             self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
@@ -103,7 +103,7 @@ class Commits:
     _table: JobTable
     _thread: ThreadPoolExecutor
     _patience_s: float = PATIENCE_S
-    _pending: list[_Asked] = attrs.field(factory=list, init=False)
+    _pending: list[_Write] = attrs.field(factory=list, init=False)
     _committing: asyncio.Future[list[Any]] | None = attrs.field(default=None, init=False)
     _outage: BaseException | None = attrs.field(default=None, init=False)
     """Why the last commit could not be made, if that may pass."""
@@ -154,17 +154,17 @@ class Commits:
         else:
             self.commit_soon()
         give_up_at = loop.time() + min(patience_s, self._patience_s)
-        asked = _Asked(work, undo, loop.create_future(), give_up_at, is_fact)
-        self._pending.append(asked)
+        write = _Write(work, undo, loop.create_future(), give_up_at, is_fact)
+        self._pending.append(write)
         if self._outage is not None:
-            asked.wait_until(self._give_up)
+            write.wait_until(self._give_up)
             loop.call_soon(self._retry)  # it may be over
-        return asked.answer
+        return write.answer
 
-    def _undo_first(self, asked: _Asked, result: object) -> None:
+    def _undo_first(self, write: _Write, result: object) -> None:
         """``undo``, ahead of the other pending writes: one of those may ask for the same grant again."""
         waiting, self._pending = self._pending, []
-        self.undo(asked.undo, result)
+        self.undo(write.undo, result)
         self._pending += waiting
 
     def commit_soon(self) -> None:
@@ -193,9 +193,9 @@ class Commits:
             return None
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
-        asked = _Asked(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
+        write = _Write(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
         owed = [place for place, each in enumerate(self._pending, 1) if each.is_fact and each.answer.done()]
-        self._pending.insert(max(owed, default=0), asked)
+        self._pending.insert(max(owed, default=0), write)
         return first.prepare
 
     def _commit(self) -> None:
@@ -205,14 +205,14 @@ class Commits:
         if not batch:
             return  # nothing is pending, or the close took it
         self._alone = max(0, self._alone - 1)
-        works = [asked.work for asked in batch]
+        works = [write.work for write in batch]
         self.on_idle(False)
         self._committing = asyncio.get_running_loop().run_in_executor(
             self._thread, _apply, self._table, prepare, works, self.on_failure
         )
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
 
-    def _deliver(self, batch: Sequence[_Asked], committed: asyncio.Future[list[Any]]) -> None:
+    def _deliver(self, batch: Sequence[_Write], committed: asyncio.Future[list[Any]]) -> None:
         self._committing = None
         fault = committed.exception()
         if fault is None:
@@ -220,15 +220,15 @@ class Commits:
         elif not self._is_closed and self._try_again(batch, fault):
             return
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
-        for asked, result in zip(batch, results, strict=True):
-            self.lost += asked.is_fact and fault is not None
+        for write, result in zip(batch, results, strict=True):
+            self.lost += write.is_fact and fault is not None
             try:
-                was_awaited = asked.settle(result)
+                was_awaited = write.settle(result)
             except Exception:  # of a listener: the callers behind it are answered, and later commits are made
                 was_awaited = True
                 self._log_bug()
             if not was_awaited:
-                self._undo_first(asked, result)
+                self._undo_first(write, result)
         if self._committing is None:
             self.commit_soon()
             self.on_idle(True)
@@ -238,16 +238,16 @@ class Commits:
             self._has_logged = True
             logger.exception("a bug in the answer to a commit of the journal, which goes on: please report this")
 
-    def _try_again(self, batch: Sequence[_Asked], fault: BaseException) -> bool:
-        """Whether the writes of a commit that failed are made anew: if that may help, they go back to the head."""
+    def _try_again(self, batch: Sequence[_Write], fault: BaseException) -> bool:
+        """Whether the writes of a commit that failed are made again: if that may help, they go back to the head."""
         if self._table.database.is_outage(fault):
-            for asked in batch:
-                if asked.answer.done():  # no caller waits for it, and made again it could block a later attempt
-                    asked.turn_into_undo()
+            for write in batch:
+                if write.answer.done():  # no caller waits for it, and made again it could block a later attempt
+                    write.turn_into_undo()
             self._pending[:0] = batch
             self._outage = fault
-            for asked in self._pending:
-                asked.wait_until(self._give_up)
+            for write in self._pending:
+                write.wait_until(self._give_up)
             asyncio.get_running_loop().call_later(self._retry_s, self._retry)
             self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
             return True
@@ -262,14 +262,14 @@ class Commits:
         if self._committing is None and not self._is_closed:
             self._commit()
 
-    def _give_up(self, asked: _Asked) -> None:
+    def _give_up(self, write: _Write) -> None:
         """Ends the wait of a caller. Removes or undoes its write, unless that is a fact or under way."""
         if self._outage is not None:
-            asked.settle(self._failed_with(self._outage))
-        if asked in self._pending and not asked.is_fact:
-            if asked.undo is None:
-                self._pending.remove(asked)
-            asked.turn_into_undo()
+            write.settle(self._failed_with(self._outage))
+        if write in self._pending and not write.is_fact:
+            if write.undo is None:
+                self._pending.remove(write)
+            write.turn_into_undo()
 
     def _failed_with(self, fault: BaseException) -> Raised:
         """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""

@@ -240,7 +240,7 @@ class PostgresDatabase(Database):
             connection.close()
 
     def _connected(self) -> Connection:
-        """The connection, made anew if it was lost; not in the middle of a transaction."""
+        """The connection, made again if it was lost; not in the middle of a transaction."""
         if self._connection is not None and not self._connection.closed:
             return self._connection
         if self._pipeline is not None or self._is_closed:

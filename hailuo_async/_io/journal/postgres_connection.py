@@ -118,7 +118,7 @@ def _set_up(connection: Connection, schema: str, *, is_reader: bool) -> None:
 def end_silent(connection: Connection) -> None:
     """Ends sessions whose process was stopped, or whose host was cut off, in the middle of a transaction.
 
-    Their transaction is taken back, and made anew if they come back: to them this is a lost connection.
+    Their transaction is taken back, and made again if they come back: to them this is a lost connection.
     """
     with contextlib.suppress(psycopg.Error):
         connection.execute(_END_SILENT)

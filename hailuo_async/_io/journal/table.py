@@ -3,7 +3,7 @@
 Several processes may share one journal, so no change relies on what was read in an earlier transaction:
 
 - The session that turns a job from INTENDED, held by itself, into SENDING sends it. Only one session can.
-- A decision is written only if the row is still as it was read. If not, the decision is made anew.
+- A decision is written only if the row is still as it was read. If not, the decision is made again.
 - Leases follow a clock that may jump, and a holder may sleep past its own. So a lease decides who works on a job, never
   whether it is paid for: a takeover finds INTENDED (then the old holder's compare-and-set fails), or ACCEPTED (then
   both sessions query, and neither sends), or SENDING, which becomes UNKNOWN.

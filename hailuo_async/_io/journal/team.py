@@ -2,7 +2,7 @@
 
 ``team`` has one row: the state as text, and which step of which member wrote it. ``member`` has a row for each session:
 its lease, and since when the first of its queue waits. A step is one transaction, decided on the state that was read
-last. If another member was quicker, or came first, it changes nothing, brings the present state, and is made anew.
+last. If another member was quicker, or came first, it changes nothing, brings the present state, and is made again.
 Where reading costs nothing (SQLite, whose transaction has the file to itself) the state is read in it, and holds.
 
 No step waits for a result before it commits, so on PostgreSQL each takes one round trip, and no lock outlives it.
@@ -25,7 +25,7 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
 from hailuo_async._rules.team import Grant, MemberStep, TeamState, dump_state, exchange, load_state
 
-#: A step that others forestall is made anew so often. Then its POSTs wait for the next one.
+#: A step that others forestall is made again so often. Then its POSTs wait for the next one.
 _TRIES = 8
 #: Where a session stood in the line before a step, and where it stands after it.
 Moved: TypeAlias = tuple[float | None, float | None]
@@ -66,7 +66,7 @@ class TeamTable:
     # --- Membership ---
 
     def join(self) -> Looked:
-        """Makes this session a member. A team without other members begins anew."""
+        """Makes this session a member. A team without other members begins again."""
         self.jobs.database.news()  # what was before is read now
         self._clock = owner.boot() if self.jobs.database.IS_LOCAL else "the server's"
         self.members.renew()
@@ -234,7 +234,7 @@ class TeamTable:
                 self.jobs.unsent(turn.identity, turn.sent_at)
 
     def forget(self) -> None:
-        """Has the state read anew: a transaction failed, and nothing says whether its writes were made."""
+        """Has the state read again: a transaction failed, and nothing says whether its writes were made."""
         self._version = self._known = None
         self._doubted = self._tried
         self.members.forget()
@@ -328,7 +328,7 @@ class StepTried(Later):
     """The sessions that this step wakes for that."""
 
     def outcome(self) -> StepDone:
-        """What became of the step. It is made anew if another session was quicker."""
+        """What became of the step. It is made again if another session was quicker."""
         tried = self
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:

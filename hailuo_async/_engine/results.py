@@ -56,6 +56,7 @@ class Results:
     _loop: asyncio.AbstractEventLoop
     _emitter: EventEmitter
     _saving: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+    """The lock of each video that is being saved, by its task id."""
 
     async def save(
         self,

@@ -251,7 +251,7 @@ class Stream:
         error = tracked.error
         if tracked.is_withheld and tracked.status is Status.ABANDONED and tracked.task_id is None:
             return  # withdrawn by the stream itself: as if it had not been pulled
-        if error is not None and stops_everything(error) and not _is_left_behind(tracked):
+        if error is not None and stops_everything(error) and not _concerns_this_job_alone(tracked):
             self._stop_with(error)
             if tracked.task_id is None:
                 return  # never sent, like the withdrawn jobs: the stream's own error says why
@@ -316,7 +316,7 @@ async def _as_async(items: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator
             await items.aclose()
 
 
-def _is_left_behind(tracked: TrackedJob) -> bool:
+def _concerns_this_job_alone(tracked: TrackedJob) -> bool:
     """Whether the job's record ends this job alone: it was left there unsent, or removed meanwhile.
 
     A journal that fails ends a job in another way: it refuses the POST, or fails before the job is taken.

@@ -13,7 +13,7 @@ import click
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
-from hailuo_async._io.journal import owner
+from hailuo_async._io.journal import holders
 from hailuo_async.errors import (
     DownloadError,
     HailuoError,
@@ -170,7 +170,7 @@ def result_of(record: Record) -> JobResult:
     match record.state:
         case JournalState.SUCCESS:
             return JobResult.SAVED if record.saved_to is not None else JobResult.NOT_SAVED
-        case JournalState.SENDING if record.holder is None or owner.is_gone(record.holder):
+        case JournalState.SENDING if record.holder is None or holders.is_gone(record.holder):
             return JobResult.UNKNOWN
         case state:
             return _RESULTS[state]

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 import attrs
 
-from hailuo_async._io.journal import owner
+from hailuo_async._io.journal import holders
 from hailuo_async._io.journal.database import SELECT, Rows
 from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptClaim, KeptImage, KeptJob, kept_from, kept_text
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
@@ -129,7 +129,7 @@ class KeptTable:
         sql = """SELECT DISTINCT holder FROM job
             WHERE kept_form IS NOT NULL AND state = 'intended' AND holder IS NOT NULL AND holder <> :us"""
         rows = self._jobs.database.execute(sql, {"us": self._jobs.holder}).fetchall()
-        return [row["holder"] for row in rows if owner.is_gone(row["holder"])]
+        return [row["holder"] for row in rows if holders.is_gone(row["holder"])]
 
     def _read(self, record: Record, text: str) -> KeptJob | None:
         try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from hailuo_async._io.journal import owner, team_sql
+from hailuo_async._io.journal import holders, team_sql
 from hailuo_async._io.journal.database import Rows
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.rows import IS_OVER
@@ -44,9 +44,9 @@ class Members:
         """Ends a membership."""
         self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
 
-    def wake(self, holders: Iterable[str]) -> None:
+    def wake(self, sessions: Iterable[str]) -> None:
         """Wakes those sessions when this transaction commits."""
-        for holder in holders:
+        for holder in sessions:
             self.jobs.database.notify(holder)
 
     def others(self) -> list[str]:
@@ -60,11 +60,11 @@ class Members:
         """The members whose lease has run out, or whose process has ended."""
         sql = f"SELECT holder, {IS_OVER} AS is_over FROM member WHERE holder <> :us"
         rows = self.jobs.database.execute(sql, {"us": self.jobs.holder, **self.jobs.judging()}).fetchall()
-        return tuple(row["holder"] for row in rows if row["is_over"] or owner.is_gone(row["holder"]))
+        return tuple(row["holder"] for row in rows if row["is_over"] or holders.is_gone(row["holder"]))
 
     def left(self) -> Rows:
         """The other members on this machine; and an empty name for each task that no session waits for."""
-        here = {"us": self.jobs.holder, "here": f"{owner.machine()}/%"}
+        here = {"us": self.jobs.holder, "here": f"{holders.machine()}/%"}
         return self.jobs.database.execute(team_sql.LEFT, here)
 
     def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
@@ -74,14 +74,14 @@ class Members:
         """
         dead = self.dead()
         given = {"us": self.jobs.holder, "gone": "", **self.jobs.judging()}
-        for gone in filter(owner.is_gone, dead):
+        for gone in filter(holders.is_gone, dead):
             self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
         if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
             self.jobs.tell_followers()
         records, self._doubts_claims = self.jobs.take_over(again=self._doubts_claims), False
         sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
         held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
-        return records, tuple(holder for holder in dead if holder not in held or owner.is_gone(holder))
+        return records, tuple(holder for holder in dead if holder not in held or holders.is_gone(holder))
 
     def forget(self) -> None:
         """Has what was taken over taken over again: a transaction failed, and nothing says whether it was made."""

@@ -111,7 +111,7 @@ class Record:
     def of(cls, intent: Intent, holder: str, lease_until: float) -> Record:
         """The record of a job that was just entered, as it would be read."""
         asked = {name: getattr(intent, name) for name in _ASKED}
-        asked["facts"] = _kept(intent.facts)
+        asked["facts"] = _keepable(intent.facts)
         return cls(**asked, state=JournalState.INTENDED, holder=holder, lease_until=lease_until)
 
     @property
@@ -191,10 +191,10 @@ def _converter() -> Converter:
 
 def facts_text(facts: Mapping[str, Any]) -> str:
     """``facts`` as JSON, without what is never kept. Raises ``TypeError`` for what JSON cannot say."""
-    return json.dumps(_kept(facts))
+    return json.dumps(_keepable(facts))
 
 
-def _kept(facts: Mapping[str, Any]) -> dict[str, Any]:
+def _keepable(facts: Mapping[str, Any]) -> dict[str, Any]:
     return {name: fact for name, fact in facts.items() if name not in _NEVER_KEPT}
 
 

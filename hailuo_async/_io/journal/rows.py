@@ -11,7 +11,7 @@ from typing import Any
 
 import attrs
 
-from hailuo_async._io.journal import database, owner
+from hailuo_async._io.journal import database, holders
 from hailuo_async._io.journal.database import Database, Rows
 from hailuo_async._io.journal.records import Record, Spending, record_from
 from hailuo_async._rules.leases import Judgement
@@ -158,7 +158,7 @@ class JobRows:
             return False
         left_s = record.lease_until - self._read_at
         is_running = 0 < left_s <= _LEASES_AHEAD * self.lease_s or not self.judgement.is_due(self._read_at)
-        return is_running and not owner.is_gone(record.holder)
+        return is_running and not holders.is_gone(record.holder)
 
     def _change(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
         """Changes one job if ``condition`` holds for it, in one statement: whether it did."""

@@ -124,11 +124,11 @@ class SqliteDatabase(Database):
         self._log = files.log_of(self.path)
 
     def execute(self, sql: str, parameters: Parameters | None = None) -> Rows:
-        prepared, has_time = _prepared(sql)
+        statement, has_time = _translated(sql)
         given = parameters or {}
         if has_time:
             given = {**given, "now": self._now() if self._time is None else self._time}
-        cursor = self._connection.execute(prepared, given)
+        cursor = self._connection.execute(statement, given)
         return cursor if cursor.description is None else _Read(cursor)
 
     @contextlib.contextmanager
@@ -267,7 +267,7 @@ class SqliteDatabase(Database):
 
 
 @functools.lru_cache(256)
-def _prepared(sql: str) -> tuple[str, bool]:
+def _translated(sql: str) -> tuple[str, bool]:
     """The statement for SQLite, and whether it has ``:now``."""
     return sql.replace(":change", SqliteDatabase.CHANGE), ":now" in sql
 

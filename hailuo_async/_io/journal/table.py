@@ -26,7 +26,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._io.journal import database, opening, owner
+from hailuo_async._io.journal import database, holders, opening
 from hailuo_async._io.journal.claims import UNFINISHED, JobClaims
 from hailuo_async._io.journal.records import (
     Claim,
@@ -337,7 +337,7 @@ def open_table(
 ) -> JobTable:
     """The jobs in the journal at ``place``, made if there is none. Raises ``JournalError``."""
     opened = opening.open_for_writing(place, base_url, now, busy_timeout_s)
-    table = kind(opened, holder or owner.this_holder(), lease_s)
+    table = kind(opened, holder or holders.this_holder(), lease_s)
     try:
         with database.faults_as_errors(opened), table.transaction():
             table.wipe_expired()

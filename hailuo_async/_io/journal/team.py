@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import attrs
 
-from hailuo_async._io.journal import owner, team_sql
+from hailuo_async._io.journal import holders, team_sql
 from hailuo_async._io.journal.database import HINT, Row, Rows
 from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.records import JournalState, Permit
@@ -68,7 +68,7 @@ class TeamTable:
     def join(self) -> Looked:
         """Makes this session a member. A team without other members begins again."""
         self.jobs.database.news()  # what was before is read now
-        self._clock = owner.boot() if self.jobs.database.IS_LOCAL else "the server's"
+        self._clock = holders.boot() if self.jobs.database.IS_LOCAL else "the server's"
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
@@ -157,6 +157,8 @@ class TeamTable:
         grant = exchange(self._state, stated, self._news.members)
         return grant, turns[: grant.submits]
 
+    # --- Looks ---
+
     def look(self, since: int | None) -> Looked | None:
         """How the team stands, and which jobs changed, as from ``since`` if that is given.
 
@@ -226,6 +228,8 @@ class TeamTable:
             lapses_in_s=row["lapses_in_s"],
         )
         return self._news
+
+    # --- What a step writes ---
 
     def take_back(self, step: Step, but: Sequence[Turn] = ()) -> None:
         """Takes back the POSTs that ``step`` may have been granted, ``but`` some: no caller sends them."""
@@ -304,8 +308,8 @@ class RenewalMade(Later):
 
     def outcome(self) -> Renewed:
         """What it has found. One process, drawn at random, is asked about: the members together ask about each."""
-        holders = [row["holder"] for row in self._left.fetchall()]
-        has_orphans = "" in holders or (bool(holders) and owner.is_gone(self._table.rng.choice(holders)))
+        suspects = [row["holder"] for row in self._left.fetchall()]
+        has_orphans = "" in suspects or (bool(suspects) and holders.is_gone(self._table.rng.choice(suspects)))
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
         return Renewed(news=self._table.with_state(self._table.read(seen)), has_orphans=has_orphans)

@@ -19,7 +19,7 @@ import pytest
 from anyio import to_thread
 
 from hailuo_async._io.journal import database, files, sqlite
-from hailuo_async._io.journal.owner import is_gone
+from hailuo_async._io.journal.holders import is_gone
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._io.journal.table import open_table

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hailuo_async._io.journal.owner import is_gone, this_holder
+from hailuo_async._io.journal.holders import is_gone, this_holder
 
 
 def test_a_running_process_is_not_gone_and_a_name_that_says_nothing_never_is() -> None:

@@ -18,6 +18,7 @@ from hailuo_async._io.journal import postgres as engine
 from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.database import SELECT
+from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
 from hailuo_async.errors import JournalError, TaskFailedError
@@ -369,6 +370,17 @@ def test_a_failover_that_lost_an_end_alone_leaves_no_task_that_no_session_waits_
     with failover(postgres, schema):
         did(table, lambda it: it.failed("cat", TaskFailedError(reason="x", task_id="t1")))
     assert after_reconnecting(table, "cat") == ("accepted", "t1", None)
+    table.close()
+
+
+def test_a_job_that_its_caller_took_back_is_not_entered_again_after_a_cut(postgres: Postgres, schema: str) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    did(table, lambda it: KeptTable(it).drop("cat"))
+    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    with pytest.raises(psycopg.Error):
+        did(table, lambda it: it.find("cat"))
+    assert did(table, lambda it: it.find("cat")) is None
     table.close()
 
 

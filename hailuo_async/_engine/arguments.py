@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from random import Random
@@ -26,10 +27,12 @@ def check_jobs(jobs: object) -> None:
 
 
 def check_save_as(save_to: StrPath | None, save_as: object) -> None:
-    """Raises ``ConfigError`` for a ``save_as`` that names no files, or stands beside ``save_to``."""
+    """Raises ``ConfigError`` for what names no directory or no files, and for ``save_as`` beside ``save_to``."""
+    if save_to is not None and (not isinstance(save_to, str | os.PathLike) or "\0" in os.fsdecode(save_to)):
+        raise ConfigError(field="save_to", value=save_to, rule="must be the path of a directory, a str or a PathLike")
     if save_as is None:
         return
-    if not isinstance(save_as, Mapping) and not callable(save_as):
+    if not (isinstance(save_as, Mapping) or callable(save_as)) or inspect.iscoroutinefunction(save_as):
         rule = "must be a mapping from keys to paths, or a callable that takes a job and returns a path"
         raise ConfigError(field="save_as", value=save_as, rule=rule)
     if save_to is not None:

@@ -142,3 +142,20 @@ async def test_with_save_to_two_jobs_of_one_key_are_not_both_paid_for(tmp_path: 
     assert isinstance(outcomes[1], Failure)
     assert isinstance(outcomes[1].error, DownloadError)
     assert "another job of this stream" in str(outcomes[1].error)
+
+
+async def test_a_coroutine_function_that_would_not_be_awaited_is_said_at_once(tmp_path: Path) -> None:
+    async def later(_: object) -> Path:
+        return tmp_path / "cat.mp4"
+
+    async with Line().session() as session:
+        with pytest.raises(ConfigError, match="save_as"):
+            session.stream([job()], save_as=later)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("save_to", ["a\0b", 5, b"videos"])
+async def test_what_is_no_directory_is_said_at_once(save_to: Any) -> None:
+    async with Line().session() as session:
+        with pytest.raises(ConfigError) as caught:
+            session.stream([job()], save_to=save_to)
+    assert (caught.value.field, caught.value.value) == ("save_to", save_to)

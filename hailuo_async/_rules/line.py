@@ -7,10 +7,19 @@ the one before it.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import attrs
 
 #: Seconds after which the next passes over the first. They double with each further place, so often at most.
 PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
+
+
+class Standing(NamedTuple):
+    """A session that stands in the line."""
+
+    place: float
+    member: str
 
 
 @attrs.define(eq=False)
@@ -19,13 +28,13 @@ class Line:
 
     ahead: int = attrs.field(default=0, init=False)
     """How many of the others wait longer."""
-    first: tuple[float, str] | None = attrs.field(default=None, init=False)
-    """The first of the others: its place, and its name."""
+    first: Standing | None = attrs.field(default=None, init=False)
+    """The first of the others."""
     _blocked_since: float | None = attrs.field(default=None, init=False)
     """Since when that one could have taken its turn, and this session waits only for it."""
-    _passed: tuple[float, str] | None = attrs.field(default=None, init=False)
+    _passed: Standing | None = attrs.field(default=None, init=False)
 
-    def heard(self, first: tuple[float, str] | None, ahead: int) -> None:
+    def heard(self, first: Standing | None, ahead: int) -> None:
         """Notes how the line stands."""
         if first != self.first:
             self.first, self._blocked_since = first, None
@@ -33,7 +42,7 @@ class Line:
 
     def opens_at(self, now: float, room_at: float, place: float | None) -> float:
         """When this session, at ``place``, may take a turn for which there is room at ``room_at``."""
-        if room_at > now or self.first is None or place is None or place <= self.first[0]:
+        if room_at > now or self.first is None or place is None or place <= self.first.place:
             self._blocked_since = None
             return room_at
         self._blocked_since = now if self._blocked_since is None else self._blocked_since
@@ -41,7 +50,7 @@ class Line:
         self._passed = self.first if opens_at <= now else self._passed
         return opens_at
 
-    def pass_over(self) -> tuple[float, str] | None:
+    def pass_over(self) -> Standing | None:
         """The session to pass over now, if any. Named once: if that has no effect, this session waits for it again."""
         passed, self._passed = self._passed, None
         if passed is not None:

@@ -10,6 +10,7 @@ from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import News, Turn
+from hailuo_async._rules.line import Standing
 
 SERVER = 1_700_000_000.0
 
@@ -65,9 +66,9 @@ def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -
 def test_a_turn_waits_for_the_first_in_the_line_only_if_that_waits_longer() -> None:
     place, _, _ = make_place(5.0)
     assert place.turn_opens_at(10.0, 10.0) == 10.0
-    place.hear(News(state=None, members=2, first=(6.0, "they")))
+    place.hear(News(state=None, members=2, first=Standing(6.0, "they")))
     assert place.turn_opens_at(10.0, 10.0) == 10.0
-    place.hear(News(state=None, members=2, first=(4.0, "they")))
+    place.hear(News(state=None, members=2, first=Standing(4.0, "they")))
     assert place.turn_opens_at(10.0, 10.0) > 10.0
     assert place.turn_opens_at(10.0, 12.0) == 12.0
 

@@ -11,6 +11,7 @@ from hailuo_async._io.journal.database import Rows
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.rows import IS_OVER
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async._rules.line import Standing
 
 
 @attrs.define(eq=False)
@@ -35,10 +36,10 @@ class Members:
             sql = "UPDATE member SET place = :place WHERE holder = :us"
             self.jobs.database.execute(sql, {"place": place, "us": self.jobs.holder})
 
-    def pass_over(self, passed: tuple[float, str]) -> None:
+    def pass_over(self, passed: Standing) -> None:
         """Takes a session out of the line that does not take its turn, though one is there to be taken."""
         sql = "UPDATE member SET place = NULL WHERE holder = :who AND place <= :place"
-        self.jobs.database.execute(sql, {"place": passed[0], "who": passed[1]})
+        self.jobs.database.execute(sql, {"place": passed.place, "who": passed.member})
 
     def remove(self, holder: str) -> None:
         """Ends a membership."""

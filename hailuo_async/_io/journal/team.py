@@ -23,6 +23,7 @@ from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
+from hailuo_async._rules.line import Standing
 from hailuo_async._rules.team import Grant, MemberStep, TeamState, dump_state, exchange, load_state
 
 #: A step that others forestall is made again so often. Then its POSTs wait for the next one.
@@ -95,7 +96,7 @@ class TeamTable:
             if self._write(None).rowcount == 1:
                 break  # else another session was quicker, and the team would count our slots for ever
         if news.first is not None:
-            self.members.wake([news.first[1]])  # a place in the line is free, and perhaps a slot
+            self.members.wake([news.first.member])  # a place in the line is free, and perhaps a slot
         self.members.remove(self.jobs.holder)
 
     def close(self) -> None:
@@ -144,7 +145,7 @@ class TeamTable:
         """Applies ``step`` to the state. Returns what it is granted, and the turns among that."""
         first = self._news.first
         is_first = first is None or _is_passed(first, step)
-        turns = [turn for turn in step.turns if is_first or (first and turn.place <= first[0])]
+        turns = [turn for turn in step.turns if is_first or (first and turn.place <= first.place)]
         stated = MemberStep(
             member=self.jobs.holder,
             now=step.now,
@@ -216,7 +217,7 @@ class TeamTable:
         if version != self._version:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self.rng)
-        first = None if row["first_place"] is None else (row["first_place"], row["first_holder"])
+        first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(
             state=None,
@@ -283,9 +284,9 @@ class TeamTable:
         return before if stood is None else stood, place
 
 
-def _is_passed(first: tuple[float, str], step: Step) -> bool:
+def _is_passed(first: Standing, step: Step) -> bool:
     """Whether ``step`` passes over the first in the line, which stands where it stood when it did not take its turn."""
-    return step.passed is not None and first[1] == step.passed[1] and first[0] <= step.passed[0]
+    return step.passed is not None and first.member == step.passed.member and first.place <= step.passed.place
 
 
 def _whom_to_wake(news: News, moved: Moved, opens_in_s: float) -> frozenset[str]:

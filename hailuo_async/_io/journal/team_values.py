@@ -5,6 +5,7 @@ from __future__ import annotations
 import attrs
 
 from hailuo_async._io.journal.records import JournalState, Permit
+from hailuo_async._rules.line import Standing
 from hailuo_async._rules.team import Change, Held
 
 
@@ -30,7 +31,7 @@ class Step:
     is_query_due: bool = True
     place: float | None = None
     """Since when the first of this session waits that is not among ``turns``; ``None`` if none does."""
-    passed: tuple[float, str] | None = None
+    passed: Standing | None = None
     """Who was first in the line and did not take its turn: it loses its place, if that is still before this one."""
     buried: tuple[str, ...] = ()
     """Members that are dead, and whose jobs others have taken over."""
@@ -47,8 +48,8 @@ class News:
     state: str | None
     """The state, if it is not what this session's own steps have made of it."""
     members: int
-    first: tuple[float, str] | None
-    """Of the others who wait, the first: since when, and who."""
+    first: Standing | None
+    """Of the other sessions that wait, the first."""
     place: float | None = None
     """This session's own place in the line."""
     ahead: int = 0

@@ -6,6 +6,7 @@ import pytest
 
 from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async._rules.line import Standing
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of
 
@@ -53,7 +54,7 @@ def test_who_is_passed_over_loses_the_place_that_it_had_and_no_later_one(
     moved_to: float, then: float | None, a: Members, b: Members
 ) -> None:
     did(a.jobs, lambda _: a.stand(moved_to))
-    did(b.jobs, lambda _: b.pass_over((7.0, "ours")))
+    did(b.jobs, lambda _: b.pass_over(Standing(7.0, "ours")))
     assert places(b)["ours"] == then
 
 

@@ -16,6 +16,7 @@ from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
 from hailuo_async._io.journal.team_values import JobChange, News, Step, StepDone, Turn
 from hailuo_async._rules.budget import Hints
+from hailuo_async._rules.line import Standing
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
 from hailuo_async.settings import DEFAULT_BASE_URL
@@ -49,7 +50,7 @@ def step(
     turns: Sequence[Turn] = (),
     changes: Sequence[Callable[[TeamState], object]] = (),
     place: float | None = None,
-    passed: tuple[float, str] | None = None,
+    passed: Standing | None = None,
     buried: Sequence[str] = (),
 ) -> StepDone:
     made = Step(
@@ -297,14 +298,14 @@ def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable
     step(b, turns=[turn(b, "stopped", place=NOW - 5)])
     mine = turn(a, "next")
     step(a, held=Held(settled=2), changes=[ended])
-    assert step(a, held=Held(settled=2), turns=[mine], passed=(NOW - 4, "theirs")).permits == (Permit.GRANTED,)
+    assert step(a, held=Held(settled=2), turns=[mine], passed=Standing(NOW - 4, "theirs")).permits == (Permit.GRANTED,)
     assert step(b).news.place is None
 
 
 def test_who_has_had_its_turn_meanwhile_keeps_its_new_place(a: TeamTable, b: TeamTable) -> None:
     step(b, place=NOW - 5)
     step(b, place=NOW - 1)
-    step(a, turns=[turn(a, "next")], passed=(NOW - 4, "theirs"))
+    step(a, turns=[turn(a, "next")], passed=Standing(NOW - 4, "theirs"))
     assert step(b, place=NOW - 1).news.place == NOW - 1
 
 
@@ -312,7 +313,9 @@ def test_nobody_is_passed_over_while_there_is_no_turn_to_take(a: TeamTable, b: T
     """The session that would pass the other over may have an old view of the team."""
     filled(a)
     step(b, turns=[turn(b, "waits", place=NOW - 5)])
-    assert step(a, held=Held(settled=3), turns=[turn(a, "next")], passed=(NOW - 5, "theirs")).permits == (Permit.LATER,)
+    assert step(a, held=Held(settled=3), turns=[turn(a, "next")], passed=Standing(NOW - 5, "theirs")).permits == (
+        Permit.LATER,
+    )
     heard = b.look(None)
     assert heard is not None
     assert heard.news.place == NOW - 5

@@ -166,7 +166,6 @@ class Budget(Flow):
         """Closes the gate after a 429 for requests, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
             return  # it left before the last refusal came, so it was refused for the same reason
-        advised = now if hints.retry_after_s is None else now + hints.retry_after_s
         if self._rate is None and self._reported is None and self._reset_at is None:
             # Nothing is known of this window. Where nothing was ever known, no header will help.
             self._signs += _SIGN
@@ -174,17 +173,21 @@ class Budget(Flow):
                 self._begin_flow(now, 0.0)
         if self._rate is not None:
             self._fall(now)
-            pause_s = min(LONGEST_PAUSE_S, self._next_pause_s())
-            until = advised if advised > now else now + pause_s
-        elif hints.retry_after_s == 0 or (self._reported is not None and self._left()):
-            until = max(advised, min(self._end, now + self._next_pause_s()))
-        else:
-            until = max(advised, self._end if self._reset_at is not None else now)
-            pause_s = self._next_pause_s()
-            until = until if until > now else now + (pause_s if pause_s <= _CHANCE_S else _CLOSE_S)
-            until = self._end = min(until, now + _LONGEST_S)
+        self._closed_until = min(self._closes_until(now, hints), now + _LONGEST_S)
         self._closed_at, self._answers = now, 0
-        self._closed_until = min(until, now + _LONGEST_S)
+
+    def _closes_until(self, now: float, hints: Hints) -> float:
+        """Until when a refusal closes the gate, and in a window that is spent, when that ends."""
+        advised = now if hints.retry_after_s is None else now + hints.retry_after_s
+        pause_s = self._next_pause_s()
+        if self._rate is not None:
+            return advised if advised > now else now + min(LONGEST_PAUSE_S, pause_s)
+        if hints.retry_after_s == 0 or (self._reported is not None and self._left()):
+            return max(advised, min(self._end, now + pause_s))
+        until = max(advised, self._end if self._reset_at is not None else now)
+        until = until if until > now else now + (pause_s if pause_s <= _CHANCE_S else _CLOSE_S)
+        self._end = min(until, now + _LONGEST_S)
+        return self._end
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
         """Queries per second that the budget can bear besides ``submit_rate``; ``None``: any number."""
@@ -210,7 +213,7 @@ class Budget(Flow):
         left = self._left()
         if left is None:
             return now
-        return self._end if left <= self._reserve(use, self._sent + left) else self._line(now, use, left)
+        return self._end if left <= self._reserve(use, self._sent + left) else self._evenly_at(now, use, left)
 
     def _left(self) -> int | None:
         counts = []
@@ -220,7 +223,7 @@ class Budget(Flow):
             counts.append(self._reported - self._inflight)
         return max(0, min(counts)) if counts else None
 
-    def _line(self, now: float, use: Use, left: int) -> float:
+    def _evenly_at(self, now: float, use: Use, left: int) -> float:
         """When the next request may leave, if those after the burst are spread evenly up to the window's end."""
         whole, number = self._sent + left, self._sent + 1.0
         burst, length_s = _burst(use, whole), self._end - self._start

@@ -129,7 +129,7 @@ class Flow:
         return (self._rate or LEAST_RATE) + surplus / _SURPLUS_S
 
     def _flow_on(self, now: float) -> None:
-        """A request leaves: move on along the line, and rise where no count tells how far."""
+        """Moves on along the line, as a request leaves; the rate rises where no count tells how far it may."""
         if self._rate is not None:
             gap_s = 1 / self._planned(now)
             if self._reported is None and now <= self._next_at + 2 * TICK_S:  # it had to wait for the line
@@ -150,7 +150,7 @@ class Flow:
         self._slack, self._was_full = self._inflight, False
 
     def _measure(self, now: float, remaining: int) -> None:
-        """Follow what is measured. While the count is full it cannot grow, so then the rate is only raised."""
+        """Follows what is measured. While the count is full it cannot grow, so then the rate is only raised."""
         self._reported, self._reported_at = remaining, now
         self._was_full = self._was_full or remaining >= self._full - 1 - self._slack
         span_s = now - self._mark_at
@@ -169,7 +169,7 @@ class Flow:
             self._begin_measure(now, remaining)
 
     def _note_recovery(self, now: float, sent_at: float) -> None:
-        """Note the first answer since the gate was closed: unless it is a refusal, requests are taken again."""
+        """Notes the first answer since the gate was closed: unless it is a refusal, requests are taken again."""
         if sent_at < self._closed_at:
             return
         if self._answers and self._borne is not None:

@@ -136,8 +136,9 @@ class TeamTable:
         if woken:
             made = {"us": self.jobs.holder, "version": self._version and self._version[0]}
             self.jobs.database.notify_if(team_sql.MADE, woken, made)
-        # As long as no other session has made a step, the line is what it was but for what this step changes.
-        is_known = moved[0] == moved[1] and step.passed is None and not step.buried
+        # As long as no other session has made a step, the line is what it was but for what this step changes. If an
+        # earlier try moved this session on, and this one back, ``news`` has it where it stands no longer.
+        is_known = news.place == moved[0] == moved[1] and step.passed is None and not step.buried
         seen = news if is_known else self._look()
         return StepTried(self, step, grant, written, sent, seen, moved, opens_in_s, woken)
 

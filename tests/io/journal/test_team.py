@@ -219,6 +219,15 @@ def test_a_try_in_vain_wakes_nobody(a: TeamTable, b: TeamTable) -> None:
     assert is_woken(b)
 
 
+def test_who_was_moved_on_by_a_try_in_vain_is_told_that_it_stands_where_it_stood(a: TeamTable, b: TeamTable) -> None:
+    step(a, place=NOW - 3)
+    waits = turn(a, "a1", NOW - 3)
+    assert step(b, turns=[turn(b, f"b{number}", NOW - 5) for number in range(3)]).permits == (Permit.GRANTED,) * 3
+    done = step(a, turns=[waits], place=NOW - 1)  # a server's state is old, and has room: the first try gives a turn
+    assert (done.permits, done.news.place) == ((Permit.LATER,), NOW - 3)
+    assert step(a, place=NOW - 3).news.place == NOW - 3
+
+
 def test_who_becomes_the_first_in_the_line_is_told_if_there_will_soon_be_room(a: TeamTable, b: TeamTable) -> None:
     """It has to watch the time itself. If something has to happen first, it is told when that has happened."""
     filled(a)

@@ -4,8 +4,8 @@ A failover to an asynchronous standby loses the last commits. The sessions that 
 know them. So a session that reconnects first writes its jobs again and renews its leases. A lost commit is lost for
 good only if the process that made it dies, too.
 
-That goes for its last tasks that have ended as well: a row that stands as before the POST would be sent, and paid for,
-again. Such a task is written as accepted, and free for any session, which asks the service how it ended.
+That goes for its jobs that ended last as well: a row that stands as before the POST would be sent, and paid for, again.
+A task is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import HailuoError, JobError
 from hailuo_async.outcomes import Video
 
-#: The tasks that ended last which a session remembers: as many as the largest team ends in a minute.
+#: The jobs that ended last which a session remembers: as many as the largest team ends in a minute.
 _REMEMBERED = 1000
-_ENDED = (JournalState.SUCCESS, JournalState.FAILED)
+_ENDED = (JournalState.SUCCESS, JournalState.FAILED, JournalState.UNKNOWN)
 
 
 @attrs.define
@@ -33,6 +33,8 @@ class _Known:
     intent: Intent
     task_id: str | None = None
     accepted_at: float = 0.0
+    doubt: tuple[HailuoError, float | None] | None = None
+    """Why its last POST is in doubt, and when that was sent, in Unix seconds."""
 
 
 @attrs.define(eq=False)
@@ -41,7 +43,7 @@ class AssertingTable(JobTable):
 
     _at_work: dict[str, _Known] = attrs.field(factory=dict, init=False)
     _ended: dict[str, _Known] = attrs.field(factory=dict, init=False)
-    """The tasks that ended last, in the order of their ends."""
+    """The jobs with a task or a doubt that ended last, in the order of their ends."""
     _asserted: int = attrs.field(default=1, init=False)
     """The number of the connection over which the rows were last asserted."""
 
@@ -86,8 +88,8 @@ class AssertingTable(JobTable):
         super().refused(identity, error, sent_at)
 
     def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
-        self._at_work.pop(identity, None)
-        super().unknown(identity, error, sent_at)
+        self._end_of(identity, (error, sent_at))
+        self._write_doubt(identity, error, sent_at)
 
     def failed(self, identity: str, error: HailuoError) -> None:
         self._end_of(identity)
@@ -97,10 +99,15 @@ class AssertingTable(JobTable):
         self._end_of(identity)
         super().succeeded(identity, video)
 
-    def _end_of(self, identity: str) -> None:
+    def _write_doubt(self, identity: str, error: HailuoError, sent_at: float | None) -> None:
+        if sent_at is not None:  # that this POST may leave was on record, and is perhaps lost
+            super().sending(identity, sent_at)
+        super().unknown(identity, error, sent_at)
+
+    def _end_of(self, identity: str, doubt: tuple[HailuoError, float | None] | None = None) -> None:
         known = self._at_work.pop(identity, None)
-        if known is not None and known.task_id is not None:
-            self._ended[identity] = known
+        if known is not None and (known.task_id is not None or doubt is not None):
+            self._ended[identity], known.doubt = known, doubt
             if len(self._ended) > _REMEMBERED:
                 del self._ended[next(iter(self._ended))]
 
@@ -117,22 +124,25 @@ class AssertingTable(JobTable):
         self._assert_ended()
 
     def _assert_ended(self) -> None:
-        """Looks at the tasks that ended last, the latest first: once one is on record, so are those before it."""
+        """Looks at the jobs that ended last, the latest first: once one is on record, so are those before it."""
         sql = "SELECT state, task_id, holder, cost_before FROM job WHERE identity = :identity"
         for identity, known in reversed(list(self._ended.items())):
             row = self.database.execute(sql, {"identity": identity}).fetchone()
             if row is not None and row["state"] in _ENDED:
                 return
             if row is None or (row["task_id"] is None and row["cost_before"] is None):  # else its owner sends it again
-                self._assert_task(identity, known)
+                self._assert_end(identity, known)
             elif row["task_id"] == known.task_id and row["holder"] == self.holder:
                 super().release(identity)
 
-    def _assert_task(self, identity: str, known: _Known) -> None:
+    def _assert_end(self, identity: str, known: _Known) -> None:
         with contextlib.suppress(JobError):  # another job has its key by now
             super().intend(known.intent)
-            super().accepted(identity, known.task_id or "", known.accepted_at)
-            super().release(identity)
+            if known.doubt is not None:
+                self._write_doubt(identity, *known.doubt)
+            else:
+                super().accepted(identity, known.task_id or "", known.accepted_at)
+                super().release(identity)
 
 
 def _intent_of(record: Record) -> Intent:

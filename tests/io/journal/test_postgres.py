@@ -21,7 +21,7 @@ from hailuo_async._io.journal.database import SELECT
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
-from hailuo_async.errors import JournalError, TaskFailedError
+from hailuo_async.errors import JournalError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
 from ...support.ledgers import LEASE_S, did, intent, record_of, sent
@@ -303,6 +303,9 @@ def test_a_live_session_says_again_what_a_failover_lost(postgres: Postgres, sche
     table.close()
 
 
+DOUBT = SubmissionUnknownError(reason="the connection was cut", key="cat", sent_at=1.0)
+
+
 @contextlib.contextmanager
 def failover(postgres: Postgres, schema: str) -> Iterator[None]:
     """The server has lost, at the end, what was committed inside, and every connection was cut."""
@@ -358,6 +361,35 @@ def test_a_failover_does_not_free_a_job_whose_task_has_ended_meanwhile(postgres:
             did(table, lambda it, key=key: it.failed(key, TaskFailedError(reason="x", task_id=f"t-{key}")))  # type: ignore[misc]
     assert after_reconnecting(table, "late") == ("accepted", "t-late", None)  # any session asks how it ended
     assert record_of(table, "early").state == "failed"
+    table.close()
+
+
+@pytest.mark.parametrize("lost", ["the doubt", "the doubt and the permit", "all of it"])
+def test_a_failover_does_not_free_a_job_whose_post_is_in_doubt(postgres: Postgres, schema: str, lost: str) -> None:
+    table = asserting(postgres, schema)
+    steps = [
+        lambda it: it.intend(intent()),
+        lambda it: it.sending("cat", 1.0),
+        lambda it: it.unknown("cat", DOUBT, 1.0),
+    ]
+    kept = ("all of it", "the doubt and the permit", "the doubt").index(lost)
+    for step in steps[:kept]:
+        did(table, step)
+    with failover(postgres, schema):
+        for step in steps[kept:]:
+            did(table, step)
+    assert after_reconnecting(table, "cat") == ("unknown", None, None)
+    table.close()
+
+
+def test_a_doubt_is_on_record_also_if_a_failover_lost_that_its_post_had_left(postgres: Postgres, schema: str) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        did(table, lambda it: it.sending("cat", 1.0))
+    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
+    did(table, lambda it: it.unknown("cat", DOUBT, 1.0))
+    assert record_of(table).state == "unknown"
     table.close()
 
 

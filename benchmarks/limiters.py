@@ -141,7 +141,7 @@ class Bucket:
 
 @attrs.define
 class Chance:
-    """No limit: refuses that part of all requests at random, whatever their rate."""
+    """No limit: each request is refused with the probability ``share``."""
 
     share: float
     rng: Random

@@ -10,7 +10,7 @@ count beside the service's (less the requests that the service cannot have count
 of the window may be spent at once, the rest evenly until its end. The reset identifies the window: a later reset opens
 the next window, an earlier one is stale. The answer's ``Date`` or a span gives the reset in loop time. Both count whole
 seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. The distance
-between two resets is the window's length. Where no reset is told, a count that jumps to full opens a window.
+between two resets is the window's length. Where answers name no reset, a count that jumps to full opens a window.
 
 **A flow** is a rate: requests leave evenly (``_rules/flow`` measures or finds the rate). The budget assumes this when
 the count grows though no window opens (sliding windows and buckets do that), when a new reset brings no new requests,

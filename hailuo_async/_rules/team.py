@@ -76,6 +76,8 @@ class TeamState:
     held: dict[str, Held] = attrs.field(factory=dict)
     ends: list[End] = attrs.field(factory=list)
     ended: int = 0
+    submits_from: float = 0.0
+    """No POST may leave before: the journal is a copy that may have lost what some session knows."""
 
     @classmethod
     def new(cls, rng: Random) -> TeamState:
@@ -104,7 +106,7 @@ class TeamState:
 
     def submit_opens_at(self, now: float) -> float:
         """When a POST may leave: a time not after ``now`` is now."""
-        slot_at = self.slots.may_start(now)
+        slot_at = max(self.submits_from, self.slots.may_start(now))
         return slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT)
 
     def submit_leaves(self, now: float) -> None:
@@ -211,6 +213,7 @@ def dump_state(state: TeamState) -> str:
         "held": state.held,
         "ends": state.ends,
         "ended": state.ended,
+        "submits_from": state.submits_from,
     }
     return json.dumps(content, separators=(",", ":"))
 
@@ -227,6 +230,7 @@ def load_state(text: str | None, rng: Random) -> TeamState:
         state.held = {member: Held(*held) for member, held in content["held"].items()}
         state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in content["ends"]]
         state.ended = content["ended"]
+        state.submits_from = content["submits_from"]
     except (KeyError, TypeError, ValueError):
         return TeamState.new(rng)
     return state

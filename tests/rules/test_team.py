@@ -58,6 +58,14 @@ def test_a_member_that_was_granted_nothing_reads_from_the_state_when_to_ask_agai
     assert state.submit_opens_at(NOW) > NOW
 
 
+def test_no_post_leaves_before_the_team_may_send_again_and_queries_do() -> None:
+    state = make_state()
+    state.submits_from = NOW + 30.0
+    assert ask(state, "a", submits=1, queries=1) == Grant(submits=0, queries=1, query_at=NOW)
+    assert state.submit_opens_at(NOW) == NOW + 30.0
+    assert load_state(dump_state(state), Random(7)).submits_from == NOW + 30.0
+
+
 def test_what_a_dead_member_held_counts_until_it_is_buried() -> None:
     state = settled(3)
     ask(state, "dead", Held(settled=3))

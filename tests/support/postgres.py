@@ -94,6 +94,21 @@ class Postgres:
                 return
         raise RuntimeError((self.folder / "log").read_text()[-2000:])
 
+    def standby(self) -> Postgres:
+        """Another server, which follows this one until it is promoted."""
+        copy = Postgres(Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp")))
+        if whom := _whom():
+            os.chown(copy.folder, whom["user"], whom["group"])
+        source = ("-h", self.folder, "-p", str(self.port), "-U", "owner")
+        command = (_tool("pg_basebackup"), *source, "-D", copy.folder / "data", "-R", "-c", "fast", "--no-sync")
+        subprocess.run(command, check=True, capture_output=True, cwd=copy.folder, **whom)
+        copy.start()
+        return copy
+
+    def promote(self) -> None:
+        """Makes a standby a primary: it takes writes when this returns."""
+        self.run("SELECT pg_promote()")
+
     def stop(self, number: signal.Signals = signal.SIGINT) -> None:
         """Ends it: by ``SIGINT`` in order, by ``SIGQUIT`` as a crash does."""
         pid = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])

@@ -1,8 +1,9 @@
 """The table of a session whose database may lose commits: after each reconnect it says again what it knows.
 
 A failover to an asynchronous standby loses the last commits. The sessions that made them are alive, in most cases, and
-know them. So a session that reconnects first writes its jobs again and renews its leases. A lost commit is lost for
-good only if the process that made it dies, too.
+know them. So a session that reconnects first writes its jobs again and renews its leases. ``TeamTable`` gives all of
+them time for that before any job is sent. A lost commit is lost for good only if the process that made it dies, too, or
+is not connected again in that time.
 
 That goes for its jobs that ended last as well: a row that stands as before the POST would be sent, and paid for, again.
 A task is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
@@ -17,12 +18,15 @@ from typing import Any
 import attrs
 
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._io.journal.rows import HELD
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import HailuoError, JobError
 from hailuo_async.outcomes import Video
 
 #: The jobs that ended last which a session remembers: as many as the largest team ends in a minute.
 _REMEMBERED = 1000
+#: Whether another session that took the job up on a copy has not sent it, nor its owner had it sent again.
+_NOT_SENT_HERE = "state = 'intended' AND cost_before IS NULL"
 _ENDED = (JournalState.SUCCESS, JournalState.FAILED, JournalState.UNKNOWN)
 
 
@@ -101,6 +105,7 @@ class AssertingTable(JobTable):
 
     def _write_doubt(self, identity: str, error: HailuoError, sent_at: float | None) -> None:
         if sent_at is not None:  # that this POST may leave was on record, and is perhaps lost
+            self._change(identity, HELD, _NOT_SENT_HERE)
             super().sending(identity, sent_at)
         super().unknown(identity, error, sent_at)
 

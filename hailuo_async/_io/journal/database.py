@@ -91,6 +91,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE team ADD COLUMN gone {integer} NOT NULL DEFAULT 0",),
     # Until when a stage, and no job, needs an image: see ``staging``.
     ("ALTER TABLE need ADD COLUMN until {real}",),
+    # The server on which the last step was made: see ``Database.server``.
+    ("ALTER TABLE team ADD COLUMN server TEXT NOT NULL DEFAULT ''",),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.
@@ -131,6 +133,9 @@ class Database(abc.ABC):
 
     up_since: float
     """Since when sessions can reach it, by ``:now``; minus infinity if that is not known."""
+    server: str
+    """Names the server that is reached, and its history: a copy of the journal elsewhere may lack the last commits.
+    Empty if that is not known, or cannot be."""
     connections: int
     """How many connections were made so far: a new one may not see all that was committed over the last."""
     name: str

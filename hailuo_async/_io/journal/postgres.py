@@ -102,6 +102,7 @@ class PostgresDatabase(Database):
     schema: str = attrs.field(init=False)
     connections: int = attrs.field(default=0, init=False)
     up_since: float = attrs.field(default=-math.inf, init=False)
+    server: str = attrs.field(default="", init=False)
     _connection: Connection | None = attrs.field(default=None, init=False)
     _pipeline: psycopg.Pipeline | None = attrs.field(default=None, init=False)
     _sent: int = attrs.field(default=0, init=False)
@@ -255,7 +256,7 @@ class PostgresDatabase(Database):
             raise
         if self._clock == CLOCK:
             self.up_since = connection.up_since
-        self._connection = connection
+        self._connection, self.server = connection, connection.server
         self.connections += 1
         self._heard.add(ANYTHING)  # what was notified meanwhile was missed
         return connection

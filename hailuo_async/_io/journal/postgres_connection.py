@@ -43,6 +43,9 @@ _END_SILENT = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         AND query_start < clock_timestamp() - interval '{_SILENT_S} s'""".encode()
 _STATE = b"""SELECT pg_is_in_recovery() AS is_standby,
     extract(epoch FROM pg_postmaster_start_time())::float8 AS started"""
+#: A standby that is promoted begins a new timeline, the first eight digits of the name of its log.
+_SERVER = b"""SELECT system_identifier || '/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) AS name
+    FROM pg_control_system()"""
 
 
 class Connection(psycopg.Connection[dict[str, Any]]):
@@ -50,6 +53,8 @@ class Connection(psycopg.Connection[dict[str, Any]]):
 
     up_since: float = -math.inf
     """Since when the server runs, by its clock; not known to one that only reads."""
+    server: str = ""
+    """Names the server and its timeline; empty where it does not tell, and for one that only reads."""
 
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
         answer: T = super().wait(_bounded(gen), interval=_LOOK_S)
@@ -112,7 +117,17 @@ def _set_up(connection: Connection, schema: str, *, is_reader: bool) -> None:
     if not is_reader and (server := connection.execute(_STATE).fetchone()) is not None:
         if server["is_standby"]:
             raise psycopg.errors.ReadOnlySqlTransaction("the server is in recovery")
-        connection.up_since = server["started"]
+        connection.up_since, connection.server = server["started"], _name_of(connection)
+
+
+def _name_of(connection: Connection) -> str:
+    try:
+        row = connection.execute(_SERVER).fetchone()
+    except psycopg.Error:  # some hosts of databases keep that to themselves
+        if connection.closed:
+            raise
+        return ""
+    return "" if row is None else str(row["name"])
 
 
 def end_silent(connection: Connection) -> None:

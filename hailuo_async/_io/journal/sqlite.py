@@ -97,6 +97,7 @@ class SqliteDatabase(Database):
     name: str = attrs.field(init=False)
     connections: int = attrs.field(default=1, init=False)
     up_since: float = attrs.field(default=-math.inf, init=False)
+    server: str = attrs.field(default="", init=False)
     _file_id: tuple[int, int] | None = attrs.field(default=None, init=False)
     """Identifies the open file: another may be put under its name."""
     _is_in_place: bool = attrs.field(default=True, init=False)

@@ -6,10 +6,15 @@ last. If another member was quicker, or came first, it changes nothing, brings t
 Where reading costs nothing (SQLite, whose transaction has the file to itself) the state is read in it, and holds.
 
 No step waits for a result before it commits, so on PostgreSQL each takes one round trip, and no lock outlives it.
+
+A database that fails over to a copy may have lost the last commits. The sessions that made them write them again when
+they are connected again (``asserting``). So whoever reads the team's state on a copy first has no POST granted for the
+length of a lease, and its next step has that on record for all.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from random import Random
 from typing import TypeAlias
@@ -22,9 +27,11 @@ from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
+from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn, Version
 from hailuo_async._rules.line import Standing
 from hailuo_async._rules.team import Grant, MemberStep, TeamState, dump_state, exchange, load_state
+
+logger = logging.getLogger("hailuo_async")
 
 #: A step that others forestall is made again so often. Then its POSTs wait for the next one.
 _TRIES = 8
@@ -45,10 +52,12 @@ class TeamTable:
     _clock: str = attrs.field(default="", init=False)
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
     rng: Random = attrs.field(factory=Random, init=False)
-    _version: tuple[int, str] | None = attrs.field(default=None, init=False)
-    """The step that wrote ``_state``, and its session; ``None`` if that has to be read."""
+    _version: Version | None = attrs.field(default=None, init=False)
+    """The step that wrote ``_state``; ``None`` if that has to be read."""
+    _last_read: int = attrs.field(default=0, init=False)
+    """The number of the last step that was read. There are no lower ones, but on an older copy."""
     _state: TeamState = attrs.field(init=False)
-    _known: tuple[int, str] | None = attrs.field(default=None, init=False)
+    _known: Version | None = attrs.field(default=None, init=False)
     """Which version the session has on its loop."""
     _text: str = attrs.field(default="", init=False)
     """``_state`` as text."""
@@ -75,7 +84,7 @@ class TeamTable:
         row = self._look().fetchone()
         news = self.with_state(self.read(row))
         if news.members == 1:
-            self._state = TeamState.new(self.rng)
+            self._state = attrs.evolve(TeamState.new(self.rng), submits_from=self._state.submits_from)
             self._write(None)
             news = attrs.evolve(news, state=self._text)
         elif news.members == 2:
@@ -134,7 +143,7 @@ class TeamTable:
         opens_in_s = self._state.submit_opens_at(step.now) - step.now
         woken = _whom_to_wake(news, moved, opens_in_s)
         if woken:
-            made = {"us": self.jobs.holder, "version": self._version and self._version[0]}
+            made = {"us": self.jobs.holder, "version": self._version and self._version.number}
             self.jobs.database.notify_if(team_sql.MADE, woken, made)
         # As long as no other session has made a step, the line is what it was but for what this step changes. If an
         # earlier try moved this session on, and this one back, ``news`` has it where it stands no longer.
@@ -214,10 +223,13 @@ class TeamTable:
 
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
-        version = (row["version"], row["writer"])
+        version = Version(row["version"], row["writer"], row["server"])
         if version != self._version:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self.rng)
+            if version.server not in ("", self.jobs.database.server) or version.number < self._last_read:
+                self._hold_off(row["read_at"])
+            self._last_read = version.number
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(
@@ -230,6 +242,18 @@ class TeamTable:
             lapses_in_s=row["lapses_in_s"],
         )
         return self._news
+
+    def _hold_off(self, now: float) -> None:
+        """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
+        hold_s = self.jobs.lease_s
+        self._state.submits_from, self._text = now + hold_s, dump_state(self._state)
+        self.jobs.judgement.journal_came_back(now)
+        logger.warning(
+            "the journal %s has failed over to a copy that may lack the last commits: the team sends no job for %g s,"
+            " in which its sessions write those again",
+            self.jobs.database.name,
+            hold_s,
+        )
 
     # --- What a step writes ---
 
@@ -246,24 +270,26 @@ class TeamTable:
         self.members.forget()
 
     def _write(self, last_place: float | None) -> Rows:
-        version, writer = self._version or (0, "")
-        self._text = dump_state(self._state)
+        before = self._version or Version()
+        self._text, server = dump_state(self._state), self.jobs.database.server
         parameters = {
             "us": self.jobs.holder,
-            "version": version,
-            "writer": writer,
+            "server": server,
+            "version": before.number,
+            "writer": before.writer,
+            "was_server": before.server,
             "clock": self._clock,
             "state": self._text,
             "last_place": last_place,
         }
         is_known = self._known == self._version
-        self._version = (version + 1, self.jobs.holder)
+        self._version = Version(before.number + 1, self.jobs.holder, server)
         if is_known:
             self._known = self._version
         return self.jobs.database.execute(team_sql.WRITE, parameters)
 
     def _send(self, turn: Turn) -> Changed:
-        version = 0 if self._version is None else self._version[0]
+        version = 0 if self._version is None else self._version.number
         return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, version=version)
 
     def _update_followers(self) -> None:

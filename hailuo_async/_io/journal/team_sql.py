@@ -8,7 +8,7 @@ from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER
 MOST_PASSED_ON = 32
 
 FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
-LOOK = f"""SELECT version, writer, clock, state, gone, :now AS read_at,
+LOOK = f"""SELECT version, writer, server, clock, state, gone, :now AS read_at,
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
@@ -25,8 +25,8 @@ CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :si
 WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
     WHERE task_id IN ({", ".join(f":task_{number}" for number in range(MOST_PASSED_ON))})
         AND state = 'accepted' AND holder IS NOT NULL AND holder <> :us"""
-WRITE = """UPDATE team SET version = version + 1, writer = :us, clock = :clock, state = :state
-    WHERE version = :version AND writer = :writer AND NOT EXISTS (
+WRITE = """UPDATE team SET version = version + 1, writer = :us, server = :server, clock = :clock, state = :state
+    WHERE version = :version AND writer = :writer AND server = :was_server AND NOT EXISTS (
         SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
 #: Whether the step that a statement belongs to was made.
 MADE = "EXISTS (SELECT 1 FROM team WHERE version = :version AND writer = :us)"

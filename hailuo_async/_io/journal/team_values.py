@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import attrs
 
 from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._rules.line import Standing
 from hailuo_async._rules.team import Change, Held
+
+
+class Version(NamedTuple):
+    """The step that wrote a state: its number, whose it was, and on which server it was made."""
+
+    number: int = 0
+    writer: str = ""
+    server: str = ""
 
 
 @attrs.frozen

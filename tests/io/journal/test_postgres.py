@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import signal
 import threading
@@ -16,12 +15,9 @@ from anyio import to_thread
 from hailuo_async import AsyncSession, ImageToVideo, Journal, Outcome, OutcomeStream, Success
 from hailuo_async._io.journal import postgres as engine
 from hailuo_async._io.journal import postgres_opening
-from hailuo_async._io.journal.asserting import AssertingTable
-from hailuo_async._io.journal.database import SELECT
-from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
-from hailuo_async.errors import JournalError, SubmissionUnknownError, TaskFailedError
+from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
 
 from ...support.ledgers import LEASE_S, did, intent, record_of, sent
@@ -276,156 +272,6 @@ def test_topics_reach_those_who_listen_and_no_others(postgres: Postgres, schema:
     assert theirs.news() == ours.news() == frozenset()
     for database in (ours, theirs):
         database.close()
-
-
-def test_a_live_session_says_again_what_a_failover_lost(postgres: Postgres, schema: str) -> None:
-    database = postgres_opening.open_for_writing(Dsn(postgres.dsn(schema)), BASE_URL)
-    table = AssertingTable(database, "ours", LEASE_S)
-    for key in ("waits", "runs", "ended"):
-        did(table, lambda it, key=key: it.intend(intent(key)))  # type: ignore[misc]
-    for key in ("runs", "ended"):
-        did(table, lambda it, key=key: it.sending(key, 1.0))  # type: ignore[misc]
-        did(table, lambda it, key=key: it.accepted(key, f"t-{key}", 2.0))  # type: ignore[misc]
-    did(table, lambda it: it.failed("ended", TaskFailedError(reason="dark", task_id="t-ended")))
-    postgres.run(f"DELETE FROM {schema}.job")  # as a standby that had not seen the last commits
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
-    with pytest.raises(psycopg.Error):
-        did(table, lambda it: it.find("runs"))
-    found = {
-        record.identity: (record.state.value, record.task_id, record.holder)
-        for record in did(table, JobTable.unfinished)
-    }
-    assert found == {
-        "waits": ("intended", None, "ours"),
-        "runs": ("accepted", "t-runs", "ours"),
-        "ended": ("accepted", "t-ended", "ours"),
-    }
-    table.close()
-
-
-DOUBT = SubmissionUnknownError(reason="the connection was cut", key="cat", sent_at=1.0)
-
-
-@contextlib.contextmanager
-def failover(postgres: Postgres, schema: str) -> Iterator[None]:
-    """The server has lost, at the end, what was committed inside, and every connection was cut."""
-    postgres.run(f"CREATE TABLE {schema}.standby AS SELECT * FROM {schema}.job")
-    yield
-    postgres.run(
-        f"DELETE FROM {schema}.job",
-        f"INSERT INTO {schema}.job SELECT * FROM {schema}.standby",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'",
-    )
-
-
-def asserting(postgres: Postgres, schema: str, holder: str = "ours") -> AssertingTable:
-    return AssertingTable(postgres_opening.open_for_writing(Dsn(postgres.dsn(schema)), BASE_URL), holder, LEASE_S)
-
-
-def after_reconnecting(table: AssertingTable, identity: str) -> tuple[str, str | None, str | None]:
-    """State, task and holder of the job."""
-    with pytest.raises(psycopg.Error):
-        did(table, lambda it: it.find(identity))
-    record = did(table, lambda it: it.find(identity))
-    assert record is not None
-    return record.state.value, record.task_id, record.holder
-
-
-def taken_up(table: AssertingTable, identity: str) -> None:
-    sql = f"{SELECT} WHERE job.identity = :identity"
-    did(table, lambda it: it.claim_row(it.database.execute(sql, {"identity": identity}).fetchone()))
-
-
-def test_a_failover_does_not_free_a_job_of_another_session_that_was_sent_meanwhile(
-    postgres: Postgres, schema: str
-) -> None:
-    theirs, ours = opened(postgres.dsn(schema), "theirs"), asserting(postgres, schema)
-    did(theirs, lambda it: it.intend(intent()))
-    theirs.close()
-    with failover(postgres, schema):
-        taken_up(ours, "cat")
-        did(ours, lambda it: it.sending("cat", 1.0))
-        did(ours, lambda it: it.accepted("cat", "t1", 2.0))
-    assert after_reconnecting(ours, "cat") == ("accepted", "t1", "ours")
-    ours.close()
-
-
-def test_a_failover_does_not_free_a_job_whose_task_has_ended_meanwhile(postgres: Postgres, schema: str) -> None:
-    table = asserting(postgres, schema)
-    did(table, lambda it: it.intend(intent("early")))
-    for key in ("early", "late"):
-        with failover(postgres, schema) if key == "late" else contextlib.nullcontext():
-            did(table, lambda it, key=key: it.intend(intent(key)))  # type: ignore[misc]
-            did(table, lambda it, key=key: it.sending(key, 1.0))  # type: ignore[misc]
-            did(table, lambda it, key=key: it.accepted(key, f"t-{key}", 2.0))  # type: ignore[misc]
-            did(table, lambda it, key=key: it.failed(key, TaskFailedError(reason="x", task_id=f"t-{key}")))  # type: ignore[misc]
-    assert after_reconnecting(table, "late") == ("accepted", "t-late", None)  # any session asks how it ended
-    assert record_of(table, "early").state == "failed"
-    table.close()
-
-
-@pytest.mark.parametrize("lost", ["the doubt", "the doubt and the permit", "all of it"])
-def test_a_failover_does_not_free_a_job_whose_post_is_in_doubt(postgres: Postgres, schema: str, lost: str) -> None:
-    table = asserting(postgres, schema)
-    steps = [
-        lambda it: it.intend(intent()),
-        lambda it: it.sending("cat", 1.0),
-        lambda it: it.unknown("cat", DOUBT, 1.0),
-    ]
-    kept = ("all of it", "the doubt and the permit", "the doubt").index(lost)
-    for step in steps[:kept]:
-        did(table, step)
-    with failover(postgres, schema):
-        for step in steps[kept:]:
-            did(table, step)
-    assert after_reconnecting(table, "cat") == ("unknown", None, None)
-    table.close()
-
-
-def test_a_doubt_is_on_record_also_if_a_failover_lost_that_its_post_had_left(postgres: Postgres, schema: str) -> None:
-    table = asserting(postgres, schema)
-    did(table, lambda it: it.intend(intent()))
-    with failover(postgres, schema):
-        did(table, lambda it: it.sending("cat", 1.0))
-    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
-    did(table, lambda it: it.unknown("cat", DOUBT, 1.0))
-    assert record_of(table).state == "unknown"
-    table.close()
-
-
-def test_a_failover_that_lost_an_end_alone_leaves_no_task_that_no_session_waits_for(
-    postgres: Postgres, schema: str
-) -> None:
-    table = asserting(postgres, schema)
-    sent(table)
-    did(table, lambda it: it.accepted("cat", "t1", 2.0))
-    with failover(postgres, schema):
-        did(table, lambda it: it.failed("cat", TaskFailedError(reason="x", task_id="t1")))
-    assert after_reconnecting(table, "cat") == ("accepted", "t1", None)
-    table.close()
-
-
-def test_a_job_that_its_caller_took_back_is_not_entered_again_after_a_cut(postgres: Postgres, schema: str) -> None:
-    table = asserting(postgres, schema)
-    did(table, lambda it: it.intend(intent()))
-    did(table, lambda it: KeptTable(it).drop("cat"))
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
-    with pytest.raises(psycopg.Error):
-        did(table, lambda it: it.find("cat"))
-    assert did(table, lambda it: it.find("cat")) is None
-    table.close()
-
-
-def test_a_connection_that_was_cut_takes_nothing_back_that_the_owner_decided(postgres: Postgres, schema: str) -> None:
-    table, owners = asserting(postgres, schema), opened(postgres.dsn(schema), "owner")
-    sent(table)
-    did(table, lambda it: it.accepted("cat", "t1", 2.0))
-    did(table, lambda it: it.failed("cat", TaskFailedError(reason="x", task_id="t1")))
-    did(owners, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
-    owners.close()
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
-    assert after_reconnecting(table, "cat") == ("intended", None, None)
-    table.close()
 
 
 @pytest.mark.slow

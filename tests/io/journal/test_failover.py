@@ -1,0 +1,129 @@
+"""A failover to a standby: a server that is promoted has another name, and the team sends nothing there for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from hailuo_async._io.journal import postgres_opening
+from hailuo_async._io.journal.asserting import AssertingTable
+from hailuo_async._io.journal.records import Permit
+from hailuo_async._io.journal.team import TeamTable
+from hailuo_async._io.journal.team_values import Step, StepDone, Turn
+from hailuo_async._rules.team import TeamState, load_state
+from hailuo_async.settings import Dsn
+
+from ...support.ledgers import LEASE_S, did, intent
+from ...support.postgres import Postgres
+
+BASE_URL = "https://api.modellix.ai"
+
+
+@pytest.fixture
+def schema(postgres: Postgres) -> Iterator[str]:
+    name = postgres.new_schema()
+    yield name
+    postgres.run(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+def joined(server: Postgres, schema: str, holder: str) -> TeamTable:
+    opened = postgres_opening.open_for_writing(Dsn(server.dsn(schema)), BASE_URL)
+    team = TeamTable(AssertingTable(opened, holder, LEASE_S))
+    with team.jobs.transaction():
+        team.join()
+    return team
+
+
+def now(team: TeamTable) -> float:
+    return float(team.jobs.database.execute("SELECT :now AS now").fetchone()["now"])
+
+
+def asked(team: TeamTable, key: str, at: float) -> StepDone:
+    """Asks for the grant of a POST for the job ``key``."""
+    did(team.jobs, lambda it: it.intend(intent(key)))
+    with team.jobs.transaction():
+        tried = team.step(Step(now=at, turns=(Turn(key, 999.0, at),)))
+    return tried.outcome()
+
+
+def state_of(team: TeamTable) -> TeamState:
+    return load_state(team.with_state(team.refresh(), is_all=True).state, team.rng)
+
+
+def moved_elsewhere(postgres: Postgres, schema: str) -> None:
+    """From here on the server is, to the team, another than the one on which it made its last step."""
+    postgres.run(f"UPDATE {schema}.team SET server = 'another/00000001'")
+
+
+@pytest.mark.slow
+def test_a_standby_that_is_promoted_is_another_server_and_one_that_was_restarted_is_not() -> None:
+    primary = Postgres.make()
+    standby = primary.standby()
+    try:
+        a = joined(primary, "hailuo", "a")
+        at = now(a)
+        assert asked(a, "cat", at).permits == (Permit.GRANTED,)
+        a.jobs.database.close()
+        primary.stop()
+        primary.start()
+        b = joined(primary, "hailuo", "b")
+        assert asked(b, "dog", at).permits == (Permit.GRANTED,)
+        b.jobs.database.close()
+        standby.promote()
+        c = joined(standby, "hailuo", "c")
+        assert asked(c, "cow", now(c)).permits == (Permit.LATER,)
+        system, timeline = c.jobs.database.server.split("/")
+        assert (f"{system}/00000001", timeline) == (a.jobs.database.server, "00000002")
+        c.jobs.database.close()
+    finally:
+        standby.remove()
+        primary.remove()
+
+
+def test_nothing_is_sent_for_a_lease_after_a_failover(
+    postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    a, b = joined(postgres, schema, "a"), joined(postgres, schema, "b")
+    moved_elsewhere(postgres, schema)
+    at = now(a)
+    assert asked(a, "cat", at).permits == (Permit.LATER,)
+    assert "has failed over to a copy that may lack the last commits" in caplog.text
+    over = state_of(a).submits_from
+    assert at + LEASE_S <= over <= now(a) + LEASE_S
+    assert state_of(b).submits_from == over  # the first to come has said so for all
+    assert asked(a, "dog", over - 0.1).permits == (Permit.LATER,)
+    assert asked(a, "cow", over).permits == (Permit.GRANTED,)
+    assert len(caplog.records) == 1
+    for team in (a, b):
+        team.close()
+
+
+def test_a_session_that_opens_alone_on_a_copy_sends_nothing_for_a_lease_either(postgres: Postgres, schema: str) -> None:
+    joined(postgres, schema, "a").close()
+    moved_elsewhere(postgres, schema)
+    b = joined(postgres, schema, "b")
+    assert asked(b, "cat", now(b)).permits == (Permit.LATER,)
+    b.close()
+
+
+def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Postgres, schema: str) -> None:
+    a, b = joined(postgres, schema, "a"), joined(postgres, schema, "b")
+    postgres.run(f"CREATE TABLE {schema}.snapshot AS SELECT * FROM {schema}.team")
+    for key in ("cat", "dog"):
+        assert asked(b, key, now(b)).permits == (Permit.GRANTED,)
+        a.refresh()
+    postgres.run(f"DELETE FROM {schema}.team", f"INSERT INTO {schema}.team SELECT * FROM {schema}.snapshot")
+    assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
+    for team in (a, b):
+        team.close()
+
+
+def test_a_server_that_does_not_tell_its_name_holds_nothing_up(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hailuo_async._io.journal.postgres_connection._SERVER", b"SELECT 1/0")
+    a = joined(postgres, schema, "a")
+    assert a.jobs.database.server == ""
+    assert asked(a, "cat", now(a)).permits == (Permit.GRANTED,)
+    a.close()

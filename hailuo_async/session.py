@@ -228,9 +228,7 @@ class AsyncSession(ServiceCalls):
         return Generation(await self._take(job, timeout), self._running_engine().loop)
 
     async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
-        admission = self._running_engine().admission
-        admission.check_queue()
-        return await admission.take(check_job(job), self._timeout_s(timeout), (self._money.quota,))
+        return await self._running_engine().admission.submit(check_job(job), self._timeout_s(timeout))
 
     def _timeout_s(self, given: float | None) -> float | None:
         return optional_seconds("timeout", given) or self._settings.timeout
@@ -246,7 +244,7 @@ class AsyncSession(ServiceCalls):
         try:
             return await Generation(tracked, engine.loop)
         except asyncio.CancelledError as cancellation:
-            engine.admission.withdraw(tracked)
+            engine.dispatcher.withdraw(tracked)
             if tracked.task_id is not None:
                 advice = f"session.attach({tracked.task_id!r}) waits for it again, and does not pay again"
                 cancellation.add_note(f"the job goes on at the service and is paid for: {advice}")

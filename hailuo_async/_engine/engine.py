@@ -18,10 +18,11 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.admission import Admission, Terms
 from hailuo_async._engine.arguments import SaveAs, StrPath
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.inspection import is_read
 from hailuo_async._engine.lazy_downloads import LazyDownloads
@@ -38,7 +39,6 @@ from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.transport import Transport
-from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import ConfigError, SessionClosedError, SubmissionUnknownError
 from hailuo_async.jobs import Job, check_job, is_job
@@ -62,6 +62,7 @@ class Engine:
     session_state: SessionState
     gate: Gate
     admission: Admission
+    dispatcher: Dispatcher
     submitter: Submitter
     poller: Poller
     recorder: Recorder
@@ -148,8 +149,8 @@ class Engine:
 
     def _end_all(self) -> None:
         self.gate.wake()
-        while self.admission.live:  # each end may bring others: those of a stream that ends with it
-            tracked = next(iter(self.admission.live))
+        while self.dispatcher.live:  # each end may bring others: those of a stream that ends with it
+            tracked = next(iter(self.dispatcher.live))
             if tracked.status is Status.SENDING:
                 reason, key = self.session_state.reason, tracked.key or tracked.identity
                 tracked.fail(Event.DOUBT, SubmissionUnknownError(reason=reason, key=key))
@@ -169,13 +170,12 @@ class Engine:
         share_uploads: bool,
     ) -> OutcomeStream:
         """Many jobs, as ``AsyncSession.stream`` says."""
-        duplicates, lane = DuplicateNumbers(), Lane()
         uploads = SharedUploads(self.calls.upload, self.calls.delete_upload) if share_uploads else None
+        terms = Terms(timeout_s=timeout_s, quotas=quotas, lane=Lane(), uploads=uploads)
 
         async def take(item: Job, target: Target | None) -> TrackedJob:
             find_fault = None if target is None else target.find_fault
-            job = check_job(item)
-            tracked = await self.admission.take(job, timeout_s, quotas, duplicates, uploads, find_fault, lane)
+            tracked = await self.admission.take(check_job(item), terms, find_fault)
             if uploads is not None:
                 uploads.hold(tracked)
             return tracked
@@ -193,7 +193,7 @@ class Engine:
         self.session_state.check()
         tidy = None if uploads is None else uploads.delete_all
         lookahead = LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD
-        return OutcomeStream(Stream(jobs, take, waits, self.admission, self.session_state, lookahead, saving, tidy))
+        return OutcomeStream(Stream(jobs, take, waits, self.dispatcher, self.session_state, lookahead, saving, tidy))
 
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""
@@ -202,7 +202,7 @@ class Engine:
             return await self.admission.recall(record)
 
         records = await self.journal_or_raise().unfinished()
-        return OutcomeStream(Stream(records, recall, lambda _: True, self.admission, self.session_state))
+        return OutcomeStream(Stream(records, recall, lambda _: True, self.dispatcher, self.session_state))
 
     def journal_or_raise(self) -> JournalWriter:
         """The journal. Raises ``ConfigError`` if the session has none, ``SessionClosedError`` once it is closed."""
@@ -213,7 +213,7 @@ class Engine:
 
     def stats(self) -> Stats:
         """The engine at a glance."""
-        ended = self.admission.ended
+        ended = self.dispatcher.ended
         return Stats(
             queued=self.admission.queued,
             running=self.gate.slots.running,

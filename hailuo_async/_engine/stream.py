@@ -22,8 +22,8 @@ from typing import Any
 import anyio
 import attrs
 
-from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import running_clock
+from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
@@ -57,7 +57,7 @@ class Stream:
     _take: Callable[[Any, Target | None], Awaitable[TrackedJob]]
     _waits: Callable[[Any], bool]
     """Whether taking an item waits for anything. One that does not, a job of URLs, needs no task."""
-    _admission: Admission
+    _dispatcher: Dispatcher
     _session_state: SessionState
     _lookahead: int = LOOKAHEAD
     _saving: Saving | None = None
@@ -122,7 +122,7 @@ class Stream:
         self._stop_pulling_nowait()
         for tracked in [*self._waiting, *self._running]:
             if tracked.task_id is None:
-                self._admission.withhold(tracked)
+                self._dispatcher.withhold(tracked)
 
     def _stop_pulling_nowait(self) -> None:
         if self._is_stopped:
@@ -140,7 +140,7 @@ class Stream:
         for scope in self._saves.values():
             scope.cancel()
         for tracked in list(self._running):
-            self._admission.withdraw(tracked)
+            self._dispatcher.withdraw(tracked)
 
     def _read_nowait(self) -> Outcome:
         outcome = self._unread.popleft()
@@ -243,7 +243,7 @@ class Stream:
         tracked.listeners.append(look)
         look(tracked)
         if self._is_stopped:  # the stream stopped while the job was taken, too late to cancel that
-            self._admission.withhold(tracked)
+            self._dispatcher.withhold(tracked)
 
     # --- Ends ---
 

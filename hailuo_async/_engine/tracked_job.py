@@ -90,8 +90,6 @@ class TrackedJob:
     """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     is_quiet: bool = False
     """Whether it only fetches the URL of a finished video again: then it causes no events and counts nowhere."""
-    is_counted: bool = attrs.field(default=False, init=False)
-    """Whether its identity has a number of the session's own count, which is given back if no video is made."""
     is_shared: bool = attrs.field(default=False, init=False)
     """Whether more than one caller waits for it: no caller alone can withdraw it."""
     is_withheld: bool = attrs.field(default=False, init=False)
@@ -192,6 +190,11 @@ class TrackedJob:
         else:
             event = Event.REFUSE if record.state is JournalState.REFUSED else Event.FAIL
             self.fail(event, record.error or TaskFailedError(reason=reason))
+
+    def joined(self) -> TrackedJob:
+        """The job with one more caller: no caller alone can withdraw it."""
+        self.is_shared, self.is_withheld, self.is_left, self.is_quiet = True, False, False, False
+        return self
 
     def log_that_it_goes_on(self) -> None:
         """Logs the task id of a job whose caller has left."""

@@ -15,6 +15,7 @@ import anyio.to_thread
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.calls import Calls
+from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
@@ -111,18 +112,20 @@ def _assemble(
     poller = Poller(gate, transport, recorder, cadence, settings, state, team)
 
     def follow(tracked: TrackedJob) -> None:
-        admission.follow(tracked)  # which is made of the submitter, and so after it
+        dispatcher.follow(tracked)  # which is made of the submitter, and so after it
 
     resubmits, url = settings.on_unknown == "resubmit", settings.base_url
     submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
     keeper = _keeper(settings, journal, recorder)
-    admission = Admission(submitter, poller, gate, recorder, settings, state, wall_clock, emitter, money, keeper)
+    dispatcher = Dispatcher(submitter, poller, gate, recorder, state, wall_clock, emitter, keeper)
+    admission = Admission(dispatcher, poller, recorder, settings, state, wall_clock, money, keeper)
     lazy_downloads = LazyDownloads(settings.allow_private_network or settings.is_local)
     return Engine(
         loop=loop,
         session_state=state,
         gate=gate,
         admission=admission,
+        dispatcher=dispatcher,
         submitter=submitter,
         poller=poller,
         recorder=recorder,
@@ -160,7 +163,7 @@ def _limits(
 
 def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout | None:
     """Connects the engine with the team of the sessions that share its journal, if it has one."""
-    team, following, poller = engine.recorder.team, engine.admission.following, engine.poller
+    team, following, poller = engine.recorder.team, engine.dispatcher.following, engine.poller
     if team is None or journal is None:
         return None
     from hailuo_async._engine.lookout import Lookout

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from hailuo_async import AuthenticationError, DownloadError, Failure, Outcome, Success, TaskExpiredError
+from hailuo_async._engine.admission import Terms
 from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.stream import LOOKAHEAD, MAX_UNSAVED, SAVERS, Stream
 from hailuo_async._engine.tracked_job import TrackedJob
@@ -149,9 +150,9 @@ async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it(tmp_pa
         saving = Broken(engine.results, tmp_path, None, has_journal=False)
 
         async def take(item: Job, target: Target | None) -> TrackedJob:
-            return await engine.admission.take(item, None, ())
+            return await engine.admission.take(item, Terms())
 
-        stream = Stream(jobs(2), take, lambda _: True, engine.admission, engine.session_state, saving=saving)
+        stream = Stream(jobs(2), take, lambda _: True, engine.dispatcher, engine.session_state, saving=saving)
         with pytest.raises(LookupError, match="a bug"):
             await read_into(told_of, stream.outcomes())
     assert {outcome.path for outcome in told_of if isinstance(outcome, Success)} == {None}

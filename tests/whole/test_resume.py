@@ -139,7 +139,7 @@ async def test_a_resume_follows_what_another_session_works_on(path: Path) -> Non
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(resume)
-                await until(lambda: second._engine and len(second._engine.admission.following) == 2)
+                await until(lambda: second._engine and len(second._engine.dispatcher.following) == 2)
                 line.on_query = None
                 await queued_there
     assert all(isinstance(outcome, Success) for outcome in found.values())
@@ -162,7 +162,7 @@ async def test_a_resume_tells_what_another_session_left_unsent(path: Path) -> No
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(resume)
-                await until(lambda: second._engine and len(second._engine.admission.following) == 2)
+                await until(lambda: second._engine and len(second._engine.dispatcher.following) == 2)
                 await session.aclose()
     unsent = found["b"]
     assert isinstance(found["a"], Success)

@@ -5,8 +5,8 @@ know them. So a session that reconnects first writes its jobs again and renews i
 them time for that before any job is sent. A lost commit is lost for good only if the process that made it dies, too, or
 is not connected again in that time.
 
-That goes for its jobs that ended last as well: a row that stands as before the POST would be sent, and paid for, again.
-A task is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
+That goes for a job whose POST is on its way, and for the jobs that ended last as well: a row that stands as before the
+POST would be sent, and paid for, again, perhaps by another session that took it up on the copy. A task that ended is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
-from hailuo_async._io.journal.rows import HELD
+from hailuo_async._io.journal.rows import HELD, Changed
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import HailuoError, JobError
 from hailuo_async.outcomes import Video
@@ -37,6 +37,8 @@ class _Known:
     intent: Intent
     task_id: str | None = None
     accepted_at: float = 0.0
+    sending: tuple[float, Changed] | None = None
+    """When its last POST was to leave, in Unix seconds, and whether it was permitted to; ``None`` once it has not."""
     doubt: tuple[HailuoError, float | None] | None = None
     """Why its last POST is in doubt, and when that was sent, in Unix seconds."""
 
@@ -82,6 +84,17 @@ class AssertingTable(JobTable):
         self._at_work.pop(identity, None)
         super().release(identity)
 
+    def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
+        changed = super().sending(identity, sent_at, condition, **more)
+        if (known := self._at_work.get(identity)) is not None:
+            known.sending = (sent_at, changed)
+        return changed
+
+    def unsent(self, identity: str, sent_at: float | None = None) -> None:
+        if (known := self._at_work.get(identity)) is not None:
+            known.sending = None
+        super().unsent(identity, sent_at)
+
     def accepted(self, identity: str, task_id: str, at: float) -> None:
         if (known := self._at_work.get(identity)) is not None:
             known.task_id, known.accepted_at = task_id, at
@@ -104,10 +117,14 @@ class AssertingTable(JobTable):
         super().succeeded(identity, video)
 
     def _write_doubt(self, identity: str, error: HailuoError, sent_at: float | None) -> None:
-        if sent_at is not None:  # that this POST may leave was on record, and is perhaps lost
-            self._change(identity, HELD, _NOT_SENT_HERE)
-            super().sending(identity, sent_at)
+        if sent_at is not None:
+            self._write_sending(identity, sent_at)
         super().unknown(identity, error, sent_at)
+
+    def _write_sending(self, identity: str, sent_at: float) -> None:
+        """Writes again that this POST has left. That was on record, and is perhaps lost."""
+        self._change(identity, HELD, _NOT_SENT_HERE)
+        super().sending(identity, sent_at)
 
     def _end_of(self, identity: str, doubt: tuple[HailuoError, float | None] | None = None) -> None:
         known = self._at_work.pop(identity, None)
@@ -126,6 +143,8 @@ class AssertingTable(JobTable):
                     super().intend(known.intent)
             if known.task_id is not None and rows.get(identity) != known.task_id:
                 super().accepted(identity, known.task_id, known.accepted_at)
+            elif known.task_id is None and known.sending is not None and known.sending[1]:
+                self._write_sending(identity, known.sending[0])
         self._assert_ended()
 
     def _assert_ended(self) -> None:

@@ -43,7 +43,7 @@ def test_a_live_session_says_again_what_a_failover_lost(postgres: Postgres, sche
         did(table, lambda it, key=key: it.accepted(key, f"t-{key}", 2.0))  # type: ignore[misc]
     did(table, lambda it: it.failed("ended", TaskFailedError(reason="dark", task_id="t-ended")))
     postgres.run(f"DELETE FROM {schema}.job")  # as a standby that had not seen the last commits
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    cut(postgres)
     with pytest.raises(psycopg.Error):
         did(table, lambda it: it.find("runs"))
     found = {
@@ -61,6 +61,10 @@ def test_a_live_session_says_again_what_a_failover_lost(postgres: Postgres, sche
 DOUBT = SubmissionUnknownError(reason="the connection was cut", key="cat", sent_at=1.0)
 
 
+def cut(postgres: Postgres) -> None:
+    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+
+
 @contextlib.contextmanager
 def failover(postgres: Postgres, schema: str) -> Iterator[None]:
     """The server has lost, at the end, what was committed inside, and every connection was cut."""
@@ -69,8 +73,8 @@ def failover(postgres: Postgres, schema: str) -> Iterator[None]:
     postgres.run(
         f"DELETE FROM {schema}.job",
         f"INSERT INTO {schema}.job SELECT * FROM {schema}.standby",
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'",
     )
+    cut(postgres)
 
 
 def asserting(postgres: Postgres, schema: str, holder: str = "ours") -> AssertingTable:
@@ -142,7 +146,7 @@ def test_a_doubt_is_on_record_also_if_a_failover_lost_that_its_post_had_left(pos
     did(table, lambda it: it.intend(intent()))
     with failover(postgres, schema):
         did(table, lambda it: it.sending("cat", 1.0))
-    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
+    assert after_reconnecting(table, "cat") == ("sending", None, "ours")
     did(table, lambda it: it.unknown("cat", DOUBT, 1.0))
     assert record_of(table).state == "unknown"
     table.close()
@@ -160,12 +164,34 @@ def test_a_doubt_is_on_record_although_another_session_has_taken_the_job_up_on_t
     with pytest.raises(psycopg.Error):
         did(theirs, lambda it: it.find("cat"))
     taken_up(theirs, "cat")
-    assert after_reconnecting(ours, "cat") == ("intended", None, "theirs")
+    with pytest.raises(psycopg.Error):  # the doubt comes while the database is away
+        did(ours, lambda it: it.unknown("cat", DOUBT, 1.0))
     did(ours, lambda it: it.unknown("cat", DOUBT, 1.0))
     assert record_of(ours).state == "unknown"
     assert not did(theirs, lambda it: it.sending("cat", 2.0))
     for table in (ours, theirs):
         table.close()
+
+
+def test_a_job_whose_post_is_on_its_way_is_not_sent_by_a_session_that_took_it_up_on_the_copy(
+    postgres: Postgres, schema: str
+) -> None:
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    did(ours, lambda it: it.intend(intent()))
+    did(ours, lambda it: it.release("cat"))
+    with failover(postgres, schema):
+        taken_up(ours, "cat")
+        did(ours, lambda it: it.sending("cat", 1.0))
+    with pytest.raises(psycopg.Error):
+        did(theirs, lambda it: it.find("cat"))
+    taken_up(theirs, "cat")
+    assert after_reconnecting(ours, "cat") == ("sending", None, "ours")
+    assert not did(theirs, lambda it: it.sending("cat", 2.0))
+    did(ours, lambda it: it.unsent("cat", 1.0))
+    cut(postgres)
+    assert after_reconnecting(ours, "cat") == ("intended", None, "ours")
+    for table in (ours, theirs):
+        table.database.close()
 
 
 def test_a_late_doubt_does_not_stop_a_job_that_its_owner_has_sent_again(postgres: Postgres, schema: str) -> None:
@@ -195,7 +221,7 @@ def test_a_job_that_its_caller_took_back_is_not_entered_again_after_a_cut(postgr
     table = asserting(postgres, schema)
     did(table, lambda it: it.intend(intent()))
     did(table, lambda it: KeptTable(it).drop("cat"))
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    cut(postgres)
     with pytest.raises(psycopg.Error):
         did(table, lambda it: it.find("cat"))
     assert did(table, lambda it: it.find("cat")) is None
@@ -209,6 +235,6 @@ def test_a_connection_that_was_cut_takes_nothing_back_that_the_owner_decided(pos
     did(table, lambda it: it.failed("cat", TaskFailedError(reason="x", task_id="t1")))
     did(owners, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
     owners.close()
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    cut(postgres)
     assert after_reconnecting(table, "cat") == ("intended", None, None)
     table.close()

@@ -6,7 +6,8 @@ them time for that before any job is sent. A lost commit is lost for good only i
 is not connected again in that time.
 
 That goes for a job whose POST is on its way, and for the jobs that ended last as well: a row that stands as before the
-POST would be sent, and paid for, again, perhaps by another session that took it up on the copy. A task that ended is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
+POST would be sent, and paid for, again, perhaps by another session that took it up on the copy. A task that has ended
+is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
 """
 
 from __future__ import annotations

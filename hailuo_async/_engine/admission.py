@@ -123,6 +123,8 @@ class Admission:
             self._preparing -= 1
         if (known := self._dispatcher.find(tracked.identity)) is not None:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
+            if known.is_followed and claim is not None and claim.ours:
+                self._send_followed(known, tracked, claim)
             return known.joined()
         self._dispatcher.add(tracked)
         tracked.is_dropped = True  # should it end at once, as it must not be paid for
@@ -163,6 +165,13 @@ class Admission:
         if keeper is not None and kept is not None and is_sent_from_here(claim):
             keeper.use_kept(tracked, kept, functools.partial(self._recorder.intend, intent))
         return claim, kept
+
+    def _send_followed(self, known: TrackedJob, given: TrackedJob, claim: Claim) -> None:
+        """Has a job that was followed sent from here: the session that worked on it has left it, and it is given."""
+        known.look, known.request, known.is_heavy = given.look, given.request, given.is_heavy
+        known.fault, known.is_kept = given.fault, given.is_kept
+        known.payment.price = known.payment.price or given.payment.price
+        self._dispatcher.following.end(known, claim)
 
     def _give_number_back(self, tracked: TrackedJob) -> None:
         """Frees the number of a job that has ended without a task: the next such job is the same one again."""

@@ -36,7 +36,7 @@ from hailuo_async._engine.quota import Money
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal import files
-from hailuo_async._io.journal.records import Intent
+from hailuo_async._io.journal.records import Claim, Intent
 from hailuo_async._io.journal.team_values import Looked
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
@@ -433,6 +433,27 @@ async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: P
         assert line.prompts == ["holds the slot"]
         await session.generate(job("what was not paid for may be", key="dog"))
     assert len(line.posts) == 2
+
+
+@pytest.mark.slow
+async def test_a_job_found_and_then_given_is_sent_though_its_session_ended_unnoticed_meanwhile(path: Path) -> None:
+    line, other, may_look = Line(on_query=never), Line(), asyncio.Event()
+    async with other.session(journal=path) as second:
+        async with line.session(journal=path, max_running=1) as session:
+            await (await session.submit(job("holds the slot", key="held"))).accepted()
+            await session.submit(job(key="cat"))
+            found = await second.find("cat")
+            look = found._tracked.look
+
+            async def look_late() -> Claim | None:
+                await may_look.wait()
+                return None if look is None else await look()
+
+            found._tracked.look = look_late
+        given = await second.submit(job(key="cat"))
+        may_look.set()
+        assert (await found).task_id == (await given).task_id == "task-1"
+    assert (line.prompts, other.prompts) == (["holds the slot"], ["a cat"])
 
 
 @pytest.mark.slow

@@ -227,7 +227,7 @@ class TeamTable:
         if version != self._version:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self.rng)
-            if version.server not in ("", self.jobs.database.server) or version.number < self._last_read:
+            if self._is_on_copy(version):
                 self._hold_off(row["read_at"])
             self._last_read = version.number
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
@@ -242,6 +242,10 @@ class TeamTable:
             lapses_in_s=row["lapses_in_s"],
         )
         return self._news
+
+    def _is_on_copy(self, version: Version) -> bool:
+        is_elsewhere = version.server not in ("", self.jobs.database.server)
+        return not self.jobs.database.IS_LOCAL and (is_elsewhere or version.number < self._last_read)
 
     def _hold_off(self, now: float) -> None:
         """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""

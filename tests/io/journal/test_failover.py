@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.records import Permit
+from hailuo_async._io.journal.table import open_table
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_values import Step, StepDone, Turn
 from hailuo_async._rules.team import TeamState, load_state
@@ -117,6 +120,18 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
     assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
     for team in (a, b):
         team.close()
+
+
+def test_a_file_that_was_put_back_holds_nothing_up_as_its_sessions_run_by_another_clock(tmp_path: Path) -> None:
+    a = TeamTable(open_table(tmp_path / "batch.db", BASE_URL, time.time, "a", LEASE_S, 1.0))
+    with a.jobs.transaction():
+        a.join()
+    assert asked(a, "cat", 500.0).permits == (Permit.GRANTED,)
+    a.refresh()
+    with a.jobs.transaction():
+        a.jobs.database.execute("UPDATE team SET version = 0")
+    assert asked(a, "dog", 500.0).permits == (Permit.GRANTED,)
+    a.close()
 
 
 def test_a_server_that_does_not_tell_its_name_holds_nothing_up(

@@ -7,12 +7,18 @@ the one before it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import attrs
 
 #: Seconds after which the next passes over the first. They double with each further place, so often at most.
 PATIENCE_S, _MOST_DOUBLINGS = 1.0, 4
+#: The session that becomes the first in the line is woken at once if a slot opens within so many seconds by the time
+#: alone, as no step of another session will wake it then. Otherwise the step that makes room wakes it.
+_SOON_S = 10.0
+
+#: Where a session stood in the line before a step, and where it stands after it.
+Moved: TypeAlias = tuple[float | None, float | None]
 
 
 class Standing(NamedTuple):
@@ -56,3 +62,17 @@ class Line:
         if passed is not None:
             self._blocked_since = None
         return passed
+
+
+def is_passed_over(first: Standing, passed: Standing | None) -> bool:
+    """Whether the first in the line stands where it stood when it did not take its turn, and was ``passed``."""
+    return passed is not None and first.member == passed.member and first.place <= passed.place
+
+
+def whom_to_wake(first: Standing | None, moved: Moved, opens_in_s: float) -> frozenset[str]:
+    """The first in the line, if there may be room for one more; or soon, and it was behind this session until now."""
+    before, place = moved
+    if first is None:
+        return frozenset()
+    has_given_way = before is not None and before <= first.place and (place is None or place > first.place)
+    return frozenset([first.member] if opens_in_s <= (_SOON_S if has_given_way else 0.0) else ())

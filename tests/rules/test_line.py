@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hailuo_async._rules.line import Line, Standing
+from hailuo_async._rules.line import Line, Moved, Standing, is_passed_over, whom_to_wake
 
 NOW = 20.0
 
@@ -47,3 +47,29 @@ def test_patience_begins_anew_with_another_first_and_when_there_was_no_room() ->
     assert waiting.opens_at(NOW + 0.5, NOW, 7.0) == NOW + 1.5
     waiting.opens_at(NOW + 1, NOW + 9, 7.0)
     assert waiting.opens_at(NOW + 9, NOW + 9, 7.0) == NOW + 10
+
+
+@pytest.mark.parametrize(
+    ("moved", "opens_in_s", "is_woken"),
+    [
+        ((None, None), 0.0, True),
+        ((None, None), 0.1, False),
+        ((4.0, 6.0), 10.0, True),
+        ((4.0, None), 10.0, True),
+        ((4.0, None), 10.1, False),
+        ((4.0, 4.5), 1.0, False),
+        ((6.0, 7.0), 1.0, False),
+    ],
+)
+def test_the_first_is_woken_when_there_is_room_and_a_little_before_if_it_has_just_become_the_first(
+    moved: Moved, opens_in_s: float, is_woken: bool
+) -> None:
+    assert whom_to_wake(Standing(5.0, "the first"), moved, opens_in_s) == frozenset(["the first"] if is_woken else [])
+    assert whom_to_wake(None, moved, opens_in_s) == frozenset()
+
+
+@pytest.mark.parametrize(("passed", "is_passed"), [(None, False), (5.0, True), (6.0, True), (4.0, False)])
+def test_one_is_passed_over_only_where_it_stood_then(passed: float | None, is_passed: bool) -> None:
+    for member in ("the first", "another"):
+        named = None if passed is None else Standing(passed, member)
+        assert is_passed_over(Standing(5.0, "the first"), named) is (is_passed and member == "the first")

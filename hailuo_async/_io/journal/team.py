@@ -14,10 +14,10 @@ length of a lease, and its next step has that on record for all.
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
-from typing import TypeAlias
 
 import attrs
 
@@ -28,19 +28,13 @@ from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn, Version
-from hailuo_async._rules.line import Standing
+from hailuo_async._rules.line import Moved, Standing, is_passed_over, whom_to_wake
 from hailuo_async._rules.team import Grant, MemberStep, TeamState, dump_state, exchange, load_state
 
 logger = logging.getLogger("hailuo_async")
 
 #: A step that others forestall is made again so often. Then its POSTs wait for the next one.
 _TRIES = 8
-#: Where a session stood in the line before a step, and where it stands after it.
-Moved: TypeAlias = tuple[float | None, float | None]
-
-#: The session that becomes the first in the line is woken at once if a slot opens within so many seconds by the time
-#: alone, as no step of another session will wake it then. Otherwise the step that makes room wakes it.
-_SOON_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -62,6 +56,9 @@ class TeamTable:
     _text: str = attrs.field(default="", init=False)
     """``_state`` as text."""
     _news: News = attrs.field(init=False)
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    _step: str = attrs.field(default="", init=False)
+    """Names the last try to make a step. No other has that name, also where it is made on an older state again."""
     _tried: Step | None = attrs.field(default=None, init=False)
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
@@ -141,10 +138,9 @@ class TeamTable:
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
         opens_in_s = self._state.submit_opens_at(step.now) - step.now
-        woken = _whom_to_wake(news, moved, opens_in_s)
+        woken = whom_to_wake(news.first, moved, opens_in_s)
         if woken:
-            made = {"us": self.jobs.holder, "version": self._version and self._version.number}
-            self.jobs.database.notify_if(team_sql.MADE, woken, made)
+            self.jobs.database.notify_if(team_sql.MADE, woken, {"step": self._step})
         # As long as no other session has made a step, the line is what it was but for what this step changes. If an
         # earlier try moved this session on, and this one back, ``news`` has it where it stands no longer.
         is_known = news.place == moved[0] == moved[1] and step.passed is None and not step.buried
@@ -154,7 +150,7 @@ class TeamTable:
     def _decide(self, step: Step) -> tuple[Grant, list[Turn]]:
         """Applies ``step`` to the state. Returns what it is granted, and the turns among that."""
         first = self._news.first
-        is_first = first is None or _is_passed(first, step)
+        is_first = first is None or is_passed_over(first, step.passed)
         turns = [turn for turn in step.turns if is_first or (first and turn.place <= first.place)]
         stated = MemberStep(
             member=self.jobs.holder,
@@ -247,6 +243,11 @@ class TeamTable:
         is_elsewhere = version.server not in ("", self.jobs.database.server)
         return not self.jobs.database.IS_LOCAL and (is_elsewhere or version.number < self._last_read)
 
+    def read_late(self, row: Row) -> News:
+        """``read``, of a row that came with a commit: a step of that commit may have been made again since."""
+        is_old = self._version is not None and row["version"] < self._version.number
+        return self.refresh() if is_old else self.read(row)
+
     def _hold_off(self, now: float) -> None:
         """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
         hold_s = self.jobs.lease_s
@@ -276,8 +277,10 @@ class TeamTable:
     def _write(self, last_place: float | None) -> Rows:
         before = self._version or Version()
         self._text, server = dump_state(self._state), self.jobs.database.server
+        self._step = f"{self.jobs.holder} {next(self._numbers)}"
         parameters = {
             "us": self.jobs.holder,
+            "step": self._step,
             "server": server,
             "version": before.number,
             "writer": before.writer,
@@ -287,14 +290,13 @@ class TeamTable:
             "last_place": last_place,
         }
         is_known = self._known == self._version
-        self._version = Version(before.number + 1, self.jobs.holder, server)
+        self._version = Version(before.number + 1, self._step, server)
         if is_known:
             self._known = self._version
         return self.jobs.database.execute(team_sql.WRITE, parameters)
 
     def _send(self, turn: Turn) -> Changed:
-        version = 0 if self._version is None else self._version.number
-        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, version=version)
+        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, step=self._step)
 
     def _update_followers(self) -> None:
         """Notes which sessions follow jobs of others: each change of a job wakes them, and their beginning to does."""
@@ -315,21 +317,6 @@ class TeamTable:
         return before if stood is None else stood, place
 
 
-def _is_passed(first: Standing, step: Step) -> bool:
-    """Whether ``step`` passes over the first in the line, which stands where it stood when it did not take its turn."""
-    return step.passed is not None and first.member == step.passed.member and first.place <= step.passed.place
-
-
-def _whom_to_wake(news: News, moved: Moved, opens_in_s: float) -> frozenset[str]:
-    """The first in the line, if there may be room for one more; or soon, and it was behind this session until now."""
-    before, place = moved
-    if news.first is None:
-        return frozenset()
-    at, holder = news.first
-    has_given_way = before is not None and before <= at and (place is None or place > at)
-    return frozenset([holder] if opens_in_s <= (_SOON_S if has_given_way else 0.0) else ())
-
-
 @attrs.frozen
 class RenewalMade(Later):
     """A renewal whose transaction was made."""
@@ -344,7 +331,7 @@ class RenewalMade(Later):
         has_orphans = "" in suspects or (bool(suspects) and holders.is_gone(self._table.rng.choice(suspects)))
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.with_state(self._table.read(seen)), has_orphans=has_orphans)
+        return Renewed(news=self._table.with_state(self._table.read_late(seen)), has_orphans=has_orphans)
 
 
 @attrs.frozen
@@ -391,7 +378,7 @@ class StepTried(Later):
         later = [Permit.LATER] * (len(self._step.turns) - len(permits))
         news = self._table.with_state(self._news(), is_all=bool(later))
         permits += later
-        if came := _whom_to_wake(news, self._moved, self._opens_in_s) - self._woken:
+        if came := whom_to_wake(news.first, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look
                 self._table.members.wake(came)
         done = StepDone(news=news, permits=tuple(permits), queries=grant.queries, query_at=grant.query_at)

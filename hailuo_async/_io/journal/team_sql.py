@@ -25,10 +25,10 @@ CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :si
 WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
     WHERE task_id IN ({", ".join(f":task_{number}" for number in range(MOST_PASSED_ON))})
         AND state = 'accepted' AND holder IS NOT NULL AND holder <> :us"""
-WRITE = """UPDATE team SET version = version + 1, writer = :us, server = :server, clock = :clock, state = :state
+WRITE = """UPDATE team SET version = version + 1, writer = :step, server = :server, clock = :clock, state = :state
     WHERE version = :version AND writer = :writer AND server = :was_server AND NOT EXISTS (
         SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
 #: Whether the step that a statement belongs to was made.
-MADE = "EXISTS (SELECT 1 FROM team WHERE version = :version AND writer = :us)"
+MADE = "EXISTS (SELECT 1 FROM team WHERE writer = :step)"
 JOIN = """INSERT INTO member (holder, lease_until, place) VALUES (:us, :now + :lease_s, :place)
     ON CONFLICT (holder) DO UPDATE SET lease_until = excluded.lease_until"""

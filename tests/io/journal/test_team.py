@@ -86,6 +86,13 @@ def filled(team: TeamTable) -> None:
     step(team, held=Held(settled=3), changes=[learn])
 
 
+def full(state: TeamState) -> None:
+    """The service has refused a second task while one ran."""
+    state.slots.adopted(NOW)
+    state.submit_leaves(NOW)
+    state.slots.refused(NOW, NOW)
+
+
 def ended(state: TeamState) -> None:
     state.slots.ended(NOW)
 
@@ -217,6 +224,20 @@ def test_a_try_in_vain_wakes_nobody(a: TeamTable, b: TeamTable) -> None:
     assert is_woken(b) is was_made
     tried.outcome()
     assert is_woken(b)
+
+
+def test_a_renewal_that_was_read_before_a_step_of_its_commit_was_made_again_brings_back_no_older_state(
+    a: TeamTable, b: TeamTable
+) -> None:
+    """Else the next step would be decided on that, and its POST be on record as sent although it was not granted."""
+    waits = turn(a, "waits")
+    step(b)
+    with a.jobs.transaction():  # a server's state is old now
+        tried, renewed = a.step(Step(now=NOW, held=Held(settled=1), changes=(full,))), a.renew()
+    tried.outcome()
+    renewed.outcome()
+    assert step(a, held=Held(settled=1), turns=[waits]).permits == (Permit.LATER,)
+    assert record_of(a.jobs, "waits").state is JournalState.INTENDED
 
 
 def test_who_was_moved_on_by_a_try_in_vain_is_told_that_it_stands_where_it_stood(a: TeamTable, b: TeamTable) -> None:

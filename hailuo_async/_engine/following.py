@@ -66,7 +66,7 @@ class Following:
                 _accept(tracked, change.task_id)
 
     def ask_all(self) -> None:
-        """Reads every job's record: a session has gone, and may have left any of them."""
+        """Reads every job's record: a session has gone, and may have left any of them, or changes may be missed."""
         for tracked in list(self._followed.values()):
             self._ask(tracked)
 

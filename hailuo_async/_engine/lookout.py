@@ -100,6 +100,8 @@ class Lookout:
         if looked is not None:
             self._learn(looked, began_at)
             self._following.hear(looked.changes)
+            if looked.is_anew:
+                self._following.ask_all()
             for task_id in filter(is_task_id, looked.hints):
                 self._heed(task_id)
         self._team.follow(len(self._following) > 0)

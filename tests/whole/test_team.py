@@ -19,6 +19,7 @@ from hailuo_async import (
     AsyncSession,
     ConfigError,
     Generation,
+    HailuoError,
     ImageToVideo,
     JobNotFoundError,
     Journal,
@@ -215,6 +216,29 @@ async def killed_now_and_then(service: Emulator, journal: str, rng: Random, kill
             elif await child.ended() == 0:
                 assert set(child.outcomes().values()) <= {"success", "unknown"}
                 return
+
+
+@pytest.mark.slow
+async def test_a_follower_hears_of_the_end_of_a_job_that_a_failover_numbers_lower(postgres: Postgres) -> None:
+    """A standby that lacks the last commits gives their numbers again: to a follower, these changes are old."""
+    schema = postgres.new_schema()
+    dsn = postgres.dsn(schema)
+    async with (
+        Emulator(generation_s=600.0, requests_per_minute=None, max_running=2) as service,
+        session_at(service, dsn) as worker,
+        session_at(service, dsn) as follower,
+    ):
+        await (await worker.submit(jobs("cat", 1)[0])).accepted()
+        followed = await follower.find("cat-0")
+        assert await followed.accepted() is not None
+        await to_thread.run_sync(
+            postgres.run,
+            f"UPDATE {schema}.job SET state = 'refused', holder = NULL, changed = 1",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'",
+        )
+        with anyio.fail_after(10), pytest.raises(HailuoError):
+            await followed
+    await to_thread.run_sync(postgres.run, f"DROP SCHEMA {schema} CASCADE")
 
 
 @pytest.mark.slow

@@ -65,6 +65,8 @@ class TeamTable:
     """A step that may be on record although its commit failed: its answer may have been lost."""
     _came: set[str] = attrs.field(factory=set, init=False)
     """The news that came with a call, for the next look."""
+    _looked_over: int = attrs.field(default=0, init=False)
+    """The number of the connection over which it was last looked."""
 
     def __attrs_post_init__(self) -> None:
         self.members = Members(self.jobs)
@@ -181,8 +183,14 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
+        before, self._looked_over = self._looked_over, self.jobs.database.connections
         return Looked(
-            news=self.with_state(self.read(row)), changes=changes, seen=row["seen"], hints=hints, at=self._at(row)
+            news=self.with_state(self.read(row)),
+            changes=changes,
+            seen=row["seen"],
+            hints=hints,
+            at=self._at(row),
+            is_anew=before not in (0, self._looked_over),
         )
 
     def pass_on(self, task_ids: Sequence[str]) -> None:

@@ -116,3 +116,6 @@ class Looked:
     """Ids of tasks that may have ended, from hints to other sessions. Not to be believed."""
     at: float | None = None
     """The time of the team's clock, where that is not the clock of every loop on this machine."""
+    is_anew: bool = False
+    """Whether the journal was connected to anew: on a copy of it the numbers of changes may begin again lower, so
+    ``changes`` may lack some."""

@@ -233,7 +233,7 @@ class TeamTable:
             self._state = load_state(self._text, self.rng)
             if self._is_on_copy(version):
                 self._hold_off(row["read_at"])
-            self._last_read = version.number
+        self._last_read = version.number
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(

@@ -48,8 +48,9 @@ class TeamTable:
     rng: Random = attrs.field(factory=Random, init=False)
     _version: Version | None = attrs.field(default=None, init=False)
     """The step that wrote ``_state``; ``None`` if that has to be read."""
-    _last_read: int = attrs.field(default=0, init=False)
-    """The number of the last step that was read. There are no lower ones, but on an older copy."""
+    _last_read: tuple[int, int] = attrs.field(default=(0, 0), init=False)
+    """Over which connection a state was last read, and the number of its step. A later one finds a lower number only on
+    an older copy."""
     _state: TeamState = attrs.field(init=False)
     _known: Version | None = attrs.field(default=None, init=False)
     """Which version the session has on its loop."""
@@ -233,7 +234,7 @@ class TeamTable:
             self._state = load_state(self._text, self.rng)
             if self._is_on_copy(version):
                 self._hold_off(row["read_at"])
-        self._last_read = version.number
+        self._last_read = (self.jobs.database.connections, version.number)
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(
@@ -248,8 +249,9 @@ class TeamTable:
         return self._news
 
     def _is_on_copy(self, version: Version) -> bool:
-        is_elsewhere = version.server not in ("", self.jobs.database.server)
-        return not self.jobs.database.IS_LOCAL and (is_elsewhere or version.number < self._last_read)
+        connection, number = self._last_read
+        is_older = version.number < number and self.jobs.database.connections > connection
+        return is_older or version.server not in ("", self.jobs.database.server)
 
     def read_late(self, row: Row) -> News:
         """``read``, of a row that came with a commit: a step of that commit may have been made again since."""

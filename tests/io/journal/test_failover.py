@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from hailuo_async._io.journal import postgres_opening
@@ -117,6 +118,11 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
         assert asked(b, key, now(b)).permits == (Permit.GRANTED,)
         a.refresh()
     postgres.run(f"DELETE FROM {schema}.team", f"INSERT INTO {schema}.team SELECT * FROM {schema}.snapshot")
+    did(a.jobs, lambda it: it.intend(intent("cow")))
+    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    for team in (a, b):
+        with pytest.raises(psycopg.Error):
+            team.refresh()
     assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
     for team in (a, b):
         team.close()

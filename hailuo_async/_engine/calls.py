@@ -117,13 +117,13 @@ def accepted(answer: Answer) -> Answer:
     return answer
 
 
-def listed(answer: Answer, found: T | None, place: str) -> T:
+def listed(answer: Answer, found: T | None, path: str) -> T:
     """``found``, the list in ``answer``. Raises a ``ServiceError`` if there is none; a list may have no envelope."""
     if found is not None:
         return found
     if not 200 <= (answer.status or 0) < 300 or answer.is_envelope:
         accepted(answer)
-    raise ProtocolError(message=f"no list @ {place}", status=answer.status, request_id=answer.request_id)
+    raise ProtocolError(message=f"no list @ {path}", status=answer.status, request_id=answer.request_id)
 
 
 def _is_on_the_web(url: str) -> bool:

@@ -120,7 +120,7 @@ class Engine:
             for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
                 workers.start(self._run_to_the_end(work))
             if (keeper := self.admission.keeper) is not None:
-                keep = functools.partial(keeper.run, lambda: self.submitter.places)
+                keep = functools.partial(keeper.run, lambda: self.submitter.standing)
                 workers.start(self._run_to_the_end(keep))
             while self.session_state.is_open:
                 await self.session_state.changed.wait()
@@ -227,5 +227,5 @@ class Engine:
             abandoned=ended[Status.ABANDONED],
             spent=self.admission.money.quota.spent,
             committed=self.admission.money.quota.committed,
-            ahead=0 if self.recorder.team is None else self.recorder.team.place.line.ahead,
+            ahead=0 if self.recorder.team is None else self.recorder.team.line.others.ahead,
         )

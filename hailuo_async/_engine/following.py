@@ -35,7 +35,7 @@ class Following:
 
     _session_state: SessionState
     _path: str
-    """The journal's place, for error messages."""
+    """Where the journal is, for error messages."""
     _dispatch: Callable[[TrackedJob, Claim], None]
     """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)

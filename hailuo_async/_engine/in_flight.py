@@ -1,7 +1,7 @@
 """The queries in flight: few that are fresh, and those that hang beside them, so that they hold up no other.
 
-An answer takes a fraction of a second. A query without one after ``SLOW_S`` will probably never get one, so it gives
-its place to the next and goes on beside them. If too many hang, the one that has hung longest is cancelled: asking
+An answer takes a fraction of a second. A query without one after ``SLOW_S`` will probably never get one, so it counts
+as fresh no longer and goes on beside them. If too many hang, the one that has hung longest is cancelled: asking
 again is free.
 """
 
@@ -17,7 +17,7 @@ from hailuo_async._engine.signal import Signal
 
 #: Fresh queries at once. The budget allows far fewer a second; this bounds what a burst takes.
 MAX_QUERIES = 32
-#: A query that takes longer than this hangs, and gives its place to another.
+#: A query that takes longer than this hangs, and no longer counts as fresh.
 SLOW_S = 2.0
 #: Queries that may hang at once, each with its connection.
 MAX_SLOW = 96

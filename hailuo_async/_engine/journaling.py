@@ -94,8 +94,8 @@ class JournalRecorder(Recorder):
         tracked.attempt_at = at
         if self.team is None:
             return Permit.GRANTED if await self._journal.sending(tracked.identity, at) else Permit.TAKEN
-        place = tracked.taken_at if tracked.place is None else tracked.place
-        return await self.team.ask_to_send(tracked.identity, at, place)
+        since = tracked.taken_at if tracked.waits_since is None else tracked.waits_since
+        return await self.team.ask_to_send(tracked.identity, at, since)
 
     def ownership_check(self) -> Callable[[], bool] | None:
         lapses, claimed_at = self._lapses, loop_time()

@@ -83,7 +83,7 @@ class Keeper:
 
     async def describe(self, job: Job, frames: Mapping[str, Frame], *, is_single: bool) -> KeptJob:
         """The content of a job for the journal. A fitted image is read for it, in a thread."""
-        asked_at = self._wall_clock() if is_single else None  # a job of a stream holds no place of its own in the line
+        asked_at = self._wall_clock() if is_single else None  # a job of a stream does not stand in the line by itself
         images = {field: await _image(frame) for field, frame in frames.items()}
         return KeptJob(job.target.path, job.options, images, asked_at)
 

@@ -89,8 +89,8 @@ class Lookout:
         if not self._link.can_be_woken:
             return ASLEEP_FOLLOW_S if follows else ASLEEP_LOOK_S
         after_s = FOLLOW_S if follows else math.inf
-        if self._team.view.members > 1 and self._team.place.waits_since() is not None:
-            after_s = min(after_s, LOOK_S * 2 ** min(self._team.place.line.ahead, 16))
+        if self._team.view.members > 1 and self._team.line.waits_since() is not None:
+            after_s = min(after_s, LOOK_S * 2 ** min(self._team.line.others.ahead, 16))
         return after_s if after_s < _LONGEST_S else math.inf
 
     async def _look(self) -> None:

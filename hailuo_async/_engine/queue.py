@@ -1,15 +1,14 @@
-"""The jobs that wait for a slot, first come first served; a stream holds one place at a time.
+"""The jobs that wait for a slot, first come first served; a stream stands in the queue with one job at a time.
 
-A stream looks ahead, so it has several jobs ready. If each held a place, a caller with a single job would wait behind
-all of them. So the jobs of one stream form a *lane*: only the first of a lane stands in the queue, and the next takes a
-place, at the end, when that one was sent or taken out.
+A stream looks ahead, so it has several jobs ready. If all of them stood in the queue, a caller with a single job would
+wait behind them. So the jobs of one stream form a *lane*: only the first of a lane stands in the queue, and the next
+joins at the end when that one was sent or taken out.
 
-A place is a time, and the earliest place is sent first. A single job's place is the time at which it was asked for. The
-next job of a lane gets its place when the one before it leaves: that moment, or ``TURN_S`` after the other's place if
-that is later. So sessions that share a journal can tell which job came first, and a stream that began a moment before
-others does not get their slots. A job that was refused for want of a slot, or that was not granted one, goes back to
-its own place. A job that is taken out leaves its entry in the heap until that comes up: so ten thousand callers who
-leave at once cost no search each.
+The job that waits since the earliest time is sent first. A single job waits since it was asked for. The next job of a
+lane counts from when the one before it leaves, or from ``TURN_S`` after the other's time if that is later. So sessions
+that share a journal can tell which job came first, and a stream that began a moment before others does not get their
+slots. A job that was refused for want of a slot, or that was not granted one, keeps its time. A job that is taken out
+leaves its entry in the heap until that comes up: so ten thousand callers who leave at once cost no search each.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 
-#: Seconds between two places of a lane, at least; and how far its next place may be ahead of the time, at most.
+#: Seconds between the times of two jobs of a lane, at least; and how far ahead of the clock one may be, at most.
 TURN_S, AHEAD_S = 1.0, 20.0
 #: Entries of jobs that were taken out may outnumber those that wait by this many before the heap is made again.
 _MAX_STALE = 64
@@ -35,26 +34,26 @@ class SubmitQueue:
 
     _clock: Callable[[], float] = loop_time
     _heap: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
-    """By place, and by number among those who came at once."""
+    """By the time since when each waits, and by number among those who came at once."""
     _waiting: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
-    def places(self) -> int:
-        """How many jobs hold a place: of each stream, one."""
-        return sum(tracked.place is not None for tracked in self._waiting)
+    def standing(self) -> int:
+        """How many jobs stand in the queue: of each stream, one."""
+        return sum(tracked.waits_since is not None for tracked in self._waiting)
 
     def put(self, tracked: TrackedJob) -> None:
-        """Puts a job at the end, or behind the others of its lane, or back to the place that it had."""
+        """Puts a job at the end, or behind the others of its lane, or back to where it was."""
         self._waiting[tracked] = None
         lane = tracked.lane
         if lane is None or lane.first is None:
             self._stand(tracked)
-        elif tracked.place is None or _order(lane.first) < _order(tracked):
+        elif tracked.waits_since is None or _order(lane.first) < _order(tracked):
             self._stand_behind(lane, tracked)
-        else:  # it comes back, and takes its place again from the one that came after it
+        else:  # it comes back, and stands again instead of the one that came after it
             self._stand_behind(lane, lane.first)
             self._stand(tracked)
 
@@ -86,18 +85,18 @@ class SubmitQueue:
                 tracked.lane.others.clear()
         return jobs
 
-    def _stands(self, place: float, _: int, tracked: TrackedJob) -> bool:
-        return tracked in self._waiting and tracked.place == place
+    def _stands(self, since: float, _: int, tracked: TrackedJob) -> bool:
+        return tracked in self._waiting and tracked.waits_since == since
 
     def _stand(self, tracked: TrackedJob) -> None:
-        if tracked.place is None:
-            tracked.place = tracked.taken_at if tracked.lane is None else self._clock()
+        if tracked.waits_since is None:
+            tracked.waits_since = tracked.taken_at if tracked.lane is None else self._clock()
         if tracked.lane is not None:
             tracked.lane.first = tracked
-        heapq.heappush(self._heap, (tracked.place, tracked.number, tracked))
+        heapq.heappush(self._heap, (tracked.waits_since, tracked.number, tracked))
 
     def _stand_behind(self, lane: Lane, tracked: TrackedJob) -> None:
-        tracked.place = None
+        tracked.waits_since = None
         heapq.heappush(lane.others, (tracked.number, tracked))
 
     def _advance(self, lane: Lane | None, tracked: TrackedJob) -> None:
@@ -106,14 +105,14 @@ class SubmitQueue:
         lane.first = None
         while lane.others and lane.first is None:
             if (candidate := heapq.heappop(lane.others)[1]) in self._waiting:
-                candidate.place = self._next_place(tracked)
+                candidate.waits_since = self._counts_from(tracked)
                 self._stand(candidate)
 
-    def _next_place(self, before: TrackedJob) -> float:
+    def _counts_from(self, before: TrackedJob) -> float:
         now = self._clock()
-        at = now if before.place is None else before.place + TURN_S
+        at = now if before.waits_since is None else before.waits_since + TURN_S
         return max(now, min(at, now + AHEAD_S))
 
 
 def _order(tracked: TrackedJob) -> tuple[float, int]:
-    return (math.inf if tracked.place is None else tracked.place, tracked.number)
+    return (math.inf if tracked.waits_since is None else tracked.waits_since, tracked.number)

@@ -1,6 +1,6 @@
 """Quotas: how many jobs, and how many dollars, may still be paid for.
 
-A queued job reserves its place in each of its quotas: one job, and its highest price. The reservation is given back if
+A queued job reserves its share of each of its quotas: one job, and its highest price. The reservation is given back if
 the service certainly did not accept the job. Once the job has ended, it becomes spent money: the service's own amount,
 or the highest price if the service names none. A job in doubt, or that the session no longer waits for, may still be
 paid for, so its reservation stays. Invariant: ``spent + committed <= max_cost`` whenever a job is let in, so the limit
@@ -105,7 +105,7 @@ class Payment:
         return self._jobs > 0
 
     def reserve(self) -> None:
-        """Reserves a place in all quotas, or in no quota. Raises ``SpendingLimitError`` if one has no room left."""
+        """Reserves the job's share of all quotas, or of none. Raises ``SpendingLimitError`` if one has no room left."""
         self._check()
         self._jobs, self._committed = 1, self._price
         for quota in self.quotas:

@@ -28,7 +28,7 @@ class Recorder:
     """Records each step of a job: where there is a journal, a method returns when its record is durable."""
 
     path: str = ""
-    """The journal's place, for error messages."""
+    """Where the journal is, for error messages."""
     team: Team | None = None
     """The team that grants POSTs, if the session shares its journal."""
 

@@ -1,7 +1,7 @@
 """Downloads finished videos: as a file, or in pieces. Downloads are not charged for.
 
 One caller at a time saves a video, so the next one finds it saved. The journal, if there is one, gets two notes: the
-size and digest of the complete file, before the file has its name, and its place, after that. Only a file of that size
+size and digest of the complete file, before the file has its name, and its path, after that. Only a file of that size
 and digest counts as the video, so neither another program's file nor a kill between the notes misleads a later run.
 A journal that fails here costs a second download at most, never the file.
 """
@@ -116,7 +116,7 @@ class Results:
         return (await Generation(await self._admission.attach(task_id, None, is_refresh=True), self._loop)).url
 
     async def _saved_before(self, video: Video, target: Path) -> Path | None:
-        """The saved file: at the place on record, or at ``target`` if a kill came before its place was noted."""
+        """The saved file: at the path on record, or at ``target`` if a kill came before that was noted."""
         record = await self._record_of(video)
         if record is None:
             return None
@@ -173,12 +173,12 @@ class Results:
             logger.error(message, error, video.task_id)
 
     async def _note_saved(self, video: Video, target: Path) -> None:
-        """Notes the place of the file. If that fails, the file stays all the same."""
+        """Notes the path of the file. If that fails, the file stays all the same."""
         if self._journal is None:
             return
         try:
-            place = await anyio.to_thread.run_sync(target.absolute)
-            await self._journal.note(self._journal.jobs.saved, video.task_id, place)
+            path = await anyio.to_thread.run_sync(target.absolute)
+            await self._journal.note(self._journal.jobs.saved, video.task_id, path)
         except JournalError as error:
             message = "%s; it does not say that task %s is saved as %s: check the journal's disk"
             logger.error(message, error, video.task_id, target)

@@ -25,7 +25,7 @@ from hailuo_async.outcomes import Outcome, Success
 
 @attrs.define(eq=False)
 class Target:
-    """The place for one job's video."""
+    """Where one job's video is saved."""
 
     key: str | None
     path: Path
@@ -66,7 +66,7 @@ class Saving:
             await anyio.to_thread.run_sync(make_directory, self._directory)
 
     def target(self, item: object) -> Target:
-        """The place for the video of ``item``. Raises ``JobError`` if that is not a job, ``ConfigError`` for no path.
+        """Where the video of ``item`` is saved. Raises ``JobError`` if that is not a job, ``ConfigError`` for no path.
 
         Exceptions of a callable ``save_as`` are passed on.
         """

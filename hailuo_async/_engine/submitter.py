@@ -7,9 +7,9 @@ whether it may leave: the journal has it on record, no other session took the jo
 ``decipher`` reads the answer; this table says what follows:
 
     accepted        the task id is kept, recorded, and given to the poller
-    refused         429: back to its place in the queue, the gate knows when to go on. 401, 402: this job and all that
-                    wait end unsent. Any other refusal: this job ends
-    unsent          back to its place in the queue, while there is time
+    refused         429: back to where it was in the queue, the gate knows when to go on. 401, 402: this job and all
+                    that wait end unsent. Any other refusal: this job ends
+    unsent          back to where it was in the queue, while there is time
     unknown         the job ends as ``SubmissionUnknownError``; it is sent again only with ``on_unknown="resubmit"``
 
 A POST that is torn, because the session is closed and its grace is over, is unknown too.
@@ -93,22 +93,22 @@ class Submitter:
         return len(self._queue)
 
     @property
-    def places(self) -> int:
+    def standing(self) -> int:
         """Jobs that wait for a slot, of each stream only the one that is sent next."""
-        return self._queue.places
+        return self._queue.standing
 
     def put_nowait(self, tracked: TrackedJob) -> None:
         """Puts a job into the queue."""
         self._queue.put(tracked)
         self._filled.notify()
         if self._recorder.team is not None:
-            self._recorder.team.place.stand()
+            self._recorder.team.line.stand()
 
     @property
     def waits_since(self) -> float | None:
         """Since when the first job waits, in loop time, if only the limits of a team keep it from leaving."""
         first = self._queue.first()
-        return None if first is None or not self._gate.is_open_here(first.is_heavy) else first.place
+        return None if first is None or not self._gate.is_open_here(first.is_heavy) else first.waits_since
 
     def drop_nowait(self, tracked: TrackedJob) -> None:
         """Takes a job out of the queue, if it is there. It was not sent, and costs nothing."""
@@ -192,7 +192,7 @@ class Submitter:
         return False
 
     async def _not_permitted(self, tracked: TrackedJob, error: JournalError) -> None:
-        """Puts the job back into its place after an outage of the journal; any other error of the journal ends it."""
+        """Puts the job back into the queue after an outage of the journal; any other error of the journal ends it."""
         if tracked.status.is_final:  # the permit may be on record, and is taken back: then it is no longer ours
             self._recorder.let_go_nowait(tracked)
         elif not error.is_outage:

@@ -4,7 +4,7 @@ Without a journal a session is a team of its own: the gate asks ``Slots`` and ``
 a journal share one ``TeamState``, which lies in it. Between that and the gate stand, each made of those before it:
 
 - ``TeamView``: a copy of the state, with what this session has done since. A guess.
-- ``TeamPlace``: where this session stands in the line for slots.
+- ``TeamLine``: where this session stands in the line for slots.
 - ``TeamSlots`` and ``TeamBudget``: what the gate asks, and what this session holds.
 - ``TeamNews``: what this session hears of the others.
 - ``Team``: what this session did, and what it wants, as one ``Step`` with the next commit. There a POST is granted
@@ -26,8 +26,8 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
+from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_news import TeamNews
-from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.team_values import Renewed, Step, StepDone, Turn
@@ -52,7 +52,7 @@ class Team:
 
     _journal: JournalWriter
     view: TeamView
-    place: TeamPlace
+    line: TeamLine
     slots: TeamSlots
     budget: TeamBudget
     news: TeamNews
@@ -68,10 +68,10 @@ class Team:
         """A session's part in the team that shares ``journal``. The session runs at most ``ceiling`` tasks itself."""
         changed = Signal()
         view = TeamView(journal.holder, rng, journal.commit_soon)
-        place = TeamPlace(view, changed)
-        slots = TeamSlots(view, place, ceiling)
-        news = TeamNews(view, place, slots, Lessons(cadence), changed)
-        return cls(journal, view, place, slots, TeamBudget(view), news)
+        line = TeamLine(view, changed)
+        slots = TeamSlots(view, line, ceiling)
+        news = TeamNews(view, line, slots, Lessons(cadence), changed)
+        return cls(journal, view, line, slots, TeamBudget(view), news)
 
     @property
     def all_running(self) -> int:
@@ -93,7 +93,7 @@ class Team:
         neither can be had.
         """
         answer: asyncio.Future[Permit] = asyncio.get_running_loop().create_future()
-        self._turns.append((Turn(identity, sent_at, self.place.in_team_time(since)), answer))
+        self._turns.append((Turn(identity, sent_at, self.line.in_team_time(since)), answer))
         self.view.commit_soon()
         return answer
 
@@ -118,7 +118,7 @@ class Team:
             self._turns
             or self.budget.is_query_due
             or self.view.needs_step
-            or self.place.needs_step
+            or self.line.needs_step
             or self._follows != self.view.stated.follows
         ):
             return None
@@ -132,10 +132,10 @@ class Team:
             turns=turns,
             queries=self.budget.wants(now, is_soon=self.slots.settled > 0),
             is_query_due=self.budget.is_query_due,
-            place=self.place.record(turns),
-            passed=self.place.line.pass_over(),
+            place=self.line.record(turns),
+            passed=self.line.others.pass_over(),
             buried=buried,
-            is_called=self.place.take_call(),
+            is_called=self.line.take_call(),
             is_stale=self.view.members > 1 and self.news.is_stale(now),
         )
 
@@ -185,15 +185,15 @@ class Team:
     def woken(self) -> None:
         """Notes that another session has changed something that this one may wait for."""
         now = loop_time()
-        asks = self._stepping is not None or self.slots.tentative or self.place.is_called
+        asks = self._stepping is not None or self.slots.tentative or self.line.is_called
         has_heard = not self.news.is_stale(now)  # perhaps that it has had the turn which it is called to
-        if asks or has_heard or self._follows or self.place.waits_since() is None or self.view.clock.is_old(now):
+        if asks or has_heard or self._follows or self.line.waits_since() is None or self.view.clock.is_old(now):
             self.news.look_soon()
             return
-        self.place.call()
+        self.line.call()
         asyncio.get_running_loop().call_later(_CALLED_S, self._call_ends)
         self.news.on_change()
 
     def _call_ends(self) -> None:
-        if self.place.take_call():
+        if self.line.take_call():
             self.news.look_soon()

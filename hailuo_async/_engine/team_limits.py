@@ -10,7 +10,7 @@ import math
 
 import attrs
 
-from hailuo_async._engine.team_place import TeamPlace
+from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._rules.budget import Hints, Use
 
@@ -23,7 +23,7 @@ class TeamSlots:
     """The team's slots, as ``Slots`` has them."""
 
     _view: TeamView
-    _place: TeamPlace
+    _line: TeamLine
     _ceiling: int | None
     tentative: int = attrs.field(default=0, init=False)
     """POSTs whose grant is asked for: by this session's view they may leave."""
@@ -53,12 +53,12 @@ class TeamSlots:
 
     def may_start(self, now: float) -> float:
         """When the next POST may leave; ``inf``: something has to happen first."""
-        if self.is_full or (self._place.is_called and self.tentative):
+        if self.is_full or (self._line.is_called and self.tentative):
             return math.inf
-        if self._place.is_called:
+        if self._line.is_called:
             return now
         at = self._view.state.submit_opens_at(now + self._view.clock.offset_s)
-        return self._place.turn_opens_at(now, self._view.in_loop_time(at, now))
+        return self._line.turn_opens_at(now, self._view.in_loop_time(at, now))
 
     def started(self, now: float) -> None:
         """Counts a POST whose grant is asked for."""

@@ -15,7 +15,7 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamSlots
-from hailuo_async._engine.team_place import TeamPlace
+from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import News, Renewed
 
@@ -28,7 +28,7 @@ class TeamNews:
     """What was heard last, and when."""
 
     _view: TeamView
-    _place: TeamPlace
+    _line: TeamLine
     _slots: TeamSlots
     _lessons: Lessons
     changed: Signal
@@ -54,7 +54,7 @@ class TeamNews:
     def hear(self, news: News) -> None:
         """Learns how the team stands."""
         before, gone = self._view.members, self._gone
-        self._place.hear(news)
+        self._line.hear(news)
         self._view.hear(news.state, news.members, self._slots.tentative)
         if news.state is not None:
             self._lessons.learn(self._view.state, self._view.us)
@@ -66,7 +66,7 @@ class TeamNews:
             self.changed.notify()
         self.on_change()
         # Another session may have passed this one over; jobs that were granted nothing are soon back in the queue.
-        asyncio.get_running_loop().call_soon(self._place.stand)
+        asyncio.get_running_loop().call_soon(self._line.stand)
         if before > news.members or gone not in (None, news.gone):  # one may have come at the same time
             self.on_death()
 

@@ -105,8 +105,8 @@ class TrackedJob:
 
     # --- Its POSTs ---
 
-    place: float | None = attrs.field(default=None, init=False)
-    """Since when it waits, in loop time: the queue sends the longest wait first. A refused job keeps its place."""
+    waits_since: float | None = attrs.field(default=None, init=False)
+    """Since when it counts as waiting for a slot, in loop time; ``None`` while another of its lane stands for it."""
     request: Request | None = attrs.field(default=None, repr=False)
     is_heavy: bool = False
     """Whether its POST reads images while it is sent."""

@@ -142,8 +142,8 @@ def _recorder(settings: Settings, journal: JournalWriter | None, team: Team | No
         return Recorder()
     from hailuo_async._engine.journaling import JournalRecorder
 
-    place, keeps_prompts = str(settings.journal), settings.journal_prompts
-    return JournalRecorder(place, team, journal=journal, keeps_prompts=keeps_prompts)
+    path, keeps_prompts = str(settings.journal), settings.journal_prompts
+    return JournalRecorder(path, team, journal=journal, keeps_prompts=keeps_prompts)
 
 
 def _limits(
@@ -169,7 +169,7 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
     from hailuo_async._engine.lookout import Lookout
     from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
 
-    team.place.waits_since = lambda: engine.submitter.waits_since
+    team.line.waits_since = lambda: engine.submitter.waits_since
     team.news.on_change = engine.gate.wake
     team.news.on_death = following.ask_all
     following.on_added = team.follow

@@ -18,7 +18,7 @@ when windows are too short to place their ends, and when the service refuses and
 requests left, as the service says it, is then only a cap.
 
 **Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
-stands empty because polling spent the budget. Queries that were given places beforehand delay no submit.
+stands empty because polling spent the budget. Queries that are booked for later delay no submit.
 
 **Closed.** A 429 closes the gate for everyone, once: refusals of requests that had left before do not extend it. In a
 window it closes until the reset. In a flow, or if the service says that requests are left, it closes for a second or as
@@ -72,7 +72,7 @@ class Budget(Flow):
     _limit: int | None = None
 
     # The window
-    _sent: int = 0  # requests of ours that count, or may count, in this window
+    _counted: int = 0  # requests of ours that count, or may count, in this window
     _carried: int = 0  # those of them that left before it began
     _start: float = -math.inf
     _end: float = -math.inf
@@ -80,7 +80,7 @@ class Budget(Flow):
     _last_reset_at: float = -math.inf  # the name of the window before
     _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
     _is_ms: bool = False  # whether resets without a unit count milliseconds
-    _placed_at: float = -math.inf  # the last place that a query was given beforehand
+    _booked_until: float = -math.inf  # the latest time that was booked for a query
     _full_at: float = -math.inf  # when a count without a reset last jumped to full
     _signs: int = 0  # that this is no window
 
@@ -117,20 +117,20 @@ class Budget(Flow):
         return now if opens_at <= now else min(max(opens_at, now + TICK_S), now + _LONGEST_S)
 
     def sent(self, now: float, use: Use, at: float = -math.inf) -> None:
-        """Counts a request that leaves now, or at its place, even if it fails later; ``learn`` must follow, once."""
+        """Counts a request that leaves now, or is booked for ``at``, even if it fails; ``learn`` must follow, once."""
         self._roll(now)
-        self._placed_at = max(self._placed_at, at)
+        self._booked_until = max(self._booked_until, at)
         self._flow_on(now)
         if self._recovered_at == -math.inf:
             self._recovered_at = now
         self._inflight += 1
-        self._sent += 1
+        self._counted += 1
         self._slack = max(self._slack, self._inflight)
 
-    def has_place(self, at: float, latest: float) -> bool:
-        """Whether ``at``, from ``may_send``, is a place among the requests that are spread evenly over this window.
+    def can_book(self, at: float, latest: float) -> bool:
+        """Whether ``at``, from ``may_send``, is the time of a request that leaves by an even spread over this window.
 
-        Counted beforehand, the request has that place for itself. ``latest``: not for later ones.
+        Counted beforehand, by ``sent``, the request has that time for itself. ``latest``: not for later ones.
         """
         return self._rate is None and self._closed_until < at < self._end and at <= latest
 
@@ -213,22 +213,22 @@ class Budget(Flow):
         left = self._left()
         if left is None:
             return now
-        return self._end if left <= self._reserve(use, self._sent + left) else self._evenly_at(now, use, left)
+        return self._end if left <= self._reserve(use, self._counted + left) else self._evenly_at(now, use, left)
 
     def _left(self) -> int | None:
         counts = []
         if self._limit is not None:
-            counts.append(self._limit - self._sent)
+            counts.append(self._limit - self._counted)
         if self._reported is not None:
             counts.append(self._reported - self._inflight)
         return max(0, min(counts)) if counts else None
 
     def _evenly_at(self, now: float, use: Use, left: int) -> float:
         """When the next request may leave, if those after the burst are spread evenly up to the window's end."""
-        whole, number = self._sent + left, self._sent + 1.0
+        whole, number = self._counted + left, self._counted + 1.0
         burst, length_s = _burst(use, whole), self._end - self._start
-        if use is Use.SUBMIT and self._placed_at > now:  # queries that have later places do not delay it
-            number -= (whole - _burst(Use.QUERY, whole)) * (self._placed_at - now) / length_s
+        if use is Use.SUBMIT and self._booked_until > now:  # queries that are booked for later do not delay it
+            number -= (whole - _burst(Use.QUERY, whole)) * (self._booked_until - now) / length_s
         return self._start if number <= burst else self._start + length_s * (number - burst) / (whole - burst)
 
     def _roll(self, now: float) -> None:
@@ -242,15 +242,15 @@ class Budget(Flow):
     def _open(self, now: float) -> None:
         self._start, self._end, self._reset_at = now, now + self._window_s, None
         # What left in the last window may arrive in this one. What left before that cannot: no answer takes so long.
-        self._carried = min(self._inflight, self._sent - self._carried)
-        self._sent, self._reported, self._mark = self._carried, None, None
-        self._placed_at = -math.inf
+        self._carried = min(self._inflight, self._counted - self._carried)
+        self._counted, self._reported, self._mark = self._carried, None, None
+        self._booked_until = -math.inf
 
     def _open_full(self, now: float, remaining: int) -> None:
         """Begins a window of which only the count tells, by the answer to its first request."""
         self._window_s = min(self._window_s, max(_MARGIN_S, now - self._full_at))
         self._open(now)
-        self._full_at, self._sent, self._reported = now, self._sent + 1, remaining
+        self._full_at, self._counted, self._reported = now, self._counted + 1, remaining
 
     def _belongs(self, now: float, hints: Hints, ahead_s: float | None, sent_at: float) -> bool:
         """Whether the hints are about this window; places its end, and opens the next if they are about that."""
@@ -269,7 +269,7 @@ class Budget(Flow):
         if name is not None:
             self._last_reset_at = name
             self._open(now)
-            self._sent += 1
+            self._counted += 1
         self._window_s = min(self._window_s, max(_MARGIN_S, reset_at - self._last_reset_at))
         self._reset_at, self._end = reset_at, ends_at
         return True
@@ -298,7 +298,7 @@ class Budget(Flow):
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
             self._short_rate = _SHORT_SHARE * limit / self._short_length_s()
             self._begin_flow(now, self._short_rate)
-            self._next_at += 1 / self._short_rate  # the request that was answered lies on the line
+            self._next_at += 1 / self._short_rate  # the request that was answered has left, by this rate
             return
         if self._mark is None:
             # Later in a window others may have spent it, and so may they before the first one that is seen.

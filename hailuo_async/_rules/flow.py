@@ -1,15 +1,15 @@
-"""Requests that leave along a line: evenly, at a rate that is measured or found.
+"""Requests that leave evenly, at a rate that is measured or found.
 
-A flow is what the budget (``_rules/budget``) believes in where it cannot see windows. Each request moves the line on by
-one over the rate. A submit need not wait while the service says that some are left, and is paid back along the line;
-nor does a query while plenty are left. The rate is
+A flow is what the budget (``_rules/budget``) believes in where it cannot see windows. Each request puts the next one
+off by one over the rate. A submit need not wait while the service says that some are left, and then later requests wait
+longer; nor need a query while plenty are left. The rate is
 
 - **measured**, where answers tell a count: what was answered, plus what the count grew by, in a time. A count that was
   full cannot grow, so then the rate is only raised;
 - **found**, where they do not. A refusal lowers the rate at once, and when requests are taken again, to what was borne
   from one recovery to the next; if that is at once, the service counts over a moment, and the rate was hardly too high.
-  While requests wait for the line the rate rises, slowly at first and faster the longer nothing is refused. What came
-  in a bunch before the first refusal shows how far requests may run ahead of the line, or lag behind it and catch up.
+  While requests have to wait the rate rises, slowly at first and faster the longer nothing is refused. What came in a
+  bunch before the first refusal shows how many requests may leave early, or late and catch up.
 
 All state is plain numbers, so that processes can share it.
 """
@@ -45,7 +45,7 @@ _LOWEST = SMALLEST_REQUEST_LIMIT / WINDOW_S / 4
 _BRIEF_S = 2.5
 #: A rate rises by this share a second, more with the square of the time since a refusal: twice that after so long.
 _RISE, _RISE_S = 0.0004, 45.0
-#: So many requests before a refusal tell a rate, and this part of them may run ahead of the line. After fewer, the rate
+#: So many requests before a refusal tell a rate, and this part of them may leave early. After fewer, the rate
 #: rises by a fifth a second at first, and by a quarter of that after each refusal.
 _TELLING, _BURST, _STEEPEST = 10, 0.1, 0.2
 #: So many before the first refusal, in less than a minute, are likely to be all of a minute: others may take some.
@@ -61,7 +61,7 @@ class Use(enum.Enum):
 
 @attrs.define(kw_only=True, eq=False)
 class Flow:
-    """The line and its rate. All times are loop seconds."""
+    """The rate, and when the next request is due. All times are loop seconds."""
 
     _inflight: int = 0
     _answered: int = 0
@@ -70,11 +70,11 @@ class Flow:
     _full: int = 0  # the most that it ever said is left
     _newest_at: float = -math.inf  # when the youngest request that was answered had left
 
-    # The line
+    # An even rate
     _rate: float | None = None  # requests a second; None while windows are believed in
-    _next_at: float = -math.inf  # when the next request lies on the line
+    _next_at: float = -math.inf  # when the next request is due
     _last_sent_at: float = -math.inf
-    _burst: float = 0.0  # so many requests may run ahead of the line, where answers carry no count
+    _burst: float = 0.0  # so many requests may leave before they are due, where answers carry no count
     _short_rate: float | None = None  # where the flow stands for short windows: their own rate
 
     # A rate that is measured
@@ -99,17 +99,17 @@ class Flow:
 
     def _flow_opens_at(self, now: float, use: Use) -> float:
         rate = self._rate or LEAST_RATE
-        line_at = self._next_at
+        due_at = self._next_at
         if self._borne is not None and self._answers == 0 and self._last_sent_at >= self._closed_at:
-            line_at = max(line_at, self._last_sent_at + LONGEST_PAUSE_S)  # one request finds out whether it is over
+            due_at = max(due_at, self._last_sent_at + LONGEST_PAUSE_S)  # one request finds out whether it is over
         if self._reported is None:
-            return line_at - self._burst / rate if use is Use.SUBMIT else line_at + TICK_S
+            return due_at - self._burst / rate if use is Use.SUBMIT else due_at + TICK_S
         kept = self._reserve(use, self._full)
         spare = self._reported - self._inflight - kept
         if spare >= 1 and (use is Use.SUBMIT or spare > _PLENTY / 2 * self._full):
             return now
         missing = 1 + kept - self._level(now)
-        return max(line_at, now + missing / rate)
+        return max(due_at, now + missing / rate)
 
     def _reserve(self, use: Use, whole: int) -> int:
         return 0 if use is Use.SUBMIT else min(1 + self._inflight, whole // 4)
@@ -129,10 +129,10 @@ class Flow:
         return (self._rate or LEAST_RATE) + surplus / _SURPLUS_S
 
     def _flow_on(self, now: float) -> None:
-        """Moves on along the line, as a request leaves; the rate rises where no count tells how far it may."""
+        """Puts the next request off, as one leaves; the rate rises where no count tells how far it may."""
         if self._rate is not None:
             gap_s = 1 / self._planned(now)
-            if self._reported is None and now <= self._next_at + 2 * TICK_S:  # it had to wait for the line
+            if self._reported is None and now <= self._next_at + 2 * TICK_S:  # it had to wait until it was due
                 quiet = (now - self._quiet_from) / _RISE_S
                 risen = (self._rise + _RISE * (1 + quiet * quiet)) * min(now - self._last_sent_at, 1.0)
                 self._rate *= 1 + min(risen, _STEEPEST)

@@ -35,7 +35,7 @@ _KEPT_ENDS = 16
 #: Each member may have a stock of so many seconds' queries. Each task takes two or three, so one that is granted them
 #: with another step asks for none in a step of its own.
 _STOCKED_S = 6.0
-#: A query is given a place on the line if that is no further ahead. Two hundred members wait twelve seconds for a
+#: A query is booked for a later time if that is no further ahead. Two hundred members wait twelve seconds for a
 #: thousand requests a minute.
 _AHEAD_S = 15.0
 
@@ -184,20 +184,20 @@ def _take_submits(state: TeamState, step: MemberStep) -> int:
 def _take_queries(state: TeamState, step: MemberStep, members: int) -> tuple[int, float]:
     """As many as are asked for and may leave now, but for more than one no more than each member's share.
 
-    If none may leave yet, and one is due, it gets the next place among those that are spread over the window. So each
-    of many members that wait for a request asks once, and not again whenever another was quicker.
+    If none may leave yet, and one is due, it is booked for the next of the times that are spread over the window. So
+    each of many members that wait for a request asks once, and not again whenever another was quicker.
     """
     taken, budget = 0, state.budget
     rate = budget.query_rate(step.now, 0.0)
     most = step.queries if rate is None else min(step.queries, max(1, int(_STOCKED_S * rate / members)))
     while taken < most:
         at = budget.may_send(step.now, Use.QUERY)
-        is_reserved = at > step.now
-        if is_reserved and (taken or not step.is_query_due or not budget.has_place(at, step.now + _AHEAD_S)):
+        is_booked = at > step.now
+        if is_booked and (taken or not step.is_query_due or not budget.can_book(at, step.now + _AHEAD_S)):
             return taken, step.now if taken else at
         budget.sent(step.now, Use.QUERY, at)
         taken += 1
-        if is_reserved:
+        if is_booked:
             return taken, at
     return taken, step.now
 

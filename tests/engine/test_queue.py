@@ -73,10 +73,10 @@ def test_a_stream_that_sent_very_many_at_once_waits_only_a_while_for_those_that_
         queue.put(tracked)
     for tracked in streamed[:-1]:
         queue.take(tracked)
-    assert streamed[-1].place == 5.0 + AHEAD_S
+    assert streamed[-1].waits_since == 5.0 + AHEAD_S
 
 
-def test_a_job_that_was_refused_goes_back_to_its_own_place() -> None:
+def test_a_job_that_was_refused_goes_back_to_where_it_was() -> None:
     lane = Lane()
     first, second, single = TrackedJob(0, lane=lane), TrackedJob(1, lane=lane), TrackedJob(2)
     queue = filled(first, second, single)
@@ -85,7 +85,7 @@ def test_a_job_that_was_refused_goes_back_to_its_own_place() -> None:
     assert drain(queue) == [0, 2, 1]
 
 
-def test_jobs_of_a_stream_that_come_back_in_any_order_hold_one_place() -> None:
+def test_jobs_of_a_stream_that_come_back_in_any_order_stand_as_one() -> None:
     lane = Lane()
     tracked = [TrackedJob(number, lane=lane) for number in range(4)]
     single = TrackedJob(9)
@@ -94,11 +94,11 @@ def test_jobs_of_a_stream_that_come_back_in_any_order_hold_one_place() -> None:
         queue.take(each)
     for number in (1, 0, 2):
         queue.put(tracked[number])
-    assert [each.place is not None for each in tracked] == [True, False, False, False]
+    assert [each.waits_since is not None for each in tracked] == [True, False, False, False]
     assert drain(queue) == [0, 9, 1, 2, 3]
 
 
-def test_a_job_that_is_taken_out_gives_its_lane_the_next_place() -> None:
+def test_a_job_that_is_taken_out_has_the_next_of_its_lane_stand() -> None:
     lane = Lane()
     tracked = [TrackedJob(number, lane=lane) for number in range(4)]
     queue = filled(*tracked)

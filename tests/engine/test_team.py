@@ -95,7 +95,7 @@ def test_a_place_is_told_again_only_if_it_is_another_once_those_that_were_grante
         team, journal = make_team()
         answer = asks(team, "job", 5.0)
         await asyncio.sleep(0)
-        answer.add_done_callback(lambda _: setattr(team.place, "waits_since", lambda: since))
+        answer.add_done_callback(lambda _: setattr(team.line, "waits_since", lambda: since))
         step = team.compose()
         assert step is not None
         journal.commits = 0
@@ -178,20 +178,20 @@ def test_who_begins_to_follow_tells_it_and_looks_once_the_others_know() -> None:
 def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_come_to_that() -> None:
     async def main() -> None:
         team, _ = make_team()
-        team.place.waits_since = lambda: 0.0
+        team.line.waits_since = lambda: 0.0
         step = team.compose()  # it tells its place
         assert step is not None
         team.stepped(step, StepDone(news=attrs.evolve(TWO, place=0.0), permits=(), queries=0, query_at=0.0))
         team.woken()
-        assert (team.news.is_woken, team.place.is_called) == (True, False)  # it has just heard
+        assert (team.news.is_woken, team.line.is_called) == (True, False)  # it has just heard
         team.news.begin_look()
         await asyncio.sleep(1.0)
         now = asyncio.get_running_loop().time()
         team.woken()
-        assert (team.news.is_woken, team.place.is_called) == (False, True)
+        assert (team.news.is_woken, team.line.is_called) == (False, True)
         assert (team.slots.may_start(now), team.budget.may_send(now, Use.SUBMIT)) == (now, now)
         await asyncio.sleep(1.0)
-        assert (team.news.is_woken, team.place.is_called) == (True, False)
+        assert (team.news.is_woken, team.line.is_called) == (True, False)
 
     run_virtual(main)
 
@@ -199,12 +199,12 @@ def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_c
 def test_a_call_goes_with_the_step_that_asks_for_the_turn() -> None:
     async def main() -> None:
         team, _ = make_team()
-        team.place.call()
+        team.line.call()
         asks(team, "job", 5.0)
         assert team.slots.may_start(10.0) > 10.0  # one at a time
         step = team.compose()
         assert step is not None
-        assert (step.is_called, team.place.is_called) == (True, False)
+        assert (step.is_called, team.line.is_called) == (True, False)
 
     run_virtual(main)
 

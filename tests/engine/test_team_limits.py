@@ -7,7 +7,7 @@ from random import Random
 
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
-from hailuo_async._engine.team_place import TeamPlace
+from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._rules.budget import Hints, Use
 from hailuo_async.testing import run_virtual
@@ -19,8 +19,8 @@ def make_limits(ceiling: int | None = None) -> tuple[TeamSlots, TeamBudget, Team
     """Those of a session whose team is on a server's clock."""
     view = TeamView("us", Random(0), lambda: None)
     view.clock.learn(SERVER, 0.0, 0.0)
-    place = TeamPlace(view, Signal())
-    return TeamSlots(view, place, ceiling), TeamBudget(view), view
+    line = TeamLine(view, Signal())
+    return TeamSlots(view, line, ceiling), TeamBudget(view), view
 
 
 def test_a_session_that_runs_as_many_as_it_may_starts_none_whatever_the_team_has_left() -> None:

@@ -11,8 +11,8 @@ import pytest
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamSlots
+from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_news import TeamNews
-from hailuo_async._engine.team_place import TeamPlace
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import News, Renewed
 from hailuo_async._rules.cadence import Cadence
@@ -27,9 +27,9 @@ def make_news() -> tuple[TeamNews, TeamView, list[str]]:
     """One that has heard nothing, and what it does."""
     did: list[str] = []
     view, changed = TeamView("us", Random(0), lambda: did.append("commit")), Signal()
-    place = TeamPlace(view, changed)
+    line = TeamLine(view, changed)
     lessons = Lessons(Cadence(0.5, 30.0, Random(0)))
-    news = TeamNews(view, place, TeamSlots(view, place, None), lessons, changed)
+    news = TeamNews(view, line, TeamSlots(view, line, None), lessons, changed)
     news.on_change = lambda: did.append("change")
     news.on_death = lambda: did.append("death")
     return news, view, did

@@ -75,12 +75,12 @@ def test_submits_go_before_queries_and_find_a_request_left_for_each() -> None:
     assert send_all(budget, 60.9, Use.SUBMIT) >= 24
 
 
-def test_queries_that_were_given_later_places_delay_no_submit() -> None:
+def test_queries_that_are_booked_for_later_delay_no_submit() -> None:
     at_once = []
-    for are_placed in (False, True):
+    for are_booked in (False, True):
         budget = make_budget(100, 99)
         send_all(budget, 40.0, Use.QUERY)
-        while are_placed and budget.has_place(at := budget.may_send(40.0, Use.QUERY), 48.0):
+        while are_booked and budget.can_book(at := budget.may_send(40.0, Use.QUERY), 48.0):
             budget.sent(40.0, Use.QUERY, at)
         at_once.append(send_all(budget, 40.0, Use.SUBMIT))
         assert budget.may_send(40.0, Use.SUBMIT) > 40.0
@@ -240,7 +240,7 @@ class HonestService(RuleBasedStateMachine):
         self.window, self.used = -1, 0
         self.travelling: list[Request] = []
         self.answers: list[Request] = []
-        self.places: list[float] = []
+        self.booked: list[float] = []
         self.budget = Budget()
         self.budget.sent(0.0, Use.QUERY)
         self.arrive(first := Request(0.0))
@@ -263,8 +263,8 @@ class HonestService(RuleBasedStateMachine):
     @rule(seconds=st.floats(0.001, 100))
     def wait(self, seconds: float) -> None:
         until = self.now + seconds
-        while self.places and self.places[0] <= until:
-            self.go_on(at := self.places.pop(0))
+        while self.booked and self.booked[0] <= until:
+            self.go_on(at := self.booked.pop(0))
             self.travelling.append(Request(at))
         self.go_on(until)
 
@@ -275,11 +275,11 @@ class HonestService(RuleBasedStateMachine):
         self.now = until
 
     @rule()
-    def give_a_place(self) -> None:
+    def book_a_query(self) -> None:
         at = self.budget.may_send(self.now, Use.QUERY)
-        if at > self.now and self.budget.has_place(at, self.now + 15.0):
+        if at > self.now and self.budget.can_book(at, self.now + 15.0):
             self.budget.sent(self.now, Use.QUERY, at)
-            self.places.append(at)
+            self.booked.append(at)
 
     @rule(use=st.sampled_from(Use), most=st.integers(1, 40))
     def send(self, use: Use, most: int) -> None:

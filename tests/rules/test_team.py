@@ -162,7 +162,7 @@ def test_a_count_that_is_put_right_opens_the_slots_again() -> None:
     assert slots.may_start(NOW) == NOW
 
 
-def test_members_that_wait_for_a_request_each_get_a_place_of_their_own_on_the_line() -> None:
+def test_members_that_wait_for_a_request_are_each_booked_for_a_time_of_their_own() -> None:
     """They ask once each, however many they are."""
     state = make_state()
     state.budget.sent(NOW, Use.SUBMIT)

@@ -115,7 +115,7 @@ async def test_a_visitor_waits_for_a_slot_or_two_beside_another_sessions_long_st
         [visitor] = jobs("visitor", 1)
         generation = await visited.submit(visitor)
         team = team_of(busy)
-        await until(lambda: team.place.line.first is not None or generation.task_id)  # the stream knows that it waits
+        await until(lambda: team.line.others.first is not None or generation.task_id)  # the stream knows that it waits
         before = service.ledger.submits_accepted
         await generation.accepted()
         assert service.ledger.submits_accepted - before <= 3  # at most one for each slot left before that, and its own

@@ -1,6 +1,6 @@
-"""A session's place in the line of its team.
+"""The line in which the sessions of a team wait for slots, and this session's place in it.
 
-A place is the time since when the first job of the session's queue waits, by the team's clock. The journal knows the
+A place is the time since when the first job of a session's queue waits, by the team's clock. The journal knows the
 place of each session, and grants the slots in that order. When another session has made room, it wakes the first in the
 line: that one is *called*, and asks for its turn instead of looking first whether it has it.
 """
@@ -18,13 +18,14 @@ from hailuo_async._rules.line import Line
 
 
 @attrs.define(eq=False)
-class TeamPlace:
-    """Since when this session waits, and whom it waits for."""
+class TeamLine:
+    """Where this session stands in the line, and whom it waits for."""
 
     _view: TeamView
     _changed: Signal
     """Notified when this session begins to wait."""
-    line: Line = attrs.field(factory=Line, init=False)
+    others: Line = attrs.field(factory=Line, init=False)
+    """How the others stand in it, and whose turn it is."""
     waits_since: Callable[[], float | None] = attrs.field(default=lambda: None, init=False)
     """Since when the first of this session's queue waits, in loop time, if it could leave but for the team."""
     is_called: bool = attrs.field(default=False, init=False)
@@ -35,25 +36,28 @@ class TeamPlace:
     """By the loop's time, the places of the jobs that wait: each keeps its time, however the clocks are corrected."""
 
     def in_team_time(self, since: float) -> float:
-        """A place by the team's clock. The same whenever it is asked, so that two sessions agree on who came first."""
+        """The place of a job that waits ``since`` that loop time.
+
+        The same whenever it is asked, so that two sessions agree on who came first.
+        """
         return self._places.setdefault(since, since + self._view.clock.offset_s)
 
-    def current(self) -> float | None:
+    def place(self) -> float | None:
         """This session's place; ``None`` if it does not wait for the team."""
         since = self.waits_since()
         return None if since is None else self.in_team_time(since)
 
     def turn_opens_at(self, now: float, room_at: float) -> float:
         """When this session may take a turn for which there is room at ``room_at``."""
-        is_alone = room_at > now or self.line.first is None
-        return self.line.opens_at(now, room_at, None if is_alone else self.current())
+        is_alone = room_at > now or self.others.first is None
+        return self.others.opens_at(now, room_at, None if is_alone else self.place())
 
     # --- What the journal knows of it ---
 
     @property
     def needs_step(self) -> bool:
         """Whether the journal knows another place of this session."""
-        return self._view.members > 1 and self._recorded != self.current()
+        return self._view.members > 1 and self._recorded != self.place()
 
     def stand(self) -> None:
         """Has a step made soon if another job is now the first of this session's queue."""
@@ -63,7 +67,7 @@ class TeamPlace:
 
     def record(self, turns: Iterable[Turn]) -> float | None:
         """The place for a step with these ``turns``. The places of jobs that wait no longer are forgotten."""
-        self._recorded = self.current()
+        self._recorded = self.place()
         kept = {self._recorded, *(turn.place for turn in turns)}
         self._places = {since: place for since, place in self._places.items() if place in kept}
         return self._recorded
@@ -81,5 +85,5 @@ class TeamPlace:
 
     def hear(self, news: News) -> None:
         """Learns how the line stands."""
-        self.line.heard(news.first, news.ahead)
+        self.others.heard(news.first, news.ahead)
         self._recorded = news.place

@@ -245,7 +245,7 @@ class Transfer:
         self._is_page = _is_page(headers)
         self.total = total
         self._shows_its_end = total is not None or is_chunked
-        self._boxes = None if self.stamp.checksums else Boxes()
+        self._boxes = Boxes() if self.start or not self.stamp.checksums else None
 
     def _continues(self, headers: Mapping[str, str]) -> bool:
         """Whether a 206 is the rest of what is held. Some servers send one although the resource has changed."""

@@ -18,13 +18,12 @@ from urllib.parse import urlsplit
 
 from hailuo_async.errors import DownloadError
 
-#: Of the whole name, in UTF-8. Most systems stop at 255; what is left is for the neighbours' endings.
+#: Of the whole name, in UTF-8. Most systems stop at 255; what is left is for the endings of the unfinished file and its
+#: stamp beside it.
 MAX_NAME_BYTES = 200
 DEFAULT_SUFFIX = ".mp4"
 
 _PART_SUFFIX = ".part"
-#: A longer name is shortened for its neighbours: with all that they add, they stay under 255 bytes.
-_MAX_WHOLE_NAME_BYTES = 200
 
 _SUFFIXES = frozenset({".avi", ".gif", ".jpeg", ".jpg", ".m4v", ".mkv", ".mov", ".mp4", ".png", ".webm", ".webp"})
 _FORBIDDEN = frozenset('<>:"/\\|?*')
@@ -68,11 +67,11 @@ def part_name(name: str) -> str:
 
     The target may have a name as long as the file system takes, and its neighbours need room for their endings.
     """
-    encoded = os.fsencode(name)
-    if len(encoded) <= _MAX_WHOLE_NAME_BYTES:
+    encoded = _encoded(name)
+    if len(encoded) <= MAX_NAME_BYTES:
         return f"{name}{_PART_SUFFIX}"
     mark = hashlib.sha256(encoded).hexdigest()[:_MARK_DIGITS]
-    return f"{encoded[:_MAX_WHOLE_NAME_BYTES].decode(errors='ignore')}-{mark}{_PART_SUFFIX}"
+    return f"{encoded[:MAX_NAME_BYTES].decode(errors='ignore')}-{mark}{_PART_SUFFIX}"
 
 
 def private_name(part: str, mark: str) -> str:

@@ -11,16 +11,20 @@ MAX_TASK_ID_CHARACTERS = 256
 
 
 def is_task_id(value: object) -> TypeGuard[str]:
-    """Whether ``value`` could be a task's id: a short, printable ``str`` without spaces."""
+    """Whether ``value`` could be a task's id: a short, printable ``str`` without spaces.
+
+    ``.`` and ``..`` are none: behind a path they name another resource.
+    """
     return (
         isinstance(value, str)
         and 1 <= len(value) <= MAX_TASK_ID_CHARACTERS
         and value.isprintable()
         and " " not in value
+        and value not in (".", "..")
     )
 
 
 def check_task_id(value: object, field: str = "task_id") -> None:
     """Raises ``JobError`` for a value that cannot be a task's id, or that of another thing of the service's."""
     if not is_task_id(value):
-        raise JobError(field=field, value=value, rule="must be a short printable str without spaces")
+        raise JobError(field=field, value=value, rule="must be a short printable str without spaces, and not . or ..")

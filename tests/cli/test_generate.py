@@ -171,7 +171,7 @@ def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: 
     [
         ([], "give an IMAGE, or the --task-id of what was sent before"),
         (["Cat.jpg", "--task-id", "1"], "give an IMAGE or a --task-id, not both"),
-        (["--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
+        (["--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces, and not . or .."),
         (["none.jpg"], "first_frame_image (none.jpg): "),
         (
             ["ftp://x.y/cat.jpg"],

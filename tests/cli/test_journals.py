@@ -243,7 +243,7 @@ def test_sent_again_it_may_be_paid_for_twice_so_that_is_asked(journal: Path) -> 
         (["a", "--forget", "--resubmit"], "give one of --task-id, --resubmit and --forget"),
         (["nobody", "--forget"], "key 'nobody': must name a job in this journal"),
         (["c", "--task-id", "x"], "key 'c': names a job whose state is success: only one that is unknown is "),
-        (["a", "--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces"),
+        (["a", "--task-id", "a b"], "task_id 'a b': must be a short printable str without spaces, and not . or .."),
     ],
 )
 def test_what_cannot_be_decided_is_one_line(arguments: list[str], words: str, journal: Path) -> None:

@@ -39,7 +39,7 @@ async def test_uploads_are_listed_and_can_be_deleted() -> None:
             await session.delete_upload(upload.file_id)
 
 
-@pytest.mark.parametrize("file_id", ["", None, "a b", b"file-1"])
+@pytest.mark.parametrize("file_id", ["", None, "a b", b"file-1", ".", ".."])
 async def test_what_is_no_id_deletes_nothing_and_is_not_sent(file_id: Any) -> None:
     async with emulated() as (emulator, session):
         with pytest.raises(JobError, match="file_id"):

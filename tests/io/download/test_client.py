@@ -90,10 +90,13 @@ async def test_where_nothing_can_be_written_nothing_is_asked_for(
     assert await files(tmp_path) == {}
 
 
-async def test_a_name_that_no_system_takes_is_a_download_error(downloads: Downloads, tmp_path: Path) -> None:
-    reason = await refused(downloads, "https://x/", tmp_path / "a\0b")
+@pytest.mark.parametrize(("name", "words"), [("a\0b", "embedded null"), ("a\ud800b", "surrogates not allowed")])
+async def test_a_name_that_no_system_takes_is_a_download_error(
+    name: str, words: str, downloads: Downloads, tmp_path: Path
+) -> None:
+    reason = await refused(downloads, "https://x/", tmp_path / name)
     assert reason.startswith("cannot be written: ")
-    assert "embedded null" in reason  # the rest of the words is each Python's own
+    assert words in reason  # the rest of the words is each Python's own
 
 
 @contextlib.contextmanager

@@ -12,12 +12,14 @@ from typing import Any
 
 #: An amount in dollars: no more than a million, and no finer than a billionth.
 _AMOUNT = r"\$? ?(0*[0-9]{1,6}(?:\.[0-9]{1,9}0*)?)(?: ?USD)?"
+_MOST_CHARACTERS = 60
 
 
 def read_amount(value: object, *, may_be_owed: bool = False) -> Decimal | None:
     """``value`` as dollars: a number, or text that is one. ``None`` for anything else.
 
-    Nor is a negative amount read, except as a balance, which ``may_be_owed``.
+    A float is rounded to a billionth: 0.1 + 0.2 has more digits than are meant. A negative amount is read only as a
+    balance, which ``may_be_owed``.
     """
     if may_be_owed and isinstance(value, int | float) and value < 0:
         owed = read_amount(-value)
@@ -25,12 +27,12 @@ def read_amount(value: object, *, may_be_owed: bool = False) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     if isinstance(value, float | Decimal):
-        number = Decimal(str(value))
+        number = value if isinstance(value, Decimal) else Decimal(str(round(value, 9) or value))
         is_sane = number.is_finite() and (number == 0 or -12 < number.adjusted() < 12)
         text = f"{number if number else 0:f}" if is_sane else ""
     else:
-        text = str(value)[:60] if isinstance(value, str) or abs(value) < 10**9 else ""
-    found = re.fullmatch(_AMOUNT, text.strip(), re.ASCII)
+        text = str(value) if isinstance(value, str) or abs(value) < 10**9 else ""
+    found = re.fullmatch(_AMOUNT, text.strip(), re.ASCII) if len(text) <= _MOST_CHARACTERS else None
     return None if found is None else Decimal(found[1])
 
 

@@ -86,10 +86,11 @@ def count(field: str, value: object, least: int = 1) -> int:
 
 
 def dollars(field: str, value: object) -> Decimal:
-    """US dollars over 0. A float is the decimal that its text says. Raises ``ConfigError`` for anything else."""
+    """US dollars over 0 and under a million. Raises ``ConfigError`` for anything else."""
     amount = read_amount(value)
     if not amount:
-        raise ConfigError(field=field, value=value, rule="must be US dollars over 0, such as 20 or Decimal('14.58')")
+        rule = "must be US dollars, over 0 and under a million, such as 20 or Decimal('14.58')"
+        raise ConfigError(field=field, value=value, rule=rule)
     return amount
 
 

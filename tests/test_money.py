@@ -15,7 +15,7 @@ from hailuo_async.money import read_amount, read_cost
     ("value", "amount"),
     [
         *(("0.2400", "0.24"), ("12", "12"), (" 7.5 ", "7.5"), ("$0.24", "0.24"), ("0.24 USD", "0.24"), ("0", "0")),
-        *((0.24, "0.24"), (0.1 + 0.2, None), (1e-7, "0.0000001"), (3, "3"), (0, "0"), (0.0, "0"), ("000.5", "0.5")),
+        *((0.24, "0.24"), (0.1 + 0.2, "0.3"), (1e-7, "0.0000001"), (3, "3"), (0, "0"), (0.0, "0"), ("000.5", "0.5")),
         *((Decimal("0.2400"), "0.24"), (999_999, "999999"), (1_000_000, None), (1e300, None), (1e-300, None)),
         *((-1, None), ("-0.24", None), (float("nan"), None), (float("inf"), None), ("NaN", None), ("Infinity", None)),
         *(
@@ -28,7 +28,7 @@ from hailuo_async.money import read_amount, read_cost
             ("١", None),
         ),
         *((True, None), (None, None), ([], None), ({"amount": 1}, None), ("9" * 1000, None), (10**1000, None)),
-        *(("0." + "1" * 1000, None),),
+        *(("0." + "1" * 1000, None), ("0" * 80 + "1", None), (1e-10, None)),
     ],
     ids=lambda value: repr(value)[:30],
 )

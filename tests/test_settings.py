@@ -233,11 +233,14 @@ def test_what_has_a_value_is_never_none(field: str) -> None:
     refused(field, None)
 
 
+DOLLARS = "must be US dollars, over 0 and under a million, such as 20 or Decimal('14.58')"
+
+
 def test_a_limit_of_dollars_is_the_decimal_that_is_said() -> None:
-    for said, dollars in ((20, "20"), (14.58, "14.58"), ("0.5", "0.5"), ("$20", "20"), (Decimal("1.10"), "1.10")):
+    for said, dollars in ((20, "20"), (3 * 0.324, "0.972"), ("0.5", "0.5"), ("$20", "20"), (Decimal("1.10"), "1.10")):
         assert check(max_cost=said).max_cost == Decimal(dollars)
     for bad in (0, 0.0, -1, "-1", "", "lots", True, math.inf, math.nan, 10**7, "1e3", [20], Decimal("NaN")):
-        assert refused("max_cost", bad) == "must be US dollars over 0, such as 20 or Decimal('14.58')"
+        assert refused("max_cost", bad) == DOLLARS
 
 
 SECONDS = "must be a finite number of seconds over 0"

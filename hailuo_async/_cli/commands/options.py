@@ -52,7 +52,8 @@ def dollars(value: str) -> Decimal:
     try:
         return settings.dollars("max_cost", value.strip().removeprefix("$"))
     except ConfigError:
-        raise click.BadParameter(f"{value!r} is no amount of US dollars over 0, such as 20 or 4.50") from None
+        rule = "is no amount of US dollars over 0 and under a million, such as 20 or 4.50"
+        raise click.BadParameter(f"{value!r} {rule}") from None
 
 
 class FilePath(click.Path):

@@ -87,6 +87,7 @@ class Dispatcher:
         tracked.payment.adopt(record)
         match record.state:
             case JournalState.INTENDED if claim.ours:
+                tracked.was_left = claim.was_left
                 self._enqueue(tracked)
             case JournalState.ACCEPTED if claim.ours:
                 self.wait_for_task(tracked, record.accepted_at)

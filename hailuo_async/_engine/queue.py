@@ -2,7 +2,8 @@
 
 A stream looks ahead, so it has several jobs ready. If all of them stood in the queue, a caller with a single job would
 wait behind them. So the jobs of one stream form a *lane*: only the first of a lane stands in the queue, and the next
-joins at the end when that one was sent or taken out.
+joins at the end when that one was sent or taken out. Those that were given to a session before, and left unsent, come
+first: they have waited longest, while the stream has many more ahead.
 
 The job that waits since the earliest time is sent first. A single job waits since it was asked for. The next job of a
 lane counts from when the one before it leaves, or from ``TURN_S`` after the other's time if that is later. So sessions
@@ -97,14 +98,14 @@ class SubmitQueue:
 
     def _stand_behind(self, lane: Lane, tracked: TrackedJob) -> None:
         tracked.waits_since = None
-        heapq.heappush(lane.others, (tracked.number, tracked))
+        heapq.heappush(lane.others, (not tracked.was_left, tracked.number, tracked))
 
     def _advance(self, lane: Lane | None, tracked: TrackedJob) -> None:
         if lane is None or lane.first is not tracked:
             return
         lane.first = None
         while lane.others and lane.first is None:
-            if (candidate := heapq.heappop(lane.others)[1]) in self._waiting:
+            if (candidate := heapq.heappop(lane.others)[-1]) in self._waiting:
                 candidate.waits_since = self._counts_from(tracked)
                 self._stand(candidate)
 

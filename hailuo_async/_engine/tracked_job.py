@@ -35,8 +35,8 @@ class Lane:
 
     first: TrackedJob | None = attrs.field(default=None, init=False)
     """The job that stands in the queue."""
-    others: list[tuple[int, TrackedJob]] = attrs.field(factory=list, init=False)
-    """A heap by their numbers."""
+    others: list[tuple[bool, int, TrackedJob]] = attrs.field(factory=list, init=False)
+    """A heap, those that were left unsent before first, and by their numbers."""
 
 
 @attrs.define(eq=False)
@@ -107,6 +107,8 @@ class TrackedJob:
 
     waits_since: float | None = attrs.field(default=None, init=False)
     """Since when it counts as waiting for a slot, in loop time; ``None`` while another of its lane stands for it."""
+    was_left: bool = attrs.field(default=False, init=False)
+    """Whether the journal had it from before, unsent."""
     request: Request | None = attrs.field(default=None, repr=False)
     is_heavy: bool = False
     """Whether its POST reads images while it is sent."""

@@ -395,6 +395,19 @@ async def test_a_job_that_nobody_waits_for_any_more_is_free_for_another_session(
     assert other.prompts == ["never sent"]
 
 
+async def test_what_an_earlier_stream_left_unsent_is_sent_before_what_a_new_one_has_ahead(path: Path) -> None:
+    first, second = Line(on_query=never), Line()
+    async with first.session(journal=path, max_running=1) as session:
+        stream = session.stream(keyed("a", "left"))
+        leaving = asyncio.ensure_future(anext(stream))
+        await wait_for(path, lambda records: "left" in records and records["a"].state is JournalState.ACCEPTED)
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        await stream.aclose()
+    await run_batch(second, path, keyed("b", "c", "d", "left"), max_running=1)
+    assert second.prompts.index("left") < second.prompts.index("d")
+
+
 async def test_leaving_a_stream_frees_what_was_not_sent(path: Path) -> None:
     line, other = Line(on_query=never), Line()
     async with line.session(journal=path, max_running=1) as session, other.session(journal=path) as second:

@@ -106,6 +106,13 @@ def test_a_job_that_is_taken_out_has_the_next_of_its_lane_stand() -> None:
     assert drain(queue) == [1, 3]
 
 
+def test_of_a_lane_those_that_were_left_unsent_before_stand_next() -> None:
+    lane = Lane()
+    tracked = [TrackedJob(number, lane=lane) for number in range(5)]
+    tracked[2].was_left = tracked[4].was_left = True
+    assert drain(filled(*tracked, TrackedJob(9))) == [0, 9, 2, 4, 1, 3]
+
+
 def test_ten_thousand_that_leave_at_once_are_not_searched_for_and_not_kept() -> None:
     tracked = [TrackedJob(number) for number in range(10_000)]
     queue = filled(*tracked)

@@ -155,6 +155,8 @@ class Claim:
 
     record: Record
     ours: bool
+    was_left: bool = False
+    """Whether it was entered before, and left unsent: others of its stream may have come later."""
 
 
 _MONEY = ("price", "cost", "cost_before")

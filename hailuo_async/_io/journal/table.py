@@ -123,7 +123,9 @@ class JobTable(JobClaims):
             if record.fingerprint != intent.fingerprint:
                 rule = "names another job in this journal: give this one its own, or use another journal"
                 raise JobError(field="key", value=intent.identity, rule=rule)
-            return self._claim(record)
+            claim = self._claim(record)
+            was_left = claim is not None and claim.ours and record.state is JournalState.INTENDED
+            return attrs.evolve(claim, was_left=True) if claim is not None and was_left else claim
 
         self.database.check_still_there()
         while True:

@@ -218,6 +218,16 @@ def test_what_was_certainly_not_accepted_may_be_sent_again(ours: JobTable) -> No
     assert did(ours, lambda it: it.sending("cat", 1000.0))
 
 
+def test_a_job_that_was_left_unsent_is_claimed_as_such_and_no_other_is(ours: JobTable, theirs: JobTable) -> None:
+    assert not did(ours, lambda it: it.intend(intent())).was_left
+    assert not did(theirs, lambda it: it.intend(intent())).was_left  # it is ours
+    did(ours, lambda it: it.release("cat"))
+    assert did(theirs, lambda it: it.intend(intent())).was_left
+    accepted(ours, "runs", "t1")
+    did(ours, lambda it: it.release("runs"))
+    assert not did(theirs, lambda it: it.intend(intent("runs"))).was_left
+
+
 def test_a_refused_job_is_tried_again_when_it_is_asked_for_again(ours: JobTable, theirs: JobTable) -> None:
     first = did(ours, lambda it: it.intend(intent())).record
     did(ours, lambda it: it.sending("cat", 999.0))

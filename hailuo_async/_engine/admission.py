@@ -37,9 +37,6 @@ from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
 from hailuo_async.settings import Settings
 
-#: Ends of a job with a task: its number is not free for another.
-_MADE = (Status.SUCCESS, Status.FAILED)
-
 FindFault: TypeAlias = Callable[[], Awaitable[HailuoError | None]]
 """Finds out why a job must not be paid for, if there is a reason."""
 
@@ -121,17 +118,14 @@ class Admission:
             claim, kept = await self._enter(tracked, job, frames, terms)
         finally:
             self._preparing -= 1
-        if (known := self._dispatcher.find(tracked.identity)) is not None:
+        known = self._dispatcher.find(tracked.identity)
+        if known is None:
+            self._begin(tracked, claim)
+        else:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
-            if known.is_followed and claim is not None and claim.ours:
-                self._send_followed(known, tracked, claim)
-            return known.joined()
-        self._dispatcher.add(tracked)
-        tracked.is_dropped = True  # should it end at once, as it must not be paid for
-        self._dispatcher.dispatch(tracked, claim)
-        tracked.is_dropped = False
-        if isinstance(tracked.error, SpendingLimitError):
-            raise tracked.error
+            tracked = self._joined(known, tracked, claim)
+        if terms.uploads is not None:
+            terms.uploads.hold(tracked)
         return tracked
 
     async def _look_at_images(self, job: Job, uploads: SharedUploads | None) -> dict[str, Frame]:
@@ -153,30 +147,38 @@ class Admission:
         known = self._dispatcher.find(intent.identity)
         if known is not None and known.fingerprint == intent.fingerprint:
             return None, kept  # no question to the journal: a caller cancelled in between would free the claim
-        is_numbered_here = terms.is_single and job.key is None
+        give_number_back = terms.is_single and job.key is None
         try:
             claim = await ask()
         except BaseException:
-            if is_numbered_here:
-                self._duplicates.give_back(intent.identity)
+            if give_number_back:
+                terms.duplicates.give_back(intent.identity)
             raise
-        if is_numbered_here:
-            tracked.listeners.append(self._give_number_back)
+        if give_number_back:
+            tracked.listeners.append(functools.partial(_give_number_back, terms.duplicates))
         if keeper is not None and kept is not None and is_sent_from_here(claim):
             keeper.use_kept(tracked, kept, functools.partial(self._recorder.intend, intent))
         return claim, kept
 
-    def _send_followed(self, known: TrackedJob, given: TrackedJob, claim: Claim) -> None:
-        """Has a job that was followed sent from here: the session that worked on it has left it, and it is given."""
-        known.look, known.request, known.is_heavy = given.look, given.request, given.is_heavy
-        known.fault, known.is_kept = given.fault, given.is_kept
-        known.payment.price = known.payment.price or given.payment.price
-        self._dispatcher.following.end(known, claim)
+    def _begin(self, tracked: TrackedJob, claim: Claim | None) -> None:
+        self._dispatcher.add(tracked)
+        tracked.is_dropped = True  # should it end at once, as it must not be paid for
+        self._dispatcher.dispatch(tracked, claim)
+        tracked.is_dropped = False
+        if isinstance(tracked.error, SpendingLimitError):
+            raise tracked.error
 
-    def _give_number_back(self, tracked: TrackedJob) -> None:
-        """Frees the number of a job that has ended without a task: the next such job is the same one again."""
-        if tracked.identity is not None and tracked.status.is_final and tracked.status not in _MADE:
-            self._duplicates.give_back(tracked.identity)
+    def _joined(self, known: TrackedJob, given: TrackedJob, claim: Claim | None) -> TrackedJob:
+        """The job that the session has already; sent from here, if it was followed and the claim says that it is ours.
+
+        That is so if the session that worked on it has left it, and this one has not noticed before the job was given.
+        """
+        if known.is_followed and claim is not None and claim.ours:
+            known.look, known.request, known.is_heavy = given.look, given.request, given.is_heavy
+            known.fault, known.is_kept = given.fault, given.is_kept
+            known.payment.price = known.payment.price or given.payment.price
+            self._dispatcher.following.end(known, claim)
+        return known.joined()
 
     # --- Tasks, and jobs on record ---
 
@@ -274,3 +276,10 @@ class Admission:
         if record is not None:
             tracked.key, tracked.identity, tracked.kind = record.key, record.identity, kind_of(record)
         return tracked
+
+
+def _give_number_back(duplicates: DuplicateNumbers, tracked: TrackedJob) -> None:
+    """Frees the number of a job that has ended without a task: the next such job is the same one again."""
+    is_over = tracked.status in (Status.REFUSED, Status.UNKNOWN, Status.ABANDONED)
+    if is_over and tracked.identity is not None:
+        duplicates.give_back(tracked.identity)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import anyio
 import attrs
 
-from hailuo_async._engine.admission import Admission, Terms
+from hailuo_async._engine.admission import Admission, FindFault, Terms
 from hailuo_async._engine.arguments import SaveAs, StrPath
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
@@ -31,7 +31,7 @@ from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
-from hailuo_async._engine.saving import Saving, Target
+from hailuo_async._engine.saving import Saving
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
@@ -173,12 +173,8 @@ class Engine:
         uploads = SharedUploads(self.calls.upload, self.calls.delete_upload) if share_uploads else None
         terms = Terms(timeout_s=timeout_s, quotas=quotas, lane=Lane(), uploads=uploads)
 
-        async def take(item: Job, target: Target | None) -> TrackedJob:
-            find_fault = None if target is None else target.find_fault
-            tracked = await self.admission.take(check_job(item), terms, find_fault)
-            if uploads is not None:
-                uploads.hold(tracked)
-            return tracked
+        async def take(item: Job, find_fault: FindFault | None) -> TrackedJob:
+            return await self.admission.take(check_job(item), terms, find_fault)
 
         saving = None
         if save_to is not None or save_as is not None:
@@ -198,7 +194,7 @@ class Engine:
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""
 
-        async def recall(record: Record, target: object) -> TrackedJob:
+        async def recall(record: Record, find_fault: object) -> TrackedJob:
             return await self.admission.recall(record)
 
         records = await self.journal_or_raise().unfinished()

@@ -22,6 +22,7 @@ from typing import Any
 import anyio
 import attrs
 
+from hailuo_async._engine.admission import FindFault
 from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.saving import Saving, Target
@@ -54,7 +55,8 @@ class Stream:
     """One stream: a feeder that pulls items and has each taken, and a reader that yields how they ended."""
 
     _items: Iterable[Any] | AsyncIterable[Any]
-    _take: Callable[[Any, Target | None], Awaitable[TrackedJob]]
+    _take: Callable[[Any, FindFault | None], Awaitable[TrackedJob]]
+    """Takes an item; the callable says why it must not be paid for, if so."""
     _waits: Callable[[Any], bool]
     """Whether taking an item waits for anything. One that does not, a job of URLs, needs no task."""
     _dispatcher: Dispatcher
@@ -208,7 +210,7 @@ class Stream:
     async def _prepare(self, index: int, item: Any) -> None:
         try:
             target = None if self._saving is None else self._saving.target(item)
-            tracked = await self._take(item, target)
+            tracked = await self._take(item, None if target is None else target.find_fault)
         except HailuoError as error:
             if stops_everything(error):
                 self._stop_with(error)

@@ -149,7 +149,7 @@ async def test_a_bug_in_saving_ends_the_stream_and_no_video_is_lost_by_it(tmp_pa
         engine = session._running_engine()
         saving = Broken(engine.results, tmp_path, None, has_journal=False)
 
-        async def take(item: Job, target: Target | None) -> TrackedJob:
+        async def take(item: Job, find_fault: object) -> TrackedJob:
             return await engine.admission.take(item, Terms())
 
         stream = Stream(jobs(2), take, lambda _: True, engine.dispatcher, engine.session_state, saving=saving)

@@ -40,7 +40,7 @@ from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Service
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 from hailuo_async.testing import InMemory, run_virtual
 
 #: To the service and back, and to the database and back.
@@ -181,7 +181,7 @@ class Night:
             rng=Random(self.rng.random()),
         )
 
-        async def open_journal(place: JournalPlace, *, base_url: str, now: object) -> JournalWriter:
+        async def open_journal(place: JournalLocation, *, base_url: str, now: object) -> JournalWriter:
             return _open(self.path, base_url, host.line, Random(self.rng.random()))
 
         host.session._open_journal = open_journal

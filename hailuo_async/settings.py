@@ -127,7 +127,7 @@ _DSN_HOST = re.compile(r"(?:[\w.%-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECAS
 
 @attrs.frozen(repr=False)
 class Dsn:
-    """The place of a PostgreSQL database. Neither ``str`` nor ``repr`` shows a password from any part of the URL."""
+    """Where a PostgreSQL database is. Neither ``str`` nor ``repr`` shows a password from any part of the URL."""
 
     url: str
 
@@ -156,8 +156,8 @@ class Dsn:
         return text
 
 
-JournalPlace: TypeAlias = Path | Dsn
-"""The place of a journal: a file, or a database."""
+JournalLocation: TypeAlias = Path | Dsn
+"""Where a journal is: in a file, or a database."""
 
 
 #: What other programs take for a database in memory or elsewhere, and would be a file of that name here.
@@ -166,7 +166,7 @@ _NAMES_OF_SQLITE = (":memory:", "file:")
 _KEYWORDS = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|password|service)\s*=", re.IGNORECASE)
 
 
-def journal_place(value: object) -> JournalPlace:
+def journal_location(value: object) -> JournalLocation:
     """The file or the database that ``value`` names. Raises ``ConfigError``, without a password in it."""
     if isinstance(value, Dsn):
         return value
@@ -258,7 +258,7 @@ class Settings:
     max_cost: Decimal | None = _checked(optional_dollars)
     timeout: float | None = _checked(optional_seconds)
     poll_interval: tuple[float, float] = _checked(_interval)
-    journal: JournalPlace | None = _checked(_or_none(lambda _, value: journal_place(value)))
+    journal: JournalLocation | None = _checked(_or_none(lambda _, value: journal_location(value)))
     journal_prompts: bool = _checked(_flag)
     keep_jobs: bool = _checked(_flag)
     max_kept_bytes: int = _checked(count)

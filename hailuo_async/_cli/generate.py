@@ -32,7 +32,7 @@ from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.outcomes import Stats, Status, Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 #: Seconds of video; longer ones take the service longer.
 _USUAL_LENGTH_S = 6
@@ -68,7 +68,7 @@ def name_for(image: str) -> str:
     return name if isinstance(source, Path) else file_name(name or "video", "")
 
 
-def choose_target(output: str | None, name: str, journal: JournalPlace | None) -> Path:
+def choose_target(output: str | None, name: str, journal: JournalLocation | None) -> Path:
     """The file for the video: ``output``, or a new one in it if that is a directory, or here if it is ``None``.
 
     Makes the directory. Raises ``click.UsageError`` for one that cannot be written to and for a file that is there,
@@ -102,7 +102,7 @@ class SingleVideo:
     asked: Job | str
     """The job, or the task's id."""
     target: Path
-    journal: JournalPlace | None
+    journal: JournalLocation | None
     is_quiet: bool = False
     is_interrupted: bool = attrs.field(default=False, init=False)
     _generation: Generation | None = attrs.field(default=None, init=False)

@@ -19,7 +19,7 @@ from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.keys import open_session
 from hailuo_async._cli.output import echo, emit
 from hailuo_async.jobs import Job
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 try:
     import uvicorn
@@ -69,7 +69,7 @@ def check_address(host: str, port: int, token: str | None) -> Address:
     return address
 
 
-def page_over(key_file: Path | None, journal: JournalPlace, folder: Path, max_running: int | None) -> Page:
+def page_over(key_file: Path | None, journal: JournalLocation, folder: Path, max_running: int | None) -> Page:
     """The page over a journal, with the key that is found. Raises as ``open_session``, and ``OSError``."""
     folder.mkdir(parents=True, exist_ok=True)
     session = open_session(key_file, journal=journal, journal_prompts=True, keep_jobs=True, max_running=max_running)

@@ -21,7 +21,7 @@ from hailuo_async._cli.batch.results import JobResult, error_facts, reason, resu
 from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import echo, show, tell
 from hailuo_async._engine.wiring import open_journal, wall_clock
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 _WATCH_EVERY_S = 2.0
 #: So many jobs are named one by one.
@@ -58,7 +58,7 @@ class _Overview:
         return not self.counts[JobResult.UNFINISHED] + self.counts[JobResult.NOT_SENT]
 
 
-def show_jobs(journal: JournalPlace, *, is_json: bool, is_watched: bool) -> int:
+def show_jobs(journal: JournalLocation, *, is_json: bool, is_watched: bool) -> int:
     """Prints how the jobs in ``journal`` stand, and returns the exit code. Raises ``JournalError``.
 
     With ``is_watched`` again and again, until every job has ended or waits for its owner.
@@ -70,7 +70,7 @@ def show_jobs(journal: JournalPlace, *, is_json: bool, is_watched: bool) -> int:
     return overview.exit_code
 
 
-def _show(journal: JournalPlace, *, is_json: bool) -> _Overview:
+def _show(journal: JournalLocation, *, is_json: bool) -> _Overview:
     overview = _Overview()
     with Journal.open(journal) as opened:
         for record in opened.records():
@@ -94,7 +94,7 @@ def _facts(record: Record, result: JobResult) -> dict[str, object]:
     }
 
 
-def _table(journal: JournalPlace, overview: _Overview) -> Iterator[str]:
+def _table(journal: JournalLocation, overview: _Overview) -> Iterator[str]:
     total = overview.counts.total()
     name = click.format_filename(journal) if isinstance(journal, Path) else str(journal)
     spent = f", {dollars(overview.spent)} spent" if overview.spent else ""
@@ -128,7 +128,7 @@ def _troubles(troubled: Sequence[tuple[Record, JobResult]]) -> Iterator[str]:
 
 
 async def decide(
-    journal: JournalPlace, keys: Sequence[str], task_id: str | None, resubmit: bool, forget: bool, *, is_json: bool
+    journal: JournalLocation, keys: Sequence[str], task_id: str | None, resubmit: bool, forget: bool, *, is_json: bool
 ) -> None:
     """Decides what becomes of the jobs, and prints it. Raises ``JobError`` and ``JournalError``."""
     become = "forgotten" if forget else JobResult.NOT_SENT if resubmit else JobResult.UNFINISHED
@@ -141,7 +141,7 @@ async def decide(
         echo("Run the command that sent it again to go on.")
 
 
-def confirm_resubmit(journal: JournalPlace, keys: Sequence[str], *, is_agreed: bool) -> None:
+def confirm_resubmit(journal: JournalLocation, keys: Sequence[str], *, is_agreed: bool) -> None:
     """Asks whether ``keys`` may be paid for again. Exits if not, or if there is no terminal to ask at."""
     if is_agreed:
         return

@@ -38,7 +38,7 @@ from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async.hooks import Hooks
-from hailuo_async.settings import JournalPlace, Settings
+from hailuo_async.settings import JournalLocation, Settings
 
 if TYPE_CHECKING:
     from hailuo_async._engine.lookout import Lookout
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
     from hailuo_async._io.journal.writer import JournalWriter
 
 
-async def open_journal(place: JournalPlace, *, base_url: str | None, now: Callable[[], float]) -> JournalWriter:
+async def open_journal(location: JournalLocation, *, base_url: str | None, now: Callable[[], float]) -> JournalWriter:
     """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
     for name in ("journaling", "lookout"):
         await anyio.to_thread.run_sync(importlib.import_module, f"hailuo_async._engine.{name}")
     from hailuo_async._io.journal.writer import JournalWriter
 
-    return await JournalWriter.open(place, base_url=base_url, now=now)
+    return await JournalWriter.open(location, base_url=base_url, now=now)
 
 
 async def start_engine(

@@ -61,7 +61,7 @@ class Use(enum.Enum):
 
 @attrs.define(kw_only=True, eq=False)
 class Flow:
-    """The rate, and when the next request is due. All times are loop seconds."""
+    """What a budget counts, and its rate while it assumes a flow; ``Budget`` adds windows. Times are loop seconds."""
 
     _inflight: int = 0
     _answered: int = 0

@@ -23,7 +23,7 @@ from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.errors import JournalError
 from hailuo_async.hooks import Ended, JobEvent, SessionEvent, StatusSeen
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 from hailuo_async.web.line import Line
 from hailuo_async.web.pictures import Pictures
 
@@ -55,7 +55,7 @@ class Board:
     """What the page shows, for any number of viewers."""
 
     session: AsyncSession
-    journal: JournalPlace
+    journal: JournalLocation
     line: Line
     pictures: Pictures
     _jobs: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)

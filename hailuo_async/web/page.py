@@ -33,7 +33,7 @@ from hailuo_async.models import MODELS
 from hailuo_async.outcomes import Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json_answer
 from hailuo_async.web.board import Board
 from hailuo_async.web.copies import Copies
@@ -98,7 +98,7 @@ class Page:
     """The page over one journal and one folder of videos. ``app`` makes the ASGI application that serves it."""
 
     make_session: Callable[[], AbstractAsyncContextManager[AsyncSession]]
-    journal: JournalPlace
+    journal: JournalLocation
     folder: Path
     notice: str = ""
     """What stands beside the title."""

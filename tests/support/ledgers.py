@@ -17,7 +17,7 @@ from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import SubmissionUnknownError
 from hailuo_async.outcomes import Resource, Video
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 from .postgres import Postgres
 
@@ -113,7 +113,7 @@ def in_doubt(table: JobTable, key: str = "cat") -> None:
     did(table, lambda it: it.unknown(key, SubmissionUnknownError(reason="cut", key=key, sent_at=999.0)))
 
 
-def everything_in(place: JournalPlace, server: Postgres | None = None) -> bytes:
+def everything_in(place: JournalLocation, server: Postgres | None = None) -> bytes:
     """All that a journal keeps: in its files, or in the tables of its schema."""
     if isinstance(place, Path):
         return b"".join(part.read_bytes() for part in place.parent.iterdir())

@@ -17,7 +17,7 @@ from hailuo_async._cli.output import echo, named
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.journal.opening import is_used
 from hailuo_async.prices import Estimate, estimate
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 #: The states of a job that is sent when it is given again.
 SENT_AGAIN = (JournalState.INTENDED, JournalState.REFUSED)
@@ -107,7 +107,7 @@ class Bill:
         return f"; at most {dollars(self.max_cost)} in all{',' if spent else ''}{spent}"
 
 
-def read_records(journal: JournalPlace | None) -> dict[str, Record]:
+def read_records(journal: JournalLocation | None) -> dict[str, Record]:
     """The journal's records, by the keys of their jobs. Raises ``JournalError`` for a file that is not a journal."""
     if journal is None or not is_used(journal):
         return {}

@@ -24,7 +24,7 @@ from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, j
 from hailuo_async._cli.targets import check_name, make_folder
 from hailuo_async._io.filenames import DEFAULT_SUFFIX
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 #: A longer key does not push the column of results further to the right.
 _MAX_KEY_WIDTH = 40
@@ -69,7 +69,7 @@ class BatchPlan:
     targets: Callable[[str], Path]
     """Gives the file for a job's video, by its key."""
     output: Path
-    journal: JournalPlace | None = None
+    journal: JournalLocation | None = None
     """Remembers the jobs; without it nothing is paid for."""
     unusable: tuple[ResultLine, ...] = ()
     """Lines for the rows and pictures that make no job."""

@@ -21,7 +21,7 @@ from hailuo_async.errors import (
     TaskExpiredError,
     TaskFailedError,
 )
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 #: So many keys are named for one reason; the others are counted.
 _NAMED = 8
@@ -48,7 +48,7 @@ _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 class Summary:
     """Sums up the results of jobs, which are added one by one and not held."""
 
-    journal: JournalPlace | None
+    journal: JournalLocation | None
     """The journal of the batch, if it has one."""
     counts: Counter[JobResult] = attrs.field(factory=Counter, init=False)
     _reasons: dict[tuple[JobResult, str], tuple[list[str], int]] = attrs.field(factory=dict, init=False)

@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from hailuo_async._cli.commands import options
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 
 @click.command()
@@ -20,7 +20,7 @@ from hailuo_async.settings import JournalPlace
 )
 @click.option("--watch", "is_watched", is_flag=True, help="Show it again every two seconds, until all is done.")
 @options.json
-def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
+def status(journal: JournalLocation, is_watched: bool, is_json: bool) -> NoReturn:
     """Show how the jobs of a journal stand.
 
     Names the jobs that failed or wait for your decision, with their reasons, and what was spent. Works while a batch
@@ -39,7 +39,7 @@ def status(journal: JournalPlace, is_watched: bool, is_json: bool) -> NoReturn:
 @click.option("--forget", is_flag=True, help="Remove it from the journal. Given again, it is a new job.")
 @options.yes
 @options.json
-def resolve(journal: JournalPlace, keys: tuple[str, ...], task_id: str | None, **given: Any) -> None:
+def resolve(journal: JournalLocation, keys: tuple[str, ...], task_id: str | None, **given: Any) -> None:
     """Decide on jobs whose outcome is unknown, or that failed.
 
     Each KEY names a job in JOURNAL, a file or a PostgreSQL DSN. If its outcome is unknown, first look for it on the

@@ -15,7 +15,7 @@ from click.shell_completion import CompletionItem
 from hailuo_async import settings
 from hailuo_async.errors import ConfigError
 from hailuo_async.models import MODELS
-from hailuo_async.settings import journal_place
+from hailuo_async.settings import journal_location
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ class Place(FilePath):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The file, which may have to be there, or the DSN."""
         try:
-            found = journal_place(value)
+            found = journal_location(value)
         except ConfigError as error:
             self.fail(error.rule, param, ctx)
         return super().convert(found, param, ctx) if isinstance(found, Path) else found

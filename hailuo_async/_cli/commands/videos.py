@@ -14,7 +14,7 @@ import click
 from hailuo_async._cli.commands import options
 from hailuo_async._cli.exit_codes import DONE, nothing_sent
 from hailuo_async._cli.output import echo
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 
 @click.command()
@@ -188,7 +188,7 @@ def demo(folder: Path | None, output: Path, jobs: int | None, max_running: int |
 @options.key_file
 def serve(
     output: Path,
-    journal: JournalPlace | None,
+    journal: JournalLocation | None,
     host: str,
     port: int,
     token: str | None,

@@ -1,4 +1,4 @@
-"""Opens the journal at a place, with the engine that the place calls for."""
+"""Opens the journal at its location, with the engine that this calls for."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from types import ModuleType
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.database import Database
 from hailuo_async.errors import JournalError
-from hailuo_async.settings import Dsn, JournalPlace
+from hailuo_async.settings import Dsn, JournalLocation
 
 
 def open_for_writing(
-    place: JournalPlace, base_url: str | None, now: Callable[[], float], busy_timeout_s: float
+    location: JournalLocation, base_url: str | None, now: Callable[[], float], busy_timeout_s: float
 ) -> Database:
-    """The journal at ``place``, made if there is none. Raises ``JournalError``.
+    """The journal at ``location``, made if there is none. Raises ``JournalError``.
 
     In a file, ``now`` is the clock of its leases, and a write of another program may delay ours as long as
     ``busy_timeout_s``. A server has its own of both.
     """
-    if isinstance(place, Path):
-        return sqlite.open_for_writing(place, base_url, now, busy_timeout_s)
-    opened: Database = _postgres(place).open_for_writing(place, base_url)
+    if isinstance(location, Path):
+        return sqlite.open_for_writing(location, base_url, now, busy_timeout_s)
+    opened: Database = _postgres(location).open_for_writing(location, base_url)
     return opened
 
 
-def open_for_reading(place: JournalPlace) -> Database:
+def open_for_reading(location: JournalLocation) -> Database:
     """A connection that can only read. Works beside sessions that write. Raises ``JournalError``."""
-    if isinstance(place, Path):
-        return sqlite.open_for_reading(place)
-    opened: Database = _postgres(place).open_for_reading(place)
+    if isinstance(location, Path):
+        return sqlite.open_for_reading(location)
+    opened: Database = _postgres(location).open_for_reading(location)
     return opened
 
 
-def is_used(place: JournalPlace) -> bool:
-    """Whether a session has kept a journal at ``place`` before. Raises ``JournalError`` if that cannot be known."""
-    if isinstance(place, Path):
-        return place.exists() and place.stat().st_size > 0
-    used: bool = _postgres(place).is_used(place)
+def is_used(location: JournalLocation) -> bool:
+    """Whether a session has kept a journal at ``location`` before. Raises ``JournalError`` if that cannot be known."""
+    if isinstance(location, Path):
+        return location.exists() and location.stat().st_size > 0
+    used: bool = _postgres(location).is_used(location)
     return used
 
 

@@ -11,7 +11,7 @@ import attrs
 from hailuo_async._io.journal import database
 from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import JournalState, Record, export_text, record_from
-from hailuo_async.settings import Dsn, journal_place
+from hailuo_async.settings import Dsn, journal_location
 
 #: Records read at a time: a reader that thinks between them holds no version of the file meanwhile.
 _PAGE = 256
@@ -38,7 +38,7 @@ class Journal:
         """
         from hailuo_async._io.journal import opening  # and SQLite with it: most programs open no journal
 
-        return cls(opening.open_for_reading(journal_place(path)))
+        return cls(opening.open_for_reading(journal_location(path)))
 
     def records(self, *, state: JournalState | str | None = None, key: str | None = None) -> Iterator[Record]:
         """Every job, in the order of their first asking; only those in that state, and of that key, if given.

@@ -1,8 +1,8 @@
 """What a journal holds of one job, as values, and how those become columns and come back.
 
 Nothing here opens a file. The signed URLs of a result are kept apart from the rest of its record, in the table
-``place``, so that they can be wiped. No record holds the API key, an image, or the service's answer as it came; with
-``keep_jobs`` the journal has images in tables of their own (``kept``).
+``place``, so that they can be wiped; the job's column ``place`` names their row. No record holds the API key, an image,
+or the service's answer as it came; with ``keep_jobs`` the journal has images in tables of their own (``kept``).
 """
 
 from __future__ import annotations

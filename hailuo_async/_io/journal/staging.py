@@ -68,7 +68,7 @@ class Staging:
     """Requests a write that is made even if the caller is cancelled. Does not wait."""
     _stage: str
     """Its name among those that need images. No other stage, and no job, has it."""
-    _place: str
+    _path: str
     """Where the journal lies, for error messages."""
     _is_new: bool = attrs.field(default=False, init=False)
     """Whether the job was not kept before."""
@@ -111,7 +111,7 @@ class Staging:
             self._take_back(is_spoilt=isinstance(error, ImageError))
             raise
         self._take_back(is_spoilt=False)
-        raise JournalError(path=self._place, reason="what was written of an image was removed: give the job again")
+        raise JournalError(path=self._path, reason="what was written of an image was removed: give the job again")
 
     async def _fill(self, images: Sequence[KeptImage], pieces: Mapping[str, Pieces], bounds: KeptBounds) -> None:
         """Writes those images that no other session has written."""

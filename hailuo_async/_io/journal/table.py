@@ -53,7 +53,7 @@ from hailuo_async.contract import RESULT_LIFETIME
 from hailuo_async.errors import HailuoError, JobError, TaskFailedError
 from hailuo_async.money import to_nanos
 from hailuo_async.outcomes import Video
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 SENDABLE_AGAIN = (JournalState.UNKNOWN, JournalState.REFUSED, JournalState.FAILED)
 _FORGETTABLE = (*SENDABLE_AGAIN, JournalState.SUCCESS, JournalState.INTENDED)
@@ -195,9 +195,9 @@ class JobTable(JobClaims):
         """Notes the finished video."""
         facts, urls = video_text(video)
         sql = "INSERT INTO place (urls) VALUES (:urls) RETURNING seq"
-        place = self.database.execute(sql, {"urls": urls.encode()}).fetchone()["seq"]
+        seq = self.database.execute(sql, {"urls": urls.encode()}).fetchone()["seq"]
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
-        given = {"task_id": video.task_id, "video": facts, "place": place, "expiry": expiry}
+        given = {"task_id": video.task_id, "video": facts, "place": seq, "expiry": expiry}
         given["cost"] = to_nanos(video.cost)
         if not self._end(identity, _SUCCEED, f"{OF_THIS_TASK} AND place IS NULL", **given):
             row = self._row_of_task(identity, video.task_id)
@@ -329,7 +329,7 @@ class JobTable(JobClaims):
 
 
 def open_table(
-    place: JournalPlace,
+    location: JournalLocation,
     base_url: str | None,
     now: Callable[[], float],
     holder: str | None,
@@ -337,8 +337,8 @@ def open_table(
     busy_timeout_s: float,
     kind: type[JobTable] = JobTable,
 ) -> JobTable:
-    """The jobs in the journal at ``place``, made if there is none. Raises ``JournalError``."""
-    opened = opening.open_for_writing(place, base_url, now, busy_timeout_s)
+    """The jobs in the journal at ``location``, made if there is none. Raises ``JournalError``."""
+    opened = opening.open_for_writing(location, base_url, now, busy_timeout_s)
     table = kind(opened, holder or holders.this_holder(), lease_s)
     try:
         with database.faults_as_errors(opened), table.transaction():

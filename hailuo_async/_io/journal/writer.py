@@ -34,7 +34,7 @@ from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spe
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async.errors import JobError, JournalError
-from hailuo_async.settings import Dsn, JournalPlace, journal_place
+from hailuo_async.settings import Dsn, JournalLocation, journal_location
 
 if TYPE_CHECKING:
     from hailuo_async._io.journal.kept_table import KeptTable
@@ -67,7 +67,7 @@ class JournalWriter:
     @classmethod
     async def open(
         cls,
-        place: str | os.PathLike[str] | Dsn,
+        location: str | os.PathLike[str] | Dsn,
         *,
         base_url: str | None,
         now: Callable[[], float],
@@ -75,7 +75,7 @@ class JournalWriter:
         busy_timeout_s: float = BUSY_TIMEOUT_S,
         patience_s: float = PATIENCE_S,
     ) -> JournalWriter:
-        """The journal at ``place``, a file or a PostgreSQL DSN, made if there is none.
+        """The journal at ``location``, a file or a PostgreSQL DSN, made if there is none.
 
         It belongs to the service at ``base_url``; ``None`` opens that of any service. ``now`` tells Unix seconds and is
         called on another thread. ``holder`` names this session among those that share the journal, and is made up if it
@@ -83,7 +83,7 @@ class JournalWriter:
         do, when the journal cannot serve: then nothing may be sent. Cancelled, it leaves no thread and no open file.
         """
         thread = ThreadPoolExecutor(1, "hailuo-journal")
-        found = journal_place(place)
+        found = journal_location(location)
         options = (base_url, now, holder, LEASE_S, busy_timeout_s, _table_for(found))
         opening = thread.submit(open_table, found, *options)
         try:
@@ -301,8 +301,8 @@ class JournalWriter:
             raise
 
 
-def _table_for(place: JournalPlace) -> type[JobTable]:
-    if isinstance(place, Path):
+def _table_for(location: JournalLocation) -> type[JobTable]:
+    if isinstance(location, Path):
         return JobTable
     from hailuo_async._io.journal.asserting import AssertingTable  # a file loses nothing
 

@@ -10,7 +10,7 @@ import pytest
 
 from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.table import JobTable, open_table
-from hailuo_async.settings import Dsn, JournalPlace
+from hailuo_async.settings import Dsn, JournalLocation
 
 from ...support.ledgers import LEASE_S, Clock, Opener, ServerClock, everything_in
 from ...support.postgres import Postgres
@@ -37,7 +37,7 @@ def server(engine: str, request: pytest.FixtureRequest) -> Postgres | None:
 
 
 @pytest.fixture
-def place(path: Path, server: Postgres | None) -> Iterator[JournalPlace]:
+def place(path: Path, server: Postgres | None) -> Iterator[JournalLocation]:
     if server is None:
         yield path
         return
@@ -47,20 +47,20 @@ def place(path: Path, server: Postgres | None) -> Iterator[JournalPlace]:
 
 
 @pytest.fixture
-def clock(place: JournalPlace, server: Postgres | None) -> Clock:
+def clock(place: JournalLocation, server: Postgres | None) -> Clock:
     if server is None or isinstance(place, Path):
         return Clock()
     return ServerClock(server=server, schema=place.options.partition("=")[2])
 
 
 @pytest.fixture
-def everything(place: JournalPlace, server: Postgres | None) -> Everything:
+def everything(place: JournalLocation, server: Postgres | None) -> Everything:
     """All that the journal keeps."""
     return lambda: everything_in(place, server)
 
 
 @pytest.fixture
-def opened(place: JournalPlace, clock: Clock) -> Iterator[Opener]:
+def opened(place: JournalLocation, clock: Clock) -> Iterator[Opener]:
     tables: list[JobTable] = []
 
     def open_as(holder: str) -> JobTable:

@@ -8,7 +8,7 @@ from pathlib import Path
 from hailuo_async._io.journal.database import MIGRATIONS
 from hailuo_async._io.journal.postgres import PostgresDatabase
 from hailuo_async._io.journal.sqlite import APPLICATION_ID, SqliteDatabase
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 from ...support.ledgers import Opener, record_of
 from ...support.postgres import Postgres
@@ -17,7 +17,7 @@ COLUMNS = "identity, key, facts, state, task_id, saved_to"
 ROW = "('cat', 'cat', '{}', 'success', 't1', '/films/cat.mp4')"
 
 
-def make_first_version(place: JournalPlace, server: Postgres | None) -> None:
+def make_first_version(place: JournalLocation, server: Postgres | None) -> None:
     """A journal with one job, as the first version of the schema had it."""
     fill = f"INSERT INTO job ({COLUMNS}) VALUES {ROW}"
     if isinstance(place, Path):
@@ -40,7 +40,7 @@ def make_first_version(place: JournalPlace, server: Postgres | None) -> None:
 
 
 def test_a_journal_of_the_first_version_is_brought_up_to_date_and_keeps_what_it_has(
-    place: JournalPlace, server: Postgres | None, opened: Opener
+    place: JournalLocation, server: Postgres | None, opened: Opener
 ) -> None:
     make_first_version(place, server)
     record = record_of(opened("ours"))

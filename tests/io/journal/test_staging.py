@@ -20,7 +20,7 @@ from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import ImageError, QueueFullError
-from hailuo_async.settings import JournalPlace
+from hailuo_async.settings import JournalLocation
 
 from ...support.ledgers import intent
 from .conftest import BASE_URL
@@ -39,7 +39,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-async def journal(place: JournalPlace) -> AsyncIterator[JournalWriter]:
+async def journal(place: JournalLocation) -> AsyncIterator[JournalWriter]:
     writer = await JournalWriter.open(place, base_url=BASE_URL, now=time.time)
     yield writer
     await writer.aclose()
@@ -135,7 +135,7 @@ async def test_only_a_job_whose_image_was_staged_frees_a_stage(
 
 @pytest.mark.parametrize("content", [SMALL, LARGE], ids=["small", "large"])
 async def test_a_slow_disk_holds_up_no_other_write_and_no_other_session(
-    journal: JournalWriter, place: JournalPlace, content: bytes
+    journal: JournalWriter, place: JournalLocation, content: bytes
 ) -> None:
     picture = Picture(content)
     picture.hold()

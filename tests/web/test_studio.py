@@ -366,6 +366,7 @@ async def test_copies_that_are_old_enough_go_also_where_no_job_ends(emulator: Em
         await visitor.post(id=ID)
         await visitor.when(ID, "success")
     old = copies / "old.mp4"
+    copies.mkdir(exist_ok=True)  # the first copy may not have begun
     old.touch()
     os.utime(old, (0, 0))
     async with visited(session_on(emulator, tmp_path), save_to=copies, keep_for_s=3600.0) as visitor:

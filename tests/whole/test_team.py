@@ -93,9 +93,12 @@ async def read(session: AsyncSession, work: list[ImageToVideo]) -> int:
 async def test_two_sessions_fill_the_slots_of_the_team_together_and_find_its_limit_once(
     service: Emulator, journal: str
 ) -> None:
-    service.service.generation_s = 0.6  # none ends while the first POSTs are on their way, which would hide the limit
+    service.service.generation_s = 1.5  # none ends while the first POSTs are on their way, which would hide the limit
     async with session_at(service, journal) as one, session_at(service, journal) as two:
-        await asyncio.gather(read(one, jobs("a", 8)), read(two, jobs("b", 8)))
+        reading = asyncio.gather(read(one, jobs("a", 8)), read(two, jobs("b", 8)))
+        await until(lambda: service.ledger.submits_accepted >= 4)
+        service.service.generation_s = 0.3
+        await reading
         assert (one.stats().limit, two.stats().limit) == (2, 2)
     ledger = service.ledger
     assert [len(tasks) for tasks in ledger.accepted.values()] == [1] * 16

@@ -27,7 +27,7 @@ import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from hailuo_async.errors import DownloadError
+from hailuo_async.errors import ConfigError, DownloadError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -138,7 +138,8 @@ class Clients:
 
     reach: Reach
     find_proxy: Callable[[str], str | None] = attrs.field(repr=False)
-    """The proxy for an origin. Called in a thread: on some systems it reads settings, or asks a name server."""
+    """The proxy for an origin, or a ``ConfigError`` for one that cannot be used. Called in a thread: on some systems it
+    reads settings, or asks a name server."""
     make_resolver: Callable[[], AbstractResolver]
     stall_s: float
     _clients: dict[bool, aiohttp.ClientSession] = attrs.field(factory=dict, init=False)
@@ -171,12 +172,10 @@ class Clients:
 
     async def _proxy_for(self, place: URL) -> str | None:
         origin = f"{place.scheme}://{place.raw_authority}"
-        proxy = await anyio.to_thread.run_sync(self.find_proxy, origin)
-        scheme = "http" if proxy is None else proxy.partition("://")[0].lower()
-        if scheme not in ("http", "https"):
-            rule = f"the environment names a proxy for {place.raw_host} that cannot be used"
-            raise DownloadError(reason=f"{rule}: give one whose URL begins with http://, or set NO_PROXY")
-        return proxy
+        try:
+            return await anyio.to_thread.run_sync(self.find_proxy, origin)
+        except ConfigError as error:  # the environment names one that cannot be used
+            raise DownloadError(reason=str(error)) from None
 
     def _client(self, *, is_proxied: bool) -> aiohttp.ClientSession:
         if is_proxied not in self._clients:

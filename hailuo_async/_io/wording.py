@@ -18,6 +18,8 @@ def describe(error: BaseException) -> str:
         return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy refused the connection: HTTP {error.status}"
+    if isinstance(error, UnicodeError | aiohttp.InvalidURL):
+        return "the host name in the URL is not valid"
     if isinstance(error, _CUT):
         return "the connection was cut"
     if isinstance(error, aiohttp.ClientResponseError):

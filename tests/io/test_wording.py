@@ -27,7 +27,8 @@ SECRET: Any = SimpleNamespace(host="proxy.example", port=1, ssl=None, real_url="
         (ConnectionResetError(104, "reset"), "the connection was cut"),
         (OSError(28, "No space left on device"), "OSError: No space left on device"),
         (OSError("s3cret"), "OSError"),
-        (aiohttp.InvalidURL("https://h/x?sig=s3cret"), "InvalidURL"),
+        (aiohttp.InvalidURL("https://h/x?sig=s3cret"), "the host name in the URL is not valid"),
+        (RuntimeError("s3cret"), "RuntimeError"),
     ],
 )
 def test_each_failure_has_words_of_its_own_and_no_secret(error: Exception, words: str) -> None:

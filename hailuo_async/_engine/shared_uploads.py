@@ -13,6 +13,7 @@ service deletes them after some seven days.
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -20,6 +21,7 @@ import anyio
 import anyio.lowlevel
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, inspect_image
@@ -32,6 +34,9 @@ logger = logging.getLogger("hailuo_async")
 MAX_REMEMBERED = 4096
 #: Failed uploads after which an image is not tried again.
 MAX_FAILURES = 3
+#: Seconds for which an upload is named: a day less than the service keeps it (``contract.MAX_UPLOADS``), as a job that
+#: names it may still wait for a slot.
+NAMED_FOR_S = 6 * 86_400.0
 
 
 @attrs.define(eq=False)
@@ -40,6 +45,8 @@ class _Seen:
 
     lock: anyio.Lock = attrs.field(factory=anyio.Lock)
     url: str | None = None
+    file_id: str | None = None
+    named_until: float = math.inf
     failures: int = 0
 
 
@@ -50,7 +57,7 @@ class SharedUploads:
     _upload: Callable[[Frame], Awaitable[tuple[str, str | None]]]
     _delete: Callable[[str], Awaitable[None]]
     _files: dict[str, None] = attrs.field(factory=dict, init=False)
-    """The ids of what was put on the service, and is there still."""
+    """The ids of what was put on the service and is to be deleted."""
     _users: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Jobs of the stream that have not ended: the service may yet fetch what they name."""
     _uploading: int = attrs.field(default=0, init=False)
@@ -69,6 +76,9 @@ class SharedUploads:
         if seen is None:
             return frame
         async with seen.lock:
+            if loop_time() > seen.named_until:  # the service deletes it by itself: jobs under way may need it till then
+                self._files.pop(seen.file_id or "", None)
+                seen.url = None
             if seen.url is None and seen.failures < MAX_FAILURES and not self._is_full:
                 await self._put(seen, field, frame)
         return (
@@ -83,11 +93,12 @@ class SharedUploads:
                 return
             self._uploading += 1
             try:
-                seen.url, file_id = await self._upload(frame)
+                seen.url, seen.file_id = await self._upload(frame)
             finally:
                 self._uploading -= 1
-            if file_id is not None:
-                self._files[file_id] = None
+            seen.named_until = loop_time() + NAMED_FOR_S
+            if seen.file_id is not None:
+                self._files[seen.file_id] = None
         except RequestRejectedError as error:
             self._give_up(str(error))
         except ServiceError as error:

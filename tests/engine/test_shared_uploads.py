@@ -32,6 +32,7 @@ from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.contract import MAX_UPLOAD_BYTES, UPLOADS_PATH
 from hailuo_async.emulator import Kind
+from hailuo_async.testing import run_virtual
 
 from ..support.crash_journal import records_in
 from ..support.service import Line, emulated, envelope, picture, refusal, told, until
@@ -92,6 +93,24 @@ async def test_an_image_goes_with_its_first_job_and_by_url_from_then_on() -> Non
     assert (first, shelf.put) == (frame, [frame])
     assert second == third
     assert second.url == "https://files.example/1.png?sig=secret"
+
+
+def test_an_upload_that_the_service_will_soon_delete_is_named_no_more() -> None:
+    frame, deleted = frame_of(PICTURE), list[str]()
+
+    async def delete(file_id: str) -> None:
+        deleted.append(file_id)
+
+    async def week() -> list[str | None]:
+        uploads, urls = SharedUploads(Shelf.opened(), delete), []
+        for day in (0, 0, 5, 2, 5):
+            await anyio.sleep(day * 86_400)
+            urls.append((await share(uploads, frame)).url)
+        await uploads.delete_all()
+        return urls
+
+    assert run_virtual(week) == [None, *[f"https://files.example/{number}.png?sig=secret" for number in (1, 1, 2, 2)]]
+    assert deleted == ["file-2"]
 
 
 async def test_images_that_come_once_are_not_uploaded() -> None:

@@ -44,7 +44,7 @@ def read_upload(item: Mapping[str, Any]) -> Upload | None:
         return None
     size = item.get("size")
     is_size = isinstance(size, int) and not isinstance(size, bool) and 0 <= size < 1e12
-    url, filename = _text(item.get("url")), _text(item.get("filename"))
+    url, filename = _url(item.get("url")), _text(item.get("filename"))
     return Upload(file_id, url, filename, size if is_size else None, read_moment(item.get("created_at")))
 
 
@@ -52,8 +52,8 @@ def _read_each(found: list[object]) -> Iterator[ModelInfo]:
     for item in found:
         if isinstance(item, dict) and (slug := _text(item.get("slug"))):
             low, high = _read_price(item.get("price"))
-            texts = (_text(item.get(name)) for name in ("unit", "docs_url", "description"))
-            yield ModelInfo(slug, _text(item.get("type")), low, high, *texts)
+            kind, unit, description = (_text(item.get(name)) for name in ("type", "unit", "description"))
+            yield ModelInfo(slug, kind, low, high, unit, _url(item.get("docs_url")), description)
 
 
 def _read_price(price: object) -> tuple[Decimal | None, Decimal | None]:
@@ -63,6 +63,11 @@ def _read_price(price: object) -> tuple[Decimal | None, Decimal | None]:
     ends = [read_amount(fields.get(name) if fixed is None else fixed) for name in ("min", "max")]
     known = sorted(end for end in ends if end)
     return (known[0], known[1]) if len(known) == 2 else (None, None)
+
+
+def _url(value: object) -> str | None:
+    """A URL to the letter: without its query, which may be a signature, it leads nowhere."""
+    return value if isinstance(value, str) and value.isprintable() else None
 
 
 def _text(value: object) -> str | None:

@@ -27,7 +27,7 @@ def test_a_list_is_read_with_or_without_an_envelope() -> None:
         "slug": "minimax/hailuo-2.3-i2v",
         "type": "image-to-video",
         "description": "two\nlines",
-        "docs_url": "https://docs.modellix.ai/x",
+        "docs_url": "https://docs.modellix.ai/x#prices",
         "price": {"min": 0.054, "max": "0.12"},
         "unit": "$/sec",
         "more": [1],
@@ -38,7 +38,7 @@ def test_a_list_is_read_with_or_without_an_envelope() -> None:
         Decimal("0.054"),
         Decimal("0.12"),
         "$/sec",
-        "https://docs.modellix.ai/x",
+        "https://docs.modellix.ai/x#prices",
         "two lines",
     )
     assert models({"models": [row, 5, {}, {"slug": 7}]}) == (info,)

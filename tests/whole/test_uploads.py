@@ -111,6 +111,8 @@ def test_an_upload_is_read_as_far_as_it_can_be_believed() -> None:
     iso, ms = upload(created_at="2026-08-10T12:00:00Z"), upload(created_at=1_786_363_200_000)
     assert iso is not None
     assert iso == ms
+    signed = upload(url="https://files.example/a.png?sig=1")
+    assert signed == Upload("f", "https://files.example/a.png?sig=1")
     for nonsense in (None, "soon", float("nan"), 1e300, True, object()):
         assert upload(created_at=nonsense, size=nonsense, url=5) == Upload("f")
     assert read_upload({"file_id": "../x y"}) is None

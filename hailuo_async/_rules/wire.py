@@ -38,8 +38,8 @@ _ID_DEPTH, _ID_VALUES = 4, 200
 #: Made once: ``json.dumps`` makes an encoder for each call that asks for other separators than its own.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
-#: A URL with a query or a fragment, as it stands in a sentence.
-_URL_WITH_QUERY = re.compile(r"(https?://[^\s\"'<>?#]*)[?#][^\s\"'<>]*", re.IGNORECASE)
+#: A URL with a query or a fragment, as it stands in a sentence. An apostrophe may be part of either.
+_URL_WITH_QUERY = re.compile(r"(https?://[^\s\"<>?#]*)[?#][^\s\"<>]*", re.IGNORECASE)
 #: A path that the service may name: visible ASCII as it stands in a request, without a host or a fragment.
 _QUERY_PATH = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
 

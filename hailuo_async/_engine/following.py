@@ -3,19 +3,25 @@
 One watcher serves all of them: the journal reports the jobs that changed, so a thousand unchanged jobs cost nothing.
 Only when a job has ended, or the session that worked on it may have, does the watcher read that job's own record. Then
 the job ends here too, or this session goes on with it.
+
+After a failover the journal may be a copy that lacks a job, or has it unsent, until the session that works on it writes
+it again. So for a lease after a reconnect no job ends because it is not there.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+import anyio
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.journal.records import Claim, JournalState
+from hailuo_async._io.journal.records import LEASE_S, Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Status
@@ -40,7 +46,14 @@ class Following:
     """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when one more job is followed, so that its changes arrive soon."""
+    connections: Callable[[], int] = attrs.field(default=lambda: 1, init=False)
+    """How often the journal was connected to."""
     _followed: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
+    _connected: int = attrs.field(default=1, init=False)
+    """The last of its connections that is known here."""
+    _believes_from: float = attrs.field(default=-math.inf, init=False)
+    """Before this loop time, a job that is not there may come back."""
+    _asks_again: bool = attrs.field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self._followed)
@@ -80,7 +93,7 @@ class Following:
         try:
             claim = await tracked.look()
         except HailuoError as error:
-            if self._is_followed(tracked):
+            if self._is_followed(tracked) and not self._may_come_back(error):
                 tracked.fail(Event.ABANDON, error)
             return
         if claim is None or not self._is_followed(tracked):
@@ -89,6 +102,23 @@ class Following:
             self.end(tracked, claim)
         elif claim.record.state is JournalState.ACCEPTED:
             _accept(tracked, claim.record.task_id)
+
+    def _may_come_back(self, error: HailuoError) -> bool:
+        """Whether a job that is not there may be written again. Then it is looked for again when that time is over."""
+        if self._connected != self.connections():
+            self._connected, self._believes_from = self.connections(), loop_time() + LEASE_S
+        if not isinstance(error, JournalError) or error.is_outage or loop_time() >= self._believes_from:
+            return False
+        if not self._asks_again:
+            with contextlib.suppress(SessionClosedError):  # then it ends with all the others
+                self._session_state.start(self._ask_all_later())
+                self._asks_again = True
+        return True
+
+    async def _ask_all_later(self) -> None:
+        await anyio.sleep(self._believes_from - loop_time())
+        self._asks_again = False
+        self.ask_all()
 
     def end(self, tracked: TrackedJob, claim: Claim) -> None:
         """Follows it no longer: it has ended, or is ours."""

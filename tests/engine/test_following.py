@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import anyio
+import anyio.lowlevel
 import pytest
 
 from hailuo_async import Status, SubmissionUnknownError
 from hailuo_async._engine.following import Following
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._io.journal.records import Claim, JournalState
+from hailuo_async._io.journal.records import LEASE_S, Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import JournalError
+from hailuo_async.testing import run_virtual
 
 from ..support.ledgers import record_in
 
@@ -44,3 +47,60 @@ async def test_every_other_record_says_how_a_followed_job_goes_on(state: Journal
     following, tracked = seen(dispatched)
     following.end(tracked, Claim(record_in(state), ours=False))
     assert [claim.record.state for claim in dispatched] == [state]
+
+
+class _Journal:
+    """A journal that lacks the job from its second connection on, until it is written again."""
+
+    def __init__(self) -> None:
+        self.connections, self.lacks_it, self.asked = 1, False, 0
+
+    async def look(self) -> Claim:
+        self.asked += 1
+        if self.lacks_it:
+            raise JournalError(path="dsn", reason="job 'cat' was removed from it: give the job again")
+        return Claim(record_in(JournalState.SUCCESS if self.asked > 2 else JournalState.SENDING), ours=False)
+
+
+async def _followed(journal: _Journal, dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
+    state = SessionState()
+    state.begin()
+    following = Following(state, "dsn", lambda _, claim: dispatched.append(claim))
+    following.connections = lambda: journal.connections
+    tracked = TrackedJob(1, identity="cat")
+    tracked.look = journal.look
+    following.add(tracked)
+    await anyio.lowlevel.checkpoint()
+    return following, tracked
+
+
+def test_a_job_that_a_copy_of_the_journal_lacks_is_waited_for_until_its_session_writes_it_again() -> None:
+    async def main() -> tuple[Status, list[JournalState]]:
+        journal, dispatched = _Journal(), list[Claim]()
+        following, tracked = await _followed(journal, dispatched)
+        journal.connections, journal.lacks_it = 2, True
+        following.ask_all()
+        await anyio.sleep(LEASE_S / 2)
+        journal.lacks_it = False
+        status = tracked.status
+        await anyio.sleep(LEASE_S)
+        return status, [claim.record.state for claim in dispatched]
+
+    assert run_virtual(main) == (Status.QUEUED, [JournalState.SUCCESS])
+
+
+@pytest.mark.parametrize(("connections", "after_s"), [(1, 0.0), (2, LEASE_S)])
+def test_a_job_that_was_removed_ends_at_once_and_after_a_reconnect_when_a_lease_is_over(
+    connections: int, after_s: float
+) -> None:
+    async def main() -> tuple[type | None, float]:
+        journal, ended = _Journal(), anyio.Event()
+        following, tracked = await _followed(journal, [])
+        tracked.listeners.append(lambda _: ended.set())
+        journal.connections, journal.lacks_it = connections, True
+        following.ask_all()
+        with anyio.fail_after(2 * LEASE_S):
+            await ended.wait()
+        return type(tracked.error), anyio.current_time()
+
+    assert run_virtual(main) == (JournalError, after_s)

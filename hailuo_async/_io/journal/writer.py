@@ -104,6 +104,11 @@ class JournalWriter:
         """Names what ``ask`` and ``note`` do. Not to be called here: it lives on the journal's thread."""
         return self._table
 
+    @property
+    def connections(self) -> int:
+        """How often the database was connected to: a new connection may lead to an older copy of it."""
+        return self._table.database.connections
+
     async def ask(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a method of ``jobs`` answers. Its work is done even if the caller is cancelled."""
         return cast(T, await self._open.put(lambda _: verb(*args, **kwargs)))

@@ -106,6 +106,7 @@ class Payment:
 
     def reserve(self) -> None:
         """Reserves the job's share of all quotas, or of none. Raises ``SpendingLimitError`` if one has no room left."""
+        self._release()  # what was counted for a session that was sending it, and left it unsent
         self._check()
         self._jobs, self._committed = 1, self._price
         for quota in self.quotas:

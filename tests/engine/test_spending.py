@@ -20,11 +20,14 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
+from hailuo_async._engine.quota import Payment, Quota
+from hailuo_async._io.journal.records import JournalState
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import Fault, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
+from ..support.ledgers import record_in
 from ..support.service import KEY, Line, asked_about, failed, finished, refusal, told, until
 from .test_stream import read_into, stay_running
 
@@ -197,6 +200,17 @@ async def test_what_runs_or_is_in_doubt_when_a_session_ends_is_committed_in_the_
 
 async def lose_it(request: Request) -> Answer:
     return unknown("cut")
+
+
+def test_a_job_that_another_session_was_sending_and_left_unsent_is_committed_once() -> None:
+    session_quota, own = Quota(max_cost=PRICE), Quota(max_cost=PRICE)
+    payment = Payment((session_quota, own), PRICE)
+    payment.adopt(record_in(JournalState.SENDING, price=PRICE))
+    assert [quota.committed for quota in payment.quotas] == [PRICE, PRICE]
+    payment.reserve()
+    assert [(quota.used, quota.committed) for quota in payment.quotas] == [(1, PRICE), (1, PRICE)]
+    payment.give_back()
+    assert [(quota.used, quota.committed) for quota in payment.quotas] == [(0, ZERO), (0, ZERO)]
 
 
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:

@@ -30,7 +30,7 @@ from hailuo_async.models import Model, find_model
 MAX_KEY_CHARACTERS = 200
 
 _NO_SURROGATES = "must hold no lone surrogates: they are not text"
-#: Of a model that is not in the table. No number of seconds that can be meant is longer.
+#: The longest duration for a model that is not in the table: a day. A larger number is a mistake.
 _LONGEST_S = 86_400
 
 _COMMANDS = frozenset(command.casefold() for command in CAMERA_COMMANDS)

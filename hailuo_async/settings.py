@@ -119,7 +119,7 @@ def _on_unknown(field: str, value: object) -> OnUnknown:
     raise ConfigError(field=field, value=value, rule='must be "raise" or "resubmit"')
 
 
-#: What begins so is no path: a mistyped DSN may hold a password, which a path would show.
+#: The beginning of a URL, which is no path: a mistyped DSN may hold a password, which the error for a path would show.
 _URL = re.compile(r"[\w+.-]+://")
 #: A host and its port, as libpq takes them: a name, an address, or the quoted directory of a socket.
 _DSN_HOST = re.compile(r"(?:[\w.%-]*|\[[0-9a-f:.]+\])(?::[0-9]*)?", re.IGNORECASE | re.ASCII)

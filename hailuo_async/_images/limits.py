@@ -5,9 +5,9 @@ from __future__ import annotations
 from hailuo_async import contract
 from hailuo_async._images.content import Label
 
-#: So many bytes are one too many.
+#: The smallest file that is too large, in bytes.
 MAX_BYTES = contract.MAX_IMAGE_BYTES
-#: A side of so many pixels is one too short.
+#: The longest side that is too short, in pixels.
 MIN_SHORT_SIDE = contract.SHORT_SIDE_OVER_PX
 #: Ours, see ``frame``.
 MAX_PIXELS = 2**28

@@ -28,7 +28,7 @@ MAX_URL_CHARACTERS = 8192
 
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]+(;[a-z0-9-]+=[^;,]*)*;base64,", re.IGNORECASE)
 _MAX_DATA_URL_PREFIX = 256
-#: What most URLs look like. Such a one breaks no rule, and needs not be taken apart.
+#: What most URLs look like. One that does breaks no rule, and is not split.
 _PLAIN_URL = re.compile(r"https?://[A-Za-z0-9.-]*[A-Za-z0-9](/[!-~]*)?")
 _SHOWN_CHARACTERS = 80
 

@@ -18,8 +18,7 @@ from urllib.parse import urlsplit
 
 from hailuo_async.errors import DownloadError
 
-#: Of the whole name, in UTF-8. Most systems stop at 255; what is left is for the endings of the unfinished file and its
-#: stamp beside it.
+#: The longest name, in UTF-8. Most systems stop at 255: the rest is for the endings of what lies beside it.
 MAX_NAME_BYTES = 200
 DEFAULT_SUFFIX = ".mp4"
 

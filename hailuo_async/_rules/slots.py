@@ -65,7 +65,7 @@ class Slots:
     _proven: int = attrs.field(default=0, init=False)
     """The number of our tasks that ran at once."""
     _proven_at: float = attrs.field(default=-math.inf, init=False)
-    """When the POST was sent that proved it, by an acceptance beyond it or by a refusal."""
+    """When the POST was sent whose acceptance or refusal proved it."""
     _in_doubt: int = attrs.field(default=0, init=False)
     """How many of the proven number are POSTs that were not answered when the last refusal came."""
     _started_at: float = attrs.field(default=-math.inf, init=False)

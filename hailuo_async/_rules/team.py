@@ -26,7 +26,7 @@ import attrs
 from hailuo_async._rules.budget import Budget, Hints, Use
 from hailuo_async._rules.slots import Slots
 
-#: What is state of the rules, and no argument of their making: numbers, as JSON has them.
+#: The fields of the rules that are state, not arguments: numbers, as JSON has them.
 _SLOTS = tuple(field.name for field in attrs.fields(Slots) if field.default is not attrs.NOTHING)
 _BUDGET = tuple(field.name for field in attrs.fields(Budget) if field.default is not attrs.NOTHING)
 
@@ -144,9 +144,9 @@ class MemberStep:
     """After ``changes``, and before what is granted now."""
     changes: tuple[Change, ...] = ()
     submits: int = 0
-    """So many POSTs it would send now."""
+    """How many POSTs it would send now."""
     queries: int = 0
-    """So many other requests it would like to have in hand."""
+    """How many other requests it would like to have in hand."""
     is_query_due: bool = True
     """Whether a query waits for one of those."""
 

@@ -77,7 +77,7 @@ class Downloads:
     _clients: Clients = attrs.field(init=False, repr=False)
     _closed: bool = attrs.field(default=False, init=False)
     _reading: set[aiohttp.StreamReader] = attrs.field(factory=set, init=False, repr=False)
-    """The bodies that are being read. aiohttp would let a closed one wait for ever."""
+    """The bodies that are being read. When a client closes, aiohttp lets their readers wait for ever."""
     _threads: anyio.CapacityLimiter = attrs.field(
         factory=lambda: anyio.CapacityLimiter(_THREADS), init=False, repr=False
     )

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import attrs
 
-#: Of the boxes that a film of this family may begin with.
+#: The boxes that such a film may begin with.
 _FIRST_BOXES = frozenset({b"ftyp", b"styp", b"moov", b"mdat", b"moof", b"wide", b"free", b"skip", b"pnot"})
-#: Those that hold a film's index and its pictures.
+#: The boxes that hold a film's index and its pictures.
 _SUBSTANCE = frozenset({b"moov", b"mdat", b"moof"})
 #: Films have a handful of boxes at this level, or some thousand in small fragments. More are not worth the loop's time.
 _MAX_BOXES = 5_000
-#: So many may stand before its index and its pictures. A film of more boxes without either is of an unknown kind.
+#: The most boxes before the index and the pictures. A film of more boxes without either is of an unknown kind.
 _OPENING_BOXES = 3
 #: How other videos and pictures begin: Matroska and WebM, AVI and WebP, GIF, JPEG, PNG.
 _MEDIA = (b"\x1aE\xdf\xa3", b"RIFF", b"GIF8", b"\xff\xd8\xff", b"\x89PNG")

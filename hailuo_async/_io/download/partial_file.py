@@ -33,7 +33,7 @@ from hailuo_async.errors import DownloadError
 #: After so many more bytes they are flushed to the disk, beside the next ones: then little is left to wait for at the
 #: end. A killed process may have to fetch about twice as many again.
 SYNC_EVERY_BYTES = 8 * 2**20
-#: What is read of the file at a time, to hash it.
+#: Bytes of the file that are read at a time, to hash it.
 _HASHED_BYTES = 2**20
 
 

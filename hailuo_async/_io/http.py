@@ -233,13 +233,14 @@ class Http:
             max_field_size=_MAX_HEADER_BYTES,
             max_headers=_MAX_HEADERS,
         ) as response:
-            problem = _unreadable_encoding(response.headers)
-            content = b"" if problem else await _read(response)
+            problem = _strange_encoding(response.headers)
+            content = await _read(response)
         if len(content) > MAX_ANSWER_BYTES:
             problem, content = f"an answer of more than {MAX_ANSWER_BYTES} bytes", b""
         answer = await self._deciphered(response, content)
-        # Without its body an answer can refuse by its status, but it can never accept.
-        return attrs.evolve(answer, message=problem) if problem and answer.verdict is Verdict.UNKNOWN else answer
+        # A body that cannot be read may refuse by its status, but never accept. One that can is as it was asked for.
+        is_unread = answer.whole is None and answer.verdict is Verdict.UNKNOWN
+        return attrs.evolve(answer, message=problem) if problem and is_unread else answer
 
     async def _deciphered(self, response: aiohttp.ClientResponse, content: bytes) -> Answer:
         if len(content) <= _LONG_ANSWER_BYTES:
@@ -334,8 +335,8 @@ class _LoopbackResolver(AbstractResolver):
         """Holds nothing."""
 
 
-def _unreadable_encoding(headers: Mapping[str, str]) -> str | None:
-    """What is wrong with an answer that was encoded although ``identity`` was asked for."""
+def _strange_encoding(headers: Mapping[str, str]) -> str | None:
+    """What is wrong with an answer that says it is encoded, although ``identity`` was asked for."""
     encoding = headers.get("Content-Encoding", "").strip().lower()
     if encoding in ("", "identity"):
         return None

@@ -362,8 +362,8 @@ async def test_an_encoded_refusal_is_a_refusal_by_its_status_alone() -> None:
     assert (answer.verdict, answer.message, answer.is_envelope) == (Verdict.REFUSED, "HTTP 402", False)
 
 
-@pytest.mark.parametrize("encoding", ["identity", "", " Identity "])
-async def test_an_answer_that_says_it_is_as_it_is_is_read(encoding: str) -> None:
+@pytest.mark.parametrize("encoding", ["identity", "", " Identity ", "utf-8", "none", "aws-chunked", "gzip"])
+async def test_an_answer_that_is_as_it_is_is_read_whatever_it_says(encoding: str) -> None:
     answer, _ = await answer_of(saying(200, taken(), {"Content-Encoding": encoding}))
     assert answer.verdict is Verdict.ACCEPTED
 

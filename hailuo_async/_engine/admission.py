@@ -169,14 +169,14 @@ class Admission:
             raise tracked.error
 
     def _joined(self, known: TrackedJob, given: TrackedJob, claim: Claim | None) -> TrackedJob:
-        """The job that the session has already; sent from here, if it was followed and the claim says that it is ours.
-
-        That is so if the session that worked on it has left it, and this one has not noticed before the job was given.
-        """
-        if known.is_followed and claim is not None and claim.ours:
-            known.look, known.request, known.is_heavy = given.look, given.request, given.is_heavy
-            known.fault, known.is_kept = given.fault, given.is_kept
-            known.payment.price = known.payment.price or given.payment.price
+        """The job that the session has already. If it is followed, it can be sent from here, now that it is given."""
+        if known.is_followed and known.request is None:
+            known.look, known.fingerprint = given.look, given.fingerprint
+            known.request, known.is_heavy, known.is_kept = given.request, given.is_heavy, given.is_kept
+            known.fault, known.payment.price = given.fault, known.payment.price or given.payment.price
+        if (
+            known.is_followed and claim is not None and claim.ours
+        ):  # its session has left it, and it was not noticed yet
             self._dispatcher.following.end(known, claim)
         return known.joined()
 

@@ -449,6 +449,19 @@ async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: P
 
 
 @pytest.mark.slow
+async def test_a_job_found_and_then_given_is_sent_if_its_session_leaves_it_unsent(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with other.session(journal=path) as second:
+        async with line.session(journal=path, max_running=1) as session:
+            await (await session.submit(job("holds the slot", key="held"))).accepted()
+            await session.submit(job(key="cat"))
+            found = await second.find("cat")
+            given = await second.submit(job(key="cat"))
+        assert (await found).task_id == (await given).task_id == "task-1"
+    assert (line.prompts, other.prompts) == (["holds the slot"], ["a cat"])
+
+
+@pytest.mark.slow
 async def test_a_job_found_and_then_given_is_sent_though_its_session_ended_unnoticed_meanwhile(path: Path) -> None:
     line, other, may_look = Line(on_query=never), Line(), asyncio.Event()
     async with other.session(journal=path) as second:

@@ -123,7 +123,8 @@ class Admission:
             self._begin(tracked, claim)
         else:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
-            tracked = self._joined(known, tracked, claim)
+            _let_send(known, tracked)
+            tracked = self._joined(known, claim)
         if terms.uploads is not None:
             terms.uploads.hold(tracked)
         return tracked
@@ -168,15 +169,9 @@ class Admission:
         if isinstance(tracked.error, SpendingLimitError):
             raise tracked.error
 
-    def _joined(self, known: TrackedJob, given: TrackedJob, claim: Claim | None) -> TrackedJob:
-        """The job that the session has already. If it is followed, it can be sent from here, now that it is given."""
-        if known.is_followed and known.request is None:
-            known.look, known.fingerprint = given.look, given.fingerprint
-            known.request, known.is_heavy, known.is_kept = given.request, given.is_heavy, given.is_kept
-            known.fault, known.payment.price = given.fault, known.payment.price or given.payment.price
-        if (
-            known.is_followed and claim is not None and claim.ours
-        ):  # its session has left it, and it was not noticed yet
+    def _joined(self, known: TrackedJob, claim: Claim | None) -> TrackedJob:
+        """The job that the session has already, with one more caller, and what the journal has just said of it."""
+        if known.is_followed and claim is not None and claim.ours:  # its session has left it, which was not noticed yet
             self._dispatcher.following.end(known, claim)
         return known.joined()
 
@@ -194,7 +189,7 @@ class Admission:
         identity = None if claim is None else claim.record.identity
         known = self._poller.find(task_id) or self._dispatcher.find(identity)
         if known is not None:
-            return known.joined()
+            return self._joined(known, claim)
         if claim is not None and not (is_refresh and claim.record.state is JournalState.SUCCESS):
             return self._adopt(claim, timeout_s)
         tracked = self._new_tracked_job(timeout_s)
@@ -228,7 +223,7 @@ class Admission:
             await self.keeper.take_one(key)
             claim = await self._recorder.find(key)  # another session may have taken it over meanwhile
         if (known := self._dispatcher.find(key)) is not None:
-            return known.joined()
+            return self._joined(known, claim)
         return self._adopt(claim, is_quiet=claim.record.state not in AT_WORK)
 
     async def take_over(self, record: Record) -> None:
@@ -276,6 +271,14 @@ class Admission:
         if record is not None:
             tracked.key, tracked.identity, tracked.kind = record.key, record.identity, kind_of(record)
         return tracked
+
+
+def _let_send(known: TrackedJob, given: TrackedJob) -> None:
+    """Has a job that was only followed be sent from here if its session leaves it: now it is given itself."""
+    if known.is_followed and known.request is None:
+        known.look, known.fingerprint = given.look, given.fingerprint
+        known.request, known.is_heavy, known.is_kept = given.request, given.is_heavy, given.is_kept
+        known.fault, known.payment.price = given.fault, known.payment.price or given.payment.price
 
 
 def _give_number_back(duplicates: DuplicateNumbers, tracked: TrackedJob) -> None:

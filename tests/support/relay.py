@@ -1,4 +1,4 @@
-"""A relay before a server, which counts round trips."""
+"""A relay before a server, which counts round trips, and can fall silent."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import attrs
@@ -19,6 +20,8 @@ class Relay:
     """Of the server."""
     trips: int = 0
     """How often a client has spoken after it had an answer, or for the first time."""
+    is_silent: bool = False
+    """Whether nothing passes for now. The connections stay."""
     _listening: socket.socket = attrs.field(init=False)
     _selector: selectors.BaseSelector = attrs.field(factory=selectors.DefaultSelector, init=False)
     _answered: set[socket.socket] = attrs.field(factory=set, init=False)
@@ -37,6 +40,9 @@ class Relay:
     def run(self) -> None:
         """Until it is over."""
         while not self._is_over:
+            if self.is_silent:
+                time.sleep(0.01)
+                continue
             for key, _ in self._selector.select(0.02):
                 if key.data is None:
                     self._take()

@@ -282,22 +282,36 @@ class Commits:
     # --- The end ---
 
     async def settled(self) -> None:
-        """Makes the pending writes, and the undos that follow from them; gives up when an outage lasts too long."""
+        """Makes the pending writes, and the undos that follow from them; gives up when an outage lasts too long.
+
+        A server that is silent in the middle of a commit is given up as well.
+        """
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
+        if self._outage is not None:
+            self._table.database.hurry()
         while True:
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()
             if self._committing is not None:
-                await asyncio.wait([self._committing])
+                await self.wait_or_hurry(self._committing, give_up_at - loop.time())
             elif self._outage is not None and loop.time() < give_up_at:
                 await asyncio.sleep(_FIRST_RETRY_S)
             else:
                 return
 
+    async def wait_or_hurry(self, work: asyncio.Future[Any], patience_s: float) -> None:
+        """Waits for what the thread does. After ``patience_s`` seconds, it gives up sooner."""
+        await asyncio.wait([work], timeout=max(0.0, patience_s))
+        if not work.done():
+            self._table.database.hurry(is_last_try=self._is_closed)
+            await asyncio.wait([work])
+
     def close(self, close: Callable[[], None] | None = None) -> Future[None]:
         """Gives the thread its last work, after every pending write, also of callers that were cancelled."""
         self._alone = 0
+        if self._outage is not None:
+            self._table.database.hurry(is_last_try=True)
         self._commit()
         self._is_closed = True
         closing = self._thread.submit(close or self._table.close)

@@ -203,6 +203,13 @@ class Database(abc.ABC):
         """Returns some free pages to the file system, where the engine does not do so by itself."""
 
     @abc.abstractmethod
+    def hurry(self, *, is_last_try: bool = False) -> None:
+        """Gives up a silent server sooner from now on, as the session closes. May be called in any thread.
+
+        ``is_last_try``: what cannot be reached once more is not tried again.
+        """
+
+    @abc.abstractmethod
     def close(self) -> None:
         """Closes the connection. Doing so again does nothing."""
 

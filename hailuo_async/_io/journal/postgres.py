@@ -114,6 +114,10 @@ class PostgresDatabase(Database):
     _to_notify: set[str] = attrs.field(factory=set, init=False)
     """The topics that the commit of this transaction notifies."""
     _is_closed: bool = attrs.field(default=False, init=False)
+    _is_hurried: bool = attrs.field(default=False, init=False)
+    _is_last_try: bool = attrs.field(default=False, init=False)
+    _unreachable: str = attrs.field(default="the connection is closed", init=False)
+    """Why there is no connection any more."""
 
     def __attrs_post_init__(self) -> None:
         self.name = str(self._dsn)
@@ -212,6 +216,11 @@ class PostgresDatabase(Database):
     def give_back(self) -> None:
         """The server does that by itself (autovacuum)."""
 
+    def hurry(self, *, is_last_try: bool = False) -> None:
+        self._is_hurried, self._is_last_try = True, is_last_try
+        if self._connection is not None:
+            self._connection.is_hurried = True
+
     def close(self) -> None:
         self._is_closed = True
         if self._connection is not None:
@@ -245,8 +254,14 @@ class PostgresDatabase(Database):
         if self._connection is not None and not self._connection.closed:
             return self._connection
         if self._pipeline is not None or self._is_closed:
-            raise psycopg.OperationalError("the connection is closed")
-        connection = postgres_connection.connect(self._dsn, self.schema, is_reader=self._is_reader)
+            raise psycopg.OperationalError(self._unreachable)
+        try:
+            connection = postgres_connection.connect(
+                self._dsn, self.schema, is_reader=self._is_reader, is_hurried=self._is_hurried
+            )
+        except psycopg.Error as fault:
+            self._is_closed, self._unreachable = self._is_last_try, str(fault)
+            raise
         connection.add_notify_handler(lambda notice: self._hear(notice.payload, notice.pid))
         try:
             for topic in self._topics:

@@ -3,7 +3,8 @@
 - ``synchronous_commit=on``, so that a commit that has returned is on the disk, and on every synchronous standby;
 - short timeouts for locks, statements and transactions that are left open: a process that is stopped in the middle of
   one holds up others for ``_IDLE_S`` at most, then the server takes it back;
-- an answer to each statement within ``_ANSWER_S``: a connection that brings none is given up, as if it were cut.
+- an answer to each statement within ``_ANSWER_S``, or ``HURRIED_S`` when its session closes: a connection that brings
+  none is given up, as if it were cut.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ _IDLE_S = 5
 _SILENT_S = 2
 #: Longer than the server gives a statement, so that its own word comes first where it still speaks.
 _ANSWER_S = 12.0
+#: The same, and for a new connection, in seconds, once the session has waited long enough for its end.
+HURRIED_S = 2
 #: How often a wait for the server looks at its time.
 _LOOK_S = 0.5
 
@@ -56,39 +59,51 @@ class Connection(psycopg.Connection[dict[str, Any]]):
     server: str = ""
     """Names the server and its timeline; empty where it does not tell, and for one that only reads."""
 
+    is_hurried: bool = False
+    """Set, in any thread, to end waits sooner."""
+    _silence: str = ""
+    """Why it was given up: what waits for it then, as the end of a pipeline does, need not find that out again."""
+
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
-        answer: T = super().wait(_bounded(gen), interval=_LOOK_S)
+        answer: T = super().wait(self._bounded(gen), interval=_LOOK_S)
         return answer
 
+    def _bounded(self, waiting: PQGen[T]) -> PQGen[T]:
+        """``waiting``, until the server has been silent for too long."""
+        silent = 0
+        try:
+            self._check_silence()
+            wanted = next(waiting)
+            while True:
+                ready = yield wanted
+                silent = 0 if ready else silent + 1
+                answer_s = HURRIED_S if self.is_hurried else _ANSWER_S
+                if silent * _LOOK_S >= answer_s:
+                    self._silence = f"no answer within {answer_s:g} s"
+                    self._check_silence()
+                wanted = waiting.send(ready)
+        except StopIteration as end:
+            answer: T = end.value
+            return answer
 
-def _bounded(waiting: PQGen[T]) -> PQGen[T]:
-    """``waiting``, until the server has been silent for ``_ANSWER_S``."""
-    silent = 0
-    try:
-        wanted = next(waiting)
-        while True:
-            ready = yield wanted
-            silent = 0 if ready else silent + 1
-            if silent * _LOOK_S >= _ANSWER_S:
-                raise psycopg.OperationalError(f"no answer within {_ANSWER_S:g} s")
-            wanted = waiting.send(ready)
-    except StopIteration as end:
-        answer: T = end.value
-        return answer
+    def _check_silence(self) -> None:
+        if self._silence:
+            raise psycopg.OperationalError(self._silence)
 
 
-def connect(dsn: Dsn, schema: str, *, is_reader: bool) -> Connection:
+def connect(dsn: Dsn, schema: str, *, is_reader: bool, is_hurried: bool = False) -> Connection:
     """A connection that works in that schema. Raises ``psycopg.Error``, also for a standby unless it only reads."""
     connection = Connection.connect(
         dsn.url,
         autocommit=True,
         row_factory=dict_row,
-        connect_timeout=_CONNECT_S,
+        connect_timeout=HURRIED_S if is_hurried else _CONNECT_S,
         application_name="hailuo-async",
         keepalives_idle=20,
         keepalives_interval=5,
         keepalives_count=3,
     )
+    connection.is_hurried = is_hurried
     try:
         _set_up(connection, schema, is_reader=is_reader)
     except BaseException:

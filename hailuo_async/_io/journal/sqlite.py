@@ -232,6 +232,9 @@ class SqliteDatabase(Database):
     def give_back(self) -> None:
         self._gives_back = self._is_folding = True
 
+    def hurry(self, *, is_last_try: bool = False) -> None:
+        """A file is silent for no longer than another session's write takes."""
+
     def close(self) -> None:
         self._bell.close()
         with contextlib.suppress(*self.FAULTS), contextlib.ExitStack() as last, contextlib.closing(self._connection):

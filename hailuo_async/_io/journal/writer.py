@@ -275,9 +275,10 @@ class JournalWriter:
         try:
             await self._commits.settled()
         finally:
-            closing = self._commits.close(None if self.team is None else self.team.end())
+            closing = asyncio.wrap_future(self._commits.close(None if self.team is None else self.team.end()))
         try:
-            await asyncio.shield(asyncio.wrap_future(closing))
+            await self._commits.wait_or_hurry(closing, SHORT_PATIENCE_S)
+            await asyncio.shield(closing)
         except self._table.database.FAULTS as fault:
             raise self._table.database.explain(fault) from fault
         finally:

@@ -13,8 +13,8 @@ import pytest
 from anyio import to_thread
 
 from hailuo_async import AsyncSession, ImageToVideo, Journal, Outcome, OutcomeStream, Success
+from hailuo_async._io.journal import commits, postgres_opening, writer
 from hailuo_async._io.journal import postgres as engine
-from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
 from hailuo_async.errors import JournalError
@@ -22,6 +22,7 @@ from hailuo_async.settings import Dsn
 
 from ...support.ledgers import LEASE_S, did, intent, record_of, sent
 from ...support.postgres import PASSWORD, QUOTED_PASSWORD, Postgres
+from ...support.relay import relayed
 
 BASE_URL = "https://api.modellix.ai"
 
@@ -293,6 +294,20 @@ async def test_a_server_that_is_killed_again_and_again_delays_a_batch_and_ends_n
             assert [len(tasks) for tasks in emulator.ledger.accepted.values()] == [1] * 40
     finally:
         await to_thread.run_sync(server.remove)
+
+
+@pytest.mark.slow
+@pytest.mark.anyio
+async def test_a_session_whose_server_is_silent_closes_and_leaves_no_thread(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for room in (writer, commits):
+        monkeypatch.setattr(room, "SHORT_PATIENCE_S", 0.1)
+    with relayed(postgres.port) as relay:
+        journal = postgres.tcp_dsn(schema=schema, port=relay.address)
+        async with AsyncSession(api_key=DEFAULT_API_KEY, base_url=BASE_URL, journal=journal):
+            relay.is_silent = True
+    assert "its jobs are free for others in 30 s: go on with them then" in caplog.text
 
 
 @pytest.mark.slow

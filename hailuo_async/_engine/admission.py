@@ -230,7 +230,7 @@ class Admission:
         """Waits for a task that a dead session left, in case a caller asks for it. It is not paid for again."""
         tracked, claim = self._dispatcher.find(record.identity), Claim(record, ours=True)
         if tracked is None:
-            self._adopt(claim).is_quiet = True
+            self._adopt(claim, is_quiet=True)
         elif tracked.is_followed:
             self._dispatcher.following.end(tracked, claim)
 

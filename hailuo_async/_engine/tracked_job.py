@@ -89,7 +89,7 @@ class TrackedJob:
     is_attached: bool = attrs.field(default=False, init=False)
     """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     is_quiet: bool = False
-    """Whether it only fetches the URL of a finished video again: then it causes no events and counts nowhere."""
+    """Whether no caller waits for it, or only for the URL of a finished video: it causes no events, counts nowhere."""
     is_shared: bool = attrs.field(default=False, init=False)
     """Whether more than one caller waits for it: no caller alone can withdraw it."""
     is_withheld: bool = attrs.field(default=False, init=False)

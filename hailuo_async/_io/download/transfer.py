@@ -159,7 +159,7 @@ class Transfer:
         if asked_for_rest and (status == 416 or (status == 206 and not self._continues(headers))):
             self._forget()
             raise Again("the server has no rest of what it sent before")
-        if asked_for_rest and _is_page(headers):
+        if asked_for_rest and status != 206 and _is_page(headers):
             raise DownloadError(reason=_PAGE)  # a page to log in, say: what is held stays worth keeping
         if status in _WHOLE:
             self._start(headers, _length(headers), is_chunked="chunked" in headers.get("Transfer-Encoding", "").lower())

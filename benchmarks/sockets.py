@@ -53,7 +53,7 @@ async def on_a_socket(scheme: Scheme, jobs_a_slot: int, generation_s: float | No
     batch = scenario(scheme, SIZE, jobs_a_slot)
     batch = batch if generation_s is None else attrs.evolve(batch, generation_s=generation_s)
     async with Emulator(service=batch.service()) as emulator, aiohttp.ClientSession() as client:
-        line = Http(emulator.url, emulator.api_key, client, owns_session=False, proxy=None)
+        line = Http(emulator.url, emulator.api_key, client, owns_session=False)
         return await work(batch, emulator.service, Observer(line, latency_s=0.0))
 
 

@@ -28,8 +28,8 @@ import contextlib
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Generator, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Awaitable, Generator, Iterator, Mapping, Sequence
+from typing import TypedDict, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -56,8 +56,6 @@ if "server_hostname" not in ConnectionKey._fields:
 
 #: Seconds to open a connection. One that takes longer nearly always fails.
 CONNECT_TIMEOUT_S = 15.0
-#: aiohttp bounds the connecting alone: the whole is bounded by ``_within``.
-_CONNECTING = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S)
 #: Seconds after the timeout in which an answer that came in time is still read.
 LAST_LOOK_S = 0.5
 #: Threads that read images while they are sent. More threads than disks and cores gain nothing.
@@ -67,9 +65,32 @@ READING_THREADS = 4
 MAX_ANSWER_BYTES = 1024 * 1024
 #: A longer answer is parsed in a thread, as parsing it on the loop would hold the loop up.
 _LONG_ANSWER_BYTES = 64 * 1024
-#: Headers that are long or many are legal. aiohttp's own bounds would make a doubt of an answer that was paid for.
-_MAX_HEADER_BYTES, _MAX_HEADERS = 256 * 1024, 4096
 
+
+class _Manners(TypedDict, total=False):
+    """How aiohttp sends and reads, by the names of its arguments."""
+
+    timeout: aiohttp.ClientTimeout
+    raise_for_status: bool
+    middlewares: Sequence[aiohttp.ClientMiddlewareType]
+    auto_decompress: bool
+    max_line_size: int
+    max_field_size: int
+    max_headers: int
+
+
+#: Given to aiohttp once, for a session of ours: with each request they would take it 2 microseconds. Over a caller's
+#: session each request has them.
+_MANNERS: _Manners = {
+    "timeout": aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),  # the whole is bounded by ``_within``
+    "raise_for_status": False,
+    "middlewares": (),
+    "auto_decompress": False,  # would inflate any amount on the loop
+    # Headers that are long or many are legal. aiohttp's own bounds would make a doubt of an answer that was paid for.
+    "max_line_size": 256 * 1024,
+    "max_field_size": 256 * 1024,
+    "max_headers": 4096,
+}
 
 T = TypeVar("T")
 
@@ -161,19 +182,16 @@ class Http:
     _api_key: str = attrs.field(repr=False)
     _session: aiohttp.ClientSession
     _owns_session: bool
-    _proxy: str | None = attrs.field(repr=False)
     _limiter: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(READING_THREADS), init=False)
     _url: URL = attrs.field(init=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
-    """What every request says."""
+    """What every request says, unless the session is ours: then that says it."""
+    _manners: _Manners = attrs.field(init=False)
+    """The same of how it is sent and read."""
 
     def __attrs_post_init__(self) -> None:
         self._url = URL(self._origin)
-        self._headers = {
-            "Authorization": f"Bearer {self._api_key}",
-            "Accept": "application/json",
-            "Accept-Encoding": "identity",
-        }
+        self._headers, self._manners = ({}, {}) if self._owns_session else (_headers(self._api_key), _MANNERS)
 
     @classmethod
     def open(cls, settings: Settings, session: aiohttp.ClientSession | None, tls: ssl.SSLContext | None = None) -> Http:
@@ -182,15 +200,17 @@ class Http:
         Raises ``ConfigError`` for a proxy in the environment that cannot be used.
         """
         if session is not None:
-            return cls(settings.base_url, settings.api_key, session, False, None)
-        proxy = proxy_for(settings.base_url)
+            return cls(settings.base_url, settings.api_key, session, False)
         resolver = _LoopbackResolver() if settings.base_url.startswith("http:") else None
         own = aiohttp.ClientSession(
+            headers=_headers(settings.api_key),
+            proxy=proxy_for(settings.base_url),
             connector=lenient_connector(resolver, tls),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # would look for a proxy in a thread, for every request, and read .netrc
+            **_MANNERS,
         )
-        return cls(settings.base_url, settings.api_key, own, True, proxy)
+        return cls(settings.base_url, settings.api_key, own, True)
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
         """Sends ``request`` once, to this service's origin. A POST can be charged for. Cancelling tears the request."""
@@ -223,15 +243,8 @@ class Http:
             data=body,
             headers=self._headers_of(request, is_alone=body is not None),
             allow_redirects=False,
-            raise_for_status=False,
-            middlewares=(),
-            proxy=self._proxy,
             server_hostname=None if body is None else url.host,
-            timeout=_CONNECTING,
-            auto_decompress=False,  # would inflate any amount on the loop
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-            max_headers=_MAX_HEADERS,
+            **self._manners,
         ) as response:
             problem = _strange_encoding(response.headers)
             content = await _read(response)
@@ -264,6 +277,10 @@ class Http:
         """Closes the aiohttp session if it was made here."""
         if self._owns_session:
             await self._session.close()
+
+
+def _headers(api_key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {api_key}", "Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 async def _within(timeout_s: float, exchange: Awaitable[T]) -> T:

@@ -36,6 +36,7 @@ WHAT_RULES_MAY_IMPORT = {
     "cattrs",
     "cattrs.preconf.json",
     "collections",
+    "bisect",
     "collections.abc",
     "datetime",
     "decimal",

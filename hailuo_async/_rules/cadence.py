@@ -22,6 +22,7 @@ together query as often as the budget allows.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Hashable, Iterable
 from itertools import pairwise
 from random import Random
@@ -197,26 +198,20 @@ class DurationModel:
 
     def due(self, young: float, price: float) -> float:
         """The age at which a task that ran at ``young`` has probably lost ``price`` seconds."""
-        step = self._due_step(young, price)
+        alive, lived = self.at(young)
+
+        def lost_by(step: int) -> float:
+            return _EDGES[step] - young - (self.lived[step] - lived) / alive
+
+        # The last step that begins before the loss has reached the price, or the one of ``young``.
+        step = bisect_left(range(_STEPS), price, lo=_step(young) + 1, key=lost_by) - 1
         start = max(young, _EDGES[step])
-        alive, here = self.at(young)[0], self.at(start)[0]
-        missing = price - self.lost(young, start)
+        here, lived_here = self.at(start)
+        missing = price - (start - young - (lived_here - lived) / alive)
         # Within a step the share that has ended grows linearly, so the loss grows as the square.
         slope = 1 - here / alive
         bend = (self.alive[step] - self.alive[step + 1]) / _WIDTHS[step] / alive
         return start + (math.sqrt(max(0.0, slope * slope + 2 * bend * missing)) - slope) / bend
-
-    def _due_step(self, young: float, price: float) -> int:
-        """The last step that begins before the loss has reached ``price``, or the one of ``young``."""
-        alive, lived = self.at(young)
-        low, high = _step(young), _STEPS
-        while high - low > 1:
-            middle = (low + high) // 2
-            if _EDGES[middle] - young - (self.lived[middle] - lived) / alive < price:
-                low = middle
-            else:
-                high = middle
-        return low
 
     def draw(self, young: float, old: float, rng: Random) -> float:
         """A random age at which such a task may have ended, given that it ran at ``young`` and had ended at ``old``."""

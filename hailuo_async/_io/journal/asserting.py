@@ -8,6 +8,8 @@ is not connected again in that time.
 That goes for a job whose POST is on its way, and for the jobs that ended last as well: a row that stands as before the
 POST would be sent, and paid for, again, perhaps by another session that took it up on the copy. A task that has ended
 is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
+
+No session has the images of a kept job any more. If they were lost, the job ends in an ``ImageError``, unpaid.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class TeamTable:
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._bury(step)
-        if self.jobs.database.IS_LOCAL or self._version is None:
+        if self.jobs.database.IS_LOCAL or self._version is None or self._is_elsewhere:
             self.refresh()
         news, (grant, turns) = self._news, self._decide(step)
         if turns and step.passed is not None:
@@ -229,7 +229,7 @@ class TeamTable:
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
         version = Version(row["version"], row["writer"], row["server"])
-        if version != self._version:
+        if version != self._version or self._is_elsewhere:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self.rng)
             if self._is_on_copy(version):
@@ -248,6 +248,11 @@ class TeamTable:
         )
         return self._news
 
+    @property
+    def _is_elsewhere(self) -> bool:
+        """Whether the state was read over an earlier connection. A copy may have the same, and lack other commits."""
+        return self._last_read[0] != self.jobs.database.connections
+
     def _is_on_copy(self, version: Version) -> bool:
         connection, number = self._last_read
         is_older = version.number < number and self.jobs.database.connections > connection
@@ -260,14 +265,14 @@ class TeamTable:
 
     def _hold_off(self, now: float) -> None:
         """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
-        hold_s = self.jobs.lease_s
-        self._state.submits_from, self._text = now + hold_s, dump_state(self._state)
+        self._state.submits_from, self._known = now + self.jobs.lease_s, None
+        self._text = dump_state(self._state)
         self.jobs.judgement.journal_came_back(now)
         logger.warning(
             "the journal %s has failed over to a copy that may lack the last commits: the team sends no job for %g s,"
             " in which its sessions write those again",
             self.jobs.database.name,
-            hold_s,
+            self.jobs.lease_s,
         )
 
     # --- What a step writes ---

@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hailuo_async._io.journal import postgres_opening
+from hailuo_async._io.journal import postgres_connection, postgres_opening
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.table import open_table
@@ -126,6 +126,25 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
     assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
     for team in (a, b):
         team.close()
+
+
+@pytest.mark.parametrize("looks_first", [True, False])
+def test_a_session_that_heard_nothing_of_what_was_lost_sees_by_its_new_connection_that_it_is_on_a_copy(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch, looks_first: bool
+) -> None:
+    """To it, the copy is what it read last. What was lost, another session knows."""
+    a = joined(postgres, schema, "a")
+    assert asked(a, "cat", now(a)).permits == (Permit.GRANTED,)
+    a.refresh()
+    did(a.jobs, lambda it: it.intend(intent("dog")))
+    monkeypatch.setattr(postgres_connection, "_SERVER", b"SELECT 'promoted/00000002' AS name")
+    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    with pytest.raises(psycopg.Error):
+        a.look(None)  # no transaction fails
+    if looks_first and (looked := a.look(None)) is not None:
+        assert load_state(looked.news.state, a.rng).submits_from > now(a)
+    assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
+    a.close()
 
 
 def test_a_file_that_was_put_back_holds_nothing_up_as_its_sessions_run_by_another_clock(tmp_path: Path) -> None:

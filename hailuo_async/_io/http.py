@@ -44,7 +44,7 @@ from anyio import CapacityLimiter
 from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
-from hailuo_async._io.transport import CLOSED
+from hailuo_async._io.transport import CLOSED, check_loop
 from hailuo_async._io.wording import describe
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
 from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
@@ -197,9 +197,10 @@ class Http:
     def open(cls, settings: Settings, session: aiohttp.ClientSession | None, tls: ssl.SSLContext | None = None) -> Http:
         """A transport to the service of ``settings``, over the caller's ``session`` or over a new one with ``tls``.
 
-        Raises ``ConfigError`` for a proxy in the environment that cannot be used.
+        Raises ``ConfigError`` for a ``session`` of another loop, or a proxy in the environment that cannot be used.
         """
         if session is not None:
+            check_loop(session)
             return cls(settings.base_url, settings.api_key, session, False)
         resolver = _LoopbackResolver() if settings.base_url.startswith("http:") else None
         own = aiohttp.ClientSession(

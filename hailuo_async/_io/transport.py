@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
@@ -43,3 +44,10 @@ def check_client_session(session: object) -> aiohttp.ClientSession | None:
         rule = "must have no auth of its own: the key goes into that header"
         raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
     return session
+
+
+def check_loop(session: aiohttp.ClientSession) -> None:
+    """Raises ``ConfigError`` for a session of another loop than the running one: each of its requests would fail."""
+    loop = asyncio.get_running_loop()
+    if getattr(session, "_loop", loop) is not loop:  # its public property warns
+        raise ConfigError(field="client_session", value=session, rule="must be made on the loop that it is used on")

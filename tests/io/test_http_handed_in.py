@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 
 import aiohttp
+import pytest
 
+from hailuo_async import AsyncSession, ConfigError
 from hailuo_async._io.http import Http
 from hailuo_async._rules.wire import Answer, Verdict
 
@@ -68,6 +71,21 @@ async def test_a_callers_session_stays_open_and_a_closed_one_sends_nothing() -> 
         async with line_to(server.url, theirs) as line:
             assert (await line.send(POST, 5)).verdict is Verdict.UNSENT
     assert len(server.seen) == 1
+
+
+def test_a_session_of_another_loop_is_refused_before_anything_is_sent() -> None:
+    async def made() -> aiohttp.ClientSession:
+        return aiohttp.ClientSession()
+
+    async def use(theirs: aiohttp.ClientSession) -> None:
+        with pytest.raises(ConfigError, match="must be made on the loop that it is used on"):
+            async with AsyncSession(api_key=KEY, client_session=theirs):
+                pass
+
+    with asyncio.Runner() as runner:
+        theirs = runner.run(made())
+        asyncio.run(use(theirs))
+        runner.run(theirs.close())
 
 
 async def test_tracing_that_fails_decides_nothing_about_money() -> None:

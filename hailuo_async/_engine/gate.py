@@ -112,20 +112,20 @@ class Gate:
         now = self._now()
         self._uploads -= is_heavy
         if answer.verdict is Verdict.ACCEPTED:
-            self.slots.accepted(now)
+            self.slots.accepted()
         elif answer.refusal is Refusal.RUNNING_LIMIT:
             self.refusals += 1
             self.slots.refused(now, sent_at)
         else:
             # A POST in doubt frees its slot, too: if its task does run, the next refusal corrects the count.
-            self.slots.released(now)
+            self.slots.released()
         self._learn(now, answer, sent_at)
 
     def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
         """Gives back what a POST had acquired that was not begun."""
         now = self._now()
         self._uploads -= is_heavy
-        self.slots.released(now)
+        self.slots.released()
         self.budget.learn(now, Hints(), acquired_at)
         self._changed.notify()
 
@@ -158,13 +158,12 @@ class Gate:
 
     def task_ended(self, ended_at: float | None) -> None:
         """Frees the slot of a task that ended, at ``ended_at`` if known, or that the poller no longer watches."""
-        now = self._now()
-        self.slots.ended(now, ended_at)
+        self.slots.ended(ended_at)
         self._changed.notify()
 
     def task_adopted(self) -> None:
         """Counts the slot of a task that was submitted elsewhere."""
-        self.slots.adopted(self._now())
+        self.slots.adopted()
 
     def _hold_back(self, now: float, reason: str) -> None:
         if not self._reachability.failed(now):

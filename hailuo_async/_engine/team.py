@@ -160,7 +160,7 @@ class Team:
         """Gives back a granted POST whose caller has left meanwhile."""
         now = loop_time()
         self._journal.unsent_nowait(turn.identity, turn.sent_at)
-        self.slots.released(now)
+        self.slots.released()
         self.budget.learn(now, Hints(), now)
 
     def failed(self, step: Step, error: Exception) -> None:

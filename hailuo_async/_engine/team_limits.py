@@ -70,12 +70,11 @@ class TeamSlots:
         self.tentative -= asked
         self.inflight += granted
 
-    def accepted(self, now: float) -> None:
+    def accepted(self) -> None:
         """Notes that the service accepted the job."""
-        at = now + self._view.clock.offset_s
         self.inflight -= 1
         self.settled += 1
-        self._view.tell(lambda state: state.slots.accepted(at))
+        self._view.tell(lambda state: state.slots.accepted())
 
     def refused(self, now: float, started_at: float) -> None:
         """Notes that the service had no slot for the POST that left at ``started_at``."""
@@ -83,24 +82,21 @@ class TeamSlots:
         self.inflight -= 1
         self._view.tell(lambda state: state.slots.refused(now + offset_s, started_at + offset_s))
 
-    def released(self, now: float) -> None:
+    def released(self) -> None:
         """Gives back the slot of a POST that made no task."""
-        at = now + self._view.clock.offset_s
         self.inflight -= 1
-        self._view.tell(lambda state: state.slots.released(at))
+        self._view.tell(lambda state: state.slots.released())
 
-    def ended(self, now: float, ended_at: float | None = None) -> None:
+    def ended(self, ended_at: float | None = None) -> None:
         """Frees the slot of a task of this session that has ended."""
-        offset_s = self._view.clock.offset_s
-        at, end = now + offset_s, None if ended_at is None else ended_at + offset_s
+        at = None if ended_at is None else ended_at + self._view.clock.offset_s
         self.settled -= 1
-        self._view.tell(lambda state: state.slots.ended(at, end))
+        self._view.tell(lambda state: state.slots.ended(at))
 
-    def adopted(self, now: float) -> None:
+    def adopted(self) -> None:
         """Counts the slot of a task that was submitted elsewhere, and for which this session waits."""
-        at = now + self._view.clock.offset_s
         self.settled += 1
-        self._view.tell(lambda state: state.slots.adopted(at))
+        self._view.tell(lambda state: state.slots.adopted())
 
 
 @attrs.define(eq=False)

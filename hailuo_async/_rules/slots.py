@@ -120,7 +120,7 @@ class Slots:
         self._inflight += 1
         self._started_at = now
 
-    def accepted(self, now: float) -> None:
+    def accepted(self) -> None:
         """Counts an accepted job. Beyond the proven number it proves one more, and a search goes on from there."""
         self._inflight -= 1
         self._settled += 1
@@ -149,11 +149,11 @@ class Slots:
         if self.running == 0:
             self._hold(now)
 
-    def released(self, now: float) -> None:
+    def released(self) -> None:
         """Frees the slot of a POST that made no task, and teaches nothing about the limit."""
         self._inflight -= 1
 
-    def ended(self, now: float, ended_at: float | None = None) -> None:
+    def ended(self, ended_at: float | None = None) -> None:
         """Counts the end of a task; ``ended_at``, if known, may show that the proof was one slot too high."""
         self._settled -= 1
         # The task had ended before the proving POST was sent, but was still counted: the proof saw one too many.
@@ -161,7 +161,7 @@ class Slots:
             self._highest = max(RUNNING_TIERS[0], self._highest - (self._proven == self._highest))
             self._proven -= 1
 
-    def adopted(self, now: float) -> None:
+    def adopted(self) -> None:
         """Counts a task that was submitted elsewhere: it takes a slot, even above the limit."""
         self._settled += 1
 

@@ -116,7 +116,7 @@ class TeamState:
 
     def submit_stayed(self, now: float) -> None:
         """A POST that was to leave did not: its slot and its request are free."""
-        self.slots.released(now)
+        self.slots.released()
         self.budget.learn(now, Hints(), now)
 
     def teach(self, end: End) -> None:

@@ -71,7 +71,7 @@ def test_who_has_nothing_to_say_makes_no_step() -> None:
 def test_a_step_states_what_the_session_holds_and_asks_in_the_order_of_the_line() -> None:
     async def main() -> None:
         team, journal = make_team()
-        team.slots.adopted(0.0)
+        team.slots.adopted()
         answers = [asks(team, "young", 7.0), asks(team, "old", 5.0), asks(team, "late", 9.0)]
         assert team.slots.running == 4
         step = team.compose()
@@ -126,7 +126,7 @@ def test_a_step_that_failed_granted_nothing_and_is_told_again() -> None:
         team, journal = make_team()
         woken: list[int] = []
         team.news.on_change = lambda: woken.append(1)
-        team.slots.adopted(0.0)
+        team.slots.adopted()
         answer = asks(team, "job", 5.0)
         step = team.compose()
         assert step is not None
@@ -151,7 +151,7 @@ def test_the_dead_are_told_once() -> None:
         first = team.compose()
         assert first is not None
         team.stepped(first, answered())
-        team.slots.adopted(0.0)
+        team.slots.adopted()
         second = team.compose()
         assert second is not None
         assert (first.buried, second.buried) == (("they",), ())

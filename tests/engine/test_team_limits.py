@@ -26,7 +26,7 @@ def make_limits(ceiling: int | None = None) -> tuple[TeamSlots, TeamBudget, Team
 def test_a_session_that_runs_as_many_as_it_may_starts_none_whatever_the_team_has_left() -> None:
     async def main() -> None:
         slots, _, view = make_limits(ceiling=2)
-        slots.adopted(1.0)
+        slots.adopted()
         assert (slots.is_full, slots.may_start(1.0), slots.limit) == (False, 1.0, 2)
         slots.started(1.0)
         assert (slots.is_full, slots.may_start(1.0), slots.running) == (True, math.inf, 2)
@@ -49,11 +49,11 @@ def test_each_task_is_counted_here_and_in_the_view_until_it_has_ended() -> None:
             slots.started(1.0)
         slots.answered(3, 3)
         note()
-        slots.accepted(2.0)
+        slots.accepted()
         slots.refused(2.0, 1.0)
-        slots.released(2.0)
+        slots.released()
         note()
-        slots.ended(3.0, 2.5)
+        slots.ended(2.5)
         note()
         assert seen == [(0, 3, 0, 3), (0, 0, 1, 1), (0, 0, 0, 0)]
         assert len(view.take_changes()) == 4

@@ -15,11 +15,11 @@ SERVER = 1_700_000_000.0
 
 
 def adopt(state: TeamState) -> None:
-    state.slots.adopted(0.0)
+    state.slots.adopted()
 
 
 def accept(state: TeamState) -> None:
-    state.slots.accepted(0.0)
+    state.slots.accepted()
 
 
 def make_view() -> tuple[TeamView, list[float]]:

@@ -30,7 +30,7 @@ def fly(slots: Slots, room: int, now: float) -> tuple[int, int]:
         flight += 1
     accepted = min(flight, room)
     for _ in range(accepted):
-        slots.accepted(now)
+        slots.accepted()
     for _ in range(flight - accepted):
         slots.refused(now, now)
     return accepted, flight - accepted
@@ -87,7 +87,7 @@ def test_three_hundred_starts_ramp_geometrically_where_nothing_is_refused() -> N
 def test_an_end_is_filled_at_once_and_costs_nothing() -> None:
     slots = make_slots()
     settle(slots, 3)
-    slots.ended(20.0, 19.5)
+    slots.ended(19.5)
     assert fly(slots, 1, 20.0) == (1, 0)
     assert slots.may_start(20.0) > 20.0
 
@@ -98,7 +98,7 @@ def test_a_flight_that_is_refused_is_one_lesson() -> None:
     settle(many, 3)
     for slots, flight in ((one, 1), (many, 3)):
         for _ in range(flight):
-            slots.ended(100.0)
+            slots.ended()
         for _ in range(flight):
             slots.started(100.0)
         for _ in range(flight):
@@ -126,7 +126,7 @@ def test_slots_given_back_are_noticed_within_a_minute_however_long_they_were_gon
     slots, now = make_slots(), 0.0
     settle(slots, 6)
     for _ in range(4):
-        slots.ended(now)
+        slots.ended()
         fly(slots, 0, now)
     assert slots.limit == 2
     for _ in range(12):
@@ -163,7 +163,7 @@ def test_a_tier_that_others_take_from_is_probed_within_a_minute_as_any_limit() -
     slots, now = make_slots(), 0.0
     settle(slots, 20)
     for _ in range(10):
-        slots.ended(now)
+        slots.ended()
         fly(slots, 0, now)
     assert slots.limit == 10
     for _ in range(12):
@@ -179,7 +179,7 @@ def test_one_slot_beyond_a_tier_that_is_refused_soon_was_a_task_that_had_ended_u
     now = slots.may_start(0.0)
     assert fly(slots, 1, now) == (1, 0)
     assert fly(slots, 0, now) == (0, 1)
-    slots.ended(now + 1)
+    slots.ended()
     assert fly(slots, 0, now + 1) == (0, 1)
     assert slots.limit == 10
     assert slots.may_start(now + 1) > now + 60
@@ -190,7 +190,7 @@ def test_refusals_at_the_end_of_a_search_that_come_one_by_one_are_no_sign_that_t
     slots = make_slots()
     for _ in range(12):
         slots.started(0.0)
-        slots.accepted(0.0)
+        slots.accepted()
     assert slots.limit >= 14
     slots.started(0.27)
     slots.started(0.29)
@@ -217,7 +217,7 @@ def test_an_end_that_lies_before_the_proof_takes_it_back_without_a_refusal() -> 
     fly(slots, 1, now)
     fly(slots, 0, now)
     assert (slots.limit, slots.running) == (4, 4)
-    slots.ended(now + 1, now - 0.5)
+    slots.ended(now - 0.5)
     assert (slots.limit, slots.running) == (3, 3)
     assert slots.may_start(now + 1) > now + 1
 
@@ -227,7 +227,7 @@ def test_an_end_after_the_proof_leaves_it_standing() -> None:
     settle(slots, 3)
     now = slots.may_start(0.0)
     settle(slots, 4, now)
-    slots.ended(now + 1, now + 0.5)
+    slots.ended(now + 0.5)
     assert (slots.limit, slots.running) == (4, 3)
     assert slots.may_start(now + 1) <= now + 1
 
@@ -235,7 +235,7 @@ def test_an_end_after_the_proof_leaves_it_standing() -> None:
 def test_the_last_slot_is_never_taken_back() -> None:
     slots = make_slots()
     settle(slots, 1)
-    slots.ended(1.0, -1.0)
+    slots.ended(-1.0)
     assert (slots.limit, slots.running) == (1, 0)
 
 
@@ -249,7 +249,7 @@ def test_refused_with_nothing_running_it_holds_longer_each_time_and_is_on_time_w
     assert holds[5] > 10
     assert max(holds) <= 40
     assert fly(slots, 1, now) == (1, 0)
-    slots.ended(now + 5)
+    slots.ended()
     fly(slots, 0, now + 5)
     assert slots.may_start(now + 5) - (now + 5) <= 1.0
 
@@ -257,19 +257,19 @@ def test_refused_with_nothing_running_it_holds_longer_each_time_and_is_on_time_w
 def test_a_post_that_made_no_task_gives_its_slot_back_and_teaches_nothing() -> None:
     slots = make_slots()
     slots.started(0.0)
-    slots.released(0.0)
+    slots.released()
     assert (slots.limit, slots.running) == (3, 0)
 
 
 def test_adopted_tasks_take_slots_and_the_search_goes_on_above_them() -> None:
     slots = make_slots()
     for _ in range(5):
-        slots.adopted(0.0)
+        slots.adopted()
     assert (slots.running, slots.limit) == (5, 6)
     assert fly(slots, 0, 0.0) == (0, 1)
     assert (slots.running, slots.limit) == (5, 5)
     for _ in range(5):
-        slots.ended(1.0, -60.0)
+        slots.ended(-60.0)
     assert (slots.running, slots.limit) == (0, 1)
 
 
@@ -321,7 +321,7 @@ class AnyService(RuleBasedStateMachine):
         post = self.flight.pop(data.draw(st.integers(0, len(self.flight) - 1)))
         before = self.slots.limit
         if post.is_accepted:
-            self.slots.accepted(self.now)
+            self.slots.accepted()
             self.ended_at.append(None)
         else:
             self.slots.refused(self.now, post.started_at)
@@ -331,7 +331,7 @@ class AnyService(RuleBasedStateMachine):
     @rule()
     def lose_one(self) -> None:
         self.flight.pop()
-        self.slots.released(self.now)
+        self.slots.released()
 
     @precondition(lambda self: None in self.ended_at)
     @rule()
@@ -343,13 +343,13 @@ class AnyService(RuleBasedStateMachine):
     def notice_one(self, is_told: bool) -> None:
         ended_at = next(at for at in self.ended_at if at is not None)
         self.ended_at.remove(ended_at)
-        self.slots.ended(self.now, ended_at if is_told else None)
+        self.slots.ended(ended_at if is_told else None)
 
     @precondition(lambda self: len(self.ended_at) < 12 and self.ceiling is None)
     @rule()
     def adopt(self) -> None:
         self.ended_at.append(None)
-        self.slots.adopted(self.now)
+        self.slots.adopted()
 
     @invariant()
     def every_slot_is_accounted_for(self) -> None:
@@ -375,15 +375,15 @@ def test_a_search_that_ends_where_it_began_is_no_sign_that_others_took_slots() -
     slots = Slots(None, Random(1))
     for _ in range(12):
         slots.started(0.0)
-        slots.accepted(0.0)
+        slots.accepted()
     slots.started(1.0)
     slots.refused(1.0, 1.0)
     slots.started(400.0)
-    slots.accepted(400.0)
-    slots.ended(400.5, 400.4)
+    slots.accepted()
+    slots.ended(400.4)
     slots.started(401.0)
     slots.refused(401.0, 401.0)
     assert slots.limit == 12
     slots.started(402.0)
-    slots.released(402.0)
+    slots.released()
     assert slots.may_start(402.0) > 402.0 + 30.0

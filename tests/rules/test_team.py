@@ -30,10 +30,10 @@ def settled(limit: int) -> TeamState:
     state = make_state()
     ask(state, "old", submits=3)
     for _ in range(3):
-        state.slots.accepted(NOW)
+        state.slots.accepted()
     for _ in range(limit - 3):
         state.submit_leaves(NOW)
-        state.slots.accepted(NOW)
+        state.slots.accepted()
     state.submit_leaves(NOW)
     state.slots.refused(NOW, NOW)
     state.hold("old", NOTHING)
@@ -85,9 +85,7 @@ def test_each_call_states_anew_what_its_member_holds_so_nothing_drifts() -> None
 def test_changes_count_before_what_is_granted_with_them() -> None:
     state = settled(3)
     ask(state, "a", Held(settled=3))
-    ended = MemberStep(
-        member="a", now=NOW, held=Held(settled=2), changes=(lambda team: team.slots.ended(NOW),), submits=1
-    )
+    ended = MemberStep(member="a", now=NOW, held=Held(settled=2), changes=(lambda team: team.slots.ended(),), submits=1)
     assert exchange(state, ended, members=1).submits == 1
 
 

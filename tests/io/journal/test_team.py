@@ -79,7 +79,7 @@ def filled(team: TeamTable) -> None:
 
     def learn(state: TeamState) -> None:
         for _ in range(3):
-            state.slots.accepted(NOW)
+            state.slots.accepted()
         state.submit_leaves(NOW)
         state.slots.refused(NOW, NOW)
 
@@ -88,13 +88,13 @@ def filled(team: TeamTable) -> None:
 
 def full(state: TeamState) -> None:
     """The service has refused a second task while one ran."""
-    state.slots.adopted(NOW)
+    state.slots.adopted()
     state.submit_leaves(NOW)
     state.slots.refused(NOW, NOW)
 
 
 def ended(state: TeamState) -> None:
-    state.slots.ended(NOW)
+    state.slots.ended()
 
 
 def test_a_grant_and_the_record_of_the_intent_are_one_step(a: TeamTable, clock: Clock) -> None:

@@ -30,11 +30,11 @@ class Members:
         self.jobs.database.execute(team_sql.JOIN, us)
 
     def stand(self, place: float | None) -> None:
-        """Takes that place in the line."""
+        """Takes that place in the line. If others took the session for dead, it is a member again: else it had none."""
         if place != self.place:
             self.place = place
-            sql = "UPDATE member SET place = :place WHERE holder = :us"
-            self.jobs.database.execute(sql, {"place": place, "us": self.jobs.holder})
+            us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": place}
+            self.jobs.database.execute(team_sql.STAND, us)
 
     def pass_over(self, passed: Standing) -> None:
         """Takes a session out of the line that does not take its turn, though one is there to be taken."""

@@ -30,5 +30,6 @@ WRITE = """UPDATE team SET version = version + 1, writer = :step, server = :serv
         SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
 #: Whether the step that a statement belongs to was made.
 MADE = "EXISTS (SELECT 1 FROM team WHERE writer = :step)"
-JOIN = """INSERT INTO member (holder, lease_until, place) VALUES (:us, :now + :lease_s, :place)
-    ON CONFLICT (holder) DO UPDATE SET lease_until = excluded.lease_until"""
+_MEMBER = """INSERT INTO member (holder, lease_until, place) VALUES (:us, :now + :lease_s, :place)
+    ON CONFLICT (holder) DO UPDATE SET"""
+JOIN, STAND = f"{_MEMBER} lease_until = excluded.lease_until", f"{_MEMBER} place = excluded.place"

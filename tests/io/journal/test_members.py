@@ -49,6 +49,13 @@ def test_a_member_that_others_took_for_dead_stands_where_it_stood_when_it_is_one
     assert places(b) == {"ours": 7.0, "theirs": None}
 
 
+def test_a_member_that_others_took_for_dead_is_one_again_when_it_takes_a_place(a: Members, b: Members) -> None:
+    """Its lease is renewed now and then only. Until then each of its steps would find that it has no place."""
+    did(b.jobs, lambda _: b.remove("ours"))
+    did(a.jobs, lambda _: a.stand(7.0))
+    assert (places(b), b.others()) == ({"ours": 7.0, "theirs": None}, ["ours"])
+
+
 @pytest.mark.parametrize(("moved_to", "then"), [(5.0, None), (7.0, None), (8.0, 8.0)])
 def test_who_is_passed_over_loses_the_place_that_it_had_and_no_later_one(
     moved_to: float, then: float | None, a: Members, b: Members

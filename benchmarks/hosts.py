@@ -172,7 +172,7 @@ class Night:
     def make_host(self) -> Host:
         """A session that has not been entered."""
         line = InMemory(self.service, latency_s=LATENCY_S, epoch=EPOCH)
-        host = Host(None, Line(), line, self.accepted_at)  # type: ignore[arg-type]
+        host = Host(None, self.make_line(), line, self.accepted_at)  # type: ignore[arg-type]
         host.session = AsyncSession(
             api_key=self.service.api_key,
             base_url="https://emulator.invalid",
@@ -182,10 +182,18 @@ class Night:
         )
 
         async def open_journal(place: JournalLocation, *, base_url: str, now: object) -> JournalWriter:
-            return _open(self.path, base_url, host.line, Random(self.rng.random()))
+            return await self.open_journal(host.line, base_url)
 
         host.session._open_journal = open_journal
         return host
+
+    def make_line(self) -> Line:
+        """The line of a host to the journal."""
+        return Line()
+
+    async def open_journal(self, line: Line, base_url: str) -> JournalWriter:
+        """The journal of the host that has that line."""
+        return _open(self.path, base_url, line, Random(self.rng.random()))
 
     async def open(self, host: Host) -> None:
         """Opens its session, whose rules in the journal draw from the seed, as all else does."""
@@ -233,14 +241,17 @@ class Night:
         """One host after another is lost for good. Its jobs are given to the others again, the oldest first."""
         for _ in range(self.hosts.deaths):
             await anyio.sleep(every_s)
-            host = self.alive.pop(self.rng.randrange(len(self.alive)))
-            if (engine := host.session._engine) is not None:  # in the middle of a POST it would leave a doubt behind
-                await engine.submitter.wait_idle(lambda: math.inf)
-            host.line.is_dead = True
-            left = {key: job for key, job in host.held.items() if key not in self.done}
-            self.died_at |= dict.fromkeys(left, anyio.current_time())
-            self.waiting.extendleft(reversed(left.values()))
-            self.changed.notify()
+            await self.lose(self.alive.pop(self.rng.randrange(len(self.alive))))
+
+    async def lose(self, host: Host) -> None:
+        """Loses that host, and gives its jobs to the others."""
+        if (engine := host.session._engine) is not None:  # in the middle of a POST it would leave a doubt behind
+            await engine.submitter.wait_idle(lambda: math.inf)
+        host.line.is_dead = True
+        left = {key: job for key, job in host.held.items() if key not in self.done}
+        self.died_at |= dict.fromkeys(left, anyio.current_time())
+        self.waiting.extendleft(reversed(left.values()))
+        self.changed.notify()
 
 
 def _open(path: Path, base_url: str, line: Line, rng: Random) -> JournalWriter:

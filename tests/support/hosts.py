@@ -6,17 +6,15 @@ journals' threads on the loop.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
-import anyio
-
 from benchmarks.hosts import Host, Hosts, Night
 from hailuo_async import ImageToVideo
 from hailuo_async.emulator import Service
-from hailuo_async.testing import run_virtual
+
+from .virtual_line import run_patient
 
 
 def job(name: str) -> ImageToVideo:
@@ -36,15 +34,7 @@ def hosts_at_work(path: Path, sessions: int, work: Callable[[list[Host]], Awaita
         try:
             await work(hosts)
         finally:
-            ticking = asyncio.ensure_future(tick())
             for host in reversed(hosts):
                 await host.session.aclose()
-            ticking.cancel()
 
-    run_virtual(main)
-
-
-async def tick() -> None:
-    """Lets little time pass while a session closes: it waits for a thread, which the virtual clock does not."""
-    while True:  # noqa: ASYNC110 (for the time)
-        await anyio.sleep(0.001)
+    run_patient(main)

@@ -17,7 +17,7 @@ import functools
 import hashlib
 import math
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import MappingProxyType
 from typing import Any
 
@@ -98,6 +98,7 @@ class PostgresDatabase(Database):
     _dsn: Dsn
     _is_reader: bool = False
     _clock: str = CLOCK
+    _connect: Callable[..., Connection] = postgres_connection.connect
     name: str = attrs.field(init=False)
     schema: str = attrs.field(init=False)
     connections: int = attrs.field(default=0, init=False)
@@ -256,9 +257,7 @@ class PostgresDatabase(Database):
         if self._pipeline is not None or self._is_closed:
             raise psycopg.OperationalError(self._unreachable)
         try:
-            connection = postgres_connection.connect(
-                self._dsn, self.schema, is_reader=self._is_reader, is_hurried=self._is_hurried
-            )
+            connection = self._connect(self._dsn, self.schema, is_reader=self._is_reader, is_hurried=self._is_hurried)
         except psycopg.Error as fault:
             self._is_closed, self._unreachable = self._is_last_try, str(fault)
             raise

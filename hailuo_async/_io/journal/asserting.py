@@ -9,13 +9,18 @@ That goes for a job whose POST is on its way, and for the jobs that ended last a
 POST would be sent, and paid for, again, perhaps by another session that took it up on the copy. A task that has ended
 is written as accepted, and free for any session, which asks the service how it ended; a doubt is written again.
 
+What ended without a task is ended again: a row that stands as ours, though no part of this session works on it, would
+be waited for without end.
+
 No session has the images of a kept job any more. If they were lost, the job ends in an ``ImageError``, unpaid.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+import copy
+import functools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -53,6 +58,8 @@ class AssertingTable(JobTable):
     _at_work: dict[str, _Known] = attrs.field(factory=dict, init=False)
     _ended: dict[str, _Known] = attrs.field(factory=dict, init=False)
     """The jobs with a task or a doubt that ended last, in the order of their ends."""
+    _let_go: dict[str, Callable[[], object]] = attrs.field(factory=dict, init=False)
+    """What ends, once more, each job that was ours and ended last without a task or a doubt."""
     _asserted: int = attrs.field(default=1, init=False)
     """The number of the connection over which the rows were last asserted."""
 
@@ -69,6 +76,7 @@ class AssertingTable(JobTable):
     def intend(self, intent: Intent) -> Claim:
         claim = super().intend(intent)
         if claim.ours:
+            self._let_go.pop(intent.identity, None)
             known = _Known(intent, claim.record.task_id, claim.record.accepted_at or 0.0)
             self._at_work[intent.identity] = known
         return claim
@@ -84,8 +92,13 @@ class AssertingTable(JobTable):
         return super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
 
     def release(self, identity: str) -> None:
-        self._at_work.pop(identity, None)
+        self._let(identity, functools.partial(super().release, identity))
         super().release(identity)
+
+    def dropped(self, identity: str) -> None:
+        from hailuo_async._io.journal.kept_table import KeptTable  # most journals keep no jobs
+
+        self._let(identity, lambda: KeptTable(self).drop(identity))
 
     def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
         changed = super().sending(identity, sent_at, condition, **more)
@@ -104,7 +117,8 @@ class AssertingTable(JobTable):
         super().accepted(identity, task_id, at)
 
     def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
-        self._at_work.pop(identity, None)
+        # A copy, as a traceback holds what its functions held.
+        self._let(identity, functools.partial(super().refused, identity, copy.copy(error)))
         super().refused(identity, error, sent_at)
 
     def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
@@ -136,19 +150,36 @@ class AssertingTable(JobTable):
             if len(self._ended) > _REMEMBERED:
                 del self._ended[next(iter(self._ended))]
 
+    def _take(self, record: Record, changes: str = HELD, **given: object) -> Claim | None:
+        self._let_go.pop(record.identity, None)
+        return super()._take(record, changes, **given)
+
+    def _let(self, identity: str, end_again: Callable[[], object]) -> None:
+        self._at_work.pop(identity, None)
+        self._let_go.setdefault(identity, end_again)  # what was refused is released, too
+        if len(self._let_go) > _REMEMBERED:
+            del self._let_go[next(iter(self._let_go))]
+
     def _assert(self) -> None:
         self.renew()
-        sql = "SELECT identity, task_id FROM job WHERE holder = :us"
-        rows = {row["identity"]: row["task_id"] for row in self.database.execute(sql, {"us": self.holder}).fetchall()}
+        sql = "SELECT identity, state, task_id FROM job WHERE holder = :us"
+        rows = {row["identity"]: row for row in self.database.execute(sql, {"us": self.holder}).fetchall()}
         for identity, known in list(self._at_work.items()):
-            if identity not in rows:
-                with contextlib.suppress(JobError):  # another job has its key by now
-                    super().intend(known.intent)
-            if known.task_id is not None and rows.get(identity) != known.task_id:
-                super().accepted(identity, known.task_id, known.accepted_at)
-            elif known.task_id is None and known.sending is not None and known.sending[1]:
-                self._write_sending(identity, known.sending[0])
+            self._assert_work(identity, known, rows.get(identity))
         self._assert_ended()
+        for end_again in [self._let_go[identity] for identity in rows if identity in self._let_go]:
+            end_again()
+
+    def _assert_work(self, identity: str, known: _Known, row: Mapping[str, Any] | None) -> None:
+        if row is None:
+            with contextlib.suppress(JobError):  # another job has its key by now
+                super().intend(known.intent)
+        if known.task_id is not None and (row is None or row["task_id"] != known.task_id):
+            super().accepted(identity, known.task_id, known.accepted_at)
+        elif known.task_id is None and known.sending is not None and known.sending[1]:
+            self._write_sending(identity, known.sending[0])
+        elif known.task_id is None and row is not None and row["state"] == JournalState.SENDING:
+            super().unsent(identity)  # that this POST was not accepted is lost: the next one would not be permitted
 
     def _assert_ended(self) -> None:
         """Looks at the jobs that ended last, the latest first: once one is on record, so are those before it."""

@@ -111,7 +111,7 @@ class KeptTable:
         if self._jobs.database.execute(sql, given).rowcount == 1:
             self._jobs.free_kept(identity)
             self._jobs.count_gone()
-            self._jobs.release(identity)  # the row is gone, and is not asserted after a reconnect
+            self._jobs.dropped(identity)
 
     def tidy(self) -> None:
         """Frees what sessions that know nothing of kept jobs left behind, and gives free pages back."""

@@ -161,6 +161,9 @@ class JobTable(JobClaims):
         """Ends this session's work on the job: another may claim it."""
         self._change(identity, FREE, "state != 'sending' AND holder = :us")
 
+    def dropped(self, identity: str) -> None:
+        """Notes that the row of a job was removed, as its caller has taken it back."""
+
     def accepted(self, identity: str, task_id: str, at: float) -> None:
         """Notes that the service accepted the job: a fact, recorded no matter who holds the row."""
         changes = f"state = 'accepted', task_id = :task_id, accepted_at = :accepted_at, {NO_END}, {HELD}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
@@ -13,7 +13,7 @@ from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.database import SELECT
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
+from hailuo_async.errors import JobError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
 from ...support.ledgers import LEASE_S, did, intent, record_of, sent
@@ -237,4 +237,51 @@ def test_a_connection_that_was_cut_takes_nothing_back_that_the_owner_decided(pos
     owners.close()
     cut(postgres)
     assert after_reconnecting(table, "cat") == ("intended", None, None)
+    table.close()
+
+
+@pytest.mark.parametrize(
+    ("end", "stands"),
+    [
+        (lambda it: it.refused("cat", JobError(field="prompt", value="x", rule="must be allowed"), 1.0), "refused"),
+        (lambda it: it.release("cat"), "intended"),
+        (lambda it: KeptTable(it).drop("cat"), None),
+    ],
+)
+def test_a_failover_that_lost_an_end_without_a_task_leaves_no_job_that_only_seems_to_be_worked_on(
+    postgres: Postgres, schema: str, end: Callable[[JobTable], object], stands: str | None
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        did(table, end)
+        did(table, lambda it: it.release("cat"))  # as every job that ends without a video
+    with pytest.raises(psycopg.Error):
+        did(table, lambda it: it.find("cat"))
+    record = did(table, lambda it: it.find("cat"))
+    assert (record and record.state, record and record.holder) == (stands, None)
+    table.close()
+
+
+def test_a_post_that_was_refused_for_now_may_leave_later_although_a_failover_lost_the_refusal(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    did(table, lambda it: it.sending("cat", 1.0))
+    with failover(postgres, schema):
+        did(table, lambda it: it.unsent("cat", 1.0))
+    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
+    assert did(table, lambda it: bool(it.sending("cat", 2.0)))
+    table.close()
+
+
+def test_a_job_that_was_let_go_and_claimed_again_stays_claimed_after_a_cut(postgres: Postgres, schema: str) -> None:
+    table = asserting(postgres, schema)
+    for _ in range(2):
+        did(table, lambda it: it.intend(intent()))
+        did(table, lambda it: it.release("cat"))
+    did(table, lambda it: it.intend(intent()))
+    cut(postgres)
+    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
     table.close()

@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import sqlite3
+import stat
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -28,10 +29,10 @@ _TRIES = 5
 
 def check_files(path: Path, mounts: Path = _MOUNTS) -> None:
     """Raises ``JournalError`` for a journal that SQLite would open with less in it than was committed."""
-    directory = path.absolute().parent
-    if path.is_dir():
+    directory, mode = path.absolute().parent, _mode_of(path)
+    if stat.S_ISDIR(mode):
         raise JournalError(path=str(path), reason="it is a directory: give the path of a file in it")
-    if path.exists() and not path.is_file():
+    if mode and not stat.S_ISREG(mode):
         raise JournalError(path=str(path), reason="it is a device or a pipe: give the path of a file")
     if not directory.is_dir():
         raise JournalError(path=str(path), reason=f"there is no directory {os.fspath(directory)}: make it first")
@@ -50,6 +51,17 @@ def check_files(path: Path, mounts: Path = _MOUNTS) -> None:
             " restore both files from a copy, or keep them to look at and begin another"
         )
         raise JournalError(path=str(path), reason=reason)
+
+
+def _mode_of(path: Path) -> int:
+    """The mode of what lies at ``path``; 0 if nothing does. Raises ``JournalError`` where no journal can lie."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except (OSError, ValueError) as fault:  # ValueError: the name has letters that this system cannot spell
+        words = fault.strerror if isinstance(fault, OSError) else fault
+        raise JournalError(path=str(path), reason=f"no journal can be there ({words}): give another path") from fault
 
 
 def log_of(path: Path) -> Path:
@@ -81,7 +93,7 @@ def size_of(path: Path) -> int:
     """Bytes in that file; none if it is not there."""
     try:
         return path.stat().st_size
-    except OSError:
+    except (OSError, ValueError):
         return 0
 
 

@@ -8,6 +8,7 @@ from types import ModuleType
 
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.database import Database
+from hailuo_async._io.journal.files import size_of
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn, JournalLocation
 
@@ -37,7 +38,7 @@ def open_for_reading(location: JournalLocation) -> Database:
 def is_used(location: JournalLocation) -> bool:
     """Whether a session has kept a journal at ``location`` before. Raises ``JournalError`` if that cannot be known."""
     if isinstance(location, Path):
-        return location.exists() and location.stat().st_size > 0
+        return size_of(location) > 0
     used: bool = _postgres(location).is_used(location)
     return used
 

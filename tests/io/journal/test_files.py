@@ -17,6 +17,7 @@ import pytest
 
 from hailuo_async._io.journal import files, sqlite
 from hailuo_async._io.journal.database import MIGRATIONS, faults_as_errors
+from hailuo_async._io.journal.opening import is_used
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import JournalError
@@ -284,6 +285,16 @@ def test_a_file_that_is_no_journal_stays_as_it_is(path: Path, tmp_path: Path) ->
         file.chmod(0o644)
         refusal(file)
         assert stat.S_IMODE(file.stat().st_mode) == 0o644
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("x" * 256, "File name too long"), ("\ud800.db", "surrogates not allowed")]
+)
+def test_where_no_file_can_be_there_is_no_journal(name: str, words: str, tmp_path: Path) -> None:
+    reason = refusal(tmp_path / name)
+    assert reason.startswith("no journal can be there (")
+    assert reason.endswith(f"{words}): give another path")
+    assert not is_used(tmp_path / name)
 
 
 def test_a_pipe_is_no_journal_and_is_not_waited_for(path: Path) -> None:

@@ -90,8 +90,8 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        raise DownloadError(reason=f"cannot hold videos: {error.strerror}", path=str(directory)) from error
+    except (OSError, ValueError) as error:
+        raise DownloadError(reason=f"cannot hold videos: {_words(error)}", path=str(directory)) from error
 
 
 def check_target(file: Path) -> None:
@@ -101,10 +101,14 @@ def check_target(file: Path) -> None:
         file.lstat()
     except FileNotFoundError:
         return
-    except (OSError, ValueError) as error:  # ValueError: the name holds NUL, or letters that this system cannot spell
-        words = error.strerror if isinstance(error, OSError) else error
-        raise DownloadError(reason=f"cannot be written: {words}", path=str(file)) from error
+    except (OSError, ValueError) as error:
+        raise DownloadError(reason=f"cannot be written: {_words(error)}", path=str(file)) from error
     raise DownloadError(reason="is there already: move it away, or save elsewhere", path=str(file))
+
+
+def _words(error: OSError | ValueError) -> str:
+    """What the system says of a name. ``ValueError``: it holds NUL, or letters that this system cannot spell."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
 
 
 def _check_names(file: Path) -> None:

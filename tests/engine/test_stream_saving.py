@@ -65,7 +65,7 @@ async def test_where_no_directory_can_be_no_job_is_pulled(tmp_path: Path) -> Non
     await anyio.Path(tmp_path / "file").write_bytes(b"")
     source, line = Source(), Line()
     async with line.session() as session:
-        for directory in (tmp_path / "file", tmp_path / "file" / "videos"):
+        for directory in (tmp_path / "file", tmp_path / "file" / "videos", tmp_path / "\ud800"):
             with pytest.raises(DownloadError, match="cannot hold videos") as caught:
                 await read(session, source, directory)
             assert caught.value.path == str(directory)

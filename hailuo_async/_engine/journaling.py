@@ -158,15 +158,18 @@ class JournalRecorder(Recorder):
     # --- Beside all jobs ---
 
     async def keep_up(self) -> None:
+        is_away = False
         while True:
             await anyio.sleep(LEASE_S / 3 - RIDE_S)
             began_at = loop_time()
             self._lapses += began_at - self._renewed_at >= LEASE_S
             try:
                 await self._journal.renew(RIDE_S)
-                self._renewed_at = began_at
+                self._renewed_at, is_away = began_at, False
             except JournalError as error:
-                logger.warning("%s; another session may take its jobs over", error)
+                if not is_away:
+                    logger.warning("%s; another session may take its jobs over", error)
+                is_away = True
 
     async def aclose(self) -> None:
         try:

@@ -72,6 +72,8 @@ class Board:
     _news: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     _looking: asyncio.Lock = attrs.field(factory=asyncio.Lock, init=False)
     """What was read first is shown first."""
+    _is_unread: bool = attrs.field(default=False, init=False)
+    """Whether the last look could not read the journal."""
     _viewers: int = attrs.field(default=0, init=False)
     _is_stopped: bool = attrs.field(default=False, init=False)
 
@@ -140,10 +142,12 @@ class Board:
             try:
                 records, counts, is_whole = await anyio.to_thread.run_sync(self._read, dirty)
             except JournalError as error:
-                _logger.warning("%s; the page shows what was known before", error)
+                if not self._is_unread:
+                    _logger.warning("%s; the page shows what was known before", error)
+                self._is_unread = True
                 self._dirty |= dirty
                 return
-            self._counts = counts
+            self._counts, self._is_unread = counts, False
             self._revision += 1
             self._take(records, is_whole=is_whole)
             self._tell()

@@ -406,9 +406,12 @@ class Idle:
     """A journal that is asked for nothing but to renew its leases."""
 
     renewed: int = 0
+    is_away: bool = False
 
     async def renew(self, within_s: float) -> None:
         self.renewed += 1
+        if self.is_away:
+            raise JournalError(path="dsn", reason="the server cannot be reached")
 
 
 def test_an_ownership_check_lapses_with_the_leases_and_does_not_come_back_with_them() -> None:
@@ -445,6 +448,21 @@ def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_lo
         return [*seen, is_ours()]
 
     assert run_virtual(main) == [True, False]
+
+
+def test_an_outage_in_which_the_leases_cannot_be_renewed_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> list[int]:
+        journal = Idle()
+        keeping = asyncio.create_task(JournalRecorder("dsn", journal=cast(JournalWriter, journal)).keep_up())
+        counts = []
+        for journal.is_away in (True, False, True):
+            await asyncio.sleep(3 * LEASE_S)
+            counts.append(caplog.text.count("another session may take its jobs over"))
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        return counts
+
+    assert run_virtual(main) == [1, 1, 2]
 
 
 async def test_without_a_journal_nothing_lapses() -> None:

@@ -33,10 +33,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
 WHAT_RULES_MAY_IMPORT = {
     "__future__",
     "attrs",
+    "bisect",
     "cattrs",
     "cattrs.preconf.json",
     "collections",
-    "bisect",
     "collections.abc",
     "datetime",
     "decimal",

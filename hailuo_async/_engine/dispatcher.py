@@ -54,6 +54,7 @@ class Dispatcher:
     def __attrs_post_init__(self) -> None:
         self.following = Following(self._session_state, self._recorder.path, self.dispatch)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
+        self._poller.expire = self._expire
 
     @property
     def queued(self) -> int:
@@ -123,12 +124,7 @@ class Dispatcher:
         if tracked.status is Status.QUEUED:
             tracked.move(Event.ACCEPT)
         else:  # its status is known from the time when another session worked on it
-            self._watch(tracked)
-
-    def _watch(self, tracked: TrackedJob) -> None:
-        if tracked.timeout_s is None:
-            tracked.set_deadline(self._now() + RESULT_KEPT_S, self._expire)
-        self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
+            self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
 
     def follow(self, tracked: TrackedJob) -> None:
         """Waits for the outcome of a job that another session works on and pays for."""
@@ -169,7 +165,7 @@ class Dispatcher:
         if tracked.status.is_final:
             return
         if tracked.status is Status.PENDING and not tracked.is_followed:
-            self._watch(tracked)
+            self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
             if tracked.is_left:
                 tracked.log_that_it_goes_on()
         elif tracked.status is Status.QUEUED and tracked.is_withheld:

@@ -51,7 +51,7 @@ RECONSIDER_S = 0.5
 LEAST_SLEEP_S = 0.01
 #: For so long after its acceptance the service may answer 404 about a task that is not lost.
 NOT_FOUND_GRACE_S = 30.0
-#: The deadline of a task without its own: after that the service has deleted the result.
+#: So long the service keeps a result: the deadline of a task without its own.
 RESULT_KEPT_S = contract.RESULT_LIFETIME.total_seconds()
 
 
@@ -68,6 +68,8 @@ class Poller:
     _team: Team | None = None
     pass_on: Callable[[str], None] = attrs.field(default=lambda _: None, init=False)
     """Given hints about tasks that are not of this session."""
+    expire: Callable[[TrackedJob], None] = attrs.field(default=lambda _: None, init=False)
+    """Ends a job whose deadline has passed."""
     _notices: Notices = attrs.field(factory=Notices, init=False)
     _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _due: DueTasks = attrs.field(factory=DueTasks, init=False)
@@ -147,7 +149,8 @@ class Poller:
         # The budget is the whole team's, so all of its running tasks share it.
         running = len(self._tasks) if self._team is None else max(len(self._tasks), self._team.all_running)
         rate = self._gate.budget.query_rate(now, self._cadence.turnover(running))
-        return self._cadence.next_due(poll_state, now, rate, running)
+        at, deleted_at = self._cadence.next_due(poll_state, now, rate, running), _deleted_at(poll_state)
+        return min(at, deleted_at) if now < deleted_at else at
 
     def _push(self, tracked: TrackedJob, due: float) -> None:
         if self._due.push(tracked, due):  # only a new first task changes how long the loop sleeps
@@ -192,6 +195,9 @@ class Poller:
             # The task is paid for: after a bug of ours, too, the poller waits for it until its deadline.
             if tracked.poll_state is not None:
                 self._ask_again(tracked, tracked.poll_state, f"{type(error).__name__} while its answer was read")
+        # A timer for each task would end it without this last query, and takes a hundredth of a job's CPU.
+        if tracked.timeout_s is None and tracked.poll_state and self._now() >= _deleted_at(tracked.poll_state):
+            self.expire(tracked)
 
     async def _learn(self, tracked: TrackedJob, answer: Answer, *, is_alone: bool) -> None:
         poll_state = tracked.poll_state
@@ -291,6 +297,11 @@ class Poller:
         tracked.cancel_deadline()
         self._tasks.pop(tracked.task_id or "", None)
         self._gate.task_ended(ended_at)
+
+
+def _deleted_at(poll_state: PollState) -> float:
+    """By when the service has deleted the result, in loop time."""
+    return poll_state.accepted_at + RESULT_KEPT_S
 
 
 def _final_error(answer: Answer, task_id: str) -> HailuoError:

@@ -338,6 +338,48 @@ def test_without_a_deadline_a_task_is_waited_for_as_long_as_its_result_is_kept()
     assert queries < 1500
 
 
+def test_the_last_query_of_a_task_without_a_deadline_comes_as_its_result_is_deleted_and_its_answer_counts() -> None:
+    async def main() -> float:
+        async def end_late(request: Request) -> Answer:
+            is_there = anyio.current_time() >= RESULT_KEPT_S
+            return told(200, (finished if is_there else running)(asked_about(request)))
+
+        async with Line(on_query=end_late).session(poll_interval=(1, 600)) as session:
+            await session.generate(job())
+            return anyio.current_time()
+
+    assert run_virtual(main) == RESULT_KEPT_S
+
+
+def test_a_task_without_a_deadline_is_given_up_soon_after_its_result_is_deleted_if_no_query_succeeds() -> None:
+    async def main() -> float:
+        async def fail(request: Request) -> Answer:
+            return unknown("cut off")
+
+        async with Line(on_query=fail).session(poll_interval=(1, 600)) as session:
+            with pytest.raises(WaitTimeoutError):
+                await session.generate(job())
+            return anyio.current_time()
+
+    assert RESULT_KEPT_S <= run_virtual(main) <= RESULT_KEPT_S + 600
+
+
+def test_a_longer_deadline_than_a_result_is_kept_holds_and_takes_few_more_queries() -> None:
+    async def main() -> tuple[float, int]:
+        async def stay(request: Request) -> Answer:
+            return told(200, running(asked_about(request)))
+
+        line = Line(on_query=stay)
+        async with line.session(poll_interval=(1, 600)) as session:
+            with pytest.raises(WaitTimeoutError):
+                await session.generate(job(), timeout=2 * RESULT_KEPT_S)
+            return anyio.current_time(), len(line.queries)
+
+    at, queries = run_virtual(main)
+    assert at == 2 * RESULT_KEPT_S
+    assert queries < 3000
+
+
 # --- Attached ---------------------------------------------------------------------------------------------------------
 
 

@@ -197,7 +197,11 @@ class Engine:
         async def recall(record: Record, find_fault: object) -> TrackedJob:
             return await self.admission.recall(record)
 
-        records = await self.journal_or_raise().unfinished()
+        try:
+            records = await self.journal_or_raise().unfinished()
+        except BaseException:
+            self.recorder.doubt_claims()
+            raise
         return OutcomeStream(Stream(records, recall, lambda _: True, self.dispatcher, self.session_state))
 
     def journal_or_raise(self) -> JournalWriter:

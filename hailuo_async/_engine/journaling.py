@@ -80,13 +80,25 @@ class JournalRecorder(Recorder):
         return claim
 
     async def find(self, identity: str) -> Claim:
-        claim = await self._journal.ask(self._journal.jobs.follow, identity)
+        claim = await self._claimed(self._journal.jobs.follow, identity)
         if claim is None:
             raise JobNotFoundError(key=identity)
         return claim
 
     async def adopt(self, task_id: str) -> Claim | None:
-        return await self._journal.ask(self._journal.jobs.adopt, task_id, None)
+        return await self._claimed(self._journal.jobs.adopt, task_id, None)
+
+    async def _claimed(self, verb: Callable[P, Claim | None], *args: P.args, **kwargs: P.kwargs) -> Claim | None:
+        """What ``verb`` claims for a caller. If that has left meanwhile, the engine waits for the task."""
+        try:
+            return await self._journal.ask(verb, *args, **kwargs)
+        except BaseException:
+            self.doubt_claims()
+            raise
+
+    def doubt_claims(self) -> None:
+        if self.team is not None:
+            self.team.news.doubt_claims()
 
     async def sending(self, tracked: TrackedJob, at: float) -> Permit:
         if tracked.identity is None:

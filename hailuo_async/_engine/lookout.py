@@ -130,8 +130,14 @@ class Lookout:
                 await anyio.sleep(LEASE_S / 3)
 
     async def _take_over(self) -> None:
-        self._team.news.begin_take_over()
-        records, dead = await self._journal.take_over()
+        news = self._team.news
+        news.begin_take_over()
+        again, news.doubts_claims = news.doubts_claims, False
+        try:
+            records, dead = await self._journal.take_over(again=again)
+        except BaseException:
+            news.doubts_claims = news.doubts_claims or again
+            raise
         for record in records:
             await self._on_taken(record)
         if dead:

@@ -115,6 +115,9 @@ class Recorder:
 
     # --- Beside all jobs ---
 
+    def doubt_claims(self) -> None:
+        """Has the engine wait for the tasks of this session that no part of it waits for."""
+
     def not_sent(self, identity: str) -> JournalError:
         """The error for a job that is in the journal, unsent, and not at hand to be sent."""
         reason = f"job {identity!r} was not sent: give the job itself again to send it"

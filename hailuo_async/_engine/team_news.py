@@ -43,6 +43,8 @@ class TeamNews:
     """When the first lease of another member runs out, if it is not renewed."""
     has_orphans: bool = attrs.field(default=False, init=False)
     """Whether some task may have no session that waits for it, as the last renewal has found."""
+    doubts_claims: bool = attrs.field(default=False, init=False)
+    """Whether this session may hold a task that no part of it waits for: who claimed it was cancelled meanwhile."""
     is_woken: bool = attrs.field(default=False, init=False)
     """Whether another session has changed something that this one may wait for."""
     _gone: int | None = attrs.field(default=None, init=False)
@@ -87,3 +89,8 @@ class TeamNews:
     def begin_take_over(self) -> None:
         """Notes that this session now takes over what was left."""
         self.has_orphans = False
+
+    def doubt_claims(self) -> None:
+        """Has this session take over again what it holds."""
+        self.doubts_claims = self.has_orphans = True
+        self.changed.notify()

@@ -12,6 +12,7 @@ from pathlib import Path
 from random import Random
 
 import anyio
+import anyio.lowlevel
 import pytest
 from anyio import to_thread
 
@@ -219,6 +220,34 @@ async def killed_now_and_then(service: Emulator, journal: str, rng: Random, kill
             elif await child.ended() == 0:
                 assert set(child.outcomes().values()) <= {"success", "unknown"}
                 return
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["find", "attach", "resume"])
+async def test_a_task_that_a_cancelled_caller_claimed_is_waited_for(
+    service: Emulator, tmp_path: Path, how: str
+) -> None:
+    """Its record would say for as long as this session lives that it is worked on."""
+    path = tmp_path / "batch.db"
+
+    async def ask(session: AsyncSession, task_id: str) -> None:
+        if how == "find":
+            await session.find("cat-0")
+        elif how == "attach":
+            await session.attach(task_id)
+        else:
+            await anext(session.resume())
+
+    async with session_at(service, str(path)) as asking:
+        async with session_at(service, str(path)) as leaving:
+            task_id = await (await leaving.submit(jobs("cat", 1)[0])).accepted()
+        asked = asyncio.ensure_future(ask(asking, task_id))
+        for _ in range(3):
+            await anyio.lowlevel.checkpoint()
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert asked.cancelled()
+        await wait_for(path, lambda records: records["cat-0"].state is JournalState.SUCCESS)
 
 
 @pytest.mark.slow

@@ -87,6 +87,11 @@ class TeamLink:
         """Takes over the tasks that dead sessions have left."""
         return self._table.members.take_over()
 
+    def take_over_again(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
+        """``take_over``, and returns the tasks of this session, too."""
+        self._table.members.forget()
+        return self._table.members.take_over()
+
     # --- Looks: they write nothing ---
 
     async def look(self, since: int | None) -> Looked | None:

@@ -248,11 +248,15 @@ class JournalWriter:
         if self.team is not None:
             await self.team.pass_on(task_ids)
 
-    async def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
-        """Takes over every task that no live session waits for. Returns those, and the members that are dead."""
+    async def take_over(self, *, again: bool = False) -> tuple[list[Record], tuple[str, ...]]:
+        """Takes over every task that no live session waits for. Returns those, and the members that are dead.
+
+        ``again``: and those that this session holds.
+        """
         if self.team is None:
             return [], ()
-        return cast("tuple[list[Record], tuple[str, ...]]", await self._open.put(self.team.take_over))
+        work = self.team.take_over_again if again else self.team.take_over
+        return cast("tuple[list[Record], tuple[str, ...]]", await self._open.put(work))
 
     def unsent_nowait(self, identity: str, sent_at: float) -> None:
         """``unsent``, for an attempt whose caller has gone. If it fails, the job is in doubt after the lease."""

@@ -13,13 +13,14 @@ from typing import Any, TypeAlias
 
 import anyio
 import attrs
+import psycopg
 
 from benchmarks.hosts import Host, Hosts, Line, Night
 from hailuo_async import ImageToVideo
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.team import load_state
 from hailuo_async.emulator import Service
-from hailuo_async.errors import SessionClosedError
+from hailuo_async.errors import JournalError, SessionClosedError
 
 from .virtual_line import VirtualLine, open_journal, run_patient
 from .virtual_postgres import VirtualServer
@@ -29,6 +30,8 @@ Trouble: TypeAlias = "Callable[[Team], Coroutine[Any, Any, object]]"
 
 #: For how long a session is cut off: its leases run out. The server is down for less than the second.
 _CUT_OFF_S, _DOWN_S = 40.0, 15.0
+#: Jobs that a session has beside its share of the slots.
+_HELD = 3
 #: How often the journal is looked at from outside.
 _WATCH_S = 0.1
 
@@ -99,10 +102,13 @@ class Team(Night):
         return await open_journal(_virtual(line), f"host {len(self.everyone)} {self.rng.random()}")
 
     async def join(self) -> None:
-        """Another session joins, and works."""
+        """Another session joins, and works. It does not if the server is down just then."""
         host = self.make_host()
         self.everyone.append(host)
-        await self.open(host)
+        try:
+            await self.open(host)
+        except (psycopg.OperationalError, JournalError):
+            return
         self.alive.append(host)
         self._works[host] = asyncio.create_task(self.work(host))
         self._works[host].add_done_callback(self._ended)
@@ -111,6 +117,13 @@ class Team(Night):
         if not work.cancelled() and (error := work.exception()) is not None:
             self._failure = error
             self.all_done.set()
+
+    async def _jobs(self, host: Host) -> AsyncIterator[ImageToVideo]:
+        """Leaves some to the others: a session takes as many at once as it may queue."""
+        async for job in super()._jobs(host):
+            yield job
+            while len(host.held) > _HELD + (self.service.max_running or 0) // self.scenario.sessions:  # noqa: ASYNC110
+                await anyio.sleep(0.1)
 
     async def leave(self) -> None:
         """A session ends, and leaves its jobs to the others."""

@@ -97,8 +97,12 @@ def error_content(error: errors.HailuoError, fields: Mapping[str, str] = Mapping
 
 
 def error_answer(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
-    """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know."""
-    status = error.http_status
+    """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know.
+
+    An outage of the journal passes, so it is a 503: a client comes again.
+    """
+    is_outage = isinstance(error, errors.JournalError) and error.is_outage
+    status = 503 if is_outage else error.http_status
     if status >= 500:
         _logger.warning("%s: %s", type(error).__name__, error)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}

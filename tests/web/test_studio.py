@@ -21,7 +21,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import hailuo_async
-from hailuo_async import AsyncSession, HailuoError, JobError, web
+from hailuo_async import AsyncSession, HailuoError, JobError, JournalError, web
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.web import events
 from hailuo_async.web.answers import Answer, error_answer
@@ -385,12 +385,17 @@ def test_every_error_is_told_by_its_status_and_without_what_a_stranger_may_not_k
         facts = {"task_id": "task-1", "request_id": None, "field": "prompt", "value": "secret", "rule": "is short"}
         error.__dict__.update(facts, message="secret", reason="too dark", path="secret", image="secret", key="secret")
         error.__dict__.update(timeout_s=1.0, max_queued=1, max_kept_bytes=None, max_jobs=1, max_cost=None, status=None)
-        error.__dict__.update(code=None, cost=None)
+        error.__dict__.update(code=None, cost=None, is_outage=False)
         answer = error_answer(error)
         assert (answer.status, answer.content["error"]) == (kind.http_status, kind.__name__)
         assert b"secret" not in answer.body  # type: ignore[operator]
         assert ("Retry-After" in answer.headers) is (kind.http_status == 503)
         assert ("field" in answer.content) is issubclass(kind, JobError)
+
+
+def test_an_outage_of_the_journal_asks_the_visitor_to_come_again() -> None:
+    answers = [error_answer(JournalError(path="dsn", reason="away", is_outage=passes)) for passes in (True, False)]
+    assert [(answer.status, answer.headers.get("Retry-After")) for answer in answers] == [(503, "30"), (500, None)]
 
 
 # --- The faces ---

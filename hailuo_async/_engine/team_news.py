@@ -42,7 +42,7 @@ class TeamNews:
     lapses_at: float = attrs.field(default=math.inf, init=False)
     """When the first lease of another member runs out, if it is not renewed."""
     has_orphans: bool = attrs.field(default=False, init=False)
-    """Whether some task may have no session that waits for it, as the last renewal has found."""
+    """Whether some task may have no session that waits for it, or only seem to have this one."""
     doubts_claims: bool = attrs.field(default=False, init=False)
     """Whether this session may hold a task that no part of it waits for: who claimed it was cancelled meanwhile."""
     is_woken: bool = attrs.field(default=False, init=False)
@@ -74,7 +74,7 @@ class TeamNews:
 
     def renewed(self, renewed: Renewed) -> None:
         """Learns what the renewal of this session's leases has found."""
-        self.has_orphans = renewed.has_orphans
+        self.has_orphans = renewed.has_orphans or self.doubts_claims
         self.hear(renewed.news)
 
     def look_soon(self) -> None:

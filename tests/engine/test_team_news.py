@@ -85,6 +85,16 @@ def test_news_grow_stale() -> None:
     run_virtual(main)
 
 
+def test_a_renewal_that_found_nothing_does_not_end_a_doubt_about_a_claim() -> None:
+    async def main() -> None:
+        heard, _, _ = make_news()
+        heard.doubt_claims()
+        heard.renewed(Renewed(news=ALONE, has_orphans=False))
+        assert heard.has_orphans
+
+    run_virtual(main)
+
+
 @pytest.mark.parametrize(
     ("news", "has_orphans", "is_told"),
     [

@@ -23,6 +23,8 @@ class Members:
     """Where this session stands in the line, as its row says."""
     _doubts_claims: bool = attrs.field(default=False, init=False)
     """Whether a commit whose answer was lost may have taken over tasks: no part of this session waits for them."""
+    _taken_over: int = attrs.field(default=1, init=False)
+    """The number of the connection over which tasks were last taken over."""
 
     def renew(self) -> None:
         """Renews the session's lease as a member. If others took it for dead, it is a member again."""
@@ -79,10 +81,16 @@ class Members:
             self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
         if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
             self.jobs.tell_followers()
-        records, self._doubts_claims = self.jobs.take_over(again=self._doubts_claims), False
+        records, self._doubts_claims = self.jobs.take_over(again=self.doubts_claims), False
+        self._taken_over = self.jobs.database.connections
         sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
         held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
         return records, tuple(holder for holder in dead if holder not in held or holders.is_gone(holder))
+
+    @property
+    def doubts_claims(self) -> bool:
+        """Whether a task may be this session's by its record alone: a copy may lack how it ended, too."""
+        return self._doubts_claims or self._taken_over != self.jobs.database.connections
 
     def forget(self) -> None:
         """Has what was taken over taken over again: a transaction failed, and nothing says whether it was made."""

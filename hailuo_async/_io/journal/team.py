@@ -7,9 +7,8 @@ Where reading costs nothing (SQLite, whose transaction has the file to itself) t
 
 No step waits for a result before it commits, so on PostgreSQL each takes one round trip, and no lock outlives it.
 
-A database that fails over to a copy may have lost the last commits. The sessions that made them write them again when
-they are connected again (``asserting``). So whoever reads the team's state on a copy first has no POST granted for the
-length of a lease, and its next step has that on record for all.
+A database that fails over to a copy may have lost the last commits, which the sessions that made them write again
+(``asserting``). So who reads the team's state on a copy has no POST granted for a lease, nor has any other session.
 """
 
 from __future__ import annotations
@@ -342,8 +341,9 @@ class RenewalMade(Later):
 
     def outcome(self) -> Renewed:
         """What it has found. One process, drawn at random, is asked about: the members together ask about each."""
-        suspects = [row["holder"] for row in self._left.fetchall()]
-        has_orphans = "" in suspects or (bool(suspects) and holders.is_gone(self._table.rng.choice(suspects)))
+        left = [row["holder"] for row in self._left.fetchall()]
+        has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.rng.choice(left)))
+        has_orphans = has_orphans or self._table.members.doubts_claims
         seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
         return Renewed(news=self._table.with_state(self._table.read_late(seen)), has_orphans=has_orphans)

@@ -76,7 +76,7 @@ class Renewed:
 
     news: News
     has_orphans: bool
-    """Whether a task has no session that waits for it, or a session on this machine has died."""
+    """Whether a task may have no session that waits for it, or a session on this machine has died."""
 
 
 @attrs.frozen(kw_only=True)

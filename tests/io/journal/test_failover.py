@@ -22,6 +22,7 @@ from ...support.ledgers import LEASE_S, did, intent
 from ...support.postgres import Postgres
 
 BASE_URL = "https://api.modellix.ai"
+CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'"
 
 
 @pytest.fixture
@@ -119,7 +120,7 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
         a.refresh()
     postgres.run(f"DELETE FROM {schema}.team", f"INSERT INTO {schema}.team SELECT * FROM {schema}.snapshot")
     did(a.jobs, lambda it: it.intend(intent("cow")))
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    postgres.run(CUT)
     for team in (a, b):
         with pytest.raises(psycopg.Error):
             team.refresh()
@@ -138,12 +139,32 @@ def test_a_session_that_heard_nothing_of_what_was_lost_sees_by_its_new_connectio
     a.refresh()
     did(a.jobs, lambda it: it.intend(intent("dog")))
     monkeypatch.setattr(postgres_connection, "_SERVER", b"SELECT 'promoted/00000002' AS name")
-    postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
+    postgres.run(CUT)
     with pytest.raises(psycopg.Error):
         a.look(None)  # no transaction fails
     if looks_first and (looked := a.look(None)) is not None:
         assert load_state(looked.news.state, a.rng).submits_from > now(a)
     assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
+    a.close()
+
+
+def test_a_session_takes_its_own_tasks_up_again_after_a_reconnect(postgres: Postgres, schema: str) -> None:
+    """A copy may have a task as its own that it has waited for to the end, or never waited for."""
+    a = joined(postgres, schema, "a")
+    did(a.jobs, lambda it: it.adopt("t1", None))
+    with a.jobs.transaction():
+        assert a.members.take_over() == ([], ())
+    for is_cut in (False, True):
+        if is_cut:
+            postgres.run(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'"
+            )
+            with pytest.raises(psycopg.Error):
+                a.look(None)
+        assert did(a.jobs, lambda _: a.renew()).outcome().has_orphans is is_cut
+    with a.jobs.transaction():
+        assert [record.task_id for record in a.members.take_over()[0]] == ["t1"]
+    assert not did(a.jobs, lambda _: a.renew()).outcome().has_orphans
     a.close()
 
 

@@ -30,6 +30,7 @@ CHURN: Sequence[Trouble] = (Team.lose_one, Team.leave, Team.join, Team.follow) *
 CUTS = (Team.cut,) * 20 + (Team.follow,) * 2
 CUT_OFF = (Team.cut_off,) * 5
 DOWN = (Team.go_down,) * 4 + (Team.cut,) * 4
+CLOCK_SET = (Team.set_clock,) * 4 + (Team.cut,) * 4
 FAILOVER = (Team.fail_over,) * 2 + (Team.cut,) * 4
 
 
@@ -68,7 +69,15 @@ def test_no_slot_stays_free_in_a_team_that_is_left_alone(scenario: Scenario, see
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(
-    "troubles", [CHURN, CUTS, CUT_OFF, DOWN, FAILOVER], ids=["churn", "cuts", "cut off", "down", "failover"]
+    "troubles",
+    [CHURN, CUTS, CUT_OFF, DOWN, CLOCK_SET, FAILOVER],
+    ids=["churn", "cuts", "cut off", "down", "clock set", "failover"],
 )
 def test_a_team_does_all_jobs_once_whatever_befalls_it(troubles: Sequence[Trouble], seed: int) -> None:
     check(simulate(attrs.evolve(TROUBLED, troubles=troubles, seed=seed)), LEASE_AND_LOOKS_S)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("troubles", [CHURN, FAILOVER], ids=["churn", "failover"])
+def test_a_team_that_keeps_its_jobs_does_each_once_whoever_sends_it(troubles: Sequence[Trouble]) -> None:
+    check(simulate(attrs.evolve(TROUBLED, keeps_jobs=True, troubles=troubles)), LEASE_AND_LOOKS_S)

@@ -49,6 +49,8 @@ class Scenario:
     trip_s: float = 0.02
     lost_news: float = 0.05
     """The share of the notices that are lost. As many are late."""
+    keeps_jobs: bool = False
+    """Whether the journal keeps whole jobs, so that each session may send what another has left."""
     troubles: Sequence[Trouble] = ()
     seed: int = 0
 
@@ -97,6 +99,11 @@ class Team(Night):
 
     def make_line(self) -> Line:
         return VirtualLine(self.server, Random(self.rng.random()), self._half_s)
+
+    def make_host(self) -> Host:
+        host = super().make_host()
+        host.session._settings = attrs.evolve(host.session._settings, keep_jobs=self.scenario.keeps_jobs)
+        return host
 
     async def open_journal(self, line: Line, base_url: str) -> JournalWriter:
         return await open_journal(_virtual(line), f"host {len(self.everyone)} {self.rng.random()}")
@@ -178,6 +185,10 @@ class Team(Night):
         self.server.fail_over(copied)
         await anyio.sleep(self.rng.uniform(0.5, _DOWN_S))
         self.server.start()
+
+    async def set_clock(self) -> None:
+        """The server's clock is set, by as much as two leases."""
+        self.server.offset_s += self.rng.uniform(-60.0, 60.0)
 
     async def befall(self, tasks: anyio.abc.TaskGroup) -> None:
         """Lets all of that happen."""

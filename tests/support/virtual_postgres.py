@@ -78,6 +78,8 @@ class Backend:
     locks: set[Key] = attrs.field(factory=set)
     images: dict[Key, Image] = attrs.field(factory=dict)
     """What its transaction has written to the rows that it has locked, as long as another's is in the tables."""
+    saved: dict[Key, Image] = attrs.field(factory=dict)
+    """The same, as it was at its savepoint."""
     notices: set[tuple[str, str]] = attrs.field(factory=set)
     channels: set[str] = attrs.field(factory=set)
     waits_for: Backend | None = None
@@ -178,6 +180,8 @@ class VirtualServer:
         word = answer.statusmessage = sql.split(maxsplit=1)[0].upper()
         if word == "BEGIN":
             backend.status = TransactionStatus.INTRANS
+        elif "SAVEPOINT" in sql:
+            self._save(backend, word)
         elif word in ("COMMIT", "ROLLBACK"):
             is_made = word == "COMMIT" and backend.status is TransactionStatus.INTRANS
             answer.statusmessage = "COMMIT" if is_made else "ROLLBACK"
@@ -262,6 +266,15 @@ class VirtualServer:
                 for table, key in backend.locks
             }
             self._finish("ROLLBACK")
+
+    def _save(self, backend: Backend, word: str) -> None:
+        self._enter(backend)
+        self._leave()
+        if word == "SAVEPOINT":
+            backend.saved = dict(backend.images)
+        elif word == "ROLLBACK":  # what is locked stays so
+            backend.status = TransactionStatus.INTRANS
+            backend.images = dict(backend.saved)
 
     def _finish(self, word: str) -> None:
         self._tables.execute(word)

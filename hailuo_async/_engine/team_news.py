@@ -19,6 +19,8 @@ from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import News, Renewed
 
+#: A server's clock that is so far from where it was has been set: a commit takes less.
+_CLOCK_SET_S = 10.0
 #: Others have probably made steps if nothing was heard of them for so long.
 _STALE_S = 0.25
 
@@ -76,6 +78,9 @@ class TeamNews:
         """Learns what the renewal of this session's leases has found."""
         self.has_orphans = renewed.has_orphans or self.doubts_claims
         self.hear(renewed.news)
+        # A session that waits behind others may not look at all, and its steps have the times of this clock.
+        if renewed.at is not None and abs(renewed.at - loop_time() - self._view.clock.offset_s) > _CLOCK_SET_S:
+            self.look_soon()
 
     def look_soon(self) -> None:
         """Has the lookout look at once."""

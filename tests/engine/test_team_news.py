@@ -45,6 +45,23 @@ def test_a_newcomer_is_told_at_once_what_this_session_has() -> None:
     run_virtual(main)
 
 
+@pytest.mark.parametrize(
+    ("at", "is_set"), [(None, False), (1_005.0, False), (995.0, False), (980.0, True), (1_060.0, True)]
+)
+def test_a_session_that_does_not_look_notices_when_its_leases_are_renewed_that_the_clock_was_set(
+    at: float | None, is_set: bool
+) -> None:
+    """Else each of its steps would bring back times of the old clock, in the future for all others."""
+
+    async def main() -> None:
+        news, view, _ = make_news()
+        view.clock.offset_s = 1_000.0
+        news.renewed(Renewed(news=HEARD, has_orphans=False, at=at))
+        assert news.is_woken is is_set
+
+    run_virtual(main)
+
+
 def test_a_member_that_has_gone_is_noticed_though_another_came_meanwhile() -> None:
     async def main() -> None:
         for later in (attrs.evolve(HEARD, gone=4), attrs.evolve(HEARD, members=1)):

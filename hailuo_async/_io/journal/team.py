@@ -88,7 +88,7 @@ class TeamTable:
             news = attrs.evolve(news, state=self._text)
         elif news.members == 2:
             self.members.wake(self.members.others())  # it has to know that it is alone no more
-        return Looked(news=news, changes=(), seen=row["seen"], at=self._at(row))
+        return Looked(news=news, changes=(), seen=row["seen"], at=self.at(row))
 
     def renew(self) -> RenewalMade:
         """Renews every lease of this session, and looks at the team and at what has no session any more."""
@@ -189,7 +189,7 @@ class TeamTable:
             changes=changes,
             seen=row["seen"],
             hints=hints,
-            at=self._at(row),
+            at=self.at(row),
             is_anew=before not in (0, self._looked_over),
         )
 
@@ -206,7 +206,8 @@ class TeamTable:
         """Whether there are hints that only a look passes on."""
         return any(each.startswith(HINT) for each in self._came)
 
-    def _at(self, row: Row) -> float | None:
+    def at(self, row: Row) -> float | None:
+        """As in ``Looked``."""
         return None if self.jobs.database.IS_LOCAL else float(row["read_at"])
 
     def _look(self) -> Rows:
@@ -260,7 +261,7 @@ class TeamTable:
     def read_late(self, row: Row) -> News:
         """``read``, of a row that came with a commit: a step of that commit may have been made again since."""
         is_old = self._version is not None and row["version"] < self._version.number
-        return self.refresh() if is_old else self.read(row)
+        return self.with_state(self.refresh() if is_old else self.read(row))
 
     def _hold_off(self, now: float) -> None:
         """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
@@ -341,12 +342,11 @@ class RenewalMade(Later):
 
     def outcome(self) -> Renewed:
         """What it has found. One process, drawn at random, is asked about: the members together ask about each."""
-        left = [row["holder"] for row in self._left.fetchall()]
+        left, seen = [row["holder"] for row in self._left.fetchall()], self._seen.fetchone()
         has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.rng.choice(left)))
         has_orphans = has_orphans or self._table.members.doubts_claims
-        seen = self._seen.fetchone()
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.with_state(self._table.read_late(seen)), has_orphans=has_orphans)
+        return Renewed(news=self._table.read_late(seen), has_orphans=has_orphans, at=self._table.at(seen))
 
 
 @attrs.frozen

@@ -77,6 +77,8 @@ class Renewed:
     news: News
     has_orphans: bool
     """Whether a task may have no session that waits for it, or a session on this machine has died."""
+    at: float | None = None
+    """The time of the team's clock, as in ``Looked``, at some moment of the commit."""
 
 
 @attrs.frozen(kw_only=True)

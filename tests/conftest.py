@@ -22,7 +22,7 @@ from .support.leftovers import Watch, children, sockets, threads, watching_the_l
 from .support.postgres import Postgres
 
 #: Rooms that are covered by slow tests alone in some lines: what renders films, and what runs until a signal.
-_COVERED_BY_SLOW_TESTS = ("tests/cli/", "tests/emulator/", "tests/engine/", "tests/web/")
+_COVERED_BY_SLOW_TESTS = ("tests/cli/", "tests/emulator/", "tests/web/")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

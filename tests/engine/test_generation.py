@@ -239,7 +239,6 @@ async def _some_leave(session: AsyncSession, count: int, rng: Random, longest_s:
     return ends
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_a_third_of_the_callers_leaves_at_random_times(seed: int) -> None:
@@ -260,7 +259,6 @@ def test_a_third_of_the_callers_leaves_at_random_times(seed: int) -> None:
     assert service.ledger.posts - service.ledger.statuses[Kind.SUBMIT, 429] == service.ledger.submits_accepted
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 async def test_a_third_of_300_callers_leaves_on_a_socket() -> None:
     faults = Faults(query=FaultRates(error_500=0.1, cut_before=0.1))

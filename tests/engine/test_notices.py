@@ -82,7 +82,6 @@ def playing(faults: Faults | None = None, spread: float = 0.2) -> Service:
     )
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_while_every_end_is_announced_a_job_takes_little_more_than_one_query() -> None:
     announced, polled = night(playing(), 300), night(playing(), 300, webhook=False)
@@ -91,7 +90,6 @@ def test_while_every_end_is_announced_a_job_takes_little_more_than_one_query() -
     assert mean(announced.delays_s) <= 0.15
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_lost_doubled_and_early_deliveries_lose_no_video() -> None:
     faults = Faults(webhook=FaultRates(lost=0.5, doubled=0.1, early=0.1))
@@ -100,7 +98,6 @@ def test_lost_doubled_and_early_deliveries_lose_no_video() -> None:
     assert mean(found.delays_s) <= 0.15
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_flood_of_made_up_deliveries_changes_nothing() -> None:
     calm = night(playing(), 60)

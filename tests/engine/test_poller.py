@@ -74,7 +74,6 @@ def test_queries_that_fail_forty_times_in_one_way_lose_nothing(fault: Fault) -> 
     assert service.ledger.faults[Kind.QUERY, fault] > 5
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_hundreds_of_jobs_are_delivered_while_a_third_of_all_queries_fails_in_every_way() -> None:
     rates = FaultRates(**{fault.value: 0.3 / len(QUERY_FAULTS) for fault in QUERY_FAULTS})

@@ -236,7 +236,6 @@ async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known() 
         assert money(session) == (ZERO, PRICE)
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_after_300_jobs_with_failures_the_sum_is_the_services_to_the_cent() -> None:
     service = Service(generation_s=30, max_running=20, requests_per_minute=600, fail_rate=0.1, seed=4)

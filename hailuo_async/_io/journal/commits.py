@@ -57,6 +57,10 @@ class _Write:
         if self._timer is None and not self.answer.done():
             self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
 
+    def waits_no_longer(self) -> None:
+        """Notes that the time of ``wait_until`` has come: in another outage its caller waits no longer."""
+        self._timer = None
+
     def turn_into_undo(self) -> None:
         """Replaces the write by its undo: a commit whose answer was lost may have been made."""
         if self.undo is not None:
@@ -264,8 +268,10 @@ class Commits:
 
     def _give_up(self, write: _Write) -> None:
         """Ends the wait of a caller. Removes or undoes its write, unless that is a fact or under way."""
-        if self._outage is not None:
-            write.settle(self._failed_with(self._outage))
+        write.waits_no_longer()
+        if self._outage is None:
+            return  # it is over, and the next commit has the write
+        write.settle(self._failed_with(self._outage))
         if write in self._pending and not write.is_fact:
             if write.undo is None:
                 self._pending.remove(write)

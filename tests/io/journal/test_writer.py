@@ -561,3 +561,19 @@ async def test_a_job_whose_leave_came_too_late_for_its_sender_is_not_in_the_way_
     record = await recorded(journal)
     assert (record.state, record.sent_at) == (JournalState.SENDING, gate.time + 1)
     await journal.aclose()
+
+
+async def test_who_has_waited_long_enough_just_after_an_outage_gets_the_answer_of_the_next_commit(path: Path) -> None:
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: 500.0)
+    commits, has_ended = journal._commits, threading.Event()
+    before = commits.put(lambda _: has_ended.wait(60))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert commits.is_under_way
+    commits._outage = sqlite3.OperationalError("database is locked")
+    waiting = commits.put(lambda _: "made", patience_s=0.0)
+    commits._outage = None  # as when the commit under way has shown that it is over
+    await asyncio.sleep(0.01)  # its time comes before the next commit
+    has_ended.set()
+    assert [await before, await asyncio.wait_for(waiting, 10)] == [True, "made"]
+    await journal.aclose()

@@ -12,12 +12,13 @@ from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
+from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import SubmissionUnknownError
 from hailuo_async.outcomes import Resource, Video
-from hailuo_async.settings import JournalLocation
+from hailuo_async.settings import DEFAULT_BASE_URL, Dsn, JournalLocation
 
 from .postgres import Postgres
 
@@ -85,6 +86,11 @@ def video(task_id: str = "t1", expires_at: datetime | None = None) -> Video:
         cost=Decimal("0.2400"),
         request_id="req-1",
     )
+
+
+def opened_at(dsn: str, holder: str = "ours") -> JobTable:
+    """A journal on a server."""
+    return JobTable(postgres_opening.open_for_writing(Dsn(dsn), DEFAULT_BASE_URL), holder, LEASE_S)
 
 
 def did(table: JobTable, work: Callable[[JobTable], T]) -> T:

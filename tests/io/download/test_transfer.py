@@ -84,7 +84,7 @@ def test_a_rest_that_ends_early_is_asked_for_again() -> None:
 
 def test_a_reader_who_begins_later_does_not_get_a_cut_film_as_a_whole_one() -> None:
     begun = transfer(start=5)
-    begun.begin(200, {"Digest": "sha-256=" + "A" * 43 + "="})  # the whole, which nobody asked for, without a length
+    begun.begin(200, {"Digest": "sha-256=" + "A" * 43 + "="})  # the whole, not the part that was asked for
     begun.take(b"\0\0\0\x10ftypisom\0\0\0\0" + b"\0\0\0\x20moov")
     with pytest.raises(Again, match="not whole"):
         begun.end()

@@ -47,6 +47,14 @@ def place(path: Path, server: Postgres | None) -> Iterator[JournalLocation]:
 
 
 @pytest.fixture
+def schema(postgres: Postgres) -> Iterator[str]:
+    """A name for a journal on the server, which is removed with the test."""
+    name = postgres.new_schema()
+    yield name
+    postgres.run(f"DROP SCHEMA IF EXISTS {name} CASCADE")
+
+
+@pytest.fixture
 def clock(place: JournalLocation, server: Postgres | None) -> Clock:
     if server is None or isinstance(place, Path):
         return Clock()

@@ -16,21 +16,10 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import JobError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
-from ...support.ledgers import LEASE_S, did, intent, record_of, sent
+from ...support.ledgers import LEASE_S, did, intent, opened_at, record_of, sent
 from ...support.postgres import Postgres
 
 BASE_URL = "https://api.modellix.ai"
-
-
-@pytest.fixture
-def schema(postgres: Postgres) -> Iterator[str]:
-    name = postgres.new_schema()
-    yield name
-    postgres.run(f"DROP SCHEMA IF EXISTS {name} CASCADE")
-
-
-def opened(dsn: str, holder: str = "ours") -> JobTable:
-    return JobTable(postgres_opening.open_for_writing(Dsn(dsn), BASE_URL), holder, LEASE_S)
 
 
 def test_a_live_session_says_again_what_a_failover_lost(postgres: Postgres, schema: str) -> None:
@@ -95,10 +84,24 @@ def taken_up(table: AssertingTable, identity: str) -> None:
     did(table, lambda it: it.claim_row(it.database.execute(sql, {"identity": identity}).fetchone()))
 
 
+def one_sends_what_the_other_takes_up_on_the_copy(postgres: Postgres, schema: str) -> tuple[AssertingTable, ...]:
+    """Two sessions. That the first has taken up a free job and sends it is lost, and it is not connected again."""
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    did(ours, lambda it: it.intend(intent()))
+    did(ours, lambda it: it.release("cat"))
+    with failover(postgres, schema):
+        taken_up(ours, "cat")
+        did(ours, lambda it: it.sending("cat", 1.0))
+    with pytest.raises(psycopg.Error):
+        did(theirs, lambda it: it.find("cat"))
+    taken_up(theirs, "cat")
+    return ours, theirs
+
+
 def test_a_failover_does_not_free_a_job_of_another_session_that_was_sent_meanwhile(
     postgres: Postgres, schema: str
 ) -> None:
-    theirs, ours = opened(postgres.dsn(schema), "theirs"), asserting(postgres, schema)
+    theirs, ours = opened_at(postgres.dsn(schema), "theirs"), asserting(postgres, schema)
     did(theirs, lambda it: it.intend(intent()))
     theirs.close()
     with failover(postgres, schema):
@@ -155,15 +158,7 @@ def test_a_doubt_is_on_record_also_if_a_failover_lost_that_its_post_had_left(pos
 def test_a_doubt_is_on_record_although_another_session_has_taken_the_job_up_on_the_copy(
     postgres: Postgres, schema: str
 ) -> None:
-    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
-    did(ours, lambda it: it.intend(intent()))
-    did(ours, lambda it: it.release("cat"))
-    with failover(postgres, schema):
-        taken_up(ours, "cat")
-        did(ours, lambda it: it.sending("cat", 1.0))
-    with pytest.raises(psycopg.Error):
-        did(theirs, lambda it: it.find("cat"))
-    taken_up(theirs, "cat")
+    ours, theirs = one_sends_what_the_other_takes_up_on_the_copy(postgres, schema)
     with pytest.raises(psycopg.Error):  # the doubt comes while the database is away
         did(ours, lambda it: it.unknown("cat", DOUBT, 1.0))
     did(ours, lambda it: it.unknown("cat", DOUBT, 1.0))
@@ -176,15 +171,7 @@ def test_a_doubt_is_on_record_although_another_session_has_taken_the_job_up_on_t
 def test_a_job_whose_post_is_on_its_way_is_not_sent_by_a_session_that_took_it_up_on_the_copy(
     postgres: Postgres, schema: str
 ) -> None:
-    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
-    did(ours, lambda it: it.intend(intent()))
-    did(ours, lambda it: it.release("cat"))
-    with failover(postgres, schema):
-        taken_up(ours, "cat")
-        did(ours, lambda it: it.sending("cat", 1.0))
-    with pytest.raises(psycopg.Error):
-        did(theirs, lambda it: it.find("cat"))
-    taken_up(theirs, "cat")
+    ours, theirs = one_sends_what_the_other_takes_up_on_the_copy(postgres, schema)
     assert after_reconnecting(ours, "cat") == ("sending", None, "ours")
     assert not did(theirs, lambda it: it.sending("cat", 2.0))
     did(ours, lambda it: it.unsent("cat", 1.0))
@@ -229,7 +216,7 @@ def test_a_job_that_its_caller_took_back_is_not_entered_again_after_a_cut(postgr
 
 
 def test_a_connection_that_was_cut_takes_nothing_back_that_the_owner_decided(postgres: Postgres, schema: str) -> None:
-    table, owners = asserting(postgres, schema), opened(postgres.dsn(schema), "owner")
+    table, owners = asserting(postgres, schema), opened_at(postgres.dsn(schema), "owner")
     sent(table)
     did(table, lambda it: it.accepted("cat", "t1", 2.0))
     did(table, lambda it: it.failed("cat", TaskFailedError(reason="x", task_id="t1")))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -23,13 +22,6 @@ from ...support.postgres import Postgres
 
 BASE_URL = "https://api.modellix.ai"
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'"
-
-
-@pytest.fixture
-def schema(postgres: Postgres) -> Iterator[str]:
-    name = postgres.new_schema()
-    yield name
-    postgres.run(f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
 
 def joined(server: Postgres, schema: str, holder: str) -> TeamTable:

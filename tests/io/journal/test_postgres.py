@@ -6,7 +6,6 @@ import asyncio
 import itertools
 import signal
 import threading
-from collections.abc import Iterator
 
 import psycopg
 import pytest
@@ -20,22 +19,11 @@ from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
 
-from ...support.ledgers import LEASE_S, did, intent, record_of, sent
+from ...support.ledgers import LEASE_S, did, intent, opened_at, record_of, sent
 from ...support.postgres import PASSWORD, QUOTED_PASSWORD, Postgres
 from ...support.relay import relayed
 
 BASE_URL = "https://api.modellix.ai"
-
-
-@pytest.fixture
-def schema(postgres: Postgres) -> Iterator[str]:
-    name = postgres.new_schema()
-    yield name
-    postgres.run(f"DROP SCHEMA IF EXISTS {name} CASCADE")
-
-
-def opened(dsn: str, holder: str = "ours") -> JobTable:
-    return JobTable(postgres_opening.open_for_writing(Dsn(dsn), BASE_URL), holder, LEASE_S)
 
 
 def refusal(dsn: str, base_url: str = BASE_URL) -> str:
@@ -66,7 +54,7 @@ def test_a_wrong_password_is_said_and_not_shown(postgres: Postgres) -> None:
 
 
 def test_a_password_opens_a_journal_and_stands_nowhere(postgres: Postgres, schema: str) -> None:
-    table = opened(postgres.tcp_dsn(schema=schema))
+    table = opened_at(postgres.tcp_dsn(schema=schema))
     told = f"{table!r} {table.database.name} {table.database.explain(psycopg.OperationalError(PASSWORD))}"
     table.close()
     assert PASSWORD not in told
@@ -88,7 +76,7 @@ def test_a_user_without_the_right_to_create_is_told_what_to_grant(postgres: Post
 def test_a_schema_that_was_made_for_a_user_without_that_right_is_enough(postgres: Postgres, schema: str) -> None:
     user = f"{schema}_guest"
     postgres.run(f"CREATE ROLE {user} LOGIN", f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
-    table = opened(postgres.dsn(schema).replace("owner@", f"{user}@"))
+    table = opened_at(postgres.dsn(schema).replace("owner@", f"{user}@"))
     sent(table)
     table.close()
     postgres.run(f"DROP SCHEMA {schema} CASCADE", f"DROP ROLE {user}")
@@ -101,14 +89,14 @@ def test_another_programs_schema_is_left_as_it_is(postgres: Postgres, schema: st
 
 
 def test_a_newer_schema_is_left_as_it_is(postgres: Postgres, schema: str) -> None:
-    opened(postgres.dsn(schema)).close()
+    opened_at(postgres.dsn(schema)).close()
     postgres.run(f"UPDATE {schema}.hailuo_async SET version = 999")
     reason = refusal(postgres.dsn(schema))
     assert reason.startswith("a newer version of this library made it (schema 999, known up to ")
 
 
 def test_a_journal_of_another_service_is_refused(postgres: Postgres, schema: str) -> None:
-    opened(postgres.dsn(schema)).close()
+    opened_at(postgres.dsn(schema)).close()
     reason = refusal(postgres.dsn(schema), "http://localhost:8000")
     assert reason == f"it belongs to {BASE_URL}, and this session to http://localhost:8000: give each its own"
 
@@ -119,7 +107,7 @@ def test_nothing_is_made_outside_the_schema(postgres: Postgres, schema: str) -> 
         return set(postgres.run(sql)) | set(postgres.run("SELECT nspname FROM pg_namespace"))
 
     before = others()
-    opened(postgres.dsn(schema)).close()
+    opened_at(postgres.dsn(schema)).close()
     assert others() - before == {(schema,)}
 
 
@@ -129,7 +117,7 @@ def test_a_reader_of_a_schema_that_no_session_used_says_so(postgres: Postgres, s
 
 
 def test_other_tools_read_what_a_session_wrote_and_can_change_nothing(postgres: Postgres, schema: str) -> None:
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
     sent(table)
     with Journal.open(postgres.dsn(schema)) as journal:
         assert [(record.identity, record.state) for record in journal.records(state="sending")] == [("cat", "sending")]
@@ -143,7 +131,7 @@ def test_other_tools_read_what_a_session_wrote_and_can_change_nothing(postgres: 
 
 
 def test_a_post_costs_one_round_trip_before_it_leaves(postgres: Postgres, schema: str) -> None:
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
     did(table, lambda it: it.intend(intent()))
     waits: list[int] = []
     with table.transaction():
@@ -159,7 +147,7 @@ def test_a_post_costs_one_round_trip_before_it_leaves(postgres: Postgres, schema
 
 
 def test_a_lost_connection_is_an_outage_and_the_next_transaction_makes_another(postgres: Postgres, schema: str) -> None:
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
     sent(table)
     postgres.run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'")
     with pytest.raises(psycopg.Error) as caught:
@@ -172,7 +160,7 @@ def test_a_lost_connection_is_an_outage_and_the_next_transaction_makes_another(p
 def test_a_statement_that_the_server_has_forgotten_is_an_outage_that_another_connection_ends(
     postgres: Postgres, schema: str
 ) -> None:
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
     did(table, lambda it: it.intend(intent()))
     for _ in range(10):
         assert record_of(table).identity == "cat"  # so often that it is prepared
@@ -188,7 +176,7 @@ def test_a_statement_that_the_server_has_forgotten_is_an_outage_that_another_con
 def test_a_session_that_falls_silent_between_two_statements_is_ended_by_one_that_waits_for_its_lock(
     postgres: Postgres, schema: str
 ) -> None:
-    silent, other = opened(postgres.dsn(schema)), opened(postgres.dsn(schema), "theirs")
+    silent, other = opened_at(postgres.dsn(schema)), opened_at(postgres.dsn(schema), "theirs")
     transaction = silent.transaction()
     transaction.__enter__()
     silent.count_gone()  # takes the lock of the team's row,
@@ -209,7 +197,7 @@ def test_a_session_that_falls_silent_between_two_statements_is_ended_by_one_that
 
 
 def test_what_is_refused_inside_a_transaction_takes_all_of_it_back(postgres: Postgres, schema: str) -> None:
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
 
     def work(table: JobTable) -> None:
         table.intend(intent())
@@ -223,7 +211,7 @@ def test_what_is_refused_inside_a_transaction_takes_all_of_it_back(postgres: Pos
 
 
 def test_a_lock_that_another_holds_is_an_outage(postgres: Postgres, schema: str) -> None:
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
     did(table, lambda it: it.intend(intent()))
     table.database.execute("SELECT set_config('lock_timeout', '20ms', false)")
     with psycopg.connect(postgres.dsn(schema)) as other:
@@ -239,7 +227,7 @@ def test_a_lock_that_another_holds_is_an_outage(postgres: Postgres, schema: str)
 def test_a_server_that_is_killed_and_started_again_has_all_that_was_committed(schema: str) -> None:
     server = Postgres.make()
     try:
-        table = opened(server.dsn(schema))
+        table = opened_at(server.dsn(schema))
         sent(table)
         server.stop(signal.SIGQUIT)
         with pytest.raises(psycopg.OperationalError) as caught:
@@ -254,13 +242,13 @@ def test_a_server_that_is_killed_and_started_again_has_all_that_was_committed(sc
 
 def test_nobody_is_judged_within_a_lease_of_the_servers_start(postgres: Postgres, schema: str) -> None:
     ((started,),) = postgres.run("SELECT extract(epoch FROM pg_postmaster_start_time())::float8")
-    table = opened(postgres.dsn(schema))
+    table = opened_at(postgres.dsn(schema))
     assert table.judgement.begins_at == started + LEASE_S
     table.close()
 
 
 def test_topics_reach_those_who_listen_and_no_others(postgres: Postgres, schema: str) -> None:
-    ours, theirs = (opened(postgres.dsn(schema), name).database for name in ("ours", "theirs"))
+    ours, theirs = (opened_at(postgres.dsn(schema), name).database for name in ("ours", "theirs"))
     assert isinstance(theirs, engine.PostgresDatabase)
     theirs.listen("cat")
     for database in (ours, theirs):

@@ -57,8 +57,8 @@ class _Write:
         if self._timer is None and not self.answer.done():
             self._timer = asyncio.get_running_loop().call_at(self.give_up_at, give_up, self)
 
-    def waits_no_longer(self) -> None:
-        """Notes that the time of ``wait_until`` has come: in another outage its caller waits no longer."""
+    def time_is_up(self) -> None:
+        """Notes that the time of ``wait_until`` has come: another outage ends the wait of its caller at once."""
         self._timer = None
 
     def turn_into_undo(self) -> None:
@@ -268,7 +268,7 @@ class Commits:
 
     def _give_up(self, write: _Write) -> None:
         """Ends the wait of a caller. Removes or undoes its write, unless that is a fact or under way."""
-        write.waits_no_longer()
+        write.time_is_up()
         if self._outage is None:
             return  # it is over, and the next commit has the write
         write.settle(self._failed_with(self._outage))

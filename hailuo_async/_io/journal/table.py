@@ -124,8 +124,9 @@ class JobTable(JobClaims):
                 rule = "names another job in this journal: give this one its own, or use another journal"
                 raise JobError(field="key", value=intent.identity, rule=rule)
             claim = self._claim(record)
-            was_left = claim is not None and claim.ours and record.state is JournalState.INTENDED
-            return attrs.evolve(claim, was_left=True) if claim is not None and was_left else claim
+            if claim is None or record.state is not JournalState.INTENDED:
+                return claim
+            return attrs.evolve(claim, was_left=claim.ours)
 
         self.database.check_still_there()
         while True:

@@ -207,6 +207,7 @@ class Connection:
     _line: VirtualLine
     up_since: float
     server: str
+    is_hurried: bool = False
     cut: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     closed: bool = attrs.field(default=False, init=False)
     _backend: Backend = attrs.field(init=False)

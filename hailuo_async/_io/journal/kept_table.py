@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 import attrs
@@ -47,7 +47,11 @@ class KeptTable:
         with self._whole_or_not_at_all():
             claim = self._jobs.intend(intent)
             if claim.ours and claim.record.state is JournalState.INTENDED:
-                self._store(intent.identity, job, held, bounds, stage)
+                try:
+                    self._store(intent.identity, job, held, bounds, stage)
+                except (QueueFullError, Unstaged):
+                    self._jobs.dropped(intent.identity)
+                    raise
             if stage:
                 self._jobs.free_kept(stage)
         return claim
@@ -82,15 +86,24 @@ class KeptTable:
             self._jobs.database.execute(sql, {"sha256": sha256, "number": number})
         self._jobs.free_kept(stage)
 
-    def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
-        """Takes over the oldest jobs that no living session holds, at most ``limit``; or the one of that name."""
+    def take(self, limit: int, identity: str | None = None, ours: Collection[str] = ()) -> list[KeptClaim]:
+        """Takes over the oldest jobs that no living session holds, at most ``limit``; or the one of that name.
+
+        Among them are those in ``ours`` that this session holds already.
+        """
         self._jobs.database.hold_images()
         gone = {f"gone_{number}": holder for number, holder in enumerate(self._gone_holders())}
+        again = {f"again_{number}": name for number, name in enumerate(ours)}
         free = " OR ".join(["holder IS NULL", IS_OVER, *(f"holder = :{name}" for name in gone)])
+        order = "job.seq"
+        if again:
+            is_again = f"holder = :us AND job.identity IN ({', '.join(f':{name}' for name in again)})"
+            free, order = f"{free} OR {is_again}", "COALESCE(holder, '') <> :us, job.seq"
         which = "" if identity is None else "AND job.identity = :identity"
         sql = f"""{SELECT} WHERE kept_form = :form AND state = 'intended' AND ({free}) {which}
-            ORDER BY job.seq LIMIT :limit"""
-        given = {"form": FORM, "limit": limit, "identity": identity, **gone, **self._jobs.judging()}
+            ORDER BY {order} LIMIT :limit"""
+        us = {"us": self._jobs.holder, **self._jobs.judging()}
+        given = {"form": FORM, "limit": limit, "identity": identity, **us, **gone, **again}
         taken = []
         for row in self._jobs.database.execute(sql, given).fetchall():
             claim = self._jobs.claim_row(row)

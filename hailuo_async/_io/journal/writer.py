@@ -146,9 +146,14 @@ class JournalWriter:
         return await staging.keep(intent, job, pieces, bounds)
 
     async def take_kept(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
-        """Takes over the oldest kept jobs, at most ``limit``, that no living session holds; or the one of that name."""
+        """Takes over the oldest kept jobs, at most ``limit``, that no living session holds; or the one of that name.
 
-        return cast("list[KeptClaim]", await self._open.put(lambda table: _kept(table).take(limit, identity)))
+        Cancelled, they are free again.
+        """
+        from hailuo_async._io.journal.taking import Taking
+
+        taking = Taking(limit, identity)
+        return cast("list[KeptClaim]", await self._ask_or_undo(taking, taking.undo))
 
     async def tidy_kept(self) -> int:
         """Frees what is left over. Returns how many jobs only newer versions of this library can send."""

@@ -11,6 +11,7 @@ from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import STAGE_S, KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.taking import Taking
 from hailuo_async.errors import JobError, QueueFullError, RequestRejectedError, SubmissionUnknownError
 
 from ...support.ledgers import LEASE_S, Clock, did, intent, record_of
@@ -64,6 +65,18 @@ def test_what_is_kept_comes_back_as_it_was(ours: JobTable, theirs: JobTable) -> 
     (claim,) = did(theirs, lambda it: KeptTable(it).take(10))
     assert claim.job == kept_job(CAT, DOG)
     assert claim.record == attrs.evolve(record_of(theirs), holder="theirs")
+
+
+def test_a_taking_over_whose_answer_was_lost_is_made_again_with_the_same_jobs(ours: JobTable, theirs: JobTable) -> None:
+    for key in ("one", "two", "three"):
+        keep(ours, key)
+        did(ours, lambda it, key=key: it.release(key))  # type: ignore[misc]
+    taking = Taking(2, None)
+    for _ in range(2):
+        assert [claim.record.identity for claim in did(theirs, taking)] == ["one", "two"]
+    assert [claim.record.identity for claim in did(theirs, Taking(2, None))] == ["three"]
+    did(theirs, taking.undo)  # no caller waits for them
+    assert taken(ours) == ["one", "two"]
 
 
 def test_the_same_picture_is_there_once_and_goes_with_the_last_job_that_needs_it(ours: JobTable) -> None:

@@ -27,6 +27,7 @@ from hailuo_async.errors import HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Status
 
 if TYPE_CHECKING:
+    from hailuo_async._io.journal.last_connection import LastConnection
     from hailuo_async._io.journal.team_values import JobChange
 
 #: The states of a job that another session works on.
@@ -46,11 +47,9 @@ class Following:
     """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when one more job is followed, so that its changes arrive soon."""
-    connections: Callable[[], int] = attrs.field(default=lambda: 1, init=False)
-    """How often the journal was connected to."""
+    missed_over: LastConnection | None = attrs.field(default=None, init=False)
+    """Over which a job was last missed; ``None`` without a team."""
     _followed: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
-    _connected: int = attrs.field(default=1, init=False)
-    """The last of its connections that is known here."""
     _believes_from: float = attrs.field(default=-math.inf, init=False)
     """Before this loop time, a job that is not there may come back."""
     _asks_again: bool = attrs.field(default=False, init=False)
@@ -105,8 +104,9 @@ class Following:
 
     def _may_come_back(self, error: HailuoError) -> bool:
         """Whether a job that is not there may be written again. Then it is looked for again when that time is over."""
-        if self._connected != self.connections():
-            self._connected, self._believes_from = self.connections(), loop_time() + LEASE_S
+        if self.missed_over is not None and self.missed_over.is_replaced:
+            self.missed_over.update()
+            self._believes_from = loop_time() + LEASE_S
         if not isinstance(error, JournalError) or error.is_outage or loop_time() >= self._believes_from:
             return False
         if not self._asks_again:

@@ -167,12 +167,13 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
     if team is None or journal is None:
         return None
     from hailuo_async._engine.lookout import Lookout
+    from hailuo_async._io.journal.last_connection import LastConnection
     from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
 
     team.line.waits_since = lambda: engine.submitter.waits_since
     team.news.on_change = engine.gate.wake
     team.news.on_death = following.ask_all
-    following.on_added, following.connections = team.follow, lambda: journal.connections
+    following.on_added, following.missed_over = team.follow, LastConnection(journal)
     passed = PassedNotices(engine.session_state, journal.pass_on, MOST_PASSED_ON)
 
     def pass_on(task_id: str) -> None:

@@ -10,6 +10,7 @@ from hailuo_async import Status, SubmissionUnknownError
 from hailuo_async._engine.following import Following
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.records import LEASE_S, Claim, JournalState
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import JournalError
@@ -66,7 +67,7 @@ async def _followed(journal: _Journal, dispatched: list[Claim]) -> tuple[Followi
     state = SessionState()
     state.begin()
     following = Following(state, "dsn", lambda _, claim: dispatched.append(claim))
-    following.connections = lambda: journal.connections
+    following.missed_over = LastConnection(journal)
     tracked = TrackedJob(1, identity="cat")
     tracked.look = journal.look
     following.add(tracked)

@@ -8,6 +8,7 @@ import attrs
 
 from hailuo_async._io.journal import holders, team_sql
 from hailuo_async._io.journal.database import Rows
+from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.rows import IS_OVER
 from hailuo_async._io.journal.table import JobTable
@@ -23,8 +24,10 @@ class Members:
     """Where this session stands in the line, as its row says."""
     _doubts_claims: bool = attrs.field(default=False, init=False)
     """Whether a commit whose answer was lost may have taken over tasks: no part of this session waits for them."""
-    _taken_over: int = attrs.field(default=1, init=False)
-    """The number of the connection over which tasks were last taken over."""
+    _claimed_over: LastConnection = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._claimed_over = LastConnection(self.jobs.database)
 
     def renew(self) -> None:
         """Renews the session's lease as a member. If others took it for dead, it is a member again."""
@@ -82,7 +85,7 @@ class Members:
         if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
             self.jobs.tell_followers()
         records, self._doubts_claims = self.jobs.take_over(again=self.doubts_claims), False
-        self._taken_over = self.jobs.database.connections
+        self._claimed_over.update()
         sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
         held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
         return records, tuple(holder for holder in dead if holder not in held or holders.is_gone(holder))
@@ -90,7 +93,7 @@ class Members:
     @property
     def doubts_claims(self) -> bool:
         """Whether a task may be this session's by its record alone: a copy may lack how it ended, too."""
-        return self._doubts_claims or self._taken_over != self.jobs.database.connections
+        return self._doubts_claims or self._claimed_over.is_replaced
 
     def forget(self) -> None:
         """Has what was taken over taken over again: a transaction failed, and nothing says whether it was made."""

@@ -22,6 +22,7 @@ import attrs
 
 from hailuo_async._io.journal import holders, team_sql
 from hailuo_async._io.journal.database import HINT, Row, Rows
+from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
@@ -47,9 +48,10 @@ class TeamTable:
     rng: Random = attrs.field(factory=Random, init=False)
     _version: Version | None = attrs.field(default=None, init=False)
     """The step that wrote ``_state``; ``None`` if that has to be read."""
-    _last_read: tuple[int, int] = attrs.field(default=(0, 0), init=False)
-    """Over which connection a state was last read, and the number of its step. A later one finds a lower number only on
-    an older copy."""
+    _last_number: int = attrs.field(default=0, init=False)
+    """The number of the step that wrote the state which was last read."""
+    _read_over: LastConnection = attrs.field(init=False)
+    """Over which a state was last read."""
     _state: TeamState = attrs.field(init=False)
     _known: Version | None = attrs.field(default=None, init=False)
     """Which version the session has on its loop."""
@@ -65,10 +67,10 @@ class TeamTable:
     """A step that may be on record although its commit failed: its answer may have been lost."""
     _came: set[str] = attrs.field(factory=set, init=False)
     """The news that came with a call, for the next look."""
-    _looked_over: int = attrs.field(default=0, init=False)
-    """The number of the connection over which it was last looked."""
+    _looked_over: LastConnection = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self._read_over, self._looked_over = LastConnection(self.jobs.database), LastConnection(self.jobs.database)
         self.members = Members(self.jobs)
         self._state, self._news = TeamState.new(self.rng), News(state=None, members=1, first=None)
 
@@ -127,7 +129,7 @@ class TeamTable:
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._bury(step)
-        if self.jobs.database.IS_LOCAL or self._version is None or self._is_elsewhere:
+        if self.jobs.database.IS_LOCAL or self._version is None or self._read_over.is_replaced:
             self.refresh()
         news, (grant, turns) = self._news, self._decide(step)
         if turns and step.passed is not None:
@@ -183,14 +185,15 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        before, self._looked_over = self._looked_over, self.jobs.database.connections
+        is_anew = self._looked_over.is_replaced
+        self._looked_over.update()
         return Looked(
             news=self.with_state(self.read(row)),
             changes=changes,
             seen=row["seen"],
             hints=hints,
             at=self.at(row),
-            is_anew=before not in (0, self._looked_over),
+            is_anew=is_anew,
         )
 
     def pass_on(self, task_ids: Sequence[str]) -> None:
@@ -229,12 +232,13 @@ class TeamTable:
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
         version = Version(row["version"], row["writer"], row["server"])
-        if version != self._version or self._is_elsewhere:
+        if version != self._version or self._read_over.is_replaced:
             self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
             self._state = load_state(self._text, self.rng)
             if self._is_on_copy(version):
                 self._hold_off(row["read_at"])
-        self._last_read = (self.jobs.database.connections, version.number)
+        self._last_number = version.number
+        self._read_over.update()
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(
@@ -248,14 +252,8 @@ class TeamTable:
         )
         return self._news
 
-    @property
-    def _is_elsewhere(self) -> bool:
-        """Whether the state was read over an earlier connection. A copy may have the same, and lack other commits."""
-        return self._last_read[0] != self.jobs.database.connections
-
     def _is_on_copy(self, version: Version) -> bool:
-        connection, number = self._last_read
-        is_older = version.number < number and self.jobs.database.connections > connection
+        is_older = self._read_over.is_replaced and version.number < self._last_number
         return is_older or version.server not in ("", self.jobs.database.server)
 
     def read_late(self, row: Row) -> News:

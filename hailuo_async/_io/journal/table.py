@@ -163,7 +163,7 @@ class JobTable(JobClaims):
         self._change(identity, FREE, "state != 'sending' AND holder = :us")
 
     def dropped(self, identity: str) -> None:
-        """Notes that the row of a job was removed, as its caller has taken it back."""
+        """Notes that the row of a job was removed: its caller has taken it back, or there was no room for it."""
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
         """Notes that the service accepted the job: a fact, recorded no matter who holds the row."""

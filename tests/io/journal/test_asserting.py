@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 
+import attrs
 import psycopg
 import pytest
 
 from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.database import SELECT
+from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import JobError, SubmissionUnknownError, TaskFailedError
+from hailuo_async.errors import JobError, QueueFullError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
 from ...support.ledgers import LEASE_S, did, intent, opened_at, record_of, sent
@@ -215,6 +218,18 @@ def test_a_job_that_its_caller_took_back_is_not_entered_again_after_a_cut(postgr
     table.close()
 
 
+def test_a_job_for_which_there_was_no_room_is_not_entered_after_a_cut(postgres: Postgres, schema: str) -> None:
+    table = asserting(postgres, schema)
+    job = KeptJob("/api/v1/minimax/x/async", {}, {"first_frame_image": KeptImage(url="https://example.com/cat.jpg")})
+    with pytest.raises(QueueFullError):
+        did(table, lambda it: KeptTable(it).keep(intent(), job, {}, KeptBounds(0, 0)))
+    cut(postgres)
+    with pytest.raises(psycopg.Error):
+        did(table, lambda it: it.find("cat"))
+    assert did(table, lambda it: it.find("cat")) is None
+    table.close()
+
+
 def test_a_connection_that_was_cut_takes_nothing_back_that_the_owner_decided(postgres: Postgres, schema: str) -> None:
     table, owners = asserting(postgres, schema), opened_at(postgres.dsn(schema), "owner")
     sent(table)
@@ -271,4 +286,76 @@ def test_a_job_that_was_let_go_and_claimed_again_stays_claimed_after_a_cut(postg
     did(table, lambda it: it.intend(intent()))
     cut(postgres)
     assert after_reconnecting(table, "cat") == ("intended", None, "ours")
+    table.close()
+
+
+def test_a_failover_does_not_free_a_job_whose_task_is_no_longer_waited_for_here(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        did(table, lambda it: it.sending("cat", 1.0))
+        did(table, lambda it: it.accepted("cat", "t1", 2.0))
+        did(table, lambda it: it.release("cat"))  # its time is up
+    assert after_reconnecting(table, "cat") == ("accepted", "t1", None)
+    table.close()
+
+
+def test_a_failover_does_not_free_a_job_whose_task_was_taken_over(postgres: Postgres, schema: str) -> None:
+    theirs, ours = opened_at(postgres.dsn(schema), "theirs"), asserting(postgres, schema)
+    did(theirs, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        did(theirs, lambda it: it.sending("cat", 1.0))
+        did(theirs, lambda it: it.accepted("cat", "t1", 2.0))
+        did(theirs, lambda it: it.release("cat"))
+        assert [record.task_id for record in did(ours, JobTable.take_over)] == ["t1"]
+    theirs.database.close()
+    assert after_reconnecting(ours, "cat") == ("accepted", "t1", "ours")
+    ours.close()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_failover_does_not_free_a_job_that_its_owner_had_sent_again(
+    postgres: Postgres, schema: str, ends: bool
+) -> None:
+    """What its earlier POST cost stands in its row, as if its owner had decided on the last one."""
+    table = asserting(postgres, schema)
+    asked = attrs.evolve(intent(), price=Decimal("0.3"))
+    did(table, lambda it: it.intend(asked))
+    did(table, lambda it: it.sending("cat", 1.0))
+    did(table, lambda it: it.unknown("cat", DOUBT, 1.0))
+    did(table, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    did(table, lambda it: it.intend(asked))
+    with failover(postgres, schema):
+        did(table, lambda it: it.sending("cat", 3.0))
+        if ends:
+            did(table, lambda it: it.unknown("cat", DOUBT, 3.0))
+    assert after_reconnecting(table, "cat") == (("unknown", None, None) if ends else ("sending", None, "ours"))
+    table.close()
+
+
+def test_a_job_that_was_in_doubt_once_stays_with_the_session_that_sends_it_again(
+    postgres: Postgres, schema: str
+) -> None:
+    table, owners = asserting(postgres, schema), opened_at(postgres.dsn(schema), "owner")
+    sent(table)
+    did(table, lambda it: it.unknown("cat", DOUBT, 999.0))
+    did(owners, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    owners.close()
+    did(table, lambda it: it.intend(intent()))
+    cut(postgres)
+    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
+    table.close()
+
+
+def test_a_job_that_was_let_go_before_it_was_accepted_is_free_although_a_failover_lost_that(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    sent(table)
+    with failover(postgres, schema):
+        did(table, lambda it: it.unsent("cat", 999.0))
+        did(table, lambda it: it.release("cat"))
+    assert after_reconnecting(table, "cat") == ("intended", None, None)
     table.close()

@@ -200,7 +200,7 @@ class Night:
         await host.session.__aenter__()
         engine = host.session._engine
         if engine is not None and engine.lookout is not None:
-            engine.lookout._link._table.rng.seed(self.rng.random())
+            engine.lookout._link._table.row.rng.seed(self.rng.random())
 
     async def work(self, host: Host) -> None:
         """Streams the jobs that wait, as long as the host lives. No two hosts begin at the same moment."""

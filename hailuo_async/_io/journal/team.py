@@ -1,22 +1,17 @@
 """The team in the journal: its state, its members, and the line in which they wait.
 
-``team`` has one row: the state as text, and which step of which member wrote it. ``member`` has a row for each session:
-its lease, and since when the first of its queue waits. A step is one transaction, decided on the state that was read
-last. If another member was quicker, or came first, it changes nothing, brings the present state, and is made again.
-Where reading costs nothing (SQLite, whose transaction has the file to itself) the state is read in it, and holds.
+``team`` has one row: the state as text, and which step of which member wrote it (``TeamRow``). ``member`` has a row for
+each session: its lease, and since when the first of its queue waits (``Members``). A step is one transaction, decided
+on the state that was read last. If another member was quicker, or came first, it changes nothing, brings the present
+state, and is made again. Where reading costs nothing (SQLite, whose transaction has the file to itself) the state is
+read in it, and holds.
 
 No step waits for a result before it commits, so on PostgreSQL each takes one round trip, and no lock outlives it.
-
-A database that fails over to a copy may have lost the last commits, which the sessions that made them write again
-(``asserting``). So who reads the team's state on a copy has no POST granted for a lease, nor has any other session.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import Iterator, Sequence
-from random import Random
+from collections.abc import Sequence
 
 import attrs
 
@@ -27,11 +22,10 @@ from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn, Version
+from hailuo_async._io.journal.team_row import TeamRow
+from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
 from hailuo_async._rules.line import Moved, Standing, is_passed_over, whom_to_wake
-from hailuo_async._rules.team import Grant, MemberStep, TeamState, dump_state, exchange, load_state
-
-logger = logging.getLogger("hailuo_async")
+from hailuo_async._rules.team import Grant, MemberStep, exchange
 
 #: A step that others forestall is made again so often. Then its POSTs wait for the next one.
 _TRIES = 8
@@ -43,24 +37,8 @@ class TeamTable:
 
     jobs: JobTable
     members: Members = attrs.field(init=False)
-    _clock: str = attrs.field(default="", init=False)
-    """Which clock the team's times are of. A state with times of another one is worth nothing."""
-    rng: Random = attrs.field(factory=Random, init=False)
-    _version: Version | None = attrs.field(default=None, init=False)
-    """The step that wrote ``_state``; ``None`` if that has to be read."""
-    _last_number: int = attrs.field(default=0, init=False)
-    """The number of the step that wrote the state which was last read."""
-    _read_over: LastConnection = attrs.field(init=False)
-    """Over which a state was last read."""
-    _state: TeamState = attrs.field(init=False)
-    _known: Version | None = attrs.field(default=None, init=False)
-    """Which version the session has on its loop."""
-    _text: str = attrs.field(default="", init=False)
-    """``_state`` as text."""
+    row: TeamRow = attrs.field(init=False)
     _news: News = attrs.field(init=False)
-    _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
-    _step: str = attrs.field(default="", init=False)
-    """Names the last try to make a step. No other has that name, also where it is made on an older state again."""
     _tried: Step | None = attrs.field(default=None, init=False)
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
@@ -70,24 +48,24 @@ class TeamTable:
     _looked_over: LastConnection = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._read_over, self._looked_over = LastConnection(self.jobs.database), LastConnection(self.jobs.database)
-        self.members = Members(self.jobs)
-        self._state, self._news = TeamState.new(self.rng), News(state=None, members=1, first=None)
+        self.row, self.members = TeamRow(self.jobs), Members(self.jobs)
+        self._looked_over = LastConnection(self.jobs.database)
+        self._news = News(state=None, members=1, first=None)
 
     # --- Membership ---
 
     def join(self) -> Looked:
         """Makes this session a member. A team without other members begins again."""
         self.jobs.database.news()  # what was before is read now
-        self._clock = holders.boot() if self.jobs.database.IS_LOCAL else "the server's"
+        self.row.clock = holders.boot() if self.jobs.database.IS_LOCAL else "the server's"
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
-        news = self.with_state(self.read(row))
+        news = self.row.with_state(self.read(row))
         if news.members == 1:
-            self._state = attrs.evolve(TeamState.new(self.rng), submits_from=self._state.submits_from)
-            self._write(None)
-            news = attrs.evolve(news, state=self._text)
+            self.row.begin_again()
+            self.row.write(None)
+            news = self.row.with_state(news, is_all=True)
         elif news.members == 2:
             self.members.wake(self.members.others())  # it has to know that it is alone no more
         return Looked(news=news, changes=(), seen=row["seen"], at=self.at(row))
@@ -102,8 +80,8 @@ class TeamTable:
         """Ends the membership. The team no longer counts what this session holds: another takes over its tasks."""
         for _ in range(_TRIES):
             news = self.refresh()
-            self._state.bury(self.jobs.holder, -1.0)
-            if self._write(None).rowcount == 1:
+            self.row.state.bury(self.jobs.holder, -1.0)
+            if self.row.write(None).rowcount == 1:
                 break  # else another session was quicker, and the team would count our slots for ever
         if news.first is not None:
             self.members.wake([news.first.member])  # a place in the line is free, and perhaps a slot
@@ -129,7 +107,7 @@ class TeamTable:
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         self._bury(step)
-        if self.jobs.database.IS_LOCAL or self._version is None or self._read_over.is_replaced:
+        if self.row.is_old:
             self.refresh()
         news, (grant, turns) = self._news, self._decide(step)
         if turns and step.passed is not None:
@@ -138,13 +116,13 @@ class TeamTable:
             self.take_back(step, turns)
         self._tried = step
         self._update_followers()
-        written = self._write(turns[-1].place if turns else None)
+        written = self.row.write(turns[-1].place if turns else None)
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
-        opens_in_s = self._state.submit_opens_at(step.now) - step.now
+        opens_in_s = self.row.state.submit_opens_at(step.now) - step.now
         woken = whom_to_wake(news.first, moved, opens_in_s)
         if woken:
-            self.jobs.database.notify_if(team_sql.MADE, woken, {"step": self._step})
+            self.jobs.database.notify_if(team_sql.MADE, woken, {"step": self.row.step})
         # As long as no other session has made a step, the line is what it was but for what this step changes. If an
         # earlier try moved this session on, and this one back, ``news`` has it where it stands no longer.
         is_known = news.place == moved[0] == moved[1] and step.passed is None and not step.buried
@@ -165,7 +143,7 @@ class TeamTable:
             queries=step.queries,
             is_query_due=step.is_query_due,
         )
-        grant = exchange(self._state, stated, self._news.members)
+        grant = exchange(self.row.state, stated, self._news.members)
         return grant, turns[: grant.submits]
 
     # --- Looks ---
@@ -188,7 +166,7 @@ class TeamTable:
         is_anew = self._looked_over.is_replaced
         self._looked_over.update()
         return Looked(
-            news=self.with_state(self.read(row)),
+            news=self.row.with_state(self.read(row)),
             changes=changes,
             seen=row["seen"],
             hints=hints,
@@ -218,27 +196,13 @@ class TeamTable:
             team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self.members.place}
         )
 
-    def with_state(self, news: News, *, is_all: bool = False) -> News:
-        """``news`` for the session: with the state if that is new there, or asked for."""
-        if self._known == self._version and not is_all:
-            return news
-        self._known = self._version
-        return attrs.evolve(news, state=self._text)
-
     def refresh(self) -> News:
         """Reads how the team stands, for the next step."""
         return self.read(self._look().fetchone())
 
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
-        version = Version(row["version"], row["writer"], row["server"])
-        if version != self._version or self._read_over.is_replaced:
-            self._version, self._text = version, row["state"] if row["clock"] == self._clock else ""
-            self._state = load_state(self._text, self.rng)
-            if self._is_on_copy(version):
-                self._hold_off(row["read_at"])
-        self._last_number = version.number
-        self._read_over.update()
+        self.row.read(row)
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
         self._news = News(
@@ -252,26 +216,9 @@ class TeamTable:
         )
         return self._news
 
-    def _is_on_copy(self, version: Version) -> bool:
-        is_older = self._read_over.is_replaced and version.number < self._last_number
-        return is_older or version.server not in ("", self.jobs.database.server)
-
     def read_late(self, row: Row) -> News:
         """``read``, of a row that came with a commit: a step of that commit may have been made again since."""
-        is_old = self._version is not None and row["version"] < self._version.number
-        return self.with_state(self.refresh() if is_old else self.read(row))
-
-    def _hold_off(self, now: float) -> None:
-        """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
-        self._state.submits_from, self._known = now + self.jobs.lease_s, None
-        self._text = dump_state(self._state)
-        self.jobs.judgement.journal_came_back(now)
-        logger.warning(
-            "the journal %s has failed over to a copy that may lack the last commits: the team sends no job for %g s,"
-            " in which its sessions write those again",
-            self.jobs.database.name,
-            self.jobs.lease_s,
-        )
+        return self.row.with_state(self.refresh() if self.row.is_before(row) else self.read(row))
 
     # --- What a step writes ---
 
@@ -283,37 +230,16 @@ class TeamTable:
 
     def forget(self) -> None:
         """Has the state read again: a transaction failed, and nothing says whether its writes were made."""
-        self._version = self._known = None
+        self.row.forget()
         self._doubted = self._tried
         self.members.forget()
 
-    def _write(self, last_place: float | None) -> Rows:
-        before = self._version or Version()
-        self._text, server = dump_state(self._state), self.jobs.database.server
-        self._step = f"{self.jobs.holder} {next(self._numbers)}"
-        parameters = {
-            "us": self.jobs.holder,
-            "step": self._step,
-            "server": server,
-            "version": before.number,
-            "writer": before.writer,
-            "was_server": before.server,
-            "clock": self._clock,
-            "state": self._text,
-            "last_place": last_place,
-        }
-        is_known = self._known == self._version
-        self._version = Version(before.number + 1, self._step, server)
-        if is_known:
-            self._known = self._version
-        return self.jobs.database.execute(team_sql.WRITE, parameters)
-
     def _send(self, turn: Turn) -> Changed:
-        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, step=self._step)
+        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, step=self.row.step)
 
     def _update_followers(self) -> None:
         """Notes which sessions follow jobs of others: each change of a job wakes them, and their beginning to does."""
-        before, self.jobs.followers = self.jobs.followers, self._state.followers(self.jobs.holder)
+        before, self.jobs.followers = self.jobs.followers, self.row.state.followers(self.jobs.holder)
         self.members.wake(self.jobs.followers - before)
 
     def _bury(self, step: Step) -> None:
@@ -341,7 +267,7 @@ class RenewalMade(Later):
     def outcome(self) -> Renewed:
         """What it has found. One process, drawn at random, is asked about: the members together ask about each."""
         left, seen = [row["holder"] for row in self._left.fetchall()], self._seen.fetchone()
-        has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.rng.choice(left)))
+        has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.row.rng.choice(left)))
         has_orphans = has_orphans or self._table.members.doubts_claims
         self._table.jobs.judgement.renewed(seen["read_at"])
         return Renewed(news=self._table.read_late(seen), has_orphans=has_orphans, at=self._table.at(seen))
@@ -380,7 +306,7 @@ class StepTried(Later):
 
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
-        news = self._table.with_state(self._table.refresh(), is_all=True)
+        news = self._table.row.with_state(self._table.refresh(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
         permits = (Permit.LATER,) * len(self._step.turns)
@@ -389,7 +315,7 @@ class StepTried(Later):
     def _made(self, grant: Grant) -> StepDone:
         permits = [Permit.GRANTED if made else Permit.TAKEN for made in self._sent]
         later = [Permit.LATER] * (len(self._step.turns) - len(permits))
-        news = self._table.with_state(self._news(), is_all=bool(later))
+        news = self._table.row.with_state(self._news(), is_all=bool(later))
         permits += later
         if came := whom_to_wake(news.first, self._moved, self._opens_in_s) - self._woken:
             with self._table.jobs.transaction():  # it came while this session did not look

@@ -45,7 +45,7 @@ def asked(team: TeamTable, key: str, at: float) -> StepDone:
 
 
 def state_of(team: TeamTable) -> TeamState:
-    return load_state(team.with_state(team.refresh(), is_all=True).state, team.rng)
+    return load_state(team.row.with_state(team.refresh(), is_all=True).state, team.row.rng)
 
 
 def moved_elsewhere(postgres: Postgres, schema: str) -> None:
@@ -135,7 +135,7 @@ def test_a_session_that_heard_nothing_of_what_was_lost_sees_by_its_new_connectio
     with pytest.raises(psycopg.Error):
         a.look(None)  # no transaction fails
     if looks_first and (looked := a.look(None)) is not None:
-        assert load_state(looked.news.state, a.rng).submits_from > now(a)
+        assert load_state(looked.news.state, a.row.rng).submits_from > now(a)
     assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
     a.close()
 

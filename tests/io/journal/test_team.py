@@ -128,14 +128,14 @@ def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: Team
     assert mine.permits == (Permit.GRANTED, Permit.GRANTED)
     assert theirs.permits == (Permit.GRANTED, Permit.LATER)
     assert record_of(b.jobs, "b2").state is JournalState.INTENDED
-    assert load_state(theirs.news.state, a.rng).slots.running == 3
+    assert load_state(theirs.news.state, a.row.rng).slots.running == 3
     assert theirs.news.members == 2
 
 
 def test_the_answer_to_a_step_tells_what_others_have_changed_since(a: TeamTable, b: TeamTable) -> None:
     step(b, held=Held(settled=1))
     told = step(a, held=Held(settled=1)).news.state
-    assert load_state(told, a.rng).slots.running == 2
+    assert load_state(told, a.row.rng).slots.running == 2
     assert step(a, held=Held(settled=2)).news.state is None  # as the session knows it
 
 
@@ -187,7 +187,7 @@ def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
     with monkeypatch.context() as patched, a.jobs.transaction():
         patched.setattr(TeamTable, "refresh", overtaken)
         a.leave()
-    state = load_state(b.with_state(b.refresh(), is_all=True).state, b.rng)
+    state = load_state(b.row.with_state(b.refresh(), is_all=True).state, b.row.rng)
     assert (state.held, state.slots.running) == ({}, 0)
 
 
@@ -406,7 +406,7 @@ def test_a_team_without_another_member_begins_anew(a: TeamTable, theirs: JobTabl
     b = joined(theirs)
     done = step(b)
     assert done.news.members == 1
-    assert load_state(done.news.state, a.rng).slots.running == 0
+    assert load_state(done.news.state, a.row.rng).slots.running == 0
 
 
 def test_what_a_member_holds_is_counted_no_more_when_it_leaves(a: TeamTable, b: TeamTable) -> None:

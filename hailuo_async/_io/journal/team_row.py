@@ -1,0 +1,125 @@
+"""The team's row in the journal, as a session read it last or left it with its last step: the state, and who wrote it.
+
+A step is decided on a state that may be old by then. So it is written only if the row is still of the version that was
+read, and each step gives it a version that no other step ever has.
+
+A database that fails over to a copy may have lost the last commits, which the sessions that made them write again
+(``asserting``). So who reads the row on a copy has no POST granted for a lease, nor has any other session.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterator
+from random import Random
+
+import attrs
+
+from hailuo_async._io.journal import team_sql
+from hailuo_async._io.journal.database import Row, Rows
+from hailuo_async._io.journal.last_connection import LastConnection
+from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.team_values import News, Version
+from hailuo_async._rules.team import TeamState, dump_state, load_state
+
+logger = logging.getLogger("hailuo_async")
+
+
+@attrs.define(eq=False)
+class TeamRow:
+    """Lives on the journal's thread."""
+
+    _jobs: JobTable
+    rng: Random = attrs.field(factory=Random, init=False)
+    state: TeamState = attrs.field(init=False)
+    step: str = attrs.field(default="", init=False)
+    """Names the last try to make a step. No other has that name, also where it is made on an older state again."""
+    _version: Version | None = attrs.field(default=None, init=False)
+    """The step that wrote ``state``; ``None`` if that has to be read."""
+    _text: str = attrs.field(default="", init=False)
+    """``state`` as text."""
+    _given: Version | None = attrs.field(default=None, init=False)
+    """Which version the session has on its loop."""
+    clock: str = attrs.field(default="", init=False)
+    """Which clock the team's times are of. A state with times of another one is worth nothing."""
+    _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    _last_number: int = attrs.field(default=0, init=False)
+    """The number of the step that had written what was last read."""
+    _read_over: LastConnection = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.state = TeamState.new(self.rng)
+        self._read_over = LastConnection(self._jobs.database)
+
+    @property
+    def is_old(self) -> bool:
+        """Whether it has to be read before a step: always where that costs nothing, and the row then stays as it is."""
+        return self._jobs.database.IS_LOCAL or self._version is None or self._read_over.is_replaced
+
+    def read(self, row: Row) -> None:
+        """Notes the row as it was read just now."""
+        version = Version(row["version"], row["writer"], row["server"])
+        if version != self._version or self._read_over.is_replaced:  # a copy may have it, and lack other commits
+            self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""
+            self.state = load_state(self._text, self.rng)
+            if self._is_on_copy(version):
+                self._hold_off(row["read_at"])
+        self._last_number = version.number
+        self._read_over.update()
+
+    def is_before(self, row: Row) -> bool:
+        """Whether ``row`` was read before the last step of this session."""
+        return self._version is not None and row["version"] < self._version.number
+
+    def begin_again(self) -> None:
+        """Begins with a new state. What is held off stays so."""
+        self.state = attrs.evolve(TeamState.new(self.rng), submits_from=self.state.submits_from)
+
+    def write(self, last_place: float | None) -> Rows:
+        """Writes the state with a new step, unless another session was quicker or stands before ``last_place``."""
+        before, server = self._version or Version(), self._jobs.database.server
+        is_given, self._text = self._given == self._version, dump_state(self.state)
+        self.step = f"{self._jobs.holder} {next(self._numbers)}"
+        parameters = {
+            "us": self._jobs.holder,
+            "step": self.step,
+            "server": server,
+            "version": before.number,
+            "writer": before.writer,
+            "was_server": before.server,
+            "clock": self.clock,
+            "state": self._text,
+            "last_place": last_place,
+        }
+        self._version = Version(before.number + 1, self.step, server)
+        if is_given:
+            self._given = self._version
+        return self._jobs.database.execute(team_sql.WRITE, parameters)
+
+    def forget(self) -> None:
+        """Has the row read again: a transaction failed, and nothing says whether its writes were made."""
+        self._version = self._given = None
+
+    def with_state(self, news: News, *, is_all: bool = False) -> News:
+        """``news`` for the session: with the state if that is new there, or asked for."""
+        if self._given == self._version and not is_all:
+            return news
+        self._given = self._version
+        return attrs.evolve(news, state=self._text)
+
+    def _is_on_copy(self, version: Version) -> bool:
+        is_older = self._read_over.is_replaced and version.number < self._last_number
+        return is_older or version.server not in ("", self._jobs.database.server)
+
+    def _hold_off(self, now: float) -> None:
+        """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
+        self.state.submits_from, self._given = now + self._jobs.lease_s, None
+        self._text = dump_state(self.state)
+        self._jobs.judgement.journal_came_back(now)
+        logger.warning(
+            "the journal %s has failed over to a copy that may lack the last commits: the team sends no job for %g s,"
+            " in which its sessions write those again",
+            self._jobs.database.name,
+            self._jobs.lease_s,
+        )

@@ -47,8 +47,8 @@ class Following:
     """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when one more job is followed, so that its changes arrive soon."""
-    missed_over: LastConnection | None = attrs.field(default=None, init=False)
-    """Over which a job was last missed; ``None`` without a team."""
+    last_connection: LastConnection | None = attrs.field(default=None, init=False)
+    """To the journal, when a job was last missed there; ``None`` without a team."""
     _followed: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _believes_from: float = attrs.field(default=-math.inf, init=False)
     """Before this loop time, a job that is not there may come back."""
@@ -104,8 +104,8 @@ class Following:
 
     def _may_come_back(self, error: HailuoError) -> bool:
         """Whether a job that is not there may be written again. Then it is looked for again when that time is over."""
-        if self.missed_over is not None and self.missed_over.is_replaced:
-            self.missed_over.update()
+        if self.last_connection is not None and self.last_connection.is_replaced:
+            self.last_connection.update()
             self._believes_from = loop_time() + LEASE_S
         if not isinstance(error, JournalError) or error.is_outage or loop_time() >= self._believes_from:
             return False

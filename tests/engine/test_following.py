@@ -67,7 +67,7 @@ async def _followed(journal: _Journal, dispatched: list[Claim]) -> tuple[Followi
     state = SessionState()
     state.begin()
     following = Following(state, "dsn", lambda _, claim: dispatched.append(claim))
-    following.missed_over = LastConnection(journal)
+    following.last_connection = LastConnection(journal)
     tracked = TrackedJob(1, identity="cat")
     tracked.look = journal.look
     following.add(tracked)

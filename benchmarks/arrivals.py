@@ -102,7 +102,7 @@ def make_figure(arrivals: Arrivals) -> Figure:
 
 
 def arrivals_targets(figures: Sequence[Figure]) -> Iterator[Target]:
-    """Nobody waits longer because the sessions are several."""
+    """No caller waits longer because the sessions are several."""
     alone = {figure.case.partition(":")[0]: figure.values for figure in figures if figure.case.endswith(": 1 session")}
     for figure in figures:
         traffic, _, sessions = figure.case.partition(":")

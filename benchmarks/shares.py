@@ -127,7 +127,7 @@ def make_figure(fleet: Fleet, sessions: int, seeds: int = SEEDS) -> Figure:
 
 
 def shares_targets(figures: Sequence[Figure]) -> Iterator[Target]:
-    """Whatever the seed, few are refused and each session gets its share."""
+    """With every seed few are refused, and each session gets its share."""
     for figure in figures:
         yield Target(f"{figure.case}: submits refused", figure.values["refused_submits"], 0.05)
         yield Target(f"{figure.case}: evenness (Jain's index)", figure.values["evenness"], 0.95, is_least=True)

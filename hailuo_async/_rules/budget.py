@@ -202,7 +202,7 @@ class Budget(Flow):
             # jump at each opening, and the polls with it.
             limit = self._limit if self._limit is not None else max(left, self._full)
             if limit == 0:
-                return None  # only "none left" was ever said: the next window has some, but nobody knows how many
+                return None  # only "none left" was ever said: the next window has some, and no answer says how many
             whole = (left + limit) / (max(0.0, self._end - now) + self._window_s)
         return max(whole - submit_rate, _LEAST_SHARE * whole, LEAST_RATE)
 

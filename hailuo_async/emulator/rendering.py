@@ -25,7 +25,7 @@ _TINTS = ("#27374d", "#5b3a29", "#2f5d50", "#4a3b62")
 
 
 class Stopped(Exception):
-    """Rendering was told to stop. The file is not whole."""
+    """Rendering was stopped. The file is not whole."""
 
 
 def render(order: FilmOrder, path: Path, stopping: Callable[[], bool] = lambda: False) -> None:

@@ -9,8 +9,9 @@ changes to the other when the answers contradict it.
 count beside the service's (less the requests that the service cannot have counted yet), and obeys the lower one. A part
 of the window may be spent at once, the rest evenly until its end. The reset identifies the window: a later reset opens
 the next window, an earlier one is stale. The answer's ``Date`` or a span gives the reset in loop time. Both count whole
-seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. The distance
-between two resets is the window's length. Where answers name no reset, a count that jumps to full opens a window.
+seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. A reset that lies
+before the request was sent shows that its clock is behind that of the dates, and by how much. The distance between two
+resets is the window's length. Where answers name no reset, a count that jumps to full opens a window.
 
 **A flow** is a rate: requests leave evenly (``_rules/flow`` measures or finds the rate). The budget assumes this when
 the count grows though no window opens (sliding windows and buckets do that), when a new reset brings no new requests,
@@ -79,6 +80,7 @@ class Budget(Flow):
     _reset_at: float | None = None  # the server's name for this window, once an answer gave it
     _last_reset_at: float = -math.inf  # the name of the window before
     _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
+    _lag_s: float = 0.0  # how far the clock of the resets is behind that of the dates
     _is_ms: bool = False  # whether resets without a unit count milliseconds
     _booked_until: float = -math.inf  # the latest time that was booked for a query
     _full_at: float = -math.inf  # when a count without a reset last jumped to full
@@ -142,7 +144,7 @@ class Budget(Flow):
         self._roll(now)
         if hints.limit is not None and hints.limit != self._limit:
             self._limit, self._full = hints.limit, 0
-        ahead_s = self._ahead_s(hints)
+        ahead_s = self._ahead_s(now, hints, sent_at)
         if self._rate is not None and ahead_s is not None:
             self._end = now + ahead_s + _MARGIN_S
         if self._rate is None:
@@ -259,10 +261,9 @@ class Budget(Flow):
             reset_at, margin_s = (hints.date if hints.date is not None else now) + ahead_s, _SPAN_MARGIN_S
         if reset_at is None:
             return sent_at >= self._start
-        ends_at = now + (self._window_s if ahead_s is None else ahead_s + _MARGIN_S)
-        name = self._reset_at
-        if reset_at <= self._last_reset_at + margin_s or (name is not None and reset_at < name - margin_s):
-            return False  # stale: answers may overtake each other, and this one counts a window that is over
+        if self._is_stale(reset_at, margin_s, hints.remaining, sent_at):
+            return False
+        ends_at, name = now + (self._window_s if ahead_s is None else ahead_s + _MARGIN_S), self._reset_at
         if name is not None and reset_at <= name + margin_s:
             self._end = min(self._end, ends_at)
             return True
@@ -270,11 +271,24 @@ class Budget(Flow):
             self._last_reset_at = name
             self._open(now)
             self._counted += 1
-        self._window_s = min(self._window_s, max(_MARGIN_S, reset_at - self._last_reset_at))
+        if reset_at > self._last_reset_at:
+            self._window_s = min(self._window_s, max(_MARGIN_S, reset_at - self._last_reset_at))
         self._reset_at, self._end = reset_at, ends_at
         return True
 
-    def _ahead_s(self, hints: Hints) -> float | None:
+    def _is_stale(self, reset_at: float, margin_s: float, remaining: int | None, sent_at: float) -> bool:
+        """Whether a reset is that of a window which is over: answers may overtake each other.
+
+        The reset after it may be so near that it looks the same. Then a full count shows that a window has opened.
+        """
+        if self._reset_at is not None:
+            return reset_at < self._reset_at - margin_s
+        if reset_at > self._last_reset_at + margin_s:
+            return False
+        is_full = self._missing(remaining or 0) <= 0
+        return not (is_full and sent_at >= self._start and reset_at > self._last_reset_at)
+
+    def _ahead_s(self, now: float, hints: Hints, sent_at: float) -> float | None:
         """Seconds until the reset, from any form of it. Keeps the longest, and the window's length."""
         ahead_s = hints.reset_in_s
         if hints.reset_number is not None:
@@ -282,6 +296,8 @@ class Budget(Flow):
             ahead_s = hints.reset_number / (1000 if self._is_ms else 1)
         elif hints.reset_at is not None and hints.date is not None:
             ahead_s = hints.reset_at - hints.date
+            self._lag_s = max(self._lag_s, sent_at - now - ahead_s)  # no request leaves after its window's end
+            ahead_s += self._lag_s
         self._longest_s = max(self._longest_s, ahead_s or 0.0)
         if hints.window_s is not None:
             self._window_s = max(_MARGIN_S, hints.window_s)
@@ -294,7 +310,7 @@ class Budget(Flow):
         limit = self._limit or self._full
         if limit == 0:
             return
-        missing = limit - 1 - remaining - self._slack
+        missing = self._missing(remaining)
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
             self._short_rate = _SHORT_SHARE * limit / self._short_length_s()
             self._begin_flow(now, self._short_rate)
@@ -306,7 +322,7 @@ class Budget(Flow):
             if is_opening and self._last_reset_at > -math.inf:
                 is_sign = missing > max(2, limit // 5)
                 self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
-        elif remaining + self._answered - self._mark - self._slack > 1:
+        elif remaining + self._answered - self._mark - 2 * self._slack > 1:
             if missing <= 0 and ahead_s is None and self._reset_at is None:
                 self._open_full(now, remaining)
             else:
@@ -322,7 +338,7 @@ class Budget(Flow):
         limit = self._limit or self._full
         is_jump = (
             self._longest_s > _SHORT_S
-            and remaining >= limit - 1 - self._slack
+            and self._missing(remaining) <= 0
             and (self._reported or 0) + 2 * (self._rate or 0.0) * (now - self._reported_at) < limit / 2
         )
         if self._reported is not None and not is_jump:
@@ -331,6 +347,10 @@ class Budget(Flow):
         self._open(now)
         self._reported = remaining
         return True
+
+    def _missing(self, remaining: int) -> int:
+        """How many requests are missing from a full count, the last one and those in flight aside."""
+        return (self._limit or self._full) - 1 - remaining - self._slack
 
     def _short_length_s(self) -> float:
         """The length of short windows. Resets a second apart have one name, so that of one second looks like two."""

@@ -25,12 +25,13 @@ from hailuo_async.contract import SMALLEST_REQUEST_LIMIT, WINDOW_S
 
 #: The least step by which a refusal to send lies in the future; and by which a query lets a submit go first.
 TICK_S = 0.01
-#: No rate is lower, in requests a second.
-LEAST_RATE = 0.001
+#: No rate is lower, in requests a second: each request puts the next one off, and the rate may rise meanwhile.
+LEAST_RATE = 1 / WINDOW_S
 #: Seconds to close after a first 429 that names no time, and the longest of such pauses in a flow.
 _PAUSE_S, LONGEST_PAUSE_S = 1.0, 8.0
 
-#: A flow is measured over so many seconds at least, and follows what is measured with this time constant.
+#: A flow is measured over so many seconds at least, and follows what is measured with this time constant, or with half
+#: of the time that the service looks back if that is longer: where a log slides, nothing comes back for most of it.
 _MEASURE_S, _FOLLOW_S = 5.0, 15.0
 #: What is left beyond this part of the most is plenty, and is spent in so many seconds.
 _PLENTY, _SURPLUS_S = 0.2, 20.0
@@ -164,7 +165,7 @@ class Flow:
             if self._short_rate is not None:
                 rate = min(self._short_rate, 1.01 * rate)
             elif measured > rate or is_scarce:
-                rate += (measured - rate) * min(1.0, span_s / _FOLLOW_S)
+                rate += (measured - rate) * min(1.0, span_s / max(_FOLLOW_S, self._longest_s / 2))
             self._rate = max(rate, LEAST_RATE)
             self._begin_measure(now, remaining)
 

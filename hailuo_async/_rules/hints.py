@@ -24,9 +24,9 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
-#: A reset further ahead than this is not believed. One that lies further back than clocks of whole seconds explain has
-#: passed, and the count beside it counts no more.
-_LONGEST_S, _MARGIN_S = 300.0, 1.0
+#: A reset further ahead than the first is not believed. One that lies further back than the second, by which the clocks
+#: of a gateway and of the service behind it may differ, has passed, and the count beside it counts no more.
+_LONGEST_S, _MOST_LAG_S = 300.0, 10.0
 
 #: A ``Retry-After`` further ahead than this is not believed.
 _BELIEVED_S = 3600.0
@@ -118,7 +118,7 @@ def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, list[s
     remaining = _count(found.get(remaining_name, ""), least=0)
     reset = _reset(found.get(reset_name, ""), date)
     at, in_s, number = reset or (None, None, None)
-    is_over = at is not None and date is not None and at < date - _MARGIN_S
+    is_over = at is not None and date is not None and at < date - _MOST_LAG_S
     if reset_name == "ratelimit-reset":  # the draft says that it counts seconds
         in_s, number = in_s if number is None else number, None
     window_s = _span(dict(re.findall(_PARAMETER, policy)).get("w")) if policy else None

@@ -154,6 +154,17 @@ def test_a_later_reset_opens_the_next_window_before_ours_has_ended() -> None:
     assert budget.remaining(6.0) == 98
 
 
+def test_answers_that_overtake_each_other_are_no_sign_against_windows() -> None:
+    budget = make_budget(100, 0, reset=0.0)
+    for opened in (10.0, 70.0, 130.0):
+        for _ in range(10):
+            budget.sent(opened, Use.SUBMIT)
+        for remaining in (97, 98, 96, 95, 94, 93, 92, 91, 90, 99):
+            budget.learn(opened + 20, told(opened + 20, 100, remaining, opened + 50), opened)
+    at = budget.may_send(150.0, Use.SUBMIT) if send_all(budget, 150.0, Use.SUBMIT) else 0.0
+    assert budget.can_book(at, 180.0)
+
+
 def test_a_reset_without_a_date_is_no_time_but_names_the_window() -> None:
     budget = Budget()
     budget.sent(0.0, Use.QUERY)
@@ -171,7 +182,7 @@ def test_what_is_left_is_obeyed_without_a_limit() -> None:
 
 
 @pytest.mark.parametrize("limit", [100, None])
-@pytest.mark.parametrize("past_s", [0.0, 1.0])
+@pytest.mark.parametrize("past_s", [0.0, 1.0, 5.0])
 def test_none_left_until_now_holds_nobody_for_more_than_a_moment(limit: int | None, past_s: float) -> None:
     budget, now = Budget(), 0.0
     for _ in range(30):

@@ -39,6 +39,7 @@ class Demand:
     taken: int = 0
     refused: int = 0
     _flight: deque[tuple[float, float, Hints, bool]] = attrs.field(factory=deque)
+    _last_sent_at: float = 0.0
 
     def run(self, until: float) -> None:
         """Sends and hears until then. Each wait is one that the budget asked for, or for the next answer."""
@@ -62,7 +63,9 @@ class Demand:
         return opens_at
 
     def _send(self, use: Use) -> None:
-        sent_at, arrives_at = self.now, DEFAULT_EPOCH + self.now + TRIP_S
+        assert self.now - self._last_sent_at <= 300
+        self._last_sent_at = sent_at = self.now
+        arrives_at = DEFAULT_EPOCH + self.now + TRIP_S
         self.budget.sent(self.now, use)
         is_taken = self.count.take(arrives_at)
         headers = self.style(self.count.state(arrives_at), is_taken, arrives_at)
@@ -96,11 +99,12 @@ def test_what_the_gateway_bears_is_found_and_nearly_nothing_is_refused(scheme: S
     assert found.refused <= (0.04 if scheme.efficiency < 0.9 else 0.02) * found.taken
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
 @pytest.mark.parametrize("name", ["1 s, no headers", "sliding log, Unix", "bucket, its burst, Unix"])
-def test_a_limit_that_moves_is_followed(name: str) -> None:
+def test_a_limit_that_moves_is_followed(name: str, seed: int) -> None:
     scheme = next(scheme for scheme in SCHEMES if scheme.name == name)
     assert scheme.count is not None
-    found = demand(scheme, 200)
+    found = demand(scheme, 200, seed)
     found.run(200.0)
     found.count, found.taken, found.refused = scheme.count(100), 0, 0
     found.run(500.0)
@@ -109,6 +113,16 @@ def test_a_limit_that_moves_is_followed(name: str) -> None:
     found.count, found.taken = scheme.count(200), 0
     found.run(800.0)
     assert found.taken >= 0.6 * 5 * 200
+
+
+@pytest.mark.parametrize("lag_s", [1.0, 3.0, 8.0])
+@pytest.mark.parametrize("window_s", [1.0, 10.0, 60.0])
+def test_resets_by_a_clock_that_is_behind_that_of_the_dates_are_understood(window_s: float, lag_s: float) -> None:
+    style = limiters.numbers(lambda state, now: str(math.ceil(now - lag_s + state.reset_in_s)))
+    found = Demand(FixedWindow(round(6 * window_s), window_s), style, Random(0))
+    found.run(300.0)
+    assert found.taken >= 0.9 * 6 * 300
+    assert found.refused <= 0.02 * found.taken
 
 
 def test_a_gateway_that_refuses_at_random_slows_down_and_does_not_stop() -> None:

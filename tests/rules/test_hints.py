@@ -50,7 +50,7 @@ def test_a_date_without_a_zone_is_read_as_universal_time() -> None:
         ("x-ratelimit-remaining", "9" * 400),
         ("x-ratelimit-reset", "-1"),
         ("x-ratelimit-reset", "1e300"),
-        ("x-ratelimit-reset", "1699999990"),
+        ("x-ratelimit-reset", "1699999980"),
         ("x-ratelimit-reset", "1700009999"),
         ("x-ratelimit-reset", "soon"),
         ("x-ratelimit-reset", "12 s"),
@@ -94,8 +94,8 @@ def test_a_reset_is_read_in_every_form(text: str, hints: Hints) -> None:
 def test_a_count_until_a_reset_that_has_passed_counts_no_more() -> None:
     headers = {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "0", "Date": DATE}
     for reset, hints in (
-        ("1699999998", Hints(limit=100, date=DATE_S, ignored=("x-ratelimit-reset",))),
-        ("1699999999", Hints(limit=100, remaining=0, reset_at=DATE_S - 1, date=DATE_S)),  # clocks count whole seconds
+        ("1699999989", Hints(limit=100, date=DATE_S, ignored=("x-ratelimit-reset",))),
+        ("1699999990", Hints(limit=100, remaining=0, reset_at=DATE_S - 10, date=DATE_S)),  # two clocks may differ
     ):
         assert read_hints(headers | {"X-RateLimit-Reset": reset}) == hints
 

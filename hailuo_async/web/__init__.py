@@ -7,9 +7,12 @@ request with an ``Answer``, which ``Reply`` (ASGI) or ``reply`` (aiohttp.web) se
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+with contextlib.suppress(ModuleNotFoundError):  # the extra is not installed
+    import hailuo_async.web.reply  # noqa: F401 (imported later, it would replace the function of its name)
 from hailuo_async.session import AsyncSession
 from hailuo_async.web.aiohttp_face import add_videos, reply
 from hailuo_async.web.answers import Answer

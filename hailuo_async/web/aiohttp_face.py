@@ -37,8 +37,16 @@ async def reply(request: web.Request, answer: Answer) -> web.StreamResponse:
 
 
 async def create(studio: Studio, request: web.Request) -> web.StreamResponse:
-    """Answers a ``POST`` by ``studio.create``, reading its body in pieces."""
-    return await reply(request, await studio.create(request.headers, request.content.iter_any(), path=request.path))
+    """Answers a ``POST`` by ``studio.create``, reading its body in pieces.
+
+    If the answer is known before the whole body has come, the server reads and drops the rest, for ten seconds, so that
+    a client that still writes can read the answer: ``lingering_time`` of ``AppRunner``.
+    """
+    try:
+        answer = await studio.create(request.headers, request.content.iter_any(), path=request.path)
+    except ConnectionError:  # the visitor is gone, so no answer reaches him
+        return web.Response(status=400)
+    return await reply(request, answer)
 
 
 def add_videos(app: web.Application, path: str, make_session: Callable[[], AsyncSession], **options: Any) -> None:

@@ -66,10 +66,9 @@ class RefusedRequest(Exception):
     field: str | None = None
 
     def answer(self) -> Answer:
-        """The refusal as JSON. The rest of a body that is too large is not read: the connection is closed."""
+        """The refusal as JSON."""
         where = {} if self.field is None else {"field": self.field}
-        headers = {"Connection": "close"} if self.status in (408, 413) else {}
-        return json_answer({"error": "BadRequest", **where, "message": self.rule}, self.status, headers)
+        return json_answer({"error": "BadRequest", **where, "message": self.rule}, self.status)
 
 
 def json_answer(content: object, status: int = 200, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from hailuo_async.session import AsyncSession
-from hailuo_async.web.reply import Reply, create
+from hailuo_async.web.reply import Body, Reply, create
 from hailuo_async.web.studio import GRACE_S, ROUTES, Ask, Studio
 
 
@@ -46,7 +46,8 @@ class VideoApp(Starlette):
     def _asked(self, ask: Ask) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             id, is_head = request.path_params.get("id", ""), request.method == "HEAD"
-            return Reply(await ask(self._open_studio(), id, request.headers, is_head))
+            body = Body(request.receive) if request.method == "POST" else None
+            return Reply(await ask(self._open_studio(), id, request.headers, is_head), body)
 
         return endpoint
 

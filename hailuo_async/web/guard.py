@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import attrs
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from hailuo_async.web.answers import Answer, json_answer
+from hailuo_async.web.reply import Body, Reply
 
 COOKIE = "hailuo"
 _POLICY = (
@@ -58,7 +60,8 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
-        await (refusal or self.app)(scope, receive, send_safely)
+        app = self.app if refusal is None else Reply(refusal, None if scope["method"] in _READING else Body(receive))
+        await app(scope, receive, send_safely)
 
     def is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
@@ -68,7 +71,13 @@ class Guard:
         """What the cookie holds: not the token itself, which its owner may use elsewhere."""
         return hashlib.sha256(f"hailuo page\n{self.token}".encode()).hexdigest()
 
-    def _refusal(self, method: str, path: str, headers: Headers) -> Response | None:
+    def login(self, status: int) -> Answer:
+        """The page that asks for the token."""
+        return Answer(
+            status, {"Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store"}, self.login_page
+        )
+
+    def _refusal(self, method: str, path: str, headers: Headers) -> Answer | None:
         host = headers.get("host", "")
         if self.hosts and host not in self.hosts:
             return _refused(403, "this page is not served under that name: open it at the address that was printed")
@@ -77,7 +86,7 @@ class Guard:
         if self.token is None or path in _OPEN_PATHS or self._has_token(headers):
             return None
         if path == "/" and method in _READING:
-            return Response(self.login_page, media_type="text/html", headers={"Cache-Control": "no-store"})
+            return self.login(200)
         return _refused(401, "give the token: open the page")
 
     def _has_token(self, headers: Headers) -> bool:
@@ -97,5 +106,5 @@ def _is_own(headers: Headers, host: str) -> bool:
     return site in ("same-origin", "none") and (origin is None or urlsplit(origin).netloc == host)
 
 
-def _refused(status: int, words: str) -> Response:
-    return JSONResponse({"error": "Refused", "message": words}, status, headers={"Connection": "close"})
+def _refused(status: int, words: str) -> Answer:
+    return json_answer({"error": "Refused", "message": words}, status)

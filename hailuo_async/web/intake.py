@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from types import MappingProxyType
@@ -16,6 +17,8 @@ from hailuo_async.session import AsyncSession
 from hailuo_async.web.answers import Answer, RefusedRequest, error_answer, json_answer
 from hailuo_async.web.forms import Form, read_form
 from hailuo_async.web.line import Line
+
+_logger = logging.getLogger("hailuo_async")
 
 #: Names of form fields for those of a job.
 FIELDS = MappingProxyType({"first_frame_image": "image", "key": "id"})
@@ -47,6 +50,7 @@ class Intake:
         ``body`` is a form or JSON: ``image`` or ``last_frame_image`` or both, ``prompt``, and the ``options``. A
         visitor who sends the same ``Idempotency-Key`` (or field ``id``) again gets the same job. 413 and 422 name the
         field and the rule; 503 when the queue is full, 507 when the disk is. What is not answered 202 costs nothing.
+        Raises what ``body`` raises when its visitor leaves.
         """
         try:
             id = await self._created(headers, body)
@@ -54,7 +58,10 @@ class Intake:
             return refused.answer()
         except HailuoError as error:
             return error_answer(error, FIELDS)
+        except ConnectionError:
+            raise  # of the visitor, not of the disk
         except OSError as error:
+            _logger.warning("a picture cannot be stored: %s", error)
             return json_answer({"error": "StorageFull", "message": error.strerror or "nothing can be stored"}, 507)
         return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
 

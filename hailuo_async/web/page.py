@@ -11,16 +11,16 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Mapping
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import anyio.to_thread
 import attrs
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
@@ -42,7 +42,7 @@ from hailuo_async.web.forms import Form, read_texts
 from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
 from hailuo_async.web.pictures import Pictures
-from hailuo_async.web.reply import Reply, create
+from hailuo_async.web.reply import Body, Reply, create
 
 _logger = logging.getLogger("hailuo_async")
 
@@ -53,18 +53,27 @@ _FILES = {path.name: path.read_bytes() for path in files("hailuo_async.web").joi
 _SOME_PICTURE = "https://example.com/picture.jpg"
 
 
-def _refusing(answer: Callable[[Page, Request], Awaitable[Response]]) -> Callable[[Page, Request], Awaitable[Response]]:
-    """Has ``answer`` tell the owner of its errors, who may know all of them."""
+#: Answers a request, given the fields of its body where it has one.
+_Handler: TypeAlias = "Callable[[Page, Request, Mapping[str, str]], Awaitable[Response]]"
+
+
+def _refusing(answer: _Handler) -> Callable[[Page, Request], Awaitable[Response]]:
+    """Reads the fields for ``answer``, and has it tell the owner of its errors, who may know all of them."""
 
     @functools.wraps(answer)
     async def answer_or_refuse(page: Page, request: Request) -> Response:
+        body = Body(request.receive)
         try:
-            return await answer(page, request)
+            fields = await read_texts(request.headers, body.pieces()) if request.method == "POST" else {}
+            return await answer(page, request, fields)
+        except ClientDisconnect:
+            return Response(status_code=400)
         except RefusedRequest as refused:
-            return Reply(refused.answer())
+            refusal = refused.answer()
         except (HailuoError, OSError) as error:
             status = error.http_status if isinstance(error, HailuoError) else 500
-            return Reply(json_answer({"error": type(error).__name__, "message": str(error)}, status))
+            refusal = json_answer({"error": type(error).__name__, "message": str(error)}, status)
+        return Reply(refusal, body if request.method == "POST" else None)
 
     return answer_or_refuse
 
@@ -159,11 +168,10 @@ class Page:
     # --- Answers ---
 
     @_refusing
-    async def _login(self, request: Request) -> Response:
-        given = await read_texts(request.headers, request.stream())
-        if not self._guard.is_token(given.get("token", "")):
+    async def _login(self, request: Request, fields: Mapping[str, str]) -> Response:
+        if not self._guard.is_token(fields.get("token", "")):
             await asyncio.sleep(1)  # guessing takes its time
-            return Response(self._guard.login_page, 401, media_type="text/html")
+            return Reply(self._guard.login(401))
         answer = RedirectResponse("./", 303)
         answer.set_cookie(COOKIE, self._guard.cookie, max_age=30 * 86400, httponly=True, samesite="strict")
         return answer
@@ -183,7 +191,7 @@ class Page:
                 yield b": still here\n\n" if news is None else f"data: {json.dumps(news)}\n\n".encode()
 
     @_refusing
-    async def _file(self, request: Request) -> Response:
+    async def _file(self, request: Request, fields: Mapping[str, str]) -> Response:
         record = await self._record(request)
         if record.video is None:
             raise RefusedRequest(409, "the video is not there")
@@ -197,7 +205,7 @@ class Page:
         return await passed_on(self._intake.session, video, None, f'"{video.task_id}"', headers, is_head=is_head)
 
     @_refusing
-    async def _picture(self, request: Request) -> Response:
+    async def _picture(self, request: Request, fields: Mapping[str, str]) -> Response:
         found = await anyio.to_thread.run_sync(self._intake.pictures.find, request.path_params["id"])
         if not found:
             raise RefusedRequest(404, "there is no picture")
@@ -207,9 +215,9 @@ class Page:
         return Reply(attrs.evolve(answer, headers={**answer.headers, "Content-Type": str(frame.mime)}))
 
     @_refusing
-    async def _retry(self, request: Request) -> Response:
+    async def _retry(self, request: Request, fields: Mapping[str, str]) -> Response:
         record = await self._record(request)
-        new_id = check_id((await read_texts(request.headers, request.stream())).get("id", ""))
+        new_id = check_id(fields.get("id", ""))
         async with self._intake.keeping(new_id):
             id, copy = record.key or record.identity, self._intake.pictures.copy
             pictures = await anyio.to_thread.run_sync(copy, id, new_id)
@@ -217,13 +225,13 @@ class Page:
         return Reply(json_answer({"id": new_id}, 202))
 
     @_refusing
-    async def _resolve(self, request: Request) -> Response:
+    async def _resolve(self, request: Request, fields: Mapping[str, str]) -> Response:
         record = await self._record(request)
-        await self._decide(record, await read_texts(request.headers, request.stream()))
+        await self._decide(record, fields)
         self._board.touch(record.key or record.identity)
         return Reply(json_answer({}))
 
-    async def _decide(self, record: Record, decision: dict[str, str]) -> None:
+    async def _decide(self, record: Record, decision: Mapping[str, str]) -> None:
         id, session = record.key or record.identity, self._intake.session
         if record.state is not JournalState.UNKNOWN:
             raise RefusedRequest(409, "this job is not in doubt, or no longer")

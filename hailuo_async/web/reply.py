@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncGenerator
 
 import anyio
+import attrs
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -16,16 +17,54 @@ from hailuo_async.web.intake import Intake
 
 _logger = logging.getLogger("hailuo_async")
 
-#: So much of a body that is too large is read and dropped, and for so long, so that the visitor can read the answer.
-_DRAINED_BYTES, _DRAIN_S = 64_000_000, 10.0
+#: So much of a body is dropped after its answer, and for so many seconds. Then the connection is cut.
+_DROPPED_BYTES, _DROP_S = 256_000_000, 30.0
+
+
+@attrs.define(eq=False)
+class Body:
+    """The body of a request: its pieces, and the rest of them where the answer is known before it has come.
+
+    The rest is read and dropped, within bounds, before the answer ends (RFC 9112, 9.6). If a server closed the
+    connection before, the operating system would reset it, and a client that still writes would read no answer.
+    """
+
+    _receive: Receive
+    _max_dropped: int = attrs.field(default=_DROPPED_BYTES, kw_only=True)
+    _drop_s: float = attrs.field(default=_DROP_S, kw_only=True)
+    is_over: bool = attrs.field(default=False, init=False)
+    """Whether no more of it comes."""
+
+    async def pieces(self) -> AsyncGenerator[bytes]:
+        """The body as it comes. Raises ``ClientDisconnect``."""
+        while not self.is_over:
+            yield await self._next()
+
+    async def drop(self) -> None:
+        """Reads what still comes, and keeps nothing of it."""
+        size = 0
+        with anyio.move_on_after(self._drop_s), contextlib.suppress(ClientDisconnect):
+            while size < self._max_dropped and not self.is_over:
+                size += len(await self._next())
+
+    async def _next(self) -> bytes:
+        message = await self._receive()
+        self.is_over = not message.get("more_body", False)
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece: bytes = message.get("body", b"")
+        return piece
 
 
 class Reply(Response):
-    """An ``Answer`` as a Starlette response. A visitor who leaves ends it, and what it reads from is closed."""
+    """An ``Answer`` as a Starlette response. A visitor who leaves ends it, and what it reads from is closed.
 
-    def __init__(self, answer: Answer) -> None:
+    Give it the ``request`` body where that was read, or should have been: what is left of it is dropped.
+    """
+
+    def __init__(self, answer: Answer, request: Body | None = None) -> None:
         super().__init__(answer.body if isinstance(answer.body, bytes) else None, answer.status, dict(answer.headers))
-        self._answer = answer
+        self._answer, self._request = answer, request
         if answer.status in (204, 304) or not isinstance(answer.body, bytes) or "Content-Length" in answer.headers:
             kept = answer.headers.get("Content-Length")
             self.raw_headers[:] = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
@@ -35,7 +74,7 @@ class Reply(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         body = self._answer.body
         if isinstance(body, bytes):
-            await self._send_whole(body, receive, send)
+            await self._send_whole(body, scope, send)
             return
         async with anyio.create_task_group() as tasks, contextlib.aclosing(body):
             tasks.start_soon(_until_gone, receive, tasks.cancel_scope)
@@ -44,11 +83,15 @@ class Reply(Response):
                 await send({"type": "http.response.body", "body": b""})
             tasks.cancel_scope.cancel()
 
-    async def _send_whole(self, body: bytes, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if self._answer.headers.get("Connection") == "close":
+    async def _send_whole(self, body: bytes, scope: Scope, send: Send) -> None:
+        rest = None if self._request is None or self._request.is_over else self._request
+        headers = list(self.raw_headers)
+        if rest is not None and scope["http_version"].startswith("1"):
+            headers.append((b"connection", b"close"))  # more may come than is dropped
+        await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        if rest is not None:
             await send({"type": "http.response.body", "body": body, "more_body": True})
-            await _drain(receive)
+            await rest.drop()
             body = b""
         await send({"type": "http.response.body", "body": body})
 
@@ -69,19 +112,10 @@ async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
     scope.cancel()
 
 
-async def _drain(receive: Receive) -> None:
-    size = 0
-    with anyio.move_on_after(_DRAIN_S):
-        while size < _DRAINED_BYTES:
-            message = await receive()
-            size += len(message.get("body", b""))
-            if message["type"] == "http.disconnect" or not message.get("more_body", False):
-                return
-
-
 async def create(intake: Intake, request: Request) -> Response:
     """Answers a ``POST`` by ``intake.create``, reading its body in pieces."""
+    body = Body(request.receive)
     try:
-        return Reply(await intake.create(request.headers, request.stream(), path=request.url.path))
+        return Reply(await intake.create(request.headers, body.pieces(), path=request.url.path), body)
     except ClientDisconnect:  # the client is gone, so no answer reaches it
         return Response(status_code=400)

@@ -372,6 +372,25 @@ async def test_a_token_is_given_once_and_kept_in_a_cookie(tmp_path: Path, emulat
         assert (await client.get("/api/options")).status_code == 200
 
 
+async def test_a_visitor_who_leaves_in_the_middle_of_a_decision_decides_nothing(visit: Visit) -> None:
+    await in_doubt(visit)
+    path = f"/api/jobs/{id_of(1)}/resolve"
+    headers = [(b"host", b"127.0.0.1:8765"), (b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers}
+    coming = [{"type": "http.request", "body": b"action=forget", "more_body": True}, {"type": "http.disconnect"}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return coming.pop(0)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await visit.page.app(hosts={"127.0.0.1:8765"})({**scope, "http_version": "1.1"}, receive, send)
+    assert sent[0]["status"] == 400
+    assert (await visit.job(id_of(1)))["status"] == "unknown"
+
+
 async def test_what_is_served_is_named_and_a_journal_keeps_what_the_page_made(visit: Visit, tmp_path: Path) -> None:
     index = await visit.client.get("/")
     assert "static/page.js" in index.text

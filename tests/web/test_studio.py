@@ -7,6 +7,8 @@ import contextlib
 import gc
 import json
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -170,6 +172,16 @@ async def test_a_full_disk_is_said_and_nothing_is_taken(
     monkeypatch.setattr("hailuo_async.web.forms._new_file", full)
     answer = await visitor.post(prompt="a cat")
     assert (answer.status, answer.content["message"], emulator.ledger.posts) == (507, "No space left on device", 0)
+
+
+async def test_a_visitor_who_leaves_while_he_sends_is_no_full_disk(visitor: Visitor, emulator: Emulator) -> None:
+    async def broken() -> AsyncIterator[bytes]:
+        yield b"prompt="
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        await visitor.studio.create({"Content-Type": "application/x-www-form-urlencoded"}, broken())
+    assert emulator.ledger.posts == 0
 
 
 # --- Where it stands ---
@@ -439,6 +451,11 @@ async def test_of_events_a_head_is_told_without_waiting_for_them(emulator: Emula
             await client.post("/", data={"id": ID}, files={"image": ("a.png", PICTURE)})
             head = await client.head(f"/{ID}/events")
             assert (head.status_code, head.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+
+
+def test_the_answers_of_one_face_leave_those_of_the_other_in_their_place() -> None:
+    program = "from hailuo_async import web; import hailuo_async.web.reply; assert callable(web.reply), web.reply"
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> None:

@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import importlib
 import io
+import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
@@ -142,6 +144,12 @@ async def read_until(answer: aiohttp.ClientResponse, status: str) -> None:
     raise AssertionError(status)
 
 
+def part_of_a_form(name: str, filename: str | None = None) -> bytes:
+    """The beginning of a form."""
+    file = "" if filename is None else f'; filename="{filename}"'
+    return f'--edge\r\nContent-Disposition: form-data; name="{name}"{file}\r\n\r\n'.encode() + bytes(100)
+
+
 async def files_in(folder: Path) -> list[str]:
     return sorted([path.name async for path in anyio.Path(folder).iterdir()])
 
@@ -211,6 +219,34 @@ async def test_what_cannot_be_a_job_is_refused_and_nothing_is_kept_of_it(
             assert status == 404, nobody
     assert await files_in(tmp_path / "tmp") == []
     assert emulator.ledger.posts == 0
+
+
+@pytest.mark.slow
+@on_both
+@pytest.mark.parametrize(
+    ("kind", "first", "status"),
+    [
+        ("image/png", PICTURE, 415),
+        ("multipart/form-data; boundary=edge", b"--edge\r\nX-Name: x\r\n\r\n", 400),
+        ("multipart/form-data; boundary=edge", part_of_a_form("prompt", "words.txt"), 422),
+        ("multipart/form-data; boundary=edge", part_of_a_form("prompt") + bytes(40_000), 413),
+    ],
+)
+async def test_an_answer_that_is_known_before_the_whole_body_has_come_reaches_a_client_that_still_writes(
+    name: str, kind: str, first: bytes, status: int, here: Path
+) -> None:
+    """The client says that it closes the connection, as nginx does: a server may then close it with the answer."""
+    size = 20_000_000
+    head = f"POST /videos HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\nContent-Length: {size}"
+    async with hosted(name, here) as url, asyncio.timeout(60):
+        reader, writer = await asyncio.open_connection("127.0.0.1", urlsplit(url).port)
+        writer.write(f"{head}\r\n\r\n".encode() + first)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(f"HTTP/1.1 {status} ".encode())
+        writer.write(bytes(size - len(first)))
+        await writer.drain()
+        assert "message" in json.loads(await reader.read())
+        writer.close()
 
 
 @pytest.mark.slow

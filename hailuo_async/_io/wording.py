@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 
 import aiohttp
 
 #: The peer went away, before the answer or in the middle of it.
 _CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError, BrokenPipeError)
+#: The same as numbers of the system. aiohttp gives none where its own socket was closed already.
+_CUT_NUMBERS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, None})
 
 
 def describe(error: BaseException) -> str:
@@ -22,8 +26,16 @@ def describe(error: BaseException) -> str:
         return "the host name in the URL is not valid"
     if isinstance(error, _CUT):
         return "the connection was cut"
+    if isinstance(error, aiohttp.ClientOSError):  # what aiohttp makes of a system's error; its words may name the URL
+        return "the connection was cut" if error.errno in _CUT_NUMBERS else f"the connection failed: {_reason(error)}"
     if isinstance(error, aiohttp.ClientResponseError):
         return "the answer is no HTTP that can be read"
     if isinstance(error, OSError) and error.strerror:
         return f"{type(error).__name__}: {error.strerror}"
     return type(error).__name__
+
+
+def _reason(error: OSError) -> str:
+    """The TLS library's words, or the system's for the number."""
+    words = error.strerror or ""
+    return words if words.startswith("[SSL") else os.strerror(error.errno or 0)

@@ -86,8 +86,8 @@ def _checksums(headers: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def _is_page(headers: Mapping[str, str]) -> bool:
-    return headers.get("Content-Type", "").partition(";")[0].strip().lower() in _PAGES
+def _is_page(headers: Mapping[str, str], *more: str) -> bool:
+    return headers.get("Content-Type", "").partition(";")[0].strip().lower() in (*_PAGES, *more)
 
 
 def _length(headers: Mapping[str, str]) -> int | None:
@@ -242,7 +242,7 @@ class Transfer:
         self._forget()
         self.stamp = attrs.evolve(self.stamp, validator=_validator(headers), checksums=_checksums(headers))
         self._labels = encodings(headers)
-        self._is_page = _is_page(headers)
+        self._is_page = _is_page(headers, "text/plain")
         self.total = total
         self._shows_its_end = total is not None or is_chunked
         self._boxes = Boxes() if self.start or not self.stamp.checksums else None

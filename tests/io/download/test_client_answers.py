@@ -65,6 +65,7 @@ async def test_a_chunked_body_is_whole_when_its_last_chunk_came(downloads: Downl
     [
         ({"body": b""}, "the server sent nothing"),
         ({"text": "<p>", "content_type": "text/html"}, "the server sent a page, not a video"),
+        ({"text": "Not found"}, "the server sent a page, not a video"),
         ({"body": b'{"code": 404}', "content_type": "application/json"}, "the server sent a page, not a video"),
         ({"body": b"\xef\xbb\xbf \n<!DocType html>"}, "the server sent a page, not a video"),
         ({"body": b'{ "code": 404}'}, "the server sent a page, not a video"),

@@ -42,6 +42,8 @@ from hailuo_async.errors import DownloadError, SessionClosedError
 
 #: Seconds before each new try of a download that was cut, or that the server put off.
 DEFAULT_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0)
+#: The longest wait that a server may ask for before a new try (``Retry-After``): a file can wait, a reader cannot.
+_LONGEST_WAIT_S, _READERS_LONGEST_WAIT_S = 60.0, 2.0
 
 #: A piece is gathered before one hop to a thread writes it: the larger, the fewer hops. All downloads under way share
 #: the memory for it, so that fifty at once hold little more than one.
@@ -75,7 +77,7 @@ class Downloads:
     reach: Reach = attrs.field()
     make_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
     _clients: Clients = attrs.field(init=False, repr=False)
-    _closed: bool = attrs.field(default=False, init=False)
+    _closed: asyncio.Event = attrs.field(factory=asyncio.Event, init=False, repr=False)
     _reading: set[aiohttp.StreamReader] = attrs.field(factory=set, init=False, repr=False)
     """The bodies that are being read. When a client closes, aiohttp lets their readers wait for ever."""
     _threads: anyio.CapacityLimiter = attrs.field(
@@ -144,7 +146,7 @@ class Downloads:
 
     async def aclose(self) -> None:
         """Closes the connections. Downloads under way, and later ones, raise ``SessionClosedError``."""
-        self._closed = True
+        self._closed.set()
         for content in self._reading:
             content.set_exception(SessionClosedError(reason="the session is closed"))
         await self._clients.aclose()
@@ -156,7 +158,8 @@ class Downloads:
             if part.stamp is not None:
                 transfer.held, transfer.stamp = part.size, part.stamp
             synced = part.size
-            async with contextlib.aclosing(self._pieces(transfer, refresh)) as pieces:
+            found = self._pieces(transfer, refresh, _MAX_PIECE_BYTES, _LONGEST_WAIT_S)
+            async with contextlib.aclosing(found) as pieces:
                 async for offset, piece in pieces:
                     await self._in_thread(part.write, offset, piece, transfer.stamp)
                     del piece
@@ -190,7 +193,8 @@ class Downloads:
         hashes: dict[str, hashlib._Hash] = {}
         sent = transfer.start
         with _naming(transfer.task_id):
-            async with contextlib.aclosing(self._pieces(transfer, refresh, _READERS_PIECE_BYTES)) as pieces:
+            found = self._pieces(transfer, refresh, _READERS_PIECE_BYTES, _READERS_LONGEST_WAIT_S)
+            async with contextlib.aclosing(found) as pieces:
                 async for offset, piece in pieces:
                     if offset < sent == transfer.start:  # the server sends all of it
                         piece = piece[sent - offset :]
@@ -209,11 +213,13 @@ class Downloads:
                     raise DownloadError(reason=_wrong(algorithm))
 
     async def _pieces(
-        self, transfer: Transfer, refresh: Refresh | None, max_bytes: int = _MAX_PIECE_BYTES
+        self, transfer: Transfer, refresh: Refresh | None, max_bytes: int, longest_wait_s: float
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Each piece with its offset, until all are there. An offset of 0 begins again."""
+        asked_s = 0.0
         for wait_s in (0.0, *self.waits_s):
-            await anyio.sleep(wait_s)
+            await self._pause(max(wait_s, min(asked_s, longest_wait_s)))
+            asked_s = 0.0
             try:
                 async with (
                     self._answer(transfer) as content,
@@ -224,7 +230,7 @@ class Downloads:
                 transfer.end()
                 return
             except Again as again:
-                problem = again.reason
+                problem, asked_s = again.reason, again.after_s
             except Expired as expired:
                 problem = f"the server answered {expired.status}"
                 if refresh is None:
@@ -232,6 +238,12 @@ class Downloads:
                 transfer.move(await refresh())
                 refresh = None
         raise DownloadError(reason=f"{problem}, at the last of {len(self.waits_s) + 1} tries")
+
+    async def _pause(self, wait_s: float) -> None:
+        """Waits for ``wait_s``, or until the downloads close."""
+        if wait_s:
+            with anyio.move_on_after(wait_s):
+                await self._closed.wait()
 
     async def _body(
         self, transfer: Transfer, content: aiohttp.StreamReader, max_bytes: int
@@ -261,7 +273,7 @@ class Downloads:
     @contextlib.asynccontextmanager
     async def _answer(self, transfer: Transfer) -> AsyncGenerator[aiohttp.StreamReader, None]:
         """The body that answers the transfer's next request. What fails on the way there, or in it, is ``Again``."""
-        if self._closed:
+        if self._closed.is_set():
             raise SessionClosedError(reason="the session is closed")
         try:
             async with self._clients.travel(transfer.url, transfer.headers()) as response:

@@ -24,6 +24,7 @@ from hailuo_async._io.download.container import Boxes, begins_as_media
 from hailuo_async._io.download.encoding import Inflater, encodings, is_compressed, is_readable
 from hailuo_async._io.download.limits import Limits
 from hailuo_async._io.download.stamp import Stamp, new_hash
+from hailuo_async._rules.hints import read_hints
 from hailuo_async.errors import DownloadError
 from hailuo_async.outcomes import without_query
 
@@ -41,9 +42,10 @@ _DIGEST = re.compile(r"(sha-256|sha-512|md5)\s*=\s*:?([A-Za-z0-9+/]+=*):?", re.I
 
 @attrs.define(eq=False)
 class Again(Exception):
-    """This try failed, the next may not."""
+    """This try failed, the next may not. ``after_s``: not before so many seconds, by the server's word."""
 
     reason: str
+    after_s: float = 0.0
 
 
 @attrs.define(eq=False)
@@ -155,7 +157,7 @@ class Transfer:
         if status in _EXPIRED:
             raise Expired(status)
         if status in _LATER or status >= 500:
-            raise Again(f"the server answered {status}")
+            raise Again(f"the server answered {status}", read_hints(headers).retry_after_s or 0.0)
         if asked_for_rest and (status == 416 or (status == 206 and not self._continues(headers))):
             self._forget()
             raise Again("the server has no rest of what it sent before")

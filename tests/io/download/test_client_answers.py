@@ -16,7 +16,7 @@ from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.download.limits import Limits
-from hailuo_async.errors import TaskExpiredError
+from hailuo_async.errors import SessionClosedError, TaskExpiredError
 
 from ...support.film_hosts import (
     BODY,
@@ -100,6 +100,47 @@ async def test_a_host_that_is_busy_for_a_moment_is_asked_again(downloads: Downlo
     async with film_host(answer) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     assert await files(tmp_path) == {"cat.mp4": BODY}
+
+
+@pytest.mark.slow
+async def test_a_file_waits_as_long_as_its_host_asks(downloads: Downloads, tmp_path: Path) -> None:
+    shelf, asked_at = Shelf(), list[float]()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        asked_at.append(asyncio.get_running_loop().time())
+        return await shelf(request) if len(asked_at) > 1 else web.Response(status=503, headers={"Retry-After": "1"})
+
+    async with film_host(answer) as url:
+        await downloads.fetch(url, tmp_path / "cat.mp4")
+    assert asked_at[1] - asked_at[0] >= 1.0
+
+
+async def test_a_file_that_waits_for_its_host_ends_when_the_downloads_close(
+    downloads: Downloads, tmp_path: Path
+) -> None:
+    is_asked = asyncio.Event()
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        is_asked.set()
+        return web.Response(status=503, headers={"Retry-After": "60"})
+
+    async with film_host(answer) as url:
+        fetching = asyncio.ensure_future(downloads.fetch(url, tmp_path / "cat.mp4"))
+        await is_asked.wait()
+        await downloads.aclose()
+        with pytest.raises(SessionClosedError):
+            await asyncio.wait_for(fetching, 5)
+
+
+@pytest.mark.slow
+async def test_a_reader_does_not_wait_long_for_its_host(downloads: Downloads) -> None:
+    shelf, statuses = Shelf(), [503]
+
+    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=statuses.pop(), headers={"Retry-After": "60"}) if statuses else await shelf(request)
+
+    async with film_host(answer) as url, downloads.stream(url) as pieces:
+        assert b"".join([piece async for piece in pieces]) == BODY
 
 
 async def test_where_nobody_listens_the_error_says_so(downloads: Downloads, tmp_path: Path) -> None:

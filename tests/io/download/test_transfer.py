@@ -125,3 +125,10 @@ def test_the_query_of_a_url_is_not_in_what_is_kept_and_does_not_make_another_fil
 def test_each_refusal_is_of_its_kind(status: int, kind: type[Exception]) -> None:
     with pytest.raises(kind):
         transfer().begin(status, {})
+
+
+@pytest.mark.parametrize(("status", "said", "after_s"), [(503, "7", 7.0), (429, "30", 30.0), (500, "soon", 0.0)])
+def test_a_server_that_puts_the_download_off_says_until_when(status: int, said: str, after_s: float) -> None:
+    with pytest.raises(Again) as caught:
+        transfer().begin(status, {"Retry-After": said})
+    assert caught.value.after_s == after_s

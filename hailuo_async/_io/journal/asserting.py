@@ -78,6 +78,8 @@ class AssertingTable(JobTable):
     """What the session works on."""
     _done: dict[str, _Known] = attrs.field(factory=dict, init=False)
     """What it was done with last, in that order."""
+    _claimed: dict[str, _Known] = attrs.field(factory=dict, init=False)
+    """What this transaction claims: the session's once that is committed."""
     _asserted_over: LastConnection = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -86,11 +88,15 @@ class AssertingTable(JobTable):
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
+        self._claimed.clear()
         with self.database.transaction():
             if self._asserted_over.is_replaced:
                 self._assert()
             yield
         self._asserted_over.update()
+        for identity, known in self._claimed.items():
+            self._done.pop(identity, None)
+            self._at_work[identity] = known
 
     # --- Each write is noted ---
 
@@ -107,17 +113,17 @@ class AssertingTable(JobTable):
 
     def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
         changed = super().sending(identity, sent_at, condition, **more)
-        if (known := self._at_work.get(identity)) is not None:
+        if (known := self._known(identity)) is not None:
             known.sending = (sent_at, changed)
         return changed
 
     def unsent(self, identity: str, sent_at: float | None = None) -> None:
-        if (known := self._at_work.get(identity)) is not None:
+        if (known := self._known(identity)) is not None:
             known.sending = None
         super().unsent(identity, sent_at)
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
-        if (known := self._at_work.get(identity)) is not None:
+        if (known := self._known(identity)) is not None:
             known.record = attrs.evolve(known.record, task_id=task_id, accepted_at=at)
         super().accepted(identity, task_id, at)
 
@@ -156,13 +162,17 @@ class AssertingTable(JobTable):
     def _work_on(self, claim: Claim) -> None:
         """Notes a claim, but of a task that was submitted elsewhere: what is lost of that leads to no POST."""
         if claim.ours and claim.record.fingerprint is not None:
-            self._done.pop(claim.record.identity, None)
-            self._at_work[claim.record.identity] = _Known(claim.record)
+            self._claimed[claim.record.identity] = _Known(claim.record)
+
+    def _known(self, identity: str) -> _Known | None:
+        return self._claimed.get(identity) or self._at_work.get(identity)
 
     def _done_with(self, identity: str, end_again: Callable[[], object]) -> _Known | None:
         """Notes how this session was done with a job. What it releases after that, it was done with before."""
-        if (known := self._at_work.pop(identity, None)) is not None:
+        known = self._claimed.pop(identity, self._at_work.pop(identity, None))
+        if known is not None:
             known.end_again = end_again
+            self._done.pop(identity, None)
             self._done[identity] = known
             if len(self._done) > _REMEMBERED:
                 del self._done[next(iter(self._done))]
@@ -188,6 +198,7 @@ class AssertingTable(JobTable):
                     break  # it is on record, and so is all that was written before it
         finally:
             self._at_work, self._done = at_work, done  # what is written again is no news
+            self._claimed.clear()
 
     def _assert_work(self, identity: str, known: _Known, row: Row | None) -> None:
         """Asserts a job at work, of which this session has that ``row``."""

@@ -86,13 +86,17 @@ class JobTable(JobClaims):
     """A session's view of the jobs in a journal. Lives on the thread of its database."""
 
     def close(self) -> None:
-        """Gives up every lease, and wipes expired URLs. The database is closed even if a step fails."""
+        """Gives up every lease, and closes the database, even if that fails."""
         with contextlib.closing(self.database), self.transaction():
-            self._execute(f"UPDATE job SET {FREE}, {CHANGED} WHERE holder = :us")
-            self.tell_followers()
-            self.wipe_expired()
-            if self.frees_kept:
-                self.database.give_back()
+            self.free_all()
+
+    def free_all(self) -> None:
+        """Gives up every lease, and wipes expired URLs."""
+        self._execute(f"UPDATE job SET {FREE}, {CHANGED} WHERE holder = :us")
+        self.tell_followers()
+        self.wipe_expired()
+        if self.frees_kept:
+            self.database.give_back()
 
     # What a session does with a job, in the order of a job's life.
 

@@ -11,6 +11,7 @@ No step waits for a result before it commits, so on PostgreSQL each takes one ro
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import attrs
@@ -61,6 +62,7 @@ class TeamTable:
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
         row = self._look().fetchone()
+        self.jobs.judgement.renewed(row["read_at"])
         news = self.row.with_state(self.read(row))
         if news.members == 1:
             self.row.begin_again()
@@ -88,12 +90,10 @@ class TeamTable:
         self.members.remove(self.jobs.holder)
 
     def close(self) -> None:
-        """Leaves the team, and closes the journal."""
-        try:
-            with self.jobs.transaction():
-                self.leave()
-        finally:
-            self.jobs.close()
+        """Leaves the team with all jobs, and closes the journal. A job that stayed behind would have no dead holder."""
+        with contextlib.closing(self.jobs.database), self.jobs.transaction():
+            self.leave()
+            self.jobs.free_all()
 
     # --- Steps ---
 

@@ -218,6 +218,22 @@ def test_a_job_that_its_caller_took_back_is_not_entered_again_after_a_cut(postgr
     table.close()
 
 
+def test_a_job_whose_claim_was_taken_back_is_not_entered_after_a_cut(postgres: Postgres, schema: str) -> None:
+    table = asserting(postgres, schema)
+
+    def spoilt(table: JobTable) -> None:
+        table.intend(intent())
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        did(table, spoilt)
+    cut(postgres)
+    with pytest.raises(psycopg.Error):
+        did(table, lambda it: it.find("cat"))
+    assert did(table, lambda it: it.find("cat")) is None
+    table.close()
+
+
 def test_a_job_for_which_there_was_no_room_is_not_entered_after_a_cut(postgres: Postgres, schema: str) -> None:
     table = asserting(postgres, schema)
     job = KeptJob("/api/v1/minimax/x/async", {}, {"first_frame_image": KeptImage(url="https://example.com/cat.jpg")})

@@ -21,7 +21,7 @@ from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError
 from hailuo_async.settings import DEFAULT_BASE_URL
 
-from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of, sent, video
+from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, mute, record_of, sent, video
 
 NOW = 500.0
 
@@ -427,8 +427,9 @@ def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_
     assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
     step(a, held=Held(inflight=1, settled=1))
     assert b.members.dead() == ()
-    clock.time += LEASE_S + 1
-    did(b.jobs, lambda _: b.members.renew())
+    for _ in range(4):
+        clock.time += LEASE_S / 3
+        did(b.jobs, lambda _: b.renew()).outcome()
     with b.jobs.transaction():
         records, dead = b.members.take_over()
     assert ([record.identity for record in records], dead) == (["running"], ("ours",))
@@ -447,6 +448,25 @@ def test_the_tasks_of_a_session_that_was_closed_are_taken_up_at_once(a: TeamTabl
     with b.jobs.transaction():
         records, dead = b.members.take_over()
     assert ([record.identity for record in records], dead) == (["running"], ())
+
+
+def test_a_session_that_could_not_renew_its_first_lease_takes_no_other_for_dead(
+    a: TeamTable, b: TeamTable, clock: Clock
+) -> None:
+    accepted(a.jobs, "running", "t1")
+    clock.time += LEASE_S + 1  # as after an outage that began before the first renewal
+    did(b.jobs, lambda _: b.renew()).outcome()
+    with b.jobs.transaction():
+        assert b.members.take_over() == ([], ())
+
+
+def test_a_session_leaves_its_team_and_its_jobs_with_one_commit(a: TeamTable, b: TeamTable) -> None:
+    """If it left the team first, and then failed, its jobs would have a holder that no member finds dead."""
+    accepted(a.jobs, "running", "t1")
+    after_each: list[str | None] = []
+    mute(a.jobs).held = lambda: after_each.append(record_of(b.jobs, "running").holder)
+    a.close()
+    assert after_each == [None]
 
 
 def test_a_hint_reaches_the_session_that_works_the_task_and_only_that(a: TeamTable, b: TeamTable) -> None:

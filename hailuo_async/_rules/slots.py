@@ -169,6 +169,11 @@ class Slots:
         """Sets the counts of POSTs under way and of running tasks, as the sessions that hold them report."""
         self._inflight, self._settled = inflight, settled
 
+    def freed(self, inflight: int, settled: int) -> None:
+        """Frees so many POSTs under way and running tasks: the session that held them is dead."""
+        self._inflight -= inflight
+        self._settled -= settled
+
     def _was_one_too_many(self, now: float) -> bool:
         """Whether we passed a tier by one slot a moment ago: then a task had ended unnoticed, and the tier holds."""
         return (

@@ -95,10 +95,10 @@ class TeamState:
 
     def bury(self, member: str, now: float) -> None:
         """``member`` is dead, and its tasks were taken over by others or are in doubt."""
-        held = self.held.get(member, Held())
+        held = self.held.pop(member, Held())
         for _ in range(held.requests):
             self.budget.learn(now, Hints(), now)
-        self.hold(member, Held())
+        self.slots.freed(held.inflight, held.settled)  # no recount, which would undo what others did since
 
     def followers(self, but: str) -> frozenset[str]:
         """The members that follow jobs of others, except ``but``."""

@@ -74,6 +74,16 @@ def test_what_a_dead_member_held_counts_until_it_is_buried() -> None:
     assert ask(state, "alive", submits=3).submits == 3
 
 
+def test_a_burial_leaves_alone_what_others_did_since_their_last_step() -> None:
+    state = settled(4)
+    ask(state, "dead", Held(settled=1))
+    ask(state, "alive", submits=3)
+    for _ in range(2):
+        state.slots.released()  # in its view of the team, before a step states it
+    state.bury("dead", NOW)
+    assert state.slots.running == 1
+
+
 def test_each_call_states_anew_what_its_member_holds_so_nothing_drifts() -> None:
     state = settled(3)
     ask(state, "a", submits=3)

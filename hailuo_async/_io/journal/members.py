@@ -69,7 +69,7 @@ class Members:
         return tuple(row["holder"] for row in rows if row["is_over"] or holders.is_gone(row["holder"]))
 
     def left(self) -> Rows:
-        """The other members on this machine; and an empty name for each task that no session waits for."""
+        """The other members on this machine; and an empty name for each orphan."""
         here = {"us": self.jobs.holder, "here": f"{holders.machine()}/%"}
         return self.jobs.database.execute(team_sql.LEFT, here)
 

@@ -76,7 +76,7 @@ class Renewed:
 
     news: News
     has_orphans: bool
-    """Whether a task may have no session that waits for it, or a session on this machine has died."""
+    """Whether a task may have no session that waits for it, or a session has died and left a job, or one here has."""
     at: float | None = None
     """The time of the team's clock, as in ``Looked``, at some moment of the commit."""
 

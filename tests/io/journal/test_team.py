@@ -460,6 +460,23 @@ def test_a_session_that_could_not_renew_its_first_lease_takes_no_other_for_dead(
         assert b.members.take_over() == ([], ())
 
 
+def test_an_unsent_job_is_freed_that_a_dead_session_holds_which_is_no_member(
+    a: TeamTable, b: TeamTable, clock: Clock
+) -> None:
+    """A session that writes its jobs again on a copy, and dies before it is a member there."""
+    assert did(a.jobs, lambda it: it.intend(intent())).ours
+    did(b.jobs, lambda _: b.members.remove("ours"))
+    found = []
+    for _ in range(4):
+        clock.time += LEASE_S / 3
+        found.append(did(b.jobs, lambda _: b.renew()).outcome().has_orphans)
+    assert found == [False, False, True, True]
+    with b.jobs.transaction():
+        assert b.members.take_over() == ([], ())
+    assert record_of(b.jobs).holder is None
+    assert not did(b.jobs, lambda _: b.renew()).outcome().has_orphans
+
+
 def test_a_session_leaves_its_team_and_its_jobs_with_one_commit(a: TeamTable, b: TeamTable) -> None:
     """If it left the team first, and then failed, its jobs would have a holder that no member finds dead."""
     accepted(a.jobs, "running", "t1")

@@ -240,6 +240,10 @@ def test_a_job_without_a_key_is_named_by_its_picture_but_one_to_be_decided_on_by
             "$1.50 of --max-cost $2.00 are spent; a job of up to $0.72 would pass it",
         ),
         (
+            SpendingLimitError(max_cost=Decimal(1), spent=Decimal(), committed=Decimal("0.72"), cost=Decimal("0.72")),
+            "$0.00 of --max-cost $1.00 are spent, and up to $0.72 by what ran; a job of up to $0.72 would pass it",
+        ),
+        (
             SpendingLimitError(max_cost=Decimal(2), spent=Decimal(), committed=Decimal()),
             "there is a job of which no price is known: give --max-jobs beside --max-cost",
         ),

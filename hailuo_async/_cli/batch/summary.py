@@ -93,10 +93,9 @@ def _why(stopped_by: HailuoError) -> str:
             return f"as many are sent as --max-jobs {stopped_by.max_jobs} allows"
         if stopped_by.cost is None:
             return "there is a job of which no price is known: give --max-jobs beside --max-cost"
-        left = f"a job of up to {dollars(stopped_by.cost)} would pass it"
-        return (
-            f"{dollars(stopped_by.spent or Decimal())} of --max-cost {dollars(stopped_by.max_cost)} are spent; {left}"
-        )
+        spent = f"{dollars(stopped_by.spent or Decimal())} of --max-cost {dollars(stopped_by.max_cost)} are spent"
+        running = f", and up to {dollars(stopped_by.committed)} by what ran" if stopped_by.committed else ""
+        return f"{spent}{running}; a job of up to {dollars(stopped_by.cost)} would pass it"
     return f"{stopped_by}; every other job would meet the same"
 
 

@@ -3,15 +3,15 @@
 A failover to an asynchronous standby loses the last commits. The sessions that made them mostly live on, and know them.
 So the first transaction over a new connection renews the session's leases and asserts its jobs, before anything else:
 
-    a job that                        is asserted as
-    waits                             INTENDED, and held
-    has its POST on the way           SENDING
-    has a task                        ACCEPTED, and held
-    had a task when the session       ACCEPTED, and free: any session asks the service how it ended
-      was done with it
-    is in doubt                       UNKNOWN
-    was refused, dropped or released  the same once more, if its row says that this session works on it: no session
-      before it was sent              would ever send it
+    a job that                      is asserted as
+    waits                           INTENDED, and held
+    has its POST on the way         SENDING
+    has a task                      ACCEPTED, and held
+    had a task as the session was   ACCEPTED, and free: any session asks the service how it ended
+      done with it
+    is in doubt                     UNKNOWN
+    was refused, dropped or let     the same once more, if its row says that this session works on it: else no session
+      go before it was sent         would end it
 
 Why no job is paid for twice: only a row that stands as before a POST lets a session send the job, and here each job
 whose POST may have left is asserted. ``TeamTable`` has no POST granted on a copy for a lease, so that all sessions have
@@ -113,17 +113,17 @@ class AssertingTable(JobTable):
 
     def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
         changed = super().sending(identity, sent_at, condition, **more)
-        if (known := self._known(identity)) is not None:
+        if (known := self._noted(identity)) is not None:
             known.sending = (sent_at, changed)
         return changed
 
     def unsent(self, identity: str, sent_at: float | None = None) -> None:
-        if (known := self._known(identity)) is not None:
+        if (known := self._noted(identity)) is not None:
             known.sending = None
         super().unsent(identity, sent_at)
 
     def accepted(self, identity: str, task_id: str, at: float) -> None:
-        if (known := self._known(identity)) is not None:
+        if (known := self._noted(identity)) is not None:
             known.record = attrs.evolve(known.record, task_id=task_id, accepted_at=at)
         super().accepted(identity, task_id, at)
 
@@ -164,11 +164,11 @@ class AssertingTable(JobTable):
         if claim.ours and claim.record.fingerprint is not None:
             self._claimed[claim.record.identity] = _Known(claim.record)
 
-    def _known(self, identity: str) -> _Known | None:
+    def _noted(self, identity: str) -> _Known | None:
         return self._claimed.get(identity) or self._at_work.get(identity)
 
     def _done_with(self, identity: str, end_again: Callable[[], object]) -> _Known | None:
-        """Notes how this session was done with a job. What it releases after that, it was done with before."""
+        """Notes how this session was done with a job. A release after that changes nothing."""
         known = self._claimed.pop(identity, self._at_work.pop(identity, None))
         if known is not None:
             known.end_again = end_again

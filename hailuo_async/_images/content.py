@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import binascii
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -32,6 +33,7 @@ _TEXT_PIECE = RAW_PIECE // 3 * 4
 #: Bytes searched at once, from the end backwards.
 _TAIL = 16 * 1024
 
+_READABLE = "must be a file that can be read"
 _UNCHANGED = "must not change between the check and the sending"
 _BASE64 = "must be strict base64: standard alphabet, right padding, no whitespace"
 
@@ -323,4 +325,6 @@ def _open_without_waiting(path: str, flags: int) -> int:
 
 def _unreadable(label: Label, path: str | bytes, error: OSError | ValueError) -> ImageError:
     reason = getattr(error, "strerror", None) or str(error)
-    return label.error(f"{reason}: {os.fsdecode(path)}", "must be a file that can be read")
+    is_full = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)  # the file may be as good as any
+    rule = "raise the limit of open files (ulimit -n), or run fewer jobs at once" if is_full else _READABLE
+    return label.error(f"{reason}: {os.fsdecode(path)}", rule)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import socket
 import subprocess
 import sys
@@ -184,6 +185,19 @@ def test_what_is_no_file_with_something_in_it_is_refused_at_once(
     path = place(kind, tmp_path)
     error = refusal(path)
     assert (error.value, error.rule) == (value.format(path=path), rule)
+
+
+def test_a_process_that_can_open_no_more_files_does_not_blame_the_picture(photo: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    next_free = os.open(os.devnull, os.O_RDONLY)
+    os.close(next_free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (next_free, hard))
+    try:
+        error = refusal(photo)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    rule = "raise the limit of open files (ulimit -n), or run fewer jobs at once"
+    assert (error.value, error.rule) == (f"Too many open files: {photo}", rule)
 
 
 def test_a_name_with_a_nul_is_refused(tmp_path: Path) -> None:

@@ -170,26 +170,27 @@ class Engine:
         share_uploads: bool,
     ) -> OutcomeStream:
         """Many jobs, as ``AsyncSession.stream`` says."""
+        self.session_state.check()
         uploads = SharedUploads(self.calls.upload, self.calls.delete_upload) if share_uploads else None
+        saving = self._saving(save_to, save_as)
         terms = Terms(timeout_s=timeout_s, quotas=quotas, lane=Lane(), uploads=uploads)
+        always_waits = uploads is not None or saving is not None or self._journal is not None
 
         async def take(item: Job, find_fault: FindFault | None) -> TrackedJob:
             return await self.admission.take(check_job(item), terms, find_fault)
 
-        saving = None
-        if save_to is not None or save_as is not None:
-            directory = None if save_to is None else Path(save_to)
-            saving = Saving(self.results, directory, save_as, has_journal=self._journal is not None)
-
-        always_waits = uploads is not None or saving is not None or self._journal is not None
-
         def waits(item: object) -> bool:
             return always_waits or not is_job(item) or is_read(item)
 
-        self.session_state.check()
         tidy = None if uploads is None else uploads.delete_all
         lookahead = LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD
         return OutcomeStream(Stream(jobs, take, waits, self.dispatcher, self.session_state, lookahead, saving, tidy))
+
+    def _saving(self, save_to: StrPath | None, save_as: SaveAs | None) -> Saving | None:
+        if save_to is None and save_as is None:
+            return None
+        directory = None if save_to is None else Path(save_to)
+        return Saving(self.results, directory, save_as, has_journal=self._journal is not None)
 
     async def resume(self) -> OutcomeStream:
         """What the journal holds without an end, as ``AsyncSession.resume`` says."""

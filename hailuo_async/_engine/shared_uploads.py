@@ -116,14 +116,14 @@ class SharedUploads:
     def hold(self, tracked: TrackedJob) -> None:
         """A job of the stream may name what is uploaded, until it has ended."""
 
-        def look(tracked: TrackedJob) -> None:
+        def on_change(tracked: TrackedJob) -> None:
             if tracked.status.is_final:
                 self._users.discard(tracked)
                 self._changed.notify()
 
         if not tracked.status.is_final:
             self._users.add(tracked)
-            tracked.listeners.append(look)
+            tracked.listeners.append(on_change)
 
     async def delete_all(self) -> None:
         """Takes what was put on the service off it again, when no job of the stream needs it any longer."""

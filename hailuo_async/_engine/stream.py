@@ -100,10 +100,8 @@ class Stream:
             while True:
                 while self._unread:
                     yield self._read_nowait()
-                if self._is_fed and not (self._preparing or self._waiting or self._running or self._saves):
+                if self._is_over:
                     break
-                if self._error is not None and not isinstance(self._error, Exception):
-                    break  # sys.exit() and Ctrl-C do not wait for the running jobs, which may take minutes
                 await self._arrived.wait()
             if self._tidy is not None:
                 tidy, self._tidy = self._tidy, None
@@ -111,13 +109,24 @@ class Stream:
             if self._error is not None:
                 raise self._error
         finally:
-            self.stop_nowait()
-            self._leave_nowait()
-            if self._tidy is not None:
-                with contextlib.suppress(SessionClosedError):
-                    self._session_state.start(self._tidy())
-            if self._feeder is not None and not self._feeder.done():
-                await asyncio.wait([self._feeder], timeout=CLEANUP_S)
+            await self._close()
+
+    @property
+    def _is_over(self) -> bool:
+        """Whether no outcome is to come. ``sys.exit()`` and Ctrl-C do not wait for running jobs, which take minutes."""
+        if self._error is not None and not isinstance(self._error, Exception):
+            return True
+        return self._is_fed and not (self._preparing or self._waiting or self._running or self._saves)
+
+    async def _close(self) -> None:
+        """Leaves the stream, and returns when the source has cleaned up, or was given the time for it."""
+        self.stop_nowait()
+        self._leave_nowait()
+        if self._tidy is not None:
+            with contextlib.suppress(SessionClosedError):
+                self._session_state.start(self._tidy())
+        if self._feeder is not None and not self._feeder.done():
+            await asyncio.wait([self._feeder], timeout=CLEANUP_S)
 
     def stop_nowait(self) -> None:
         """Pulls nothing more, and withdraws the jobs that were not sent."""
@@ -229,7 +238,7 @@ class Stream:
         self._arrived.notify()
 
     def _watch(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
-        def look(tracked: TrackedJob) -> None:
+        def on_change(tracked: TrackedJob) -> None:
             if tracked in self._waiting:
                 self._waiting.discard(tracked)
                 self._drained.notify()
@@ -242,8 +251,8 @@ class Stream:
                 self._end(index, tracked, target)
                 self._arrived.notify()
 
-        tracked.listeners.append(look)
-        look(tracked)
+        tracked.listeners.append(on_change)
+        on_change(tracked)
         if self._is_stopped:  # the stream stopped while the job was taken, too late to cancel that
             self._dispatcher.withhold(tracked)
 

@@ -122,7 +122,9 @@ class Budget(Flow):
         """Counts a request that leaves now, or is booked for ``at``, even if it fails; ``learn`` must follow, once."""
         self._roll(now)
         self._booked_until = max(self._booked_until, at)
-        self._flow_on(now)
+        if self._rate is not None:
+            self._put_off_next(now)
+        self._last_sent_at = now
         if self._recovered_at == -math.inf:
             self._recovered_at = now
         self._inflight += 1
@@ -147,22 +149,29 @@ class Budget(Flow):
         ahead_s = self._ahead_s(now, hints, sent_at)
         if self._rate is not None and ahead_s is not None:
             self._end = now + ahead_s + _MARGIN_S
-        if self._rate is None:
-            if not self._belongs(now, hints, ahead_s, sent_at):
-                return
-            if hints.remaining is not None:
-                self._reported = hints.remaining if self._reported is None else min(self._reported, hints.remaining)
-            elif self._reported is not None:
-                self._reported = max(0, self._reported - 1)  # no count in this answer, but its request used one
-        if hints.remaining is not None and sent_at >= self._newest_at:
-            self._newest_at = sent_at
-            self._full = max(self._full, hints.remaining)
-            if self._rate is None:
-                self._doubt_window(now, hints.remaining, ahead_s)
-            elif not self._doubt_flow(now, hints.remaining):
-                self._measure(now, hints.remaining)
+        if self._rate is None and not self._belongs(now, hints, ahead_s, sent_at):
+            return
+        if hints.remaining is None:
+            self._learn_no_count(now)
+        else:
+            self._learn_count(now, hints.remaining, ahead_s, sent_at)
+
+    def _learn_no_count(self, now: float) -> None:
+        if self._rate is None and self._reported is not None:
+            self._reported = max(0, self._reported - 1)  # the request has used one all the same
         elif self._rate is not None and now > self._reported_at + WINDOW_S:
             self._reported = None  # the headers have stopped
+
+    def _learn_count(self, now: float, remaining: int, ahead_s: float | None, sent_at: float) -> None:
+        if self._rate is None:
+            self._reported = remaining if self._reported is None else min(self._reported, remaining)
+        if sent_at < self._newest_at:
+            return  # a request that left later was answered before
+        self._newest_at, self._full = sent_at, max(self._full, remaining)
+        if self._rate is None:
+            self._check_window(now, remaining, ahead_s)
+        elif not self._check_flow(now, remaining):
+            self._measure(now, remaining)
 
     def refused(self, now: float, hints: Hints, sent_at: float) -> None:
         """Closes the gate after a 429 for requests, unless the request had left before the gate was last closed."""
@@ -174,7 +183,7 @@ class Budget(Flow):
             if self._limit is None or self._signs > _SIGN:
                 self._begin_flow(now, 0.0)
         if self._rate is not None:
-            self._fall(now)
+            self._lower_rate(now)
         self._closed_until = min(self._closes_until(now, hints), now + _LONGEST_S)
         self._closed_at, self._answers = now, 0
 
@@ -261,12 +270,12 @@ class Budget(Flow):
             reset_at, margin_s = (hints.date if hints.date is not None else now) + ahead_s, _SPAN_MARGIN_S
         if reset_at is None:
             return sent_at >= self._start
-        if self._is_stale(reset_at, margin_s, hints.remaining, sent_at):
-            return False
         ends_at, name = now + (self._window_s if ahead_s is None else ahead_s + _MARGIN_S), self._reset_at
-        if name is not None and reset_at <= name + margin_s:
+        if name is not None and abs(reset_at - name) <= margin_s:
             self._end = min(self._end, ends_at)
             return True
+        if self._is_stale(reset_at, margin_s, hints.remaining, sent_at):
+            return False
         if name is not None:
             self._last_reset_at = name
             self._open(now)
@@ -305,35 +314,35 @@ class Budget(Flow):
 
     # --- Which of the two ---
 
-    def _doubt_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
+    def _check_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
         """Looks for signs that requests flow: the count grows within the window, or has not grown at its opening."""
-        limit = self._limit or self._full
-        if limit == 0:
+        if self._mark is not None and remaining + self._answered - self._mark <= 1 + 2 * self._slack:
+            return  # it may not have grown: answers overtake each other
+        if (self._limit or self._full) == 0:
             return
         missing = self._missing(remaining)
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
-            self._short_rate = _SHORT_SHARE * limit / self._short_length_s()
-            self._begin_flow(now, self._short_rate)
-            self._next_at += 1 / self._short_rate  # the request that was answered has left, by this rate
+            self._begin_short_flow(now)
             return
         if self._mark is None:
-            # Later in a window others may have spent it, and so may they before the first one that is seen.
-            is_opening = ahead_s is not None and ahead_s >= self._window_s - _OPENING_S
-            if is_opening and self._last_reset_at > -math.inf:
-                is_sign = missing > max(2, limit // 5)
-                self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
-        elif remaining + self._answered - self._mark - 2 * self._slack > 1:
-            if missing <= 0 and ahead_s is None and self._reset_at is None:
-                self._open_full(now, remaining)
-            else:
-                self._signs += _SIGN
+            self._check_opening(missing, ahead_s)
+        elif missing <= 0 and ahead_s is None and self._reset_at is None:
+            self._open_full(now, remaining)
         else:
-            return
+            self._signs += _SIGN
         if self._signs > _SIGN:
             self._begin_flow(now, self._measured(now, remaining))
         self._begin_measure(now, remaining)
 
-    def _doubt_flow(self, now: float, remaining: int) -> bool:
+    def _check_opening(self, missing: int, ahead_s: float | None) -> None:
+        """Looks at the first count in a window that has just opened: it should be full."""
+        # Later in a window others may have spent it, and so may they before the first one that is seen.
+        is_opening = ahead_s is not None and ahead_s >= self._window_s - _OPENING_S
+        if is_opening and self._last_reset_at > -math.inf:
+            is_sign = missing > max(2, (self._limit or self._full) // 5)
+            self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
+
+    def _check_flow(self, now: float, remaining: int) -> bool:
         """Looks for signs of windows: the count jumps to full, faster than it flows, or a first count has come."""
         limit = self._limit or self._full
         is_jump = (
@@ -352,9 +361,13 @@ class Budget(Flow):
         """How many requests are missing from a full count, the last one and those in flight aside."""
         return (self._limit or self._full) - 1 - remaining - self._slack
 
-    def _short_length_s(self) -> float:
-        """The length of short windows. Resets a second apart have one name, so that of one second looks like two."""
-        return self._window_s if self._window_s > 2 * _SPAN_MARGIN_S else max(_MARGIN_S, self._longest_s)
+    def _begin_short_flow(self, now: float) -> None:
+        """Assumes a flow in place of windows that are short, at what they allow."""
+        # Resets a second apart have one name, so that a window of one second looks like two.
+        length_s = self._window_s if self._window_s > 2 * _SPAN_MARGIN_S else max(_MARGIN_S, self._longest_s)
+        self._short_rate = _SHORT_SHARE * (self._limit or self._full) / length_s
+        self._begin_flow(now, self._short_rate)
+        self._next_at += 1 / self._short_rate  # the request that was answered has left, by this rate
 
     def _begin_flow(self, now: float, rate: float) -> None:
         """Assumes a flow from here on; the limit, if it is one a minute, is a first guess at its rate."""

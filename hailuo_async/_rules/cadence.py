@@ -70,7 +70,7 @@ _OUTLIVED = 0.02
 
 #: The service may not report when a task ended. This often the end is then drawn evenly since the task was last seen
 #: running, not from the model: a model that learned only from itself would never correct itself.
-_DOUBT = 0.1
+_EVEN_SHARE = 0.1
 
 #: A duration that the service reports may exceed our own by so much, and a tenth of it.
 _REPORTED_SLACK_S = 1.0
@@ -215,7 +215,7 @@ class DurationModel:
 
     def draw(self, young: float, old: float, rng: Random) -> float:
         """A random age at which such a task may have ended, given that it ran at ``young`` and had ended at ``old``."""
-        if rng.random() < _DOUBT:
+        if rng.random() < _EVEN_SHARE:
             return rng.uniform(young, old)
         target = rng.uniform(self.at(young)[0], self.at(old)[0])
         for _ in range(12):

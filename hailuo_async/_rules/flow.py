@@ -6,10 +6,10 @@ longer; nor need a query while plenty are left. The rate is
 
 - **measured**, where answers tell a count: what was answered, plus what the count grew by, in a time. A count that was
   full cannot grow, so then the rate is only raised;
-- **found**, where they do not. A refusal lowers the rate at once, and when requests are taken again, to what was borne
-  from one recovery to the next; if that is at once, the service counts over a moment, and the rate was hardly too high.
-  While requests have to wait the rate rises, slowly at first and faster the longer nothing is refused. What came in a
-  bunch before the first refusal shows how many requests may leave early, or late and catch up.
+- **found**, where they do not. A refusal lowers the rate at once. When requests are taken again it falls to the number
+  that was taken from one recovery to the next; if that is at once, the service counts over a moment, and the rate was
+  hardly too high. While requests have to wait the rate rises, slowly at first and faster the longer nothing is refused.
+  What came in a bunch before the first refusal shows how many requests may leave early, or late and catch up.
 
 All state is plain numbers, so that processes can share it.
 """
@@ -87,9 +87,9 @@ class Flow:
 
     # A rate that is found
     _recovered_at: float = -math.inf  # when requests were first taken after the last refusal, or at all
-    _cycle_at: float = -math.inf  # the same for the refusal before
-    _borne: int | None = None  # requests taken from then to the last refusal, until the rate is drawn from them
-    _is_found: bool = False  # whether a rate was drawn
+    _cycle_began_at: float = -math.inf  # the same for the refusal before
+    _taken: int | None = None  # requests taken from then to the last refusal, until the rate is found from them
+    _is_found: bool = False  # whether a rate was found
     _rise: float = 0.0  # by which share the rate rises in a second, beside what comes with time
     _quiet_from: float = -math.inf  # when a refusal last came, or the flow began
 
@@ -101,7 +101,7 @@ class Flow:
     def _flow_opens_at(self, now: float, use: Use) -> float:
         rate = self._rate or LEAST_RATE
         due_at = self._next_at
-        if self._borne is not None and self._answers == 0 and self._last_sent_at >= self._closed_at:
+        if self._taken is not None and self._answers == 0 and self._last_sent_at >= self._closed_at:
             due_at = max(due_at, self._last_sent_at + LONGEST_PAUSE_S)  # one request finds out whether it is over
         if self._reported is None:
             return due_at - self._burst / rate if use is Use.SUBMIT else due_at + TICK_S
@@ -129,16 +129,14 @@ class Flow:
         )
         return (self._rate or LEAST_RATE) + surplus / _SURPLUS_S
 
-    def _flow_on(self, now: float) -> None:
+    def _put_off_next(self, now: float) -> None:
         """Puts the next request off, as one leaves; the rate rises where no count tells how far it may."""
-        if self._rate is not None:
-            gap_s = 1 / self._planned(now)
-            if self._reported is None and now <= self._next_at + 2 * TICK_S:  # it had to wait until it was due
-                quiet = (now - self._quiet_from) / _RISE_S
-                risen = (self._rise + _RISE * (1 + quiet * quiet)) * min(now - self._last_sent_at, 1.0)
-                self._rate *= 1 + min(risen, _STEEPEST)
-            self._next_at = max(self._next_at, now - self._burst * gap_s) + gap_s
-        self._last_sent_at = now
+        gap_s = 1 / self._planned(now)
+        if self._reported is None and now <= self._next_at + 2 * TICK_S:  # it had to wait until it was due
+            quiet = (now - self._quiet_from) / _RISE_S
+            risen = (self._rise + _RISE * (1 + quiet * quiet)) * min(now - self._last_sent_at, 1.0)
+            self._rate = (self._rate or LEAST_RATE) * (1 + min(risen, _STEEPEST))
+        self._next_at = max(self._next_at, now - self._burst * gap_s) + gap_s
 
     def _measured(self, now: float, remaining: int) -> float:
         """Requests a second: those answered since the mark, and those that the count grew by."""
@@ -173,46 +171,46 @@ class Flow:
         """Notes the first answer since the gate was closed: unless it is a refusal, requests are taken again."""
         if sent_at < self._closed_at:
             return
-        if self._answers and self._borne is not None:
-            self._draw_rate()
+        if self._answers and self._taken is not None:
+            self._find_rate()
         self._answers += 1
         if self._answers == 1 and self._closed_at > -math.inf:
             self._recovered_at = now
 
-    def _fall(self, now: float) -> None:
+    def _lower_rate(self, now: float) -> None:
         """A refusal lowers the rate, unless the one before has not been followed by anything else."""
         self._quiet_from = now
-        if self._answers <= 1 and self._borne is not None:
+        if self._answers <= 1 and self._taken is not None:
             return
-        self._cycle_at, self._borne = self._recovered_at, max(1, self._answers - 1)
+        self._cycle_began_at, self._taken = self._recovered_at, max(1, self._answers - 1)
         self._rise /= 4
         self._burst /= 2
         if self._is_found or self._reported is not None:
             self._rate = _FALL * (self._rate or LEAST_RATE)
         else:
-            self._rate = self._borne / max(1.0, now - self._cycle_at)
+            self._rate = self._taken / max(1.0, now - self._cycle_began_at)
 
-    def _draw_rate(self) -> None:
-        """Requests are taken again: the rate falls to what was borne from one recovery to the next.
+    def _find_rate(self) -> None:
+        """Requests are taken again: the rate falls to the number taken from one recovery to the next.
 
         Where that is at once, the service counts over a moment, and the rate that failed was hardly too high.
         """
-        borne, self._borne = self._borne or 1, None
+        taken, self._taken = self._taken or 1, None
         is_brief = self._recovered_at - self._closed_at < _BRIEF_S
-        drawn = borne / max(TICK_S, self._recovered_at - self._cycle_at)
+        found = taken / max(TICK_S, self._recovered_at - self._cycle_began_at)
         if self._reported is not None:
             return
         if not self._is_found:
             self._is_found = True
-            self._rate, self._burst, self._rise = drawn, borne * _BURST, 0.0
-            if borne < _TELLING:
+            self._rate, self._burst, self._rise = found, taken * _BURST, 0.0
+            if taken < _TELLING:
                 self._burst, self._rise = 0.0, _STEEPEST
-            elif borne >= _MINUTE_LIMIT and not is_brief and self._closed_at - self._cycle_at < WINDOW_S:
-                self._rate = borne / WINDOW_S
+            elif taken >= _MINUTE_LIMIT and not is_brief and self._closed_at - self._cycle_began_at < WINDOW_S:
+                self._rate = taken / WINDOW_S
         elif self._rate is not None and is_brief:
-            self._rate *= _FALL_SOON if borne < _SOON else 1.0
+            self._rate *= _FALL_SOON if taken < _SOON else 1.0
         elif self._rate is not None:
-            self._rate = min(max(drawn, _FALL_MOST * self._rate), self._rate)
+            self._rate = min(max(found, _FALL_MOST * self._rate), self._rate)
         self._rate = max(self._rate or 0.0, _LOWEST)
 
     def _next_pause_s(self) -> float:

@@ -15,6 +15,7 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
+from weakref import WeakValueDictionary
 
 import anyio
 import anyio.to_thread
@@ -75,6 +76,8 @@ class Keeper:
     on_taken: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
     """Given each job that was taken over."""
     _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
+    _keeping: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
+    """Held by the caller that writes that job: if it is cancelled, nothing of the job is there for the next one."""
     _is_stopped: bool = attrs.field(default=False, init=False)
     _has_warned: bool = attrs.field(default=False, init=False)
     _has_logged: bool = attrs.field(default=False, init=False)
@@ -95,7 +98,7 @@ class Keeper:
         """
         pieces = {image.sha256: frames[field].raw_pieces for field, image in kept.images.items()}
         bounds = self._bounds if is_bounded else attrs.evolve(self._bounds, max_queued=sys.maxsize)
-        async with self._writing:
+        async with self._keeping.setdefault(intent.identity, anyio.Lock()), self._writing:
             return await self._journal.keep(intent, kept, pieces, bounds)
 
     def build_request(self, kept: KeptJob) -> Request:

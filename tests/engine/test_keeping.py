@@ -8,6 +8,7 @@ import io
 import itertools
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.lowlevel
@@ -31,9 +32,11 @@ from hailuo_async import (
 )
 from hailuo_async._engine import keeping
 from hailuo_async._engine.keeping import TAKEN_AT_ONCE, PictureLeft
+from hailuo_async._io.journal.records import Claim, Intent
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unsent
 
-from ..support.crash_journal import bytes_of, lapse, never, records_in, states_in, wait_for
+from ..support.crash_journal import bytes_of, lapse, locked, never, records_in, states_in, wait_for
 from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, told, until
 
 
@@ -193,6 +196,60 @@ async def test_a_job_that_is_not_wanted_any_more_is_sent_by_nobody(path: Path, h
             await asyncio.wait([waiting])
         await session.aclose(0.0)
     assert "cat" not in await states_in(path)
+
+
+async def test_of_two_who_submit_the_same_job_the_one_who_leaves_takes_no_picture_from_the_other(path: Path) -> None:
+    cat, bodies = ImageToVideo(picture(), key="cat"), []
+    line = Line()
+
+    async def read(request: Request) -> Answer:
+        bodies.append(await anyio.to_thread.run_sync(body_of, request))
+        return line.accept()
+
+    line.on_post = read
+    async with line.session(journal=path, keep_jobs=True) as session:
+        engine = session._running_engine()
+        commits, keeper = engine.journal_or_raise()._commits, engine.admission.keeper
+        assert keeper is not None
+
+        def both_have_come() -> bool:
+            return len(commits._pending) + sum(each.statistics().tasks_waiting for each in keeper._keeping.values()) > 1
+
+        async with locked(path):
+            held = asyncio.ensure_future(session.submit(job(key="other")))
+            await until(lambda: commits.is_under_way)
+            leaving, staying = (asyncio.ensure_future(session.submit(cat)) for _ in range(2))
+            await until(both_have_come)
+            leaving.cancel()
+            await asyncio.wait([leaving])
+        await held
+        await (await staying)
+    assert leaving.cancelled()
+    assert bodies[1:] == [await anyio.to_thread.run_sync(expected_of, cat)]
+
+
+async def test_a_job_is_written_for_one_caller_at_a_time_and_others_meanwhile(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began: list[str] = []
+    keep = JournalWriter.keep
+
+    async def held_up(journal: JournalWriter, intent: Intent, *given: Any) -> Claim:
+        began.append(intent.identity)
+        if began == ["cat"]:
+            await anyio.sleep_forever()
+        return await keep(journal, intent, *given)
+
+    monkeypatch.setattr(JournalWriter, "keep", held_up)
+    async with Line().session(journal=path, keep_jobs=True) as session:
+        leaving = asyncio.ensure_future(session.submit(job(key="cat")))
+        await until(lambda: began)
+        staying = asyncio.ensure_future(session.submit(job(key="cat")))
+        await session.submit(job(key="dog"))
+        assert began == ["cat", "dog"]
+        leaving.cancel()
+        await (await staying)
+    assert began == ["cat", "dog", "cat"]
 
 
 async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(path: Path) -> None:

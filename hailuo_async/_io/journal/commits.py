@@ -165,6 +165,12 @@ class Commits:
             loop.call_soon(self._retry)  # it may be over
         return write.answer
 
+    def leave(self, answer: asyncio.Future[Any]) -> None:
+        """Has a pending write undone instead of made, as its caller has left: another may ask for the same again."""
+        for write in self._pending:
+            if write.answer is answer:
+                write.turn_into_undo()
+
     def _undo_first(self, write: _Write, result: object) -> None:
         """``undo``, ahead of the other pending writes: one of those may ask for the same grant again."""
         waiting, self._pending = self._pending, []

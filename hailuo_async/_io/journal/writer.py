@@ -311,6 +311,7 @@ class JournalWriter:
         try:
             return await answer
         except asyncio.CancelledError:
+            self._commits.leave(answer)
             if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
                 self._commits.undo(undo, answer.result())
             raise

@@ -56,9 +56,13 @@ class Gate:
 
     async def shut(self, journal: JournalWriter) -> asyncio.Task[None]:
         """Holds up the commit of a write that is asked for now; those asked for from here on wait for the next."""
+        return await self.hold(journal.renew())
+
+    async def hold(self, asking: Awaitable[T]) -> asyncio.Task[T]:
+        """Holds up the commit of that write."""
         self._open.clear()
         self._reached.clear()
-        held = asyncio.ensure_future(journal.renew())
+        held = asyncio.ensure_future(asking)
         await off_loop(partial(self._reached.wait, 60))
         return held
 
@@ -271,10 +275,20 @@ async def cancel(asking: Awaitable[object], gate: Gate) -> None:
     gate.lift()
 
 
-async def test_a_cancelled_intent_is_given_up_to_others(journal: JournalWriter, gate: Gate) -> None:
+async def test_an_intent_that_is_cancelled_before_its_commit_is_not_written(journal: JournalWriter, gate: Gate) -> None:
     held = await gate.shut(journal)
     await cancel(journal.intend(intent()), gate)
     await held
+    assert await journal.unfinished() == []
+
+
+async def test_an_intent_that_is_cancelled_during_its_commit_is_given_up_to_others(
+    journal: JournalWriter, gate: Gate
+) -> None:
+    leaving = await gate.hold(journal.intend(intent()))
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    gate.lift()
     await journal.renew()
     record = await recorded(journal)
     assert (record.state, record.holder) == (JournalState.INTENDED, None)

@@ -95,14 +95,18 @@ def error_content(error: errors.HailuoError, fields: Mapping[str, str] = Mapping
     return {"error": kind, "message": words or "the video cannot be made now: try again later"}
 
 
-def error_answer(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> Answer:
+def error_answer(
+    error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({}), *, id: str | None = None
+) -> Answer:
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know.
 
-    An outage of the journal passes, so it is a 503: a client comes again.
+    An outage of the journal passes, so it is a 503: a client comes again. A 503 has the ``id`` to come again with.
     """
     is_outage = isinstance(error, errors.JournalError) and error.is_outage
     status = 503 if is_outage else error.http_status
     if status >= 500:
         _logger.warning("%s: %s", type(error).__name__, error)
-    headers = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
-    return json_answer(error_content(error, fields), status, headers)
+    content = error_content(error, fields)
+    if status != 503:
+        return json_answer(content, status)
+    return json_answer(content if id is None else {**content, "id": id}, 503, {"Retry-After": str(RETRY_AFTER_S)})

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
 import attrs
 
-from hailuo_async.errors import HailuoError
+from hailuo_async.errors import HailuoError, JournalError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.session import AsyncSession
 from hailuo_async.web.answers import Answer, RefusedRequest, error_answer, json_answer
@@ -24,6 +26,8 @@ _logger = logging.getLogger("hailuo_async")
 FIELDS = MappingProxyType({"first_frame_image": "image", "key": "id"})
 #: What a visitor may set only where it is allowed: it costs more, or is the application's choice.
 OPTIONS = frozenset({"model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment"})
+#: Seconds that a visitor waits for the journal, which an outage stops for longer. Proxies give up after 30 to 60.
+PATIENCE_S = 20.0
 #: An id that a visitor chooses must be hard to guess: anyone who knows the id can see the video.
 _CHOOSES_ID = "Idempotency-Key"
 _CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
@@ -33,12 +37,14 @@ _CHOSEN_ID = re.compile(r"[A-Za-z0-9_-]{16,64}")
 class Intake:
     """Takes jobs from requests.
 
-    ``options`` names what a visitor may set beside pictures and prompt; ``defaults`` count for what is not set.
+    ``options`` names what a visitor may set beside pictures and prompt; ``defaults`` count for what is not set. A
+    request that waits for the journal for ``patience_s`` seconds is answered 503, and its job is not taken.
     """
 
     session: AsyncSession
     options: Collection[str] = ()
     defaults: Mapping[str, Any] = attrs.field(factory=dict)
+    patience_s: float = attrs.field(default=PATIENCE_S, kw_only=True)
     line: Line = attrs.field(factory=Line, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -49,34 +55,51 @@ class Intake:
 
         ``body`` is a form or JSON: ``image`` or ``last_frame_image`` or both, ``prompt``, and the ``options``. A
         visitor who sends the same ``Idempotency-Key`` (or field ``id``) again gets the same job. 413 and 422 name the
-        field and the rule; 503 when the queue is full, 507 when the disk is. What is not answered 202 costs nothing.
-        Raises what ``body`` raises when its visitor leaves.
+        field and the rule; 503 when the queue is full or the journal is away, 507 when the disk is full. What is not
+        answered 202 costs nothing, but for one case: if the connection to the journal is lost in a commit and stays
+        away, another session may find the job there, and send it. So a 503 has the id, too: with it the visitor comes
+        again for the same job. Raises what ``body`` raises when its visitor leaves.
         """
         try:
-            id = await self._created(headers, body)
+            form = await read_form(headers, body)
+            try:
+                return await self._taken(headers, form, path)
+            finally:
+                await form.aclose()
         except RefusedRequest as refused:
             return refused.answer()
-        except HailuoError as error:
-            return error_answer(error, FIELDS)
         except ConnectionError:
             raise  # of the visitor, not of the disk
         except OSError as error:
             _logger.warning("a picture cannot be stored: %s", error)
             return json_answer({"error": "StorageFull", "message": error.strerror or "nothing can be stored"}, 507)
-        return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
 
-    async def _created(self, headers: Mapping[str, str], body: AsyncIterator[bytes]) -> str:
-        form = await read_form(headers, body)
+    async def _taken(self, headers: Mapping[str, str], form: Form, path: str) -> Answer:
+        id = id_of(headers, form)
         try:
-            id = id_of(headers, form)
             await self.take(id, form)
-            return id
-        finally:
-            await form.aclose()
+        except HailuoError as error:
+            return error_answer(error, FIELDS, id=id)
+        return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
 
     async def take(self, id: str, form: Form) -> None:
         """Submits the job of ``form`` under that id. Raises what ``submit`` raises, and ``RefusedRequest``."""
-        await self.session.submit(self.job(id, form))
+        await self.submit(self.job(id, form))
+
+    async def submit(self, job: Job) -> None:
+        """Submits a job. Raises as ``AsyncSession.submit``, and ``JournalError`` when the patience is over."""
+        async with self.in_time():
+            await self.session.submit(job)
+
+    @contextlib.asynccontextmanager
+    async def in_time(self) -> AsyncGenerator[None]:
+        """Cancels what waits for longer than ``patience_s``, and raises ``JournalError`` then."""
+        try:
+            async with asyncio.timeout(self.patience_s):
+                yield
+        except TimeoutError:
+            reason = f"it did not answer a visitor within {self.patience_s:g} s"
+            raise JournalError(path="of this session", reason=reason, is_outage=True) from None
 
     def job(self, id: str, form: Form) -> Job:
         """The job that ``form`` asks for. Raises ``RefusedRequest`` and ``JobError``."""

@@ -221,7 +221,7 @@ class Page:
         async with self._intake.keeping(new_id):
             id, copy = record.key or record.identity, self._intake.pictures.copy
             pictures = await anyio.to_thread.run_sync(copy, id, new_id)
-            await self._intake.session.submit(_job_again(record, pictures, new_id))
+            await self._intake.submit(_job_again(record, pictures, new_id))
         return Reply(json_answer({"id": new_id}, 202))
 
     @_refusing
@@ -243,7 +243,7 @@ class Page:
                 pictures = await anyio.to_thread.run_sync(self._intake.pictures.find, id)
                 job = _job_again(record, pictures, id)  # before anything is decided: it may not be possible
                 await session.resolve(id, resubmit=True)
-                await session.submit(job)
+                await self._intake.submit(job)
             case "forget":
                 await session.resolve(id, forget=True)
                 await anyio.to_thread.run_sync(self._intake.pictures.remove, id)

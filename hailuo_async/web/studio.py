@@ -36,9 +36,10 @@ class Studio(Intake):
     """Takes pictures from visitors, and tells them of their videos. One for each open session; it needs a journal.
 
     ``options`` names what a visitor may set beside pictures and prompt (``model``, ``duration``, ``resolution``,
-    ``prompt_optimizer``, ``fast_pretreatment``); ``defaults`` count where a visitor sets nothing. With ``save_to``, a
-    folder of its own, each video is copied there when it is done, and served from there; copies are removed
-    ``keep_for_s`` seconds later, if that is set.
+    ``prompt_optimizer``, ``fast_pretreatment``); ``defaults`` count where a visitor sets nothing. A
+    request that waits for the journal for ``patience_s`` seconds is answered 503, and its job is not taken. With
+    ``save_to``, a folder of its own, each video is copied there when it is done, and served from there; copies are
+    removed ``keep_for_s`` seconds later, if that is set.
     """
 
     _save_to: Path | None = attrs.field(default=None, alias="save_to", converter=attrs.converters.optional(Path))
@@ -73,7 +74,7 @@ class Studio(Intake):
     async def events(self, id: str, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
         """Each change of a job as server-sent events, up to its end. 503 where too many streams are open."""
         try:
-            generation = await self.session.find(id)
+            generation = await self._find(id)
         except HailuoError as error:
             return error_answer(error)
         return self._streams.answer(generation, lambda: self._state_of(id, generation), headers)
@@ -83,7 +84,7 @@ class Studio(Intake):
     ) -> Answer:
         """The video, whole or the ``Range`` of it. 409 while it is not there, 410 when it is gone."""
         try:
-            generation = await self.session.find(id)
+            generation = await self._find(id)
             if not generation.status.is_final:
                 content = {"error": "NotReadyError", "message": "the video is not there yet"}
                 return json_answer(content, 409, {"Retry-After": "5"})
@@ -97,8 +98,15 @@ class Studio(Intake):
         return Answer(204, {})
 
     async def state(self, id: str) -> dict[str, object]:
-        """Where a job stands, as JSON can say it. Raises ``JobNotFoundError`` and ``SessionClosedError``."""
-        return await self._state_of(id, await self.session.find(id))
+        """Where a job stands, as JSON can say it.
+
+        Raises ``JobNotFoundError``, ``JournalError`` and ``SessionClosedError``.
+        """
+        return await self._state_of(id, await self._find(id))
+
+    async def _find(self, id: str) -> Generation:
+        async with self.in_time():
+            return await self.session.find(id)
 
     async def _state_of(self, id: str, generation: Generation) -> dict[str, object]:
         job = generation.job

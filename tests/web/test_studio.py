@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import json
 import os
 import subprocess
@@ -25,10 +26,12 @@ from starlette.routing import Mount
 import hailuo_async
 from hailuo_async import AsyncSession, HailuoError, JobError, JournalError, web
 from hailuo_async.emulator import Emulator, Fault, Kind
+from hailuo_async.testing import run_virtual
 from hailuo_async.web import events
 from hailuo_async.web.answers import Answer, error_answer
 from hailuo_async.web.copies import remove_old
 
+from ..support.crash_journal import locked
 from ..support.service import KEY, Line, picture, until
 
 PICTURE = picture()
@@ -182,6 +185,54 @@ async def test_a_visitor_who_leaves_while_he_sends_is_no_full_disk(visitor: Visi
     with pytest.raises(ConnectionResetError):
         await visitor.studio.create({"Content-Type": "application/x-www-form-urlencoded"}, broken())
     assert emulator.ledger.posts == 0
+
+
+# --- While the journal is away ---
+
+
+@pytest.mark.slow
+async def test_who_meets_an_outage_of_the_journal_is_sent_away_and_no_job_is_taken(
+    emulator: Emulator, tmp_path: Path
+) -> None:
+    async with visited(session_on(emulator, tmp_path), patience_s=0.05) as visitor:
+        async with locked(tmp_path / "videos.db"):
+            refused = await visitor.post(prompt="a cat")
+            asked = [await visitor.studio.look(ID), await visitor.studio.events(ID), await visitor.studio.file(ID)]
+        assert [(each.status, each.headers["Retry-After"]) for each in (refused, *asked)] == [(503, "30")] * 4
+        assert (refused.content["error"], sorted(refused.content)) == ("JournalError", ["error", "id", "message"])
+        visitor.studio.patience_s = 60.0
+        id = str(refused.content["id"])
+        assert (await visitor.studio.look(id)).status == 404
+        for _ in range(2):
+            again = await visitor.post(prompt="a cat", id=id)
+            assert (again.status, again.content) == (202, {"id": id})
+        await visitor.when(id, "success")
+    assert emulator.ledger.posts == 1
+
+
+class _Away:
+    """A session whose journal does not answer."""
+
+    hooks: list[object] = []  # noqa: RUF012
+
+    async def submit(self, job: object) -> None:
+        await asyncio.sleep(300)
+
+    find = submit
+
+
+def test_a_visitor_waits_for_the_journal_as_long_as_a_proxy_does() -> None:
+    async def waited_s() -> list[float]:
+        visitor, loop = Visitor(web.Studio(_Away())), asyncio.get_running_loop()  # type: ignore[arg-type]
+        plain = {"content-type": "application/x-www-form-urlencoded"}  # it needs no thread, for which no clock waits
+        posting = visitor.post(b"image=https%3A%2F%2Fexample.com%2Fa.png", plain)
+        times = [loop.time()]
+        for asking in (posting, visitor.studio.look(ID), visitor.studio.file(ID)):
+            assert (await asking).status == 503
+            times.append(loop.time())
+        return [after - before for before, after in itertools.pairwise(times)]
+
+    assert run_virtual(waited_s) == pytest.approx([20.0] * 3, abs=0.1)
 
 
 # --- Where it stands ---

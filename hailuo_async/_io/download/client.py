@@ -42,8 +42,9 @@ from hailuo_async.errors import DownloadError, SessionClosedError
 
 #: Seconds before each new try of a download that was cut, or that the server put off.
 DEFAULT_WAITS_S = (0.1, 0.2, 0.4, 0.8, 1.6, 2.0, 2.0)
-#: The longest wait that a server may ask for before a new try (``Retry-After``): a file can wait, a reader cannot.
-_LONGEST_WAIT_S, _READERS_LONGEST_WAIT_S = 60.0, 2.0
+#: How long a server may put a download off in all (``Retry-After``): a file can wait, a reader cannot. One that asks
+#: for more, as a host that is down for an hour, is tried as if it had not asked: a batch learns of it soon.
+_PATIENCE_S, _READERS_PATIENCE_S = 60.0, 2.0
 
 #: A piece is gathered before one hop to a thread writes it: the larger, the fewer hops. All downloads under way share
 #: the memory for it, so that fifty at once hold little more than one.
@@ -158,7 +159,7 @@ class Downloads:
             if part.stamp is not None:
                 transfer.held, transfer.stamp = part.size, part.stamp
             synced = part.size
-            found = self._pieces(transfer, refresh, _MAX_PIECE_BYTES, _LONGEST_WAIT_S)
+            found = self._pieces(transfer, refresh, _MAX_PIECE_BYTES, _PATIENCE_S)
             async with contextlib.aclosing(found) as pieces:
                 async for offset, piece in pieces:
                     await self._in_thread(part.write, offset, piece, transfer.stamp)
@@ -193,7 +194,7 @@ class Downloads:
         hashes: dict[str, hashlib._Hash] = {}
         sent = transfer.start
         with _naming(transfer.task_id):
-            found = self._pieces(transfer, refresh, _READERS_PIECE_BYTES, _READERS_LONGEST_WAIT_S)
+            found = self._pieces(transfer, refresh, _READERS_PIECE_BYTES, _READERS_PATIENCE_S)
             async with contextlib.aclosing(found) as pieces:
                 async for offset, piece in pieces:
                     if offset < sent == transfer.start:  # the server sends all of it
@@ -213,12 +214,14 @@ class Downloads:
                     raise DownloadError(reason=_wrong(algorithm))
 
     async def _pieces(
-        self, transfer: Transfer, refresh: Refresh | None, max_bytes: int, longest_wait_s: float
+        self, transfer: Transfer, refresh: Refresh | None, max_bytes: int, patience_s: float
     ) -> AsyncGenerator[tuple[int, bytes], None]:
         """Each piece with its offset, until all are there. An offset of 0 begins again."""
         asked_s = 0.0
         for wait_s in (0.0, *self.waits_s):
-            await self._pause(max(wait_s, min(asked_s, longest_wait_s)))
+            if asked_s <= patience_s:
+                patience_s, wait_s = patience_s - asked_s, max(wait_s, asked_s)
+            await self._pause(wait_s)
             asked_s = 0.0
             try:
                 async with (

@@ -115,6 +115,12 @@ async def test_a_file_waits_as_long_as_its_host_asks(downloads: Downloads, tmp_p
     assert asked_at[1] - asked_at[0] >= 1.0
 
 
+async def test_a_host_that_asks_for_too_long_is_tried_as_usual(downloads: Downloads, tmp_path: Path) -> None:
+    async with film_host(giving(status=503, headers={"Retry-After": "3600"})) as url:
+        reason = await asyncio.wait_for(refused(downloads, url, tmp_path / "cat.mp4"), 5)
+    assert reason == "the server answered 503, at the last of 4 tries"
+
+
 async def test_a_file_that_waits_for_its_host_ends_when_the_downloads_close(
     downloads: Downloads, tmp_path: Path
 ) -> None:
@@ -133,14 +139,17 @@ async def test_a_file_that_waits_for_its_host_ends_when_the_downloads_close(
 
 
 @pytest.mark.slow
-async def test_a_reader_does_not_wait_long_for_its_host(downloads: Downloads) -> None:
-    shelf, statuses = Shelf(), [503]
+async def test_a_reader_waits_two_seconds_in_all_for_its_host(downloads: Downloads) -> None:
+    shelf, asked_at = Shelf(), list[float]()
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=statuses.pop(), headers={"Retry-After": "60"}) if statuses else await shelf(request)
+        asked_at.append(asyncio.get_running_loop().time())
+        return await shelf(request) if len(asked_at) > 2 else web.Response(status=503, headers={"Retry-After": "2"})
 
     async with film_host(answer) as url, downloads.stream(url) as pieces:
         assert b"".join([piece async for piece in pieces]) == BODY
+    first, second, third = asked_at
+    assert second - first >= 2.0 > third - second
 
 
 async def test_where_nobody_listens_the_error_says_so(downloads: Downloads, tmp_path: Path) -> None:

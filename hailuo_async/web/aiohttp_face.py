@@ -22,8 +22,8 @@ async def reply(request: web.Request, answer: Answer) -> web.StreamResponse:
         return web.Response(status=answer.status, headers=answer.headers, body=answer.body)
     async with contextlib.aclosing(answer.body) as pieces:
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
-        await response.prepare(request)
         try:
+            await response.prepare(request)
             async for piece in pieces:
                 await response.write(piece)
         except ConnectionError:

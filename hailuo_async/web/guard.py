@@ -64,7 +64,7 @@ class Guard:
         await app(scope, receive, send_safely)
 
     def is_token(self, given: str) -> bool:
-        return self.token is not None and hmac.compare_digest(given.encode(), self.token.encode())
+        return self.token is not None and hmac.compare_digest(given.encode(errors="surrogatepass"), self.token.encode())
 
     @property
     def cookie(self) -> str:

@@ -108,6 +108,8 @@ class Intake:
             if name not in self.options:
                 raise RefusedRequest(422, "cannot be chosen here", name)
         options = {**self.defaults, **{name: _typed(name, value) for name, value in given.items() if value}}
+        if {"image", "first_frame_image"} <= form.pictures.keys():
+            raise RefusedRequest(422, "is another name of image: give one of them", "first_frame_image")
         first = form.pictures.get("image", form.pictures.get("first_frame_image"))
         last = form.pictures.get("last_frame_image")
         prompt = form.texts.get("prompt") or None

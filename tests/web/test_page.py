@@ -363,6 +363,10 @@ async def test_a_token_is_given_once_and_kept_in_a_cookie(tmp_path: Path, emulat
     async with page.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
         assert (await client.get("/api/options")).status_code == 401
         assert (await client.post("/login", data={"token": "guess"})).status_code == 401
+        no_text = await client.post(
+            "/login", content=b'{"token": "\\ud800"}', headers={"Content-Type": "application/json"}
+        )
+        assert no_text.status_code == 401
         assert (await client.post("/login", data={"token": "x" * 40_000})).status_code == 413
         answer = await client.post("/login", data={"token": "open sesame"})
         assert (answer.status_code, answer.headers["location"]) == (303, "./")

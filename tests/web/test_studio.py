@@ -138,6 +138,11 @@ async def test_an_option_is_the_applications_unless_it_is_left_to_visitors(emula
     assert (emulator.ledger.paid_s, emulator.ledger.posts) == (10, 1)
 
 
+async def test_a_picture_that_is_given_by_both_of_its_names_is_refused(visitor: Visitor, emulator: Emulator) -> None:
+    answer = await visitor.post(first_frame_image="https://example.com/a.png")
+    assert (answer.status, answer.content["field"], emulator.ledger.posts) == (422, "first_frame_image", 0)
+
+
 async def test_a_full_queue_says_when_to_come_again(emulator: Emulator, tmp_path: Path) -> None:
     emulator.service.max_running = 0
     async with visited(session_on(emulator, tmp_path, max_queued=1)) as visitor:

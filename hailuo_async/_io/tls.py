@@ -46,6 +46,9 @@ class ResumingContext(ssl.SSLContext):
     def _keep_session(self, host: str | bytes | None) -> None:
         """Keeps the session of the newest connection, if it has a ticket by now: with TLS 1.3 that comes later."""
         newest = self._newest.get(host)
-        session = None if newest is None else newest.session
+        try:
+            session = None if newest is None else newest.session
+        except ValueError:  # its handshake goes on, or was cut: without a cipher the ssl module cannot copy it
+            return
         if session is not None and session.has_ticket:
             self._sessions[host] = session

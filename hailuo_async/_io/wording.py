@@ -19,7 +19,9 @@ def describe(error: BaseException) -> str:
     if isinstance(error, asyncio.TimeoutError):
         return "no answer in time"
     if isinstance(error, aiohttp.ClientConnectorError):
-        return f"cannot connect to {error.host}: {error.os_error.strerror or type(error.os_error).__name__}"
+        is_cut = isinstance(error.os_error, _CUT)  # in the middle of its TLS handshake, where there are no other words
+        reason = error.os_error.strerror or ("the connection was cut" if is_cut else type(error.os_error).__name__)
+        return f"cannot connect to {error.host}: {reason}"
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return f"the proxy refused the connection: HTTP {error.status}"
     if isinstance(error, UnicodeError | aiohttp.InvalidURL):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator
@@ -88,6 +89,33 @@ async def test_a_server_that_knows_the_session_no_more_shakes_hands_as_usual() -
     ):
         assert [(await line.send(POST, 5)).verdict for line in lines] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
     assert (before.resumed, after.resumed) == ([False], [False])
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_handshake_that_is_not_over_does_not_keep_others_from_connecting(version: ssl.TLSVersion) -> None:
+    context = ResumingContext.open()
+    context.maximum_version = version
+    for _ in range(3):
+        begun = context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+        with pytest.raises(ssl.SSLWantReadError):
+            begun.do_handshake()
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_after_a_handshake_that_was_cut_the_next_connection_stands() -> None:
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.transport.abort()
+
+    async with await asyncio.start_server(cut, "127.0.0.1", 0) as cutting, raw_server(Accepting(), serving()) as server:
+        port = cutting.sockets[0].getsockname()[1]
+        async with line_over_tls(f"https://127.0.0.1:{port}", server.url) as (cut_line, line):
+            answer = await cut_line.send(POST, 5)
+            assert (answer.verdict, answer.message) == (
+                Verdict.UNSENT,
+                "cannot connect to 127.0.0.1: the connection was cut",
+            )
+            assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
 
 
 def test_it_is_as_strict_as_the_default() -> None:

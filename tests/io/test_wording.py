@@ -20,6 +20,10 @@ SECRET: Any = SimpleNamespace(host="proxy.example", port=1, ssl=None, real_url="
         (aiohttp.ServerTimeoutError("https://h/x?sig=s3cret"), "no answer in time"),
         (aiohttp.ClientConnectorError(SECRET, OSError(111, "refused")), "cannot connect to proxy.example: refused"),
         (aiohttp.ClientConnectorError(SECRET, OSError("s3cret")), "cannot connect to proxy.example: OSError"),
+        (
+            aiohttp.ClientConnectorError(SECRET, ConnectionResetError()),
+            "cannot connect to proxy.example: the connection was cut",
+        ),
         (aiohttp.ClientHttpProxyError(SECRET, (), status=407), "the proxy refused the connection: HTTP 407"),
         (aiohttp.ClientResponseError(SECRET, (), message="s3cret"), "the answer is no HTTP that can be read"),
         (aiohttp.ServerDisconnectedError("s3cret"), "the connection was cut"),

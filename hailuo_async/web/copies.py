@@ -25,6 +25,8 @@ from hailuo_async.web.files import file_answer
 
 _logger = logging.getLogger("hailuo_async")
 
+#: Seconds that a visitor waits for a copy to be made, with no byte of the answer sent: proxies give up after 30 to 60.
+_WAIT_S = 10.0
 #: Copies made at once.
 _AT_ONCE = 4
 #: Seconds between two looks for copies that have been kept long enough.
@@ -40,6 +42,7 @@ class Copies:
     session: AsyncSession
     folder: Path
     keep_for_s: float | None
+    wait_s: float = attrs.field(default=_WAIT_S, kw_only=True)
     _paths: dict[str, Path] = attrs.field(factory=dict, init=False)
     _tasks: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
     _limit: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(_AT_ONCE), init=False)
@@ -55,11 +58,14 @@ class Copies:
     async def answer(self, key: str, video: Video, headers: Mapping[str, str], *, is_head: bool) -> Answer | None:
         """What ``headers`` ask for of the copy, which is made first if there is none.
 
-        ``None`` if that cannot be done now: another worker makes it, or the disk is full. Raises as ``download``.
+        ``None`` if that cannot be done now: another worker makes it, it takes too long (what there is of it stays for
+        the next visitor), or the disk is full. Raises as ``download``.
         """
         try:
             await self._sweep()
-            return await file_answer(await self.path(key, video), f'"{video.task_id}"', headers, is_head=is_head)
+            async with asyncio.timeout(self.wait_s):
+                path = await self.path(key, video)
+            return await file_answer(path, f'"{video.task_id}"', headers, is_head=is_head)
         except (DownloadError, OSError) as error:
             _logger.debug("video %s is passed on without a copy: %s", key, error)
             return None

@@ -392,6 +392,22 @@ async def test_a_video_that_another_worker_copies_or_that_has_no_room_is_passed_
         assert len(await bytes_of(await visitor.studio.file(ID))) == 4096
 
 
+async def test_a_video_whose_copy_takes_too_long_is_passed_on(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def endless(*given: object, **more: object) -> Path:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    monkeypatch.setattr(AsyncSession, "download", endless)
+    async with visited(session_on(emulator, tmp_path), save_to=tmp_path / "copies") as visitor:
+        assert visitor.studio._copies is not None
+        visitor.studio._copies.wait_s = 0.01
+        await visitor.post(id=ID)
+        await visitor.when(ID, "success")
+        assert len(await bytes_of(await visitor.studio.file(ID))) == 4096
+
+
 def test_a_copy_that_another_worker_has_just_removed_does_not_keep_the_others(tmp_path: Path) -> None:
     (tmp_path / "removed.mp4").symlink_to(tmp_path / "nowhere")  # listed, and not there when it is looked at
     for number in range(20):

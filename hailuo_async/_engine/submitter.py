@@ -148,7 +148,7 @@ class Submitter:
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
         posted_at, may_post = self._wall_clock(), False
         may_go_on = self._recorder.ownership_check()
-        permit = Permit.GRANTED if may_go_on is None else Permit.LATER
+        permit = Permit.GRANTED if may_go_on is None else Permit.LATER  # until a journal has answered
         try:
             if may_go_on is not None:  # with a journal
                 with self._session_state.workers.cuttable:
@@ -164,7 +164,7 @@ class Submitter:
             self._doubt_nowait(tracked)
         finally:
             if not may_post and permit is Permit.LATER and self._recorder.team is not None:
-                self._gate.submit_not_granted(tracked.is_heavy)
+                self._gate.submit_not_granted(tracked.is_heavy)  # the team holds nothing for it
             elif not may_post:
                 self._gate.submit_withdrawn(acquired_at, tracked.is_heavy)
             self.under_way -= 1

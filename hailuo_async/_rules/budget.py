@@ -42,7 +42,7 @@ from hailuo_async.contract import WINDOW_S
 
 __all__ = ["Budget", "Hints", "Use", "read_hints"]
 
-#: Nothing closes the gate for longer than this.
+#: Nothing closes the gate for longer than this: no reset that lies further ahead is believed.
 _LONGEST_S = 300.0
 
 #: Resets count whole seconds: the window may end this much later than they say, and spans name it this inexactly.
@@ -307,6 +307,8 @@ class Budget(Flow):
             ahead_s = hints.reset_at - hints.date
             self._lag_s = max(self._lag_s, sent_at - now - ahead_s)  # no request leaves after its window's end
             ahead_s += self._lag_s
+        if ahead_s is not None and ahead_s > _LONGEST_S:
+            ahead_s = None
         self._longest_s = max(self._longest_s, ahead_s or 0.0)
         if hints.window_s is not None:
             self._window_s = max(_MARGIN_S, hints.window_s)

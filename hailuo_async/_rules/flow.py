@@ -1,6 +1,6 @@
 """Requests that leave evenly, at a rate that is measured or found.
 
-A flow is what the budget (``_rules/budget``) believes in where it cannot see windows. Each request puts the next one
+A flow is what the budget (``_rules/budget``) assumes where it cannot see windows. Each request puts the next one
 off by one over the rate. A submit need not wait while the service says that some are left, and then later requests wait
 longer; nor need a query while plenty are left. The rate is
 
@@ -62,7 +62,10 @@ class Use(enum.Enum):
 
 @attrs.define(kw_only=True, eq=False)
 class Flow:
-    """What a budget counts, and its rate while it assumes a flow; ``Budget`` adds windows. Times are loop seconds."""
+    """The half of ``Budget`` that counts answers and keeps a rate. ``Budget`` adds windows, and chooses between them.
+
+    Times are loop seconds.
+    """
 
     _inflight: int = 0
     _answered: int = 0
@@ -72,7 +75,7 @@ class Flow:
     _newest_at: float = -math.inf  # when the youngest request that was answered had left
 
     # An even rate
-    _rate: float | None = None  # requests a second; None while windows are believed in
+    _rate: float | None = None  # requests a second; None while windows are assumed
     _next_at: float = -math.inf  # when the next request is due
     _last_sent_at: float = -math.inf
     _burst: float = 0.0  # so many requests may leave before they are due, where answers carry no count

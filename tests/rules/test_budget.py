@@ -172,6 +172,14 @@ def test_a_reset_without_a_date_is_no_time_but_names_the_window() -> None:
     assert budget.may_send(0.0, Use.SUBMIT) == 60.0
 
 
+@pytest.mark.parametrize("hints", [Hints(100, 0, date=DATE_S, reset_in_s=400.0), Hints(100, 0, reset_number=900_000.0)])
+def test_a_reset_that_is_too_far_ahead_closes_nothing_for_longer_than_a_window(hints: Hints) -> None:
+    budget = Budget()
+    budget.sent(0.0, Use.QUERY)
+    budget.learn(0.1, hints, 0.0)
+    assert budget.may_send(0.2, Use.SUBMIT) <= 60.1
+
+
 def test_what_is_left_is_obeyed_without_a_limit() -> None:
     budget = Budget()
     budget.sent(0.0, Use.QUERY)

@@ -275,7 +275,7 @@ class Holding:
     ],
 )
 def test_a_job_holds_so_many_bytes(work: Workload, service: Callable[[], Service], most: int) -> None:
-    run(work, 10, service())  # what is held once and for all
+    run(work, 200, service())  # what is held once and for all
     assert added(lambda count: peak_memory(lambda: run(work, count, service())), 200, 400) <= most * ROOM
 
 

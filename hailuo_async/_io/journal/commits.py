@@ -125,6 +125,8 @@ class Commits:
     on_failure: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called on the thread, when a transaction was taken back."""
     _is_closed: bool = attrs.field(default=False, init=False)
+    _has_lost_callers: bool = attrs.field(default=False, init=False)
+    """Whether a caller of a pending write may have left."""
     _has_logged: bool = attrs.field(default=False, init=False)
     """Whether it was logged that a listener raised."""
 
@@ -165,11 +167,9 @@ class Commits:
             loop.call_soon(self._retry)  # it may be over
         return write.answer
 
-    def leave(self, answer: asyncio.Future[Any]) -> None:
-        """Has a pending write undone instead of made, as its caller has left: another may ask for the same again."""
-        for write in self._pending:
-            if write.answer is answer:
-                write.turn_into_undo()
+    def leave(self) -> None:
+        """Has the next commit undo, not make, each write whose caller has left: another may ask for the same again."""
+        self._has_lost_callers = True
 
     def _undo_first(self, write: _Write, result: object) -> None:
         """``undo``, ahead of the other pending writes: one of those may ask for the same grant again."""
@@ -209,6 +209,9 @@ class Commits:
         return first.prepare
 
     def _commit(self) -> None:
+        if self._has_lost_callers:
+            self._has_lost_callers = False
+            self._undo_left()
         prepare = self._add_first()
         size = 1 if self._alone else len(self._pending)
         batch, self._pending = self._pending[:size], self._pending[size:]
@@ -251,10 +254,8 @@ class Commits:
     def _try_again(self, batch: Sequence[_Write], fault: BaseException) -> bool:
         """Whether the writes of a commit that failed are made again: if that may help, they go back to the head."""
         if self._table.database.is_outage(fault):
-            for write in batch:
-                if write.answer.done():  # no caller waits for it, and made again it could block a later attempt
-                    write.turn_into_undo()
             self._pending[:0] = batch
+            self._undo_left()
             self._outage = fault
             for write in self._pending:
                 write.wait_until(self._give_up)
@@ -267,6 +268,12 @@ class Commits:
         self._alone = len(batch)
         self._commit()
         return True
+
+    def _undo_left(self) -> None:
+        """Turns writes that no caller waits for into undos: made again, they could block a later attempt."""
+        for write in self._pending:
+            if write.answer.done():
+                write.turn_into_undo()
 
     def _retry(self) -> None:
         if self._committing is None and not self._is_closed:

@@ -27,7 +27,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 from collections.abc import Awaitable, Generator, Iterator, Mapping, Sequence
 from typing import TypedDict, TypeVar
 from urllib.parse import urlsplit
@@ -44,6 +43,7 @@ from anyio import CapacityLimiter
 from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
+from hailuo_async._io.tls import ResumingContext
 from hailuo_async._io.transport import CLOSED, check_loop
 from hailuo_async._io.wording import describe
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
@@ -182,6 +182,7 @@ class Http:
     _api_key: str = attrs.field(repr=False)
     _session: aiohttp.ClientSession
     _owns_session: bool
+    _tls: ResumingContext | None = None
     _limiter: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(READING_THREADS), init=False)
     _url: URL = attrs.field(init=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
@@ -194,7 +195,9 @@ class Http:
         self._headers, self._manners = ({}, {}) if self._owns_session else (_headers(self._api_key), _MANNERS)
 
     @classmethod
-    def open(cls, settings: Settings, session: aiohttp.ClientSession | None, tls: ssl.SSLContext | None = None) -> Http:
+    def open(
+        cls, settings: Settings, session: aiohttp.ClientSession | None, tls: ResumingContext | None = None
+    ) -> Http:
         """A transport to the service of ``settings``, over the caller's ``session`` or over a new one with ``tls``.
 
         Raises ``ConfigError`` for a ``session`` of another loop, or a proxy in the environment that cannot be used.
@@ -211,7 +214,7 @@ class Http:
             trust_env=False,  # would look for a proxy in a thread, for every request, and read .netrc
             **_MANNERS,
         )
-        return cls(settings.base_url, settings.api_key, own, True)
+        return cls(settings.base_url, settings.api_key, own, True, tls)
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
         """Sends ``request`` once, to this service's origin. A POST can be charged for. Cancelling tears the request."""
@@ -276,8 +279,12 @@ class Http:
 
     async def aclose(self) -> None:
         """Closes the aiohttp session if it was made here."""
-        if self._owns_session:
-            await self._session.close()
+        try:
+            if self._owns_session:
+                await self._session.close()
+        finally:
+            if self._tls is not None:
+                self._tls.forget()
 
 
 def _headers(api_key: str) -> dict[str, str]:

@@ -12,6 +12,8 @@ import aiohttp
 _CUT = (aiohttp.ServerDisconnectedError, aiohttp.ClientPayloadError, ConnectionResetError, BrokenPipeError)
 #: The same as numbers of the system. aiohttp gives none where its own socket was closed already.
 _CUT_NUMBERS = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED, None})
+#: How the words of the TLS library begin. The number beside them is its own, and not the system's.
+_TLS_WORDS = ("[SSL", "[X509", "EOF occurred in violation of protocol")
 
 
 def describe(error: BaseException) -> str:
@@ -40,4 +42,4 @@ def describe(error: BaseException) -> str:
 def _reason(error: OSError) -> str:
     """The TLS library's words, or the system's for the number."""
     words = error.strerror or ""
-    return words if words.startswith("[SSL") else os.strerror(error.errno or 0)
+    return words if words.startswith(_TLS_WORDS) else os.strerror(error.errno or 0)

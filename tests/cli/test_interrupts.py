@@ -191,7 +191,7 @@ def test_interrupted_once_it_sends_nothing_more_and_saves_what_runs_and_goes_on_
         output, errors = process.communicate(timeout=60)
     saved = {key for key, status in statuses(output).items() if status == "saved"}
     assert (process.returncode, Counter(statuses(output).values())) == (130, {"saved": 3, "not sent": 3})
-    assert re.search(r"^hailuo-async: nothing more is sent; it waits for the [34] that run", errors, re.MULTILINE)
+    assert re.search(r"^hailuo-async: no more jobs are sent; waiting for those that run: [34]", errors, re.MULTILINE)
     assert errors.endswith("\n3 not sent\nRun the same command again to go on: nothing is paid for twice\n")
     assert paid(service) == {f"scene {key}": 1 for key in saved}
 

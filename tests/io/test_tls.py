@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import ssl
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -116,6 +118,51 @@ async def test_after_a_handshake_that_was_cut_the_next_connection_stands() -> No
                 "cannot connect to 127.0.0.1: the connection was cut",
             )
             assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+
+
+@pytest.mark.usefixtures("trusted")
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_session_that_a_server_refuses_is_not_offered_again(version: ssl.TLSVersion) -> None:
+    accepting, refused = Accepting(), 0
+
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal refused
+        await reader.read(1)
+        refused += 1
+        writer.write(bytes.fromhex("15 03 03 00 02 02 28"))  # a fatal alert: handshake_failure
+        writer.close()
+
+    async with raw_server(accepting, serving(version)) as server, line_over_tls(server.url) as (line,):
+        assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as refusing:
+            port = refusing.sockets[0].getsockname()[1]
+            tls = line._tls
+            assert tls is not None
+            with pytest.raises(ssl.SSLError):
+                await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="127.0.0.1")
+        assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+        assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+    assert (refused, accepting.resumed) == (1, [False, False, True])
+
+
+def test_a_context_that_has_let_go_of_its_connections_is_freed() -> None:
+    context = ResumingContext.open()
+    context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname="localhost")
+    left = weakref.ref(context)
+    context.forget()
+    del context
+    gc.collect()
+    assert left() is None
+
+
+@pytest.mark.usefixtures("trusted")
+async def test_a_closed_line_lets_go_of_its_connections() -> None:
+    async with raw_server(Accepting(), serving()) as server:
+        async with line_over_tls(server.url) as (line,):
+            assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+            assert line._tls is not None
+            assert len(line._tls._newest) == 1
+        assert line._tls._newest == {}
 
 
 def test_it_is_as_strict_as_the_default() -> None:

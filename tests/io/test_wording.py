@@ -34,6 +34,10 @@ SECRET: Any = SimpleNamespace(host="proxy.example", port=1, ssl=None, real_url="
         (aiohttp.ClientOSError(32, "Can not write request body for https://h/x"), "the connection was cut"),
         (aiohttp.ClientOSError(113, "for https://h/x?sig=s3cret"), "the connection failed: No route to host"),
         (aiohttp.ClientOSError(1, "[SSL: BAD_RECORD_MAC]"), "the connection failed: [SSL: BAD_RECORD_MAC]"),
+        (
+            aiohttp.ClientOSError(8, "EOF occurred in violation of protocol (_ssl.c:1006)"),
+            "the connection failed: EOF occurred in violation of protocol (_ssl.c:1006)",
+        ),
         (OSError(28, "No space left on device"), "OSError: No space left on device"),
         (OSError("s3cret"), "OSError"),
         (aiohttp.InvalidURL("https://h/x?sig=s3cret"), "the host name in the URL is not valid"),

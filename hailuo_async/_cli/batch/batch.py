@@ -90,7 +90,7 @@ class Batch:
         self.is_interrupted = True
         stream.stop()
         running = session.stats().running
-        echo(f"hailuo-async: nothing more is sent; it waits for the {running} that run. Once more to quit at once")
+        echo(f"hailuo-async: no more jobs are sent; waiting for those that run: {running}. Once more to quit at once")
 
     async def _work(self, stream: OutcomeStream) -> None:
         send, receive = anyio.create_memory_object_stream[ResultLine](math.inf)

@@ -94,7 +94,8 @@ def _why(stopped_by: HailuoError) -> str:
         if stopped_by.cost is None:
             return "there is a job of which no price is known: give --max-jobs beside --max-cost"
         spent = f"{dollars(stopped_by.spent or Decimal())} of --max-cost {dollars(stopped_by.max_cost)} are spent"
-        running = f", and up to {dollars(stopped_by.committed)} by what ran" if stopped_by.committed else ""
+        more = dollars(stopped_by.committed) if stopped_by.committed else ""
+        running = f", and jobs that ran could cost up to {more} more" if more else ""
         return f"{spent}{running}; a job of up to {dollars(stopped_by.cost)} would pass it"
     return f"{stopped_by}; every other job would meet the same"
 

@@ -46,7 +46,7 @@ class VideoApp(Starlette):
     def _asked(self, ask: Ask) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             id, is_head = request.path_params.get("id", ""), request.method == "HEAD"
-            body = Body(request.receive) if request.method == "POST" else None
+            body = Body(request) if request.method == "POST" else None
             return Reply(await ask(self._open_studio(), id, request.headers, is_head), body)
 
         return endpoint

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import attrs
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from hailuo_async.web.answers import Answer, json_answer
@@ -60,8 +61,11 @@ class Guard:
             await send(message)
 
         refusal = self._refusal(scope["method"], scope["path"], Headers(scope=scope))
-        app = self.app if refusal is None else Reply(refusal, None if scope["method"] in _READING else Body(receive))
-        await app(scope, receive, send_safely)
+        if refusal is None:
+            await self.app(scope, receive, send_safely)
+            return
+        body = None if scope["method"] in _READING else Body(Request(scope, receive))
+        await Reply(refusal, body)(scope, receive, send_safely)
 
     def is_token(self, given: str) -> bool:
         return self.token is not None and hmac.compare_digest(given.encode(errors="surrogatepass"), self.token.encode())

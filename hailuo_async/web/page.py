@@ -62,7 +62,7 @@ def _refusing(answer: _Handler) -> Callable[[Page, Request], Awaitable[Response]
 
     @functools.wraps(answer)
     async def answer_or_refuse(page: Page, request: Request) -> Response:
-        body = Body(request.receive)
+        body = Body(request)
         try:
             fields = await read_texts(request.headers, body.pieces()) if request.method == "POST" else {}
             return await answer(page, request, fields)

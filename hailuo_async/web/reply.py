@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator
@@ -17,8 +18,10 @@ from hailuo_async.web.intake import Intake
 
 _logger = logging.getLogger("hailuo_async")
 
-#: So much of a body is dropped after its answer, and for so many seconds. Then the connection is cut.
+#: So much of a body is dropped after its answer, and for so many seconds. Then a connection of HTTP/1 is cut.
 _DROPPED_BYTES, _DROP_S = 256_000_000, 30.0
+#: A short body, whose length has so many digits at most, is dropped before its answer, for so many seconds at most.
+_SHORT_DIGITS, _SHORT_S = 5, 1.0
 
 
 @attrs.define(eq=False)
@@ -26,34 +29,51 @@ class Body:
     """The body of a request: its pieces, and the rest of them where the answer is known before it has come.
 
     The rest is read and dropped, within bounds, before the answer ends (RFC 9112, 9.6). If a server closed the
-    connection before, the operating system would reset it, and a client that still writes would read no answer.
+    connection before, the operating system would reset it, and a client that still writes would read no answer. A
+    body that ``request`` has read already, ``await request.body()``, is read from there.
     """
 
-    _receive: Receive
+    request: Request
     _max_dropped: int = attrs.field(default=_DROPPED_BYTES, kw_only=True)
     _drop_s: float = attrs.field(default=_DROP_S, kw_only=True)
     is_over: bool = attrs.field(default=False, init=False)
     """Whether no more of it comes."""
+    _stream: AsyncGenerator[bytes] = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._stream = self.request.stream()
+
+    @property
+    def is_short(self) -> bool:
+        """Whether less than 100,000 bytes of it are announced, or nothing."""
+        length = self.request.headers.get("content-length", "0")
+        return "transfer-encoding" not in self.request.headers and len(length) <= _SHORT_DIGITS
 
     async def pieces(self) -> AsyncGenerator[bytes]:
         """The body as it comes. Raises ``ClientDisconnect``."""
         while not self.is_over:
-            yield await self._next()
+            if piece := await self._next():
+                yield piece
 
-    async def drop(self) -> None:
+    async def drop(self, within_s: float | None = None) -> None:
         """Reads what still comes, and keeps nothing of it."""
         size = 0
-        with anyio.move_on_after(self._drop_s), contextlib.suppress(ClientDisconnect):
+        with anyio.move_on_after(within_s or self._drop_s), contextlib.suppress(ClientDisconnect):
             while size < self._max_dropped and not self.is_over:
                 size += len(await self._next())
 
     async def _next(self) -> bytes:
-        message = await self._receive()
-        self.is_over = not message.get("more_body", False)
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece: bytes = message.get("body", b"")
-        return piece
+        try:
+            return await anext(self._stream)
+        except StopAsyncIteration:
+            self.is_over = True
+            return b""
+        except ClientDisconnect:
+            self.is_over = True
+            raise
+        except asyncio.CancelledError:  # which ends the generator, not what the request knows
+            self._stream = self.request.stream()
+            raise
 
 
 class Reply(Response):
@@ -84,7 +104,7 @@ class Reply(Response):
             tasks.cancel_scope.cancel()
 
     async def _send_whole(self, body: bytes, scope: Scope, send: Send) -> None:
-        rest = None if self._request is None or self._request.is_over else self._request
+        rest = await _rest_of(self._request)
         headers = list(self.raw_headers)
         if rest is not None and scope["http_version"].startswith("1"):
             headers.append((b"connection", b"close"))  # more may come than is dropped
@@ -106,6 +126,13 @@ class Reply(Response):
         return True
 
 
+async def _rest_of(body: Body | None) -> Body | None:
+    """``body``, if more of it may come. A short one is dropped here, so that its connection stays."""
+    if body is not None and body.is_short:
+        await body.drop(_SHORT_S)
+    return None if body is None or body.is_over else body
+
+
 async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
@@ -114,7 +141,7 @@ async def _until_gone(receive: Receive, scope: anyio.CancelScope) -> None:
 
 async def create(intake: Intake, request: Request) -> Response:
     """Answers a ``POST`` by ``intake.create``, reading its body in pieces."""
-    body = Body(request.receive)
+    body = Body(request)
     try:
         return Reply(await intake.create(request.headers, body.pieces(), path=request.url.path), body)
     except ClientDisconnect:  # the client is gone, so no answer reaches it

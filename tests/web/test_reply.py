@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
+import anyio.lowlevel
+import pytest
+from starlette.requests import Request
 from starlette.types import Message
 
 from hailuo_async.web.answers import json_answer
@@ -14,16 +17,21 @@ REFUSAL = json_answer({"message": "no"}, 422)
 
 
 class Exchange:
-    """A request whose body comes in these pieces, and all that happens in its order."""
+    """A request whose body comes in these pieces, and all that happens in its order. It is long, if not said else."""
 
-    def __init__(self, *pieces: bytes, version: str = "1.1", is_left: bool = False, **bounds: Any) -> None:
+    def __init__(
+        self, *pieces: bytes, version: str = "1.1", length: int | None = 9_000_000, is_left: bool = False, **bounds: Any
+    ) -> None:
         self.log: list[str] = []
         self.headers: dict[bytes, bytes] = {}
-        self.body = Body(self._receive, **bounds)
         self._pieces, self._is_left = list(pieces), is_left
-        self._scope: dict[str, Any] = {"type": "http", "http_version": version}
+        headers = [] if length is None else [(b"content-length", str(length).encode())]
+        self._scope: dict[str, Any] = {"type": "http", "http_version": version, "headers": headers}
+        self.request = Request(self._scope, self._receive)
+        self.body = Body(self.request, **bounds)
 
     async def _receive(self) -> Message:
+        await anyio.lowlevel.checkpoint()  # as a server may
         if not self._pieces:
             if not self._is_left:
                 await anyio.sleep_forever()
@@ -58,6 +66,31 @@ async def test_an_answer_to_a_body_that_has_come_ends_at_once_and_the_connection
     assert [piece async for piece in exchange.body.pieces()] == [b"a"]
     assert await exchange.answer() == ["read a", "all that is said, closed"]
     assert b"connection" not in exchange.headers
+
+
+@pytest.mark.parametrize(("pieces", "length"), [((b"",), None), ((b"",), 0), ((b"a", b"b"), 2)])
+async def test_a_short_body_that_no_handler_has_read_is_dropped_first_and_the_connection_stays(
+    pieces: tuple[bytes, ...], length: int | None
+) -> None:
+    exchange = Exchange(*pieces, length=length)
+    assert (await exchange.answer())[-1] == "all that is said, closed"
+    assert b"connection" not in exchange.headers
+
+
+async def test_a_body_that_was_read_before_is_read_from_there() -> None:
+    exchange = Exchange(b"a", b"b")
+    assert await exchange.request.body() == b"ab"
+    with anyio.fail_after(60):
+        assert b"".join([piece async for piece in exchange.body.pieces()]) == b"ab"
+    assert await exchange.answer() == ["read a", "read b", "all that is said, closed"]
+
+
+async def test_what_is_left_of_a_body_that_was_too_slow_is_dropped_all_the_same() -> None:
+    exchange = Exchange(b"a", b"b")
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await anext(exchange.body.pieces())
+    assert await exchange.answer() == ["all that is said", "read a", "read b", "the end, closed"]
 
 
 async def test_what_is_dropped_is_bounded_in_bytes_and_in_time() -> None:

@@ -23,7 +23,10 @@ async def reply(request: web.Request, answer: Answer) -> web.StreamResponse:
     async with contextlib.aclosing(answer.body) as pieces:
         response = web.StreamResponse(status=answer.status, headers=answer.headers)
         try:
-            await response.prepare(request)
+            await response.prepare(request)  # an error of the application's on_response_prepare becomes its 500
+        except ConnectionError:
+            return response
+        try:
             async for piece in pieces:
                 await response.write(piece)
         except ConnectionError:

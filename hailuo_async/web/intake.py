@@ -88,17 +88,19 @@ class Intake:
 
     async def submit(self, job: Job) -> None:
         """Submits a job. Raises as ``AsyncSession.submit``, and ``JournalError`` when the patience is over."""
-        async with self.in_time():
+        async with self.in_time("the job was not on record"):
             await self.session.submit(job)
 
     @contextlib.asynccontextmanager
-    async def in_time(self) -> AsyncGenerator[None]:
-        """Cancels what waits for longer than ``patience_s``, and raises ``JournalError`` then."""
+    async def in_time(self, failure: str) -> AsyncGenerator[None]:
+        """Cancels what waits for longer than ``patience_s``, and raises ``JournalError`` then with that ``failure``."""
         try:
-            async with asyncio.timeout(self.patience_s):
+            async with asyncio.timeout(self.patience_s) as limit:
                 yield
         except TimeoutError:
-            reason = f"it did not answer a visitor within {self.patience_s:g} s"
+            if not limit.expired():
+                raise  # of a disk, say
+            reason = f"{failure} within {self.patience_s:g} s"
             raise JournalError(path="of this session", reason=reason, is_outage=True) from None
 
     def job(self, id: str, form: Form) -> Job:

@@ -105,7 +105,7 @@ class Studio(Intake):
         return await self._state_of(id, await self._find(id))
 
     async def _find(self, id: str) -> Generation:
-        async with self.in_time():
+        async with self.in_time("the job was not found"):
             return await self.session.find(id)
 
     async def _state_of(self, id: str, generation: Generation) -> dict[str, object]:

@@ -226,6 +226,19 @@ class _Away:
     find = submit
 
 
+async def test_a_disk_that_times_out_is_not_taken_for_the_journal(visitor: Visitor) -> None:
+    with pytest.raises(TimeoutError, match="disk"):
+        async with visitor.studio.in_time("the job was not on record"):
+            raise TimeoutError("the disk does not answer")
+
+
+async def test_what_waits_too_long_says_what_did_not_happen(visitor: Visitor) -> None:
+    visitor.studio.patience_s = 0.001
+    with pytest.raises(JournalError, match=r"the job was not on record within 0\.001 s"):
+        async with visitor.studio.in_time("the job was not on record"):
+            await anyio.sleep_forever()
+
+
 def test_a_visitor_waits_for_the_journal_as_long_as_a_proxy_does() -> None:
     async def waited_s() -> list[float]:
         visitor, loop = Visitor(web.Studio(_Away())), asyncio.get_running_loop()  # type: ignore[arg-type]
@@ -530,13 +543,20 @@ def test_the_answers_of_one_face_leave_those_of_the_other_in_their_place() -> No
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
-async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> None:
-    app = aiohttp_web.Application()
-    web.add_videos(app, "/videos/", lambda: session_on(emulator, tmp_path))
+@contextlib.asynccontextmanager
+async def _served(app: aiohttp_web.Application) -> AsyncIterator[aiohttp.ClientSession]:
     runner = aiohttp_web.AppRunner(app)
     await runner.setup()
     await aiohttp_web.TCPSite(runner, "127.0.0.1", 0).start()
     async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
+        yield client
+    await runner.cleanup()
+
+
+async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> None:
+    app = aiohttp_web.Application()
+    web.add_videos(app, "/videos/", lambda: session_on(emulator, tmp_path))
+    async with _served(app) as client:
         form = aiohttp.FormData({"id": ID})
         form.add_field("image", PICTURE, filename="a.png")
         async with client.post("/videos", data=form) as made:
@@ -551,7 +571,25 @@ async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> N
             assert ((await state.json())["status"], health.status) == ("success", 200)
         async with client.post("/videos/webhook", headers={"X-Modellix-Task-ID": "x"}) as hint:
             assert hint.status == 204
-    await runner.cleanup()
+
+
+async def test_an_error_of_the_application_before_an_answer_begins_is_its_500(
+    emulator: Emulator, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(request: aiohttp_web.Request, response: aiohttp_web.StreamResponse) -> None:
+        if request.path.endswith("/file") and response.status == 200:
+            raise ValueError("the application's own")
+
+    app = aiohttp_web.Application()
+    app.on_response_prepare.append(broken)
+    web.add_videos(app, "/videos", lambda: session_on(emulator, tmp_path))
+    async with _served(app) as client:
+        await client.post("/videos", data={"id": ID, "image": "https://example.com/a.png"})
+        async with client.get(f"/videos/{ID}/events") as heard:
+            await heard.read()
+        async with client.get(f"/videos/{ID}/file") as refused:
+            assert refused.status == 500
+    assert "an answer was cut" not in caplog.text
 
 
 async def test_a_session_that_is_closed_answers_that_the_server_stops(tmp_path: Path) -> None:

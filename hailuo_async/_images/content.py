@@ -34,6 +34,7 @@ _TEXT_PIECE = RAW_PIECE // 3 * 4
 _TAIL = 16 * 1024
 
 _READABLE = "must be a file that can be read"
+_OUT_OF_FILES = "must be readable, and this process can open no more files: raise ulimit -n, or run fewer jobs at once"
 _UNCHANGED = "must not change between the check and the sending"
 _BASE64 = "must be strict base64: standard alphabet, right padding, no whitespace"
 
@@ -326,5 +327,4 @@ def _open_without_waiting(path: str, flags: int) -> int:
 def _unreadable(label: Label, path: str | bytes, error: OSError | ValueError) -> ImageError:
     reason = getattr(error, "strerror", None) or str(error)
     is_full = getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE)  # the file may be as good as any
-    rule = "raise the limit of open files (ulimit -n), or run fewer jobs at once" if is_full else _READABLE
-    return label.error(f"{reason}: {os.fsdecode(path)}", rule)
+    return label.error(f"{reason}: {os.fsdecode(path)}", _OUT_OF_FILES if is_full else _READABLE)

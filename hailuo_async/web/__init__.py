@@ -7,12 +7,14 @@ request with an ``Answer``, which ``Reply`` (ASGI) or ``reply`` (aiohttp.web) se
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-with contextlib.suppress(ModuleNotFoundError):  # the extra is not installed
+try:
     import hailuo_async.web.reply  # noqa: F401 (imported later, it would replace the function of its name)
+except ModuleNotFoundError as error:
+    if error.name != "starlette":
+        raise  # not the extra that is not installed, but a Starlette that is broken
 from hailuo_async.session import AsyncSession
 from hailuo_async.web.aiohttp_face import add_videos, reply
 from hailuo_async.web.answers import Answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -82,10 +83,21 @@ def etag_of(content: object) -> str:
     return f'W/"{hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]}"'
 
 
+def is_outage(error: BaseException) -> bool:
+    """Whether the journal was away, so that it may have the job in the end."""
+    return isinstance(error, errors.JournalError) and error.is_outage
+
+
+def _is_out_of_files(error: errors.HailuoError) -> bool:
+    """Whether this process could open no more files: it is not the picture that breaks a rule."""
+    cause = error.__cause__
+    return isinstance(error, errors.ImageError) and getattr(cause, "errno", None) in (errno.EMFILE, errno.ENFILE)
+
+
 def error_content(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
     """What a stranger may know of ``error``. ``fields`` renames fields of a job to those of the form."""
     kind = type(error).__name__
-    if isinstance(error, errors.JobError):
+    if isinstance(error, errors.JobError) and not _is_out_of_files(error):
         field = fields.get(error.field, error.field)
         return {"error": kind, "field": field, "message": f"{field} {error.rule}"}
     if isinstance(error, errors.TaskFailedError):
@@ -100,10 +112,10 @@ def error_answer(
 ) -> Answer:
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know.
 
-    An outage of the journal passes, so it is a 503: a client comes again. A 503 has the ``id`` to come again with.
+    An outage of the journal passes, as does a want of files to open, so they are a 503: a client comes again. A 503
+    has the ``id`` to come again with.
     """
-    is_outage = isinstance(error, errors.JournalError) and error.is_outage
-    status = 503 if is_outage else error.http_status
+    status = 503 if is_outage(error) or _is_out_of_files(error) else error.http_status
     if status >= 500:
         _logger.warning("%s: %s", type(error).__name__, error)
     content = error_content(error, fields)

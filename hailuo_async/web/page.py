@@ -34,7 +34,7 @@ from hailuo_async.outcomes import Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalLocation
-from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, json_answer
+from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, is_outage, json_answer
 from hailuo_async.web.board import Board
 from hailuo_async.web.copies import Copies
 from hailuo_async.web.files import file_answer, passed_on
@@ -58,7 +58,7 @@ _Handler: TypeAlias = "Callable[[Page, Request, Mapping[str, str]], Awaitable[Re
 
 
 def _refusing(answer: _Handler) -> Callable[[Page, Request], Awaitable[Response]]:
-    """Reads the fields for ``answer``, and has it tell the owner of its errors, who may know all of them."""
+    """Reads the fields for ``answer``, and answers its errors in full: only the owner sees them."""
 
     @functools.wraps(answer)
     async def answer_or_refuse(page: Page, request: Request) -> Response:
@@ -92,12 +92,15 @@ class _OwnersIntake(Intake):
 
     @contextlib.asynccontextmanager
     async def keeping(self, id: str) -> AsyncGenerator[None]:
-        """Keeps pictures for a job of that id. If it is not taken, they go."""
+        """Keeps pictures for a job of that id. If it is not taken, they go.
+
+        In an outage of the journal they stay: the visitor comes again under that id, or has done so already.
+        """
         is_new = not self.pictures.has(id)
         try:
             yield
-        except (HailuoError, RefusedRequest, OSError):
-            if is_new:
+        except (HailuoError, RefusedRequest, OSError) as error:
+            if is_new and not is_outage(error):
                 await anyio.to_thread.run_sync(self.pictures.remove, id)
             raise
 

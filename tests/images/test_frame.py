@@ -196,7 +196,7 @@ def test_a_process_that_can_open_no_more_files_does_not_blame_the_picture(photo:
         error = refusal(photo)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    rule = "raise the limit of open files (ulimit -n), or run fewer jobs at once"
+    rule = "must be readable, and this process can open no more files: raise ulimit -n, or run fewer jobs at once"
     assert (error.value, error.rule) == (f"Too many open files: {photo}", rule)
 
 

@@ -15,7 +15,7 @@ import attrs
 import httpx
 import pytest
 
-from hailuo_async import AsyncSession, ImageToVideo, Journal, JournalState
+from hailuo_async import AsyncSession, ImageToVideo, Journal, JournalError, JournalState
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.web.board import Board
 from hailuo_async.web.page import Page, what_can_be_made
@@ -209,6 +209,21 @@ async def test_a_key_that_is_not_valid_is_said_on_the_card_and_the_job_stays_for
     async with right.opened():
         await Visit(right, emulator, httpx.AsyncClient()).when(id_of(1), "success")
     assert emulator.ledger.submits_accepted == 1
+
+
+async def test_in_an_outage_the_picture_stays_for_the_visitor_who_comes_again(
+    visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(session: AsyncSession, job: object) -> None:
+        raise JournalError(path="batch.db", reason="is locked", is_outage=True)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(AsyncSession, "submit", away)
+        assert (await visit.make(id_of(1))).status_code == 503
+        assert visit.page._intake.pictures.has(id_of(1))
+    assert (await visit.make(id_of(1))).status_code == 202
+    await visit.when(id_of(1), "success")
+    assert (await visit.client.get(f"/api/jobs/{id_of(1)}/picture")).content == PICTURE
 
 
 async def in_doubt(visit: Visit) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import itertools
 import json
@@ -24,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import hailuo_async
-from hailuo_async import AsyncSession, HailuoError, JobError, JournalError, web
+from hailuo_async import AsyncSession, HailuoError, ImageError, JobError, JournalError, web
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.testing import run_virtual
 from hailuo_async.web import events
@@ -495,6 +496,15 @@ def test_an_outage_of_the_journal_asks_the_visitor_to_come_again() -> None:
     assert [(answer.status, answer.headers.get("Retry-After")) for answer in answers] == [(503, "30"), (500, None)]
 
 
+def test_a_process_that_can_open_no_more_files_asks_the_visitor_to_come_again_and_gives_him_no_orders() -> None:
+    rule = "must be readable, and this process can open no more files: raise ulimit -n, or run fewer jobs at once"
+    error = ImageError(field="first_frame_image", image="a.png", value="Too many open files", rule=rule)
+    error.__cause__ = OSError(errno.EMFILE, "Too many open files")
+    answer = error_answer(error, id=ID)
+    told = {"error": "ImageError", "message": "the video cannot be made now: try again later", "id": ID}
+    assert (answer.status, answer.headers["Retry-After"], answer.content) == (503, "30", told)
+
+
 # --- The faces ---
 
 
@@ -551,6 +561,28 @@ async def _served(app: aiohttp_web.Application) -> AsyncIterator[aiohttp.ClientS
     async with aiohttp.ClientSession(f"http://127.0.0.1:{runner.addresses[0][1]}") as client:
         yield client
     await runner.cleanup()
+
+
+#: Uses the package where one module is missing.
+_WITHOUT = """
+import sys
+class Finder:
+    def find_spec(name, *rest):
+        if name == sys.argv[1]:
+            raise ModuleNotFoundError(name, name=name)
+sys.meta_path.insert(0, Finder)
+from hailuo_async import web
+web.Studio
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("missing", "can_be_used"), [("starlette", True), ("starlette.responses", False)])
+def test_without_starlette_the_rest_works_and_a_broken_starlette_says_what_it_lacks(
+    missing: str, can_be_used: bool
+) -> None:
+    run = subprocess.run([sys.executable, "-c", _WITHOUT, missing], capture_output=True, text=True, check=False)
+    assert (run.returncode == 0, missing in run.stderr) == (can_be_used, not can_be_used)
 
 
 async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> None:

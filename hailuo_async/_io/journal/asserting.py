@@ -10,13 +10,15 @@ So the first transaction over a new connection renews the session's leases and a
     had a task as the session was   ACCEPTED, and free: any session asks the service how it ended
       done with it
     is in doubt                     UNKNOWN
-    was refused, dropped or let     the same once more, if its row says that this session works on it: else no session
-      go before it was sent         would end it
+    was refused, dropped or let     ended again, if its row still names this session
+      go before it was sent
 
 Why no job is paid for twice: only a row that stands as before a POST lets a session send the job, and here each job
 whose POST may have left is asserted. ``TeamTable`` has no POST granted on a copy for a lease, so that all sessions have
 the time for that. If the job's owner had it sent again, what was known of its earlier POSTs is not asserted. A commit
 is lost for good only if the process that made it dies, too, or is not connected again in that time.
+
+A row that a failover lost and one that its owner had forgotten look alike: a forgotten job may come back after a cut.
 
 No session has the images of a kept job any more. If they were lost, the job ends in an ``ImageError``, unpaid.
 """
@@ -35,15 +37,20 @@ from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._io.journal.rows import HELD, Changed
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import HailuoError, JobError
+from hailuo_async.errors import HailuoError, JobError, JournalError
 from hailuo_async.money import to_nanos
 from hailuo_async.outcomes import Video
 
-#: Jobs that a session remembers when it is done with them: twice as many as the largest team ends in a minute.
+#: Jobs that a session remembers when it is done with them: twice as many as the largest team ends in a minute. As many
+#: again that were not sent.
 _REMEMBERED = 2000
-_ENDED = (JournalState.SUCCESS, JournalState.FAILED, JournalState.UNKNOWN)
-#: Whether the owner has not had the job sent again since it was claimed here. ``_Known.paid_before`` gives it.
-_IS_SAME_ATTEMPT = "COALESCE(cost_before, -1) = :paid_before"
+#: Rows that one statement reads: always as many, so that a server prepares it once.
+_READ_AT_ONCE = 500
+_ROWS = f"""SELECT identity, state, task_id, holder, cost_before FROM job
+    WHERE identity IN ({", ".join(f":name_{number}" for number in range(_READ_AT_ONCE))})"""
+#: Whether the row is of the attempt that this session knows, or of an earlier one: each time that its owner has it sent
+#: again, ``cost_before`` grows.
+_IS_NO_LATER_ATTEMPT = "COALESCE(cost_before, -1) <= :paid_before"
 
 
 @attrs.define(eq=False)
@@ -64,10 +71,23 @@ class _Known:
         return self.sending[0] if self.sending is not None and self.sending[1] else None
 
     @property
+    def may_be_paid_for(self) -> bool:
+        """Whether it has a task, or is in doubt."""
+        return self.record.task_id is not None or self.is_in_doubt
+
+    @property
     def paid_before(self) -> int:
-        """As in ``_IS_SAME_ATTEMPT``."""
+        """As in ``_IS_NO_LATER_ATTEMPT``."""
         cost = to_nanos(self.record.cost_before)
         return -1 if cost is None else cost
+
+    def is_lost(self, row: Row | None) -> bool:
+        """Whether a copy that has this ``row`` of the job, or none, lacks its task or doubt."""
+        if row is None:
+            return True
+        if row["task_id"] is not None or (self.is_in_doubt and row["state"] == JournalState.UNKNOWN):
+            return False
+        return (-1 if row["cost_before"] is None else row["cost_before"]) <= self.paid_before
 
 
 @attrs.define(eq=False)
@@ -77,7 +97,9 @@ class AssertingTable(JobTable):
     _at_work: dict[str, _Known] = attrs.field(factory=dict, init=False)
     """What the session works on."""
     _done: dict[str, _Known] = attrs.field(factory=dict, init=False)
-    """What it was done with last, in that order."""
+    """What it was done with last and may be paid for, in that order."""
+    _let_go: dict[str, _Known] = attrs.field(factory=dict, init=False)
+    """What it was done with last and is not paid for, in that order."""
     _claimed: dict[str, _Known] = attrs.field(factory=dict, init=False)
     """What this transaction claims: the session's once that is committed."""
     _asserted_over: LastConnection = attrs.field(init=False)
@@ -95,7 +117,7 @@ class AssertingTable(JobTable):
             yield
         self._asserted_over.update()
         for identity, known in self._claimed.items():
-            self._done.pop(identity, None)
+            self._forget_end(identity)
             self._at_work[identity] = known
 
     # --- Each write is noted ---
@@ -136,9 +158,9 @@ class AssertingTable(JobTable):
         super().failed(identity, error)
 
     def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
-        known = self._done_with(identity, functools.partial(super().unknown, identity, copy.copy(error), sent_at))
-        if known is not None:
+        if (known := self._noted(identity)) is not None:
             known.is_in_doubt, known.sending = True, known.sending if sent_at is None else (sent_at, True)
+        self._done_with(identity, functools.partial(super().unknown, identity, copy.copy(error), sent_at))
         super().unknown(identity, error, sent_at)
 
     def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
@@ -156,7 +178,7 @@ class AssertingTable(JobTable):
         self._done_with(identity, lambda: KeptTable(self).drop(identity))
 
     def resolve(self, identity: str, *, resubmit: bool, task_id: str | None, forget: bool) -> Record | None:
-        self._done.pop(identity, None)
+        self._forget_end(identity)
         return super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
 
     def _work_on(self, claim: Claim) -> None:
@@ -167,68 +189,88 @@ class AssertingTable(JobTable):
     def _noted(self, identity: str) -> _Known | None:
         return self._claimed.get(identity) or self._at_work.get(identity)
 
-    def _done_with(self, identity: str, end_again: Callable[[], object]) -> _Known | None:
+    def _done_with(self, identity: str, end_again: Callable[[], object]) -> None:
         """Notes how this session was done with a job. A release after that changes nothing."""
         known = self._claimed.pop(identity, self._at_work.pop(identity, None))
-        if known is not None:
-            known.end_again = end_again
-            self._done.pop(identity, None)
-            self._done[identity] = known
-            if len(self._done) > _REMEMBERED:
-                del self._done[next(iter(self._done))]
-        return known
+        if known is None:
+            return
+        known.end_again = end_again
+        self._forget_end(identity)
+        remembered = self._done if known.may_be_paid_for else self._let_go
+        remembered[identity] = known
+        if len(remembered) > _REMEMBERED:
+            del remembered[next(iter(remembered))]
+
+    def _forget_end(self, identity: str) -> None:
+        self._done.pop(identity, None)
+        self._let_go.pop(identity, None)
 
     # --- After a reconnect, all is asserted ---
 
     def _assert(self) -> None:
-        at_work, done = self._at_work.copy(), self._done.copy()
+        at_work, done, let_go = self._at_work.copy(), self._done.copy(), self._let_go.copy()
         try:
             self.renew()
-            sql = "SELECT identity, state, task_id FROM job WHERE holder = :us"
-            ours = {row["identity"]: row for row in self.database.execute(sql, {"us": self.holder}).fetchall()}
-            for identity, known in at_work.items():
-                self._assert_work(identity, known, ours.get(identity))
-            for identity, known in reversed(list(done.items())):
-                row = ours.get(identity)
-                if known.record.task_id is None and not known.is_in_doubt:
-                    if row is not None:
-                        self._assert_work(identity, known, row)
-                        known.end_again()
-                elif self._assert_end(identity, known):
-                    break  # it is on record, and so is all that was written before it
+            rows = self._rows([*at_work, *done, *let_go])
+            for asserting, jobs in ((self._assert_work, at_work), (self._assert_done, done), (self._end_again, let_go)):
+                for identity, known in jobs.items():
+                    try:
+                        asserting(identity, known, rows.get(identity))
+                    except JournalError as error:  # its row is damaged
+                        self.log_damage(identity, error)
         finally:
-            self._at_work, self._done = at_work, done  # what is written again is no news
+            self._at_work, self._done, self._let_go = at_work, done, let_go  # what is written again is no news
             self._claimed.clear()
 
-    def _assert_work(self, identity: str, known: _Known, row: Row | None) -> None:
-        """Asserts a job at work, of which this session has that ``row``."""
-        if row is None:
-            self._enter(known.record)
+    def _rows(self, identities: list[str]) -> dict[str, Row]:
+        """How the jobs stand that are on record."""
+        rows: dict[str, Row] = {}
+        for first in range(0, len(identities), _READ_AT_ONCE):
+            names: dict[str, str | None] = dict.fromkeys(f"name_{number}" for number in range(_READ_AT_ONCE))
+            names |= {f"name_{number}": name for number, name in enumerate(identities[first : first + _READ_AT_ONCE])}
+            rows |= {row["identity"]: row for row in self.database.execute(_ROWS, names).fetchall()}
+        return rows
+
+    def _assert_work(self, identity: str, known: _Known, row: Row | None) -> bool:
+        """Asserts a job at work. ``row`` is ``None`` if the job is lost. Returns whether it is on record now."""
+        ours = row if self._is_ours(row) else None
+        if ours is None and not self._enter(known.record):
+            return False
         if known.record.task_id is not None:
-            if row is None or row["task_id"] != known.record.task_id:
+            if ours is None or ours["task_id"] != known.record.task_id:
                 super().accepted(identity, known.record.task_id, known.record.accepted_at or 0.0)
-        elif known.sent_at is not None:
+            return True
+        if ours is not None and ours["state"] == JournalState.SENDING:
+            super().unsent(identity)  # that this POST was not accepted may be lost: no other would be permitted
+        if known.sent_at is not None:
             # A session that took the job up on the copy has not sent it yet, and will not.
-            condition = f"state = 'intended' AND {_IS_SAME_ATTEMPT}"
+            condition = f"state = 'intended' AND {_IS_NO_LATER_ATTEMPT}"
             self._change(identity, HELD, condition, paid_before=known.paid_before)
             super().sending(identity, known.sent_at)
-        elif row is not None and row["state"] == JournalState.SENDING:
-            super().unsent(identity)  # that this POST was not accepted is lost: the next one would not be permitted
+        return True
 
-    def _assert_end(self, identity: str, known: _Known) -> bool:
-        """Asserts a job that has ended, and may have been paid for. Returns whether its end is on record."""
-        sql = f"SELECT state, task_id, {_IS_SAME_ATTEMPT} AS is_same FROM job WHERE identity = :identity"
-        given = {"identity": identity, "paid_before": known.paid_before}
-        row = self.database.execute(sql, given).fetchone()
-        if row is not None and row["state"] in _ENDED:
-            return True
-        if row is None or (row["task_id"] is None and row["is_same"]):
-            self._assert_work(identity, known, None)
-        known.end_again()
-        return False
+    def _assert_done(self, identity: str, known: _Known, row: Row | None) -> None:
+        """Asserts a job that may be paid for, and that this session is done with."""
+        if not known.is_lost(row):
+            if self._is_ours(row):
+                super().release(identity)
+        elif self._assert_work(identity, known, row):
+            known.end_again()
 
-    def _enter(self, record: Record) -> None:
-        """Enters the job again, if it is not there."""
+    def _end_again(self, identity: str, known: _Known, row: Row | None) -> None:
+        """Ends a job again that is not paid for, if its row still names this session."""
+        if self._is_ours(row):
+            self._assert_work(identity, known, row)
+            known.end_again()
+
+    def _is_ours(self, row: Row | None) -> bool:
+        return row is not None and row["holder"] == self.holder
+
+    def _enter(self, record: Record) -> bool:
+        """Enters the job again, if it is not there. Returns whether it is; not if another job has its key by now."""
         intent = Intent(**{field.name: getattr(record, field.name) for field in attrs.fields(Intent)})
-        with contextlib.suppress(JobError):  # another job has its key by now
+        try:
             super().intend(intent)
+        except JobError:
+            return False
+        return True

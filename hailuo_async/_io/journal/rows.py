@@ -144,10 +144,14 @@ class JobRows:
         try:
             return self._record(row)
         except JournalError as error:
-            if row["identity"] not in self._damaged:
-                self._damaged.add(row["identity"])
-                logger.warning("%s; all other jobs go on", error)
+            self.log_damage(row["identity"], error)
             return None
+
+    def log_damage(self, identity: str, error: JournalError) -> None:
+        """Logs, once, that the row of a job cannot be read."""
+        if identity not in self._damaged:
+            self._damaged.add(identity)
+            logger.warning("%s; all other jobs go on", error)
 
     def judging(self) -> dict[str, float]:
         """The parameters of ``IS_OVER``."""

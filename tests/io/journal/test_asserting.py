@@ -375,3 +375,169 @@ def test_a_job_that_was_let_go_before_it_was_accepted_is_free_although_a_failove
         did(table, lambda it: it.release("cat"))
     assert after_reconnecting(table, "cat") == ("intended", None, None)
     table.close()
+
+
+def ended(table: AssertingTable, key: str = "cat") -> None:
+    did(table, lambda it: it.intend(intent(key)))
+    did(table, lambda it: it.sending(key, 1.0))
+    did(table, lambda it: it.accepted(key, f"t-{key}", 2.0))
+    did(table, lambda it: it.failed(key, TaskFailedError(reason="x", task_id=f"t-{key}")))
+
+
+def doubted(table: AssertingTable, key: str = "cat", sent_at: float = 1.0) -> None:
+    did(table, lambda it: it.intend(intent(key)))
+    did(table, lambda it: it.sending(key, sent_at))
+    did(table, lambda it: it.unknown(key, DOUBT, sent_at))
+
+
+def reconnected(table: AssertingTable) -> None:
+    with pytest.raises(psycopg.Error):
+        did(table, lambda it: it.find("cat"))
+    did(table, lambda it: it.find("cat"))
+
+
+@pytest.mark.parametrize("end", [ended, doubted])
+def test_another_job_that_has_the_key_of_a_forgotten_one_gets_neither_its_task_nor_its_doubt(
+    postgres: Postgres, schema: str, end: Callable[[AssertingTable], None]
+) -> None:
+    ours, theirs = asserting(postgres, schema), opened_at(postgres.dsn(schema), "theirs")
+    end(ours)
+    did(theirs, lambda it: it.resolve("cat", resubmit=False, task_id=None, forget=True))
+    did(theirs, lambda it: it.intend(intent("cat", "another")))
+    theirs.database.close()
+    cut(postgres)
+    assert after_reconnecting(ours, "cat") == ("intended", None, "theirs")
+    ours.close()
+
+
+def test_another_job_that_has_the_key_on_the_copy_does_not_get_the_task_of_a_job_at_work(
+    postgres: Postgres, schema: str
+) -> None:
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    with failover(postgres, schema):
+        sent(ours)
+        did(ours, lambda it: it.accepted("cat", "t1", 2.0))
+    reconnected(theirs)
+    did(theirs, lambda it: it.intend(intent("cat", "another")))
+    assert after_reconnecting(ours, "cat") == ("intended", None, "theirs")
+    for table in (ours, theirs):
+        table.close()
+
+
+def test_a_failover_does_not_free_a_job_whose_doubt_is_older_than_an_end_that_is_on_record(
+    postgres: Postgres, schema: str
+) -> None:
+    """Another session took the last task over, and has noted on the copy how that ended."""
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    sent(ours, "last")
+    did(ours, lambda it: it.accepted("last", "t-last", 2.0))
+    did(ours, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        doubted(ours)
+        did(ours, lambda it: it.release("last"))
+        did(theirs, JobTable.take_over)
+    reconnected(theirs)
+    did(theirs, lambda it: it.failed("last", TaskFailedError(reason="x", task_id="t-last")))
+    assert after_reconnecting(ours, "cat") == ("unknown", None, None)
+    assert record_of(ours, "last").state == "failed"
+    for table in (ours, theirs):
+        table.close()
+
+
+def test_a_failover_loses_no_task_of_a_job_that_was_in_doubt_before_its_owner_had_it_sent_again(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    doubted(table, "again")
+    did(table, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        doubted(table)
+        did(table, lambda it: it.resolve("again", resubmit=True, task_id=None, forget=False))
+        ended(table, "again")
+    assert after_reconnecting(table, "cat") == ("unknown", None, None)
+    assert record_of(table, "again").task_id == "t-again"
+    table.close()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_failover_to_a_copy_from_before_the_owner_had_a_job_sent_again_does_not_free_it(
+    postgres: Postgres, schema: str, ends: bool
+) -> None:
+    ours, theirs = asserting(postgres, schema), opened_at(postgres.dsn(schema), "theirs")
+    did(theirs, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        did(theirs, lambda it: it.sending("cat", 1.0))
+        did(theirs, lambda it: it.unknown("cat", DOUBT, 1.0))
+        did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+        did(ours, lambda it: it.intend(intent()))
+        did(ours, lambda it: it.sending("cat", 3.0))
+        if ends:
+            did(ours, lambda it: it.unknown("cat", DOUBT, 3.0))
+    theirs.database.close()
+    assert after_reconnecting(ours, "cat") == (("unknown", None, None) if ends else ("sending", None, "ours"))
+    ours.close()
+
+
+def test_a_doubt_is_remembered_however_many_jobs_are_let_go_after_it(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hailuo_async._io.journal.asserting._REMEMBERED", 2)
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        doubted(table)
+        for key in ("a", "b", "c"):
+            did(table, lambda it, key=key: it.intend(intent(key)))  # type: ignore[misc]
+            did(table, lambda it, key=key: it.release(key))  # type: ignore[misc]
+    assert after_reconnecting(table, "cat") == ("unknown", None, None)
+    table.close()
+
+
+def test_a_damaged_row_ends_no_other_write_after_a_reconnect(
+    postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = asserting(postgres, schema)
+    sent(table, "damaged")
+    did(table, lambda it: it.accepted("damaged", "t1", 2.0))
+    did(table, lambda it: it.intend(intent()))
+    postgres.run(f"UPDATE {schema}.job SET facts = '{{', holder = NULL, task_id = NULL WHERE identity = 'damaged'")
+    for _ in range(2):
+        cut(postgres)
+        assert after_reconnecting(table, "cat") == ("intended", None, "ours")
+    assert [record.message.count("job 'damaged' is damaged") for record in caplog.records] == [1]
+    table.close()
+
+
+def test_a_post_that_was_refused_for_now_after_a_failover_lost_an_earlier_refusal_may_leave_later(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    did(table, lambda it: it.sending("cat", 1.0))
+    with failover(postgres, schema):
+        did(table, lambda it: it.unsent("cat", 1.0))
+        did(table, lambda it: it.sending("cat", 2.0))
+    assert after_reconnecting(table, "cat") == ("sending", None, "ours")
+    did(table, lambda it: it.unsent("cat", 2.0))
+    assert did(table, lambda it: bool(it.sending("cat", 3.0)))
+    table.close()
+
+
+def test_what_is_on_record_costs_no_statement_for_each_job_after_a_reconnect(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = asserting(postgres, schema)
+    for number in range(30):
+        ended(table, f"j{number}")
+    executed: list[str] = []
+    execute = type(table.database).execute
+
+    def counted(self: object, sql: str, parameters: object = None) -> object:
+        executed.append(sql)
+        return execute(self, sql, parameters)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(type(table.database), "execute", counted)
+    cut(postgres)
+    reconnected(table)
+    assert len(executed) < 10
+    table.close()

@@ -72,6 +72,7 @@ def _refusing(answer: _Handler) -> Callable[[Page, Request], Awaitable[Response]
             refusal = refused.answer()
         except (HailuoError, OSError) as error:
             status = error.http_status if isinstance(error, HailuoError) else 500
+            status = 503 if is_outage(error) else status
             refusal = json_answer({"error": type(error).__name__, "message": str(error)}, status)
         return Reply(refusal, body if request.method == "POST" else None)
 
@@ -230,23 +231,26 @@ class Page:
     @_refusing
     async def _resolve(self, request: Request, fields: Mapping[str, str]) -> Response:
         record = await self._record(request)
-        await self._decide(record, fields)
+        async with self._intake.in_time("the decision was not on record"):
+            await self._decide(record, fields)
         self._board.touch(record.key or record.identity)
         return Reply(json_answer({}))
 
     async def _decide(self, record: Record, decision: Mapping[str, str]) -> None:
         id, session = record.key or record.identity, self._intake.session
-        if record.state is not JournalState.UNKNOWN:
+        action, in_doubt = decision.get("action"), record.state is JournalState.UNKNOWN
+        if not in_doubt and not (action == "resubmit" and _is_released(record)):
             raise RefusedRequest(409, "this job is not in doubt, or no longer")
-        match decision.get("action"):
+        match action:
             case "task":
                 await session.resolve(id, task_id=decision.get("task_id", ""))
                 await session.attach(decision.get("task_id", ""))
             case "resubmit":
                 pictures = await anyio.to_thread.run_sync(self._intake.pictures.find, id)
                 job = _job_again(record, pictures, id)  # before anything is decided: it may not be possible
-                await session.resolve(id, resubmit=True)
-                await self._intake.submit(job)
+                if in_doubt:
+                    await session.resolve(id, resubmit=True)
+                await session.submit(job)
             case "forget":
                 await session.resolve(id, forget=True)
                 await anyio.to_thread.run_sync(self._intake.pictures.remove, id)
@@ -307,6 +311,11 @@ def _job_again(record: Record, pictures: dict[str, Path], key: str) -> Job:
     if record.kind == "ImageToVideo" and "first_frame_image" in pictures:
         return ImageToVideo(**given)
     raise RefusedRequest(409, "its picture is not here: run the command again that sent it")
+
+
+def _is_released(record: Record) -> bool:
+    """Whether its owner had it sent again, and no session has taken it since: an outage came between."""
+    return record.state is JournalState.INTENDED and record.holder is None and record.cost_before is not None
 
 
 def _static(name: str, content: bytes) -> Any:

@@ -53,7 +53,7 @@ class Visit:
 def page_over(folder: Path, emulator: Emulator, key: str = KEY, **settings: Any) -> Page:
     def make_session() -> AsyncSession:
         given: dict[str, Any] = {"poll_interval": (0.005, 0.02), "journal_prompts": True, "keep_jobs": True}
-        return AsyncSession(api_key=key, base_url=emulator.url, journal=folder / "batch.db", **given, **settings)
+        return AsyncSession(api_key=key, base_url=emulator.url, journal=folder / "batch.db", **(given | settings))
 
     return Page(make_session=make_session, journal=folder / "batch.db", folder=folder)
 
@@ -211,12 +211,13 @@ async def test_a_key_that_is_not_valid_is_said_on_the_card_and_the_job_stays_for
     assert emulator.ledger.submits_accepted == 1
 
 
+async def away(session: AsyncSession, job: object) -> None:
+    raise JournalError(path="batch.db", reason="is locked", is_outage=True)
+
+
 async def test_in_an_outage_the_picture_stays_for_the_visitor_who_comes_again(
     visit: Visit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def away(session: AsyncSession, job: object) -> None:
-        raise JournalError(path="batch.db", reason="is locked", is_outage=True)
-
     with monkeypatch.context() as patched:
         patched.setattr(AsyncSession, "submit", away)
         assert (await visit.make(id_of(1))).status_code == 503
@@ -251,6 +252,38 @@ async def test_a_doubt_is_decided_by_sending_it_again_once(visit: Visit) -> None
     assert await decide(visit, action="resubmit") == 409
     await visit.when(id_of(1), "success")
     assert visit.emulator.ledger.posts == 2
+
+
+async def test_a_decision_that_an_outage_cuts_in_the_middle_can_be_made_again(
+    tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = page_over(tmp_path, emulator, keep_jobs=False)  # or this session might take the job by itself
+    app = page.app(hosts={"127.0.0.1:8765"})
+    async with page.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+        visit = Visit(page, emulator, client)
+        await in_doubt(visit)
+        with monkeypatch.context() as patched:
+            patched.setattr(AsyncSession, "submit", away)
+            assert await decide(visit, action="resubmit") == 503
+        assert [await decide(visit, action=other) for other in ("task", "forget")] == [409] * 2
+        assert await decide(visit, action="resubmit") == 200
+        await visit.when(id_of(1), "success")
+        assert await decide(visit, action="resubmit") == 409
+    assert emulator.ledger.posts == 2
+
+
+@pytest.mark.parametrize("method", ["resolve", "submit"])
+async def test_a_decision_waits_for_the_journal_as_long_as_any_visitor(
+    method: str, visit: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def waiting(session: AsyncSession, *given: object, **decision: object) -> None:
+        await anyio.sleep_forever()
+
+    await in_doubt(visit)
+    monkeypatch.setattr(AsyncSession, method, waiting)
+    monkeypatch.setattr(visit.page._intake, "patience_s", 0.05)
+    with anyio.fail_after(60):
+        assert await decide(visit, action="resubmit") == 503
 
 
 async def test_a_doubt_that_is_given_up_is_gone(visit: Visit) -> None:

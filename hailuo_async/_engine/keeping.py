@@ -77,7 +77,7 @@ class Keeper:
     """Given each job that was taken over."""
     _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
     _keeping: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
-    """Held by the caller that writes that job: if it is cancelled, nothing of the job is there for the next one."""
+    """One lock per job being written. A cancelled caller's write is undone before the next caller begins."""
     _is_stopped: bool = attrs.field(default=False, init=False)
     _has_warned: bool = attrs.field(default=False, init=False)
     _has_logged: bool = attrs.field(default=False, init=False)

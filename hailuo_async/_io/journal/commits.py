@@ -167,14 +167,15 @@ class Commits:
             loop.call_soon(self._retry)  # it may be over
         return write.answer
 
-    def leave(self) -> None:
+    def caller_left(self) -> None:
         """Has the next commit undo, not make, each write whose caller has left: another may ask for the same again."""
         self._has_lost_callers = True
 
-    def _undo_first(self, write: _Write, result: object) -> None:
+    def _undo_first(self, left: Sequence[tuple[_Write, object]]) -> None:
         """``undo``, ahead of the other pending writes: one of those may ask for the same grant again."""
         waiting, self._pending = self._pending, []
-        self.undo(write.undo, result)
+        for write, result in left:
+            self.undo(write.undo, result)
         self._pending += waiting
 
     def commit_soon(self) -> None:
@@ -233,15 +234,16 @@ class Commits:
         elif not self._is_closed and self._try_again(batch, fault):
             return
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
+        left = []
         for write, result in zip(batch, results, strict=True):
             self.lost += write.is_fact and fault is not None
             try:
-                was_awaited = write.settle(result)
+                if not write.settle(result):
+                    left.append((write, result))
             except Exception:  # of a listener: the callers behind it are answered, and later commits are made
-                was_awaited = True
                 self._log_bug()
-            if not was_awaited:
-                self._undo_first(write, result)
+        if left:
+            self._undo_first(left)
         if self._committing is None:
             self.commit_soon()
             self.on_idle(True)

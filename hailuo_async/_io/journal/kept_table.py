@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -65,7 +66,7 @@ class KeptTable:
         sql = """INSERT INTO need (identity, sha256, until) VALUES (:stage, :sha256, :now + :stage_s)
             ON CONFLICT DO NOTHING"""
         with self._whole_or_not_at_all():
-            self._check_queue(attrs.evolve(bounds, max_queued=bounds.max_queued - 1))
+            self._check_queue(bounds, coming=1)
             if self._jobs.database.execute(sql, given).rowcount == 1 and self._count_need(image):
                 self._check_bytes(bounds)
         return not self._is_complete(image)
@@ -180,9 +181,11 @@ class KeptTable:
                 raise Unstaged
         self.has_stored = True
 
-    def _check_queue(self, bounds: KeptBounds) -> None:
+    def _check_queue(self, bounds: KeptBounds, coming: int = 0) -> None:
+        if bounds.max_queued == sys.maxsize:
+            return  # to count the jobs reads all of them
         sql = "SELECT count(*) AS jobs FROM job WHERE kept_form IS NOT NULL AND state = 'intended'"
-        if self._jobs.database.execute(sql).fetchone()["jobs"] > bounds.max_queued:
+        if self._jobs.database.execute(sql).fetchone()["jobs"] + coming > bounds.max_queued:
             raise QueueFullError(max_queued=bounds.max_queued)
 
     def _check_bytes(self, bounds: KeptBounds) -> None:

@@ -90,7 +90,10 @@ class TeamTable:
         self.members.remove(self.jobs.holder)
 
     def close(self) -> None:
-        """Leaves the team with all jobs, and closes the journal. A job that stayed behind would have no dead holder."""
+        """Leaves the team with all jobs, and closes the journal.
+
+        In one commit: a job that this session still held after leaving would be free only when its lease ends.
+        """
         with contextlib.closing(self.jobs.database), self.jobs.transaction():
             self.leave()
             self.jobs.free_all()
@@ -122,7 +125,7 @@ class TeamTable:
         opens_in_s = self.row.state.submit_opens_at(step.now) - step.now
         woken = whom_to_wake(news.first, moved, opens_in_s)
         if woken:
-            self.jobs.database.notify_if(team_sql.MADE, woken, {"step": self.row.step})
+            self.jobs.database.notify_if(team_sql.MADE, woken, {"step": self.row.step_name})
         # As long as no other session has made a step, the line is what it was but for what this step changes. If an
         # earlier try moved this session on, and this one back, ``news`` has it where it stands no longer.
         is_known = news.place == moved[0] == moved[1] and step.passed is None and not step.buried
@@ -235,7 +238,7 @@ class TeamTable:
         self.members.forget()
 
     def _send(self, turn: Turn) -> Changed:
-        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, step=self.row.step)
+        return self.jobs.sending(turn.identity, turn.sent_at, team_sql.MADE, step=self.row.step_name)
 
     def _update_followers(self) -> None:
         """Notes which sessions follow jobs of others: each change of a job wakes them, and their beginning to does."""

@@ -33,7 +33,7 @@ class TeamRow:
     _jobs: JobTable
     rng: Random = attrs.field(factory=Random, init=False)
     state: TeamState = attrs.field(init=False)
-    step: str = attrs.field(default="", init=False)
+    step_name: str = attrs.field(default="", init=False)
     """Names the last try to make a step. No other has that name, also where it is made on an older state again."""
     _version: Version | None = attrs.field(default=None, init=False)
     """The step that wrote ``state``; ``None`` if that has to be read."""
@@ -80,10 +80,10 @@ class TeamRow:
         """Writes the state with a new step, unless another session was quicker or stands before ``last_place``."""
         before, server = self._version or Version(), self._jobs.database.server
         is_given, self._text = self._given == self._version, dump_state(self.state)
-        self.step = f"{self._jobs.holder} {next(self._numbers)}"
+        self.step_name = f"{self._jobs.holder} {next(self._numbers)}"
         parameters = {
             "us": self._jobs.holder,
-            "step": self.step,
+            "step": self.step_name,
             "server": server,
             "version": before.number,
             "writer": before.writer,
@@ -92,7 +92,7 @@ class TeamRow:
             "state": self._text,
             "last_place": last_place,
         }
-        self._version = Version(before.number + 1, self.step, server)
+        self._version = Version(before.number + 1, self.step_name, server)
         if is_given:
             self._given = self._version
         return self._jobs.database.execute(team_sql.WRITE, parameters)

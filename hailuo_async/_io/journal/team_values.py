@@ -76,7 +76,8 @@ class Renewed:
 
     news: News
     has_orphans: bool
-    """Whether a task may have no session that waits for it, or a session has died and left a job, or one here has."""
+    """Whether a task may be without a session, an expired lease holds an unsent job, or a session of this machine has
+    died."""
     at: float | None = None
     """The time of the team's clock, as in ``Looked``, at some moment of the commit."""
 

@@ -311,7 +311,7 @@ class JournalWriter:
         try:
             return await answer
         except asyncio.CancelledError:
-            self._commits.leave()
+            self._commits.caller_left()
             if not answer.cancelled() and answer.exception() is None:  # the answer came at that very moment
                 self._commits.undo(undo, answer.result())
             raise

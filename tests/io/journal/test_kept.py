@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 
 import attrs
 import pytest
 
+from hailuo_async._io.journal.database import Database, Parameters, Rows
 from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import STAGE_S, KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, JournalState
@@ -241,6 +243,29 @@ def test_as_many_jobs_wait_as_may_whoever_submitted_them(ours: JobTable, theirs:
     assert did(ours, lambda it: it.find("c")) is None
     did(theirs, lambda it: it.sending("b", 1.0))
     assert keep(ours, "c", bounds=bounds).ours
+
+
+def test_a_large_picture_for_which_no_job_has_room_is_refused_with_the_bound_that_was_given(ours: JobTable) -> None:
+    keep(ours)
+    image = KeptImage(sha256=digest(DOG), mime="image/png", size=len(DOG))
+    with pytest.raises(QueueFullError) as refused:
+        did(ours, lambda it: KeptTable(it).stage("stage", image, KeptBounds(max_queued=1, max_kept_bytes=1000)))
+    assert refused.value.max_queued == 1
+
+
+def test_a_job_that_is_not_bounded_does_not_count_those_that_wait(
+    ours: JobTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    execute, executed = type(ours.database).execute, []
+
+    def noted(self: Database, sql: str, parameters: Parameters | None = None) -> Rows:
+        executed.append(sql)
+        return execute(self, sql, parameters)
+
+    monkeypatch.setattr(type(ours.database), "execute", noted)
+    keep(ours, bounds=KeptBounds(max_queued=sys.maxsize, max_kept_bytes=1000))
+    assert executed
+    assert not [sql for sql in executed if "count(*)" in sql]
 
 
 def test_pictures_are_bounded_by_their_bytes_and_each_counts_once(ours: JobTable) -> None:

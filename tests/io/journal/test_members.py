@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from hailuo_async._io.journal import team_sql
 from hailuo_async._io.journal.members import Members
-from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._rules.line import Standing
+from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of
 
@@ -94,3 +98,12 @@ def test_a_dead_member_counts_until_the_leases_of_its_last_jobs_have_ended_too(
     records, dead = did(b.jobs, lambda _: b.take_over())
     assert ([record.identity for record in records], dead) == (["late"], ("ours",))
     assert record_of(b.jobs, "queued").holder is None
+
+
+def test_a_renewal_does_not_read_the_jobs_that_wait_unheld(tmp_path: Path) -> None:
+    """Thousands of kept jobs may wait, and each session renews its leases all the time."""
+    table = open_table(tmp_path / "batch.db", DEFAULT_BASE_URL, lambda: 0.0, "ours", LEASE_S, 1.0)
+    plan = table.database.execute(f"EXPLAIN QUERY PLAN {team_sql.LEFT}", {"us": "ours", "here": "%"}).fetchall()
+    reads = [row["detail"] for row in plan if "job" in row["detail"]]
+    assert [index in read for read, index in zip(reads, ("job_by_state", "job_by_holder"), strict=True)] == [True, True]
+    table.close()

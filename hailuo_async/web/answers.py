@@ -25,6 +25,8 @@ EVENT_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Accel-Buffering": "no",
     }
 )
+#: What a visitor hears of what is not his to mend.
+NOT_NOW = "the video cannot be made now: try again later"
 #: A longer reason of the service's is cut: its text is not ours.
 _REASON_CHARACTERS = 300
 
@@ -88,23 +90,23 @@ def is_outage(error: BaseException) -> bool:
     return isinstance(error, errors.JournalError) and error.is_outage
 
 
-def _is_out_of_files(error: errors.HailuoError) -> bool:
+def is_out_of_files(error: BaseException) -> bool:
     """Whether this process could open no more files: it is not the picture that breaks a rule."""
-    cause = error.__cause__
-    return isinstance(error, errors.ImageError) and getattr(cause, "errno", None) in (errno.EMFILE, errno.ENFILE)
+    cause = error.__cause__ if isinstance(error, errors.ImageError) else error
+    return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def error_content(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
     """What a stranger may know of ``error``. ``fields`` renames fields of a job to those of the form."""
     kind = type(error).__name__
-    if isinstance(error, errors.JobError) and not _is_out_of_files(error):
+    if isinstance(error, errors.JobError) and not is_out_of_files(error):
         field = fields.get(error.field, error.field)
         return {"error": kind, "field": field, "message": f"{field} {error.rule}"}
     if isinstance(error, errors.TaskFailedError):
         reason = error.hint or error.reason[:_REASON_CHARACTERS]
         return {"error": kind, "message": f"the service gave the video up: {reason}"}
     words = next((words for known, words in _WORDS.items() if isinstance(error, known)), None)
-    return {"error": kind, "message": words or "the video cannot be made now: try again later"}
+    return {"error": kind, "message": words or NOT_NOW}
 
 
 def error_answer(
@@ -115,10 +117,15 @@ def error_answer(
     An outage of the journal passes, as does a want of files to open, so they are a 503: a client comes again. A 503
     has the ``id`` to come again with.
     """
-    status = 503 if is_outage(error) or _is_out_of_files(error) else error.http_status
+    status = 503 if is_outage(error) or is_out_of_files(error) else error.http_status
     if status >= 500:
         _logger.warning("%s: %s", type(error).__name__, error)
     content = error_content(error, fields)
     if status != 503:
         return json_answer(content, status)
-    return json_answer(content if id is None else {**content, "id": id}, 503, {"Retry-After": str(RETRY_AFTER_S)})
+    return come_again(content if id is None else {**content, "id": id})
+
+
+def come_again(content: Mapping[str, object]) -> Answer:
+    """``content`` as a 503: what keeps the visitor from a video will pass."""
+    return json_answer(content, 503, {"Retry-After": str(RETRY_AFTER_S)})

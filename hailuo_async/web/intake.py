@@ -16,7 +16,15 @@ import attrs
 from hailuo_async.errors import HailuoError, JournalError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.session import AsyncSession
-from hailuo_async.web.answers import Answer, RefusedRequest, error_answer, json_answer
+from hailuo_async.web.answers import (
+    NOT_NOW,
+    Answer,
+    RefusedRequest,
+    come_again,
+    error_answer,
+    is_out_of_files,
+    json_answer,
+)
 from hailuo_async.web.forms import Form, read_form
 from hailuo_async.web.line import Line
 
@@ -55,10 +63,10 @@ class Intake:
 
         ``body`` is a form or JSON: ``image`` or ``last_frame_image`` or both, ``prompt``, and the ``options``. A
         visitor who sends the same ``Idempotency-Key`` (or field ``id``) again gets the same job. 413 and 422 name the
-        field and the rule; 503 when the queue is full or the journal is away, 507 when the disk is full. What is not
-        answered 202 costs nothing, but for one case: if the connection to the journal is lost in a commit and stays
-        away, another session may find the job there, and send it. So a 503 has the id, too: with it the visitor comes
-        again for the same job. Raises what ``body`` raises when its visitor leaves.
+        field and the rule; 503 when the queue is full, the journal is away or no more files can be opened, 507 when the
+        disk is full. What is not answered 202 costs nothing, but for one case: if the connection to the journal is lost
+        in a commit and stays away, another session may find the job there, and send it. So that 503 has the id: with it
+        the visitor comes again for the same job. Raises what ``body`` raises when its visitor leaves.
         """
         try:
             form = await read_form(headers, body)
@@ -72,6 +80,8 @@ class Intake:
             raise  # of the visitor, not of the disk
         except OSError as error:
             _logger.warning("a picture cannot be stored: %s", error)
+            if is_out_of_files(error):
+                return come_again({"error": "OutOfFiles", "message": NOT_NOW})
             return json_answer({"error": "StorageFull", "message": error.strerror or "nothing can be stored"}, 507)
 
     async def _taken(self, headers: Mapping[str, str], form: Form, path: str) -> Answer:

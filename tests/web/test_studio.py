@@ -183,6 +183,17 @@ async def test_a_full_disk_is_said_and_nothing_is_taken(
     assert (answer.status, answer.content["message"], emulator.ledger.posts) == (507, "No space left on device", 0)
 
 
+async def test_an_upload_for_which_no_file_can_be_opened_may_come_again(
+    visitor: Visitor, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def used_up() -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("hailuo_async.web.forms._new_file", used_up)
+    answer = await visitor.post(prompt="a cat")
+    assert (answer.status, answer.headers["Retry-After"], emulator.ledger.posts) == (503, "30", 0)
+
+
 async def test_a_visitor_who_leaves_while_he_sends_is_no_full_disk(visitor: Visitor, emulator: Emulator) -> None:
     async def broken() -> AsyncIterator[bytes]:
         yield b"prompt="

@@ -65,6 +65,9 @@ _SIGN, _OPENING_S = 2, 3.0
 #: Windows up to this length flow, at this part of their limit: their ends are placed too inexactly to wait for.
 _SHORT_S, _SHORT_SHARE = 12.0, 0.98
 
+#: A lag that no answer has shown for so long is over. It shows at the end of each window, if requests leave then.
+_LAG_S = 2 * WINDOW_S
+
 
 @attrs.define(kw_only=True, eq=False)
 class Budget(Flow):
@@ -81,6 +84,7 @@ class Budget(Flow):
     _last_reset_at: float = -math.inf  # the name of the window before
     _window_s: float = WINDOW_S  # the shortest distance of two resets that were seen
     _lag_s: float = 0.0  # how far the clock of the resets is behind that of the dates
+    _lag_at: float = -math.inf  # when an answer last showed all of it
     _is_ms: bool = False  # whether resets without a unit count milliseconds
     _booked_until: float = -math.inf  # the latest time that was booked for a query
     _full_at: float = -math.inf  # when a count without a reset last jumped to full
@@ -299,28 +303,38 @@ class Budget(Flow):
 
     def _ahead_s(self, now: float, hints: Hints, sent_at: float) -> float | None:
         """Seconds until the reset, from any form of it. Keeps the longest, and the window's length."""
-        ahead_s = hints.reset_in_s
+        if hints.window_s is not None:
+            self._window_s = max(_MARGIN_S, hints.window_s)
+        ahead_s, lag_s = hints.reset_in_s, 0.0
         if hints.reset_number is not None:
             self._is_ms = self._is_ms or hints.reset_number > _SECONDS_BELOW
             ahead_s = hints.reset_number / (1000 if self._is_ms else 1)
         elif hints.reset_at is not None and hints.date is not None:
             ahead_s = hints.reset_at - hints.date
-            self._lag_s = max(self._lag_s, sent_at - now - ahead_s)  # no request leaves after its window's end
-            ahead_s += self._lag_s
-        if ahead_s is not None and ahead_s > _LONGEST_S:
-            ahead_s = None
-        self._longest_s = max(self._longest_s, ahead_s or 0.0)
-        if hints.window_s is not None:
-            self._window_s = max(_MARGIN_S, hints.window_s)
-        return ahead_s
+            lag_s = self._note_lag(now, sent_at - now - ahead_s)  # no request leaves after its window's end
+        if ahead_s is None or ahead_s + lag_s > _LONGEST_S:
+            return None
+        # The lag may be that of another gateway: only a reset that has passed surely needs it.
+        self._longest_s = max(self._longest_s, ahead_s if ahead_s > 0 else ahead_s + lag_s)
+        return ahead_s + lag_s
+
+    def _note_lag(self, now: float, least_s: float) -> float:
+        """The lag, from an answer that shows it to be ``least_s`` or more; none once answers show it no more."""
+        if least_s >= self._lag_s - _MARGIN_S:
+            self._lag_at = now
+        elif now > self._lag_at + _LAG_S:
+            self._lag_s = 0.0
+        self._lag_s = max(self._lag_s, least_s)
+        return self._lag_s
 
     # --- Which of the two ---
 
     def _check_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
         """Looks for signs that requests flow: the count grows within the window, or has not grown at its opening."""
-        if self._mark is not None and remaining + self._answered - self._mark <= 1 + 2 * self._slack:
-            return  # it may not have grown: answers overtake each other
-        if (self._limit or self._full) == 0:
+        limit = self._limit or self._full
+        # Answers that overtake each other look like growth: by up to twice those in flight, but seldom by half a limit.
+        unsure = min(2 * self._slack, max(self._slack, limit // 2))
+        if limit == 0 or (self._mark is not None and remaining + self._answered - self._mark <= 1 + unsure):
             return
         missing = self._missing(remaining)
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
@@ -367,6 +381,7 @@ class Budget(Flow):
         """Assumes a flow in place of windows that are short, at what they allow."""
         # Resets a second apart have one name, so that a window of one second looks like two.
         length_s = self._window_s if self._window_s > 2 * _SPAN_MARGIN_S else max(_MARGIN_S, self._longest_s)
+        self._longest_s = max(self._longest_s, length_s)
         self._short_rate = _SHORT_SHARE * (self._limit or self._full) / length_s
         self._begin_flow(now, self._short_rate)
         self._next_at += 1 / self._short_rate  # the request that was answered has left, by this rate

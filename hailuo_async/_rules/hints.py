@@ -24,9 +24,12 @@ from typing import NamedTuple, TypeAlias
 
 import attrs
 
-#: A reset further ahead than the first is not believed. One that lies further back than the second, by which the clocks
-#: of a gateway and of the service behind it may differ, has passed, and the count beside it counts no more.
-_LONGEST_S, _MOST_LAG_S = 300.0, 10.0
+#: A reset further ahead than this is not believed.
+_LONGEST_S = 300.0
+
+#: The clock of the resets may be behind that of the dates by so much. A reset further back has passed, and the count
+#: beside it says nothing about now.
+_MOST_LAG_S = 10.0
 
 #: A ``Retry-After`` further ahead than this is not believed.
 _BELIEVED_S = 3600.0

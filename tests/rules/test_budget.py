@@ -165,6 +165,28 @@ def test_answers_that_overtake_each_other_are_no_sign_against_windows() -> None:
     assert budget.can_book(at, 180.0)
 
 
+def test_a_count_that_grows_within_the_window_is_a_sign_though_a_third_of_the_limit_is_in_flight() -> None:
+    budget = make_budget(60, 30)
+    for at, remaining in ((1.0, 29), (10.0, 27), (20.0, 25), (30.0, 23), (40.0, 21)):
+        for _ in range(20):
+            budget.sent(at, Use.SUBMIT)
+        for number in range(20):
+            budget.learn(at + 5, told(at + 5, 60, remaining - number, 60.0), at)
+    send_all(budget, 45.0, Use.SUBMIT)
+    assert budget.may_send(45.0, Use.QUERY) < 60.0  # it does not wait for the window's end
+
+
+def test_a_clock_that_was_behind_for_one_answer_is_right_again_later() -> None:
+    budget = Budget()
+    for second in range(600):
+        at, end = second + 0.5, 60.0 * (second // 60 + 1)
+        budget.sent(at, Use.QUERY)
+        budget.learn(at + 0.1, told(at + 0.1, 100, 99 - second % 60, end - 8 * (second == 57)), at)
+    budget.sent(600.5, Use.QUERY)
+    budget.learn(600.6, told(600.6, 100, 0, 660.0), 600.5)
+    assert 660.0 <= budget.may_send(601.0, Use.SUBMIT) <= 662.0
+
+
 def test_a_reset_without_a_date_is_no_time_but_names_the_window() -> None:
     budget = Budget()
     budget.sent(0.0, Use.QUERY)

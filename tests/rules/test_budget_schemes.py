@@ -128,6 +128,20 @@ def test_resets_by_a_clock_that_is_behind_that_of_the_dates_are_understood(windo
     assert found.refused <= 0.02 * found.taken
 
 
+@pytest.mark.parametrize("window_s", [1.0, 6.0, 60.0])
+def test_one_of_several_gateways_whose_clock_is_behind_hardly_slows_down_the_others(window_s: float) -> None:
+    rng, late, others = Random(1), behind(8.0), limiters.unix
+    found = Demand(
+        FixedWindow(round(16 * window_s), window_s),
+        lambda state, is_taken, now: (late if rng.random() < 0.1 else others)(state, is_taken, now),
+        Random(0),
+        most=30,
+    )
+    found.run(300.0)
+    assert found.taken >= 0.85 * 16 * 300
+    assert found.refused <= 0.02 * found.taken
+
+
 def test_a_gateway_that_refuses_at_random_slows_down_and_does_not_stop() -> None:
     found = Demand(Chance(0.2, Random(1)), limiters.silent, Random(0))
     found.run(3600.0)

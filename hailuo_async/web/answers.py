@@ -25,7 +25,7 @@ EVENT_HEADERS: Mapping[str, str] = MappingProxyType(
         "X-Accel-Buffering": "no",
     }
 )
-#: What a visitor hears of what is not his to mend.
+#: What a visitor reads where the fault is not his.
 NOT_NOW = "the video cannot be made now: try again later"
 #: A longer reason of the service's is cut: its text is not ours.
 _REASON_CHARACTERS = 300
@@ -114,7 +114,7 @@ def error_answer(
 ) -> Answer:
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know.
 
-    An outage of the journal passes, as does a want of files to open, so they are a 503: a client comes again. A 503
+    An outage of the journal passes, and so does a lack of open files: both are a 503, and a client comes again. A 503
     has the ``id`` to come again with.
     """
     status = 503 if is_outage(error) or is_out_of_files(error) else error.http_status

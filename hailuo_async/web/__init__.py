@@ -8,13 +8,11 @@ request with an ``Answer``, which ``Reply`` (ASGI) or ``reply`` (aiohttp.web) se
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-try:
+if find_spec("starlette") is not None:  # the extra is installed
     import hailuo_async.web.reply  # noqa: F401 (imported later, it would replace the function of its name)
-except ModuleNotFoundError as error:
-    if error.name != "starlette":
-        raise  # not the extra that is not installed, but a Starlette that is broken
 from hailuo_async.session import AsyncSession
 from hailuo_async.web.aiohttp_face import add_videos, reply
 from hailuo_async.web.answers import Answer

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import signal
 import tempfile
 import time
@@ -93,8 +94,10 @@ class Team:
     def kill(self) -> None:
         """Kills one of them, and notes what it had promised."""
         program = self._programs.pop(self.rng.randrange(len(self._programs)))
+        os.kill(program.pid, signal.SIGSTOP)  # once it is dead, another session may raise its doubt before this looks
+        sending = self._sending(program.pid)
         program.kill()
-        self.in_flight += self._sending(program.pid)
+        self.in_flight += len(sending | self._sending(program.pid))
         with program, contextlib.suppress(EOFError):
             while True:
                 self.submitted.add(program.hear())
@@ -104,13 +107,14 @@ class Team:
         while self._programs:
             self.kill()
 
-    def _sending(self, pid: int) -> int:
+    def _sending(self, pid: int) -> set[str]:
+        """The keys of the jobs that this process is sending: as many as it could, if the journal cannot be read."""
         try:
             with Journal.open(self.journal) as journal:
-                holders = [record.holder or "" for record in journal.records(state=JournalState.SENDING)]
+                records = journal.records(state=JournalState.SENDING)
+                return {record.identity for record in records if f"/{pid}/" in (record.holder or "")}
         except JournalError:  # its server is away, too, or no process has made it yet
-            return SLOTS
-        return sum(f"/{pid}/" in holder for holder in holders)
+            return {f"slot {number}" for number in range(SLOTS)}
 
 
 def soak_team(

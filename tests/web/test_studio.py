@@ -577,11 +577,7 @@ async def _served(app: aiohttp_web.Application) -> AsyncIterator[aiohttp.ClientS
 #: Uses the package where one module is missing.
 _WITHOUT = """
 import sys
-class Finder:
-    def find_spec(name, *rest):
-        if name == sys.argv[1]:
-            raise ModuleNotFoundError(name, name=name)
-sys.meta_path.insert(0, Finder)
+sys.modules[sys.argv[1]] = None
 from hailuo_async import web
 web.Studio
 """

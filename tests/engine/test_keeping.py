@@ -59,6 +59,18 @@ async def left_unsent(path: Path, *jobs: Job) -> None:
         await session.aclose(0.0)
 
 
+def bodies_taken_by(line: Line) -> list[bytes]:
+    """The body of each POST, all of which ``line`` accepts from now on."""
+    bodies: list[bytes] = []
+
+    async def read(request: Request) -> Answer:
+        bodies.append(await anyio.to_thread.run_sync(body_of, request))
+        return line.accept()
+
+    line.on_post = read
+    return bodies
+
+
 async def outcomes_of(session: object) -> dict[str | None, Success | Failure]:
     return {outcome.key: outcome async for outcome in session.resume()}  # type: ignore[attr-defined]
 
@@ -78,14 +90,8 @@ async def test_what_a_session_left_is_sent_by_the_next_one_as_it_was_submitted(p
     await left_unsent(path, *jobs)
     file.unlink()  # what was read at submit is sent, whatever becomes of the file
 
-    bodies: list[bytes] = []
     line = Line()
-
-    async def read(request: Request) -> Answer:
-        bodies.append(await anyio.to_thread.run_sync(body_of, request))
-        return line.accept()
-
-    line.on_post = read
+    bodies = bodies_taken_by(line)
     async with line.session(journal=path, keep_jobs=True) as session:
         told_of = await outcomes_of(session)
     assert sorted(bodies) == sorted(expected)  # each is read on a thread, and the shortest may be first
@@ -199,14 +205,8 @@ async def test_a_job_that_is_not_wanted_any_more_is_sent_by_nobody(path: Path, h
 
 
 async def test_of_two_who_submit_the_same_job_the_one_who_leaves_takes_no_picture_from_the_other(path: Path) -> None:
-    cat, bodies = ImageToVideo(picture(), key="cat"), []
-    line = Line()
-
-    async def read(request: Request) -> Answer:
-        bodies.append(await anyio.to_thread.run_sync(body_of, request))
-        return line.accept()
-
-    line.on_post = read
+    cat, line = ImageToVideo(picture(), key="cat"), Line()
+    bodies = bodies_taken_by(line)
     async with line.session(journal=path, keep_jobs=True) as session:
         engine = session._running_engine()
         commits, keeper = engine.journal_or_raise()._commits, engine.admission.keeper

@@ -281,16 +281,20 @@ def test_a_failover_that_lost_an_end_without_a_task_leaves_no_job_that_only_seem
     table.close()
 
 
+@pytest.mark.parametrize(("is_sent_again", "stands"), [(False, "intended"), (True, "sending")])
 def test_a_post_that_was_refused_for_now_may_leave_later_although_a_failover_lost_the_refusal(
-    postgres: Postgres, schema: str
+    postgres: Postgres, schema: str, is_sent_again: bool, stands: str
 ) -> None:
     table = asserting(postgres, schema)
-    did(table, lambda it: it.intend(intent()))
-    did(table, lambda it: it.sending("cat", 1.0))
+    sent(table)
     with failover(postgres, schema):
-        did(table, lambda it: it.unsent("cat", 1.0))
-    assert after_reconnecting(table, "cat") == ("intended", None, "ours")
-    assert did(table, lambda it: bool(it.sending("cat", 2.0)))
+        did(table, lambda it: it.unsent("cat", 999.0))
+        if is_sent_again:
+            did(table, lambda it: it.sending("cat", 1000.0))
+    assert after_reconnecting(table, "cat") == (stands, None, "ours")
+    if is_sent_again:
+        did(table, lambda it: it.unsent("cat", 1000.0))
+    assert did(table, lambda it: bool(it.sending("cat", 1001.0)))
     table.close()
 
 
@@ -505,21 +509,6 @@ def test_a_damaged_row_ends_no_other_write_after_a_reconnect(
         cut(postgres)
         assert after_reconnecting(table, "cat") == ("intended", None, "ours")
     assert [record.message.count("job 'damaged' is damaged") for record in caplog.records] == [1]
-    table.close()
-
-
-def test_a_post_that_was_refused_for_now_after_a_failover_lost_an_earlier_refusal_may_leave_later(
-    postgres: Postgres, schema: str
-) -> None:
-    table = asserting(postgres, schema)
-    did(table, lambda it: it.intend(intent()))
-    did(table, lambda it: it.sending("cat", 1.0))
-    with failover(postgres, schema):
-        did(table, lambda it: it.unsent("cat", 1.0))
-        did(table, lambda it: it.sending("cat", 2.0))
-    assert after_reconnecting(table, "cat") == ("sending", None, "ours")
-    did(table, lambda it: it.unsent("cat", 2.0))
-    assert did(table, lambda it: bool(it.sending("cat", 3.0)))
     table.close()
 
 

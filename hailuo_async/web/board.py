@@ -208,9 +208,10 @@ class Board:
             return "unsent" if record.holder is None or id in self._said else "queued"
         if record.state is JournalState.ACCEPTED:
             return self._seen.get(id, "processing")
-        self._seen.pop(id, None)
-        if record.state is not JournalState.INTENDED:
-            self._said.pop(id, None)
+        if id not in self._dirty:  # or what the hooks have reported is newer than the record
+            self._seen.pop(id, None)
+            if record.state is not JournalState.INTENDED:
+                self._said.pop(id, None)
         return _STATUS[record.state]
 
     def _stats(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pytest
 
 from hailuo_async import AsyncSession, ImageToVideo, Journal, JournalError, JournalState
 from hailuo_async.emulator import Emulator, Fault, Kind
+from hailuo_async.hooks import Ended
 from hailuo_async.web.board import Board
 from hailuo_async.web.page import Page, what_can_be_made
 
@@ -209,6 +210,28 @@ async def test_a_key_that_is_not_valid_is_said_on_the_card_and_the_job_stays_for
     async with right.opened():
         await Visit(right, emulator, httpx.AsyncClient()).when(id_of(1), "success")
     assert emulator.ledger.submits_accepted == 1
+
+
+async def test_why_a_job_was_not_sent_is_said_even_if_the_journal_is_read_while_it_is_sent(
+    tmp_path: Path, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, read, ended = page_over(tmp_path, emulator, "wrong"), Board._read, threading.Event()
+    app = page.app(hosts={"127.0.0.1:8765"})
+
+    def early(board: Board, dirty: set[str]) -> Any:
+        monkeypatch.setattr(Board, "_read", read)
+        ended.wait(60)
+        records, counts, is_whole = read(board, dirty)
+        return [attrs.evolve(record, state=JournalState.SENDING) for record in records], counts, is_whole
+
+    async with page.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
+        visit = Visit(page, emulator, client)
+        page._intake.session.hooks.append(lambda event: ended.set() if isinstance(event, Ended) else None)
+        monkeypatch.setattr(Board, "_read", early)
+        await visit.make(id_of(1))
+        assert (await visit.job(id_of(1)))["status"] == "sending"
+        job = await visit.job(id_of(1))
+        assert (job["status"], job["error"][:3]) == ("unsent", "401")
 
 
 async def away(session: AsyncSession, job: object) -> None:

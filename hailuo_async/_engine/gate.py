@@ -89,6 +89,11 @@ class Gate:
         """Wakes all waiters: they ask the rules again, or stop if the engine has ended."""
         self._changed.notify()
 
+    @property
+    def unreachable_since(self) -> float:
+        """When the last row of connections that could not be made began, in loop time."""
+        return self._reachability.failing_since
+
     # --- Going through ---
 
     def acquire_submit(self, is_heavy: bool) -> float:
@@ -151,7 +156,7 @@ class Gate:
             self.budget.refused(now, answer.hints, sent_at)
         if answer.verdict is Verdict.UNSENT and answer.problem is None:
             self._hold_back(now, answer.message)  # with a problem of ours the network was not tried
-        elif answer.verdict is not Verdict.UNSENT:
+        elif answer.status is not None:  # a request that was cancelled, or timed out, has reached nothing for certain
             self._reachability.reached()
         self._report(now, answer)
         self._changed.notify()

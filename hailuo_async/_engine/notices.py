@@ -20,7 +20,6 @@ import anyio
 import attrs
 
 from hailuo_async._engine.session_state import SessionState
-from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async.errors import JournalError, SessionClosedError
 
 #: Seconds between two early queries of one task.
@@ -85,12 +84,6 @@ class PassedNotices:
                 await anyio.sleep(PASSES_APART_S)
         finally:
             self._is_passing = False
-
-
-def early_query_at(tracked: TrackedJob, now: float) -> float:
-    """When to query a task that a hint announced. ``APART_S`` counts from then."""
-    tracked.noticed_at = max(now, tracked.noticed_at + APART_S)
-    return tracked.noticed_at
 
 
 def _remember(held: OrderedDict[str, Hashable], task_id: str, value: Hashable) -> None:

@@ -23,7 +23,7 @@ from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.due_tasks import DueTasks
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.in_flight import InFlight
-from hailuo_async._engine.notices import Notices, early_query_at
+from hailuo_async._engine.notices import APART_S, Notices
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
@@ -94,10 +94,8 @@ class Poller:
         tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
         tracked.poll_state.is_to_be_announced = self._settings.webhook_url is not None and not tracked.is_attached
         self._tasks[tracked.task_id] = tracked
-        if self._notices.came_before(tracked.task_id):
-            self._ask_early(tracked, now)
-        else:
-            self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
+        tracked.is_noticed = self._notices.came_before(tracked.task_id)
+        self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
 
     def notice_nowait(self, task_id: str) -> None:
         """A hint, of which nothing is believed, that a task may have ended: it is asked about at once if it runs here.
@@ -110,19 +108,16 @@ class Poller:
     def heed_nowait(self, task_id: str) -> bool:
         """The same, of a hint that is passed on no further. Returns whether the task is of this session."""
         tracked = self._tasks.get(task_id)
-        if tracked is not None:
-            self._ask_early(tracked, self._now())
-        elif (kind := self._notices.unwatched(task_id)) is not None:
-            self._cadence.announced_late(kind)
-            return True
-        return tracked is not None
-
-    def _ask_early(self, tracked: TrackedJob, now: float) -> None:
-        if tracked.is_noticed:
-            return  # it is about to be asked about
-        tracked.is_noticed = True
-        if not tracked.is_asked:
-            self._push(tracked, early_query_at(tracked, now))
+        if tracked is None:
+            kind = self._notices.unwatched(task_id)
+            if kind is not None:
+                self._cadence.announced_late(kind)
+            return kind is not None
+        if not tracked.is_noticed:  # else it is about to be asked about
+            tracked.is_noticed = True
+            if not tracked.is_asked:
+                self._push(tracked, self._now())
+        return True
 
     def forget_nowait(self, tracked: TrackedJob) -> None:
         """Watches the task no longer. It goes on at the service, but its slot counts as free.
@@ -153,6 +148,8 @@ class Poller:
         return min(at, deleted_at) if now < deleted_at else at
 
     def _push(self, tracked: TrackedJob, due: float) -> None:
+        if tracked.is_noticed:
+            tracked.noticed_at = due = max(self._now(), tracked.noticed_at + APART_S)
         if self._due.push(tracked, due):  # only a new first task changes how long the loop sleeps
             self._added.notify()
 
@@ -246,10 +243,7 @@ class Poller:
         if status is not None:
             tracked.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
         self._cadence.asked(poll_state, now, status is Status.PENDING)
-        if tracked.is_noticed:  # while the query was under way
-            self._push(tracked, early_query_at(tracked, now))
-        else:
-            self._push(tracked, self._next_due(poll_state, now))
+        self._push(tracked, self._next_due(poll_state, now))
 
     def _ask_again(self, tracked: TrackedJob, poll_state: PollState, reason: str) -> None:
         """Repeats a failed query after a growing interval, as its cause may last for a while."""

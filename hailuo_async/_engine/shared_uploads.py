@@ -130,11 +130,12 @@ class SharedUploads:
         while self._users:
             await self._changed.wait()
         while self._files:
-            file_id, _ = self._files.popitem()
+            file_id = next(iter(self._files))
             try:
                 await self._delete(file_id)
             except HailuoError as error:
                 logger.info("upload %s stays on the service for some days: %s", file_id, error)
+            self._files.pop(file_id, None)  # not before: a reader that is cancelled leaves the rest to the engine
 
     def _recall(self, fingerprint: str, size: int) -> _Seen | None:
         """The entry of an image that has come before; ``None`` the first time."""

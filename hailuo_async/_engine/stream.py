@@ -104,8 +104,8 @@ class Stream:
                     break
                 await self._arrived.wait()
             if self._tidy is not None:
-                tidy, self._tidy = self._tidy, None
-                await tidy()
+                await self._tidy()
+                self._tidy = None
             if self._error is not None:
                 raise self._error
         finally:

@@ -244,22 +244,25 @@ class Submitter:
         tracked.move(Event.ACCEPT)
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
-        tracked.unsent_since = None  # a refusal is an answer: the service can be reached
         if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
             await self._wait_again(tracked)
         else:
             await self._give_up(tracked, build_error(answer))
 
     async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
-        now = self._now()
-        tracked.unsent_since = now if tracked.unsent_since is None else tracked.unsent_since
-        is_passing = isinstance(answer.problem, JournalError) and answer.problem.is_outage
-        if isinstance(answer.problem, HailuoError) and not is_passing:
-            await self._give_up(tracked, answer.problem)
-        elif tracked.timeout_s is None and now - tracked.unsent_since >= UNREACHABLE_FOR_S:
+        problem = answer.problem
+        if isinstance(problem, HailuoError) and not (isinstance(problem, JournalError) and problem.is_outage):
+            await self._give_up(tracked, problem)
+        elif problem is None and tracked.timeout_s is None and self._unreachable_s(tracked) >= UNREACHABLE_FOR_S:
             await self._give_up(tracked, ServiceUnavailableError(message=answer.message))
         else:
             await self._wait_again(tracked)
+
+    def _unreachable_s(self, tracked: TrackedJob) -> float:
+        """For how long its POSTs have failed. While it waited for a slot, others may have reached the service."""
+        now = self._now()
+        tracked.unsent_since = max(min(now, tracked.unsent_since), self._gate.unreachable_since)
+        return now - tracked.unsent_since
 
     async def _doubt(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
         error = SubmissionUnknownError(

@@ -123,7 +123,7 @@ class TrackedJob:
     resubmits: int = attrs.field(default=0, init=False)
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
     """The error of an earlier POST, which may be paid for even if the next one is refused."""
-    unsent_since: float | None = attrs.field(default=None, init=False)
+    unsent_since: float = attrs.field(default=math.inf, init=False)
     """Since when none of its POSTs has reached the service, in loop time."""
     accepted_at: float = attrs.field(default=-math.inf, init=False)
     """When the service accepted it, in loop time; minus infinity if that is not known."""

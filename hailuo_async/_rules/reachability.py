@@ -24,12 +24,16 @@ class Reachability:
     """Before this time nothing is sent."""
     failures: int = attrs.field(default=0, init=False)
     """Lessons in a row."""
+    failing_since: float = attrs.field(default=-math.inf, init=False)
+    """When the first of them came."""
     _next_s: float = attrs.field(default=_FIRST_S, init=False)
 
     def failed(self, now: float) -> bool:
         """A connection could not be made. Whether that is news: not while it is held back for another failure."""
         if now < self.opens_at:
             return False
+        if self.failures == 0:
+            self.failing_since = now
         self.failures += 1
         # Jittered downwards, so that the longest stays the longest.
         self.opens_at = now + self._next_s * self._rng.uniform(0.5, 1.0)

@@ -102,6 +102,20 @@ def test_a_service_that_cannot_be_reached_is_tried_less_and_less_often_by_everyo
     assert after_success <= 0.5
 
 
+def test_a_request_that_is_cancelled_says_nothing_of_whether_the_service_can_be_reached() -> None:
+    async def main() -> float:
+        gate = make_gate()
+        for _ in range(10):
+            await gate.wait_for_query()
+            gate.request_answered(unsent("cannot connect"), gate.acquire_query())
+            gate.request_answered(unknown("cancelled"), gate.acquire_query())
+        before = anyio.current_time()
+        await gate.wait_for_query()
+        return anyio.current_time() - before
+
+    assert run_virtual(main) >= 15
+
+
 def test_a_burst_that_fails_at_once_is_one_lesson() -> None:
     async def main() -> float:
         gate = make_gate()

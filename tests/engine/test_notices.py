@@ -15,7 +15,7 @@ import pytest
 from hailuo_async import AsyncSession, Ended, JournalError, SessionClosedError, SessionEvent, Success
 from hailuo_async._engine.notices import MAX_REMEMBERED, Notices, PassedNotices
 from hailuo_async._engine.session_state import SessionState
-from hailuo_async._rules.wire import Answer, Request
+from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import FaultRates, Faults, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
@@ -141,7 +141,8 @@ def test_a_hint_that_came_before_the_answer_to_the_submit_counts() -> None:
     assert run_virtual(main) == pytest.approx(1, abs=0.01)
 
 
-def test_a_hint_while_a_query_is_under_way_has_the_task_asked_about_again() -> None:
+@pytest.mark.parametrize("first", [told(200, running("task-1")), unknown("no answer in time")])
+def test_a_hint_while_a_query_is_under_way_has_the_task_asked_about_again(first: Answer) -> None:
     async def main() -> list[float]:
         asked: list[float] = []
 
@@ -149,7 +150,7 @@ def test_a_hint_while_a_query_is_under_way_has_the_task_asked_about_again() -> N
             asked.append(anyio.current_time())
             if len(asked) == 1:
                 await anyio.sleep(5)
-                return told(200, running("task-1"))
+                return first
             return told(200, finished("task-1"))
 
         async with Line(on_query=answer).session(poll_interval=(30, 60), webhook_url=URL) as session:

@@ -37,11 +37,13 @@ from ..support.service import (
     TOO_MANY,
     Line,
     emulated,
+    finished,
     job,
     jobs,
     picture,
     prompt_of,
     refusal,
+    running,
     taken,
     told,
     until,
@@ -355,6 +357,29 @@ def test_without_a_deadline_it_is_given_up_after_a_while() -> None:
     error, at = run_virtual(main)
     assert (type(error), str(error)) == (ServiceUnavailableError, "cannot connect")
     assert UNREACHABLE_FOR_S <= at < UNREACHABLE_FOR_S + 31
+
+
+def test_two_failures_with_a_service_that_answers_between_them_end_no_job() -> None:
+    async def main() -> int:
+        async def fail(request: Request) -> Answer:
+            return unsent("cannot connect")
+
+        async def answer(request: Request) -> Answer:
+            return told(200, running("other") if anyio.current_time() < 2 * UNREACHABLE_FOR_S else finished("other"))
+
+        line = Line(on_post=fail, on_query=answer)
+        async with line.session(max_running=1, poll_interval=(1, 10)) as session:
+            waits = await session.submit(job())
+            await until(lambda: line.posts)
+            other = await session.attach("other")  # it takes the slot
+            line.posts.clear()
+            await other
+            await until(lambda: line.posts)
+            line.on_post = line.on_query = None
+            await waits
+            return len(line.posts)
+
+    assert run_virtual(main) == 2
 
 
 async def test_a_refused_port_is_waited_for_and_nothing_leaks(unused_port: int) -> None:

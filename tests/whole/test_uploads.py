@@ -13,9 +13,10 @@ import pytest
 from hailuo_async import ImageToVideo, JobError, RequestRejectedError, ServiceError, Success, Upload
 from hailuo_async._rules.catalogue import read_upload, read_uploads
 from hailuo_async._rules.wire import Answer, Request, decipher
+from hailuo_async.contract import UPLOADS_PATH
 from hailuo_async.emulator import Kind
 
-from ..support.service import Line, emulated, envelope, picture, told
+from ..support.service import Line, asked_about, emulated, envelope, finished, picture, told, until
 
 PICTURES = [picture(seed=number) for number in range(12)]
 
@@ -64,6 +65,39 @@ async def test_a_stream_that_is_left_takes_its_images_away_when_its_last_task_ha
         with anyio.fail_after(60):
             while await session.uploads():  # noqa: ASYNC110 (the service tells nobody)
                 await anyio.sleep(0.02)
+
+
+async def test_a_reader_that_is_cancelled_while_its_images_are_taken_away_leaves_none_of_them() -> None:
+    deleted, is_asked = list[str](), asyncio.Event()
+
+    async def post(request: Request) -> Answer:
+        file_id = f"file-{len(line.posts)}"
+        is_upload = request.path == UPLOADS_PATH
+        return (
+            told(200, envelope({"url": f"https://files.example/{file_id}.png", "file_id": file_id}))
+            if is_upload
+            else line.accept()
+        )
+
+    async def answer(request: Request) -> Answer:
+        if request.method == "DELETE" and not is_asked.is_set():
+            is_asked.set()
+            await anyio.sleep_forever()
+        if request.method == "DELETE":
+            deleted.append(asked_about(request))
+        return told(200, finished(asked_about(request)))
+
+    line = Line(on_post=post, on_query=answer)
+    async with line.session() as session:
+
+        async def read() -> None:
+            async for _ in session.stream(shared_jobs(2), share_uploads=True):
+                pass
+
+        reader = asyncio.create_task(read())
+        await is_asked.wait()
+        reader.cancel()
+        await until(lambda: len(deleted) == 2)
 
 
 @pytest.mark.slow

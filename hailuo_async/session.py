@@ -183,7 +183,7 @@ class AsyncSession(ServiceCalls):
             raise
         if not state.is_open:
             await engine.close(0.0)
-            raise SessionClosedError(reason="the session was closed while it opened")
+            raise state.error()
         self._engine = engine
         return self
 
@@ -225,7 +225,7 @@ class AsyncSession(ServiceCalls):
         or ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
         ``SessionClosedError``: in all these cases nothing is paid for. Cancelled before it returns, it takes no job.
         """
-        return Generation(await self._take(job, timeout), self._running_engine().loop)
+        return Generation(await self._take(job, timeout))
 
     async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
         return await self._running_engine().admission.submit(check_job(job), self._timeout_s(timeout))
@@ -242,7 +242,7 @@ class AsyncSession(ServiceCalls):
         """
         engine, tracked = self._running_engine(), await self._take(job, timeout)
         try:
-            return await Generation(tracked, engine.loop)
+            return await Generation(tracked)
         except asyncio.CancelledError as cancellation:
             engine.dispatcher.withdraw(tracked)
             if tracked.task_id is not None:
@@ -295,9 +295,9 @@ class AsyncSession(ServiceCalls):
         ``timeout`` is in seconds from now. Raises ``JobError`` for what cannot be a task id. A task that the service
         does not know, or no longer, ends in ``TaskExpiredError``.
         """
-        engine = self._running_engine()
+        admission = self._running_engine().admission
         check_task_id(task_id)
-        return Generation(await engine.admission.attach(task_id, self._timeout_s(timeout)), engine.loop)
+        return Generation(await admission.attach(task_id, self._timeout_s(timeout)))
 
     async def find(self, key: str) -> Generation:
         """A handle on any job in the journal, of any session, by its key. The job is not paid for again.
@@ -306,7 +306,7 @@ class AsyncSession(ServiceCalls):
         gone, this one waits for its task; a job that was never sent ends in ``JournalError``. Raises
         ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
-        return Generation(await self._running_engine().admission.find(key), self._running_engine().loop)
+        return Generation(await self._running_engine().admission.find(key))
 
     async def resume(self) -> AsyncGenerator[Success | Failure]:
         """Yields everything in the journal that is not finished, as it ends, without paying again.

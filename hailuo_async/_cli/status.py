@@ -20,7 +20,8 @@ from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.results import JobResult, error_facts, reason, result_of
 from hailuo_async._cli.money import dollars
 from hailuo_async._cli.output import echo, show, tell
-from hailuo_async._engine.wiring import open_journal, wall_clock
+from hailuo_async._engine.clock import wall_clock
+from hailuo_async._engine.wiring import open_journal
 from hailuo_async.settings import JournalLocation
 
 _WATCH_EVERY_S = 2.0

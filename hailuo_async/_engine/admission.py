@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias
 
+import anyio.to_thread
 import attrs
+from anyio import CapacityLimiter
 
-from hailuo_async._engine.clock import running_clock
+from hailuo_async._engine.clock import running_clock, wall_clock
 from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.following import AT_WORK
-from hailuo_async._engine.inspection import Inspector
 from hailuo_async._engine.keeping import Keeper, is_sent_from_here, prepare, without_pictures
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money, Payment, Quota
@@ -26,7 +28,8 @@ from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.tracked_job import Lane, TrackedJob, kind_of
-from hailuo_async._images.frame import Frame
+from hailuo_async._images.frame import Frame, inspect_image, url_frame
+from hailuo_async._images.source import is_web_url
 from hailuo_async._io.journal.kept import KeptClaim, KeptJob
 from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._rules.identity import DuplicateNumbers
@@ -36,6 +39,13 @@ from hailuo_async.errors import HailuoError, QueueFullError, SpendingLimitError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
 from hailuo_async.settings import Settings
+
+logger = logging.getLogger("hailuo_async")
+
+#: Images inspected at the same time. More threads than disks and cores do not help.
+INSPECTING_THREADS = 4
+#: Images made to fit at the same time: the largest takes a gigabyte while it is decoded.
+FITTING_THREADS = 1
 
 FindFault: TypeAlias = Callable[[], Awaitable[HailuoError | None]]
 """Finds out why a job must not be paid for, if there is a reason."""
@@ -71,11 +81,11 @@ class Admission:
     _recorder: Recorder
     _settings: Settings
     _session_state: SessionState
-    _wall_clock: Callable[[], float]
     money: Money
     keeper: Keeper | None = None
     """Where the journal keeps whole jobs."""
-    _inspector: Inspector = attrs.field(factory=Inspector, init=False)
+    _inspecting: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(INSPECTING_THREADS), init=False)
+    _fitting: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(FITTING_THREADS), init=False)
     _duplicates: DuplicateNumbers = attrs.field(factory=DuplicateNumbers, init=False)
     """Of the jobs outside streams. A job that failed keeps its number when it is given again."""
     _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
@@ -111,7 +121,7 @@ class Admission:
         tracked.job, tracked.key, tracked.kind, tracked.lane = job, job.key, kind_of(job), terms.lane
         self._preparing += 1
         try:
-            frames = await self._look_at_images(job, terms.uploads)
+            frames = await self._inspect(job, terms.uploads)
             tracked.fault = None if find_fault is None else await find_fault()
             tracked.request = build_submit(job, frames, self._settings.webhook_url)
             tracked.is_heavy = tracked.request.is_heavy
@@ -129,9 +139,18 @@ class Admission:
             terms.uploads.hold(tracked)
         return tracked
 
-    async def _look_at_images(self, job: Job, uploads: SharedUploads | None) -> dict[str, Frame]:
+    async def _inspect(self, job: Job, uploads: SharedUploads | None) -> dict[str, Frame]:
         is_known_again = uploads is not None or self._recorder.has_journal
-        frames = await self._inspector.inspect(job, fingerprint=is_known_again)
+        frames = {}
+        for field, source in job.frames.items():
+            if is_web_url(source):  # the job has checked its shape, and nothing is read of it
+                frames[field] = url_frame(source, fingerprint=is_known_again)
+                continue
+            inspect = functools.partial(inspect_image, field, source, fingerprint=is_known_again, fit=job.fit)
+            threads = self._fitting if job.fit else self._inspecting
+            frames[field] = frame = await anyio.to_thread.run_sync(inspect, limiter=threads)
+            if frame.changes:
+                logger.info("%s (%s) was made to fit: %s", field, frame.name, "; ".join(frame.changes))
         self._session_state.check()
         return frames if uploads is None else await uploads.share(frames)
 
@@ -245,7 +264,7 @@ class Admission:
             tracked.fingerprint = record.fingerprint
             self._dispatcher.add(tracked)
         if claim.job.asked_at is not None:  # it waits since then, whichever session it was given to
-            tracked.taken_at = min(tracked.taken_at, self._now() - (self._wall_clock() - claim.job.asked_at))
+            tracked.taken_at = min(tracked.taken_at, self._now() - (wall_clock() - claim.job.asked_at))
         self.keeper.use_kept(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
         tracked.payment.price = tracked.payment.price or record.price
         self._dispatcher.following.end(tracked, Claim(record, ours=True))

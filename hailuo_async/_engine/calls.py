@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import quote
@@ -13,6 +12,7 @@ import anyio.to_thread
 import attrs
 
 from hailuo_async import contract
+from hailuo_async._engine.clock import wall_clock
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.submitter import SLOWEST_UPLOAD_BYTES_PER_S
 from hailuo_async._images.frame import Frame, inspect_image
@@ -39,7 +39,6 @@ class Calls:
     _gate: Gate
     _transport: Transport
     _prices: PriceBook
-    _wall_clock: Callable[[], float]
     _uploading: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(contract.UPLOADS_AT_ONCE), init=False)
 
     async def send(self, request: Request) -> Answer:
@@ -72,7 +71,7 @@ class Calls:
         """The models that the service offers now. Estimates use its prices from here on."""
         answer = await self.send(Request("GET", contract.MODELS_PATH))
         models = listed(answer, read_models(answer), "$.models")
-        answered_at = self._wall_clock() if answer.hints.date is None else answer.hints.date
+        answered_at = wall_clock() if answer.hints.date is None else answer.hints.date
         self._prices.learn(models, datetime.fromtimestamp(answered_at, UTC).date())
         return models
 

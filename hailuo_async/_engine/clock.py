@@ -1,10 +1,11 @@
-"""The one clock of the engine, its loop's; and how far a server's clock is ahead of it."""
+"""The one clock of the engine, its loop's; the machine's, for records; and how far a server's is ahead."""
 
 from __future__ import annotations
 
 import asyncio
 import math
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import attrs
 
@@ -32,6 +33,11 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def running_clock() -> Callable[[], float]:
     """The running loop's clock, for a room that reads it often: to find the loop takes CPython 3.11 a system call."""
     return asyncio.get_running_loop().time
+
+
+def wall_clock() -> float:
+    """Unix seconds by this machine's clock: for records that people read, and what is compared with them."""
+    return datetime.now(UTC).timestamp()
 
 
 @attrs.define(eq=False)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._engine.clock import running_clock
+from hailuo_async._engine.clock import running_clock, wall_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
@@ -39,7 +39,6 @@ class Dispatcher:
     _gate: Gate
     _recorder: Recorder
     _session_state: SessionState
-    _wall_clock: Callable[[], float]
     _emitter: EventEmitter
     _keeper: Keeper | None = None
     following: Following = attrs.field(init=False)
@@ -118,7 +117,7 @@ class Dispatcher:
         ``accepted_at`` is in Unix seconds, ``None`` if unknown.
         """
         tracked.is_attached = True
-        age_s = math.inf if accepted_at is None else max(0.0, self._wall_clock() - accepted_at)
+        age_s = math.inf if accepted_at is None else max(0.0, wall_clock() - accepted_at)
         tracked.accepted_at = self._now() - age_s
         self._gate.task_adopted()
         if tracked.status is Status.QUEUED:
@@ -153,7 +152,7 @@ class Dispatcher:
     def withdraw(self, tracked: TrackedJob) -> None:
         """Withholds a job whose caller leaves, and logs the task id of one that goes on."""
         if not (tracked.is_shared or tracked.status.is_final):
-            tracked.is_left = True
+            tracked.caller_left = True
             self.withhold(tracked)
             if tracked.task_id is not None:
                 tracked.log_that_it_goes_on()
@@ -166,7 +165,7 @@ class Dispatcher:
             return
         if tracked.status is Status.PENDING and not tracked.is_followed:
             self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
-            if tracked.is_left:
+            if tracked.caller_left:
                 tracked.log_that_it_goes_on()
         elif tracked.status is Status.QUEUED and tracked.is_withheld:
             self._drop(tracked, SessionClosedError(reason=_WITHDRAWN))

@@ -24,8 +24,6 @@ from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.inspection import is_read
-from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Quota
@@ -37,6 +35,7 @@ from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
+from hailuo_async._images.source import is_web_url
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.lifecycle import Event
@@ -68,7 +67,6 @@ class Engine:
     recorder: Recorder
     calls: Calls
     results: Results
-    _lazy_downloads: LazyDownloads
     _transport: Transport
     _journal: JournalWriter | None
     lookout: Lookout | None = attrs.field(default=None, init=False)
@@ -106,7 +104,7 @@ class Engine:
         try:
             await self._work()
         finally:
-            for close in (self.recorder.aclose, self._lazy_downloads.aclose, self._transport.aclose):
+            for close in (self.recorder.aclose, self.results.aclose, self._transport.aclose):
                 with anyio.move_on_after(CLOSING_S, shield=True):
                     await close()
 
@@ -180,7 +178,7 @@ class Engine:
             return await self.admission.take(check_job(item), terms, find_fault)
 
         def waits(item: object) -> bool:
-            return always_waits or not is_job(item) or is_read(item)
+            return always_waits or not is_job(item) or not all(map(is_web_url, item.frames.values()))
 
         tidy = None if uploads is None else uploads.delete_all
         lookahead = LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD

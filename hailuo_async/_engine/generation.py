@@ -25,9 +25,9 @@ class Generation:
 
     __slots__ = ("_loop", "_tracked")
 
-    def __init__(self, tracked: TrackedJob, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, tracked: TrackedJob) -> None:
         self._tracked = tracked
-        self._loop = loop
+        self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
         return f"<Generation {self._tracked.name} {self.status}{f' task {self.task_id}' if self.task_id else ''}>"

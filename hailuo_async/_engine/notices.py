@@ -40,7 +40,7 @@ class Notices:
 
     def came_before(self, task_id: str) -> bool:
         """Whether a hint came before the poller watched the task. True only once."""
-        return task_id in self._early and self._early.pop(task_id) is None
+        return bool(self._early.pop(task_id, False))
 
     def ended_in_silence(self, task_id: str, kind: Hashable) -> None:
         """Notes that a query found the end of a task without a hint."""
@@ -50,7 +50,7 @@ class Notices:
         """Notes a hint about a task that is not watched. Returns its kind, if it ended a moment ago without a hint."""
         if task_id in self._silent:
             return self._silent.pop(task_id)
-        _remember(self._early, task_id, None)
+        _remember(self._early, task_id, True)
         return None
 
 

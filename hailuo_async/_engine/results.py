@@ -8,14 +8,14 @@ A journal that fails here costs a second download at most, never the file.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
+import importlib
 import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from weakref import WeakValueDictionary
 
 import anyio
@@ -26,17 +26,18 @@ from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
-from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
+from hailuo_async._io.http import proxy_for
 from hailuo_async._io.journal.records import Record
 from hailuo_async.errors import DownloadError, HailuoError, JournalError, SessionClosedError
 from hailuo_async.outcomes import Failure, Success, Video
 
 if TYPE_CHECKING:
+    from hailuo_async._io.download.client import Downloads
     from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
@@ -49,14 +50,35 @@ LOOK_AGAIN_S = 0.25
 class Results:
     """Saves videos, and gives them in pieces."""
 
-    _lazy_downloads: LazyDownloads
+    _allow_private_network: bool
     _journal: JournalWriter | None
     _admission: Admission
     _session_state: SessionState
-    _loop: asyncio.AbstractEventLoop
     _emitter: EventEmitter
     _saving: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
     """The lock of each video that is being saved, by its task id."""
+    _downloads: Downloads | None = attrs.field(default=None, init=False)
+    _is_closed: bool = attrs.field(default=False, init=False)
+
+    async def downloads(self) -> Downloads:
+        """What fetches: imported and made when it is first needed, as many sessions never save a video.
+
+        Raises ``SessionClosedError`` once the session is closed.
+        """
+        if self._downloads is None:
+            # An import reads files, so it does not run on the loop.
+            client = await anyio.to_thread.run_sync(importlib.import_module, "hailuo_async._io.download.client")
+            if self._is_closed:
+                raise SessionClosedError(reason="the session is closed")
+            made = client.Downloads(allow_private_network=self._allow_private_network, find_proxy=proxy_for)
+            self._downloads = self._downloads or cast("Downloads", made)
+        return self._downloads
+
+    async def aclose(self) -> None:
+        """Closes the connections. Downloads under way, and later ones, raise ``SessionClosedError``."""
+        self._is_closed = True
+        if self._downloads is not None:
+            await self._downloads.aclose()
 
     async def save(
         self,
@@ -73,7 +95,7 @@ class Results:
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
                 return saved
             fetch = functools.partial(
-                (await self._lazy_downloads.open()).fetch,
+                (await self.downloads()).fetch,
                 limits=limits,
                 overwrite=overwrite,
                 refresh=functools.partial(self._fresh_url, video.task_id),
@@ -107,13 +129,13 @@ class Results:
     async def open(self, video: Video, limits: Limits, *, start: int) -> AsyncGenerator[VideoPieces]:
         """The video in pieces, without a file. As ``AsyncSession.open_video``."""
         refresh = functools.partial(self._fresh_url, video.task_id)
-        downloads, url = await self._lazy_downloads.open(), _url_at_hand(video) or await refresh()
+        downloads, url = await self.downloads(), _url_at_hand(video) or await refresh()
         async with downloads.stream(url, limits, refresh=refresh, task_id=video.task_id, start=start) as pieces:
             yield pieces
 
     async def _fresh_url(self, task_id: str) -> str:
         """The result's present URL, from a new query."""
-        return (await Generation(await self._admission.attach(task_id, None, is_refresh=True), self._loop)).url
+        return (await Generation(await self._admission.attach(task_id, None, is_refresh=True))).url
 
     async def _saved_before(self, video: Video, target: Path) -> Path | None:
         """The saved file: at the path on record, or at ``target`` if a kill came before that was noted."""

@@ -25,7 +25,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._engine.clock import running_clock
+from hailuo_async._engine.clock import running_clock, wall_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.queue import SubmitQueue
@@ -74,7 +74,6 @@ class Submitter:
     _recorder: Recorder
     _origin: str
     _resubmits: bool
-    _wall_clock: Callable[[], float]
     _emitter: EventEmitter
     _session_state: SessionState
     _follow: Callable[[TrackedJob], None]
@@ -146,7 +145,7 @@ class Submitter:
         self._session_state.start(self._send(tracked, acquired_at), cancel=self._session_state.workers.cut)
 
     async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
-        posted_at, may_post = self._wall_clock(), False
+        posted_at, may_post = wall_clock(), False
         may_go_on = self._recorder.ownership_check()
         permit = Permit.GRANTED if may_go_on is None else Permit.LATER  # until a journal has answered
         try:
@@ -239,7 +238,7 @@ class Submitter:
         tracked.request = None  # never sent again: what it holds in memory, as the PNG of a PIL image, may go
         tracked.query_path = read_query_path(answer.data, self._origin)
         tracked.created_at = answer.hints.date
-        await self._recorder.accepted(tracked, self._wall_clock())
+        await self._recorder.accepted(tracked, wall_clock())
         tracked.accepted_at = self._now()
         tracked.move(Event.ACCEPT)
 

@@ -94,7 +94,7 @@ class TrackedJob:
     """Whether more than one caller waits for it: no caller alone can withdraw it."""
     is_withheld: bool = attrs.field(default=False, init=False)
     """Whether it is never sent again, even if its POST certainly was not accepted."""
-    is_left: bool = attrs.field(default=False, init=False)
+    caller_left: bool = attrs.field(default=False, init=False)
     """Whether its caller no longer waits for it."""
     is_kept: bool = False
     """Whether the journal has all of its content, so that other sessions can send it, too."""
@@ -195,7 +195,7 @@ class TrackedJob:
 
     def joined(self) -> TrackedJob:
         """The job with one more caller: no caller alone can withdraw it."""
-        self.is_shared, self.is_withheld, self.is_left, self.is_quiet = True, False, False, False
+        self.is_shared, self.is_withheld, self.caller_left, self.is_quiet = True, False, False, False
         return self
 
     def log_that_it_goes_on(self) -> None:

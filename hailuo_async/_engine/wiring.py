@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -15,12 +14,12 @@ import anyio.to_thread
 
 from hailuo_async._engine.admission import Admission
 from hailuo_async._engine.calls import Calls
+from hailuo_async._engine.clock import wall_clock
 from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.keeping import Keeper
-from hailuo_async._engine.lazy_downloads import LazyDownloads
 from hailuo_async._engine.notices import PassedNotices
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.quota import Money
@@ -104,7 +103,6 @@ def _assemble(
     emitter: EventEmitter,
     money: Money,
 ) -> Engine:
-    loop = asyncio.get_running_loop()
     cadence = Cadence(*settings.poll_interval, rng)
     team, slots, budget = _limits(settings, journal, rng, cadence)
     gate = Gate(slots, budget, Reachability(rng), state, emitter)
@@ -115,13 +113,13 @@ def _assemble(
         dispatcher.follow(tracked)  # which is made of the submitter, and so after it
 
     resubmits, url = settings.on_unknown == "resubmit", settings.base_url
-    submitter = Submitter(gate, transport, recorder, url, resubmits, wall_clock, emitter, state, follow)
+    submitter = Submitter(gate, transport, recorder, url, resubmits, emitter, state, follow)
     keeper = _keeper(settings, journal, recorder)
-    dispatcher = Dispatcher(submitter, poller, gate, recorder, state, wall_clock, emitter, keeper)
-    admission = Admission(dispatcher, poller, recorder, settings, state, wall_clock, money, keeper)
-    lazy_downloads = LazyDownloads(settings.allow_private_network or settings.is_local)
+    dispatcher = Dispatcher(submitter, poller, gate, recorder, state, emitter, keeper)
+    admission = Admission(dispatcher, poller, recorder, settings, state, money, keeper)
+    is_private = settings.allow_private_network or settings.is_local
     return Engine(
-        loop=loop,
+        loop=asyncio.get_running_loop(),
         session_state=state,
         gate=gate,
         admission=admission,
@@ -129,9 +127,8 @@ def _assemble(
         submitter=submitter,
         poller=poller,
         recorder=recorder,
-        calls=Calls(gate, transport, money.prices, wall_clock),
-        results=Results(lazy_downloads, journal, admission, state, loop, emitter),
-        lazy_downloads=lazy_downloads,
+        calls=Calls(gate, transport, money.prices),
+        results=Results(is_private, journal, admission, state, emitter),
         transport=transport,
         journal=journal,
     )
@@ -189,8 +186,3 @@ def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorde
         return None
     bounds = KeptBounds(settings.max_queued, settings.max_kept_bytes)
     return Keeper(journal, recorder, bounds, wall_clock, settings.webhook_url)
-
-
-def wall_clock() -> float:
-    """Unix seconds by this machine's clock: for records that people read, never for deciding."""
-    return datetime.now(UTC).timestamp()

@@ -83,6 +83,11 @@ def test_the_first_full_collection_of_a_process_comes_before_its_first_job(befor
 
 
 @pytest.mark.slow
+def test_importing_the_library_does_not_import_what_downloads() -> None:
+    assert printed("import sys, hailuo_async; print('hailuo_async._io.download.client' in sys.modules)") == "False"
+
+
+@pytest.mark.slow
 def test_the_first_session_of_a_process_imports_the_engine_in_a_thread() -> None:
     assert printed(_WHERE_IT_IS_IMPORTED) == "{False}"
 

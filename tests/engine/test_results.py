@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import sqlite3
 from pathlib import Path
@@ -9,12 +10,12 @@ from pathlib import Path
 import anyio
 import pytest
 
-from hailuo_async import AsyncSession, DownloadError, Record, Success, Video
+from hailuo_async import AsyncSession, DownloadError, Record, SessionClosedError, Success, Video
 from hailuo_async._io.journal.table import JobTable
 
 from ..support.crash_journal import records_in
 from ..support.films import FILM, Films, films
-from ..support.service import job, until
+from ..support.service import Line, job, until
 
 
 @pytest.fixture
@@ -139,6 +140,20 @@ async def test_a_video_made_by_hand_without_resources_is_asked_for(tmp_path: Pat
     async with films() as host, host.line().session() as session:
         path = await session.download(Video("task-1", None, ()), tmp_path / "cat.mp4")
         assert await anyio.Path(path).read_bytes() == FILM
+
+
+async def test_all_who_ask_at_once_get_the_same_downloads_and_after_the_close_no_one_does() -> None:
+    async with Line().session() as session:
+        never, results = Line().session(), session._running_engine().results
+        async with never:
+            unused = never._running_engine().results
+        one, other = await asyncio.gather(results.downloads(), results.downloads())
+        assert one is other
+    with pytest.raises(SessionClosedError):
+        await unused.downloads()
+    with pytest.raises(SessionClosedError):
+        async with (await results.downloads()).stream("http://127.0.0.1:9/x.mp4"):
+            pytest.fail("it was opened")
 
 
 async def _forget_digest(path: Path) -> None:

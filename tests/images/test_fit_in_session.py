@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from hailuo_async import Failure, ImageError, ImageToVideo, JobError, Success
-from hailuo_async._engine.inspection import LOOKING_THREADS
+from hailuo_async._engine.admission import INSPECTING_THREADS
 from hailuo_async.emulator import Kind
 
 from ..support.pictures import plain, written
@@ -97,6 +97,6 @@ async def test_pictures_are_fitted_one_by_one_and_hold_no_others_up() -> None:
         await asyncio.sleep(0)  # they are before the quick one
         assert session.stats().queued == len(slow)
         await session.submit(ImageToVideo(picture(), prompt="quick"))
-        assert sum(each.done() for each in slow) < LOOKING_THREADS
+        assert sum(each.done() for each in slow) < INSPECTING_THREADS
         await asyncio.gather(*slow)
     assert len(line.posts) == 9

@@ -216,7 +216,7 @@ async def test_one_that_is_closed_while_it_opens_does_not_open(tmp_path: Path) -
     opening = asyncio.ensure_future(session.__aenter__())
     await asyncio.sleep(0)
     await session.aclose()
-    with pytest.raises(SessionClosedError, match="while it opened"):
+    with pytest.raises(SessionClosedError, match="the session is closed"):
         await opening
     with pytest.raises(SessionClosedError):
         await session.submit(job())

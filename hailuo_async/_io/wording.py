@@ -32,6 +32,8 @@ def describe(error: BaseException) -> str:
         return "the connection was cut"
     if isinstance(error, aiohttp.ClientOSError):  # what aiohttp makes of a system's error; its words may name the URL
         return "the connection was cut" if error.errno in _CUT_NUMBERS else f"the connection failed: {_reason(error)}"
+    if isinstance(error, aiohttp.ClientConnectionError):  # TLS to a proxy, and in it TLS that CPython could not begin
+        return "the connection failed"
     if isinstance(error, aiohttp.ClientResponseError):
         return "the answer is no HTTP that can be read"
     if isinstance(error, OSError) and error.strerror:

@@ -38,6 +38,7 @@ SECRET: Any = SimpleNamespace(host="proxy.example", port=1, ssl=None, real_url="
             aiohttp.ClientOSError(8, "EOF occurred in violation of protocol (_ssl.c:1006)"),
             "the connection failed: EOF occurred in violation of protocol (_ssl.c:1006)",
         ),
+        (aiohttp.ClientConnectionError("https://h/x?sig=s3cret"), "the connection failed"),
         (OSError(28, "No space left on device"), "OSError: No space left on device"),
         (OSError("s3cret"), "OSError"),
         (aiohttp.InvalidURL("https://h/x?sig=s3cret"), "the host name in the URL is not valid"),

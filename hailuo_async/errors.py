@@ -118,7 +118,8 @@ class ImageError(JobError):
     def _message(self) -> str:
         found = shown(self.value)
         found = found.strip("'\"") if isinstance(self.value, str) else found  # words of ours, no value of a caller's
-        return f"{self.field} ({self.image}): found {found}; {self.rule}"
+        way_out = "; fit=True makes it obey, with Pillow" if self.can_fit else ""
+        return f"{self.field} ({self.image}): found {found}; {self.rule}{way_out}"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)

@@ -237,8 +237,7 @@ class AsyncSession(ServiceCalls):
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
 
         Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
-        service has no cancel; its task id is logged, and a note on the exception names it. To keep hold of the task
-        use ``submit``, or a journal and a key.
+        service has no cancel; the log and a note on the exception name its task. ``submit`` keeps hold of the task.
         """
         engine, tracked = self._running_engine(), await self._take(job, timeout)
         try:
@@ -381,6 +380,11 @@ class AsyncSession(ServiceCalls):
         return self._running_engine().results.open(video, limits, start=count("start", start, least=0))
 
     # --- A look inside ---
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes jobs: it was entered, has not been closed, and its engine has not failed."""
+        return self._session_state.is_open
 
     @property
     def hooks(self) -> Hooks:

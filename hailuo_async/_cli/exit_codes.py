@@ -16,7 +16,7 @@ from hailuo_async._cli.extras import install_hint
 from hailuo_async._cli.output import can_ask, echo, end_line
 from hailuo_async._cli.problems import one_line
 from hailuo_async._cli.suggestions import near_options
-from hailuo_async.errors import ConfigError, HailuoError, JobError, JournalError
+from hailuo_async.errors import ConfigError, HailuoError, ImageError, JobError, JournalError
 
 DONE, FAILED, USAGE, UNKNOWN, INTERRUPTED = 0, 1, 2, 3, 130
 MEANINGS = {
@@ -104,6 +104,8 @@ def _told(error: BaseException) -> tuple[int, str]:
             return error.exit_code, error.format_message()
         case ImportError():
             return USAGE, f"{error}: the emulator needs the extra 'emulator': {install_hint('emulator')}"
+        case ImageError(can_fit=True):
+            return USAGE, str(error).replace("fit=True", "--fit")
         case JobError() | ConfigError() | JournalError():
             return USAGE, str(error)
         case HailuoError():

@@ -83,10 +83,8 @@ _BRANDS = (
     (frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"}), "a HEIC"),
 )
 _FORMATS = "must be a JPEG, PNG or WebP, by its content"
-_WAYS_OUT = {
-    **dict.fromkeys(("a GIF", "a BMP", "a TIFF", "an AVIF"), "; fit=True converts it, with Pillow"),
-    "a HEIC": "; fit=True converts it, with Pillow and pillow-heif",
-}
+#: What Pillow converts, a HEIC with pillow-heif.
+_CONVERTED = frozenset({"a GIF", "a BMP", "a TIFF", "an AVIF", "a HEIC"})
 #: Bytes at the beginning that identify a format: the brands of a phone's picture have about 40.
 _MAGIC = 64
 
@@ -115,7 +113,7 @@ def read_header(reader: Reader) -> Header:
 def format_error(reader: Reader) -> ImageError:
     """The error for a picture of a format that is not one of the three, with the format's name and the way out."""
     name = format_name(reader.read_at(0, _MAGIC))
-    return reader.label.error(name, _FORMATS + _WAYS_OUT.get(name, ""), can_fit=name in _WAYS_OUT)
+    return reader.label.error(name, _FORMATS, can_fit=name in _CONVERTED)
 
 
 def format_name(start: bytes) -> str:

@@ -199,8 +199,9 @@ def test_what_cannot_be_run_is_one_line(arguments: list[str], words: str, servic
 
 def test_a_dry_run_looks_at_the_picture_too(service: Emulator, here: Path) -> None:
     Image.new("RGB", (200, 200)).save("small.png")
-    codes = [run("generate", name, "--dry-run").exit_code for name in ("Cat.jpg", "small.png", "none.jpg")]
-    assert codes == [0, 2, 2]
+    results = [run("generate", name, "--dry-run") for name in ("Cat.jpg", "none.jpg", "small.png")]
+    assert [result.exit_code for result in results] == [0, 2, 2]
+    assert results[-1].stderr.endswith("; --fit makes it obey, with Pillow\n")
     assert run("generate", "small.png", "--fit", "--dry-run").exit_code == 0
 
 

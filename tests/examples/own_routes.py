@@ -38,5 +38,5 @@ async def file(request: Request, id: str) -> Response:
 
 
 @app.get("/health")
-async def health() -> dict[str, str]:
-    return {"status": "ok"}
+async def health(request: Request) -> Response:
+    return Reply(await request.state.studio.health())

@@ -23,18 +23,19 @@ HEIC = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(500)
 
 
 @pytest.mark.parametrize(
-    ("data", "name", "way"),
+    ("data", "name"),
     [
-        (written(plain(400, 400), "TIFF"), "a TIFF", "fit=True converts it, with Pillow"),
-        (written(plain(400, 400), "AVIF"), "an AVIF", "fit=True converts it, with Pillow"),
-        (HEIC, "a HEIC", "fit=True converts it, with Pillow and pillow-heif"),
-        (written(plain(400, 400), "GIF"), "a GIF", "fit=True converts it, with Pillow"),
+        (written(plain(400, 400), "TIFF"), "a TIFF"),
+        (written(plain(400, 400), "AVIF"), "an AVIF"),
+        (HEIC, "a HEIC"),
+        (written(plain(400, 400), "GIF"), "a GIF"),
     ],
 )
-def test_a_format_that_the_service_does_not_take_is_refused_with_the_way_out(data: bytes, name: str, way: str) -> None:
+def test_a_format_that_the_service_does_not_take_is_refused_with_the_way_out(data: bytes, name: str) -> None:
     error = refusal(lambda: inspect_image(FIELD, data))
     assert error.value == name
-    assert error.rule.endswith(f"; {way}")
+    assert str(error).endswith("; fit=True makes it obey, with Pillow")
+    assert "fit" not in error.rule  # which the visitors of a web application read, too
 
 
 @pytest.mark.parametrize("compression", ["raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "lzma", "zstd"])

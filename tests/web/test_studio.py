@@ -635,6 +635,8 @@ async def test_a_session_that_is_closed_answers_that_the_server_stops(tmp_path: 
     session = Line().session(journal=tmp_path / "videos.db")
     async with session:
         studio = web.Studio(session)
+        assert (await studio.health()).status == 200
+    assert (await studio.health()).status == 503
     answer = await studio.look(ID)
     assert (answer.status, answer.content["error"]) == (503, "SessionClosedError")
     assert (await asyncio.wait_for(studio.file(ID), 60)).status == 503

@@ -348,6 +348,7 @@ async def test_a_bug_in_the_engine_wakes_everyone_with_an_error(caplog: pytest.L
         with pytest.raises(SessionClosedError, match="engine failed") as caught:
             await session.submit(job())
         assert isinstance(caught.value.__cause__, LookupError)
+        assert not session.is_open
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR] == [
         "the engine failed"
     ]

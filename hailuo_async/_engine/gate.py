@@ -59,9 +59,12 @@ class Gate:
 
     # --- Waiting ---
 
-    async def wait_for_submit(self, is_heavy: bool) -> None:
-        """Returns when a POST may leave now. A cancelled wait has acquired nothing."""
-        await self._wait_until(lambda now: self._submit_opens_at(now, is_heavy))
+    async def wait_for_submit(self, is_heavy: Callable[[], bool]) -> None:
+        """Returns when a POST may leave now. A cancelled wait has acquired nothing.
+
+        ``is_heavy`` is asked each time: meanwhile another POST may have become the next.
+        """
+        await self._wait_until(lambda now: self._submit_opens_at(now, is_heavy()))
 
     async def wait_for_query(self) -> bool:
         """Returns when a query may leave now: whether it had to wait. A cancelled wait has acquired nothing."""

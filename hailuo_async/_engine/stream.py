@@ -99,7 +99,8 @@ class Stream:
             self._feeder = self._session_state.workers.start_foreign(self._feed())
             while True:
                 while self._unread:
-                    yield self._read_nowait()
+                    self._drained.notify()
+                    yield self._unread.popleft()
                 if self._is_over:
                     break
                 await self._arrived.wait()
@@ -121,7 +122,11 @@ class Stream:
     async def _close(self) -> None:
         """Leaves the stream, and returns when the source has cleaned up, or was given the time for it."""
         self.stop_nowait()
-        self._leave_nowait()
+        self._is_left = True
+        for scope in self._saves.values():  # a later download resumes from the partial files
+            scope.cancel()
+        for tracked in list(self._running):
+            self._dispatcher.withdraw(tracked)
         if self._tidy is not None:
             with contextlib.suppress(SessionClosedError):
                 self._session_state.start(self._tidy())
@@ -144,19 +149,6 @@ class Stream:
         # A feeder that stops itself sees it: cancelled, it would cut the cleanup of the source short.
         if self._feeder is not None and not self._is_fed and self._feeder is not asyncio.current_task():
             self._feeder.cancel()
-
-    def _leave_nowait(self) -> None:
-        """Saves nothing more. The tasks that run go on, and a later download resumes from the partial files."""
-        self._is_left = True
-        for scope in self._saves.values():
-            scope.cancel()
-        for tracked in list(self._running):
-            self._dispatcher.withdraw(tracked)
-
-    def _read_nowait(self) -> Outcome:
-        outcome = self._unread.popleft()
-        self._drained.notify()
-        return outcome
 
     # --- Feeding ---
 

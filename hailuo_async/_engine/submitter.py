@@ -111,7 +111,8 @@ class Submitter:
 
     def drop_nowait(self, tracked: TrackedJob) -> None:
         """Takes a job out of the queue, if it is there. It was not sent, and costs nothing."""
-        self._queue.take(tracked)
+        if self._queue.take(tracked):
+            self._gate.wake()  # the next one may need less
 
     def drop_all_nowait(self, event: Event, build: Callable[[], HailuoError]) -> None:
         """Ends every job that has not been sent, each with an error of its own. In a journal they stay intended."""
@@ -122,15 +123,17 @@ class Submitter:
     async def run(self) -> None:
         """Draws from the queue, and sends each job in a task of its own, until the engine has ended."""
         for sent in itertools.count(1):
-            while (tracked := self._queue.first()) is None:
+            while not self._queue:
                 await self._filled.wait()
-            await self._gate.wait_for_submit(tracked.is_heavy)
-            # Meanwhile another job may have become the first: it is sent now if the gate is open for it as well.
-            first = self._queue.first()
-            if first is not None and first.is_heavy == tracked.is_heavy:
+            await self._gate.wait_for_submit(self._is_first_heavy)
+            if (first := self._queue.first()) is not None:
                 self._send_nowait(first)
             if sent % MAX_AT_ONCE == 0:
                 await asyncio.sleep(0)
+
+    def _is_first_heavy(self) -> bool:
+        first = self._queue.first()
+        return first is not None and first.is_heavy
 
     async def wait_idle(self, until: Callable[[], float]) -> None:
         """Returns when no POST is under way, or at the loop's time ``until``, which may change at each ``landed``."""

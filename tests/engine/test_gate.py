@@ -33,7 +33,7 @@ def make_gate(max_running: int | None = 1) -> Gate:
 
 async def submit(gate: Gate, answer: Answer, is_heavy: bool = False) -> None:
     """One submit through the gate, answered at once."""
-    await gate.wait_for_submit(is_heavy)
+    await gate.wait_for_submit(lambda: is_heavy)
     gate.submit_answered(answer, gate.acquire_submit(is_heavy), is_heavy)
 
 
@@ -62,7 +62,7 @@ async def test_closing_sends_everyone_away() -> None:
     gate.wake()
     ends = await asyncio.gather(*waiters, return_exceptions=True)
     assert {type(end) for end in ends} == {SessionClosedError}
-    for wait in (gate.wait_for_submit(False), gate.wait_for_query()):
+    for wait in (gate.wait_for_submit(bool), gate.wait_for_query()):
         with pytest.raises(SessionClosedError):
             await wait
 
@@ -73,7 +73,7 @@ async def test_uploads_are_few_at_once_and_hold_up_nothing_else() -> None:
         gate.submit_answered(ACCEPTED, gate.acquire_submit(False), False)
         assert gate.slots.running == number + 1
     sent_at = [gate.acquire_submit(True) for _ in range(MAX_UPLOADS)]
-    heavy = asyncio.ensure_future(gate.wait_for_submit(True))
+    heavy = asyncio.ensure_future(gate.wait_for_submit(lambda: True))
     await settle()
     assert not heavy.done()
     await gate.wait_for_query()
@@ -93,7 +93,7 @@ def test_a_service_that_cannot_be_reached_is_tried_less_and_less_often_by_everyo
         gate.request_answered(ACCEPTED, gate.acquire_query())
         gate.request_answered(unsent("cannot connect"), gate.acquire_query())
         before = anyio.current_time()
-        await gate.wait_for_submit(False)
+        await gate.wait_for_submit(bool)
         return [*(b - a for a, b in pairwise(tries)), anyio.current_time() - before]
 
     *gaps, after_success = run_virtual(main)

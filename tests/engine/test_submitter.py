@@ -27,11 +27,13 @@ from hailuo_async import (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
+from hailuo_async._engine.gate import MAX_UPLOADS
 from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
 
+from ..support.crash_journal import never
 from ..support.service import (
     CONCURRENT,
     TOO_MANY,
@@ -313,6 +315,28 @@ async def test_402_lets_what_runs_finish() -> None:
         made = await asyncio.gather(*(session.generate(each) for each in jobs(4)), return_exceptions=True)
     assert sum(isinstance(each, InsufficientBalanceError) for each in made) == 2
     assert sum(not isinstance(each, BaseException) for each in made) == 2
+
+
+async def test_a_job_of_urls_waits_for_no_upload_once_the_one_before_it_is_withdrawn() -> None:
+    async def post(request: Request) -> Answer:
+        if request.is_heavy:
+            await anyio.sleep_forever()
+        return line.accept()
+
+    line = Line(on_post=post, on_query=never)
+    async with line.session() as session:
+        for each in jobs(60):  # so many slots are found that uploads alone are short
+            await session.submit(each)
+        await until(lambda: len(line.posts) == 60)
+        heavy = [asyncio.create_task(session.generate(ImageToVideo(picture(301, 301)))) for _ in range(MAX_UPLOADS + 1)]
+        await until(lambda: len(line.posts) == 60 + MAX_UPLOADS and session._running_engine().submitter.queued == 1)
+        light = await session.submit(job("light"))
+        for task in heavy:
+            task.cancel()
+        with anyio.fail_after(5):
+            await light.accepted()
+        await session.aclose(grace=0)
+    assert len(line.posts) == 60 + MAX_UPLOADS + 1
 
 
 # --- Unsent -----------------------------------------------------------------------------------------------------------

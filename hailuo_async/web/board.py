@@ -111,19 +111,19 @@ class Board:
         self._wake.set()
         try:
             await self._look()
-            seen, stats = -1, None
+            seen, stats, silent_until, clock = -1, None, 0.0, asyncio.get_running_loop().time
             while not self._is_stopped:
                 news, revision = self._news, self._revision  # both may move on while this is being sent
                 is_snapshot = seen < self._removed_at
                 jobs = [job for id, job in self._jobs.items() if is_snapshot or self._changed_at[id] > seen]
                 now = self._stats()
-                if jobs or is_snapshot or now != stats:
-                    yield {"is_snapshot": is_snapshot, "jobs": jobs, "stats": now}
-                else:
-                    yield None
+                is_change = bool(jobs) or is_snapshot or now != stats
                 seen, stats = revision, now
+                if is_change or clock() >= silent_until:
+                    silent_until = clock() + _HEARTBEAT_S
+                    yield {"is_snapshot": is_snapshot, "jobs": jobs, "stats": now} if is_change else None
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_HEARTBEAT_S):
+                    async with asyncio.timeout_at(silent_until):
                         await news.wait()
         finally:
             self._viewers -= 1

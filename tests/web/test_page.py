@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import threading
@@ -359,6 +360,26 @@ async def test_news_begin_with_a_snapshot_and_go_on_with_what_changes(visit: Vis
     assert seen == sorted(seen, key=["queued", "sending", "pending", "processing", "success"].index)
     visit.page.stop()
     assert [each async for each in news] == []
+
+
+async def test_a_look_that_finds_nothing_new_is_no_news(visit: Visit) -> None:
+    news = visit.page._board.news()
+    await anext(news)
+    coming = asyncio.ensure_future(anext(news))
+    for _ in range(3):
+        await visit.page._board._look()
+        await anyio.wait_all_tasks_blocked()
+    assert not coming.done()
+    await visit.make(id_of(1))
+    assert (await coming or {"jobs": []})["jobs"][0]["id"] == id_of(1)
+    await news.aclose()
+
+
+async def test_news_that_are_silent_say_that_they_live(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hailuo_async.web.board._HEARTBEAT_S", 0.01)
+    news = visit.page._board.news()
+    assert [await anext(news) is None for _ in range(3)] == [False, True, True]
+    await news.aclose()
 
 
 async def test_what_changes_while_news_are_being_sent_comes_with_the_next(visit: Visit) -> None:

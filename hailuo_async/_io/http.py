@@ -15,10 +15,10 @@ comes late, or twice, would be read as the answer to the POST, and its task woul
 without limit, so a gateway that ignores the header would get the head of a job twice. A fifteenth of a second is
 nothing beside the minutes of a job; ``tls`` spares a part of the handshake instead.
 
-*A request whose last piece was not given to the connection was never accepted.* aiohttp calls ``_Body.write`` when the
-connection stands, and no service accepts a part of a body whose length it knows. So any failure before the last piece
-(DNS, refused, TLS, a proxy's CONNECT, a closed session, a line that breaks while a large image goes out) is certainly
-unsent; any failure after it is a doubt. No list of aiohttp's exceptions decides whether a job is sent again.
+*A request whose body was never begun was never accepted.* aiohttp calls ``_Body.write`` when the connection stands. A
+failure before the first piece of the body is given to it (DNS, refused, TLS, a proxy's CONNECT, a closed session) is
+certainly unsent; any failure after it is a doubt, though only a part of the body may have left: a gateway or a log may
+count what has begun. So no list of aiohttp's exceptions decides whether a job is sent again.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class PermitLapsedError(Exception):
     """The permission to send a request lapsed before all of it had left: it certainly was not accepted."""
 
 
-#: Why we stop in the middle of a body.
+#: Why we stop in the middle of a body: half a body cannot be accepted.
 _OURS = (ImageError, PermitLapsedError, JournalError)
 
 
@@ -108,12 +108,11 @@ class _Body(aiohttp.payload.Payload):
 
     def __init__(self, request: Request, limiter: CapacityLimiter) -> None:
         super().__init__(request.body, content_type=request.content_type)
-        self._size = self._left = request.length
+        self._size = request.length
         self._limiter = limiter
         self._opened: list[tuple[bytes, Iterator[bytes]]] = []
         self._is_let_go = False
-        self.may_be_whole = False
-        """Whether the service may have all of it."""
+        self.begun = False
         self._may_go_on = request.may_go_on
         self.problem: ImageError | PermitLapsedError | JournalError | None = None
 
@@ -146,8 +145,7 @@ class _Body(aiohttp.payload.Payload):
         # A process that was stopped for longer than its lease wakes here: another session may have the job by now.
         if self._may_go_on is not None and not self._may_go_on():
             raise PermitLapsedError("the process was stopped for so long that its permission to send had lapsed")
-        self._left -= len(piece)
-        self.may_be_whole = self._left <= 0 and not _is_cut(writer)
+        self.begun = self.begun or not _is_lost(writer)
         await writer.write(piece)
 
     async def _next_piece(self, pieces: Iterator[bytes]) -> bytes:
@@ -170,8 +168,8 @@ class _Body(aiohttp.payload.Payload):
         raise TypeError("a body is sent in pieces and never held whole: read its pieces instead")
 
 
-def _is_cut(writer: AbstractStreamWriter) -> bool:
-    """Whether the connection is gone by now: then aiohttp's writer raises, and passes nothing on."""
+def _is_lost(writer: AbstractStreamWriter) -> bool:
+    """Whether the connection is gone: then aiohttp's writer raises, and passes nothing on."""
     return isinstance(writer, StreamWriter) and (writer.transport is None or writer.transport.is_closing())
 
 
@@ -237,10 +235,9 @@ class Http:
         except _OURS as error:
             return unsent(str(error), error)
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
-            if body is not None and body.problem is not None:  # we cut it short ourselves
+            if body is not None and body.problem is not None:  # we cut it short ourselves: half a body is not accepted
                 return unsent(str(body.problem), body.problem)
-            is_doubt = body is not None and body.may_be_whole
-            return unknown(describe(error)) if is_doubt else unsent(describe(error))
+            return unknown(describe(error)) if body is not None and body.begun else unsent(describe(error))
         finally:
             if body is not None:
                 body.let_go()
@@ -256,8 +253,6 @@ class Http:
             server_hostname=None if body is None else url.host,
             **self._manners,
         ) as response:
-            if body is not None:
-                body.may_be_whole = True  # to its server, which has answered
             problem = _strange_encoding(response.headers)
             content = await _read(response)
         if len(content) > MAX_ANSWER_BYTES:

@@ -158,6 +158,17 @@ async def test_a_cut_is_told_in_plain_words() -> None:
     assert answer.message == "the connection was cut"
 
 
+async def test_a_connection_closed_before_anything_is_read_is_a_doubt_too() -> None:
+    """The head may have left by then: nobody here can tell."""
+
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(close, "127.0.0.1", 0)
+    async with server, line_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}") as line:
+        assert (await line.send(POST, 5)).verdict is Verdict.UNKNOWN
+
+
 async def test_a_connection_that_is_lost_before_the_body_leaves_makes_no_doubt() -> None:
     """As over uvloop, where a TLS handshake that was cut in a tunnel passes for one that is done."""
 

@@ -47,10 +47,10 @@ def read_range(headers: Mapping[str, str], size: int, etag: str) -> Span | None:
     return Span(int(first), min(size, int(last) + 1) if last else size)
 
 
-async def file_answer(path: Path, video_etag: str, headers: Mapping[str, str], *, is_head: bool) -> Answer:
+async def file_answer(path: Path, etag: str, headers: Mapping[str, str], *, is_head: bool) -> Answer:
     """The bytes of ``path`` that ``headers`` ask for. Raises ``OSError``."""
     size = (await anyio.Path(path).stat()).st_size
-    answer, span = _head_of(size, video_etag, headers)
+    answer, span = _head_of(size, etag, headers)
     if span is None or is_head:
         return answer
     return await _begun(Answer(answer.status, answer.headers, _pieces_of(path, span)))
@@ -70,18 +70,16 @@ async def _pieces_of(path: Path, span: Span) -> AsyncGenerator[bytes]:
 
 
 async def passed_on(
-    session: AsyncSession, video: Video, size: int | None, video_etag: str, headers: Mapping[str, str], *, is_head: bool
+    session: AsyncSession, video: Video, size: int | None, headers: Mapping[str, str], *, is_head: bool
 ) -> Answer:
-    """The bytes of ``video`` that ``headers`` ask for, as they come from the service. ``size`` is its, where known.
+    """The bytes of ``video`` that ``headers`` ask for, as they come from the service, which may not say its ``size``.
 
     Raises what ``open_video`` raises, before anything is promised.
     """
-    if size is None:
-        async with session.open_video(video) as pieces:
-            size = pieces.size
-    if size is None:  # a server that tells no length can be passed on whole, and only so
-        return Answer(200, _video_headers(video_etag), b"" if is_head else _streamed(session, video, None))
-    answer, span = _head_of(size, video_etag, headers)
+    etag = f'"{video.task_id}"'
+    if size is None:  # it can be passed on whole, and only so
+        return Answer(200, _video_headers(etag), b"" if is_head else _streamed(session, video, None))
+    answer, span = _head_of(size, etag, headers)
     if span is None or is_head:
         return answer
     return await _begun(Answer(answer.status, answer.headers, _streamed(session, video, span)))

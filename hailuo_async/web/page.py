@@ -30,14 +30,13 @@ from hailuo_async.contract import CAMERA_COMMANDS, MAX_PROMPT_CHARACTERS
 from hailuo_async.errors import HailuoError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
 from hailuo_async.models import MODELS
-from hailuo_async.outcomes import Video
 from hailuo_async.prices import estimate
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalLocation
 from hailuo_async.web.answers import EVENT_HEADERS, Answer, RefusedRequest, is_outage, json_answer
 from hailuo_async.web.board import Board
-from hailuo_async.web.copies import Copies
-from hailuo_async.web.files import file_answer, passed_on
+from hailuo_async.web.files import file_answer
+from hailuo_async.web.films import Films
 from hailuo_async.web.forms import Form, read_texts
 from hailuo_async.web.guard import COOKIE, Guard
 from hailuo_async.web.intake import OPTIONS, Intake, check_id
@@ -117,7 +116,7 @@ class Page:
     """What stands beside the title."""
     _intake: _OwnersIntake = attrs.field(init=False)
     _board: Board = attrs.field(init=False)
-    _copies: Copies = attrs.field(init=False)
+    _films: Films = attrs.field(init=False)
     _guard: Guard = attrs.field(init=False)
 
     def app(self, *, hosts: Collection[str], token: str | None = None) -> Guard:
@@ -155,9 +154,9 @@ class Page:
         await anyio.to_thread.run_sync(pictures.open)
         async with self.make_session() as session:
             self._intake = _OwnersIntake(session, options=OPTIONS, pictures=pictures)
-            self._copies = Copies(session, self.folder, None)
+            self._films = Films(session, self.folder)
             self._board = Board(session, self.journal, self._intake.line, pictures)
-            session.hooks.append(self._copies.hear)
+            session.hooks.append(self._films.hear)
             session.hooks.append(self._board.hear)
             running = [asyncio.create_task(self._board.run()), asyncio.create_task(_go_on(session))]
             try:
@@ -167,7 +166,7 @@ class Page:
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
-                await self._copies.aclose()
+                await self._films.aclose()
 
     # --- Answers ---
 
@@ -199,14 +198,8 @@ class Page:
         record = await self._record(request)
         if record.video is None:
             raise RefusedRequest(409, "the video is not there")
-        return Reply(await self._film(record.key, record.video, request))
-
-    async def _film(self, key: str | None, video: Video, request: Request) -> Answer:
-        is_head, headers = request.method == "HEAD", request.headers
-        copied = await self._copies.answer(key or video.task_id, video, headers, is_head=is_head)
-        if copied is not None:
-            return copied
-        return await passed_on(self._intake.session, video, None, f'"{video.task_id}"', headers, is_head=is_head)
+        name, is_head = record.key or record.video.task_id, request.method == "HEAD"
+        return Reply(await self._films.answer(name, record.video, request.headers, is_head=is_head))
 
     @_refusing
     async def _picture(self, request: Request, fields: Mapping[str, str]) -> Response:

@@ -18,17 +18,13 @@ import attrs
 from hailuo_async._engine.generation import Generation
 from hailuo_async.contract import WEBHOOK_TASK_HEADER
 from hailuo_async.errors import HailuoError
-from hailuo_async.outcomes import Video
 from hailuo_async.web.answers import Answer, error_answer, error_content, etag_of, json_answer
-from hailuo_async.web.copies import Copies
 from hailuo_async.web.events import EventStreams
-from hailuo_async.web.files import passed_on
+from hailuo_async.web.films import Films
 from hailuo_async.web.intake import Intake
 
 #: Seconds that POSTs under way have when the application ends: a server is killed if it takes much longer.
 GRACE_S = 5.0
-#: Sizes of videos that are remembered, for answering ranges without asking for the size each time.
-_KNOWN_SIZES = 10_000
 
 
 @attrs.define(eq=False)
@@ -45,20 +41,17 @@ class Studio(Intake):
     _save_to: Path | None = attrs.field(default=None, alias="save_to", converter=attrs.converters.optional(Path))
     _keep_for_s: float | None = attrs.field(default=None, alias="keep_for_s")
     _streams: EventStreams = attrs.field(factory=EventStreams, init=False)
-    _copies: Copies | None = attrs.field(default=None, init=False)
-    _sizes: dict[str, int] = attrs.field(factory=dict, init=False)
+    _films: Films = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
-        if self._save_to is not None:
-            self._copies = Copies(self.session, self._save_to, self._keep_for_s)
-            self.session.hooks.append(self._copies.hear)
+        self._films = Films(self.session, self._save_to, self._keep_for_s)
+        self.session.hooks.append(self._films.hear)
 
     async def aclose(self) -> None:
         """Ends the streams of events and what is being copied. Browsers come back for the events by themselves."""
         self._streams.stop()
-        if self._copies is not None:
-            await self._copies.aclose()
+        await self._films.aclose()
 
     async def look(self, id: str, headers: Mapping[str, str] = MappingProxyType({})) -> Answer:
         """Where a job stands: ``status``, ``place``, ``seconds_left``, and at its end ``cost`` or ``error``."""
@@ -88,7 +81,7 @@ class Studio(Intake):
             if not generation.status.is_final:
                 content = {"error": "NotReadyError", "message": "the video is not there yet"}
                 return json_answer(content, 409, {"Retry-After": "5"})
-            return await self._file_of(id, await generation, headers, is_head=is_head)
+            return await self._films.answer(id, await generation, headers, is_head=is_head)
         except HailuoError as error:
             return error_answer(error)
 
@@ -126,20 +119,6 @@ class Studio(Intake):
         content["place"] = self.line.place(id)
         content["seconds_left"] = None if left is None else round(left)
         return content
-
-    async def _file_of(self, id: str, video: Video, headers: Mapping[str, str], *, is_head: bool) -> Answer:
-        etag = f'"{video.task_id}"'
-        if self._copies is not None:
-            copied = await self._copies.answer(id, video, headers, is_head=is_head)
-            if copied is not None:
-                return copied
-        size = self._sizes.get(video.task_id)
-        answer = await passed_on(self.session, video, size, etag, headers, is_head=is_head)
-        if "Content-Length" in answer.headers and answer.status == 200:
-            self._sizes[video.task_id] = int(answer.headers["Content-Length"])
-            if len(self._sizes) > _KNOWN_SIZES:
-                del self._sizes[next(iter(self._sizes))]
-        return answer
 
 
 async def _events(studio: Studio, id: str, headers: Mapping[str, str], is_head: bool) -> Answer:

@@ -30,7 +30,7 @@ from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.testing import run_virtual
 from hailuo_async.web import events
 from hailuo_async.web.answers import Answer, error_answer
-from hailuo_async.web.copies import remove_old
+from hailuo_async.web.films import remove_old
 
 from ..support.crash_journal import locked
 from ..support.service import KEY, Line, picture, until
@@ -110,7 +110,7 @@ async def test_a_job_is_taken_once_under_the_visitors_own_key(visitor: Visitor, 
         assert (answer.status, answer.headers["Location"], answer.content) == (202, f"/videos/{ID}", {"id": ID})
     assert (await visitor.when(ID, "success"))["cost"] is not None
     refused = await visitor.post(prompt="another", headers={"Idempotency-Key": ID})
-    assert (refused.status, refused.content["field"]) == (422, "id")
+    assert (refused.status, refused.content["message"]) == (422, "id is that of another job: choose another")
     assert emulator.ledger.posts == 1
 
 
@@ -393,6 +393,16 @@ async def test_any_part_of_a_video_can_be_had(is_copied: bool, emulator: Emulato
     assert emulator.ledger.posts == 1
 
 
+async def test_a_player_that_takes_a_video_in_ranges_has_its_size_asked_for_once(
+    visitor: Visitor, emulator: Emulator
+) -> None:
+    await visitor.post(id=ID)
+    await visitor.when(ID, "success")
+    for start in range(3):
+        assert (await visitor.studio.file(ID, {"Range": f"bytes={start}-"})).status == 206
+    assert len(emulator.ledger.of(Kind.DOWNLOAD)) == 1 + 3
+
+
 async def test_a_copy_outlives_what_the_service_keeps_and_without_one_the_video_is_gone(
     emulator: Emulator, tmp_path: Path
 ) -> None:
@@ -426,8 +436,7 @@ async def test_a_video_whose_copy_takes_too_long_is_passed_on(
 
     monkeypatch.setattr(AsyncSession, "download", endless)
     async with visited(session_on(emulator, tmp_path), save_to=tmp_path / "copies") as visitor:
-        assert visitor.studio._copies is not None
-        visitor.studio._copies.wait_s = 0.01
+        visitor.studio._films.wait_s = 0.01
         await visitor.post(id=ID)
         await visitor.when(ID, "success")
         assert len(await bytes_of(await visitor.studio.file(ID))) == 4096

@@ -140,11 +140,13 @@ class Team:
         )
 
     def stepped(self, step: Step, done: StepDone) -> None:
-        """Acts on the answer to a step that is on disk."""
+        """Acts on the answer to a step."""
         stepping, self._stepping = self._stepping or [], None
         follows_now = step.held.follows and not self.view.stated.follows
         granted = len(done.permits) - done.permits.count(Permit.LATER)
         self.view.stepped(step.held)
+        if not done.is_made:
+            self.view.tell_again(step.changes, _AGAIN_S)
         self.slots.answered(len(done.permits), granted)
         self.budget.answered(self.view.in_loop_time(done.query_at, loop_time()), done.queries, granted)
         for (turn, answer), permit in zip(stepping, done.permits, strict=True):

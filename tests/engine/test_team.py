@@ -144,6 +144,20 @@ def test_a_step_that_failed_granted_nothing_and_is_told_again() -> None:
     run_virtual(main)
 
 
+def test_what_a_step_that_others_forestalled_had_to_tell_goes_into_the_next_one() -> None:
+    async def main() -> None:
+        team, _ = make_team()
+        team.slots.adopted()
+        step = team.compose()
+        assert step is not None
+        team.stepped(step, attrs.evolve(answered(), is_made=False))
+        again = team.compose()
+        assert again is not None
+        assert again.changes == step.changes
+
+    run_virtual(main)
+
+
 def test_the_dead_are_told_once() -> None:
     async def main() -> None:
         team, _ = make_team()

@@ -61,6 +61,11 @@ class _Write:
         """Notes that the time of ``wait_until`` has come: another outage ends the wait of its caller at once."""
         self._timer = None
 
+    @property
+    def is_given_up(self) -> bool:
+        """Whether it need not be made: its caller waited long enough. What a cancelled caller asked for is made."""
+        return not self.is_fact and self.answer.done() and not self.answer.cancelled()
+
     def turn_into_undo(self) -> None:
         """Replaces the write by its undo: a commit whose answer was lost may have been made."""
         if self.undo is not None:
@@ -168,7 +173,7 @@ class Commits:
         return write.answer
 
     def caller_left(self) -> None:
-        """Has the next commit undo, not make, each write whose caller has left: another may ask for the same again."""
+        """Has the next commit undo, not make, the writes of callers that left: another may ask for the same again."""
         self._has_lost_callers = True
 
     def _undo_first(self, left: Sequence[tuple[_Write, object]]) -> None:
@@ -276,21 +281,18 @@ class Commits:
         for write in self._pending:
             if write.answer.done():
                 write.turn_into_undo()
+        self._pending = [write for write in self._pending if not write.is_given_up]
 
     def _retry(self) -> None:
         if self._committing is None and not self._is_closed:
             self._commit()
 
     def _give_up(self, write: _Write) -> None:
-        """Ends the wait of a caller. Removes or undoes its write, unless that is a fact or under way."""
+        """Ends the wait of a caller. Its write is undone, or not made any more, unless that is a fact."""
         write.time_is_up()
-        if self._outage is None:
-            return  # it is over, and the next commit has the write
-        write.settle(self._failed_with(self._outage))
-        if write in self._pending and not write.is_fact:
-            if write.undo is None:
-                self._pending.remove(write)
-            write.turn_into_undo()
+        if self._outage is not None:  # else it is over, and the next commit has the write
+            write.settle(self._failed_with(self._outage))
+            self._has_lost_callers = True
 
     def _failed_with(self, fault: BaseException) -> Raised:
         """An error of its own for each caller: one that is raised twice gathers the tracebacks of both."""

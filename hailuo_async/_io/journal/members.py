@@ -46,9 +46,9 @@ class Members:
         sql = "UPDATE member SET place = NULL WHERE holder = :who AND place <= :place"
         self.jobs.database.execute(sql, {"place": passed.place, "who": passed.member})
 
-    def remove(self, holder: str) -> None:
-        """Ends a membership."""
-        self.jobs.database.execute("DELETE FROM member WHERE holder = :who", {"who": holder})
+    def remove(self, holder: str, condition: str = "TRUE", **given: object) -> None:
+        """Ends a membership, if ``condition`` holds."""
+        self.jobs.database.execute(f"DELETE FROM member WHERE holder = :who AND {condition}", {"who": holder, **given})
 
     def wake(self, sessions: Iterable[str]) -> None:
         """Wakes those sessions when this transaction commits."""

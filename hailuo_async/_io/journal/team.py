@@ -84,10 +84,12 @@ class TeamTable:
             news = self.refresh()
             self.row.state.bury(self.jobs.holder, -1.0)
             if self.row.write(None).rowcount == 1:
-                break  # else another session was quicker, and the team would count our slots for ever
+                self.members.remove(self.jobs.holder)
+                break
+        else:  # others were quicker too often: they bury this session when its lease has run out
+            self.members.stand(None)
         if news.first is not None:
             self.members.wake([news.first.member])  # a place in the line is free, and perhaps a slot
-        self.members.remove(self.jobs.holder)
 
     def close(self) -> None:
         """Leaves the team with all jobs, and closes the journal.
@@ -109,7 +111,6 @@ class TeamTable:
 
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
-        self._bury(step)
         if self.row.is_old:
             self.refresh()
         news, (grant, turns) = self._news, self._decide(step)
@@ -120,6 +121,7 @@ class TeamTable:
         self._tried = step
         self._update_followers()
         written = self.row.write(turns[-1].place if turns else None)
+        self._bury(step)
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
         opens_in_s = self.row.state.submit_opens_at(step.now) - step.now
@@ -246,9 +248,9 @@ class TeamTable:
         self.members.wake(self.jobs.followers - before)
 
     def _bury(self, step: Step) -> None:
-        """Takes the dead out of the team."""
+        """Takes the dead out of the team, if the step is made: the state then no longer counts what they held."""
         for holder in step.buried:
-            self.members.remove(holder)
+            self.members.remove(holder, team_sql.MADE, step=self.row.step_name)
             self.jobs.count_gone()
 
     def _stand(self, step: Step, granted: list[Turn], stood: float | None) -> Moved:
@@ -308,12 +310,12 @@ class StepTried(Later):
         return self._seen if isinstance(self._seen, News) else self._table.read(self._seen.fetchone())
 
     def _forestalled(self) -> StepDone:
-        """The answer if others were quicker too often: the step's changes are lost, except what its member holds."""
+        """The answer if others were quicker too often."""
         news = self._table.row.with_state(self._table.refresh(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
         permits = (Permit.LATER,) * len(self._step.turns)
-        return StepDone(news=news, permits=permits, queries=0, query_at=self._step.now + 1.0)
+        return StepDone(news=news, permits=permits, queries=0, query_at=self._step.now + 1.0, is_made=False)
 
     def _made(self, grant: Grant) -> StepDone:
         permits = [Permit.GRANTED if made else Permit.TAKEN for made in self._sent]

@@ -27,7 +27,7 @@ class Member(Protocol):
         """The step for the commit that begins now."""
 
     def stepped(self, step: Step, done: StepDone) -> None:
-        """Notes that ``step`` is on record."""
+        """Notes the answer to ``step``."""
 
     def failed(self, step: Step, error: Exception) -> None:
         """Notes that ``step`` is not on record, or is taken back."""

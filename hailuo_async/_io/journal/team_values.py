@@ -93,6 +93,8 @@ class StepDone:
     query_at: float
     is_hinted: bool = False
     """Whether hints came that a look has to pass on."""
+    is_made: bool = True
+    """If not, others were quicker too often: nothing was granted, and its changes go into another step."""
 
 
 @attrs.frozen

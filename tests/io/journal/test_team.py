@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import itertools
 import select
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -171,24 +173,60 @@ def test_a_call_takes_no_news_from_the_next_look(a: TeamTable, b: TeamTable) -> 
     assert [change.state for change in looked.changes] == [JournalState.ACCEPTED]
 
 
-def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(
-    a: TeamTable, b: TeamTable, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    filled(a)
-    refresh, steps = TeamTable.refresh, iter([functools.partial(step, b)])
+@contextlib.contextmanager
+def overtaken(other: TeamTable, times: int) -> Iterator[None]:
+    """So often, ``other`` makes a step right after a session has read the state. In a file, it cannot."""
+    refresh, steps = TeamTable.refresh, iter([functools.partial(step, other)] * times)
 
-    def overtaken(team: TeamTable) -> News:
+    def read(team: TeamTable) -> News:
         news = refresh(team)
-        if not team.jobs.database.IS_LOCAL:  # in a file, nobody writes amid a transaction
-            for make_step in steps:
+        if not team.jobs.database.IS_LOCAL and team is not other:
+            for make_step in itertools.islice(steps, 1):
                 make_step()
         return news
 
-    with monkeypatch.context() as patched, a.jobs.transaction():
-        patched.setattr(TeamTable, "refresh", overtaken)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(TeamTable, "refresh", read)
+        yield
+
+
+def slots_of(team: TeamTable) -> tuple[dict[str, Held], int]:
+    """What each member holds, and how many slots that takes."""
+    state = load_state(team.row.with_state(team.refresh(), is_all=True).state, team.row.rng)
+    return state.held, state.slots.running
+
+
+def test_a_session_that_leaves_as_another_makes_a_step_holds_no_slot_any_more(a: TeamTable, b: TeamTable) -> None:
+    filled(a)
+    with overtaken(b, 1), a.jobs.transaction():
         a.leave()
-    state = load_state(b.row.with_state(b.refresh(), is_all=True).state, b.row.rng)
-    assert (state.held, state.slots.running) == ({}, 0)
+    assert slots_of(b) == ({}, 0)
+
+
+def test_a_session_that_cannot_leave_as_others_are_quicker_is_buried_when_its_lease_is_over(
+    a: TeamTable, b: TeamTable, clock: Clock
+) -> None:
+    filled(a)
+    with overtaken(b, 99), a.jobs.transaction():
+        a.leave()
+    for _ in range(4):
+        clock.time += LEASE_S / 3
+        did(b.jobs, lambda _: b.renew()).outcome()
+    dead = did(b.jobs, lambda _: b.members.dead())
+    step(b, changes=[functools.partial(TeamState.bury, member=each, now=NOW) for each in dead], buried=dead)
+    assert slots_of(b) == ({}, 0)
+
+
+def test_a_step_that_others_forestall_for_ever_changes_nothing_and_says_so(a: TeamTable, b: TeamTable) -> None:
+    if a.jobs.database.IS_LOCAL:
+        return  # no other session writes amid a step
+    wanted = turn(a, "cat")
+    with overtaken(b, 99):
+        step(b)
+        done = step(a, turns=[wanted], buried=[b.jobs.holder], changes=[full])
+    assert (done.is_made, done.permits) == (False, (Permit.LATER,))
+    assert (a.members.others(), slots_of(a)) == ([b.jobs.holder], ({}, 0))
+    assert record_of(a.jobs).state is JournalState.INTENDED
 
 
 def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTable) -> None:

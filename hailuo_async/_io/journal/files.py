@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sqlite3
 import stat
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +97,14 @@ def size_of(path: Path) -> int:
         return path.stat().st_size
     except (OSError, ValueError):
         return 0
+
+
+def room_beside(path: Path) -> int:
+    """Bytes that are free where that file lies; very many where nothing tells."""
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return sys.maxsize
 
 
 def file_id_of(path: Path) -> tuple[int, int] | None:

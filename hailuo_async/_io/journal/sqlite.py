@@ -51,7 +51,7 @@ _ADVICE = {
     "SQLITE_CORRUPT": _DAMAGED,
     "SQLITE_IOERR": "the disk or the file system failed: look at both, then run it again",
 }
-#: Bytes of the log beyond which it is folded into the file.
+#: Bytes of the log beyond which it is folded into the file. A log that fills the disk could not be: that takes room.
 _LARGEST_LOG, _LARGEST_LOG_WITH_IMAGES = 4 << 20, 64 << 20
 #: How many free pages go back to the file system at a time: some 800 MB.
 _PAGES_GIVEN_BACK = 200_000
@@ -164,7 +164,7 @@ class SqliteDatabase(Database):
         self._is_due = self._is_folding
         if self._is_folding:
             self._is_folding = not self._fold_log()
-        elif files.size_of(self._log) > self._largest_log:
+        elif files.size_of(self._log) > min(self._largest_log, files.room_beside(self._log)):
             self._is_folding = True
 
     def notify(self, topic: str) -> None:

@@ -286,6 +286,16 @@ def test_a_session_that_closes_on_a_full_disk_leaves_its_log_and_the_next_goes_o
     assert list(records_of(path)) == ["cat"]
 
 
+def test_a_log_is_folded_before_it_fills_the_disk(small_disk: Path) -> None:
+    table = open_table(small_disk / "batch.db", BASE_URL, time.time, None, 30.0, 0.1)
+    with table.transaction():
+        table.intend(intent("cat"))
+    for _ in range(1000):  # each takes some 12 KB of the log
+        with table.transaction():
+            table.renew()
+    table.close()
+
+
 def test_a_full_disk_is_found_when_the_journal_is_opened(small_disk: Path) -> None:
     filled_up(small_disk / "filler")
     assert "the disk is full" in refusal(small_disk / "batch.db")

@@ -36,7 +36,7 @@ from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async._images.source import is_web_url
-from hailuo_async._io.journal.records import Record
+from hailuo_async._io.journal.records import LEASE_S, Record
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import ConfigError, SessionClosedError, SubmissionUnknownError
@@ -49,7 +49,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hailuo_async")
 
-#: Seconds that the journal, the downloads and the transport each get to close in.
+#: Seconds that the downloads and the transport each get to close in; the journal, which waits for an outage to end, a
+#: lease more.
 CLOSING_S = 10.0
 
 
@@ -104,7 +105,9 @@ class Engine:
         try:
             await self._work()
         finally:
-            for close in (self.recorder.aclose, self.results.aclose, self._transport.aclose):
+            with anyio.move_on_after(LEASE_S + CLOSING_S, shield=True):
+                await self.recorder.aclose()
+            for close in (self.results.aclose, self._transport.aclose):
                 with anyio.move_on_after(CLOSING_S, shield=True):
                     await close()
 

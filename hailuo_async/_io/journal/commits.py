@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
+from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.rows import Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import JournalError
@@ -26,6 +27,8 @@ from hailuo_async.errors import JournalError
 PATIENCE_S = 300.0
 #: The same, before a POST, which can be tried again later, and for facts, which are written later by themselves.
 SHORT_PATIENCE_S = 5.0
+#: For how long a close waits for an outage to end if notes on jobs are to be written: no other session knows those.
+LAST_PATIENCE_S = LEASE_S
 #: Loop iterations from the first write of a commit to its begin. An acceptance makes room for the next POST, whose task
 #: asks for its grant two iterations later; a job that was put on record asks for it in the third.
 _GATHERED = 4
@@ -60,6 +63,11 @@ class _Write:
     def time_is_up(self) -> None:
         """Notes that the time of ``wait_until`` has come: another outage ends the wait of its caller at once."""
         self._timer = None
+
+    @property
+    def is_note(self) -> bool:
+        """Whether it is a fact that a caller wanted written, as that a job was accepted."""
+        return self.is_fact and not self.answer.cancelled()
 
     @property
     def is_given_up(self) -> bool:
@@ -122,7 +130,7 @@ class Commits:
     _alone: int = attrs.field(default=0, init=False)
     """How many of the pending writes get a commit each, as one of them made the commit of all fail."""
     lost: int = attrs.field(default=0, init=False)
-    """How many facts could not be written, not even at the close."""
+    """How many notes on jobs could not be written, not even at the close."""
     first: Callable[[], FirstWork | None] = attrs.field(default=lambda: None, init=False)
     """Gives the work that each commit begins with."""
     on_idle: Callable[[bool], None] = attrs.field(default=lambda _: None, init=False)
@@ -241,7 +249,7 @@ class Commits:
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
         left = []
         for write, result in zip(batch, results, strict=True):
-            self.lost += write.is_fact and fault is not None
+            self.lost += write.is_note and fault is not None
             try:
                 if not write.settle(result):
                     left.append((write, result))
@@ -310,18 +318,28 @@ class Commits:
         A server that is silent in the middle of a commit is given up as well.
         """
         loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
+        began_at = loop.time()
         if self._outage is not None:
             self._table.database.hurry()
+            if self._notes:
+                error = self._table.database.explain(self._outage)
+                logger.warning("%s; the close waits up to %g s, to write %d notes on jobs", error, LEASE_S, self._notes)
         while True:
+            patience_s = LAST_PATIENCE_S if self._notes else SHORT_PATIENCE_S
+            left_s = began_at + min(patience_s, self._patience_s) - loop.time()
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()
             if self._committing is not None:
-                await self.wait_or_hurry(self._committing, give_up_at - loop.time())
-            elif self._outage is not None and loop.time() < give_up_at:
+                await self.wait_or_hurry(self._committing, left_s)
+            elif self._outage is not None and left_s > 0:
                 await asyncio.sleep(_FIRST_RETRY_S)
             else:
                 return
+
+    @property
+    def _notes(self) -> int:
+        """How many notes on jobs wait to be written."""
+        return sum(write.is_note for write in self._pending)
 
     async def wait_or_hurry(self, work: asyncio.Future[Any], patience_s: float) -> None:
         """Waits for what the thread does. After ``patience_s`` seconds, it gives up sooner."""

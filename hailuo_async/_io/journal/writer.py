@@ -269,14 +269,15 @@ class JournalWriter:
 
     @property
     def lost(self) -> int:
-        """How many facts could not be written, not even at the close."""
+        """How many notes on jobs could not be written, not even at the close."""
         return self._commits.lost
 
     async def aclose(self) -> None:
         """Makes the pending writes, releases every job, and closes the file.
 
-        Waits at most ``SHORT_PATIENCE_S`` and one more try for an outage to end. Raises ``JournalError`` if the last
-        write could not be made: then the leases run out by themselves. Cancelled, the closing goes on by itself.
+        Waits for an outage to end at most ``SHORT_PATIENCE_S``, or ``LAST_PATIENCE_S`` if notes on jobs are still to be
+        written, and one more try. Raises ``JournalError`` if the last write could not be made: then the leases run out
+        by themselves. Cancelled, the closing goes on by itself.
         """
         if self._is_closing:
             return

@@ -15,6 +15,7 @@ import attrs
 import pytest
 from anyio import to_thread
 
+from hailuo_async._io.journal import commits
 from hailuo_async._io.journal.commits import FirstWork
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
@@ -29,6 +30,8 @@ from hailuo_async.errors import (
     TaskFailedError,
 )
 from hailuo_async.outcomes import Resource, Video
+
+from ...support.crash_journal import records_in
 
 pytestmark = pytest.mark.anyio
 
@@ -540,6 +543,43 @@ async def test_what_outlasts_its_caller_is_written_in_its_order_when_the_outage_
     await journal.renew()
     record = await recorded(journal)
     assert (record.state, record.accepted_at, record.video) == (JournalState.SUCCESS, 5.0, video())
+
+
+async def tries(journal: JournalWriter, failed: int) -> None:
+    """Returns when so many tries of a commit have failed: each doubles the time to the next."""
+    async with asyncio.timeout(10):
+        while journal._commits._retry_s < 2**failed * commits._FIRST_RETRY_S:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+async def test_a_close_in_an_outage_waits_longer_if_a_note_on_a_job_is_still_to_be_written(
+    path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(commits, "SHORT_PATIENCE_S", 0.0)
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
+    await journal.intend(intent())
+    await journal.sending("cat", gate.time)
+    async with locked_out(path):
+        noting = asyncio.ensure_future(journal.note(journal.jobs.accepted, "cat", "t1", 5.0))
+        await tries(journal, 1)
+        closing = asyncio.ensure_future(journal.aclose())
+        await tries(journal, 4)
+        assert not closing.done()
+    await closing
+    await noting
+    assert (journal.lost, (await records_in(path))["cat"].state) == (0, JournalState.ACCEPTED)
+    assert "the close waits up to 30 s, to write 1 notes on jobs" in caplog.text
+
+
+async def test_what_a_close_could_not_write_is_lost_only_if_it_is_a_note_on_a_job(
+    journal: JournalWriter, path: Path
+) -> None:
+    await journal.intend(intent())
+    async with locked_out(path):
+        journal.note_nowait(journal.jobs.release, "cat")
+        with pytest.raises(JournalError):
+            await journal.aclose()
+    assert journal.lost == 0
 
 
 async def test_a_sender_that_an_outage_outlasts_has_no_leave_and_its_job_stays_intended(

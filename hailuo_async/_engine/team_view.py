@@ -36,6 +36,8 @@ class TeamView:
     members: int = attrs.field(default=1, init=False)
     clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
     _untold: list[Change] = attrs.field(factory=list, init=False)
+    _told: tuple[Change, ...] = attrs.field(default=(), init=False)
+    """The changes of the step under way: a state that was read before it lacks them."""
     _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -76,7 +78,7 @@ class TeamView:
 
     def take_changes(self) -> tuple[Change, ...]:
         """The changes that no step has taken along, for one that does now."""
-        changes = tuple(self._untold)
+        changes = self._told = tuple(self._untold)
         self._untold.clear()
         if self._tell_at is not None:
             self._tell_at.cancel()
@@ -85,15 +87,15 @@ class TeamView:
 
     def tell_again(self, changes: Iterable[Change], delay_s: float) -> None:
         """Takes back the changes of a step that is not on record, for another one in ``delay_s``."""
-        self._untold[:0] = changes
+        self._untold[:0], self._told = changes, ()
         if self._tell_at is None:
             self._tell_after(delay_s)
 
     # --- What this session hears ---
 
     def stepped(self, held: Held) -> None:
-        """Notes what the team knows now of what this session holds."""
-        self.state.held[self.us] = held
+        """Notes what the team knows now of what this session holds: the step under way was answered."""
+        self.state.held[self.us], self._told = held, ()
 
     def hear(self, state: str | None, members: int, tentative: int) -> None:
         """Takes the ``state`` that was read, if it is news, and does again what it does not count yet.
@@ -104,7 +106,7 @@ class TeamView:
         if state is None:
             return
         self.state = load_state(state, self._rng)
-        for change in self._untold:
+        for change in (*self._told, *self._untold):
             change(self.state)
         for _ in range(tentative):
             self.state.submit_leaves(loop_time() + self.clock.offset_s)

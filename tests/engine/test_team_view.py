@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._rules.team import TeamState, dump_state
+from hailuo_async._rules.team import Held, TeamState, dump_state
 from hailuo_async.testing import run_virtual
 
 SERVER = 1_700_000_000.0
@@ -50,6 +50,9 @@ def test_a_state_that_is_read_is_seen_with_what_it_does_not_count_yet() -> None:
         view.take_changes()
         view.hear(None, 2, tentative=3)
         assert view.state.slots.running == 5 + 1 + 3
+        view.hear(dump_state(state), 2, tentative=0)  # it was read before the step that has that change was made
+        assert view.state.slots.running == 5 + 1
+        view.stepped(Held(settled=1))
         view.hear(dump_state(state), 2, tentative=0)
         assert view.state.slots.running == 5
 

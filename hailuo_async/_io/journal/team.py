@@ -223,7 +223,7 @@ class TeamTable:
 
     def read_late(self, row: Row) -> News:
         """``read``, of a row that came with a commit: a step of that commit may have been made again since."""
-        return self.row.with_state(self.refresh() if self.row.is_before(row) else self.read(row))
+        return self.refresh() if self.row.is_before(row) else self.read(row)
 
     # --- What a step writes ---
 
@@ -270,12 +270,17 @@ class RenewalMade(Later):
     _left: Rows
 
     def outcome(self) -> Renewed:
-        """What it has found. One process, drawn at random, is asked about: the members together ask about each."""
+        """What it has found. One process, drawn at random, is asked about: the members together ask about each.
+
+        It brings the state in any case: a session that missed the last answer, as it had waited long enough for it, has
+        a view of its team that may be wrong, and would act on it for ever.
+        """
         left, seen = [row["holder"] for row in self._left.fetchall()], self._seen.fetchone()
         has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.row.rng.choice(left)))
         has_orphans = has_orphans or self._table.members.doubts_claims
         self._table.jobs.judgement.renewed(seen["read_at"])
-        return Renewed(news=self._table.read_late(seen), has_orphans=has_orphans, at=self._table.at(seen))
+        news = self._table.row.with_state(self._table.read_late(seen), is_all=True)
+        return Renewed(news=news, has_orphans=has_orphans, at=self._table.at(seen))
 
 
 @attrs.frozen

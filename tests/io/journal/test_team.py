@@ -354,6 +354,14 @@ def test_a_renewal_tells_how_the_team_stands_and_whether_a_task_was_left(a: Team
     assert (renewed.news.members, renewed.news.lapses_in_s, renewed.has_orphans) == (1, None, True)
 
 
+def test_a_renewal_brings_the_state_again_although_an_earlier_answer_brought_it(a: TeamTable, b: TeamTable) -> None:
+    """The session may have waited long enough for that answer, and never seen it."""
+    step(a, held=Held(settled=1))
+    for _ in range(2):
+        renewed = did(b.jobs, lambda _: b.renew()).outcome()
+        assert load_state(renewed.news.state, b.row.rng).held == {"ours": Held(settled=1)}
+
+
 def is_woken(team: TeamTable) -> bool:
     database = team.jobs.database
     number = database.fileno()

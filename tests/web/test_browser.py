@@ -129,6 +129,27 @@ DROP = """(bytes) => {
 PLAY = "async (film) => { film.muted = true; await film.play(); return film.seekable.end(0); }"
 
 
+#: A background tab, which a browser without a screen does not have.
+HIDE = """(isHidden) => {
+    Object.defineProperty(document, "hidden", {value: isHidden, configurable: true});
+    document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+def test_tabs_in_the_background_leave_the_connections_to_the_one_that_is_seen(browser: Browser, served: Served) -> None:
+    with visit(browser, served.url) as first:
+        tabs = [first, *(first.context.new_page() for _ in range(6))]  # each would hold one of six connections
+        for tab in tabs:
+            tab.goto(served.url)
+            expect(tab.locator("#empty")).to_be_visible()
+            tab.evaluate(HIDE, tab is not tabs[-1])
+        make(tabs[-1], "seen by all", CAT)
+        expect(card(tabs[-1], "seen by all").locator(".chip")).to_have_text("Done")
+        first.evaluate(HIDE, False)
+        expect(card(first, "seen by all").locator(".chip")).to_have_text("Done")
+        expect(first.locator("#offline")).to_be_hidden()
+
+
 def test_a_picture_is_dropped_and_its_film_plays_and_scrubs_also_after_a_reload(
     browser: Browser, served: Served, emulator: Emulator
 ) -> None:

@@ -38,10 +38,12 @@ export function newId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-// Calls back with every snapshot and change, for as long as the page is open, and reconnects when the connection is lost.
+// Calls back with every snapshot and change while the page is seen, and reconnects when the connection is lost.
 export function watch(onNews, onLine) {
   let source, timer;
   const open = () => {
+    source?.close();
+    if (document.hidden) return; // a browser has six connections for a server, and all of its tabs share them
     source = new EventSource("api/events");
     source.onopen = () => onLine(true);
     source.onmessage = (message) => onNews(JSON.parse(message.data));
@@ -52,9 +54,10 @@ export function watch(onNews, onLine) {
   };
   const again = (wait) => {
     clearTimeout(timer);
-    timer = setTimeout(() => { source.close(); open(); }, wait);
+    timer = setTimeout(open, wait);
   };
   addEventListener("online", () => again(0));
+  document.addEventListener("visibilitychange", () => again(0));
   addEventListener("offline", () => onLine(false));
   open();
 }

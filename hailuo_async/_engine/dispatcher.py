@@ -183,7 +183,7 @@ class Dispatcher:
         """Takes a job out of the queue or the poller, and ends it with ``error``."""
         tracked.is_dropped = True
         if tracked.poll_state is not None:
-            self._poller.forget_nowait(tracked)
+            self._poller.unwatch_nowait(tracked)
         else:
             self._submitter.drop_nowait(tracked)
         tracked.fail(Event.ABANDON, error)

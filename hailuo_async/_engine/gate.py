@@ -117,17 +117,16 @@ class Gate:
 
     def submit_answered(self, answer: Answer, sent_at: float, is_heavy: bool) -> None:
         """Learns from the answer to the POST of ``sent_at``: its slot is kept, given back, or shown not to exist."""
-        now = self._now()
         self._uploads -= is_heavy
         if answer.verdict is Verdict.ACCEPTED:
             self.slots.accepted()
         elif answer.refusal is Refusal.RUNNING_LIMIT:
             self.refusals += 1
-            self.slots.refused(now, sent_at)
+            self.slots.refused(self._now(), sent_at)
         else:
             # A POST in doubt frees its slot, too: if its task does run, the next refusal corrects the count.
             self.slots.released()
-        self._learn(now, answer, sent_at)
+        self.request_answered(answer, sent_at)
 
     def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
         """Gives back what a POST had acquired that was not begun."""
@@ -150,9 +149,7 @@ class Gate:
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """Learns from the answer to any request of ``sent_at``: the budget, and whether the service is reachable."""
-        self._learn(self._now(), answer, sent_at)
-
-    def _learn(self, now: float, answer: Answer, sent_at: float) -> None:
+        now = self._now()
         self.budget.learn(now, answer.hints, sent_at)
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1

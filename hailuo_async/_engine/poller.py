@@ -14,7 +14,6 @@ import asyncio
 import logging
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import attrs
 
@@ -37,9 +36,6 @@ from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_qu
 from hailuo_async.errors import HailuoError, TaskExpiredError, TaskFailedError
 from hailuo_async.outcomes import Status, Video
 from hailuo_async.settings import Settings
-
-if TYPE_CHECKING:
-    from hailuo_async._engine.team import Team
 
 logger = logging.getLogger("hailuo_async")
 
@@ -65,7 +61,6 @@ class Poller:
     _cadence: Cadence
     _settings: Settings
     _session_state: SessionState
-    _team: Team | None = None
     pass_on: Callable[[str], None] = attrs.field(default=lambda _: None, init=False)
     """Given hints about tasks that are not of this session."""
     expire: Callable[[TrackedJob], None] = attrs.field(default=lambda _: None, init=False)
@@ -119,12 +114,15 @@ class Poller:
                 self._push(tracked, self._now())
         return True
 
-    def forget_nowait(self, tracked: TrackedJob) -> None:
-        """Watches the task no longer. It goes on at the service, but its slot counts as free.
+    def unwatch_nowait(self, tracked: TrackedJob, ended_at: float | None = None) -> None:
+        """Watches the task no longer: its slot counts as free, and its deadline cannot end it any more.
 
-        If the service does not agree, it refuses the next POST, and the slot rules learn from that.
+        If it goes on at the service, that may refuse the next POST, and the slot rules learn from it.
         """
-        self._unwatch(tracked, None)
+        tracked.poll_state = None
+        tracked.cancel_deadline()
+        self._tasks.pop(tracked.task_id or "", None)
+        self._gate.task_ended(ended_at)
 
     async def run(self) -> None:
         """Queries until the engine has ended, each query in a task of its own."""
@@ -142,7 +140,8 @@ class Poller:
 
     def _next_due(self, poll_state: PollState, now: float) -> float:
         # The budget is the whole team's, so all of its running tasks share it.
-        running = len(self._tasks) if self._team is None else max(len(self._tasks), self._team.all_running)
+        running, team = len(self._tasks), self._recorder.team
+        running = running if team is None else max(running, team.all_running)
         rate = self._gate.budget.query_rate(now, self._cadence.turnover(running))
         at, deleted_at = self._cadence.next_due(poll_state, now, rate, running), _deleted_at(poll_state)
         return min(at, deleted_at) if now < deleted_at else at
@@ -204,7 +203,7 @@ class Poller:
             case Verdict.REFUSED if self._is_final(tracked, answer):
                 await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
             case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
-                self._unwatch(tracked, None)  # the request cannot be made, now or later; the task goes on
+                self.unwatch_nowait(tracked)  # the request cannot be made, now or later; the task goes on
                 tracked.fail(Event.ABANDON, answer.problem)
             case Verdict.REFUSED | Verdict.UNSENT:
                 self._ask_again(tracked, poll_state, answer.message)
@@ -265,12 +264,12 @@ class Poller:
 
     async def _succeed(self, tracked: TrackedJob, poll_state: PollState, video: Video) -> None:
         tracked.ended_at = self._learn_end(tracked, poll_state, video.seconds_taken)
-        self._unwatch(tracked, tracked.ended_at)
+        self.unwatch_nowait(tracked, tracked.ended_at)
         await self._recorder.succeeded(tracked, video)
         tracked.succeed(video)
 
     async def _fail(self, tracked: TrackedJob, poll_state: PollState, error: HailuoError) -> None:
-        self._unwatch(tracked, self._learn_end(tracked, poll_state, None))
+        self.unwatch_nowait(tracked, self._learn_end(tracked, poll_state, None))
         await self._recorder.failed(tracked, error)
         tracked.fail(Event.FAIL, error)
 
@@ -281,16 +280,10 @@ class Poller:
             self._notices.ended_in_silence(poll_state.task_id, poll_state.kind)
         ended_at = self._cadence.ended(poll_state, now, reported_s, is_announced=is_announced)
         young_s, at_s = poll_state.asked_at - poll_state.began_at, ended_at - poll_state.began_at
-        if self._team is not None and poll_state.is_whole and isinstance(poll_state.kind, tuple) and at_s >= young_s:
-            self._team.ended(poll_state.kind, young_s, at_s, now - poll_state.accepted_at)
+        team, kind = self._recorder.team, poll_state.kind
+        if team is not None and poll_state.is_whole and isinstance(kind, tuple) and at_s >= young_s:
+            team.ended(kind, young_s, at_s, now - poll_state.accepted_at)
         return ended_at
-
-    def _unwatch(self, tracked: TrackedJob, ended_at: float | None) -> None:
-        """Takes a task out whose end is certain: its slot is free, and its deadline cannot end it any more."""
-        tracked.poll_state = None
-        tracked.cancel_deadline()
-        self._tasks.pop(tracked.task_id or "", None)
-        self._gate.task_ended(ended_at)
 
 
 def _deleted_at(poll_state: PollState) -> float:

@@ -16,13 +16,13 @@ import logging
 import math
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
+from weakref import WeakSet
 
 import anyio
 import anyio.lowlevel
 import attrs
 
 from hailuo_async._engine.clock import loop_time
-from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async.contract import MAX_UPLOAD_BYTES, MAX_UPLOADS
@@ -58,11 +58,10 @@ class SharedUploads:
     _delete: Callable[[str], Awaitable[None]]
     _files: dict[str, None] = attrs.field(factory=dict, init=False)
     """The ids of what was put on the service and is to be deleted."""
-    _users: set[TrackedJob] = attrs.field(factory=set, init=False)
-    """Jobs of the stream that have not ended: the service may yet fetch what they name."""
+    _users: WeakSet[TrackedJob] = attrs.field(factory=WeakSet, init=False)
+    """Jobs of the stream: until they end, the service may yet fetch what they name."""
     _uploading: int = attrs.field(default=0, init=False)
     _is_full: bool = attrs.field(default=False, init=False)
-    _changed: Signal = attrs.field(factory=Signal, init=False)
     _seen: OrderedDict[tuple[str, int], _Seen] = attrs.field(factory=OrderedDict, init=False)
 
     async def share(self, frames: Mapping[str, Frame]) -> dict[str, Frame]:
@@ -115,20 +114,12 @@ class SharedUploads:
 
     def hold(self, tracked: TrackedJob) -> None:
         """A job of the stream may name what is uploaded, until it has ended."""
-
-        def on_change(tracked: TrackedJob) -> None:
-            if tracked.status.is_final:
-                self._users.discard(tracked)
-                self._changed.notify()
-
-        if not tracked.status.is_final:
-            self._users.add(tracked)
-            tracked.listeners.append(on_change)
+        self._users.add(tracked)
 
     async def delete_all(self) -> None:
         """Takes what was put on the service off it again, when no job of the stream needs it any longer."""
-        while self._users:
-            await self._changed.wait()
+        while live := [tracked for tracked in self._users if not tracked.status.is_final]:
+            await live[0].ended()
         while self._files:
             file_id = next(iter(self._files))
             try:

@@ -42,7 +42,6 @@ from hailuo_async.settings import JournalLocation, Settings
 if TYPE_CHECKING:
     from hailuo_async._engine.lookout import Lookout
     from hailuo_async._engine.team import Team
-    from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
     from hailuo_async._io.journal.writer import JournalWriter
 
 
@@ -104,10 +103,11 @@ def _assemble(
     money: Money,
 ) -> Engine:
     cadence = Cadence(*settings.poll_interval, rng)
-    team, slots, budget = _limits(settings, journal, rng, cadence)
-    gate = Gate(slots, budget, Reachability(rng), state, emitter)
+    team = None if journal is None else _make_team(journal, settings.max_running, rng, cadence)
+    slots = Slots(settings.max_running, rng) if team is None else team.slots
+    gate = Gate(slots, Budget() if team is None else team.budget, Reachability(rng), state, emitter)
     recorder = _recorder(settings, journal, team)
-    poller = Poller(gate, transport, recorder, cadence, settings, state, team)
+    poller = Poller(gate, transport, recorder, cadence, settings, state)
 
     def follow(tracked: TrackedJob) -> None:
         dispatcher.follow(tracked)  # which is made of the submitter, and so after it
@@ -143,19 +143,11 @@ def _recorder(settings: Settings, journal: JournalWriter | None, team: Team | No
     return JournalRecorder(path, team, journal=journal, keeps_prompts=keeps_prompts)
 
 
-def _limits(
-    settings: Settings, journal: JournalWriter | None, rng: Random, cadence: Cadence
-) -> tuple[None, Slots, Budget] | tuple[Team, TeamSlots, TeamBudget]:
-    """What the gate asks: the rules themselves, or the team of the sessions that share the journal.
-
-    A team is imported where there is a journal: without one nothing of it is needed.
-    """
-    if journal is None:
-        return None, Slots(settings.max_running, rng), Budget()
+def _make_team(journal: JournalWriter, ceiling: int | None, rng: Random, cadence: Cadence) -> Team:
+    """The team of the sessions that share the journal, imported here: without a journal nothing of it is needed."""
     from hailuo_async._engine.team import Team
 
-    team = Team.make(journal, settings.max_running, rng, cadence)
-    return team, team.slots, team.budget
+    return Team.make(journal, ceiling, rng, cadence)
 
 
 def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout | None:

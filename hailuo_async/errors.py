@@ -48,6 +48,12 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "…"
 
 
+def without_query(url: str) -> str:
+    """``url`` without its query, for logs: the query of a signed URL lets anyone fetch the file."""
+    bare, mark, _ = url.partition("?")
+    return f"{bare}?…" if mark else bare
+
+
 def _broken_rule(field: str, value: object, rule: str) -> str:
     return f"no {field}: {rule}" if value is None else f"{field} {shown(value)}: {rule}"
 
@@ -294,7 +300,7 @@ class JobNotFoundError(HailuoError, LookupError):
     key: str
 
     def _message(self) -> str:
-        return f"no job {self.key!r} in the journal: check the key, and which journal the job was given to"
+        return f"no job {shown(self.key)} in the journal: check the key, and which journal the job was given to"
 
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)

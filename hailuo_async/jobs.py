@@ -126,7 +126,7 @@ class _Job:
         _check_prompt(prompt)
         _check_size(model, self.duration, self.resolution)
         _check_flag("prompt_optimizer", self.prompt_optimizer)
-        _check_key(self.key)
+        check_key(self.key)
         _check_flag("fit", self.fit)
         if isinstance(prompt, str):
             for words in unknown_commands(model, prompt):
@@ -306,7 +306,8 @@ def _check_fast_pretreatment(model: Model, prompt_optimizer: bool) -> None:
         raise JobError(field="fast_pretreatment", value=True, rule="needs prompt_optimizer=True")
 
 
-def _check_key(key: object) -> None:
+def check_key(key: object) -> None:
+    """Raises ``JobError`` for what cannot be a job's key."""
     if key is None:
         return
     rule = f"must be 1 to {MAX_KEY_CHARACTERS} characters, without control characters or line breaks, or None"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -17,6 +18,10 @@ from hailuo_async.errors import JobError
 
 #: A submit path: the API's own prefix, then plain segments. Nothing that could leave the origin or add a query.
 _PATH = re.compile(r"/api/v[0-9]+(/[A-Za-z0-9][A-Za-z0-9._-]*)+")
+
+
+def _read_only(sizes: Mapping[int, tuple[str, ...]]) -> Mapping[int, tuple[str, ...]]:
+    return MappingProxyType(dict(sizes))
 
 
 @attrs.frozen
@@ -29,10 +34,17 @@ class Model:
 
     slug: str
     path: str
-    sizes: Mapping[int, tuple[str, ...]]
+    sizes: Mapping[int, tuple[str, ...]] = attrs.field(converter=_read_only, hash=False)
     takes_last_frame: bool = False
     camera_commands: bool = True
     fast_pretreatment: bool = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (dict(attrs.asdict(self, recurse=False), sizes=dict(self.sizes)),)
+
+
+def _rebuild(fields: dict[str, Any]) -> Model:
+    return Model(**fields)
 
 
 # 10 seconds only at 768P, 1080P only at 6 seconds (reference); 512P is named for hailuo-02-i2v alone (documents).

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 
 import attrs
 
-from hailuo_async.errors import HailuoError
+from hailuo_async.errors import HailuoError, without_query
 from hailuo_async.jobs import Job
 
 
@@ -42,12 +42,6 @@ class Status(enum.StrEnum):
 
     def __init__(self, word: str) -> None:
         self.is_final = word not in ("queued", "sending", "pending", "processing")
-
-
-def without_query(url: str) -> str:
-    """``url`` without its query, for logs: the query of a signed URL lets anyone fetch the file."""
-    bare, mark, _ = url.partition("?")
-    return f"{bare}?…" if mark else bare
 
 
 @attrs.frozen

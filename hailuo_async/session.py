@@ -15,15 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from hailuo_async._engine.arguments import (
-    SaveAs,
-    StrPath,
-    check_grace,
-    check_jobs,
-    check_rng,
-    check_save_as,
-    check_video,
-)
+from hailuo_async._engine.arguments import SaveAs, StrPath, check_download, check_grace, check_rng, check_stream
 from hailuo_async._engine.clock import running_loop
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
@@ -159,6 +151,8 @@ class AsyncSession(ServiceCalls):
         self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_settings"):  # a traceback that shows local variables asks for it
+            return "<AsyncSession, not made>"
         return f"<AsyncSession at {self._settings.base_url}, {self._session_state.phase}>"
 
     # --- Its life ---
@@ -282,8 +276,7 @@ class AsyncSession(ServiceCalls):
         nothing more is pulled, sent or saved, and what was queued is withdrawn. Tasks that run go on. To be certain of
         the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
-        check_jobs(jobs)
-        check_save_as(save_to, save_as)
+        check_stream(jobs, save_to, save_as, share_uploads)
         own = Quota(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
         limits = self._timeout_s(timeout), (self._money.quota, own)
         return self._running_engine().stream(jobs, *limits, save_to, save_as, share_uploads=share_uploads)
@@ -354,7 +347,7 @@ class AsyncSession(ServiceCalls):
         encoding. Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and
         ``TypeError`` for what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
         """
-        check_video(video)
+        check_download(video, key, overwrite=overwrite, allow_unchecked=allow_unchecked)
         limits = Limits(count("max_bytes", max_bytes), seconds("timeout", timeout), allow_unchecked)
         return await self._running_engine().results.save(video, path, limits, key=key, overwrite=overwrite)
 
@@ -375,7 +368,7 @@ class AsyncSession(ServiceCalls):
         that seek; the checksum of the whole is not checked then. ``pieces.size`` is the whole video's size in bytes,
         where the server says it. Not charged for. Takes and raises what ``download`` does.
         """
-        check_video(video)
+        check_download(video, allow_unchecked=allow_unchecked)
         limits = Limits(count("max_bytes", max_bytes), allow_unchecked=allow_unchecked)
         return self._running_engine().results.open(video, limits, start=count("start", start, least=0))
 

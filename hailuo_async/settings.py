@@ -17,7 +17,7 @@ import attrs
 from hailuo_async.contract import API_KEY_VARIABLE as API_KEY_VARIABLE
 from hailuo_async.contract import BASE_URL_VARIABLE as BASE_URL_VARIABLE
 from hailuo_async.contract import DEFAULT_BASE_URL as DEFAULT_BASE_URL
-from hailuo_async.errors import ConfigError
+from hailuo_async.errors import ConfigError, without_query
 from hailuo_async.money import read_amount
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ _HOST = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*\.?|\[[0-9a-f:.]*:[0-9a-f:.]*\]
 
 def _api_key(field: str, given: object) -> str:
     value = os.environ.get(API_KEY_VARIABLE) if given is None else given
-    if value is None or value == "":
+    if value is None or (isinstance(value, str) and not value):
         raise ConfigError(field=field, value=None, rule=f"set {API_KEY_VARIABLE} or give api_key=")
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
         raise ConfigError(field=field, value=_HIDDEN, rule="must be printable ASCII without spaces")
@@ -52,7 +52,8 @@ def _base_url(field: str, given: object) -> str:
     if "@" in parts.netloc:
         raise ConfigError(field=field, value=_HIDDEN, rule="must not hold a user name or a password")
     if not _HOST.fullmatch(parts.netloc) or parts.path not in ("", "/") or "?" in value or "#" in value:
-        raise ConfigError(field=field, value=value, rule="must be an origin: scheme and host, no path, no query")
+        bare = without_query(value)  # a key may stand in it
+        raise ConfigError(field=field, value=bare, rule="must be an origin: scheme and host, no path, no query")
     if parts.scheme != "https" and not (parts.scheme == "http" and is_this_machine(host)):
         raise ConfigError(
             field=field, value=value, rule="must be https; plain http is for localhost and loopback addresses alone"
@@ -114,8 +115,8 @@ def _interval(field: str, value: object) -> tuple[float, float]:
 
 
 def _on_unknown(field: str, value: object) -> OnUnknown:
-    if value == "raise" or value == "resubmit":
-        return value
+    if isinstance(value, str) and value in ("raise", "resubmit"):
+        return "raise" if value == "raise" else "resubmit"
     raise ConfigError(field=field, value=value, rule='must be "raise" or "resubmit"')
 
 
@@ -191,20 +192,24 @@ def _dsn(value: str) -> Dsn:
 
 def _webhook_url(field: str, value: object) -> str:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
-        raise ConfigError(field=field, value=value, rule="must be an https URL in printable ASCII, a str")
+        shown = without_query(value) if isinstance(value, str) else value
+        raise ConfigError(field=field, value=shown, rule="must be an https URL in printable ASCII, a str")
     if len(value) > _MAX_WEBHOOK_URL:
-        raise ConfigError(field=field, value=value, rule=f"must have at most {_MAX_WEBHOOK_URL} characters")
+        rule = f"must have at most {_MAX_WEBHOOK_URL} characters"
+        raise ConfigError(field=field, value=without_query(value), rule=rule)
     try:
         parts = urlsplit(value)
         is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         is_url = False
     if not is_url:
-        raise ConfigError(field=field, value=value, rule="must be an https URL with a valid host and port")
+        rule = "must be an https URL with a valid host and port"
+        raise ConfigError(field=field, value=without_query(value), rule=rule)
     if "@" in parts.netloc:
         raise ConfigError(field=field, value=_HIDDEN, rule="must hold no user name and no password")
     if "#" in value:
-        raise ConfigError(field=field, value=value, rule="must have no fragment: it would not be sent")
+        rule = "must have no fragment: it would not be sent"
+        raise ConfigError(field=field, value=without_query(value), rule=rule)
     return value
 
 
@@ -214,10 +219,11 @@ def _check_webhook_host(settings: Settings) -> None:
     if url is None or (settings.allow_private_network and is_private(urlsplit(url).hostname or "")):
         return
     if not url.startswith("https:"):
-        raise ConfigError(field="webhook_url", value=url, rule="must be https: the service calls nothing else")
+        rule = "must be https: the service calls nothing else"
+        raise ConfigError(field="webhook_url", value=without_query(url), rule=rule)
     if is_private(urlsplit(url).hostname or ""):
         rule = "must be a public address, as the service calls no other; allow_private_network=True allows it in tests"
-        raise ConfigError(field="webhook_url", value=url, rule=rule)
+        raise ConfigError(field="webhook_url", value=without_query(url), rule=rule)
 
 
 def is_private(host: str) -> bool:
@@ -228,7 +234,8 @@ def is_private(host: str) -> bool:
         return "." not in host.strip(".") or host.rstrip(".").endswith((".localhost", ".local", ".internal"))
 
 
-def _flag(field: str, value: object) -> bool:
+def flag(field: str, value: object) -> bool:
+    """True or False. Raises ``ConfigError`` for anything else."""
     if not isinstance(value, bool):
         raise ConfigError(field=field, value=value, rule="must be True or False")
     return value
@@ -247,7 +254,8 @@ def _checked(check: Callable[[str, Any], Any], **options: Any) -> Any:
 class Settings:
     """Every setting of a session, checked: ``ConfigError`` names the field, the value and the rule.
 
-    ``AsyncSession`` documents each of them. Times are in seconds. ``repr`` never shows the key.
+    ``AsyncSession`` documents each of them. Times are in seconds. ``repr`` never shows the key, nor the query of the
+    webhook's URL: nothing but its secrecy keeps strangers from it.
     """
 
     api_key: str = _checked(_api_key, repr=False)
@@ -259,12 +267,12 @@ class Settings:
     timeout: float | None = _checked(optional_seconds)
     poll_interval: tuple[float, float] = _checked(_interval)
     journal: JournalLocation | None = _checked(_or_none(lambda _, value: journal_location(value)))
-    journal_prompts: bool = _checked(_flag)
-    keep_jobs: bool = _checked(_flag)
+    journal_prompts: bool = _checked(flag)
+    keep_jobs: bool = _checked(flag)
     max_kept_bytes: int = _checked(count)
     on_unknown: OnUnknown = _checked(_on_unknown)
-    allow_private_network: bool = _checked(_flag)
-    webhook_url: str | None = _checked(_or_none(_webhook_url))
+    allow_private_network: bool = _checked(flag)
+    webhook_url: str | None = _checked(_or_none(_webhook_url), repr=lambda url: repr(url and without_query(url)))
 
     def __attrs_post_init__(self) -> None:
         _check_webhook_host(self)

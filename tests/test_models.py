@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import pytest
 
 from hailuo_async import MODELS, JobError, Model
@@ -30,6 +33,14 @@ def test_the_table_is_found_by_slug_and_cannot_be_changed() -> None:
     assert list(MODELS) == [row.slug for row in ROWS]
     with pytest.raises(TypeError):
         MODELS["mine"] = ROWS[0]  # type: ignore[index]
+
+
+@pytest.mark.parametrize("model", ROWS, ids=lambda model: model.slug)
+def test_a_model_can_be_pickled_copied_and_put_into_a_set(model: Model) -> None:
+    copies = (pickle.loads(pickle.dumps(model)), copy.copy(model), copy.deepcopy(model))
+    assert {*copies} == {model}
+    with pytest.raises(TypeError):
+        copies[0].sizes[6] = ()
 
 
 def test_there_are_fifteen_camera_commands() -> None:

@@ -13,7 +13,7 @@ import attrs
 import pytest
 
 from hailuo_async import Account, Failure, ImageToVideo, Resource, Stats, Status, Success, TaskFailedError, Video
-from hailuo_async.outcomes import without_query
+from hailuo_async.errors import without_query
 
 SIGNED = "https://results.example.com/x.mp4?sig=0123456789abcdef"
 

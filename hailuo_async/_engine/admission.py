@@ -32,7 +32,7 @@ from hailuo_async._images.frame import Frame, inspect_image, url_frame
 from hailuo_async._images.source import is_web_url
 from hailuo_async._io.journal.kept import KeptClaim, KeptJob
 from hailuo_async._io.journal.records import Claim, JournalState, Record
-from hailuo_async._rules.identity import DuplicateNumbers
+from hailuo_async._rules.identity import DuplicateNumbers, is_name
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import build_submit
 from hailuo_async.errors import HailuoError, QueueFullError, SpendingLimitError
@@ -234,7 +234,7 @@ class Admission:
 
     async def find(self, key: str) -> TrackedJob:
         """The job of that key, in any session. Raises ``JobNotFoundError`` and ``JournalError``."""
-        if (known := self._dispatcher.find(key)) is not None:
+        if is_name(key) and (known := self._dispatcher.find(key)) is not None:
             return known.joined()
         self._session_state.check()
         claim = await self._recorder.find(key)

@@ -10,15 +10,33 @@ from typing import TypeAlias
 
 from hailuo_async._engine.generation import Generation
 from hailuo_async.errors import ConfigError
-from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job
+from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job, check_key
 from hailuo_async.outcomes import Success, Video
+from hailuo_async.settings import flag
 
 StrPath: TypeAlias = str | os.PathLike[str]
 SaveAs: TypeAlias = Mapping[str, StrPath] | Callable[[Job], StrPath]
 """The path of each video: a mapping from the keys of jobs, or a callable that takes a job and returns its path."""
 
 
-def check_jobs(jobs: object) -> None:
+def check_stream(jobs: object, save_to: StrPath | None, save_as: object, share_uploads: object) -> None:
+    """Raises ``TypeError`` for what holds no jobs, and ``ConfigError`` for what cannot be done with them."""
+    _check_jobs(jobs)
+    _check_save_as(save_to, save_as)
+    flag("share_uploads", share_uploads)
+
+
+def check_download(
+    video: object, key: object = None, *, overwrite: object = False, allow_unchecked: object = False
+) -> None:
+    """Raises ``TypeError`` for what is not a ``Video``, ``JobError`` for a key that is none, and ``ConfigError``."""
+    _check_video(video)
+    check_key(key)
+    flag("overwrite", overwrite)
+    flag("allow_unchecked", allow_unchecked)
+
+
+def _check_jobs(jobs: object) -> None:
     """Raises ``TypeError`` for one job, and for what holds no jobs at all."""
     if isinstance(jobs, ImageToVideo | FirstLastFrameToVideo):
         raise TypeError("stream() takes many jobs: give stream([job]), or generate(job) for one")
@@ -26,7 +44,7 @@ def check_jobs(jobs: object) -> None:
         raise TypeError(f"stream() takes an iterable or an async iterable of jobs, not {type(jobs).__name__}")
 
 
-def check_save_as(save_to: StrPath | None, save_as: object) -> None:
+def _check_save_as(save_to: StrPath | None, save_as: object) -> None:
     """Raises ``ConfigError`` for what names no directory or no files, and for ``save_as`` beside ``save_to``."""
     if save_to is not None and (not isinstance(save_to, str | os.PathLike) or "\0" in os.fsdecode(save_to)):
         raise ConfigError(field="save_to", value=save_to, rule="must be the path of a directory, a str or a PathLike")
@@ -39,7 +57,7 @@ def check_save_as(save_to: StrPath | None, save_as: object) -> None:
         raise ConfigError(field="save_as", value=save_as, rule="must stand alone: give save_to or save_as, not both")
 
 
-def check_video(given: object) -> None:
+def _check_video(given: object) -> None:
     """Raises a ``TypeError`` that says what to give, for a value that is not a ``Video``."""
     if isinstance(given, Video):
         return

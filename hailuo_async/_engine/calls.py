@@ -19,6 +19,7 @@ from hailuo_async._images.frame import Frame, inspect_image
 from hailuo_async._images.source import ImageSource, check_source
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.catalogue import read_models, read_upload, read_uploads
+from hailuo_async._rules.moments import from_unix
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_upload, unknown
 from hailuo_async.errors import HailuoError, ImageError, ProtocolError
@@ -71,8 +72,8 @@ class Calls:
         """The models that the service offers now. Estimates use its prices from here on."""
         answer = await self.send(Request("GET", contract.MODELS_PATH))
         models = listed(answer, read_models(answer), "$.models")
-        answered_at = wall_clock() if answer.hints.date is None else answer.hints.date
-        self._prices.learn(models, datetime.fromtimestamp(answered_at, UTC).date())
+        answered_at = from_unix(answer.hints.date) or datetime.fromtimestamp(wall_clock(), UTC)
+        self._prices.learn(models, answered_at.date())
         return models
 
     async def check_and_upload(self, image: ImageSource) -> str:

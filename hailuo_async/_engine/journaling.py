@@ -21,9 +21,9 @@ from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Permit
-from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint
+from hailuo_async._rules.identity import DuplicateNumbers, build_facts, build_fingerprint, is_name
 from hailuo_async._rules.refusals import stops_everything
-from hailuo_async.errors import AuthenticationError, HailuoError, JobNotFoundError, JournalError
+from hailuo_async.errors import AuthenticationError, HailuoError, JobNotFoundError, JournalError, shown
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Video
 
@@ -80,9 +80,9 @@ class JournalRecorder(Recorder):
         return claim
 
     async def find(self, identity: str) -> Claim:
-        claim = await self._claimed(self._journal.jobs.follow, identity)
+        claim = await self._claimed(self._journal.jobs.follow, identity) if is_name(identity) else None
         if claim is None:
-            raise JobNotFoundError(key=identity)
+            raise JobNotFoundError(key=identity if isinstance(identity, str) else shown(identity))
         return claim
 
     async def adopt(self, task_id: str) -> Claim | None:

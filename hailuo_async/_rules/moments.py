@@ -10,6 +10,14 @@ _MOST_SECONDS = 1e11
 _LONGEST_TEXT = 40
 
 
+def from_unix(seconds: float | None) -> datetime | None:
+    """Unix seconds as a time; ``None`` also for one outside the calendar."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (OverflowError, ValueError, OSError):
+        return None
+
+
 def read_moment(value: object) -> datetime | None:
     """``value`` as a time: Unix seconds or a finer unit, as a number or its text, or ISO text, UTC if it names no zone.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, TypeGuard
 from urllib.parse import urlsplit
@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from hailuo_async import contract
-from hailuo_async._rules.moments import read_moment
+from hailuo_async._rules.moments import from_unix, read_moment
 from hailuo_async._rules.wire import Answer, Verdict, read_code, read_message, read_task_id, single_line
 from hailuo_async.money import read_cost
 from hailuo_async.outcomes import Resource, Status, Video
@@ -108,7 +108,7 @@ def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Rep
         model=_text(data.get("model_id")),
         resources=resources,
         seconds_taken=None if taken_ms is None else taken_ms / 1000,
-        created_at=_moment(created_at),
+        created_at=from_unix(created_at),
         expires_at=_read_expiry(data.get("result_expires_at"), created_at, answer.hints.date),
         cost=cost,
         request_id=answer.request_id,
@@ -117,24 +117,16 @@ def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Rep
     return Report(Status.SUCCESS, "success", video, cost=cost, request_id=answer.request_id)
 
 
-def _moment(unix: float | None) -> datetime | None:
-    """``unix`` as a date; ``None`` also for a time outside the calendar."""
-    try:
-        return None if unix is None else datetime.fromtimestamp(unix, UTC)
-    except (OverflowError, ValueError, OSError):
-        return None
-
-
 def _read_expiry(value: object, created_at: float | None, answered_at: float | None) -> datetime | None:
     """When a result expires: as the service says, or a lifetime after the task was made, by the service's own clock.
 
     A time in the past, or absurdly far ahead, is not believed: the result was there a moment ago.
     """
-    now = _moment(answered_at if answered_at is not None else created_at)
+    now = from_unix(answered_at if answered_at is not None else created_at)
     at = read_moment(value)
     if at is not None and (now is None or now < at < now + _LONGEST_LIFE):
         return at
-    begun = _moment(created_at) or now
+    begun = from_unix(created_at) or now
     try:
         return None if begun is None else begun + contract.RESULT_LIFETIME
     except OverflowError:

@@ -40,6 +40,8 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 _decode = json.JSONDecoder().decode
 #: A URL with a query or a fragment, as it stands in a sentence. An apostrophe may be part of either.
 _URL_WITH_QUERY = re.compile(r"(https?://[^\s\"<>?#]*)[?#][^\s\"<>]*", re.IGNORECASE)
+#: The query of an address that is quoted in some other way: without its scheme, or with escaped slashes.
+_QUERY = re.compile(r"\?[^\s\"<>?]*=[^\s\"<>]*")
 #: A path that the service may name: visible ASCII as it stands in a request, without a host or a fragment.
 _QUERY_PATH = re.compile(r"/(?!/)[!\"$-\[\]-~]*")
 
@@ -315,6 +317,7 @@ def single_line(text: str) -> str:
     """``text`` fit for one line of a log: without line breaks, control characters and the queries of URLs."""
     text = text[:500]
     text = _URL_WITH_QUERY.sub(r"\1?…", text) if "://" in text else text
+    text = _QUERY.sub("?…", text) if "=" in text else text
     return (text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)).strip()
 
 

@@ -8,6 +8,7 @@ import time
 from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -21,6 +22,7 @@ from hailuo_async import (
     Hooks,
     ImageToVideo,
     JobError,
+    JobNotFoundError,
     JournalError,
     JournalState,
     Outcome,
@@ -446,6 +448,16 @@ async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: P
         assert line.prompts == ["holds the slot"]
         await session.generate(job("what was not paid for may be", key="dog"))
     assert len(line.posts) == 2
+
+
+@pytest.mark.parametrize("key", ["a\0b", "\ud800", "x" * 1_000_001, "", 5, 10**40, ["k"], None])
+async def test_what_can_name_no_job_is_found_nowhere(path: Path, key: Any) -> None:
+    async with Line().session(journal=path) as session:
+        with pytest.raises(JobNotFoundError) as caught:
+            await session.find(key)
+        assert len(str(caught.value)) < 300
+        with pytest.raises(JobError, match="must name a job in this journal"):
+            await session.resolve(key, forget=True)
 
 
 @pytest.mark.slow

@@ -6,11 +6,21 @@ import asyncio
 import hashlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
 
-from hailuo_async import AsyncSession, DownloadError, Record, SessionClosedError, Success, Video
+from hailuo_async import (
+    AsyncSession,
+    ConfigError,
+    DownloadError,
+    JobError,
+    Record,
+    SessionClosedError,
+    Success,
+    Video,
+)
 from hailuo_async._io.journal.table import JobTable
 
 from ..support.crash_journal import records_in
@@ -133,6 +143,21 @@ async def test_what_is_not_a_video_is_refused_with_what_to_give(tmp_path: Path) 
                 await session.download(wrong, tmp_path / "cat.mp4")  # type: ignore[arg-type]
             with pytest.raises(TypeError, match=advice):
                 session.open_video(wrong)  # type: ignore[arg-type]
+    assert host.asked == []
+
+
+@pytest.mark.parametrize("wrong", [{"overwrite": "no"}, {"allow_unchecked": 1}, {"key": 5}, {"key": "a\nb"}])
+async def test_an_option_of_a_download_that_cannot_be_is_refused_before_anything_is_asked(
+    tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    async with films() as host, host.line().session() as session:
+        video = await session.generate(job())
+        with pytest.raises((ConfigError, JobError), match=next(iter(wrong))):
+            await session.download(video, tmp_path, **wrong)
+        with pytest.raises(ConfigError, match="allow_unchecked"):
+            session.open_video(video, allow_unchecked="no")  # type: ignore[arg-type]
+        with pytest.raises(ConfigError, match="share_uploads"):
+            session.stream([], share_uploads="no")  # type: ignore[arg-type]
     assert host.asked == []
 
 

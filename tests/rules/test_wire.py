@@ -429,6 +429,15 @@ def test_a_message_that_quotes_a_signed_url_loses_its_query(mark: str) -> None:
     assert "?… twice: " in message
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["bucket.example/cat", "//bucket.example/cat", r"https:\/\/bucket.example\/cat", "s3://b/cat", "https://a b/cat"],
+)
+def test_a_url_loses_its_signature_also_where_its_scheme_is_missing_or_another(url: str) -> None:
+    message = single_line(f"cannot fetch {url}?X-Date=1&X-Signature=SECRET: why? because 1=1")
+    assert message == f"cannot fetch {url}?… why? because 1=1"
+
+
 def test_what_is_too_short_to_be_a_key_tears_no_words() -> None:
     answer = decipher(200, {}, b'{"data": {"task_id": "task-1"}, "message": "ok"}', "k")
     assert (answer.task_id, answer.message) == ("task-1", "ok")

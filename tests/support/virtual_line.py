@@ -246,6 +246,9 @@ class Connection:
         finally:
             self._pipeline = None
 
+    def send_all(self) -> None:
+        """A statement leaves whole, with the others."""
+
     def sync(self) -> None:
         if self._pipeline:
             pipeline, self._pipeline = self._pipeline, []

@@ -93,6 +93,10 @@ async def test_not_entered_it_refuses_everything_and_sends_nothing() -> None:
     assert (line.posts, line.queries) == ([], [])
 
 
+def test_a_traceback_with_local_variables_can_show_a_session_that_could_not_be_made() -> None:
+    assert repr(AsyncSession.__new__(AsyncSession)) == "<AsyncSession, not made>"
+
+
 async def test_closed_it_refuses_everything_and_sends_nothing() -> None:
     line = Line()
     async with line.session() as session:

@@ -8,6 +8,7 @@ import logging
 import pickle
 import tracemalloc
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -113,6 +114,18 @@ async def test_what_the_service_offers_makes_the_estimates_of_that_session_narro
         narrower = session.estimate(job())
     assert (narrower.low, narrower.high) == (Decimal("0.36"), Decimal("0.6"))
     assert estimate(job()) == before
+
+
+async def test_prices_are_of_today_where_the_date_of_the_answer_is_outside_the_calendar() -> None:
+    async def answer(request: Request) -> Answer:
+        row = {"slug": "minimax/hailuo-2.3-i2v", "price": {"fixed": "0.07"}, "unit": "$/sec"}
+        return told(200, {"models": [row]}, {"Date": "0001-01-01T00:00:00+14:00"})
+
+    async with Line(on_query=answer).session() as session:
+        await session.models()
+        found = session.estimate(job())
+    assert found.low == found.high == Decimal("0.42")
+    assert found.as_of == datetime.now(UTC).date()
 
 
 @pytest.mark.parametrize(

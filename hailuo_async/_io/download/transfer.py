@@ -25,8 +25,7 @@ from hailuo_async._io.download.encoding import Inflater, encodings, is_compresse
 from hailuo_async._io.download.limits import Limits
 from hailuo_async._io.download.stamp import Stamp, new_hash
 from hailuo_async._rules.hints import read_hints
-from hailuo_async.errors import DownloadError
-from hailuo_async.outcomes import without_query
+from hailuo_async.errors import DownloadError, without_query
 
 #: 203: a proxy has changed something on the way, which need not be the film.
 _WHOLE = frozenset({200, 203})
@@ -108,7 +107,7 @@ def _length_of_unasked_part(headers: Mapping[str, str]) -> int | None:
 class Transfer:
     """One resource under way: where it is asked for, how much of it is held, and what the rest must be."""
 
-    url: str
+    url: str = attrs.field(repr=without_query)
     task_id: str | None
     limits: Limits
     start: int = 0

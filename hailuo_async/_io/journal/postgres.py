@@ -137,6 +137,7 @@ class PostgresDatabase(Database):
         """Returns when the answer to the statement of that number is there."""
         if self._pipeline is not None and serial > self._waited:
             self._waited = self._sent
+            self._connected().send_all()
             self._pipeline.sync()
 
     @contextlib.contextmanager
@@ -152,6 +153,7 @@ class PostgresDatabase(Database):
                     if self._to_notify:
                         self.notify_if("true", self._to_notify, {})
                     commit = connection.execute(b"COMMIT")
+                    connection.send_all()
                 except BaseException as fault:
                     failure = fault
             if failure is None and commit.statusmessage != "COMMIT":

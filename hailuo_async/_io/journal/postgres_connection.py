@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psycopg
 from psycopg.abc import PQGen
 from psycopg.rows import dict_row
+from psycopg.waiting import Ready, Wait
 
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
@@ -67,6 +68,16 @@ class Connection(psycopg.Connection[dict[str, Any]]):
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
         answer: T = super().wait(self._bounded(gen), interval=_LOOK_S)
         return answer
+
+    def send_all(self) -> None:
+        """Returns when all that was queued has left. ``Pipeline.sync`` waits for answers to what is half sent."""
+        if self.pgconn.flush():
+            self.wait(self._sending())
+
+    def _sending(self) -> PQGen[None]:
+        while self.pgconn.flush():
+            if (yield Wait.RW) & Ready.R:  # the server may read no more until its answers are taken
+                self.pgconn.consume_input()
 
     def _bounded(self, waiting: PQGen[T]) -> PQGen[T]:
         """``waiting``, until the server has been silent for too long."""

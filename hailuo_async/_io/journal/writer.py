@@ -32,6 +32,7 @@ from hailuo_async._io.journal.commits import PATIENCE_S, SHORT_PATIENCE_S, Commi
 from hailuo_async._io.journal.kept import KeptBounds, KeptClaim, KeptJob, Pieces
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Record, Spending
 from hailuo_async._io.journal.table import JobTable, open_table
+from hailuo_async._rules.identity import is_name
 from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async.errors import JobError, JournalError
 from hailuo_async.settings import Dsn, JournalLocation, journal_location
@@ -208,9 +209,11 @@ class JournalWriter:
         failed). ``task_id``: the service had accepted it under that name (unknown). ``forget``: the journal knows it no
         longer (anything that no session works on, except an accepted task). Raises ``JobError`` for any other.
         """
-        if [resubmit, task_id is not None, forget].count(True) != 1:
+        if [resubmit is True, task_id is not None, forget is True].count(True) != 1:
             given = {"resubmit": resubmit, "task_id": task_id, "forget": forget}
             raise JobError(field="resolve", value=given, rule="give exactly one of resubmit, task_id and forget")
+        if not is_name(identity):
+            raise JobError(field="key", value=identity, rule="must name a job in this journal")
         if task_id is not None:
             check_task_id(task_id)
         from hailuo_async._io.journal.resolving import Resolution

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import signal
 import threading
@@ -144,6 +145,17 @@ def test_a_post_costs_one_round_trip_before_it_leaves(postgres: Postgres, schema
 
 
 # --- When the server fails --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_looked_at", [True, False])
+def test_a_statement_larger_than_a_socket_holds_is_sent_whole(
+    postgres: Postgres, schema: str, *, is_looked_at: bool
+) -> None:
+    table, urls = opened_at(postgres.dsn(schema=schema)), b"u" * 3_000_000
+    with contextlib.closing(table), table.transaction():
+        rows = table.database.execute("INSERT INTO place (urls) VALUES (:urls) RETURNING seq", {"urls": urls})
+        assert not is_looked_at or rows.fetchone() is not None
+    assert postgres.run(f'SELECT length(urls) FROM "{schema}".place') == [(len(urls),)]
 
 
 def test_a_lost_connection_is_an_outage_and_the_next_transaction_makes_another(postgres: Postgres, schema: str) -> None:

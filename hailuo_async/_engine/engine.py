@@ -105,11 +105,9 @@ class Engine:
         try:
             await self._work()
         finally:
-            with anyio.move_on_after(LEASE_S + CLOSING_S, shield=True):
-                await self.recorder.aclose()
+            await _closed(self.recorder.aclose, LEASE_S + CLOSING_S)
             for close in (self.results.aclose, self._transport.aclose):
-                with anyio.move_on_after(CLOSING_S, shield=True):
-                    await close()
+                await _closed(close, CLOSING_S)
 
     async def _work(self) -> None:
         """Works until it is closed, cancelled, or broken by a bug. In each case every job has ended then."""
@@ -231,3 +229,12 @@ class Engine:
             committed=self.admission.money.quota.committed,
             ahead=0 if self.recorder.team is None else self.recorder.team.line.others.ahead,
         )
+
+
+async def _closed(close: Callable[[], Awaitable[None]], within_s: float) -> None:
+    """Closes one part of a session; if that fails, the others are closed all the same."""
+    try:
+        with anyio.move_on_after(within_s, shield=True):
+            await close()
+    except Exception:
+        logger.exception("a part of the session could not be closed: please report this")

@@ -306,7 +306,8 @@ class Submitter:
             await self._recorder.refused(tracked, error)
         else:
             await self._recorder.unknown(tracked, tracked.doubt)
-        tracked.fail(Event.REFUSE, error)
+        if not tracked.status.is_final:  # while that was written, a job that was not sent may have been given up
+            tracked.fail(Event.REFUSE, error)
         if stops_everything(error) and self.queued:
             message = "nothing more is sent: %s; %d queued jobs end unsent: correct the cause, and give them again"
             logger.warning(message, error, self.queued)

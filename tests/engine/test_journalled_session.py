@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 import time
 from functools import partial
 from pathlib import Path
@@ -34,11 +35,12 @@ from hailuo_async import (
     TaskFailedError,
     WaitTimeoutError,
 )
+from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.quota import Money
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal import files
-from hailuo_async._io.journal.records import Claim, Intent
+from hailuo_async._io.journal.records import Claim, Intent, Permit
 from hailuo_async._io.journal.team_values import Looked
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
@@ -595,3 +597,46 @@ async def test_who_follows_a_job_hears_of_its_deletion_by_another_session(path: 
             await asyncio.wait([waiting])
             with anyio.fail_after(5), pytest.raises(JournalError, match="was removed"):
                 await found
+
+
+def run_in(path: Path, statement: str) -> None:
+    """Has another program change the journal. Blocks."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute(statement)
+
+
+@pytest.mark.parametrize("statement", ["DROP TABLE job", "DELETE FROM team"])
+async def test_a_journal_that_another_program_empties_ends_a_stream_with_its_error_and_breaks_nothing(
+    path: Path, caplog: pytest.LogCaptureFixture, statement: str
+) -> None:
+    line = Line()
+    async with line.session(journal=path, keep_jobs=True) as session:
+        await session.generate(job(key="before"))
+        await anyio.to_thread.run_sync(run_in, path, statement)
+        with pytest.raises(JournalError):
+            async for _ in session.stream(jobs(20)):
+                pass
+        assert session._session_state.is_open
+    assert len(line.posts) == 1
+    assert line.is_closed
+    assert "please report this" not in caplog.text
+
+
+async def test_a_caller_who_leaves_while_the_error_of_the_journal_is_written_down_breaks_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def sending(*_: object) -> Permit:
+        raise JournalError(path="x", reason="its tables are gone")
+
+    async def refused(*_: object) -> None:
+        waiting.cancel()
+        await asyncio.wait([waiting])
+
+    monkeypatch.setattr(JournalRecorder, "sending", sending)
+    monkeypatch.setattr(JournalRecorder, "refused", refused)
+    async with Line().session(journal=path) as session:
+        waiting = asyncio.ensure_future(session.generate(job()))
+        await asyncio.wait([waiting])
+        await until(lambda: not session.stats().queued)
+    assert waiting.cancelled()
+    assert "please report this" not in caplog.text

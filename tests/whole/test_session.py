@@ -22,6 +22,7 @@ from hailuo_async import (
     SubmissionUnknownError,
     Video,
 )
+from hailuo_async._engine.results import Results
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import Emulator
 
@@ -182,6 +183,20 @@ async def test_cancelled_while_it_is_entered_it_leaves_nothing_behind(rounds: in
     await asyncio.wait([entering])
     if not entering.cancelled():
         await session.aclose()
+
+
+async def test_a_part_that_cannot_be_closed_is_logged_and_keeps_no_other_open(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def fail(_: object) -> None:
+        raise LookupError("a bug")
+
+    monkeypatch.setattr(Results, "aclose", fail)
+    line = Line()
+    async with line.session():
+        pass
+    assert line.is_closed
+    assert "a part of the session could not be closed: please report this" in caplog.text
 
 
 async def test_it_may_be_closed_many_times_and_by_many_at_once() -> None:

@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import contextlib
 import math
+import re
 from typing import Any, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
+from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg.waiting import Ready, Wait
 
@@ -45,6 +47,8 @@ _END_SILENT = f"""SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE datname = current_database() AND usename = current_user AND application_name = 'hailuo-async'
         AND pid <> pg_backend_pid() AND xact_start IS NOT NULL AND wait_event = 'ClientRead'
         AND query_start < clock_timestamp() - interval '{_SILENT_S} s'""".encode()
+#: Options that name the schema alone. It is set later anyway, and many poolers take no options.
+_ONLY_SCHEMA = re.compile(r"\s*(-c\s*|--)search_path\s*=\s*\"?\w+\"?\s*", re.ASCII)
 _STATE = b"""SELECT pg_is_in_recovery() AS is_standby,
     extract(epoch FROM pg_postmaster_start_time())::float8 AS started"""
 #: A standby that is promoted begins a new timeline, the first eight digits of the name of its log.
@@ -105,7 +109,7 @@ class Connection(psycopg.Connection[dict[str, Any]]):
 def connect(dsn: Dsn, schema: str, *, is_reader: bool, is_hurried: bool = False) -> Connection:
     """A connection that works in that schema. Raises ``psycopg.Error``, also for a standby unless it only reads."""
     connection = Connection.connect(
-        dsn.url,
+        _conninfo(dsn),
         autocommit=True,
         row_factory=dict_row,
         connect_timeout=HURRIED_S if is_hurried else _CONNECT_S,
@@ -121,6 +125,14 @@ def connect(dsn: Dsn, schema: str, *, is_reader: bool, is_hurried: bool = False)
         connection.close()
         raise
     return connection
+
+
+def _conninfo(dsn: Dsn) -> str:
+    """How to connect: in UTF-8, whatever the database and the environment say."""
+    given = {"client_encoding": "utf8"}
+    if _ONLY_SCHEMA.fullmatch(dsn.options):
+        given["options"] = ""
+    return make_conninfo(dsn.url, **given)
 
 
 def _set_up(connection: Connection, schema: str, *, is_reader: bool) -> None:
@@ -182,7 +194,7 @@ def check_server(connection: Connection, dsn: Dsn) -> None:
 
 def _is_pooled(connection: Connection, dsn: Dsn) -> bool:
     """Whether another connection gets the same backend as ours: then no connection has a backend of its own."""
-    with Connection.connect(dsn.url, autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S) as other:
+    with Connection.connect(_conninfo(dsn), autocommit=True, row_factory=dict_row, connect_timeout=_CONNECT_S) as other:
         ours = {_backend(connection), _backend(connection)}
         theirs = {_backend(other), _backend(other)}
         return len(ours) > 1 or not ours.isdisjoint(theirs)

@@ -22,6 +22,7 @@ from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_values import News, Version
 from hailuo_async._rules.team import TeamState, dump_state, load_state
+from hailuo_async.errors import JournalError
 
 logger = logging.getLogger("hailuo_async")
 
@@ -57,8 +58,11 @@ class TeamRow:
         """Whether it has to be read before a step: always where that costs nothing, and the row then stays as it is."""
         return self._jobs.database.IS_LOCAL or self._version is None or self._read_over.is_replaced
 
-    def read(self, row: Row) -> None:
-        """Notes the row as it was read just now."""
+    def read(self, row: Row | None) -> None:
+        """Notes the row as it was read just now. Raises ``JournalError`` if it is gone."""
+        if row is None:
+            reason = "another program has emptied its table team: end that program, and begin a new journal"
+            raise JournalError(path=self._jobs.database.name, reason=reason)
         version = Version(row["version"], row["writer"], row["server"])
         if version != self._version or self._read_over.is_replaced:  # a copy may have it, and lack other commits
             self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""

@@ -74,6 +74,34 @@ def test_a_user_without_the_right_to_create_is_told_what_to_grant(postgres: Post
     assert reason.startswith("this user may not do that: GRANT it CREATE on the database")
 
 
+def test_a_user_without_the_right_to_use_the_schema_is_told_what_to_grant(postgres: Postgres, schema: str) -> None:
+    user = f"{schema}_guest"
+    opened_at(postgres.dsn(schema)).close()
+    postgres.run(f"CREATE ROLE {user} LOGIN")
+    reason = refusal(postgres.dsn(schema).replace("owner@", f"{user}@"))
+    postgres.run(f"DROP ROLE {user}")
+    assert reason.startswith("its tables are gone, or this user may not use their schema: GRANT it USAGE on that")
+
+
+def test_a_user_who_may_only_read_and_write_the_tables_of_another_works_with_them(
+    postgres: Postgres, schema: str
+) -> None:
+    user = f"{schema}_guest"
+    opened_at(postgres.dsn(schema)).close()
+    rights = f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {user}"
+    postgres.run(f"CREATE ROLE {user} LOGIN", f"GRANT USAGE ON SCHEMA {schema} TO {user}", rights)
+    table = opened_at(postgres.dsn(schema).replace("owner@", f"{user}@"))
+    sent(table)
+    table.close()
+    postgres.run(f"DROP SCHEMA {schema} CASCADE", f"DROP ROLE {user}")
+
+
+def test_a_pooler_that_takes_no_options_is_named(postgres: Postgres, schema: str) -> None:
+    database = engine.PostgresDatabase(Dsn(postgres.dsn(schema)))
+    fault = psycopg.OperationalError("FATAL:  unsupported startup parameter: options")
+    assert database.explain(fault).reason.startswith("a pooler before it takes no options: leave them out")
+
+
 def test_a_schema_that_was_made_for_a_user_without_that_right_is_enough(postgres: Postgres, schema: str) -> None:
     user = f"{schema}_guest"
     postgres.run(f"CREATE ROLE {user} LOGIN", f"CREATE SCHEMA {schema} AUTHORIZATION {user}")
@@ -126,6 +154,43 @@ def test_other_tools_read_what_a_session_wrote_and_can_change_nothing(postgres: 
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
             journal._database.execute("DELETE FROM job")
     table.close()
+
+
+# --- Whatever the encoding is -----------------------------------------------------------------------------------------
+
+
+KEY = "ein Käfer 🐞"
+
+
+def test_what_the_environment_says_of_encodings_changes_nothing(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    table = opened_at(postgres.dsn(schema))
+    did(table, lambda it: it.intend(intent(KEY)))
+    assert record_of(table, KEY).key == KEY
+    table.close()
+
+
+@pytest.mark.slow
+def test_a_database_without_an_encoding_holds_every_key_and_one_of_few_letters_says_what_it_lacks(
+    postgres: Postgres,
+) -> None:
+    for encoding in ("sql_ascii", "latin1"):
+        postgres.run(f"CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
+    table = opened_at(postgres.dsn(database="sql_ascii"))
+    did(table, lambda it: it.intend(intent(KEY)))
+    assert record_of(table, KEY).key == KEY
+    table.close()
+
+    table = opened_at(postgres.dsn(database="latin1"))
+    with pytest.raises(psycopg.DataError) as caught:
+        did(table, lambda it: it.intend(intent(KEY)))
+    reason = table.database.explain(caught.value).reason
+    table.close()
+    for encoding in ("sql_ascii", "latin1"):
+        postgres.run(f"DROP DATABASE {encoding} WITH (FORCE)")
+    assert reason.startswith("its database cannot hold that text: make one WITH ENCODING 'UTF8'")
 
 
 # --- What a transaction costs -----------------------------------------------------------------------------------------

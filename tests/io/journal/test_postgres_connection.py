@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from hailuo_async._io.journal import postgres_connection
 from hailuo_async._io.journal.postgres_connection import Connection, check_server, connect
@@ -74,3 +76,18 @@ def test_a_server_that_was_given_up_is_not_waited_for_again(
         monkeypatch.setattr(postgres_connection, "_ANSWER_S", 10.0)
         with pytest.raises(psycopg.OperationalError, match=r"no answer within 0\.02"):
             connection.execute("SELECT 1")
+
+
+@pytest.mark.parametrize(
+    ("options", "passed_on"),
+    [
+        ("-csearch_path=videos", ""),
+        ('-c search_path="Videos"', ""),
+        ("--search_path=videos", ""),
+        ("-csearch_path=videos -cjit=off", "-csearch_path=videos -cjit=off"),
+        ("-csearch_path=videos,public", "-csearch_path=videos,public"),
+    ],
+)
+def test_a_schema_is_named_to_no_pooler_as_many_take_no_options(options: str, passed_on: str) -> None:
+    dsn = Dsn(f"postgresql://owner@/postgres?options={quote(options)}")
+    assert conninfo_to_dict(postgres_connection._conninfo(dsn))["options"] == passed_on

@@ -20,7 +20,7 @@ from hailuo_async._io.journal.team_values import JobChange, News, Step, StepDone
 from hailuo_async._rules.budget import Hints
 from hailuo_async._rules.line import Standing
 from hailuo_async._rules.team import Held, TeamState, load_state
-from hailuo_async.errors import JobError
+from hailuo_async.errors import JobError, JournalError
 from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, mute, record_of, sent, video
@@ -580,3 +580,9 @@ def test_what_is_deleted_is_counted_for_those_who_follow_a_job(a: TeamTable, b: 
     last = did(b.jobs, lambda _: b.look(again.seen))
     assert last is not None
     assert last.news.gone > again.news.gone
+
+
+def test_a_team_whose_row_another_program_has_removed_is_said_to_be_gone(a: TeamTable) -> None:
+    did(a.jobs, lambda it: it.database.execute("DELETE FROM team"))
+    with pytest.raises(JournalError, match="another program has emptied its table team: end that program"):
+        a.refresh()

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 AT_WORK = (JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED)
 #: The states of a job whose task was seen before only if that failed and the job was resubmitted.
 _AFTER_ANOTHER_POST = (JournalState.INTENDED, JournalState.UNKNOWN, JournalState.REFUSED)
+#: Seconds after which a job that this session itself still holds is looked at again.
+LEAVING_S = 0.25
 
 
 @attrs.define(eq=False)
@@ -47,6 +49,8 @@ class Following:
     """Gets a job that is followed no longer, with its record."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when one more job is followed, so that its changes arrive soon."""
+    us: str | None = attrs.field(default=None, init=False)
+    """The name of this session. Callers of it that leave hold a job for a moment, and letting go wakes only others."""
     last_connection: LastConnection | None = attrs.field(default=None, init=False)
     """To the journal, when a job was last missed there; ``None`` without a team."""
     _followed: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
@@ -101,6 +105,9 @@ class Following:
             self.end(tracked, claim)
         elif claim.record.state is JournalState.ACCEPTED:
             _accept(tracked, claim.record.task_id)
+        elif claim.record.holder == self.us:
+            await anyio.sleep(LEAVING_S)
+            self._ask(tracked)
 
     def _may_come_back(self, error: HailuoError) -> bool:
         """Whether a job that is not there may be written again. Then it is looked for again when that time is over."""

@@ -162,7 +162,7 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
     team.line.waits_since = lambda: engine.submitter.waits_since
     team.news.on_change = engine.gate.wake
     team.news.on_death = following.ask_all
-    following.on_added, following.last_connection = team.follow, LastConnection(journal)
+    following.us, following.on_added, following.last_connection = journal.holder, team.follow, LastConnection(journal)
     passed = PassedNotices(engine.session_state, journal.pass_on, MOST_PASSED_ON)
 
     def pass_on(task_id: str) -> None:

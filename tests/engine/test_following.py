@@ -105,3 +105,22 @@ def test_a_job_that_was_removed_ends_at_once_and_after_a_reconnect_when_a_lease_
         return type(tracked.error), anyio.current_time()
 
     assert run_virtual(main) == (JournalError, after_s)
+
+
+def test_a_job_that_a_caller_of_the_same_session_claimed_and_left_ends_for_those_who_found_it() -> None:
+    async def main() -> str:
+        claims = 2 * [Claim(record_in(JournalState.INTENDED, holder="us"), ours=False)]
+
+        async def look() -> Claim:
+            if not claims:
+                raise JournalError(path="batch.db", reason="it was not sent")
+            return claims.pop()
+
+        following, tracked = await _followed(_Journal(), [])
+        following.us, tracked.look = "us", look
+        following.ask_all()
+        with anyio.fail_after(5):
+            await tracked.ended()
+        return str(tracked.error)
+
+    assert run_virtual(main) == "journal batch.db: it was not sent"

@@ -23,15 +23,13 @@ from hailuo_async._images.headers import read_header
 from hailuo_async._images.limits import MAX_BYTES
 from hailuo_async.errors import ImageError
 
+from ..support.pictures import png_chunk as chunk
+
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_END = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 
 #: What looking at one file of up to 20 MB may take, in bytes, pages of Python's own allocator included.
 MEMORY_BOUND = 300_000
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def ihdr(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:

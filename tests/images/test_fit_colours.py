@@ -14,11 +14,7 @@ from PIL import Image, ImageCms
 from hailuo_async._images.fit import fit_file, fit_image
 from hailuo_async._images.frame import inspect_image
 
-from ..support.pictures import FIELD, LABEL, content, fitted, noise, opened, plain, written
-
-
-def png_chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+from ..support.pictures import FIELD, LABEL, content, fitted, noise, opened, plain, png_chunk, written
 
 
 def keyed_png(depth: int, colour: int, pixels: tuple[int, int], key: bytes, side: int = 400) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import zlib
@@ -11,31 +12,18 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageCms
 
-from hailuo_async._images.content import Label
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.pillow import encoded, opaque
 from hailuo_async.errors import ImageError
 
-FIELD = "last_frame_image"
-LABEL = Label(FIELD, "PIL image")
+from ..support.pictures import FIELD, LABEL, content, noise, opened, png_chunk
+
 #: Noise of 400 x 500 has more bytes than this as a PNG, and fewer as a JPEG.
 BETWEEN = 400_000
 
 
-def noise(mode: str) -> Image.Image:
-    """A picture that no compression makes small."""
-    bands = [Image.effect_noise((400, 500), 90) for _ in Image.new(mode, (1, 1)).getbands()]
-    return Image.merge(mode, bands)
-
-
-def opened(data: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(data))
-    image.load()
-    return image
-
-
 def sent(image: Image.Image) -> Image.Image:
-    return opened(b"".join(inspect_image(FIELD, image).raw_pieces()))
+    return opened(content(inspect_image(FIELD, image)))
 
 
 @pytest.mark.parametrize(
@@ -50,13 +38,13 @@ def sent(image: Image.Image) -> Image.Image:
 def test_a_picture_of_any_mode_is_sent_as_a_png(mode: str, expected: str) -> None:
     frame = inspect_image(FIELD, Image.new(mode, (400, 500)))
     assert (frame.name, frame.mime, frame.width, frame.height) == ("PIL image", "image/png", 400, 500)
-    image = opened(b"".join(frame.raw_pieces()))
+    image = opened(content(frame))
     assert (image.mode, image.size) == (expected, (400, 500))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
 def test_a_png_is_without_loss(mode: str) -> None:
-    image = noise(mode)
+    image = noise(400, 500, mode)
     assert sent(image).tobytes() == image.tobytes()
 
 
@@ -68,7 +56,7 @@ def test_sixteen_bits_stay_sixteen_bits(mode: str) -> None:
 
 @pytest.mark.parametrize(("mode", "expected"), [("RGB", "RGB"), ("RGBA", "RGB")])
 def test_a_png_that_is_too_large_becomes_a_jpeg(mode: str, expected: str) -> None:
-    image = opened(encoded(LABEL, noise(mode), BETWEEN))
+    image = opened(encoded(LABEL, noise(400, 500, mode), BETWEEN))
     assert (image.format, image.mode, image.size) == ("JPEG", expected, (400, 500))
 
 
@@ -92,7 +80,7 @@ def test_a_jpeg_has_the_colours_that_are_seen_on_white(image: Image.Image, pixel
 
 def test_what_is_too_large_even_as_a_jpeg_is_refused() -> None:
     with pytest.raises(ImageError) as caught:
-        encoded(LABEL, noise("RGB"), 10_000)
+        encoded(LABEL, noise(400, 500), 10_000)
     assert (caught.value.value, caught.value.rule) == (
         "10000 bytes or more, even as a JPEG",
         "must be under 10000 bytes",
@@ -110,7 +98,7 @@ def test_a_photo_is_sent_as_upright_as_its_file_would_be(orientation: int, tmp_p
     with Image.open(path) as image:
         frame = inspect_image(FIELD, image)
         lying = image.size
-    seen = opened(b"".join(frame.raw_pieces()))
+    seen = opened(content(frame))
     file = inspect_image(FIELD, path)
     assert (frame.width, frame.height) == (file.width, file.height) == seen.size
     assert seen.size == (lying if orientation < 5 else lying[::-1])
@@ -130,9 +118,7 @@ def test_a_colour_profile_stays_with_the_colours_it_is_for() -> None:
 def test_the_rules_of_the_service_hold_before_a_pixel_is_decoded() -> None:
     header = struct.pack(">IIBBBBB", 17000, 16000, 8, 2, 0, 0, 0)
     chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(bytes(1000))), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) for kind, body in chunks
-    )
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(itertools.starmap(png_chunk, chunks))
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         image = Image.open(io.BytesIO(data))
@@ -146,7 +132,7 @@ def test_the_rules_of_the_service_hold_before_a_pixel_is_decoded() -> None:
 
 def test_a_picture_that_pillow_cannot_read_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
-    noise("RGB").save(path)
+    noise(400, 500).save(path)
     os.truncate(path, 50_000)
     with Image.open(path) as image, pytest.raises(ImageError) as caught:
         inspect_image(FIELD, image)

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageStat
 
-from hailuo_async._images.content import Label
 from hailuo_async._images.fit import Fitted, fit_file
 from hailuo_async._images.sanitize import MAX_SCANS, stripped
 from hailuo_async.errors import ImageError
 
-LABEL = Label("first_frame_image", "bytes")
+from ..support.pictures import LABEL
+from ..support.pictures import png_chunk as chunk
+
 WELL_FORMED, WHOLE, FORMAT = (
     "must be a well-formed picture",
     "must be whole",
@@ -35,10 +36,6 @@ def written(format_name: str, size: tuple[int, int] = (40, 30), mode: str = "RGB
 
 def moving(format_name: str) -> bytes:
     return written(format_name, save_all=True, append_images=[Image.new("RGB", (40, 30), "blue")])
-
-
-def chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png_with(*chunks: bytes) -> bytes:

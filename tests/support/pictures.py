@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import io
+import struct
+import zlib
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,10 @@ def written(image: Image.Image, format_name: str = "PNG", **options: Any) -> byt
     buffer = io.BytesIO()
     image.save(buffer, format_name, **options)
     return buffer.getvalue()
+
+
+def png_chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def data_url(content: bytes, mime: str = "image/jpeg") -> str:

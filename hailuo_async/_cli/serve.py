@@ -100,8 +100,8 @@ def _listening(address: Address) -> socket.socket:
     try:
         return socket.create_server((address.host, address.port), family=family)
     except OSError as error:
-        where = f"{address.host}, port {address.port}"
-        raise click.UsageError(f"cannot serve at {where}: {error.strerror}: give another --host or --port") from None
+        where, reason = f"{address.host}, port {address.port}", str(error.strerror).partition(" (while")[0]
+        raise click.UsageError(f"cannot serve at {where}: {reason}: give another --host or --port") from None
 
 
 class _Server(uvicorn.Server):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 import sys
 from pathlib import Path
@@ -166,10 +167,11 @@ def test_all_that_is_left_out_of_a_folder_is_counted_and_can_be_had(folder: Path
     Image.new("RGB", (320, 320)).save(folder / "sub" / "bird.png")
     for name in ("a.heic", "b.gif", "c.tiff", "d.GIF", ".hidden", "notes.txt"):
         (folder / name).touch()
+    os.mkfifo(folder / "pipe.png")
     (note,) = read_list(folder).notes
     assert note == (
         "Left out of in: 2 GIF, 1 HEIC, 1 TIFF (--fit makes pictures of them that the service takes), "
-        "1 folder (--recursive goes into them), 1 hidden, 1 other file"
+        "1 folder (--recursive goes into them), 1 hidden, 2 other files"
     )
     assert list(read_list(folder, ReadOptions(is_recursive=True)).jobs) == ["cat", "dog", "sub-bird"]
     Image.new("RGB", (320, 320)).save(folder / "b.gif")

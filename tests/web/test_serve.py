@@ -45,7 +45,7 @@ def test_on_this_machine_a_visitor_has_to_name_it(host: str) -> None:
 async def test_an_address_that_is_taken_is_named_and_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        words = f"cannot serve at 127.0.0.1, port {port}: .*: give another --host or --port"
+        words = f"cannot serve at 127.0.0.1, port {port}: Address already in use: give another --host or --port"
         with pytest.raises(click.UsageError, match=words):
             await _serve(page_over(tmp_path, Emulator()), check_address("127.0.0.1", port, None), {})
 

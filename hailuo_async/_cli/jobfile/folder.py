@@ -90,6 +90,8 @@ def _walk(folder: Path, others: Counter[str], *, is_recursive: bool) -> Iterator
                 others["folder"] += 1
         elif path.is_file():
             yield path
+        else:
+            others["other file"] += 1  # a FIFO, say
 
 
 def _keys(path: Path, folder: Path) -> tuple[str, str]:

@@ -74,7 +74,6 @@ function showPictures() {
     image.src = url;
     image.alt = "";
     const name = document.createElement("span");
-    name.textContent = isPair() ? `${at ? "last" : "first"}: ${file.name}` : file.name;
     name.title = file.name;
     const remove = document.createElement("button");
     remove.type = "button";

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+import anyio
 import attrs
 import pytest
 
@@ -78,3 +79,18 @@ def test_a_team_does_all_jobs_once_whatever_befalls_it(troubles: Sequence[Troubl
 @pytest.mark.parametrize("troubles", [CHURN, FAILOVER], ids=["churn", "failover"])
 def test_a_team_that_keeps_its_jobs_does_each_once_whoever_sends_it(troubles: Sequence[Trouble]) -> None:
     check(simulate(attrs.evolve(TROUBLED, keeps_jobs=True, troubles=troubles)), LEASE_AND_LOOKS_S)
+
+
+async def fail_over_and_leave(team: Team) -> None:
+    """A session is closed while the server is down."""
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(team.fail_over)
+        await anyio.sleep(2.1)
+        await team.leave()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [8, 10])  # the copy lacks a POST of the session that is closed
+def test_a_session_that_is_closed_during_a_failover_writes_first_what_the_copy_may_lack(seed: int) -> None:
+    scenario = Scenario(slots=((0.0, 6),), jobs=30, troubles=(fail_over_and_leave,), seed=seed)
+    check(simulate(scenario), LEASE_AND_LOOKS_S)

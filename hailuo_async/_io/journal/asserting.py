@@ -108,6 +108,10 @@ class AssertingTable(JobTable):
         super().__attrs_post_init__()
         self._asserted_over = LastConnection(self.database)
 
+    @property
+    def has_to_assert(self) -> bool:
+        return bool(self._at_work or self._done)
+
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         self._claimed.clear()

@@ -27,7 +27,7 @@ from hailuo_async.errors import JournalError
 PATIENCE_S = 300.0
 #: The same, before a POST, which can be tried again later, and for facts, which are written later by themselves.
 SHORT_PATIENCE_S = 5.0
-#: For how long a close waits for an outage to end if notes on jobs are to be written: no other session knows those.
+#: For how long a close waits for an outage to end if the session knows what no other does: as long as the others wait.
 LAST_PATIENCE_S = LEASE_S
 #: Loop iterations from the first write of a commit to its begin. An acceptance makes room for the next POST, whose task
 #: asks for its grant two iterations later; a job that was put on record asks for it in the third.
@@ -318,14 +318,16 @@ class Commits:
         A server that is silent in the middle of a commit is given up as well.
         """
         loop = asyncio.get_running_loop()
-        began_at = loop.time()
+        began_at, has_to_assert = loop.time(), self._table.has_to_assert
+        if has_to_assert:
+            self.put(lambda _: None).cancel()  # it asserts all if the journal has to be connected to anew
         if self._outage is not None:
             self._table.database.hurry()
-            if self._notes:
+            if has_to_assert or self._has_notes:
                 error = self._table.database.explain(self._outage)
-                logger.warning("%s; the close waits up to %g s, to write %d notes on jobs", error, LEASE_S, self._notes)
+                logger.warning("%s; the close waits up to %g s, to write what became of jobs", error, LAST_PATIENCE_S)
         while True:
-            patience_s = LAST_PATIENCE_S if self._notes else SHORT_PATIENCE_S
+            patience_s = LAST_PATIENCE_S if has_to_assert or self._has_notes else SHORT_PATIENCE_S
             left_s = began_at + min(patience_s, self._patience_s) - loop.time()
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()
@@ -337,9 +339,9 @@ class Commits:
                 return
 
     @property
-    def _notes(self) -> int:
-        """How many notes on jobs wait to be written."""
-        return sum(write.is_note for write in self._pending)
+    def _has_notes(self) -> bool:
+        """Whether notes on jobs wait to be written."""
+        return any(write.is_note for write in self._pending)
 
     async def wait_or_hurry(self, work: asyncio.Future[Any], patience_s: float) -> None:
         """Waits for what the thread does. After ``patience_s`` seconds, it gives up sooner."""

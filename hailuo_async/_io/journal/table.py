@@ -85,6 +85,11 @@ _OF_THE_TASK = (
 class JobTable(JobClaims):
     """A session's view of the jobs in a journal. Lives on the thread of its database."""
 
+    @property
+    def has_to_assert(self) -> bool:
+        """Whether the journal may come back from an outage without what this session knows. May be asked anywhere."""
+        return False
+
     def close(self) -> None:
         """Gives up every lease, and closes the database, even if that fails."""
         with contextlib.closing(self.database), self.transaction():

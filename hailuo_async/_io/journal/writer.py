@@ -278,8 +278,8 @@ class JournalWriter:
     async def aclose(self) -> None:
         """Makes the pending writes, releases every job, and closes the file.
 
-        Waits for an outage to end at most ``SHORT_PATIENCE_S``, or ``LAST_PATIENCE_S`` if notes on jobs are still to be
-        written, and one more try. Raises ``JournalError`` if the last write could not be made: then the leases run out
+        Waits for an outage to end at most ``SHORT_PATIENCE_S``, or ``LAST_PATIENCE_S`` if this session knows what no
+        other does, and one more try. Raises ``JournalError`` if the last write could not be made: then the leases run out
         by themselves. Cancelled, the closing goes on by itself.
         """
         if self._is_closing:

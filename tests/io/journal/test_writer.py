@@ -568,7 +568,7 @@ async def test_a_close_in_an_outage_waits_longer_if_a_note_on_a_job_is_still_to_
     await closing
     await noting
     assert (journal.lost, (await records_in(path))["cat"].state) == (0, JournalState.ACCEPTED)
-    assert "the close waits up to 30 s, to write 1 notes on jobs" in caplog.text
+    assert "the close waits up to 30 s, to write what became of jobs" in caplog.text
 
 
 async def test_what_a_close_could_not_write_is_lost_only_if_it_is_a_note_on_a_job(

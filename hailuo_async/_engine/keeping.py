@@ -21,6 +21,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame, stored_frame, url_frame
@@ -98,8 +99,9 @@ class Keeper:
         """
         pieces = {image.sha256: frames[field].raw_pieces for field, image in kept.images.items()}
         bounds = self._bounds if is_bounded else attrs.evolve(self._bounds, max_queued=sys.maxsize)
+        began_at = loop_time()
         async with self._keeping.setdefault(intent.identity, anyio.Lock()), self._writing:
-            return await self._journal.keep(intent, kept, pieces, bounds)
+            return await self._journal.keep(intent, kept, pieces, bounds, loop_time() - began_at)
 
     def build_request(self, kept: KeptJob) -> Request:
         """The POST for a kept job, whose images are read from the journal while they are sent."""

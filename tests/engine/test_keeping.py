@@ -232,10 +232,12 @@ async def test_a_job_is_written_for_one_caller_at_a_time_and_others_meanwhile(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began: list[str] = []
+    waited: list[float] = []
     keep = JournalWriter.keep
 
     async def held_up(journal: JournalWriter, intent: Intent, *given: Any) -> Claim:
         began.append(intent.identity)
+        waited.append(given[-1])
         if began == ["cat"]:
             await anyio.sleep_forever()
         return await keep(journal, intent, *given)
@@ -247,9 +249,11 @@ async def test_a_job_is_written_for_one_caller_at_a_time_and_others_meanwhile(
         staying = asyncio.ensure_future(session.submit(job(key="cat")))
         await session.submit(job(key="dog"))
         assert began == ["cat", "dog"]
+        await anyio.sleep(0.01)
         leaving.cancel()
         await (await staying)
     assert began == ["cat", "dog", "cat"]
+    assert waited[2] >= 0.01  # an outage that comes now has so much less of its caller's patience
 
 
 async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(path: Path) -> None:

@@ -18,7 +18,8 @@ whose POST may have left is asserted. ``TeamTable`` has no POST granted on a cop
 the time for that. If the job's owner had it sent again, what was known of its earlier POSTs is not asserted. A commit
 is lost for good only if the process that made it dies, too, or is not connected again in that time.
 
-A row that a failover lost and one that its owner had forgotten look alike: a forgotten job may come back after a cut.
+A row that a failover lost and one that its owner had forgotten look alike. So the session looks for forgotten jobs when
+it renews its leases. Only a job that was forgotten just before a cut may come back.
 
 No session has the images of a kept job any more. If they were lost, the job ends in an ``ImageError``, unpaid.
 """
@@ -103,6 +104,8 @@ class AssertingTable(JobTable):
     _claimed: dict[str, _Known] = attrs.field(factory=dict, init=False)
     """What this transaction claims: the session's once that is committed."""
     _asserted_over: LastConnection = attrs.field(init=False)
+    _gone: int | None = attrs.field(default=None, init=False)
+    """How many jobs and members were ever deleted, when ``_done`` was last compared with what is on record."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -183,7 +186,18 @@ class AssertingTable(JobTable):
 
     def resolve(self, identity: str, *, resubmit: bool, task_id: str | None, forget: bool) -> Record | None:
         self._forget_end(identity)
-        return super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
+        record = super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
+        if record is not None and task_id is not None:
+            self._done[identity] = _Known(record, end_again=functools.partial(super().release, identity))
+        return record
+
+    def forget_gone(self, gone: int) -> None:
+        if gone != self._gone:
+            missing = self._done.keys() - self._rows([*self._done]).keys()
+            if not self._asserted_over.is_replaced:  # else it may have read a copy
+                for identity in missing:
+                    del self._done[identity]
+                self._gone = gone
 
     def _work_on(self, claim: Claim) -> None:
         """Notes a claim, but of a task that was submitted elsewhere: what is lost of that leads to no POST."""

@@ -90,6 +90,9 @@ class JobTable(JobClaims):
         """Whether the journal may come back from an outage without what this session knows. May be asked anywhere."""
         return False
 
+    def forget_gone(self, gone: int) -> None:
+        """Notes that so many jobs and members were ever deleted: what a session knows of such a job counts no more."""
+
     def close(self) -> None:
         """Gives up every lease, and closes the database, even if that fails."""
         with contextlib.closing(self.database), self.transaction():

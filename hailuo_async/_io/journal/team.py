@@ -280,6 +280,7 @@ class RenewalMade(Later):
         has_orphans = has_orphans or self._table.members.doubts_claims
         self._table.jobs.judgement.renewed(seen["read_at"])
         news = self._table.row.with_state(self._table.read_late(seen), is_all=True)
+        self._table.jobs.forget_gone(news.gone)
         return Renewed(news=news, has_orphans=has_orphans, at=self._table.at(seen))
 
 

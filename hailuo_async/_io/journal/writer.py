@@ -18,6 +18,7 @@ requested within a few loop iterations, or during a commit, share the next commi
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -135,15 +136,19 @@ class JournalWriter:
         asked = self._ask_or_undo(lambda table: table.intend(intent), lambda table: table.release(intent.identity))
         return cast(Claim, await asked)
 
-    async def keep(self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], bounds: KeptBounds) -> Claim:
+    async def keep(
+        self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], bounds: KeptBounds, waited_s: float = 0.0
+    ) -> Claim:
         """``intend``, and keeps what is sent for the job. ``pieces`` gives each image by its SHA-256, in a worker.
 
-        Cancelled, the job is not taken. Raises ``QueueFullError``, ``ImageError``, and what ``intend`` raises.
+        ``waited_s``: the caller has waited so long already, so it waits the less for an outage to end. Cancelled, the
+        job is not taken. Raises ``QueueFullError``, ``ImageError``, and what ``intend`` raises.
         """
         from hailuo_async._io.journal.staging import Staging
 
         stage = f"{self.holder}#{next(self._stages)}"
-        staging = Staging(self._ask_or_undo, self._note_nowait, stage, self._table.database.name)
+        ask = functools.partial(self._ask_or_undo, patience_s=max(0.0, PATIENCE_S - waited_s))
+        staging = Staging(ask, self._note_nowait, stage, self._table.database.name)
         return await staging.keep(intent, job, pieces, bounds)
 
     async def take_kept(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
@@ -279,8 +284,8 @@ class JournalWriter:
         """Makes the pending writes, releases every job, and closes the file.
 
         Waits for an outage to end at most ``SHORT_PATIENCE_S``, or ``LAST_PATIENCE_S`` if this session knows what no
-        other does, and one more try. Raises ``JournalError`` if the last write could not be made: then the leases run out
-        by themselves. Cancelled, the closing goes on by itself.
+        other does, and one more try. Raises ``JournalError`` if the last write could not be made: then the leases run
+        out by themselves. Cancelled, the closing goes on by itself.
         """
         if self._is_closing:
             return

@@ -16,6 +16,7 @@ from hailuo_async._io.journal.database import SELECT
 from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async._io.journal.team import TeamTable
 from hailuo_async.errors import JobError, QueueFullError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
@@ -398,6 +399,35 @@ def reconnected(table: AssertingTable) -> None:
     with pytest.raises(psycopg.Error):
         did(table, lambda it: it.find("cat"))
     did(table, lambda it: it.find("cat"))
+
+
+def test_a_job_that_its_owner_has_forgotten_does_not_come_back_after_a_cut(postgres: Postgres, schema: str) -> None:
+    ours, theirs = asserting(postgres, schema), opened_at(postgres.dsn(schema), "theirs")
+    team = TeamTable(ours)
+    did(ours, lambda _: team.join())
+    for key in ("cat", "dog"):
+        doubted(ours, key)
+    did(theirs, lambda it: it.resolve("cat", resubmit=False, task_id=None, forget=True))
+    did(ours, lambda _: team.renew()).outcome()
+    theirs.database.close()
+    postgres.run(f"DELETE FROM {schema}.job")  # as a standby that had not seen the last commits
+    cut(postgres)
+    assert after_reconnecting(ours, "dog")[0] == "unknown"
+    assert did(ours, lambda it: it.find("cat")) is None
+    ours.close()
+
+
+def test_a_failover_does_not_free_a_job_of_which_its_owner_has_said_which_task_it_led_to(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent("cat")))
+    with failover(postgres, schema):
+        did(table, lambda it: it.sending("cat", 1.0))
+        did(table, lambda it: it.unknown("cat", DOUBT, 1.0))
+        did(table, lambda it: it.resolve("cat", resubmit=False, task_id="t1", forget=False))
+    assert after_reconnecting(table, "cat") == ("accepted", "t1", None)
+    table.close()
 
 
 @pytest.mark.parametrize("end", [ended, doubted])

@@ -17,6 +17,7 @@ from anyio import to_thread
 
 from hailuo_async._io.journal import commits
 from hailuo_async._io.journal.commits import FirstWork
+from hailuo_async._io.journal.kept import KeptBounds, KeptJob
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
 from hailuo_async._io.journal.sqlite import SqliteDatabase
@@ -543,6 +544,14 @@ async def test_what_outlasts_its_caller_is_written_in_its_order_when_the_outage_
     await journal.renew()
     record = await recorded(journal)
     assert (record.state, record.accepted_at, record.video) == (JournalState.SUCCESS, 5.0, video())
+
+
+async def test_who_has_waited_long_enough_for_its_turn_waits_for_no_outage(journal: JournalWriter, path: Path) -> None:
+    be_patient(journal)
+    bounds = KeptBounds(max_queued=1, max_kept_bytes=0)
+    async with locked_out(path), asyncio.timeout(30):
+        with pytest.raises(JournalError, match="another program has locked it"):
+            await journal.keep(intent(), KeptJob("/path", {}, {}), {}, bounds, waited_s=commits.PATIENCE_S)
 
 
 async def tries(journal: JournalWriter, failed: int) -> None:

@@ -195,11 +195,7 @@ class Dispatcher:
         self.ended[tracked.status] += not tracked.is_quiet
         if tracked.identity is not None:
             self._by_identity.pop(tracked.identity, None)
-            self._release(tracked, tracked.identity)
+            is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, tracked.identity)
+            if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
+                self._recorder.release_nowait(tracked)  # its end is not on record: other sessions may work on it
         tracked.payment.end(tracked.status, tracked.identity, tracked.cost, has_task=tracked.task_id is not None)
-
-    def _release(self, tracked: TrackedJob, identity: str) -> None:
-        """Frees a job whose end is not on record for other sessions."""
-        is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, identity)
-        if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
-            self._recorder.release_nowait(tracked)

@@ -123,7 +123,9 @@ class Engine:
                 workers.start(self._run_to_the_end(keep))
             while self.session_state.is_open:
                 await self.session_state.changed.wait()
-            await self._wind_down()
+            self.gate.wake()
+            self.submitter.drop_all_nowait(Event.ABANDON, self.session_state.error)
+            await self.submitter.wait_idle(lambda: self._grace_ends_at)
         finally:
             self.session_state.end("the session's loop ended, or its task was cancelled")
             try:
@@ -140,11 +142,6 @@ class Engine:
         except Exception as failure:
             logger.exception("the engine failed")
             self.session_state.end("the engine failed: please report this", failure)
-
-    async def _wind_down(self) -> None:
-        self.gate.wake()
-        self.submitter.drop_all_nowait(Event.ABANDON, self.session_state.error)
-        await self.submitter.wait_idle(lambda: self._grace_ends_at)
 
     def _end_all(self) -> None:
         self.gate.wake()

@@ -179,7 +179,7 @@ class Gate:
         self._emitter.gate_closed("unreachable", self._reachability.opens_at - now)
 
     def _report(self, now: float, answer: Answer) -> None:
-        if self.slots.is_settled and self.slots.limit != self._logged_limit:
+        if self.slots.knows_limit and self.slots.limit != self._logged_limit:
             self._logged_limit = self.slots.limit
             logger.info("up to %d tasks run at once", self._logged_limit)
         closed_until = self.budget.closed_until

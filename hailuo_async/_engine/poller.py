@@ -228,7 +228,9 @@ class Poller:
             case Report(video=Video() as video):
                 await self._succeed(tracked, poll_state, video)
             case Report(status=Status.FAILED):
-                await self._fail(tracked, poll_state, _failure(report, poll_state.task_id))
+                facts = {"task_id": poll_state.task_id, "request_id": report.request_id}
+                error = TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **facts)
+                await self._fail(tracked, poll_state, error)
             case Report(status=status, word=word):
                 self._still_running(tracked, poll_state, status, word)
 
@@ -295,8 +297,3 @@ def _final_error(answer: Answer, task_id: str) -> HailuoError:
     if answer.refusal is Refusal.NOT_FOUND:
         return TaskExpiredError(task_id=task_id, request_id=answer.request_id)
     return build_error(answer, task_id)
-
-
-def _failure(report: Report, task_id: str) -> TaskFailedError:
-    ids = {"task_id": task_id, "request_id": report.request_id}
-    return TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **ids)

@@ -107,7 +107,9 @@ class Payment:
     def reserve(self) -> None:
         """Reserves the job's share of all quotas, or of none. Raises ``SpendingLimitError`` if one has no room left."""
         self._release()  # what was counted for a session that was sending it, and left it unsent
-        self._check()
+        is_counted = any(quota.max_jobs is not None for quota in self.quotas)
+        for quota in self.quotas:
+            quota.check(self.price, is_counted=is_counted)
         self._jobs, self._committed = 1, self._price
         for quota in self.quotas:
             quota.used += 1
@@ -171,8 +173,3 @@ class Payment:
         for quota in self.quotas:
             quota.committed -= self._committed or Decimal(0)
         self._committed = None
-
-    def _check(self) -> None:
-        is_counted = any(quota.max_jobs is not None for quota in self.quotas)
-        for quota in self.quotas:
-            quota.check(self.price, is_counted=is_counted)

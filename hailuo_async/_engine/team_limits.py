@@ -42,9 +42,9 @@ class TeamSlots:
         return limit if self._ceiling is None else min(limit, self._ceiling)
 
     @property
-    def is_settled(self) -> bool:
+    def knows_limit(self) -> bool:
         """Whether the limit is known."""
-        return self._view.state.slots.is_settled
+        return self._view.state.slots.knows_limit
 
     @property
     def is_full(self) -> bool:

@@ -8,14 +8,14 @@ refused, which costs one request (and the upload of its images) and no money. Fo
   the search has gained more, a fifth of the gain at once. So the limit grows geometrically, and the search ends with
   at most a fifth of its POSTs refused.
 - **Refusal.** The tasks that run now are all that may run. Several POSTs refused together count as one refusal.
-- **Probe.** A single POST tests a settled limit, less often after each failed one.
+- **Probe.** A single POST tests a known limit, less often after each failed one.
 - **Late news.** Polling lags: the service may have accepted or refused a POST while a task of ours had ended unnoticed.
   When the session learns of that end, and it lies before the proof, the proof counts one slot less. So the limit does
   not creep up, and no refusal is needed to correct it.
 
 A limit usually lies at one of the service's tiers (``contract.RUNNING_TIERS``), but other programs of the team may hold
 some of its slots. So the tiers guide the search and the probes, without binding them: a search stops at each tier and
-sends one POST beyond it, and a settled limit that is a tier, and the highest that we had, is probed rarely.
+sends one POST beyond it, and a known limit that is a tier, and the highest that we had, is probed rarely.
 
 Invariants: a start is granted below the limit, or as the only probe beyond it, and never above the ceiling. Every
 ``started`` is followed by one ``accepted``, ``refused`` or ``released``, and every ``accepted`` or ``adopted`` by one
@@ -37,7 +37,7 @@ _FIRST = 3
 #: A search risks one POST for each so many slots that it has gained.
 _RISK = 5
 
-#: Seconds to the first probe of a settled limit, and of one that has shrunk: then other programs hold slots that they
+#: Seconds to the first probe of a known limit, and of one that has shrunk: then other programs hold slots that they
 #: may give back soon.
 _PROBE_S, _PROBE_SHRUNK_S = 45.0, 5.0
 _PROBE_GROWTH = 1.5
@@ -101,7 +101,7 @@ class Slots:
         return self._ceiling is not None and self.running >= self._ceiling
 
     @property
-    def is_settled(self) -> bool:
+    def knows_limit(self) -> bool:
         """Whether a refusal has shown the limit, and no acceptance since has shown a higher one."""
         return not self._searching
 

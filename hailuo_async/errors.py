@@ -257,9 +257,13 @@ class WaitTimeoutError(HailuoError, TimeoutError):
     http_status = 504
 
     timeout_s: float
+    reason: str | None = None
+    """Why the last try to send it failed, if it was tried and never sent."""
 
     def _message(self) -> str:
-        fate = "it was never sent" if self.task_id is None else "it goes on at the service: attach() waits for it again"
+        why = "" if self.reason is None else f": {self.reason}"
+        unsent = f"it was never sent{why}"
+        fate = unsent if self.task_id is None else "it goes on at the service: attach() waits for it again"
         return f"no video within {self.timeout_s:g} s; {fate}"
 
 

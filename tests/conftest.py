@@ -103,6 +103,12 @@ def debug_mode_is_cheap() -> Iterator[None]:
 
 
 @pytest.fixture
+def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has this machine trust the certificate of the stand-ins that speak https."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).with_name("support") / "tls" / "certificate.pem"))
+
+
+@pytest.fixture
 def path(tmp_path: Path) -> Path:
     """A journal that is not there yet."""
     return tmp_path / "batch.db"

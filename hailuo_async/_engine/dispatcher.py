@@ -177,7 +177,8 @@ class Dispatcher:
         if tracked.status is Status.SENDING or tracked.status.is_final:
             return
         timeout_s = RESULT_KEPT_S if tracked.timeout_s is None else tracked.timeout_s
-        self._drop(tracked, WaitTimeoutError(timeout_s=timeout_s, task_id=tracked.task_id))
+        reason = tracked.unsent_reason if tracked.task_id is None else None
+        self._drop(tracked, WaitTimeoutError(timeout_s=timeout_s, task_id=tracked.task_id, reason=reason))
 
     def _drop(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Takes a job out of the queue or the poller, and ends it with ``error``."""

@@ -13,6 +13,7 @@ import functools
 import importlib
 import logging
 import os
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -51,6 +52,7 @@ class Results:
     """Saves videos, and gives them in pieces."""
 
     _allow_private_network: bool
+    _tls: ssl.SSLContext | None
     _journal: JournalWriter | None
     _admission: Admission
     _session_state: SessionState
@@ -70,7 +72,9 @@ class Results:
             client = await anyio.to_thread.run_sync(importlib.import_module, "hailuo_async._io.download.client")
             if self._is_closed:
                 raise SessionClosedError(reason="the session is closed")
-            made = client.Downloads(allow_private_network=self._allow_private_network, find_proxy=proxy_for)
+            made = client.Downloads(
+                allow_private_network=self._allow_private_network, find_proxy=proxy_for, tls=self._tls
+            )
             self._downloads = self._downloads or cast("Downloads", made)
         return self._downloads
 

@@ -12,7 +12,7 @@ whether it may leave: the journal has it on record, no other session took the jo
     unsent          back to where it was in the queue, while there is time
     unknown         the job ends as ``SubmissionUnknownError``; it is sent again only with ``on_unknown="resubmit"``
 
-A POST that is torn, because the session is closed and its grace is over, is unknown too.
+A POST that is torn, because the session is closed and its grace is over, is unknown too, unless its body was not begun.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Permit
-from hailuo_async._io.transport import Transport
+from hailuo_async._io.transport import Transport, was_begun
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error, stops_everything
-from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_query_path, read_submit, unknown, unsent
 from hailuo_async.errors import (
     HailuoError,
     JournalError,
@@ -63,6 +63,7 @@ MAX_AT_ONCE = 16
 MAX_RESUBMITS = 3
 
 _TORN = unknown("the session was closed before the answer came")
+_NOT_BEGUN = unsent("the session was closed before it was sent", ConnectionAbortedError())
 
 
 @attrs.define(eq=False)
@@ -214,6 +215,9 @@ class Submitter:
         try:
             with self._session_state.workers.cuttable:
                 answer = await self._transport.send(request, timeout_s)
+        except asyncio.CancelledError as cancellation:
+            answer = answer if was_begun(cancellation) else _NOT_BEGUN
+            raise
         except Exception as error:  # from a caller's own transport, which does not say how far the POST came
             logger.exception("the transport raised: correct it, as a transport must return an answer instead")
             answer = unknown(f"the transport raised {type(error).__name__}")
@@ -246,13 +250,14 @@ class Submitter:
         tracked.move(Event.ACCEPT)
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
+        tracked.unsent_reason = None  # a refusal is an answer
         if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
             await self._wait_again(tracked)
         else:
             await self._give_up(tracked, build_error(answer))
 
     async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
-        problem = answer.problem
+        problem, tracked.unsent_reason = answer.problem, answer.message
         if isinstance(problem, HailuoError) and not (isinstance(problem, JournalError) and problem.is_outage):
             await self._give_up(tracked, problem)
         elif problem is None and tracked.timeout_s is None and self._unreachable_s(tracked) >= UNREACHABLE_FOR_S:

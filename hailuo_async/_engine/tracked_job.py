@@ -125,6 +125,8 @@ class TrackedJob:
     """The error of an earlier POST, which may be paid for even if the next one is refused."""
     unsent_since: float = attrs.field(default=math.inf, init=False)
     """Since when none of its POSTs has reached the service, in loop time."""
+    unsent_reason: str | None = attrs.field(default=None, init=False)
+    """Why the last of these did not."""
     accepted_at: float = attrs.field(default=-math.inf, init=False)
     """When the service accepted it, in loop time; minus infinity if that is not known."""
 

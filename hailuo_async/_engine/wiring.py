@@ -118,6 +118,7 @@ def _assemble(
     dispatcher = Dispatcher(submitter, poller, gate, recorder, state, emitter, keeper)
     admission = Admission(dispatcher, poller, recorder, settings, state, money, keeper)
     is_private = settings.allow_private_network or settings.is_local
+    tls = transport.tls if isinstance(transport, Http) else None  # what the session trusts holds for results, too
     return Engine(
         loop=asyncio.get_running_loop(),
         session_state=state,
@@ -128,7 +129,7 @@ def _assemble(
         poller=poller,
         recorder=recorder,
         calls=Calls(gate, transport, money.prices),
-        results=Results(is_private, journal, admission, state, emitter),
+        results=Results(is_private, tls, journal, admission, state, emitter),
         transport=transport,
         journal=journal,
     )

@@ -44,7 +44,7 @@ from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
 from hailuo_async._io.tls import ResumingContext
-from hailuo_async._io.transport import CLOSED, check_loop
+from hailuo_async._io.transport import CLOSED, check_loop, note_not_begun
 from hailuo_async._io.wording import describe
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
 from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
@@ -126,7 +126,10 @@ class _Body(aiohttp.payload.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Called by aiohttp once the connection stands. The head of the request leaves before the first piece."""
         if isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler):
+            if not writer.protocol.is_connected():  # the server hung up as the connection stood: nothing leaves on it
+                raise ConnectionResetError
             writer.protocol.force_close()  # "Connection: close" asks the server; this is certain
+        self.begun = True
         opened = iter(self._opened)
         try:
             for part in self._value:
@@ -187,7 +190,8 @@ class Http:
     _api_key: str = attrs.field(repr=False)
     _session: aiohttp.ClientSession
     _owns_session: bool
-    _tls: ResumingContext | None = None
+    tls: ResumingContext | None = None
+    """What certificates are checked with, unless the session is the caller's."""
     _limiter: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(READING_THREADS), init=False)
     _url: URL = attrs.field(init=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
@@ -234,6 +238,10 @@ class Http:
             return await _within(timeout_s, self._exchange(request, body))
         except _OURS as error:
             return unsent(str(error), error)
+        except asyncio.CancelledError as cancellation:
+            if body is not None and not body.begun:
+                note_not_begun(cancellation)
+            raise
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
             if body is not None and body.problem is not None:  # we cut it short ourselves: half a body is not accepted
                 return unsent(str(body.problem), body.problem)
@@ -286,8 +294,8 @@ class Http:
             if self._owns_session:
                 await self._session.close()
         finally:
-            if self._tls is not None:
-                self._tls.forget()
+            if self.tls is not None:
+                self.tls.forget()
 
 
 def _headers(api_key: str) -> dict[str, str]:

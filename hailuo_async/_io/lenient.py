@@ -1,7 +1,10 @@
-"""aiohttp's protocol for answers, lenient where its parser is not and HTTP is.
+"""aiohttp's protocol for answers, lenient where its parser is not and HTTP is, and quick to hang up.
 
 A ``Content-Length`` that comes twice, both times the same, may be read as one (RFC 9110, section 8.6). The parser
 refuses such an answer, and if it was to a paid POST the job would be in doubt.
+
+A TLS connection that is closed waits up to 30 s for the other side's ``close_notify``, also when its session has been
+closed since. Ours is sent and that one is not waited for (RFC 8446, section 6.1): every answer says its own end.
 """
 
 from __future__ import annotations
@@ -26,10 +29,19 @@ class LenientHandler(ResponseHandler):
         """An answer begins with what a socket brings at once; one whose head comes in parts is left as it is."""
         super().data_received(with_one_length(data) if data[:5] == b"HTTP/" else data)
 
+    def close(self) -> None:
+        """Hangs up at once. What was not sent by then is not sent any more."""
+        transport = self.transport
+        super().close()
+        if transport is not None:
+            transport.abort()
 
-def lenient_connector(resolver: AbstractResolver | None, tls: ssl.SSLContext | None) -> aiohttp.TCPConnector:
+
+def lenient_connector(
+    resolver: AbstractResolver | None, tls: ssl.SSLContext | None, *, use_dns_cache: bool = True
+) -> aiohttp.TCPConnector:
     """A connector without a limit of its own: the gate bounds what is under way."""
-    connector = aiohttp.TCPConnector(limit=0, resolver=resolver, ssl=tls or True)
+    connector = aiohttp.TCPConnector(limit=0, resolver=resolver, ssl=tls or True, use_dns_cache=use_dns_cache)
     # aiohttp has no public way to choose the protocol; where this name is gone, its own is used, and is strict.
     connector.__dict__["_factory"] = functools.partial(LenientHandler, loop=asyncio.get_running_loop())
     return connector

@@ -11,6 +11,9 @@ from __future__ import annotations
 import ssl
 import sys
 
+#: Hosts whose newest connection is held. Results may lie on a host of their own each.
+MOST_HOSTS = 16
+
 
 class ResumingContext(ssl.SSLContext):
     """A client's context that resumes, for each host, the session of the newest connection if that has a ticket."""
@@ -41,6 +44,8 @@ class ResumingContext(ssl.SSLContext):
         session = session or self._session_for(server_hostname)
         made = super().wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         self._newest[server_hostname] = made
+        if len(self._newest) > MOST_HOSTS:
+            del self._newest[next(iter(self._newest))]  # the host that was connected to longest ago
         return made
 
     def forget(self) -> None:

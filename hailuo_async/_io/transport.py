@@ -13,16 +13,27 @@ if TYPE_CHECKING:
     from hailuo_async._rules.wire import Answer, Request
 
 CLOSED = "is closed: give one that stays open for as long as this session"
+_NOT_BEGUN = "it was cancelled before any of the request had left"
 
 
 class Transport(Protocol):
     """Sends requests. Tests and simulations give another implementation."""
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
-        """Sends ``request`` once. Never raises, but for cancellation."""
+        """Sends ``request`` once. Never raises, but for cancellation: see ``note_not_begun``."""
 
     async def aclose(self) -> None:
         """Closes its connections."""
+
+
+def note_not_begun(cancellation: asyncio.CancelledError) -> None:
+    """Notes on the cancellation of a request that it certainly was not accepted. Without the note there is a doubt."""
+    cancellation.add_note(_NOT_BEGUN)
+
+
+def was_begun(cancellation: asyncio.CancelledError) -> bool:
+    """Whether a part of the cancelled request may have left."""
+    return _NOT_BEGUN not in getattr(cancellation, "__notes__", ())
 
 
 def check_transport(transport: Transport | None) -> Transport | None:

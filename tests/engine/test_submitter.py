@@ -15,6 +15,7 @@ import pytest
 from hailuo_async import (
     AsyncSession,
     AuthenticationError,
+    GateClosed,
     HailuoError,
     ImageError,
     ImageToVideo,
@@ -23,12 +24,14 @@ from hailuo_async import (
     RequestRejectedError,
     ServiceUnavailableError,
     SessionClosedError,
+    SessionEvent,
     Status,
     SubmissionUnknownError,
     WaitTimeoutError,
 )
 from hailuo_async._engine.gate import MAX_UPLOADS
 from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S
+from hailuo_async._io.transport import note_not_begun
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
@@ -366,8 +369,9 @@ def test_a_service_that_cannot_be_reached_ends_the_job_at_its_deadline_without_a
             return await error_of(session, timeout=100), anyio.current_time()
 
     error, at = run_virtual(main)
-    assert (type(error), error.task_id, at) == (WaitTimeoutError, None, 100)
-    assert str(error) == "no video within 100 s; it was never sent"
+    assert isinstance(error, WaitTimeoutError)
+    assert (error.task_id, error.reason, at) == (None, "cannot connect", 100)
+    assert str(error) == "no video within 100 s; it was never sent: cannot connect"
 
 
 def test_without_a_deadline_it_is_given_up_after_a_while() -> None:
@@ -507,6 +511,27 @@ async def test_a_post_that_the_grace_did_not_suffice_for_is_in_doubt() -> None:
                 await generation
         assert (caught.value.key, generation.status) == ("torn", Status.UNKNOWN)
         assert len(line.posts) == 1
+
+
+async def test_a_post_that_was_not_begun_when_the_grace_was_over_is_no_doubt() -> None:
+    async def connect(request: Request) -> Answer:
+        try:
+            await anyio.sleep_forever()
+        except asyncio.CancelledError as cancellation:
+            note_not_begun(cancellation)
+            raise
+        raise AssertionError
+
+    line, events = Line(on_post=connect), list[SessionEvent]()
+    async with line.session() as session:
+        session.hooks.append(events.append)
+        generation = await session.submit(job(key="cat"))
+        await until(lambda: line.posts)
+        await session.aclose(grace=0)
+        with pytest.raises(SessionClosedError):
+            await generation
+    assert (generation.status, len(line.posts)) == (Status.ABANDONED, 1)
+    assert not any(isinstance(event, GateClosed) for event in events)
 
 
 async def test_a_post_that_ends_within_the_grace_keeps_its_task_id() -> None:

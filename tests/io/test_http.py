@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import socket
+import ssl
 from collections.abc import Mapping
 
 import aiohttp
@@ -17,6 +18,7 @@ from hailuo_async._io.http import MAX_ANSWER_BYTES, proxy_for
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
 from hailuo_async.errors import ConfigError
 
+from ..support.https import client_session, over_both
 from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server, response
 from ..support.service import CONCURRENT, KEY, SUBMIT_PATH, TOO_MANY, finished, job, line_to, request_for, taken
 
@@ -30,9 +32,11 @@ async def accept(exchange: Exchange) -> None:
     await exchange.reply(200, taken() if exchange.method == "POST" else finished())
 
 
-async def answer_of(behaviour: Behaviour, request: Request = POST, timeout_s: float = 5.0) -> tuple[Answer, RawServer]:
+async def answer_of(
+    behaviour: Behaviour, request: Request = POST, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+) -> tuple[Answer, RawServer]:
     """What the edge makes of a server that behaves so, and what the server saw."""
-    async with raw_server(behaviour) as server, line_to(server.url) as line:
+    async with raw_server(behaviour, tls) as server, line_to(server.url) as line:
         return await line.send(request, timeout_s), server
 
 
@@ -61,11 +65,14 @@ async def test_a_get_has_no_body_and_no_type() -> None:
 # --- A POST has a connection of its own -----------------------------------------------------------------------------
 
 
+@over_both
 @pytest.mark.parametrize("handed_in", [False, True])
-async def test_queries_share_a_connection_and_each_post_has_its_own(handed_in: bool) -> None:
+async def test_queries_share_a_connection_and_each_post_has_its_own(
+    handed_in: bool, tls: ssl.SSLContext | None
+) -> None:
     async with (
-        raw_server(accept) as server,
-        aiohttp.ClientSession() as theirs,
+        raw_server(accept, tls) as server,
+        client_session() as theirs,
         line_to(server.url, theirs if handed_in else None) as line,
     ):
         for request in (GET, POST, GET, POST, POST, GET):
@@ -75,8 +82,11 @@ async def test_queries_share_a_connection_and_each_post_has_its_own(handed_in: b
     assert {exchange.headers.get("connection") for exchange in server.posts} == {"close"}
 
 
+@over_both
 @pytest.mark.parametrize("handed_in", [False, True])
-async def test_a_server_that_drops_idle_connections_at_the_worst_moment_makes_no_doubt(handed_in: bool) -> None:
+async def test_a_server_that_drops_idle_connections_at_the_worst_moment_makes_no_doubt(
+    handed_in: bool, tls: ssl.SSLContext | None
+) -> None:
     """It answers one request on each connection, keeps it alive, and drops it when the next request is written."""
     used = set[int]()
 
@@ -88,8 +98,8 @@ async def test_a_server_that_drops_idle_connections_at_the_worst_moment_makes_no
             await accept(exchange)
 
     async with (
-        raw_server(drop_the_second) as server,
-        aiohttp.ClientSession() as theirs,
+        raw_server(drop_the_second, tls) as server,
+        client_session() as theirs,
         line_to(server.url, theirs if handed_in else None) as line,
     ):
         verdicts = []
@@ -142,10 +152,13 @@ CUTS: dict[str, Behaviour] = {
 }
 
 
+@over_both
 @pytest.mark.parametrize("cut", CUTS.values(), ids=CUTS.keys())
 @pytest.mark.parametrize("handed_in", [False, True])
-async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(cut: Behaviour, handed_in: bool) -> None:
-    async with raw_server(cut) as server, aiohttp.ClientSession() as theirs:
+async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(
+    cut: Behaviour, handed_in: bool, tls: ssl.SSLContext | None
+) -> None:
+    async with raw_server(cut, tls) as server, client_session() as theirs:
         async with line_to(server.url, theirs if handed_in else None) as line:
             answer = await line.send(POST, 5)
         await asyncio.sleep(0)
@@ -202,9 +215,10 @@ async def hang(exchange: Exchange) -> None:
 
 
 @pytest.mark.slow
+@over_both
 @pytest.mark.parametrize("stall", [drip, hang])
-async def test_an_answer_that_takes_too_long_is_a_doubt(stall: Behaviour) -> None:
-    answer, server = await answer_of(stall, timeout_s=0.2)
+async def test_an_answer_that_takes_too_long_is_a_doubt(stall: Behaviour, tls: ssl.SSLContext | None) -> None:
+    answer, server = await answer_of(stall, timeout_s=0.2, tls=tls)
     assert (answer.verdict, answer.message) == (Verdict.UNKNOWN, "no answer in time")
     assert len(server.seen) == 1
 
@@ -350,14 +364,15 @@ async def test_a_refusal_whose_body_was_cut_is_a_refusal_all_the_same() -> None:
     assert (answer.verdict, answer.refusal, answer.is_envelope) == (Verdict.REFUSED, Refusal.BALANCE, False)
 
 
-async def test_an_answer_over_a_mebibyte_is_not_read_to_its_end() -> None:
+@over_both
+async def test_an_answer_over_a_mebibyte_is_not_read_to_its_end(tls: ssl.SSLContext | None) -> None:
     async def flood(exchange: Exchange) -> None:
         await exchange.read_body()
         await exchange.send(b"HTTP/1.1 200 Told\r\nContent-Length: 1000000000\r\n\r\n")
         while True:
             await exchange.send(b" " * 2**20)
 
-    answer, _ = await answer_of(flood)
+    answer, _ = await answer_of(flood, tls=tls)
     assert answer.verdict is Verdict.UNKNOWN
     assert answer.message == f"an answer of more than {MAX_ANSWER_BYTES} bytes"
 

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.wire import Answer, Part, Refusal, Request, Verdict, build_upload
 from hailuo_async.jobs import Job
 
+from ..support.https import over_both
 from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server
 from ..support.service import envelope, job, line_to, picture, refusal, request_for, taken, until
 
@@ -36,8 +38,10 @@ async def accept(exchange: Exchange) -> None:
     await exchange.reply(200, taken())
 
 
-async def answer_of(request: Request, behaviour: Behaviour, timeout_s: float = 5.0) -> tuple[Answer, RawServer]:
-    async with raw_server(behaviour) as server, line_to(server.url) as line:
+async def answer_of(
+    request: Request, behaviour: Behaviour, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+) -> tuple[Answer, RawServer]:
+    async with raw_server(behaviour, tls) as server, line_to(server.url) as line:
         return await line.send(request, timeout_s), server
 
 
@@ -96,11 +100,12 @@ async def test_both_frames_arrive_each_in_its_own_field() -> None:
     }
 
 
-async def test_many_large_bodies_at_once_arrive_whole() -> None:
+@over_both
+async def test_many_large_bodies_at_once_arrive_whole(tls: ssl.SSLContext | None) -> None:
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
-    async with raw_server(accept) as server, line_to(server.url) as line:
-        answers = await asyncio.gather(*(line.send(request, 20) for _ in range(12)))
-    assert [answer.verdict for answer in answers] == [Verdict.ACCEPTED] * 12
+    async with raw_server(accept, tls) as server, line_to(server.url) as line:
+        answers = await asyncio.gather(*(line.send(request, 20) for _ in range(6)))
+    assert [answer.verdict for answer in answers] == [Verdict.ACCEPTED] * 6
     assert {len(post.body) for post in server.posts} == {request.length}
 
 
@@ -238,14 +243,15 @@ async def test_a_413_that_comes_while_an_image_is_read_is_a_refusal() -> None:
     assert slow.closed == 1
 
 
+@over_both
 @pytest.mark.parametrize("status", [413, 429])
-async def test_a_refusal_that_comes_while_the_body_streams_is_heard(status: int) -> None:
+async def test_a_refusal_that_comes_while_the_body_streams_is_heard(status: int, tls: ssl.SSLContext | None) -> None:
     async def refuse_early(exchange: Exchange) -> None:
         await exchange.reply(status, refusal(status, "no"), {"Connection": "close"})
         await exchange.reader.read()
 
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
-    answer, _ = await answer_of(request, refuse_early)
+    answer, _ = await answer_of(request, refuse_early, tls=tls)
     assert answer.verdict is Verdict.REFUSED
 
 
@@ -258,12 +264,15 @@ async def test_a_time_out_while_an_image_is_read_leaves_nothing_open() -> None:
     assert (answer.verdict, slow.closed) == (Verdict.UNKNOWN, 1)
 
 
+@over_both
 @pytest.mark.parametrize("natively", [True, False])
-async def test_cancelled_while_an_image_is_read_it_ends_as_cancelled(natively: bool) -> None:
+async def test_cancelled_while_an_image_is_read_it_ends_as_cancelled(
+    natively: bool, tls: ssl.SSLContext | None
+) -> None:
     async def say_nothing(exchange: Exchange) -> None:
         await exchange.reader.read()
 
-    async with slow_part() as slow, raw_server(say_nothing) as server, line_to(server.url) as line:
+    async with slow_part() as slow, raw_server(say_nothing, tls) as server, line_to(server.url) as line:
         scope = anyio.CancelScope()
 
         async def send() -> None:

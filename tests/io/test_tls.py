@@ -3,38 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import ssl
 import weakref
-from collections.abc import AsyncIterator
-from pathlib import Path
 
-import anyio.to_thread
 import pytest
 
 from hailuo_async import AsyncSession
-from hailuo_async._io.http import Http
-from hailuo_async._io.tls import ResumingContext
+from hailuo_async._io.tls import MOST_HOSTS, ResumingContext
 from hailuo_async._rules.wire import Verdict
 
+from ..support.https import TLS_1_2, TLS_1_3, connections, serving
 from ..support.rawserver import Exchange, raw_server
-from ..support.service import finished, job, make_settings, request_for, taken
+from ..support.service import finished, job, line_to, request_for, taken
 
-#: A certificate for localhost that nobody has signed, and its key.
-CERTIFICATE, KEY = (
-    str(Path(__file__).parents[1] / "support" / "tls" / name) for name in ("certificate.pem", "key.pem")
-)
 POST = request_for(job())
-VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
-
-
-def serving(version: ssl.TLSVersion = ssl.TLSVersion.TLSv1_3) -> ssl.SSLContext:
-    """A server's context."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(CERTIFICATE, KEY)
-    context.minimum_version = context.maximum_version = version
-    return context
+VERSIONS = [TLS_1_2, TLS_1_3]
 
 
 class Accepting:
@@ -50,46 +34,27 @@ class Accepting:
         await exchange.reply(200, taken() if exchange.method == "POST" else finished())
 
 
-@contextlib.asynccontextmanager
-async def line_over_tls(*urls: str) -> AsyncIterator[list[Http]]:
-    """A line to each server, all with one context."""
-    tls = await anyio.to_thread.run_sync(ResumingContext.open)
-    lines = [Http.open(make_settings(url), None, tls) for url in urls]
-    try:
-        yield lines
-    finally:
-        for line in lines:
-            await line.aclose()
-
-
-@pytest.fixture
-def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has this machine trust the certificate of these tests."""
-    monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATE)
-
-
-@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_each_post_has_its_own_connection_and_goes_on_with_the_session_of_the_last(
     version: ssl.TLSVersion,
 ) -> None:
     accepting = Accepting()
-    async with raw_server(accepting, serving(version)) as server, line_over_tls(server.url) as (line,):
+    async with raw_server(accepting, serving(version)) as server, line_to(server.url) as line:
         for _ in range(3):
             assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
     assert [exchange.connection for exchange in server.posts] == [1, 2, 3]
     assert accepting.resumed == [False, True, True]
 
 
-@pytest.mark.usefixtures("trusted")
 async def test_a_server_that_knows_the_session_no_more_shakes_hands_as_usual() -> None:
     before, after = Accepting(), Accepting()
     async with (
         raw_server(before, serving()) as old,
         raw_server(after, serving()) as new,
-        line_over_tls(old.url, new.url) as lines,
+        line_to(old.url) as line,
+        line_to(new.url, tls=line.tls) as other,
     ):
-        assert [(await line.send(POST, 5)).verdict for line in lines] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
+        assert [(await each.send(POST, 5)).verdict for each in (line, other)] == [Verdict.ACCEPTED, Verdict.ACCEPTED]
     assert (before.resumed, after.resumed) == ([False], [False])
 
 
@@ -103,24 +68,22 @@ def test_a_handshake_that_is_not_over_does_not_keep_others_from_connecting(versi
             begun.do_handshake()
 
 
-@pytest.mark.usefixtures("trusted")
 async def test_after_a_handshake_that_was_cut_the_next_connection_stands() -> None:
     async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.transport.abort()
 
-    async with await asyncio.start_server(cut, "127.0.0.1", 0) as cutting, raw_server(Accepting(), serving()) as server:
-        port = cutting.sockets[0].getsockname()[1]
-        async with line_over_tls(f"https://127.0.0.1:{port}", server.url) as (cut_line, line):
-            answer = await cut_line.send(POST, 5)
-            assert (answer.verdict, answer.message) == (
-                Verdict.UNSENT,
-                "cannot connect to 127.0.0.1: the connection was cut",
-            )
-            assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
+    async with (
+        connections(cut) as port,
+        raw_server(Accepting(), serving()) as server,
+        line_to(f"https://127.0.0.1:{port}") as cut_line,
+        line_to(server.url, tls=cut_line.tls) as line,
+    ):
+        answer = await cut_line.send(POST, 5)
+        assert answer.verdict is Verdict.UNSENT
+        assert answer.message.startswith("cannot connect to 127.0.0.1: ")
+        assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
 
 
-@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_a_session_that_a_server_refuses_is_not_offered_again(version: ssl.TLSVersion) -> None:
     accepting, refused = Accepting(), 0
@@ -130,16 +93,12 @@ async def test_a_session_that_a_server_refuses_is_not_offered_again(version: ssl
         await reader.read(1)
         refused += 1
         writer.write(bytes.fromhex("15 03 03 00 02 02 28"))  # a fatal alert: handshake_failure
-        writer.close()
+        await writer.drain()
 
-    async with raw_server(accepting, serving(version)) as server, line_over_tls(server.url) as (line,):
+    async with raw_server(accepting, serving(version)) as server, line_to(server.url) as line:
         assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
-        async with await asyncio.start_server(refuse, "127.0.0.1", 0) as refusing:
-            port = refusing.sockets[0].getsockname()[1]
-            tls = line._tls
-            assert tls is not None
-            with pytest.raises(ssl.SSLError):
-                await asyncio.open_connection("127.0.0.1", port, ssl=tls, server_hostname="127.0.0.1")
+        async with connections(refuse) as port, line_to(f"https://127.0.0.1:{port}", tls=line.tls) as refused_line:
+            assert (await refused_line.send(POST, 5)).verdict is Verdict.UNSENT
         assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
         assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
     assert (refused, accepting.resumed) == (1, [False, False, True])
@@ -155,14 +114,22 @@ def test_a_context_that_has_let_go_of_its_connections_is_freed() -> None:
     assert left() is None
 
 
-@pytest.mark.usefixtures("trusted")
 async def test_a_closed_line_lets_go_of_its_connections() -> None:
     async with raw_server(Accepting(), serving()) as server:
-        async with line_over_tls(server.url) as (line,):
+        async with line_to(server.url) as line:
             assert (await line.send(POST, 5)).verdict is Verdict.ACCEPTED
-            assert line._tls is not None
-            assert len(line._tls._newest) == 1
-        assert line._tls._newest == {}
+            assert line.tls is not None
+            assert len(line.tls._newest) == 1
+        assert line.tls._newest == {}
+
+
+def test_of_many_hosts_it_holds_the_connections_to_the_newest() -> None:
+    context = ResumingContext.open()
+    for number in range(3 * MOST_HOSTS):
+        for host in ("api.example", f"{number}.results.example"):
+            context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=host)
+    assert list(context._newest)[-2:] == ["api.example", f"{3 * MOST_HOSTS - 1}.results.example"]
+    assert len(context._newest) == MOST_HOSTS
 
 
 def test_it_is_as_strict_as_the_default() -> None:

@@ -18,6 +18,7 @@ SECRET: Any = SimpleNamespace(host="proxy.example", port=1, ssl=None, real_url="
     [
         (TimeoutError(), "no answer in time"),
         (aiohttp.ServerTimeoutError("https://h/x?sig=s3cret"), "no answer in time"),
+        (aiohttp.ConnectionTimeoutError("https://h/x?sig=s3cret"), "no connection in time"),
         (aiohttp.ClientConnectorError(SECRET, OSError(111, "refused")), "cannot connect to proxy.example: refused"),
         (aiohttp.ClientConnectorError(SECRET, OSError("s3cret")), "cannot connect to proxy.example: OSError"),
         (

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import hashlib
 import random
+import ssl
 import traceback
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -75,13 +76,14 @@ class Shelf:
 
 
 @asynccontextmanager
-async def film_host(answer: Answer) -> AsyncGenerator[str, None]:
+async def film_host(answer: Answer, tls: ssl.SSLContext | None = None) -> AsyncGenerator[str, None]:
     """``answer`` on a socket of this machine; gives the URL of a film there, with a secret in its query."""
     runner = web.ServerRunner(web.Server(answer), shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/films/cat.mp4{SECRET}"
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+        scheme = "http" if tls is None else "https"
+        yield f"{scheme}://127.0.0.1:{runner.addresses[0][1]}/films/cat.mp4{SECRET}"
     finally:
         await runner.cleanup()
 

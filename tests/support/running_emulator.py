@@ -10,13 +10,20 @@ from anyio.from_thread import start_blocking_portal
 
 from hailuo_async.emulator import Emulator
 
+from .https import speak_https
+from .service import settle
+
 
 @contextlib.contextmanager
-def emulator_in_thread(**settings: Any) -> Iterator[Emulator]:
-    """A running emulator, whose tasks take 0.2 s unless ``settings`` say otherwise."""
+def emulator_in_thread(*, tls: bool = False, **settings: Any) -> Iterator[Emulator]:
+    """A running emulator, whose tasks take 0.2 s unless ``settings`` say otherwise. With ``tls`` it speaks https."""
     emulator = Emulator(**{"generation_s": 0.2, "spread": 0, **settings})
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(emulator):
+        if tls:
+            portal.call(speak_https, emulator)
         yield emulator
+        if tls:
+            portal.call(settle)  # asyncio's TLS ends some turns of the loop after its client
 
 
 def credentials(emulator: Emulator) -> dict[str, str]:

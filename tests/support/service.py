@@ -19,10 +19,13 @@ import PIL.Image
 from hailuo_async import AsyncSession, ImageToVideo
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.http import Http
+from hailuo_async._io.tls import ResumingContext
 from hailuo_async._rules.wire import Answer, Request, build_submit, decipher
 from hailuo_async.emulator import Emulator
 from hailuo_async.jobs import Job
 from hailuo_async.settings import Settings, check_settings
+
+from .https import speak_https, trusting
 
 KEY = "sk-secret-4711"
 IMAGE_URL = "https://pictures.example/cat.jpg"
@@ -117,9 +120,12 @@ def make_settings(base_url: str, **changes: Any) -> Settings:
 
 
 @asynccontextmanager
-async def line_to(base_url: str, session: aiohttp.ClientSession | None = None) -> AsyncIterator[Http]:
-    """The HTTP edge alone."""
-    line = Http.open(make_settings(base_url), session)
+async def line_to(
+    base_url: str, session: aiohttp.ClientSession | None = None, tls: ResumingContext | None = None
+) -> AsyncIterator[Http]:
+    """The HTTP edge alone. Over https it trusts the stand-ins, unless ``tls`` is given."""
+    is_ours = session is None and base_url.startswith("https:")
+    line = Http.open(make_settings(base_url), session, tls or (trusting() if is_ours else None))
     try:
         yield line
     finally:
@@ -172,8 +178,8 @@ class Line:
 
 
 @asynccontextmanager
-async def emulated(**settings: Any) -> AsyncIterator[tuple[Emulator, AsyncSession]]:
-    """An emulator that works fast, and a session on it."""
+async def emulated(*, tls: bool = False, **settings: Any) -> AsyncIterator[tuple[Emulator, AsyncSession]]:
+    """An emulator that works fast, and a session on it; over https with ``tls``, under the fixture ``trusted``."""
     given: dict[str, Any] = {
         "api_key": KEY,
         "generation_s": 0.02,
@@ -181,11 +187,11 @@ async def emulated(**settings: Any) -> AsyncIterator[tuple[Emulator, AsyncSessio
         "max_running": None,
         "requests_per_minute": None,
     }
-    async with (
-        Emulator(**(given | settings)) as emulator,
-        AsyncSession(api_key=KEY, base_url=emulator.url, poll_interval=(0.01, 0.05)) as session,
-    ):
-        yield emulator, session
+    async with Emulator(**(given | settings)) as emulator:
+        if tls:
+            await speak_https(emulator)
+        async with AsyncSession(api_key=KEY, base_url=emulator.url, poll_interval=(0.01, 0.05)) as session:
+            yield emulator, session
 
 
 def asked_about(request: Request) -> str:

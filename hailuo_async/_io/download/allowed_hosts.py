@@ -17,6 +17,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeAlias
@@ -27,6 +28,7 @@ import attrs
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
+from hailuo_async._io.lenient import lenient_connector
 from hailuo_async.errors import ConfigError, DownloadError
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -142,6 +144,8 @@ class Clients:
     reads settings, or asks a name server."""
     make_resolver: Callable[[], AbstractResolver]
     stall_s: float
+    tls: ssl.SSLContext | None
+    """As ``Downloads`` has it."""
     _clients: dict[bool, aiohttp.ClientSession] = attrs.field(factory=dict, init=False)
     """Made when the first URL takes them: by whether it is through a proxy."""
 
@@ -181,17 +185,17 @@ class Clients:
         if is_proxied not in self._clients:
             resolver = self.make_resolver()
             resolver = resolver if is_proxied else CheckingResolver(resolver, self.reach)
-            self._clients[is_proxied] = _make_client(resolver, self.stall_s)
+            self._clients[is_proxied] = _make_client(resolver, self.stall_s, self.tls)
         return self._clients[is_proxied]
 
 
-def _make_client(resolver: AbstractResolver, stall_s: float) -> aiohttp.ClientSession:
+def _make_client(resolver: AbstractResolver, stall_s: float, tls: ssl.SSLContext | None) -> aiohttp.ClientSession:
     """A client whose connections fail after ``stall_s`` without a byte.
 
     It has no other limits: a limit on connections would let a hundred slow readers hold up all other downloads.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, limit=0),
+        connector=lenient_connector(resolver, tls, use_dns_cache=False),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=stall_s),
         trust_env=False,  # would also read .netrc, and send a password from it

@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import ssl
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -68,13 +69,15 @@ class Downloads:
     """Fetches results, over connections of its own that carry no key and no cookies and read no environment.
 
     Belongs to one loop, from its first download on. ``stall_s`` is how long a connection may bring nothing,
-    ``waits_s`` the waits before each new try; ``reach`` and ``make_resolver`` are for tests.
+    ``waits_s`` the waits before each new try, ``tls`` what certificates are checked with, if not with what aiohttp has
+    read when it was imported; ``reach`` and ``make_resolver`` are for tests.
     """
 
     allow_private_network: bool
     find_proxy: Callable[[str], str | None] = attrs.field(default=lambda origin: None, repr=False)
     stall_s: float = 60.0
     waits_s: Sequence[float] = DEFAULT_WAITS_S
+    tls: ssl.SSLContext | None = attrs.field(default=None, repr=False)
     reach: Reach = attrs.field()
     make_resolver: Callable[[], AbstractResolver] = aiohttp.ThreadedResolver
     _clients: Clients = attrs.field(init=False, repr=False)
@@ -92,7 +95,11 @@ class Downloads:
     @_clients.default
     def _not_yet_connected(self) -> Clients:
         return Clients(
-            reach=self.reach, find_proxy=self.find_proxy, make_resolver=self.make_resolver, stall_s=self.stall_s
+            reach=self.reach,
+            find_proxy=self.find_proxy,
+            make_resolver=self.make_resolver,
+            stall_s=self.stall_s,
+            tls=self.tls,
         )
 
     async def fetch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import threading
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from ...support.film_hosts import (
     film_host,
     refused,
 )
+from ...support.https import over_both
 
 pytestmark = pytest.mark.anyio
 
@@ -52,15 +54,16 @@ async def test_a_download_that_takes_too_long_is_an_error_and_a_later_one_is_not
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
 
+@over_both
 async def test_a_cancelled_download_keeps_what_it_has_and_a_later_one_goes_on(
-    downloads: Downloads, tmp_path: Path
+    downloads: Downloads, tmp_path: Path, tls: ssl.SSLContext | None
 ) -> None:
     stalling, shelf = Stalling(), Shelf()
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return await (shelf if "Range" in request.headers else stalling)(request)
 
-    async with film_host(answer) as url:
+    async with film_host(answer, tls) as url:
         task = asyncio.ensure_future(downloads.fetch(url, tmp_path / "cat.mp4"))
         await stalling.waits.wait()
         while not (await anyio.Path(tmp_path / "cat.mp4.part").stat()).st_size:

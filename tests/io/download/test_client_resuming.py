@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 from pathlib import Path
 
 import pytest
@@ -19,12 +20,16 @@ from ...support.film_hosts import (
     film_host,
     refused,
 )
+from ...support.https import over_both
 
 pytestmark = pytest.mark.anyio
 
 
-async def test_a_cut_download_goes_on_where_it_was(downloads: Downloads, tmp_path: Path) -> None:
-    async with film_host(shelf := Shelf(cuts=[900_000, 300_000])) as url:
+@over_both
+async def test_a_cut_download_goes_on_where_it_was(
+    downloads: Downloads, tmp_path: Path, tls: ssl.SSLContext | None
+) -> None:
+    async with film_host(shelf := Shelf(cuts=[900_000, 300_000]), tls) as url:
         await downloads.fetch(url, tmp_path / "cat.mp4")
     first, second = shelf.resumed_at()
     assert 0 < first <= 900_000
@@ -79,8 +84,11 @@ async def test_a_refused_range_begins_anew(downloads: Downloads, tmp_path: Path)
     assert await files(tmp_path) == {"cat.mp4": BODY}
 
 
-async def test_a_later_download_goes_on_with_what_an_earlier_one_left(downloads: Downloads, tmp_path: Path) -> None:
-    async with film_host(shelf := Shelf(cuts=[700_000, 10, 10, 10])) as url:
+@over_both
+async def test_a_later_download_goes_on_with_what_an_earlier_one_left(
+    downloads: Downloads, tmp_path: Path, tls: ssl.SSLContext | None
+) -> None:
+    async with film_host(shelf := Shelf(cuts=[700_000, 10, 10, 10]), tls) as url:
         reason = await refused(downloads, url, tmp_path / "cat.mp4")
         assert re.fullmatch(r"the connection was cut, at the last of 4 tries", reason)
         left = await files(tmp_path)

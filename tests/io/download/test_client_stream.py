@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
@@ -21,6 +22,7 @@ from ...support.film_hosts import (
     film_host,
     giving,
 )
+from ...support.https import over_both
 
 pytestmark = pytest.mark.anyio
 
@@ -30,9 +32,12 @@ async def read(stream: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> byt
         return b"".join([piece async for piece in pieces])
 
 
-async def test_a_stream_passes_all_bytes_on_and_goes_on_after_a_cut(downloads: Downloads) -> None:
+@over_both
+async def test_a_stream_passes_all_bytes_on_and_goes_on_after_a_cut(
+    downloads: Downloads, tls: ssl.SSLContext | None
+) -> None:
     shelf = Shelf(headers={"Content-MD5": base64_of("md5", BODY)}, cuts=[900_000])
-    async with film_host(shelf) as url:
+    async with film_host(shelf, tls) as url:
         assert await read(downloads.stream(url)) == BODY
     assert shelf.resumed_at()[0] > 0
 
@@ -62,9 +67,10 @@ async def test_a_stream_that_is_no_video_after_all_ends_with_an_error(
     assert caught.value.reason == reason
 
 
-async def test_a_stream_can_be_left_at_any_piece(downloads: Downloads) -> None:
+@over_both
+async def test_a_stream_can_be_left_at_any_piece(downloads: Downloads, tls: ssl.SSLContext | None) -> None:
     stalling = Stalling()
-    async with film_host(stalling) as url:
+    async with film_host(stalling, tls) as url:
         async with downloads.stream(url) as pieces:
             assert BODY.startswith(await anext(pieces))
         stalling.go_on.set()

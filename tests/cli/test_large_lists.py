@@ -61,7 +61,7 @@ def test_the_places_of_an_array_are_those_of_the_file(tmp_path: Path) -> None:
     (tmp_path / "jobs.json").write_text("[\n\n" + ", \n".join(rows) + '\n,{"image": "x.jpg",\n\n  oops}]')
     found = read_jobs(tmp_path / "jobs.json")
     (problem,) = found.problems
-    words = "must be one whole JSON object; found Expecting property name enclosed in double quotes"
+    words = "must be one whole JSON object; found 'o': Expecting property name enclosed in double quotes"
     assert str(problem) == f"{tmp_path}/jobs.json, line 23, column 3: {words}"
     assert [entry.place.rpartition(" ")[2] for entry in found.entries()] == [str(line) for line in range(3, 21, 2)]
 

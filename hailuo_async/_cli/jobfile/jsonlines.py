@@ -86,8 +86,8 @@ def _read(file: TextFile, number: int, text: str, at: int, prompt: str | None) -
     except json.JSONDecodeError as error:
         is_cut = error.pos >= len(text) or error.msg.startswith("Unterminated")
         line, column = number + text.count("\n", at, error.pos), error.pos - text.rfind("\n", 0, error.pos)
-        words = f"{_ONE_OBJECT} {'its end missing' if is_cut else error.msg}"
-        return Problem(f"{file.place(line)}, column {column}", None, words), -1
+        fault = "its end missing" if is_cut else f"{text[error.pos]!r}: {_reason(text, error)}"
+        return Problem(f"{file.place(line)}, column {column}", None, f"{_ONE_OBJECT} {fault}"), -1
     except (ValueError, RecursionError):  # a number of thousands of digits, thousands of brackets in each other
         return Problem(place, None, "must be one JSON object of plain values; found one too long or too deep"), -1
     if not isinstance(found, _Object):
@@ -96,6 +96,10 @@ def _read(file: TextFile, number: int, text: str, at: int, prompt: str | None) -
     if found.keys() & {"modelSlug", "body"}:
         return _service_row(place, found, doubled), end
     return _own_row(place, found, doubled, prompt), end
+
+
+def _reason(text: str, error: json.JSONDecodeError) -> str:
+    return "JSON has no comments" if text[error.pos] in "#/" else error.msg
 
 
 class _Object(dict[str, Any]):

@@ -22,8 +22,7 @@ from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.session_state import Phase, SessionState
-from hailuo_async._io.download.limits import USUAL, Limits
-from hailuo_async._io.download.pieces import VideoPieces
+from hailuo_async._io.download.values import USUAL, Limits, VideoPieces
 from hailuo_async._io.transport import Transport, check_client_session, check_transport
 from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async._service_calls import ServiceCalls

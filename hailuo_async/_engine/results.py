@@ -28,9 +28,8 @@ from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.session_state import SessionState
-from hailuo_async._io.download.limits import USUAL, Limits
-from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.saved_file import is_saved_video
+from hailuo_async._io.download.values import USUAL, Limits, VideoPieces
 from hailuo_async._io.filenames import is_directory, make_directory, suffix_for, target_for
 from hailuo_async._io.http import proxy_for
 from hailuo_async._io.journal.records import Record

@@ -21,7 +21,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
-from hailuo_async._io.download.limits import USUAL, Limits
+from hailuo_async._io.download.values import USUAL, Limits
 from hailuo_async.errors import DownloadError
 
 BODY = random.Random(5).randbytes(1_500_000)

@@ -33,11 +33,10 @@ from aiohttp.abc import AbstractResolver
 
 from hailuo_async._io.download.allowed_hosts import ANYWHERE, PUBLIC, Clients, Reach
 from hailuo_async._io.download.encoding import Inflater
-from hailuo_async._io.download.limits import USUAL, Limits
 from hailuo_async._io.download.partial_file import SYNC_EVERY_BYTES, Part
-from hailuo_async._io.download.pieces import VideoPieces
 from hailuo_async._io.download.stamp import new_hash
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
+from hailuo_async._io.download.values import USUAL, Limits, VideoPieces
 from hailuo_async._io.wording import describe
 from hailuo_async.errors import DownloadError, SessionClosedError
 

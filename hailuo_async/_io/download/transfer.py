@@ -22,8 +22,8 @@ import attrs
 
 from hailuo_async._io.download.container import Boxes, begins_as_media
 from hailuo_async._io.download.encoding import Inflater, encodings, is_compressed, is_readable
-from hailuo_async._io.download.limits import Limits
 from hailuo_async._io.download.stamp import Stamp, new_hash
+from hailuo_async._io.download.values import Limits
 from hailuo_async._rules.hints import read_hints
 from hailuo_async.errors import DownloadError, without_query
 

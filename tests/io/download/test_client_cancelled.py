@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
-from hailuo_async._io.download.limits import Limits
+from hailuo_async._io.download.values import Limits
 
 from ...support.film_hosts import (
     BODY,

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
-from hailuo_async._io.download.limits import Limits
+from hailuo_async._io.download.values import Limits
 from hailuo_async.errors import DownloadError
 
 from ...support.film_hosts import (

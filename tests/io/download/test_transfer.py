@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from hailuo_async._io.download.limits import Limits
 from hailuo_async._io.download.transfer import Again, Expired, Transfer
+from hailuo_async._io.download.values import Limits
 from hailuo_async.errors import DownloadError
 
 DATE = "Sat, 21 Nov 2026 10:00:01 GMT"

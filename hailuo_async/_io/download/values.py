@@ -1,4 +1,4 @@
-"""The pieces of a video that is passed on. Apart from the client, which few programs import."""
+"""What goes into a download and comes out of it. Apart from the client, which is imported when first needed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ from collections.abc import AsyncIterator
 from typing import Self
 
 import attrs
+
+
+@attrs.frozen
+class Limits:
+    """What bounds one download."""
+
+    max_bytes: int = 2 * 2**30
+    timeout_s: float = 3600.0
+    allow_unchecked: bool = False
+    """Whether bytes are taken that cannot be checked: their end may be a cut, their encoding another."""
+
+
+#: What counts unless a caller says otherwise.
+USUAL = Limits()
 
 
 @attrs.define

@@ -101,8 +101,8 @@ def error_content(error: errors.HailuoError, fields: Mapping[str, str] = Mapping
     kind = type(error).__name__
     if isinstance(error, errors.JobError) and not is_out_of_files(error):
         field = fields.get(error.field, error.field)
-        rule = "is that of another job: choose another" if error.field == "key" else error.rule
-        return {"error": kind, "field": field, "message": f"{field} {rule}"}
+        rule = "names another job: choose another" if error.field == "key" else error.rule
+        return {"error": kind, "field": field, "message": f"{field}: {rule}"}
     if isinstance(error, errors.TaskFailedError):
         reason = error.hint or error.reason[:_REASON_CHARACTERS]
         return {"error": kind, "message": f"the service gave the video up: {reason}"}

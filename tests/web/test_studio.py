@@ -110,7 +110,7 @@ async def test_a_job_is_taken_once_under_the_visitors_own_key(visitor: Visitor, 
         assert (answer.status, answer.headers["Location"], answer.content) == (202, f"/videos/{ID}", {"id": ID})
     assert (await visitor.when(ID, "success"))["cost"] is not None
     refused = await visitor.post(prompt="another", headers={"Idempotency-Key": ID})
-    assert (refused.status, refused.content["message"]) == (422, "id is that of another job: choose another")
+    assert (refused.status, refused.content["message"]) == (422, "id: names another job: choose another")
     assert emulator.ledger.posts == 1
 
 

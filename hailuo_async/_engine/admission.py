@@ -35,7 +35,7 @@ from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._rules.identity import DuplicateNumbers, is_name
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import build_submit
-from hailuo_async.errors import HailuoError, QueueFullError, SpendingLimitError
+from hailuo_async.errors import HailuoError, JournalError, QueueFullError, SpendingLimitError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status
 from hailuo_async.settings import Settings
@@ -170,9 +170,11 @@ class Admission:
         give_number_back = terms.is_single and job.key is None
         try:
             claim = await ask()
-        except BaseException:
+        except BaseException as error:
             if give_number_back:
                 terms.duplicates.give_back(intent.identity)
+            if isinstance(error, JournalError):
+                self._session_state.check()  # the journal was closed together with its session
             raise
         if give_number_back:
             tracked.listeners.append(functools.partial(_give_number_back, terms.duplicates))

@@ -78,6 +78,8 @@ class TeamState:
     ended: int = 0
     submits_from: float = 0.0
     """No POST may leave before: the journal is a copy that may have lost what some session knows."""
+    as_of: float = 0.0
+    """When it was last changed: later than now only if the team's clock was set back since."""
 
     @classmethod
     def new(cls, rng: Random) -> TeamState:
@@ -162,6 +164,7 @@ class Grant:
 
 def exchange(state: TeamState, step: MemberStep, members: int) -> Grant:
     """Applies ``step`` to ``state``, for one of so many live ``members``, and decides what is granted."""
+    state.as_of = step.now
     for change in step.changes:
         change(state)
     state.hold(step.member, step.held)
@@ -214,6 +217,7 @@ def dump_state(state: TeamState) -> str:
         "ends": state.ends,
         "ended": state.ended,
         "submits_from": state.submits_from,
+        "as_of": state.as_of,
     }
     return json.dumps(content, separators=(",", ":"))
 
@@ -230,8 +234,8 @@ def load_state(text: str | None, rng: Random) -> TeamState:
         state.held = {member: Held(*held) for member, held in content["held"].items()}
         state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in content["ends"]]
         state.ended = content["ended"]
-        state.submits_from = content["submits_from"]
-    except (KeyError, TypeError, ValueError):
+        state.submits_from, state.as_of = content["submits_from"], content["as_of"]
+    except (AttributeError, KeyError, TypeError, ValueError):
         return TeamState.new(rng)
     return state
 

@@ -26,6 +26,7 @@ from hailuo_async import (
     JournalError,
     JournalState,
     QueueFullError,
+    SessionClosedError,
     SpendingLimitError,
     Success,
     WaitTimeoutError,
@@ -254,6 +255,26 @@ async def test_a_job_is_written_for_one_caller_at_a_time_and_others_meanwhile(
         await (await staying)
     assert began == ["cat", "dog", "cat"]
     assert waited[2] >= 0.01  # an outage that comes now has so much less of its caller's patience
+
+
+async def test_a_job_whose_session_is_closed_while_it_is_written_ends_as_closed(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, closed, keep = anyio.Event(), anyio.Event(), JournalWriter.keep
+
+    async def held_up(journal: JournalWriter, *given: Any) -> Claim:
+        began.set()
+        await closed.wait()
+        return await keep(journal, *given)
+
+    monkeypatch.setattr(JournalWriter, "keep", held_up)
+    async with Line().session(journal=path, keep_jobs=True) as session:
+        submitting = asyncio.ensure_future(session.submit(job(key="cat")))
+        await began.wait()
+        await session.aclose()
+        closed.set()
+        with pytest.raises(SessionClosedError):
+            await submitting
 
 
 async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(path: Path) -> None:

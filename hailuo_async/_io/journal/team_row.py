@@ -26,6 +26,9 @@ from hailuo_async.errors import JournalError
 
 logger = logging.getLogger("hailuo_async")
 
+#: A state that was changed so many seconds ahead of now: what sessions know of the server's clock is that exact.
+_SET_BACK_S = 10.0
+
 
 @attrs.define(eq=False)
 class TeamRow:
@@ -69,6 +72,8 @@ class TeamRow:
             self.state = load_state(self._text, self.rng)
             if self._is_on_copy(version):
                 self._hold_off(row["read_at"])
+        if not self._jobs.database.IS_LOCAL and self.state.as_of > row["read_at"] + _SET_BACK_S:
+            self._outlive_clock(row["read_at"])
         self._last_number = version.number
         self._read_over.update()
 
@@ -115,6 +120,12 @@ class TeamRow:
     def _is_on_copy(self, version: Version) -> bool:
         is_older = self._read_over.is_replaced and version.number < self._last_number
         return is_older or version.server not in ("", self._jobs.database.server)
+
+    def _outlive_clock(self, now: float) -> None:
+        """Begins again: the server's clock was set back, so that the times in the state are far ahead."""
+        self.begin_again()
+        self.state.as_of, self.state.submits_from = now, min(self.state.submits_from, now + self._jobs.lease_s)
+        self._text, self._given = dump_state(self.state), None
 
     def _hold_off(self, now: float) -> None:
         """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""

@@ -173,6 +173,26 @@ def test_a_call_takes_no_news_from_the_next_look(a: TeamTable, b: TeamTable) -> 
     assert [change.state for change in looked.changes] == [JournalState.ACCEPTED]
 
 
+@pytest.mark.parametrize(("ahead_s", "held"), [(9.0, {"ours": Held(settled=1)}), (11.0, {})])
+def test_a_state_from_before_the_servers_clock_was_set_back_is_worth_nothing(
+    a: TeamTable, b: TeamTable, clock: Clock, ahead_s: float, held: dict[str, Held]
+) -> None:
+    """All the times in it are ahead, and the team would wait for them; also for the end of a hold after a failover."""
+    if a.jobs.database.IS_LOCAL:
+        return  # its times are those of a clock that is never set
+
+    def hold_off(state: TeamState) -> None:
+        state.submits_from = clock.time + 640.0
+
+    made = Step(now=clock.time + ahead_s, held=Held(settled=1), changes=(hold_off,))
+    did(a.jobs, lambda _: a.step(made)).outcome()
+    b.refresh()
+    assert (b.row.state.held, b.row.state.submits_from) == (held, clock.time + (LEASE_S if not held else 640.0))
+    step(b)
+    assert a.refresh().members == 2
+    assert a.row.state.submits_from == b.row.state.submits_from
+
+
 @contextlib.contextmanager
 def overtaken(other: TeamTable, times: int) -> Iterator[None]:
     """So often, ``other`` makes a step right after a session has read the state. In a file, it cannot."""

@@ -1,7 +1,8 @@
-"""The table of a session whose database may lose commits: after each reconnect it writes again what it knows.
+"""The table of a session whose database may lose commits: it remembers what it wrote, and writes it again if need be.
 
 A failover to an asynchronous standby loses the last commits. The sessions that made them mostly live on, and know them.
-So the first transaction over a new connection renews the session's leases and asserts its jobs, before anything else:
+So after each reconnect a session first renews its leases, and *asserts* its jobs: in one transaction, before any other
+write, it brings the row of each job to where it knows the job to stand.
 
     a job that                      is asserted as
     waits                           INTENDED, and held
@@ -13,15 +14,16 @@ So the first transaction over a new connection renews the session's leases and a
     was refused, dropped or let     ended again, if its row still names this session
       go before it was sent
 
-Why no job is paid for twice: only a row that stands as before a POST lets a session send the job, and here each job
-whose POST may have left is asserted. ``TeamTable`` has no POST granted on a copy for a lease, so that all sessions have
-the time for that. If the job's owner had it sent again, what was known of its earlier POSTs is not asserted. A commit
-is lost for good only if the process that made it dies, too, or is not connected again in that time.
+Why no job is paid for twice: a session may send a job only if its row stands as before a POST, and each job whose POST
+may have left is asserted here. ``TeamRow`` has no POST granted on a copy for a lease: so all sessions have the time for
+that.
 
-A row that a failover lost and one that its owner had forgotten look alike. So the session looks for forgotten jobs when
-it renews its leases. Only a job that was forgotten just before a cut may come back.
+The owner has the last word. Once he has a job sent again, its ``cost_before`` is higher than this session knows, and
+what was known of its earlier POSTs is not asserted. A job that he had forgotten looks like one that a failover lost:
+so the session looks for forgotten jobs when it renews its leases, and one may come back only if a cut comes before.
 
-No session has the images of a kept job any more. If they were lost, the job ends in an ``ImageError``, unpaid.
+What stays lost: commits of a process that dies, too, or is not connected again within that lease; and the images of
+kept jobs, as no session has them any more. Such a job ends in an ``ImageError``, unpaid.
 """
 
 from __future__ import annotations

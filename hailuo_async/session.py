@@ -316,8 +316,9 @@ class AsyncSession(ServiceCalls):
         """Decides what becomes of a job in the journal whose outcome is unknown. Give exactly one of the three.
 
         ``resubmit``: it may be sent when it is given again, **and may be paid for a second time**. ``task_id``: the
-        service did accept it, under this id. ``forget``: it is taken out of the journal. ``key`` is the job's, or the
-        error's ``key`` for a job without one. Raises ``JobError`` for a key that is not there, and ``JournalError``.
+        service did accept it, under this id. ``forget``: it is taken out of the journal, where its cost, paid or in
+        doubt, still counts. ``key`` is the job's, or the error's ``key`` for a job without one. Raises ``JobError`` for
+        a key that is not there, and ``JournalError``.
         """
         journal = self._running_engine().journal_or_raise()
         await journal.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)

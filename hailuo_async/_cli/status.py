@@ -41,7 +41,6 @@ class _Overview:
     def add(self, record: Record) -> JobResult:
         result = result_of(record)
         self.counts[result] += 1
-        self.spent += record.spent
         if result in (JobResult.FAILED, JobResult.UNKNOWN):
             self.troubled.append((record, result))
         return result
@@ -76,6 +75,7 @@ def _show(journal: JournalLocation, *, is_json: bool) -> _Overview:
     with Journal.open(journal) as opened:
         for record in opened.records():
             show(_facts(record, overview.add(record)), is_json=is_json)
+        overview.spent = opened.spent()
     for line in () if is_json else _table(journal, overview):
         tell(line)
     return overview

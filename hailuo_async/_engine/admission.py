@@ -216,7 +216,7 @@ class Admission:
         tracked = self._new_tracked_job(timeout_s)
         tracked.identity, tracked.task_id, tracked.is_quiet = identity, task_id, is_refresh
         if not is_refresh:
-            tracked.payment.adopt(None)
+            tracked.payment.adopt_task(task_id)
         self._dispatcher.add(tracked)
         self._dispatcher.wait_for_task(tracked, None)
         return tracked

@@ -24,7 +24,13 @@ from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._rules.lifecycle import Event
-from hailuo_async.errors import HailuoError, SessionClosedError, SpendingLimitError, WaitTimeoutError
+from hailuo_async.errors import (
+    AuthenticationError,
+    HailuoError,
+    SessionClosedError,
+    SpendingLimitError,
+    WaitTimeoutError,
+)
 from hailuo_async.outcomes import Status
 
 _WITHDRAWN = "the caller left before the job was sent; it cost nothing"
@@ -196,7 +202,24 @@ class Dispatcher:
         self.ended[tracked.status] += not tracked.is_quiet
         if tracked.identity is not None:
             self._by_identity.pop(tracked.identity, None)
-            is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, tracked.identity)
-            if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
-                self._recorder.release_nowait(tracked)  # its end is not on record: other sessions may work on it
-        tracked.payment.end(tracked.status, tracked.identity, tracked.cost, has_task=tracked.task_id is not None)
+            self._release(tracked, tracked.identity)
+        self._count_payment(tracked)
+
+    def _count_payment(self, tracked: TrackedJob) -> None:
+        task_id = tracked.task_id if tracked.error is None else tracked.error.task_id  # a doubt may name a task
+        has_ended = tracked.status in (Status.SUCCESS, Status.FAILED)
+        if has_ended and not isinstance(tracked.error, AuthenticationError):  # which says nothing about the task
+            tracked.payment.settle(tracked.cost, task_id if tracked.identity is None else None)
+        elif tracked.status is Status.UNKNOWN or task_id is not None:
+            tracked.payment.keep(tracked.identity or task_id)
+        else:
+            tracked.payment.give_back()
+
+    def _release(self, tracked: TrackedJob, identity: str) -> None:
+        """Frees a job whose end is not on record for other sessions."""
+        if tracked.is_back_in_doubt and tracked.doubt is not None:
+            self._recorder.back_in_doubt_nowait(tracked, tracked.doubt)
+            return
+        is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, identity)
+        if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
+            self._recorder.release_nowait(tracked)

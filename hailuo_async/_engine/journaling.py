@@ -142,6 +142,16 @@ class JournalRecorder(Recorder):
     async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:
         await self._note(tracked, self._journal.jobs.unknown, error, tracked.attempt_at)
 
+    async def sent_again(self, tracked: TrackedJob) -> None:
+        await self._note(tracked, self._journal.jobs.sent_again, tracked.attempt_at)
+
+    async def back_in_doubt(self, tracked: TrackedJob, doubt: HailuoError) -> None:
+        await self._note(tracked, self._journal.jobs.back_in_doubt, doubt)
+
+    def back_in_doubt_nowait(self, tracked: TrackedJob, doubt: HailuoError) -> None:
+        if tracked.identity is not None:
+            self._journal.note_nowait(self._journal.jobs.back_in_doubt, tracked.identity, doubt)
+
     async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
         if not isinstance(error, AuthenticationError):
             await self._note(tracked, self._journal.jobs.failed, error)

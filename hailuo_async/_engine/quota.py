@@ -18,8 +18,10 @@ import attrs
 
 from hailuo_async._io.journal.records import JournalState, Record, Spending
 from hailuo_async.errors import SpendingLimitError
-from hailuo_async.outcomes import Status
 from hailuo_async.prices import PriceBook
+
+#: Tasks remembered as counted.
+MAX_SETTLED = 4096
 
 
 @attrs.define(eq=False)
@@ -32,7 +34,10 @@ class Quota:
     spent: Decimal = attrs.field(default=Decimal(0), init=False)
     committed: Decimal = attrs.field(default=Decimal(0), init=False)
     _unfinished: dict[str, Decimal] = attrs.field(factory=dict, init=False)
-    """The parts of ``committed`` of jobs that this session does not work on, by their identity in the journal."""
+    """The parts of ``committed`` of jobs that this session does not work on, by their identity in the journal, or by
+    their task where there is no journal."""
+    settled: dict[str, None] = attrs.field(factory=dict, init=False)
+    """The last tasks that ``spent`` counts and no journal knows: one that is attached again counts no more."""
 
     def begin_with(self, spending: Spending) -> None:
         """Counts the payments of earlier sessions, as the journal has them."""
@@ -67,10 +72,20 @@ class Quota:
         if self._unfinished.pop(identity or "", None) is None:
             self.committed += price
 
-    def keep_unfinished(self, identity: str | None, price: Decimal) -> None:
+    def keep_unfinished(self, name: str | None, price: Decimal) -> None:
         """Keeps the price of a job that may still be paid for, though this session no longer works on it."""
-        if identity is not None:
-            self._unfinished[identity] = price
+        if name is not None:
+            self._unfinished[name] = price
+
+    def take_unfinished(self, name: str) -> Decimal | None:
+        """The price that is kept for a job, which this session works on again."""
+        return self._unfinished.pop(name, None)
+
+    def settle(self, task_id: str) -> None:
+        """Remembers that a task is counted."""
+        self.settled[task_id] = None
+        if len(self.settled) > MAX_SETTLED:
+            del self.settled[next(iter(self.settled))]
 
 
 _MAY_BE_PAID_YET = (JournalState.SENDING, JournalState.ACCEPTED, JournalState.UNKNOWN)
@@ -126,48 +141,69 @@ class Payment:
         self._committed += self._price
         return True
 
-    def adopt(self, record: Record | None) -> None:
-        """Counts a job that the journal knows as sent, or an attached task: no limit can stop it any more.
+    def adopt_task(self, task_id: str) -> None:
+        """Counts an attached task that no journal knows, unless it is counted already. It has one quota."""
+        for quota in self.quotas:
+            if task_id not in quota.settled:
+                self.price = quota.take_unfinished(task_id)
+                self._committed = self._price
+
+    def adopt(self, record: Record) -> None:
+        """Counts a job that the journal knows as sent: no limit can stop it any more.
 
         The first quota is the session's own, which began with the journal's sums.
         """
         if self._committed is not None:
             return  # counted already: another session went on with the job, and its end is to come
         for quota in self.quotas[1:]:
-            quota.spent += Decimal(0) if record is None else record.spent
-        if record is None or record.state in _MAY_BE_PAID_YET:
-            self.price = None if record is None else record.price
+            quota.spent += record.spent
+        if record.state in _MAY_BE_PAID_YET:
+            self.price = record.price
             for quota in self.quotas[:1]:
-                quota.commit_unfinished(None if record is None else record.identity, self._price)
+                quota.commit_unfinished(record.identity, self._price)
             for quota in self.quotas[1:]:
                 quota.committed += self._price
             self._committed = self._price
 
     def give_back(self) -> None:
         """Gives back the reservation of a job that was never sent, or certainly refused."""
+        if self._committed is None:
+            return
         self._release()
         for quota in self.quotas:
             quota.used -= self._jobs
         self._jobs = 0
 
-    def end(self, status: Status, identity: str | None, cost: Decimal | None, *, has_task: bool) -> None:
-        """Counts the end of the job. ``cost`` is the amount that the service billed, if it named one."""
+    def settle(self, cost: Decimal | None, unrecorded: str | None) -> None:
+        """Counts a job whose task has ended. ``cost`` is the amount that the service billed, if it named one.
+
+        ``unrecorded`` is a task that no journal knows.
+        """
         if self._committed is None:
             return
-        if status in (Status.SUCCESS, Status.FAILED):
-            self._settle(cost)
-        elif status is Status.UNKNOWN or has_task:
-            for quota in self.quotas[:1]:
-                quota.keep_unfinished(identity, self._committed)
-        else:
-            self.give_back()
-
-    def _settle(self, cost: Decimal | None) -> None:
-        earlier = (self._committed or Decimal(0)) - self._price  # POSTs in doubt before the one that was accepted
+        earlier = self._committed - self._price  # POSTs in doubt before the one that was accepted
         self._release()
         for quota in self.quotas:
             quota.spent += self._price if cost is None else cost
-            quota.committed += earlier
+            if earlier > 0:
+                quota.committed += earlier
+        if unrecorded is not None:
+            for quota in self.quotas[:1]:
+                quota.settle(unrecorded)
+
+    def keep(self, name: str | None) -> None:
+        """Keeps the reservation of a job that may still be paid for. ``name``: its identity, or its task."""
+        if self._committed is not None:
+            for quota in self.quotas[:1]:
+                quota.keep_unfinished(name, self._committed)
+
+    def give_back_last(self) -> None:
+        """Gives back the reservation of the last POST, which was not accepted, and keeps those of earlier ones."""
+        if self._committed is None:
+            return
+        for quota in self.quotas:
+            quota.committed -= self._price
+        self._committed -= self._price
 
     def _release(self) -> None:
         for quota in self.quotas:

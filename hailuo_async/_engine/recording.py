@@ -107,6 +107,15 @@ class Recorder:
     async def unknown(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Notes that the service may have accepted the job or not."""
 
+    async def sent_again(self, tracked: TrackedJob) -> None:
+        """Notes that the job may have been accepted, and waits to be sent again: its owner said so in advance."""
+
+    async def back_in_doubt(self, tracked: TrackedJob, doubt: HailuoError) -> None:
+        """Notes that a job which waited to be sent again is not, or was refused: an earlier POST is in doubt."""
+
+    def back_in_doubt_nowait(self, tracked: TrackedJob, doubt: HailuoError) -> None:
+        """``back_in_doubt``, which is written later."""
+
     async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Notes that the task failed. An invalid key says nothing about the task, so it stays accepted then."""
 

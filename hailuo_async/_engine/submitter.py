@@ -286,7 +286,8 @@ class Submitter:
             tracked.doubt = error
             message = "job %s is sent again, and may be paid for twice: %s; on_unknown='raise' would let you decide"
             logger.warning(message, tracked.name, answer.message)
-            await self._wait_again(tracked)
+            await self._recorder.sent_again(tracked)
+            self._put_back(tracked)
             return
         advice = "attach() waits for that task" if answer.task_id else "look on the service's dashboard"
         logger.warning("%s: %s before you send it again", error, advice)
@@ -303,6 +304,9 @@ class Submitter:
 
     async def _wait_again(self, tracked: TrackedJob) -> None:
         await self._recorder.unsent(tracked)
+        self._put_back(tracked)
+
+    def _put_back(self, tracked: TrackedJob) -> None:
         self.put_nowait(tracked)  # before the change: its listeners may take the job out of the queue again
         tracked.move(Event.WAIT_AGAIN)
 
@@ -310,7 +314,7 @@ class Submitter:
         if tracked.doubt is None:
             await self._recorder.refused(tracked, error)
         else:
-            await self._recorder.unknown(tracked, tracked.doubt)
+            await self._recorder.back_in_doubt(tracked, tracked.doubt)
         if not tracked.status.is_final:  # while that was written, a job that was not sent may have been given up
             tracked.fail(Event.REFUSE, error)
         if stops_everything(error) and self.queued:

@@ -123,6 +123,8 @@ class TrackedJob:
     resubmits: int = attrs.field(default=0, init=False)
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
     """The error of an earlier POST, which may be paid for even if the next one is refused."""
+    is_back_in_doubt: bool = attrs.field(default=False, init=False)
+    """Whether it ended with that error, as it was not sent again, or the last POST certainly was not accepted."""
     unsent_since: float = attrs.field(default=math.inf, init=False)
     """Since when none of its POSTs has reached the service, in loop time."""
     unsent_reason: str | None = attrs.field(default=None, init=False)
@@ -180,6 +182,9 @@ class TrackedJob:
         A doubt wins: if an earlier POST may have been accepted, the job ends as unknown, with ``error`` as the cause.
         """
         if self.doubt is not None and self.task_id is None:
+            if event is not Event.DOUBT:
+                self.is_back_in_doubt = True
+                self.payment.give_back_last()
             self.doubt.__cause__ = error
             event, error = Event.DOUBT, self.doubt
         error.task_id = error.task_id or self.task_id

@@ -61,6 +61,7 @@ class Board:
     _jobs: dict[str, dict[str, Any]] = attrs.field(factory=dict, init=False)
     _changed_at: dict[str, int] = attrs.field(factory=dict, init=False)
     _counts: dict[JournalState, int] = attrs.field(factory=dict, init=False)
+    _spent: Decimal = attrs.field(factory=Decimal, init=False)
     _revision: int = attrs.field(default=0, init=False)
     _removed_at: int = attrs.field(default=0, init=False)
     _seen: dict[str, str] = attrs.field(factory=dict, init=False)
@@ -140,25 +141,28 @@ class Board:
         async with self._looking:
             dirty, self._dirty = self._dirty, set()
             try:
-                records, counts, is_whole = await anyio.to_thread.run_sync(self._read, dirty)
+                records, counts, is_whole, spent = await anyio.to_thread.run_sync(self._read, dirty)
             except JournalError as error:
                 if not self._is_unread:
                     _logger.warning("%s; the page shows what was known before", error)
                 self._is_unread = True
                 self._dirty |= dirty
                 return
-            self._counts, self._is_unread = counts, False
+            self._counts, self._spent, self._is_unread = counts, spent, False
             self._revision += 1
             self._take(records, is_whole=is_whole)
             self._tell()
 
-    def _read(self, dirty: set[str]) -> tuple[list[Record], dict[JournalState, int], bool]:
-        """The records that may have changed, the counts of states, and whether these are all records. Blocks."""
+    def _read(self, dirty: set[str]) -> tuple[list[Record], dict[JournalState, int], bool, Decimal]:
+        """The records that may have changed, the counts of states, whether these are all records, and what was paid.
+
+        Blocks.
+        """
         with Journal.open(self.journal) as journal:
-            counts = journal.count()
+            counts, spent = journal.count(), journal.spent()
             if counts == self._counts and len(dirty) <= _FEW:
-                return [record for id in dirty for record in journal.records(key=id)], counts, False
-            return list(journal.records()), counts, True
+                return [record for id in dirty for record in journal.records(key=id)], counts, False, spent
+            return list(journal.records()), counts, True, spent
 
     def _take(self, records: list[Record], *, is_whole: bool) -> None:
         orders = {id: job["order"] for id, job in self._jobs.items()}
@@ -192,7 +196,7 @@ class Board:
             "model": record.model,
             "duration": duration,
             "resolution": record.facts.get("resolution"),
-            "cost": None if record.video is None or record.video.cost is None else str(record.video.cost),
+            "cost": str(record.spent) if record.spent else None,
             "error": self._said.get(id) if record.error is None else str(record.error),
             "sent_at": record.sent_at,
             "ended_at": record.ended_at,
@@ -216,8 +220,7 @@ class Board:
 
     def _stats(self) -> dict[str, Any]:
         stats = self.session.stats()
-        costs = [Decimal(job["cost"]) for job in self._jobs.values() if job["cost"] is not None]
-        spent = str(sum(costs, Decimal(0))) if costs else None
+        spent = str(self._spent) if self._spent else None
         return {"running": stats.running, "limit": stats.limit, "queued": stats.queued, "spent": spent}
 
     def _tell(self) -> None:

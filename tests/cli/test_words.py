@@ -305,7 +305,9 @@ def test_the_bill_has_only_what_is_not_there_and_was_not_sent(tmp_path: Path) ->
         "e": record(JournalState.UNKNOWN),
         "f": attrs.evolve(record(JournalState.INTENDED), cost_before=Decimal("3.2")),
     }
-    first, again = Bill(files.__getitem__, records), Bill(files.__getitem__, records, {"f"}, 1, Decimal(20))
+    spent = Decimal("3.2")
+    first = Bill(files.__getitem__, records, spent=spent)
+    again = Bill(files.__getitem__, records, {"f"}, 1, Decimal(20), spent)
     assert [key for key, job in jobs.items() if first.add(Entry(key, lambda _, job=job: job))] == ["f", "g"]  # type: ignore[misc]
     assert (first.there, first.left_alone) == ({key: files[key] for key in "abc"}, {"a", "c"})
     price = "$1.08 to $2.40 by the prices of 2026-08-10"

@@ -11,6 +11,7 @@ import pytest
 
 from hailuo_async import (
     AsyncSession,
+    AuthenticationError,
     FirstLastFrameToVideo,
     ImageToVideo,
     Job,
@@ -27,8 +28,9 @@ from hailuo_async.emulator import Fault, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
+from ..support.crash_journal import records_in
 from ..support.ledgers import record_in
-from ..support.service import KEY, Line, asked_about, failed, finished, refusal, told, until
+from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, told, until
 from .test_stream import read_into, stay_running
 
 PRICE, ZERO = Decimal("0.3240"), Decimal(0)
@@ -221,19 +223,158 @@ async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_li
         assert (len(line.posts), money(session)) == (2, (ZERO, 2 * PRICE))
 
 
-async def test_a_task_that_was_attached_counts_what_it_cost() -> None:
+async def test_a_task_that_was_attached_counts_what_it_cost_and_only_once() -> None:
     async with billing("0.25").session() as session:
-        await (await session.attach("task-5"))
+        for _ in range(2):
+            await (await session.attach("task-5"))
+            assert money(session) == (Decimal("0.25"), ZERO)
+        made = await session.generate(paid_job())
+        await (await session.attach(made.task_id))
+        assert money(session) == (Decimal("0.50"), ZERO)
+
+
+def test_tasks_that_were_counted_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hailuo_async._engine.quota.MAX_SETTLED", 2)
+    quota = Quota()
+    for number in range(4):
+        quota.settle(f"task-{number}")
+    assert [*quota.settled] == ["task-2", "task-3"]
+
+
+async def test_a_doubt_whose_task_is_attached_counts_that_task_alone() -> None:
+    async def refuse_and_name(request: Request) -> Answer:
+        return told(400, {**refusal(400, "odd"), "data": {"task_id": "task-7"}})
+
+    line = billing("0.25")
+    line.on_post = refuse_and_name
+    async with line.session() as session:
+        with pytest.raises(SubmissionUnknownError) as caught:
+            await session.generate(paid_job())
+        assert money(session) == (ZERO, PRICE)
+        await (await session.attach(caught.value.task_id or ""))
+        assert money(session) == (Decimal("0.25"), ZERO)
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
+async def test_a_task_whose_query_met_a_wrong_key_stays_committed_until_it_is_known(
+    tmp_path: Path, has_journal: bool
+) -> None:
+    async def forbid(request: Request) -> Answer:
+        return told(401, refusal(401, "Authentication failed"))
+
+    line = Line(on_query=forbid)
+    async with line.session(journal=tmp_path / "batch.db" if has_journal else None) as session:
+        with pytest.raises(AuthenticationError) as caught:
+            await session.generate(paid_job())
+        assert money(session) == (ZERO, PRICE)
+        line.on_query = billing("0.25").on_query
+        await (await session.attach(caught.value.task_id or ""))
         assert money(session) == (Decimal("0.25"), ZERO)
 
 
 @pytest.mark.slow
-async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known() -> None:
+@pytest.mark.parametrize("has_journal", [False, True])
+async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known(
+    tmp_path: Path, has_journal: bool
+) -> None:
     line = Line(on_query=stay_running)
-    async with line.session() as session:
+    async with line.session(journal=tmp_path / "batch.db" if has_journal else None) as session:
         generation = await session.submit(paid_job(), timeout=0.5)
         await until(lambda: generation.status.is_final)
         assert money(session) == (ZERO, PRICE)
+        line.on_query = None  # it bills nothing: then the price of the job counts, which is known
+        await (await session.attach(generation.task_id or ""))
+        assert money(session) == (PRICE, ZERO)
+
+
+def lose_the_first(line: Line, answer: Answer) -> Reply:
+    async def reply(request: Request) -> Answer:
+        return unknown("cut") if len(line.posts) == 1 else answer
+
+    return reply
+
+
+async def test_a_doubt_that_was_sent_again_counts_in_the_next_session_too(tmp_path: Path) -> None:
+    line = billing("0.3000")
+    line.on_post = lose_the_first(line, line.accept())
+    async with line.session(on_unknown="resubmit", journal=tmp_path / "batch.db") as session:
+        await session.generate(paid_job(key="cat"))
+        assert money(session) == (Decimal("0.3000"), PRICE)
+    async with line.session(journal=tmp_path / "batch.db", max_cost="0.9") as session:
+        assert money(session) == (Decimal("0.3000") + PRICE, ZERO)
+        with pytest.raises(SpendingLimitError):
+            await session.submit(paid_job(key="dog"))
+    assert len(line.posts) == 2
+
+
+@pytest.mark.parametrize(("has_journal", "keeps"), [(False, False), (True, False), (True, True)])
+async def test_a_doubt_that_waits_to_be_sent_again_stays_one_when_its_session_closes(
+    tmp_path: Path, has_journal: bool, keeps: bool
+) -> None:
+    """The next run would have sent it again, and paid again, though its caller was told that none would."""
+    line, path = Line(), tmp_path / "batch.db"
+    line.on_post = lose_the_first(line, told(429, CONCURRENT))
+    async with line.session(on_unknown="resubmit", journal=path if has_journal else None, keep_jobs=keeps) as session:
+        generation = await session.submit(paid_job(key="cat"))
+        await until(lambda: len(line.posts) >= 2)
+        assert money(session) == (ZERO, 2 * PRICE)
+        await session.aclose()
+        with pytest.raises(SubmissionUnknownError) as caught:
+            await generation
+    if not has_journal:
+        return
+    record = (await records_in(path))["cat"]
+    assert (record.state, record.spent, str(record.error)) == (JournalState.UNKNOWN, ZERO, str(caught.value))
+    assert isinstance(record.error, SubmissionUnknownError)
+    assert record.sent_at == record.error.sent_at
+    posts, line.on_post = len(line.posts), None
+    async with line.session(journal=path, keep_jobs=keeps) as session:
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(paid_job(key="cat"))
+        assert money(session) == (ZERO, PRICE)
+        await session.resolve("cat", resubmit=True)
+        await session.generate(paid_job(key="cat"))
+        assert money(session) == (PRICE, PRICE)  # the first may have been paid for, the second was
+    assert len(line.posts) == posts + 1
+
+
+async def test_a_doubt_that_is_refused_when_it_is_sent_again_counts_once(tmp_path: Path) -> None:
+    line = Line()
+    line.on_post = lose_the_first(line, told(422, refusal(422, "no")))
+    async with line.session(on_unknown="resubmit", journal=tmp_path / "batch.db") as session:
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(paid_job(key="cat"))
+        assert money(session) == (ZERO, PRICE)
+    async with line.session(journal=tmp_path / "batch.db") as session:
+        assert money(session) == (ZERO, PRICE)
+
+
+@pytest.mark.parametrize("end", ["success", "failed", "unknown"])
+async def test_what_a_forgotten_job_cost_or_may_have_cost_still_counts(tmp_path: Path, end: str) -> None:
+    """``batch --redo`` forgets a job to make it anew: what it had cost was missing from then on."""
+    line, path = Line(), tmp_path / "batch.db"
+
+    async def fail(request: Request) -> Answer:
+        return told(200, failed(asked_about(request)))
+
+    line.on_post = lose_it if end == "unknown" else None
+    line.on_query = fail if end == "failed" else None
+    async with line.session(journal=path) as session:
+        await asyncio.gather(session.generate(paid_job(key="cat")), return_exceptions=True)
+        await session.resolve("cat", forget=True)
+    assert await records_in(path) == {}
+    async with line.session(journal=path, max_cost="0.6") as session:
+        assert money(session) == (PRICE, ZERO)
+        with pytest.raises(SpendingLimitError):
+            await session.submit(paid_job(key="cat"))
+
+
+def test_a_price_that_becomes_known_while_another_session_works_on_a_job_takes_nothing_back() -> None:
+    payment = Payment((Quota(),))
+    payment.adopt(record_in(JournalState.ACCEPTED))
+    payment.price = PRICE
+    payment.settle(None, None)
+    assert [(quota.spent, quota.committed) for quota in payment.quotas] == [(PRICE, ZERO)]
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import json
 import shutil
 import threading
 from collections.abc import AsyncIterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -222,8 +223,8 @@ async def test_why_a_job_was_not_sent_is_said_even_if_the_journal_is_read_while_
     def early(board: Board, dirty: set[str]) -> Any:
         monkeypatch.setattr(Board, "_read", read)
         ended.wait(60)
-        records, counts, is_whole = read(board, dirty)
-        return [attrs.evolve(record, state=JournalState.SENDING) for record in records], counts, is_whole
+        records, *others = read(board, dirty)
+        return [attrs.evolve(record, state=JournalState.SENDING) for record in records], *others
 
     async with page.opened(), httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=ORIGIN) as client:
         visit = Visit(page, emulator, client)
@@ -391,6 +392,20 @@ async def test_what_changes_while_news_are_being_sent_comes_with_the_next(visit:
         change = await anext(news)
     assert [job["status"] for job in (change or {"jobs": []})["jobs"]] == ["success"]
     await news.aclose()
+
+
+async def test_the_page_says_what_was_paid_for_failed_and_forgotten_jobs_too(visit: Visit) -> None:
+    visit.emulator.service.fail_rate = 1.0
+    await visit.make(id_of(1))
+    job = await visit.when(id_of(1), "failed")
+    visit.emulator.service.fail_rate = 0.0
+    assert job["cost"] is not None
+    await visit.make(id_of(2))
+    made = await visit.when(id_of(2), "success")
+    await visit.page._intake.session.resolve(id_of(1), forget=True)
+    board = visit.page._board
+    await board._look()
+    assert Decimal(board._stats()["spent"]) == Decimal(job["cost"]) + Decimal(made["cost"])
 
 
 async def test_a_slow_reading_does_not_take_a_later_one_back(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,8 @@ class Bill:
     """At most so many jobs are sent."""
     max_cost: Decimal | None = None
     """At most so many US dollars are spent, earlier runs included."""
+    spent: Decimal = Decimal(0)
+    """US dollars that earlier runs have spent."""
     is_new: bool = False
     """Whether the folder has no video at all."""
     there: dict[str, Path] = attrs.field(factory=dict, init=False)
@@ -100,8 +102,7 @@ class Bill:
 
     @property
     def _limit(self) -> str:
-        paid = sum((record.spent for record in self.records.values()), Decimal())
-        spent = f" {dollars(paid)} spent before" if paid else ""
+        spent = f" {dollars(self.spent)} spent before" if self.spent else ""
         if self.max_cost is None:
             return f";{spent}" if spent else ""
         return f"; at most {dollars(self.max_cost)} in all{',' if spent else ''}{spent}"
@@ -113,6 +114,14 @@ def read_records(journal: JournalLocation | None) -> dict[str, Record]:
         return {}
     with Journal.open(journal) as opened:
         return {record.identity: record for record in opened.records()}
+
+
+def read_spent(journal: JournalLocation | None) -> Decimal:
+    """What the jobs of the journal have cost, in USD. Raises ``JournalError``."""
+    if journal is None or not is_used(journal):
+        return Decimal(0)
+    with Journal.open(journal) as opened:
+        return opened.spent()
 
 
 def saved_path(record: Record) -> Path | None:

@@ -12,10 +12,10 @@ from pathlib import Path
 import attrs
 import click
 
-from hailuo_async import JournalState, Record
+from hailuo_async import JournalError, JournalState, Record
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch
-from hailuo_async._cli.batch.bill import SENT_AGAIN, Bill, confirm, confirm_twice, read_records, saved_path
+from hailuo_async._cli.batch.bill import SENT_AGAIN, Bill, confirm, confirm_twice, read_records, read_spent, saved_path
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, line_on_record
 from hailuo_async._cli.batch.summary import Summary
@@ -94,7 +94,7 @@ class BatchPlan:
         """
         bill = Bill(
             self.targets, read_records(self.journal), self.redo | self.resubmit, self.max_jobs, self.max_cost,
-            is_new=not any(self.output.glob(f"*{DEFAULT_SUFFIX}")),
+            read_spent(self.journal), is_new=not any(self.output.glob(f"*{DEFAULT_SUFFIX}")),
         )  # fmt: skip
         for entry in self.entries():
             if not entry.key.isascii():
@@ -171,9 +171,17 @@ def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
         summary.add(line)
     code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(summary.counts)
     if code or not plan.is_quiet:
-        for message in summary.messages(batch.elapsed_s, batch.stopped_by, batch.spent):
+        for message in summary.messages(batch.elapsed_s, batch.stopped_by, _spent(plan, batch)):
             echo(message)
     return code
+
+
+def _spent(plan: BatchPlan, batch: Batch) -> Decimal:
+    """What the journal counts, other batches that share it included, unless it lacks what this one has spent."""
+    try:
+        return max(read_spent(plan.journal), batch.spent)
+    except JournalError:
+        return batch.spent
 
 
 def _now(line: ResultLine, record: Record | None) -> ResultLine:

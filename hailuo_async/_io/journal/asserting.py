@@ -32,6 +32,7 @@ import contextlib
 import copy
 import functools
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 
 import attrs
 
@@ -171,6 +172,18 @@ class AssertingTable(JobTable):
             known.is_in_doubt, known.sending = True, known.sending if sent_at is None else (sent_at, True)
         self._done_with(identity, functools.partial(super().unknown, identity, copy.copy(error), sent_at))
         super().unknown(identity, error, sent_at)
+
+    def sent_again(self, identity: str, sent_at: float | None) -> None:
+        if (known := self._noted(identity)) is not None:
+            cost = (known.record.cost_before or 0) + (known.record.price or Decimal(0))
+            known.record, known.sending = attrs.evolve(known.record, cost_before=cost), None
+        super().sent_again(identity, sent_at)
+
+    def back_in_doubt(self, identity: str, doubt: HailuoError) -> None:
+        if (known := self._noted(identity)) is not None:
+            known.is_in_doubt = True
+        self._done_with(identity, functools.partial(super().back_in_doubt, identity, copy.copy(doubt)))
+        super().back_in_doubt(identity, doubt)
 
     def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         # A copy, as a traceback holds what its functions held.

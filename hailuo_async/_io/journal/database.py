@@ -27,9 +27,11 @@ import abc
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
+from decimal import Decimal
 from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from hailuo_async.errors import JournalError
+from hailuo_async.money import from_nanos
 
 Parameters: TypeAlias = Mapping[str, object]
 Row: TypeAlias = Mapping[str, Any]
@@ -93,6 +95,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     ("ALTER TABLE need ADD COLUMN until {real}",),
     # The server on which the last step was made: see ``Database.server``.
     ("ALTER TABLE team ADD COLUMN server TEXT NOT NULL DEFAULT ''",),
+    # What the jobs cost, or may have cost, that their owner had removed, in billionths of a dollar.
+    ("ALTER TABLE journal ADD COLUMN forgotten {integer} NOT NULL DEFAULT 0",),
 )
 
 #: A record with where its result lies, and when it was read: the same columns for every reader.
@@ -220,6 +224,17 @@ class Database(abc.ABC):
     @abc.abstractmethod
     def is_outage(self, fault: BaseException) -> bool:
         """Whether ``fault`` may pass by itself, so that the same write should be tried again later."""
+
+
+_ENDED = "CASE WHEN state IN ('success', 'failed') THEN COALESCE(cost, price, 0) ELSE 0 END"
+_SPENT = f"SELECT CAST(COALESCE(SUM({_ENDED} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job"
+
+
+def spent_in(opened: Database) -> Decimal:
+    """What was paid for all jobs of a journal, and those that were removed, in USD."""
+    journal = opened.execute("SELECT * FROM journal").fetchone()
+    forgotten = journal["forgotten"] if "forgotten" in journal.keys() else 0  # noqa: SIM118 (a row of SQLite)
+    return from_nanos(opened.execute(_SPENT).fetchone()["spent"] + forgotten) or Decimal(0)
 
 
 OpenedT = TypeVar("OpenedT", bound=Database)

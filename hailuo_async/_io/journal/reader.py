@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from decimal import Decimal
 from typing import Self, TextIO
 
 import attrs
@@ -54,6 +55,14 @@ class Journal:
         with database.faults_as_errors(self._database):
             rows = self._database.execute(sql).fetchall()
         return dict.fromkeys(JournalState, 0) | {JournalState(row["state"]): row["jobs"] for row in rows}
+
+    def spent(self) -> Decimal:
+        """What was paid for all jobs, in USD: also for those that were removed, even if they were in doubt.
+
+        A failed task counts in full until the service says otherwise.
+        """
+        with database.faults_as_errors(self._database):
+            return database.spent_in(self._database)
 
     def export(self, file: TextIO) -> None:
         """Writes every job as a line of JSON, without the URLs of results."""

@@ -6,7 +6,6 @@ import functools
 import logging
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from decimal import Decimal
 from typing import Any
 
 import attrs
@@ -123,12 +122,10 @@ class JobRows:
 
     def spending(self) -> Spending:
         """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
-        ended = "CASE WHEN state IN ('success', 'failed') THEN COALESCE(cost, price, 0) ELSE 0 END"
-        sql = f"SELECT CAST(COALESCE(SUM({ended} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job"
-        spent = from_nanos(self.database.execute(sql).fetchone()["spent"])
+        spent = database.spent_in(self.database)
         sql = "SELECT identity, price FROM job WHERE state IN ('sending', 'accepted', 'unknown') AND price IS NOT NULL"
         prices = {row["identity"]: from_nanos(row["price"]) for row in self.database.execute(sql).fetchall()}
-        return Spending(spent or Decimal(0), {name: price for name, price in prices.items() if price is not None})
+        return Spending(spent, {name: price for name, price in prices.items() if price is not None})
 
     def _first(self, condition: str, value: str) -> Record | None:
         sql = f"{database.SELECT} WHERE {condition} ORDER BY job.seq LIMIT 1"

@@ -23,6 +23,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from decimal import Decimal
 
 import attrs
 
@@ -198,6 +199,19 @@ class JobTable(JobClaims):
         given = {"task_id": error.task_id, "error": error_text(error), "sent_at": sent_at}
         self._end(identity, changes, f"(state = 'sending' AND holder = :us OR {_THIS_ATTEMPT})", **given)
 
+    def sent_again(self, identity: str, sent_at: float | None) -> None:
+        """Notes that this attempt may be paid for, and that the job waits again: its owner said so in advance."""
+        before = "cost_before = COALESCE(cost_before, 0) + COALESCE(price, 0)"
+        self._change(identity, f"{_WAIT_AGAIN}, {NO_END}, {HELD}, {before}", _THIS_ATTEMPT, sent_at=sent_at)
+
+    def back_in_doubt(self, identity: str, doubt: HailuoError) -> None:
+        """Notes that a job that waited after ``sent_again`` is not sent, or was refused: the doubt before it stays."""
+        price = "COALESCE(price, 0)"
+        before = f"cost_before = CASE WHEN cost_before > {price} THEN cost_before - {price} END"
+        changes = f"state = 'unknown', error = :error, sent_at = :sent_at, {before}"
+        given = {"error": error_text(doubt), "sent_at": getattr(doubt, "sent_at", None)}
+        self._end(identity, changes, "state IN ('intended', 'sending') AND holder = :us", **given)
+
     def failed(self, identity: str, error: HailuoError) -> None:
         """Notes that the task failed, or that the service no longer knows it. A video that was seen before stays."""
         changes, row = "state = 'failed', error = :error, cost = :cost", identity
@@ -341,7 +355,12 @@ class JobTable(JobClaims):
         self._wipe("job.identity = :value", record.identity)
         sql = f"DELETE FROM job WHERE identity = :identity AND {UNCHANGED}"
         self.count_gone()
-        return self.database.execute(sql, {"identity": record.identity, **as_read(record)}).rowcount == 1
+        if self.database.execute(sql, {"identity": record.identity, **as_read(record)}).rowcount == 0:
+            return False
+        doubt = record.price if record.state is JournalState.UNKNOWN else None
+        paid = {"paid": to_nanos(record.spent + (doubt or Decimal(0)))}
+        self.database.execute("UPDATE journal SET forgotten = forgotten + :paid", paid)
+        return True
 
 
 def open_table(

@@ -560,3 +560,18 @@ def test_what_is_on_record_costs_no_statement_for_each_job_after_a_reconnect(
     reconnected(table)
     assert len(executed) < 10
     table.close()
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_doubt_that_waits_to_be_sent_again_and_is_lost_is_entered_again(
+    postgres: Postgres, schema: str, ends: bool
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent()))
+    with failover(postgres, schema):
+        did(table, lambda it: it.sending("cat", 1.0))
+        did(table, lambda it: it.sent_again("cat", 1.0))
+        if ends:
+            did(table, lambda it: it.back_in_doubt("cat", DOUBT))
+    assert after_reconnecting(table, "cat") == (("unknown", None, None) if ends else ("intended", None, "ours"))
+    table.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import attrs
@@ -121,6 +122,41 @@ def test_money_is_kept_to_the_cent_and_a_failed_task_counts_until_the_service_sa
         did(ours, lambda it, key=key: it.resolve(key, resubmit=True, task_id=None, forget=False))  # type: ignore[misc]
     assert spending() == Spending(Decimal("0.2400") + 3 * price, {"running": price})
     assert (record_of(ours, "in doubt").cost_before, record_of(ours, "in doubt").spent) == (price, price)
+
+
+def test_what_forgotten_jobs_cost_or_may_have_cost_still_counts(ours: JobTable) -> None:
+    price = Decimal("0.3240")
+
+    def ended(key: str, end: Callable[[], object]) -> None:
+        did(ours, lambda it: it.intend(attrs.evolve(intent(key), price=price)))
+        did(ours, lambda it: it.sending(key, 1.0))
+        end()
+        did(ours, lambda it: it.resolve(key, resubmit=False, task_id=None, forget=True))
+
+    ended("made", lambda: did(ours, lambda it: it.succeeded("made", attrs.evolve(video("t1"), cost=Decimal("0.3")))))
+    ended("failed", lambda: did(ours, lambda it: it.failed("failed", TaskFailedError(reason="no", task_id="t2"))))
+    ended("doubtful", lambda: did(ours, lambda it: it.unknown("doubtful", SubmissionUnknownError(reason="cut"))))
+    ended("refused", lambda: did(ours, lambda it: it.refused("refused", TaskFailedError(reason="no"))))
+    assert did(ours, lambda it: it.spending()) == Spending(Decimal("0.3000") + 2 * price)
+
+
+def test_a_doubt_that_is_sent_again_counts_before_the_next_post_and_is_a_doubt_again_if_none_follows(
+    ours: JobTable, theirs: JobTable
+) -> None:
+    price, doubt = Decimal("0.3240"), SubmissionUnknownError(reason="cut", sent_at=1.0)
+    did(ours, lambda it: it.intend(attrs.evolve(intent(), price=price)))
+    did(ours, lambda it: it.sending("cat", 1.0))
+    for _ in range(2):  # the answer to the first commit may get lost
+        did(ours, lambda it: it.sent_again("cat", 1.0))
+        found = record_of(ours)
+        assert (found.state, found.cost_before, found.holder) == (JournalState.INTENDED, price, ours.holder)
+    did(theirs, lambda it: it.back_in_doubt("cat", doubt))
+    assert record_of(ours).state is JournalState.INTENDED
+    for _ in range(2):
+        did(ours, lambda it: it.back_in_doubt("cat", doubt))
+        found = record_of(ours)
+        assert (found.state, found.cost_before, found.holder) == (JournalState.UNKNOWN, None, None)
+    assert did(ours, lambda it: it.spending()) == Spending(unfinished={"cat": price})
 
 
 @pytest.mark.parametrize("state", ["intended", "sending", "accepted"])

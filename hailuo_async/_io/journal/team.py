@@ -221,10 +221,6 @@ class TeamTable:
         )
         return self._news
 
-    def read_late(self, row: Row) -> News:
-        """``read``, of a row that came with a commit: a step of that commit may have been made again since."""
-        return self.refresh() if self.row.is_before(row) else self.read(row)
-
     # --- What a step writes ---
 
     def take_back(self, step: Step, but: Sequence[Turn] = ()) -> None:
@@ -279,7 +275,9 @@ class RenewalMade(Later):
         has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.row.rng.choice(left)))
         has_orphans = has_orphans or self._table.members.doubts_claims
         self._table.jobs.judgement.renewed(seen["read_at"])
-        news = self._table.row.with_state(self._table.read_late(seen), is_all=True)
+        # A step of the same commit may have been made again since.
+        read = self._table.refresh() if self._table.row.is_before(seen) else self._table.read(seen)
+        news = self._table.row.with_state(read, is_all=True)
         self._table.jobs.forget_gone(news.gone)
         return Renewed(news=news, has_orphans=has_orphans, at=self._table.at(seen))
 

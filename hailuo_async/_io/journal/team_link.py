@@ -83,13 +83,10 @@ class TeamLink:
         """Renews every lease of this session."""
         return self._table.renew()
 
-    def take_over(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
-        """Takes over the tasks that dead sessions have left."""
-        return self._table.members.take_over()
-
-    def take_over_again(self, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
-        """``take_over``, and returns the tasks of this session, too."""
-        self._table.members.forget()
+    def take_over(self, again: bool, _: JobTable) -> tuple[list[Record], tuple[str, ...]]:
+        """Takes over the tasks that dead sessions have left; ``again``: and returns those of this session, too."""
+        if again:
+            self._table.members.forget()
         return self._table.members.take_over()
 
     # --- Looks: they write nothing ---

@@ -268,8 +268,8 @@ class JournalWriter:
         """
         if self.team is None:
             return [], ()
-        work = self.team.take_over_again if again else self.team.take_over
-        return cast("tuple[list[Record], tuple[str, ...]]", await self._open.put(work))
+        taken = await self._open.put(functools.partial(self.team.take_over, again))
+        return cast("tuple[list[Record], tuple[str, ...]]", taken)
 
     def unsent_nowait(self, identity: str, sent_at: float) -> None:
         """``unsent``, for an attempt whose caller has gone. If it fails, the job is in doubt after the lease."""

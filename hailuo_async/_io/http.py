@@ -113,6 +113,7 @@ class _Body(aiohttp.payload.Payload):
         self._opened: list[tuple[bytes, Iterator[bytes]]] = []
         self._is_let_go = False
         self.begun = False
+        self._transport: asyncio.Transport | None = None
         self._may_go_on = request.may_go_on
         self.problem: ImageError | PermitLapsedError | JournalError | None = None
 
@@ -126,10 +127,8 @@ class _Body(aiohttp.payload.Payload):
     async def write(self, writer: AbstractStreamWriter) -> None:
         """Called by aiohttp once the connection stands. The head of the request leaves before the first piece."""
         if isinstance(writer, StreamWriter) and isinstance(writer.protocol, ResponseHandler):
-            if not writer.protocol.is_connected():  # the server hung up as the connection stood: nothing leaves on it
-                raise ConnectionResetError
             writer.protocol.force_close()  # "Connection: close" asks the server; this is certain
-        self.begun = True
+            self._transport = writer.transport
         opened = iter(self._opened)
         try:
             for part in self._value:
@@ -161,8 +160,10 @@ class _Body(aiohttp.payload.Payload):
         return piece
 
     def let_go(self) -> None:
-        """Closes the images. If aiohttp gave up while a thread reads one, that thread closes it."""
+        """Closes the images, and hangs up. If aiohttp gave up while a thread reads an image, that thread closes it."""
         self._is_let_go = True
+        if self._transport is not None:
+            self._transport.abort()  # a connection of a caller's session, too: see ``lenient``
         for _, pieces in self._opened:
             _close(pieces)
 

@@ -123,9 +123,11 @@ async def test_one_turn_of_the_loop_begins_few_posts_however_many_may_leave() ->
     assert max(map(begun.count, begun)) <= MAX_AT_ONCE
 
 
+@pytest.mark.usefixtures("trusted")
 @pytest.mark.parametrize("fault", DOUBTFUL)
-async def test_a_doubt_is_reported_and_never_sent_again(fault: Fault) -> None:
-    async with emulated() as (emulator, session):
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+async def test_a_doubt_is_reported_and_never_sent_again(fault: Fault, tls: bool) -> None:
+    async with emulated(tls=tls) as (emulator, session):
         emulator.next_fault(Kind.SUBMIT, fault)
         with pytest.raises(SubmissionUnknownError) as caught:
             await session.generate(job(key="mine"))

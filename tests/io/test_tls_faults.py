@@ -29,6 +29,7 @@ from ..support.https import (
     TLS_1_2,
     TLS_1_3,
     ServerSide,
+    client_session,
     connections,
     serving,
     trusting,
@@ -312,11 +313,14 @@ async def test_a_cancelled_post_says_whether_it_was_begun(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks in /proc")
 @pytest.mark.parametrize("conduct", [silent, mute, without_an_end])
-async def test_a_closed_line_leaves_no_connection_though_the_server_never_ends_its_own(conduct: Conduct) -> None:
+@pytest.mark.parametrize("handed_in", [False, True])
+async def test_a_closed_line_leaves_no_connection_though_the_server_never_ends_its_own(
+    conduct: Conduct, handed_in: bool
+) -> None:
     """TLS waits for the other side's ``close_notify``, by itself for 30 s."""
     async with service(conduct, serving()) as at:
         before = sockets()
-        async with line_to(at.url) as line:
+        async with client_session() as theirs, line_to(at.url, theirs if handed_in else None) as line:
             with anyio.move_on_after(0.05):
                 await line.send(POST, 5)
         await settle()

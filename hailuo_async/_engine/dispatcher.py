@@ -173,7 +173,7 @@ class Dispatcher:
             self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
             if tracked.caller_left:
                 tracked.log_that_it_goes_on()
-        elif tracked.status is Status.QUEUED and tracked.is_withheld:
+        elif tracked.is_withheld and tracked.status is Status.QUEUED:
             self._drop(tracked, SessionClosedError(reason=_WITHDRAWN))
         if tracked.is_overdue(self._now()):  # a deadline does not cut a POST, so it may have passed
             self._expire(tracked)

@@ -154,10 +154,10 @@ class Gate:
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1
             self.budget.refused(now, answer.hints, sent_at)
-        if answer.verdict is Verdict.UNSENT and answer.problem is None:
-            self._hold_back(now, answer.message)  # with a problem of ours the network was not tried
-        elif answer.status is not None:  # a request that was cancelled, or timed out, has reached nothing for certain
+        if answer.status is not None:  # a request that was cancelled, or timed out, has reached nothing for certain
             self._reachability.reached()
+        elif answer.verdict is Verdict.UNSENT and answer.problem is None:
+            self._hold_back(now, answer.message)  # with a problem of ours the network was not tried
         self._report(now, answer)
         self._changed.notify()
 

@@ -200,6 +200,9 @@ class Poller:
         if poll_state is None:
             return  # its deadline passed meanwhile
         match answer.verdict:
+            case Verdict.ACCEPTED | Verdict.UNKNOWN:
+                report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=is_alone)
+                await self._handle_report(tracked, poll_state, report)
             case Verdict.REFUSED if self._is_final(tracked, answer):
                 await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
             case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
@@ -207,9 +210,6 @@ class Poller:
                 tracked.fail(Event.ABANDON, answer.problem)
             case Verdict.REFUSED | Verdict.UNSENT:
                 self._ask_again(tracked, poll_state, answer.message)
-            case _:
-                report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=is_alone)
-                await self._handle_report(tracked, poll_state, report)
 
     async def _query(self, request: Request) -> Answer:
         try:

@@ -235,13 +235,13 @@ class Stream:
                 self._waiting.discard(tracked)
                 self._drained.notify()
             self._running.discard(tracked)
-            if tracked.status is Status.QUEUED:
-                self._waiting.add(tracked)
-            elif not tracked.status.is_final:
-                self._running.add(tracked)
-            else:
+            if tracked.status.is_final:
                 self._end(index, tracked, target)
                 self._arrived.notify()
+            elif tracked.status is Status.QUEUED:
+                self._waiting.add(tracked)
+            else:
+                self._running.add(tracked)
 
         tracked.listeners.append(on_change)
         on_change(tracked)

@@ -228,8 +228,6 @@ class Submitter:
     async def _settle(self, tracked: TrackedJob, answer: Answer, posted_at: float) -> None:
         answer = read_submit(answer)
         self._gate.submit_answered(answer, tracked.sent_at, tracked.is_heavy)
-        if answer.verdict in (Verdict.REFUSED, Verdict.UNSENT):
-            self._emitter.refused(tracked, answer)
         match answer.verdict:
             case Verdict.ACCEPTED:
                 await self._accept(tracked, answer)
@@ -250,6 +248,7 @@ class Submitter:
         tracked.move(Event.ACCEPT)
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
+        self._emitter.refused(tracked, answer)
         tracked.unsent_reason = None  # a refusal is an answer
         if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
             await self._wait_again(tracked)
@@ -257,6 +256,7 @@ class Submitter:
             await self._give_up(tracked, build_error(answer))
 
     async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
+        self._emitter.refused(tracked, answer)
         problem, tracked.unsent_reason = answer.problem, answer.message
         if isinstance(problem, HailuoError) and not (isinstance(problem, JournalError) and problem.is_outage):
             await self._give_up(tracked, problem)

@@ -204,7 +204,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = ""
         verdict,
         message,
         status,
-        _read_refusal(status, message) if verdict is Verdict.REFUSED else None,
+        _read_refusal(status, message) if status in _REFUSALS else None,
         data if isinstance(data, dict) else {},
         read_hints(headers),
         is_envelope=own_message is not None or "code" in envelope,

@@ -57,7 +57,7 @@ class Dispatcher:
     _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.following = Following(self._session_state, self._recorder.path, self.dispatch)
+        self.following = Following(self._session_state, self._recorder.path, self.dispatch, self._release)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
         self._poller.expire = self._expire
 
@@ -202,7 +202,7 @@ class Dispatcher:
         self.ended[tracked.status] += not tracked.is_quiet
         if tracked.identity is not None:
             self._by_identity.pop(tracked.identity, None)
-            self._release(tracked, tracked.identity)
+            self._release(tracked)
         self._count_payment(tracked)
 
     def _count_payment(self, tracked: TrackedJob) -> None:
@@ -215,11 +215,13 @@ class Dispatcher:
         else:
             tracked.payment.give_back()
 
-    def _release(self, tracked: TrackedJob, identity: str) -> None:
-        """Frees a job whose end is not on record for other sessions."""
+    def _release(self, tracked: TrackedJob) -> None:
+        """Frees a job whose end is not on record for other sessions, unless this one has it again."""
+        if tracked.identity is None or tracked.identity in self._by_identity:
+            return
         if tracked.is_back_in_doubt and tracked.doubt is not None:
             self._recorder.back_in_doubt_nowait(tracked, tracked.doubt)
             return
-        is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, identity)
+        is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, tracked.identity)
         if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
             self._recorder.release_nowait(tracked)

@@ -19,11 +19,15 @@ from hailuo_async.testing import run_virtual
 from ..support.ledgers import record_in
 
 
+def unexpected(tracked: TrackedJob) -> None:
+    pytest.fail("nothing was claimed after its end")
+
+
 def seen(dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
     tracked = TrackedJob(1, identity="cat")
     tracked.task_id = "t1"
     tracked.move(Event.ACCEPT)
-    return Following(SessionState(), "batch.db", lambda _, claim: dispatched.append(claim)), tracked
+    return Following(SessionState(), "batch.db", lambda _, claim: dispatched.append(claim), unexpected), tracked
 
 
 async def test_a_job_that_was_resubmitted_between_two_looks_ends_for_who_saw_its_failed_task() -> None:
@@ -66,7 +70,7 @@ class _Journal:
 async def _followed(journal: _Journal, dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
     state = SessionState()
     state.begin()
-    following = Following(state, "dsn", lambda _, claim: dispatched.append(claim))
+    following = Following(state, "dsn", lambda _, claim: dispatched.append(claim), unexpected)
     following.last_connection = LastConnection(journal)
     tracked = TrackedJob(1, identity="cat")
     tracked.look = journal.look
@@ -124,3 +128,25 @@ def test_a_job_that_a_caller_of_the_same_session_claimed_and_left_ends_for_those
         return str(tracked.error)
 
     assert run_virtual(main) == "journal batch.db: it was not sent"
+
+
+def test_a_job_that_is_claimed_just_after_its_end_is_released() -> None:
+    async def main() -> None:
+        released, may_go_on = list[TrackedJob](), anyio.Event()
+
+        async def look() -> Claim:
+            await may_go_on.wait()
+            return Claim(record_in(JournalState.INTENDED), ours=True)
+
+        state, tracked = SessionState(), TrackedJob(1, identity="cat", look=look)
+        state.begin()
+        following = Following(state, "batch.db", lambda *_: pytest.fail("it has ended"), released.append)
+        following.add(tracked)
+        await anyio.lowlevel.checkpoint()
+        tracked.fail(Event.ABANDON, JournalError(path="batch.db", reason="its caller has left"))
+        assert released == []
+        may_go_on.set()
+        await anyio.sleep(1)
+        assert released == [tracked]
+
+    run_virtual(main)

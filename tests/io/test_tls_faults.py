@@ -335,7 +335,7 @@ async def test_posts_that_are_cancelled_anywhere_leave_nothing_and_the_next_is_a
     async with service(accept, serving()) as at, line_to(at.url) as line:
         for _ in range(80):
             sending = asyncio.ensure_future(line.send(dice.choice((POST, heavy)), 5))
-            for _ in range(dice.randrange(40)):
+            for _ in range(dice.randrange(60)):
                 await asyncio.sleep(0)
             sending.cancel()
             try:
@@ -343,7 +343,7 @@ async def test_posts_that_are_cancelled_anywhere_leave_nothing_and_the_next_is_a
             except asyncio.CancelledError:
                 cancelled += 1
         assert (await line.send(POST, 5)).verdict is ACCEPTED
-    assert 8 < cancelled < 72
+    assert 0 < cancelled < 80
     assert at.posts <= 81
 
 

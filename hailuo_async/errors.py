@@ -351,7 +351,7 @@ class SpendingLimitError(HailuoError):
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class SessionClosedError(HailuoError):
-    """The session was not entered, is closed, or belongs to another loop. ``reason`` says which."""
+    """The session was not entered, is closed, or belongs to another loop or process. ``reason`` says which."""
 
     http_status = 503
 

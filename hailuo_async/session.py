@@ -23,7 +23,7 @@ from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._io.download.values import USUAL, Limits, VideoPieces
-from hailuo_async._io.transport import Transport, check_client_session, check_transport
+from hailuo_async._io.transport import FORKED, Transport, check_client_session, check_transport
 from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async._service_calls import ServiceCalls
 from hailuo_async.errors import SessionClosedError
@@ -64,8 +64,8 @@ class AsyncSession(ServiceCalls):
 
     One session serves a whole program: any number of tasks may call it at once, and each of them may be cancelled at
     any moment. It may be made before a loop runs, and be entered and left by different tasks; from its entering on it
-    belongs to that task's loop. Used before, after, or on another loop, it raises ``SessionClosedError`` and sends
-    nothing. It cannot be entered twice.
+    belongs to that task's loop. Used before, after, on another loop, or in a child that was forked since, it raises
+    ``SessionClosedError`` and sends nothing. It cannot be entered twice.
 
     ``api_key``, ``base_url``
         Else from ``MODELLIX_API_KEY`` and ``MODELLIX_BASE_URL``. The base is an https origin; http for localhost alone.
@@ -206,6 +206,8 @@ class AsyncSession(ServiceCalls):
             raise self._session_state.error()
         if running_loop() is not self._engine.loop:
             raise SessionClosedError(reason="the session belongs to another event loop; nothing was sent")
+        if os.getpid() != self._engine.pid:
+            raise SessionClosedError(reason=FORKED)
         return self._engine
 
     # --- Jobs ---

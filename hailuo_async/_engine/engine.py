@@ -11,6 +11,7 @@ import asyncio
 import functools
 import logging
 import math
+import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,6 +73,7 @@ class Engine:
     _journal: JournalWriter | None
     lookout: Lookout | None = attrs.field(default=None, init=False)
     """Looks at the team of the sessions that share the journal."""
+    pid: int = attrs.field(factory=os.getpid, init=False)
     _grace_ends_at: float = attrs.field(default=math.inf, init=False)
     """When the wait for the POSTs under way ends."""
     _task: asyncio.Task[None] | None = attrs.field(default=None, init=False)

@@ -44,10 +44,10 @@ from yarl import URL
 
 from hailuo_async._io.lenient import lenient_connector
 from hailuo_async._io.tls import ResumingContext
-from hailuo_async._io.transport import CLOSED, check_loop, note_not_begun
+from hailuo_async._io.transport import CLOSED, FORKED, check_loop, note_not_begun
 from hailuo_async._io.wording import describe
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
-from hailuo_async.errors import ConfigError, ImageError, JournalError, shown
+from hailuo_async.errors import ConfigError, ImageError, JournalError, SessionClosedError, shown
 from hailuo_async.settings import Settings, is_this_machine
 
 if "server_hostname" not in ConnectionKey._fields:
@@ -100,7 +100,7 @@ class PermitLapsedError(Exception):
 
 
 #: Why we stop in the middle of a body: half a body cannot be accepted.
-_OURS = (ImageError, PermitLapsedError, JournalError)
+_OURS = (ImageError, PermitLapsedError, JournalError, SessionClosedError)
 
 
 class _Body(aiohttp.payload.Payload):
@@ -111,11 +111,10 @@ class _Body(aiohttp.payload.Payload):
         self._size = request.length
         self._limiter = limiter
         self._opened: list[tuple[bytes, Iterator[bytes]]] = []
-        self._is_let_go = False
-        self.begun = False
+        self._is_let_go = self.begun = False
         self._transport: asyncio.Transport | None = None
-        self._may_go_on = request.may_go_on
-        self.problem: ImageError | PermitLapsedError | JournalError | None = None
+        self._may_go_on, self._pid = request.may_go_on, os.getpid()
+        self.problem: ImageError | PermitLapsedError | JournalError | SessionClosedError | None = None
 
     async def open(self) -> None:
         """Opens every image and reads its first piece, so that a missing one stops the request before it is sent."""
@@ -144,6 +143,8 @@ class _Body(aiohttp.payload.Payload):
             raise
 
     async def _pass_on(self, writer: AbstractStreamWriter, piece: bytes) -> None:
+        if os.getpid() != self._pid:
+            raise SessionClosedError(reason=FORKED)
         # A process that was stopped for longer than its lease wakes here: another session may have the job by now.
         if self._may_go_on is not None and not self._may_go_on():
             raise PermitLapsedError("the process was stopped for so long that its permission to send had lapsed")
@@ -194,6 +195,7 @@ class Http:
     tls: ResumingContext | None = None
     """What certificates are checked with, unless the session is the caller's."""
     _limiter: CapacityLimiter = attrs.field(factory=lambda: CapacityLimiter(READING_THREADS), init=False)
+    _pid: int = attrs.field(factory=os.getpid, init=False)  # a forked child has a copy of all that waits to be sent
     _url: URL = attrs.field(init=False)
     _headers: Mapping[str, str] = attrs.field(init=False, repr=False)
     """What every request says, unless the session is ours: then that says it."""
@@ -228,6 +230,8 @@ class Http:
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
         """Sends ``request`` once, to this service's origin. A POST can be charged for. Cancelling tears the request."""
+        if os.getpid() != self._pid:
+            return unsent(FORKED, SessionClosedError(reason=FORKED))
         if self._session.closed:
             # A closed session stays closed, so the caller gets the error at once instead of a retry.
             return unsent(CLOSED, ConfigError(field="client_session", value=self._session, rule=CLOSED))

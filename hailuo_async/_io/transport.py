@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hailuo_async._rules.wire import Answer, Request
 
 CLOSED = "is closed: give one that stays open for as long as this session"
+FORKED = "the session belongs to the process that opened it: open another one after each fork; nothing was sent"
 _NOT_BEGUN = "it was cancelled before any of the request had left"
 
 

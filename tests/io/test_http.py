@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from hailuo_async._io.http import MAX_ANSWER_BYTES, proxy_for
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
-from hailuo_async.errors import ConfigError
+from hailuo_async.errors import ConfigError, SessionClosedError
 
 from ..support.https import client_session, over_both
 from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server, response
@@ -455,6 +456,15 @@ async def test_a_session_that_was_closed_is_named_at_once() -> None:
         assert (answer.verdict, server.seen) == (Verdict.UNSENT, [])
         assert isinstance(answer.problem, ConfigError)
         assert answer.problem.field == "client_session"
+
+
+async def test_in_a_child_that_was_forked_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with raw_server(accept) as server, line_to(server.url) as line:
+        with monkeypatch.context() as child:
+            child.setattr(os, "getpid", lambda: 0)
+            answers = [await line.send(request, 5) for request in (POST, GET)]
+    assert [(answer.verdict, type(answer.problem)) for answer in answers] == [(Verdict.UNSENT, SessionClosedError)] * 2
+    assert server.connections == 0
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import os
 import ssl
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +23,7 @@ import pytest
 from hailuo_async import FirstLastFrameToVideo, ImageError, ImageToVideo
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.wire import Answer, Part, Refusal, Request, Verdict, build_upload
+from hailuo_async.errors import SessionClosedError
 from hailuo_async.jobs import Job
 
 from ..support.https import over_both
@@ -322,3 +324,18 @@ async def test_once_its_permit_has_lapsed_no_more_of_a_job_leaves_and_it_was_cer
     answer, _ = await answer_of(request, accept_what_is_whole)
     assert (answer.verdict, accepted) == (Verdict.UNSENT, [])
     assert "permission to send had lapsed" in answer.message
+
+
+async def test_a_child_that_was_forked_in_the_middle_of_a_body_sends_no_more_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
+
+    def fork() -> bool:
+        child.setattr(os, "getpid", lambda: 0)
+        return True
+
+    with monkeypatch.context() as child:
+        answer, server = await answer_of(attrs.evolve(request, may_go_on=fork), accept)
+    assert (answer.verdict, type(answer.problem)) == (Verdict.UNSENT, SessionClosedError)
+    assert server.connections == 1

@@ -13,10 +13,12 @@ import click
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli import exit_codes
+from hailuo_async._cli.problems import error_message
 from hailuo_async._io.journal import holders
 from hailuo_async.errors import (
     DownloadError,
     HailuoError,
+    ImageError,
     JobError,
     SessionClosedError,
     SubmissionUnknownError,
@@ -94,6 +96,8 @@ class ResultLine:
         if self.path is not None:
             size = "" if self.size is None else f"  {_size(self.size)}"
             return f"{click.format_filename(self.path)}{size}"
+        if isinstance(self.error, ImageError):
+            return f"{self.error.field}: {error_message(self.error)}"
         if self.error is not None:
             is_plain = self.result in (JobResult.UNKNOWN, JobResult.UNFINISHED) or (
                 isinstance(self.error, JobError) and self.error.value is None

@@ -13,8 +13,8 @@ from typing import Any
 import attrs
 import click
 
+from hailuo_async._cli.batch.batch import BatchPlan
 from hailuo_async._cli.batch.results import JobResult, ResultLine
-from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.jobfile.names import free_name, short_name, title

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from hailuo_async import AsyncSession, ImageToVideo, Journal
-from hailuo_async._cli.batch.run import BatchPlan, run_batch
+from hailuo_async._cli.batch.batch import BatchPlan
+from hailuo_async._cli.batch.run import run_batch
 from hailuo_async._cli.exit_codes import report_errors
 from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async.emulator import Emulator

@@ -19,7 +19,8 @@ import pytest
 
 from hailuo_async import AsyncSession, ImageToVideo, Journal
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.batch import Batch
+from hailuo_async._cli.batch.batch import Batch, BatchPlan
+from hailuo_async._cli.batch.bill import Bill
 from hailuo_async._cli.batch.progress import Screen
 from hailuo_async._cli.batch.results import JobResult, ResultLine
 from hailuo_async._cli.generate import SingleVideo
@@ -142,7 +143,9 @@ async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_
     jobs = {key: ImageToVideo("https://example.com/cat.jpg", prompt=f"scene {key}", key=key) for key in "abcdefghijkl"}
     told: list[ResultLine] = []
     entries = [Entry(key, jobs.__getitem__) for key in jobs]
-    batch = Batch(lambda: entries, len(entries), lambda key: tmp_path / f"{key}.mp4", told.append)
+    names = {key: tmp_path / f"{key}.mp4" for key in jobs}
+    plan = BatchPlan(entries=lambda: entries, total=len(jobs), targets=names.__getitem__, output=tmp_path)
+    batch = Batch(plan, Bill(plan.targets), told.append)
     session = AsyncSession(api_key=service.api_key, base_url=service.url, max_running=2)
     async with session, anyio.create_task_group() as tasks:
         tasks.start_soon(batch.run, session, Screen(lambda _: None))

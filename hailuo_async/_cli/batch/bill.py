@@ -50,6 +50,8 @@ class Bill:
     are not sent."""
     total: int = attrs.field(default=0, init=False)
     to_pay: int = attrs.field(default=0, init=False)
+    width: int = attrs.field(default=0, init=False)
+    """Characters of the longest name among the jobs to pay for."""
     _once_more: int = attrs.field(default=0, init=False)
     _sent: int = attrs.field(default=0, init=False)
     """Jobs that were sent before, and whose video is not there."""
@@ -80,6 +82,7 @@ class Bill:
 
     def _add_price(self, entry: Entry) -> None:
         self.to_pay += 1
+        self.width = max(self.width, len(entry.label or entry.key))
         self._once_more += entry.key in self.again
         if entry.size not in self._sizes:
             self._sizes[entry.size] = entry.job.duration, estimate(entry.job)

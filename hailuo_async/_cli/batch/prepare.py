@@ -10,9 +10,9 @@ from typing import Any
 import click
 
 from hailuo_async import JournalState, Record
+from hailuo_async._cli.batch.batch import BatchPlan
 from hailuo_async._cli.batch.bill import read_records
 from hailuo_async._cli.batch.results import JobResult, ResultLine
-from hailuo_async._cli.batch.run import BatchPlan
 from hailuo_async._cli.commands.options import JOURNAL_NAME
 from hailuo_async._cli.exit_codes import USAGE, exit_with
 from hailuo_async._cli.jobfile.fields import TAKEN, kind_of

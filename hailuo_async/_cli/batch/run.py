@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
-from pathlib import Path
 
 import attrs
 import click
 
 from hailuo_async import JournalError, JournalState, Record
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.batch import Batch
-from hailuo_async._cli.batch.bill import SENT_AGAIN, Bill, confirm, confirm_twice, read_records, read_spent, saved_path
+from hailuo_async._cli.batch.batch import Batch, BatchPlan
+from hailuo_async._cli.batch.bill import SENT_AGAIN, confirm, confirm_twice, read_records, read_spent, saved_path
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, line_on_record
 from hailuo_async._cli.batch.summary import Summary
 from hailuo_async._cli.jobfile.joblist import Entry
-from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line, show
-from hailuo_async._cli.targets import check_name, make_folder
-from hailuo_async._io.filenames import DEFAULT_SUFFIX
+from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line
+from hailuo_async._cli.targets import make_folder
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import JournalLocation
 
 #: A longer key does not push the column of results further to the right.
 _MAX_KEY_WIDTH = 40
@@ -59,104 +56,44 @@ class ResultPrinter:
         return f"{head}\n{fitted(f'  {line.detail}', width)}" if line.detail else head
 
 
-@attrs.frozen(kw_only=True)
-class BatchPlan:
-    """What a batch makes, and how it reports."""
-
-    entries: Callable[[], Iterable[Entry]]
-    """The jobs, each time from the first on."""
-    total: int
-    targets: Callable[[str], Path]
-    """Gives the file for a job's video, by its key."""
-    output: Path
-    journal: JournalLocation | None = None
-    """Remembers the jobs; without it nothing is paid for."""
-    unusable: tuple[ResultLine, ...] = ()
-    """Lines for the rows and pictures that make no job."""
-    redo: frozenset[str] = frozenset()
-    """Keys of jobs that the journal knows, and that are made anew."""
-    resubmit: frozenset[str] = frozenset()
-    """Keys of jobs that failed, or may have been accepted, and that are sent again."""
-    doubtful: frozenset[str] = frozenset()
-    """The keys among these whose jobs may be paid for twice."""
-    max_jobs: int | None = None
-    """At most so many jobs are sent: a setting of the session."""
-    max_cost: Decimal | None = None
-    """At most so many US dollars are spent, earlier runs included: a setting of the session as well."""
-    is_json: bool = False
-    is_quiet: bool = False
-
-    def cost(self, show: Callable[[Entry], None] = lambda _: None) -> Bill:
-        """What it is about to cost; ``show`` gets each job that will be paid for.
-
-        Looks at the journal and the disk. Raises ``JournalError``, and ``click.UsageError`` if some file cannot have
-        its name here.
-        """
-        bill = Bill(
-            self.targets, read_records(self.journal), self.redo | self.resubmit, self.max_jobs, self.max_cost,
-            read_spent(self.journal), is_new=not any(self.output.glob(f"*{DEFAULT_SUFFIX}")),
-        )  # fmt: skip
-        for entry in self.entries():
-            if not entry.key.isascii():
-                check_name(self.targets(entry.key))
-            if bill.add(entry):
-                show(entry)
-        return bill
-
-    def show_cost(self) -> None:
-        """Prints the jobs that would be paid for, and the bill: a dry run."""
-        echo(self.cost(self._show_to_pay).message)
-
-    def _show_to_pay(self, entry: Entry) -> None:
-        facts = {"key": entry.key, "status": JobResult.NOT_SENT}
-        show(facts, f"{entry.label or entry.key}  to pay for", is_json=self.is_json)
-
-
 def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession], *, is_agreed: bool) -> int:
     """Asks, runs, reports, and returns the exit code. Jobs may be paid for, each once.
 
     Raises ``OSError``, ``JournalError``, ``ConfigError`` and ``click.UsageError``, before anything is sent.
     """
-    width = 0
-
-    def widen(entry: Entry) -> None:
-        nonlocal width
-        width = max(width, len(entry.label or entry.key))
-
     with exit_codes.nothing_sent():
-        bill = plan.cost(widen)
+        bill = plan.cost()
         if plan.journal is not None:
             if not (plan.is_quiet and is_agreed):
                 echo(bill.message)
             confirm_twice(plan.doubtful, is_agreed=is_agreed)
             confirm(bill, is_agreed=is_agreed or (plan.max_jobs or plan.max_cost) is not None)
         make_folder(plan.output)
-    printer = ResultPrinter(plan.is_json, min(width, _MAX_KEY_WIDTH))
-    batch = Batch(plan.entries, plan.total, plan.targets, printer.print, bill.there, bill.left_alone)
+    printer = ResultPrinter(plan.is_json, min(bill.width, _MAX_KEY_WIDTH))
+    batch = Batch(plan, bill, printer.print)
     for line in plan.unusable:
         printer.print(line)
     with exit_codes.something_sent(lambda: batch.has_begun):
         try:
             with open_screen(is_quiet=plan.is_quiet) as screen:
-                asyncio.run(_run(plan, batch, opening, screen))
+                asyncio.run(_run(batch, opening, screen))
         except KeyboardInterrupt:  # at a moment when signals do what they do without us
             batch.is_interrupted = True
-        return _report(plan, batch, printer)
+        return _report(batch, printer)
 
 
-async def _run(
-    plan: BatchPlan, batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen
-) -> None:
+async def _run(batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen) -> None:
     async with opening as session:
-        for key in plan.redo:
+        for key in batch.plan.redo:
             await session.resolve(key, forget=True)
-        for key in plan.resubmit:
+        for key in batch.plan.resubmit:
             await session.resolve(key, resubmit=True)
         await batch.run(session, screen)
 
 
-def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
+def _report(batch: Batch, printer: ResultPrinter) -> int:
     """Prints the lines that are missing and the summary, and returns the exit code."""
+    plan = batch.plan
     rest = JobResult.UNFINISHED if plan.journal is None and batch.is_interrupted else JobResult.NOT_SENT
     is_all_known = len(batch.lines) >= plan.total
     is_all_saved = all(line.result is not JobResult.NOT_SAVED for line in batch.lines.values())
@@ -171,15 +108,15 @@ def _report(plan: BatchPlan, batch: Batch, printer: ResultPrinter) -> int:
         summary.add(line)
     code = exit_codes.INTERRUPTED if batch.is_interrupted else exit_code(summary.counts)
     if code or not plan.is_quiet:
-        for message in summary.messages(batch.elapsed_s, batch.stopped_by, _spent(plan, batch)):
+        for message in summary.messages(batch.elapsed_s, batch.stopped_by, _spent(batch)):
             echo(message)
     return code
 
 
-def _spent(plan: BatchPlan, batch: Batch) -> Decimal:
+def _spent(batch: Batch) -> Decimal:
     """What the journal counts, other batches that share it included, unless it lacks what this one has spent."""
     try:
-        return max(read_spent(plan.journal), batch.spent)
+        return max(read_spent(batch.plan.journal), batch.spent)
     except JournalError:
         return batch.spent
 

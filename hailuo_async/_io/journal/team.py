@@ -61,7 +61,7 @@ class TeamTable:
         self.row.clock = holders.boot() if self.jobs.database.IS_LOCAL else "the server's"
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
-        row = self._look().fetchone()
+        row = self.row.found(self._look())
         self.jobs.judgement.renewed(row["read_at"])
         news = self.row.with_state(self.read(row))
         if news.members == 1:
@@ -162,7 +162,7 @@ class TeamTable:
         if not all_news and self.jobs.database.IS_LOCAL:
             return None
         hints = tuple(each.removeprefix(HINT) for each in all_news if each.startswith(HINT))
-        row = self._look().fetchone()
+        row = self.row.found(self._look())
         rows = [] if since is None else self.jobs.database.execute(team_sql.CHANGES, {"since": since}).fetchall()
         changes = tuple(
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
@@ -203,7 +203,7 @@ class TeamTable:
 
     def refresh(self) -> News:
         """Reads how the team stands, for the next step."""
-        return self.read(self._look().fetchone())
+        return self.read(self.row.found(self._look()))
 
     def read(self, row: Row) -> News:
         """What ``row`` says of the team, for the next step."""
@@ -271,7 +271,7 @@ class RenewalMade(Later):
         It brings the state in any case: a session that missed the last answer, as it had waited long enough for it, has
         a view of its team that may be wrong, and would act on it for ever.
         """
-        left, seen = [row["holder"] for row in self._left.fetchall()], self._seen.fetchone()
+        left, seen = [row["holder"] for row in self._left.fetchall()], self._table.row.found(self._seen)
         has_orphans = "" in left or (bool(left) and holders.is_gone(self._table.row.rng.choice(left)))
         has_orphans = has_orphans or self._table.members.doubts_claims
         self._table.jobs.judgement.renewed(seen["read_at"])
@@ -311,7 +311,7 @@ class StepTried(Later):
 
     def _news(self) -> News:
         """How the team stands after a step that was made. To be asked once."""
-        return self._seen if isinstance(self._seen, News) else self._table.read(self._seen.fetchone())
+        return self._seen if isinstance(self._seen, News) else self._table.read(self._table.row.found(self._seen))
 
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often."""

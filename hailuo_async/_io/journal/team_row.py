@@ -61,11 +61,16 @@ class TeamRow:
         """Whether it has to be read before a step: always where that costs nothing, and the row then stays as it is."""
         return self._jobs.database.IS_LOCAL or self._version is None or self._read_over.is_replaced
 
-    def read(self, row: Row | None) -> None:
-        """Notes the row as it was read just now. Raises ``JournalError`` if it is gone."""
+    def found(self, rows: Rows) -> Row:
+        """The team's row. Raises ``JournalError`` if it is gone."""
+        row: Row | None = rows.fetchone()
         if row is None:
             reason = "another program has emptied its table team: end that program, and begin a new journal"
             raise JournalError(path=self._jobs.database.name, reason=reason)
+        return row
+
+    def read(self, row: Row) -> None:
+        """Notes the row as it was read just now."""
         version = Version(row["version"], row["writer"], row["server"])
         if version != self._version or self._read_over.is_replaced:  # a copy may have it, and lack other commits
             self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""

@@ -25,15 +25,15 @@ class Reachability:
     failures: int = attrs.field(default=0, init=False)
     """Lessons in a row."""
     failing_since: float = attrs.field(default=-math.inf, init=False)
-    """When the first of them came."""
+    """When the first failure came since the service was reached."""
     _next_s: float = attrs.field(default=_FIRST_S, init=False)
 
     def failed(self, now: float) -> bool:
         """A connection could not be made. Whether that is news: not while it is held back for another failure."""
-        if now < self.opens_at:
-            return False
         if self.failures == 0:
             self.failing_since = now
+        if now < self.opens_at:
+            return False
         self.failures += 1
         # Jittered downwards, so that the longest stays the longest.
         self.opens_at = now + self._next_s * self._rng.uniform(0.5, 1.0)

@@ -24,6 +24,16 @@ def test_the_pause_is_doubled_up_to_half_a_minute_and_begins_anew_once_it_was_re
     assert (rule.failures, rule.opens_at - now <= 0.5) == (1, True)
 
 
+def test_a_row_of_failures_begins_with_the_first_one_since_it_was_reached_also_while_it_is_held_back() -> None:
+    rule = Reachability(Random(0))
+    rule.failed(0)
+    rule.failed(400)
+    assert rule.failing_since == 0
+    rule.reached()
+    assert not rule.failed(400.1)
+    assert rule.failing_since == 400.1
+
+
 @given(st.lists(st.floats(0, 100), min_size=1))
 def test_failures_while_it_is_held_back_are_no_news(delays: list[float]) -> None:
     rule, now = Reachability(Random(0)), 0.0

@@ -29,7 +29,7 @@ def check_stream(jobs: object, save_to: StrPath | None, save_as: object, share_u
 def check_download(
     video: object, key: object = None, *, overwrite: object = False, allow_unchecked: object = False
 ) -> None:
-    """Raises ``TypeError`` for what is not a ``Video``, ``JobError`` for a key that is none, and ``ConfigError``."""
+    """Raises ``TypeError`` for what is not a ``Video``, ``JobError`` for what cannot be a key, and ``ConfigError``."""
     _check_video(video)
     check_key(key)
     flag("overwrite", overwrite)

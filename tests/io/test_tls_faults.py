@@ -1,4 +1,4 @@
-"""A POST over TLS, cut and answered at every stage of its connection: what it counts as, and what its user is told."""
+"""A POST over TLS, cut and answered at every stage of its connection: what it counts as, and what its user reads."""
 
 from __future__ import annotations
 

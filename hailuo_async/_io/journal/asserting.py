@@ -203,7 +203,7 @@ class AssertingTable(JobTable):
         self._forget_end(identity)
         record = super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
         if record is not None and task_id is not None:
-            self._done[identity] = _Known(record, end_again=functools.partial(super().release, identity))
+            self._remember(identity, _Known(record, end_again=functools.partial(super().release, identity)))
         return record
 
     def forget_gone(self, gone: int) -> None:
@@ -229,6 +229,9 @@ class AssertingTable(JobTable):
             return
         known.end_again = end_again
         self._forget_end(identity)
+        self._remember(identity, known)
+
+    def _remember(self, identity: str, known: _Known) -> None:
         remembered = self._done if known.may_be_paid_for else self._let_go
         remembered[identity] = known
         if len(remembered) > _REMEMBERED:

@@ -66,7 +66,7 @@ class _Write:
 
     @property
     def is_note(self) -> bool:
-        """Whether it is a fact that a caller wanted written, as that a job was accepted."""
+        """Whether a caller wants it written, as that a job was accepted, or that one is not sent after all."""
         return self.is_fact and not self.answer.cancelled()
 
     @property
@@ -318,16 +318,17 @@ class Commits:
         A server that is silent in the middle of a commit is given up as well.
         """
         loop = asyncio.get_running_loop()
-        began_at, has_to_assert = loop.time(), self._table.has_to_assert
+        began_at, has_to_assert, has_said = loop.time(), self._table.has_to_assert, False
         if has_to_assert:
             self.put(lambda _: None).cancel()  # it asserts all if the journal has to be connected to anew
         if self._outage is not None:
             self._table.database.hurry()
-            if has_to_assert or self._has_notes:
-                error = self._table.database.explain(self._outage)
-                logger.warning("%s; the close waits up to %g s, to write what became of jobs", error, LAST_PATIENCE_S)
         while True:
-            patience_s = LAST_PATIENCE_S if has_to_assert or self._has_notes else SHORT_PATIENCE_S
+            knows_more = has_to_assert or self._has_notes
+            if self._outage is not None and knows_more and not has_said:
+                error, has_said = self._table.database.explain(self._outage), True
+                logger.warning("%s; the close waits up to %g s, to write what became of jobs", error, LAST_PATIENCE_S)
+            patience_s = LAST_PATIENCE_S if knows_more else SHORT_PATIENCE_S
             left_s = began_at + min(patience_s, self._patience_s) - loop.time()
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()

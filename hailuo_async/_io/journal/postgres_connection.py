@@ -128,7 +128,7 @@ def connect(dsn: Dsn, schema: str, *, is_reader: bool, is_hurried: bool = False)
 
 
 def _conninfo(dsn: Dsn) -> str:
-    """How to connect: in UTF-8, whatever the database and the environment say."""
+    """How to connect: in UTF-8, also where the database or the environment says otherwise."""
     given = {"client_encoding": "utf8"}
     if _ONLY_SCHEMA.fullmatch(dsn.options):
         given["options"] = ""

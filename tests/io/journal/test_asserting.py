@@ -527,6 +527,18 @@ def test_a_doubt_is_remembered_however_many_jobs_are_let_go_after_it(
     table.close()
 
 
+def test_a_session_that_says_of_many_jobs_which_task_they_led_to_remembers_the_last_of_them(
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hailuo_async._io.journal.asserting._REMEMBERED", 2)
+    table = asserting(postgres, schema)
+    for key in ("a", "b", "c"):
+        doubted(table, key)
+        did(table, lambda it, key=key: it.resolve(key, resubmit=False, task_id=key, forget=False))  # type: ignore[misc]
+    assert list(table._done) == ["b", "c"]
+    table.close()
+
+
 def test_a_damaged_row_ends_no_other_write_after_a_reconnect(
     postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -156,7 +156,7 @@ def test_other_tools_read_what_a_session_wrote_and_can_change_nothing(postgres: 
     table.close()
 
 
-# --- Whatever the encoding is -----------------------------------------------------------------------------------------
+# --- With any encoding -----------------------------------------------------------------------------------------------
 
 
 KEY = "ein Käfer 🐞"

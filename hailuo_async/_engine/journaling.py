@@ -150,7 +150,7 @@ class JournalRecorder(Recorder):
 
     def back_in_doubt_nowait(self, tracked: TrackedJob, doubt: HailuoError) -> None:
         if tracked.identity is not None:
-            self._journal.note_nowait(self._journal.jobs.back_in_doubt, tracked.identity, doubt)
+            self._journal.owe_nowait(self._journal.jobs.back_in_doubt, tracked.identity, doubt)
 
     async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
         if not isinstance(error, AuthenticationError):

@@ -53,6 +53,8 @@ class _Write:
     """Whether it is still written when its caller has given up: it is owed then."""
     on_settled: Callable[[object], None] | None = None
     """Called with the answer at once, before any waiting task runs."""
+    is_owed: bool = False
+    """Whether it is a note though no caller waits for it."""
     _timer: asyncio.TimerHandle | None = None
 
     def wait_until(self, give_up: Callable[[_Write], None]) -> None:
@@ -67,7 +69,7 @@ class _Write:
     @property
     def is_note(self) -> bool:
         """Whether a caller wants it written, as that a job was accepted, or that one is not sent after all."""
-        return self.is_fact and not self.answer.cancelled()
+        return self.is_fact and (self.is_owed or not self.answer.cancelled())
 
     @property
     def is_given_up(self) -> bool:
@@ -161,6 +163,7 @@ class Commits:
         patience_s: float = PATIENCE_S,
         *,
         is_fact: bool = False,
+        is_owed: bool = False,
         soon_s: float = 0.0,
     ) -> asyncio.Future[Any]:
         """The result of ``work``, once it is durable. ``undo`` takes it back if the caller no longer waits then.
@@ -173,7 +176,7 @@ class Commits:
         else:
             self.commit_soon()
         give_up_at = loop.time() + min(patience_s, self._patience_s)
-        write = _Write(work, undo, loop.create_future(), give_up_at, is_fact)
+        write = _Write(work, undo, loop.create_future(), give_up_at, is_fact, is_owed=is_owed)
         self._pending.append(write)
         if self._outage is not None:
             write.wait_until(self._give_up)

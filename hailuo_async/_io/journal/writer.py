@@ -126,6 +126,11 @@ class JournalWriter:
         """
         self._note_nowait(lambda _: verb(*args, **kwargs))
 
+    def owe_nowait(self, verb: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
+        """``note_nowait`` of what must not be lost: without it a job would be sent that may be paid for."""
+        if not self._is_closing:
+            self._commits.put(lambda _: verb(*args, **kwargs), is_fact=True, is_owed=True).cancel()
+
     async def intend(self, intent: Intent) -> Claim:
         """Claims the job for this session, or returns its record. Ask again while another session works on it.
 

@@ -605,6 +605,5 @@ def test_what_is_deleted_is_counted_for_those_who_follow_a_job(a: TeamTable, b: 
 def test_a_team_whose_row_another_program_has_removed_is_said_to_be_gone(a: TeamTable) -> None:
     did(a.jobs, lambda it: it.database.execute("DELETE FROM team"))
     for ask in (a.refresh, a.join, lambda: a.renew().outcome()):
-        with a.jobs.transaction():
-            with pytest.raises(JournalError, match="another program has emptied its table team: end that program"):
-                ask()
+        with a.jobs.transaction(), pytest.raises(JournalError, match="another program has emptied its table team: end"):
+            ask()

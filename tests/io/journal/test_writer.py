@@ -594,6 +594,24 @@ async def test_what_a_close_could_not_write_is_lost_only_if_it_is_a_note_on_a_jo
     assert journal.lost == 0
 
 
+async def test_a_doubt_about_a_job_that_waited_to_be_sent_again_is_a_note_though_no_caller_waits_for_it(
+    path: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it the next run would send the job, and pay for it, once more."""
+    monkeypatch.setattr(commits, "SHORT_PATIENCE_S", 0.0)
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
+    await journal.intend(intent())
+    await journal.sending("cat", gate.time)
+    await journal.note(journal.jobs.sent_again, "cat", gate.time)
+    async with locked_out(path):
+        journal.owe_nowait(journal.jobs.back_in_doubt, "cat", SubmissionUnknownError(reason="cut"))
+        closing = asyncio.ensure_future(journal.aclose())
+        await tries(journal, 4)
+        assert not closing.done()
+    await closing
+    assert (journal.lost, (await records_in(path))["cat"].state) == (0, JournalState.UNKNOWN)
+
+
 async def test_a_sender_that_an_outage_outlasts_has_no_leave_and_its_job_stays_intended(
     journal: JournalWriter, path: Path, gate: Gate
 ) -> None:

@@ -179,9 +179,11 @@ class TrackedJob:
     def fail(self, event: Event, error: HailuoError) -> None:
         """Ends the job with an error, to which it adds the task id if there is one.
 
-        A doubt wins: if an earlier POST may have been accepted, the job ends as unknown, with ``error`` as the cause.
+        A doubt wins: if an earlier POST may have been accepted, the job ends as unknown, with ``error`` as the cause;
+        but a later doubt that names a task is not hidden behind it.
         """
-        if self.doubt is not None and self.task_id is None:
+        names_task = event is Event.DOUBT and error.task_id is not None
+        if self.doubt is not None and self.task_id is None and not names_task:
             if event is not Event.DOUBT:
                 self.is_back_in_doubt = True
                 self.payment.give_back_last()

@@ -233,6 +233,19 @@ async def test_a_task_that_was_attached_counts_what_it_cost_and_only_once() -> N
         assert money(session) == (Decimal("0.50"), ZERO)
 
 
+@pytest.mark.parametrize("has_journal", [False, True])
+async def test_a_doubt_that_was_sent_again_and_then_names_a_task_hides_it_from_no_caller(
+    tmp_path: Path, has_journal: bool
+) -> None:
+    line = billing("0.25")
+    line.on_post = lose_the_first(line, told(400, {**refusal(400, "odd"), "data": {"task_id": "task-7"}}))
+    async with line.session(on_unknown="resubmit", journal=tmp_path / "batch.db" if has_journal else None) as session:
+        with pytest.raises(SubmissionUnknownError) as caught:
+            await session.generate(paid_job(key="cat"))
+        assert caught.value.task_id == "task-7"
+        assert money(session) == (ZERO, 2 * PRICE)
+
+
 def test_tasks_that_were_counted_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hailuo_async._engine.quota.MAX_SETTLED", 2)
     quota = Quota()

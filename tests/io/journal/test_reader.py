@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import json
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import TypeVar
 
+import attrs
 import pytest
 from anyio import from_thread, to_thread
 
@@ -84,6 +88,31 @@ async def test_a_reader_lists_filters_and_counts(path: Path) -> None:
                 journal.records(state="lost")
 
     await off_loop(look)
+
+
+async def test_a_reader_knows_what_was_paid_also_for_what_was_forgotten(path: Path) -> None:
+    price = Decimal("0.3240")
+    async with opened(path) as journal:
+        for key in ("kept", "forgotten"):
+            await journal.intend(attrs.evolve(intent(key), price=price))
+            await journal.note(journal.jobs.failed, key, TaskFailedError(reason="dark", task_id=f"task of {key}"))
+        await journal.resolve("forgotten", forget=True)
+
+    def spent() -> Decimal:
+        with Journal.open(path) as journal:
+            return journal.spent()
+
+    assert await off_loop(spent) == 2 * price
+    await off_loop(lambda: alter(path, "ALTER TABLE journal DROP COLUMN forgotten"))  # as before this version
+    assert await off_loop(spent) == price
+    await off_loop(lambda: alter(path, "DELETE FROM journal"))
+    assert await off_loop(spent) == price
+
+
+def alter(path: Path, sql: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute(sql)
+        file.commit()
 
 
 async def test_an_export_has_a_line_for_each_job_and_no_signed_url(path: Path) -> None:

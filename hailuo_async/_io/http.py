@@ -241,16 +241,16 @@ class Http:
             if body is not None:
                 await body.open()
             return await _within(timeout_s, self._exchange(request, body))
-        except _OURS as error:
-            return unsent(str(error), error)
         except asyncio.CancelledError as cancellation:
             if body is not None and not body.begun:
                 note_not_begun(cancellation)
             raise
         except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
-            if body is not None and body.problem is not None:  # we cut it short ourselves: half a body is not accepted
-                return unsent(str(body.problem), body.problem)
-            return unknown(describe(error)) if body is not None and body.begun else unsent(describe(error))
+            is_begun, problem = (False, None) if body is None else (body.begun, body.problem)
+            problem = error if isinstance(error, _OURS) and not is_begun else problem  # later, it is a hook's
+            if problem is not None:  # we cut it short ourselves: half a body is not accepted
+                return unsent(str(problem), problem)
+            return unknown(describe(error)) if is_begun else unsent(describe(error))
         finally:
             if body is not None:
                 body.let_go()

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import aiohttp
 import pytest
 
-from hailuo_async import AsyncSession, ConfigError
+from hailuo_async import AsyncSession, ConfigError, SessionClosedError
 from hailuo_async._io.http import Http
 from hailuo_async._rules.wire import Answer, Verdict
 
@@ -88,11 +88,15 @@ def test_a_session_of_another_loop_is_refused_before_anything_is_sent() -> None:
         runner.run(theirs.close())
 
 
-async def test_tracing_that_fails_decides_nothing_about_money() -> None:
-    """Whatever a caller's own hooks raise: before the body has begun nothing was sent, after it there is a doubt."""
+@pytest.mark.parametrize("error", [LookupError("a bug"), SessionClosedError(reason="another one is closed")])
+async def test_tracing_that_fails_decides_nothing_about_money(error: Exception) -> None:
+    """A caller's own hooks may raise anything: before the body has begun nothing was sent, after it there is a doubt.
+
+    They may use this library, too: its errors are taken for a reason to send the job again only from the body itself.
+    """
 
     async def fail(*_: object) -> None:
-        raise LookupError("a bug in the caller's hook")
+        raise error
 
     early, late = aiohttp.TraceConfig(), aiohttp.TraceConfig()
     early.on_request_start.append(fail)

@@ -184,6 +184,7 @@ def test_a_video_that_cannot_be_saved_is_fetched_later(service: Emulator, here: 
             ["Cat.jpg", "--duration", "six"],
             "Invalid value for '--duration': 'six' is no time such as 90, 30s, 5m or 2h (see 'hailuo-async generate ",
         ),
+        (["Cat.jpg", "--timeout", "0", "--dry-run"], "Invalid value for '--timeout': '0' is no time such as 90, 30s"),
         (["Cat.jpg", "--model", "sora"], "model 'sora': must be one of hailuo-2.3-i2v, "),
         (["Cat.jpg", "-o", "Cat.jpg"], "Cat.jpg exists already, and is left alone: give another --output"),
         (["Cat.jpg", "-o", "Cat.jpg/a.mp4"], "Cat.jpg: File exists"),

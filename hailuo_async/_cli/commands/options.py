@@ -32,7 +32,7 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600}
 def duration(value: str) -> float:
     """The seconds of a time such as ``90``, ``30s``, ``5m`` or ``2h``: an ``int`` where they are whole."""
     found = _DURATION.fullmatch(value.strip())
-    if found is None:
+    if found is None or not float(found[1]):
         raise click.BadParameter(f"{value!r} is no time such as 90, 30s, 5m or 2h")
     seconds = float(found[1]) * _SECONDS[(found[2] or "s").lower()]
     return int(seconds) if seconds.is_integer() else seconds

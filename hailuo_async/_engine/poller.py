@@ -216,9 +216,12 @@ class Poller:
             with self._session_state.workers.cuttable:
                 return await self._transport.send(request, QUERY_TIMEOUT_S)
         except asyncio.CancelledError:
-            if not self._in_flight.is_given_up():
+            if self._in_flight.is_given_up():
+                return unknown("no answer in time, as of many others")
+            if not self._session_state.is_open:
                 raise
-            return unknown("no answer in time, as of many others")
+            # By a trace of the caller's aiohttp session, or a hook. The task would never be queried again.
+            return unknown("another part of this program cancelled the query: correct that")
 
     async def _handle_report(self, tracked: TrackedJob, poll_state: PollState, report: Report | Unreadable) -> None:
         match report:

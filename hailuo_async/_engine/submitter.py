@@ -63,6 +63,8 @@ MAX_AT_ONCE = 16
 MAX_RESUBMITS = 3
 
 _TORN = unknown("the session was closed before the answer came")
+#: By a trace of the caller's aiohttp session, or a hook. It may happen again at once: the gate waits between tries.
+_CUT_BY_OTHERS = unsent("another part of this program cancelled the request before it was sent: correct that")
 _NOT_BEGUN = unsent("the session was closed before it was sent", ConnectionAbortedError())
 
 
@@ -216,7 +218,8 @@ class Submitter:
             with self._session_state.workers.cuttable:
                 answer = await self._transport.send(request, timeout_s)
         except asyncio.CancelledError as cancellation:
-            answer = answer if was_begun(cancellation) else _NOT_BEGUN
+            if not was_begun(cancellation):
+                answer = _CUT_BY_OTHERS if self._session_state.is_open else _NOT_BEGUN
             raise
         except Exception as error:  # from a caller's own transport, which does not say how far the POST came
             logger.exception("the transport raised: correct it, as a transport must return an answer instead")

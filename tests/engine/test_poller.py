@@ -382,6 +382,18 @@ def test_a_longer_deadline_than_a_result_is_kept_holds_and_takes_few_more_querie
 # --- Attached ---------------------------------------------------------------------------------------------------------
 
 
+async def test_a_query_that_a_trace_or_a_hook_of_the_caller_cancels_is_made_again() -> None:
+    async def answer(request: Request) -> Answer:
+        if len(line.queries) <= 2:
+            raise asyncio.CancelledError
+        return told(200, finished(asked_about(request)))
+
+    line = Line(on_query=answer)
+    async with line.session() as session:
+        assert (await session.generate(job())).task_id == "task-1"
+    assert len(line.queries) == 3
+
+
 async def test_an_attached_task_is_delivered_and_not_paid_for() -> None:
     line = Line()
     async with line.session() as session:

@@ -558,3 +558,26 @@ async def test_a_post_that_ends_within_the_grace_keeps_its_task_id() -> None:
         (SessionClosedError, None),
     ]
     assert line.prompts == ["sent"]
+
+
+def test_a_post_that_a_trace_or_a_hook_of_the_caller_cancels_before_it_begins_is_not_tried_again_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def refuse_to_begin(request: Request) -> Answer:
+        if len(line.posts) <= 5:
+            cancellation = asyncio.CancelledError()
+            note_not_begun(cancellation)
+            raise cancellation
+        return line.accept()
+
+    line = Line(on_post=refuse_to_begin)
+
+    async def main() -> float:
+        async with line.session() as session:
+            began_at = asyncio.get_running_loop().time()
+            await session.generate(job())
+            return asyncio.get_running_loop().time() - began_at
+
+    assert run_virtual(main) > 4
+    assert len(line.posts) == 6
+    assert "another part of this program cancelled the request before it was sent: correct that" in caplog.text

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 
+import anyio.to_thread
 import attrs
 import psycopg
 import pytest
@@ -17,6 +18,7 @@ from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import TeamTable
+from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JobError, QueueFullError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
@@ -81,6 +83,24 @@ def after_reconnecting(table: AssertingTable, identity: str) -> tuple[str, str |
     record = did(table, lambda it: it.find(identity))
     assert record is not None
     return record.state.value, record.task_id, record.holder
+
+
+@pytest.mark.anyio
+async def test_a_session_that_closes_and_finds_its_connection_cut_writes_first_what_the_copy_lacks(
+    postgres: Postgres, schema: str
+) -> None:
+    """Nothing waits to be written, and the cut is not known before: another session would send the job again."""
+    dsn, off_loop = Dsn(postgres.dsn(schema)), anyio.to_thread.run_sync
+    journal = await JournalWriter.open(dsn, base_url=BASE_URL, now=lambda: 1.0, holder="ours")
+    await journal.intend(intent())
+    lost = failover(postgres, schema)
+    await off_loop(lost.__enter__)
+    await journal.sending("cat", 1.0)
+    await journal.note(journal.jobs.accepted, "cat", "t1", 2.0)
+    await off_loop(lost.__exit__, None, None, None)
+    await journal.aclose()
+    row = await off_loop(postgres.run, f"SELECT state, task_id, holder FROM {schema}.job")
+    assert row == [("accepted", "t1", None)]
 
 
 def taken_up(table: AssertingTable, identity: str) -> None:

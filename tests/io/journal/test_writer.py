@@ -554,6 +554,17 @@ async def test_who_has_waited_long_enough_for_its_turn_waits_for_no_outage(journ
             await journal.keep(intent(), KeptJob("/path", {}, {}), {}, bounds, waited_s=commits.PATIENCE_S)
 
 
+async def test_what_a_caller_has_given_up_in_an_outage_is_not_done_after_it(path: Path, gate: Gate) -> None:
+    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, busy_timeout_s=0.01, patience_s=0.0)
+    async with locked_out(path):
+        with pytest.raises(JournalError, match="another program has locked it"):
+            await journal.ask(journal.jobs.adopt, "t9", None)
+    be_patient(journal)
+    await journal.note(journal.jobs.saved, "t8", "cat.mp4")
+    await journal.aclose()
+    assert await records_in(path) == {}
+
+
 async def tries(journal: JournalWriter, failed: int) -> None:
     """Returns when so many tries of a commit have failed: each doubles the time to the next."""
     async with asyncio.timeout(10):

@@ -135,9 +135,11 @@ class SqliteDatabase(Database):
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         """Commits everything inside, durably, or nothing. Waits for another writer at most the busy timeout."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._time, self._is_in_place = self._now(), files.file_id_of(self.path) == self._file_id
+        if self._connection.in_transaction:  # an interrupt came while the last one was taken back
+            self._connection.execute("ROLLBACK")
         try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._time, self._is_in_place = self._now(), files.file_id_of(self.path) == self._file_id
             yield
             if self._is_folding:
                 self._connection.execute("UPDATE journal SET log_due = log_due + 1")

@@ -168,7 +168,7 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        is_anew = self._looked_over.is_replaced
+        self.row.is_clock_set, is_anew = False, self._looked_over.is_replaced
         self._looked_over.update()
         return Looked(
             news=self.row.with_state(self.read(row)),
@@ -189,8 +189,8 @@ class TeamTable:
 
     @property
     def is_hinted(self) -> bool:
-        """Whether there are hints that only a look passes on."""
-        return any(each.startswith(HINT) for each in self._came)
+        """Whether there are hints that only a look passes on; or the clock was set, which a look tells exactly."""
+        return self.row.is_clock_set or any(each.startswith(HINT) for each in self._came)
 
     def at(self, row: Row) -> float | None:
         """As in ``Looked``."""

@@ -47,6 +47,8 @@ class TeamRow:
     """Which version the session has on its loop."""
     clock: str = attrs.field(default="", init=False)
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
+    is_clock_set: bool = attrs.field(default=False, init=False)
+    """Whether that clock was set back, and this session may not know it yet."""
     _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
     _last_number: int = attrs.field(default=0, init=False)
     """The number of the step that had written what was last read."""
@@ -129,6 +131,7 @@ class TeamRow:
     def _outlive_clock(self, now: float) -> None:
         """Begins again: the server's clock was set back, so that the times in the state are far ahead."""
         self.begin_again()
+        self.is_clock_set = True
         self.state.as_of, self.state.submits_from = now, min(self.state.submits_from, now + self._jobs.lease_s)
         self._text, self._given = dump_state(self.state), None
 

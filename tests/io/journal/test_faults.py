@@ -286,6 +286,26 @@ def test_a_session_that_closes_on_a_full_disk_leaves_its_log_and_the_next_goes_o
     assert list(records_of(path)) == ["cat"]
 
 
+def test_an_interrupt_leaves_no_transaction_open(path: Path) -> None:
+    interrupts: list[KeyboardInterrupt] = []
+
+    def now() -> float:
+        if interrupts:
+            raise interrupts.pop()
+        return time.time()
+
+    table = open_table(path, BASE_URL, now, None, 30.0, 0.1)
+    interrupts.append(KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt), table.transaction():
+        pytest.fail("it has begun")
+    with table.transaction():
+        assert table.intend(intent("cat")).ours
+    table.database.execute("BEGIN IMMEDIATE")  # as if an interrupt had come while it was taken back
+    with table.transaction():
+        assert table.intend(intent("dog")).ours
+    table.close()
+
+
 def test_a_log_is_folded_before_it_fills_the_disk(small_disk: Path) -> None:
     table = open_table(small_disk / "batch.db", BASE_URL, time.time, None, 30.0, 0.1)
     with table.transaction():

@@ -26,6 +26,17 @@ from hailuo_async.settings import Dsn
 T = TypeVar("T")
 
 OLDEST_SERVER = 14
+#: Before, its wait for a server that is silent never came back.
+_OLDEST_PSYCOPG = (3, 2, 11)
+
+
+def check_psycopg(version: str) -> None:
+    """Raises ``ImportError`` for a psycopg that is too old."""
+    if tuple(map(int, re.findall("[0-9]+", version)))[:3] < _OLDEST_PSYCOPG:
+        raise ImportError(f"psycopg {version} is too old: pip install 'psycopg[binary]>=3.2.11'")
+
+
+check_psycopg(psycopg.__version__)
 
 _CONNECT_S = 10
 _LOCK_S = 3

@@ -54,6 +54,14 @@ def test_an_older_server_is_refused(postgres: Postgres, monkeypatch: pytest.Monk
     assert caught.value.reason.endswith("and at least 99 is needed: upgrade it")
 
 
+def test_a_psycopg_that_never_gives_a_silent_server_up_is_refused() -> None:
+    for new in ("3.2.11", "3.3.0.dev1", "4.0"):
+        postgres_connection.check_psycopg(new)
+    for old in ("3.2.10", "3.1.20"):
+        with pytest.raises(ImportError, match=f"psycopg {old} is too old: pip install"):
+            postgres_connection.check_psycopg(old)
+
+
 def test_a_server_that_says_nothing_any_more_is_given_up(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(postgres_connection, "_ANSWER_S", 0.02)
     monkeypatch.setattr(postgres_connection, "_LOOK_S", 0.01)

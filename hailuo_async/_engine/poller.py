@@ -47,6 +47,8 @@ RECONSIDER_S = 0.5
 LEAST_SLEEP_S = 0.01
 #: For so long after its acceptance the service may answer 404 about a task that is not lost.
 NOT_FOUND_GRACE_S = 30.0
+#: Answers in a row that say nothing about the task, after which it is asked for by its documented path.
+MAX_UNREADABLE = 3
 #: So long the service keeps a result: the deadline of a task without its own.
 RESULT_KEPT_S = contract.RESULT_LIFETIME.total_seconds()
 
@@ -203,6 +205,12 @@ class Poller:
             case Verdict.ACCEPTED | Verdict.UNKNOWN:
                 report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=is_alone)
                 await self._handle_report(tracked, poll_state, report)
+            case Verdict.REFUSED if answer.refusal is Refusal.NOT_FOUND and self._is_final(tracked, answer):
+                if tracked.query_path is None:
+                    await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
+                else:  # the path that the service named may be wrong: the documented one decides
+                    tracked.query_path = None
+                    self._ask_again(tracked, poll_state, answer.message)
             case Verdict.REFUSED if self._is_final(tracked, answer):
                 await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
             case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
@@ -227,6 +235,8 @@ class Poller:
         match report:
             case Unreadable(reason, is_anonymous):
                 tracked.asks_alone = is_anonymous
+                if tracked.failed_queries >= MAX_UNREADABLE:
+                    tracked.query_path = None  # what the service named may be something else than the task
                 self._ask_again(tracked, poll_state, reason)
             case Report(video=Video() as video):
                 await self._succeed(tracked, poll_state, video)

@@ -394,6 +394,27 @@ async def test_a_query_that_a_trace_or_a_hook_of_the_caller_cancels_is_made_agai
     assert len(line.queries) == 3
 
 
+@pytest.mark.parametrize("answer", [(404, refusal(404, "Resource not found")), (200, envelope({"files": []}))])
+def test_a_path_that_the_service_named_and_that_leads_nowhere_loses_no_task(answer: tuple[int, object]) -> None:
+    named = "/api/v1/media/files/task-1"
+
+    async def take(request: Request) -> Answer:
+        found = envelope({"status": "pending", "task_id": "task-1", "get_result": {"url": f"http://localhost{named}"}})
+        return told(200, found)
+
+    async def tell(request: Request) -> Answer:
+        return told(*answer) if request.path == named else told(200, finished(asked_about(request)))
+
+    line = Line(on_post=take, on_query=tell)
+
+    async def main() -> str:
+        async with line.session() as session:
+            return (await session.generate(job())).task_id
+
+    assert run_virtual(main) == "task-1"
+    assert [request.path for request in line.queries[-2:]] == [named, "/api/v1/tasks/task-1"]
+
+
 async def test_an_attached_task_is_delivered_and_not_paid_for() -> None:
     line = Line()
     async with line.session() as session:

@@ -104,7 +104,7 @@ class Stream:
                 if self._is_over:
                     break
                 await self._arrived.wait()
-            if self._tidy is not None:
+            if self._tidy is not None and (self._error is None or isinstance(self._error, Exception)):
                 await self._tidy()
                 self._tidy = None
             if self._error is not None:

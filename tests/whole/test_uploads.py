@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import anyio
@@ -16,7 +16,7 @@ from hailuo_async._rules.wire import Answer, Request, decipher
 from hailuo_async.contract import UPLOADS_PATH
 from hailuo_async.emulator import Kind
 
-from ..support.service import Line, asked_about, emulated, envelope, finished, picture, told, until
+from ..support.service import Line, asked_about, emulated, envelope, finished, picture, running, told, until
 
 PICTURES = [picture(seed=number) for number in range(12)]
 
@@ -165,3 +165,26 @@ async def test_uploads_that_cannot_be_read_are_an_error() -> None:
             await session.uploads()
         with pytest.raises(ServiceError):
             await session.delete_upload("file-1")
+
+
+async def test_a_source_that_exits_waits_for_no_running_job_though_those_use_uploads() -> None:
+    async def never_ends(request: Request) -> Answer:
+        return told(200, running(asked_about(request)))
+
+    async def post(request: Request) -> Answer:
+        if request.path == UPLOADS_PATH:
+            return told(200, envelope({"url": "https://files.example/1.png", "file_id": "1"}))
+        return line.accept()
+
+    async def source() -> AsyncIterator[ImageToVideo]:
+        for each in shared_jobs(2):
+            yield each
+        await until(lambda: any(request.path == UPLOADS_PATH for request in line.posts))
+        raise SystemExit
+
+    line = Line(on_post=post, on_query=never_ends)
+    async with line.session() as session:
+        with anyio.fail_after(5), pytest.raises(SystemExit):
+            async for _ in session.stream(source(), share_uploads=True):
+                pass
+        await session.aclose(grace=0)

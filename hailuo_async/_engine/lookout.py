@@ -63,6 +63,8 @@ class Lookout:
     """Given each task that a dead session left, and that is this session's now."""
     _seen: int | None = attrs.field(default=None, init=False)
     """Where the next look for changed jobs begins."""
+    _gone: int | None = attrs.field(default=None, init=False)
+    """How many rows had been deleted by the last look. After a deletion, later changes may have lower numbers."""
 
     # --- Looks ---
 
@@ -98,9 +100,10 @@ class Lookout:
         self._team.news.begin_look()
         looked = await self._link.look(self._seen if len(self._following) else None)
         if looked is not None:
+            has_lost_rows = looked.news.gone != self._gone
             self._learn(looked, began_at)
             self._following.hear(looked.changes)
-            if looked.is_anew:
+            if looked.is_anew or has_lost_rows:
                 self._following.ask_all()
             for task_id in filter(is_task_id, looked.hints):
                 self._heed(task_id)
@@ -108,7 +111,7 @@ class Lookout:
 
     def _learn(self, looked: Looked, began_at: float) -> None:
         self._team.view.clock.learn(looked.at, began_at, loop_time())
-        self._seen = looked.seen
+        self._seen, self._gone = looked.seen, looked.news.gone
         self._team.news.hear(looked.news)
 
     @property

@@ -71,6 +71,7 @@ from ..support.service import (
     jobs,
     make_settings,
     refusal,
+    running,
     told,
     until,
 )
@@ -640,3 +641,30 @@ async def test_a_caller_who_leaves_while_the_error_of_the_journal_is_written_dow
         await until(lambda: not session.stats().queued)
     assert waiting.cancelled()
     assert "please report this" not in caplog.text
+
+
+async def test_a_follower_hears_of_an_end_whose_number_is_below_that_of_a_row_that_was_deleted(path: Path) -> None:
+    has_ended = False
+
+    async def answer(request: Request) -> Answer:
+        return told(200, (finished if has_ended else running)(asked_about(request)))
+
+    def delete() -> None:
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DELETE FROM job WHERE key <> 'runs'")
+            connection.execute("UPDATE team SET gone = gone + 1")
+
+    line = Line(on_query=answer)
+    async with line.session(journal=path, max_running=1) as works, line.session(journal=path) as follows:
+        await (await works.submit(job(key="runs"))).accepted()
+        found, lookout = await follows.find("runs"), follows._running_engine().lookout
+        assert lookout is not None
+        seen = lookout._seen or 0
+        for number in range(9):
+            await works.submit(job(str(number), key=str(number)))
+        await until(lambda: (lookout._seen or 0) >= seen + 9)
+        await anyio.to_thread.run_sync(delete)
+        await follows._running_engine().journal_or_raise().renew(0.0)  # it hears of the deletion without a look
+        has_ended = True
+        with anyio.fail_after(20):
+            await found

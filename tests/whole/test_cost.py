@@ -147,7 +147,7 @@ def counted(work: Workload, count: int, service: Callable[[], Service]) -> tuple
 
 @pytest.mark.slow
 @pytest.mark.parametrize("work", [stream, callers])
-@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 419), ("", 1047)], ids=["package", "all"])
+@pytest.mark.parametrize(("where", "most"), [(PACKAGE, 417), ("", 1047)], ids=["package", "all"])
 def test_a_job_that_is_done_when_first_asked_about_takes_so_many_calls(work: Workload, where: str, most: int) -> None:
     assert added(lambda count: within(counted(work, count, burst)[0], where), 50, 150) <= most * ROOM
 
@@ -271,7 +271,8 @@ class Holding:
     [
         pytest.param(queue, night, 1775, id="that waits"),
         pytest.param(stream, burst, 2920, id="that runs"),
-        pytest.param(stream, lambda: service(0.5, 5), 325, id="that has been told"),  # the id that the service keeps
+        # Its id, which the service keeps, and the session too, for some thousand tasks, so that none is counted twice.
+        pytest.param(stream, lambda: service(0.5, 5), 393, id="that has been told"),
     ],
 )
 def test_a_job_holds_so_many_bytes(work: Workload, service: Callable[[], Service], most: int) -> None:

@@ -98,7 +98,7 @@ def _told(error: BaseException) -> tuple[int, str]:
             return INTERRUPTED, "interrupted"
         case click.UsageError(ctx=click.Context(command_path=path)):
             near = near_options(error) if isinstance(error, click.NoSuchOption) else ""
-            message = f"{error.message}{near}" if near else error.format_message().rstrip(".")
+            message = f"{error.message.rstrip('.')}.{near}" if near else error.format_message().rstrip(".")
             return USAGE, f"{message} (see '{path} --help')"
         case click.ClickException():
             return error.exit_code, error.format_message()

@@ -56,8 +56,12 @@ class RemoteClock:
     def learn(self, at: float | None, began_at: float, now: float) -> None:
         """Learns that the server's clock showed ``at`` (``None``: unknown) in a request begun at ``began_at``.
 
-        The shortest round trip gives the best value.
+        The shortest round trip gives the best value. A value that is off by more than two trips can explain is taken at
+        once: that clock was set.
         """
-        trip_s = now - began_at
-        if at is not None and (trip_s <= 2 * self._trip_s or now - self._learned_at > _OLD_S):
-            self.offset_s, self._trip_s, self._learned_at = at - (now + began_at) / 2, trip_s, now
+        if at is None:
+            return
+        trip_s, offset_s = now - began_at, at - (now + began_at) / 2
+        was_set = abs(offset_s - self.offset_s) > trip_s + self._trip_s
+        if trip_s <= 2 * self._trip_s or was_set or now - self._learned_at > _OLD_S:
+            self.offset_s, self._trip_s, self._learned_at = offset_s, trip_s, now

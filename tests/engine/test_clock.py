@@ -17,7 +17,7 @@ def test_a_server_showed_its_time_in_the_middle_of_the_round_trip() -> None:
 
 
 def test_a_long_round_trip_does_not_replace_a_short_one() -> None:
-    assert learned((1_000_100.5, 100.0, 101.0), (1_000_150.0, 110.0, 120.0)) == 1_000_000.0
+    assert learned((1_000_100.5, 100.0, 101.0), (1_000_119.0, 110.0, 120.0)) == 1_000_000.0
 
 
 def test_after_a_minute_a_clock_that_was_set_is_believed() -> None:
@@ -26,3 +26,12 @@ def test_after_a_minute_a_clock_that_was_set_is_believed() -> None:
 
 def test_an_answer_without_a_time_says_nothing() -> None:
     assert learned((None, 100.0, 101.0)) == 0.0
+
+
+def test_a_servers_clock_that_was_set_is_believed_however_long_its_answer_took() -> None:
+    clock = RemoteClock()
+    clock.learn(1000.0, 0.0, 0.01)
+    clock.learn(1002.4, 2.0, 3.0)  # as before, for all that so long a trip can tell
+    assert clock.offset_s == 1000.0 - 0.005
+    clock.learn(942.5, 2.0, 3.0)
+    assert clock.offset_s == 940.0

@@ -26,8 +26,6 @@ class Event(enum.Enum):
     FAIL = "the service says that it failed"
     ABANDON = "the session waits for it no longer"
 
-    __hash__ = object.__hash__  # a member is one object; that of ``Enum`` is a Python function
-
 
 class LifecycleError(RuntimeError):
     """A bug in this library: an event that the job's state does not allow. Please report it."""

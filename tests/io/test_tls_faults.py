@@ -265,7 +265,7 @@ async def test_a_certificate_that_expires_between_two_posts_stops_them_until_it_
 
 @pytest.mark.parametrize("tickets", [0, 1, 10])
 @pytest.mark.parametrize("protocols", [["http/1.1"], ["h2"]], ids=str)
-async def test_whatever_a_server_offers_each_post_is_accepted_once(tickets: int, protocols: list[str]) -> None:
+async def test_each_post_is_accepted_once_with_any_tickets_and_protocols(tickets: int, protocols: list[str]) -> None:
     context = serving()
     context.num_tickets = tickets
     context.set_alpn_protocols(protocols)

@@ -24,7 +24,6 @@ from hailuo_async._rules.wire import Answer, Verdict
 
 from ..support.https import (
     CERTIFICATE,
-    ELSEWHERE,
     EXPIRED,
     KEY,
     TLS_1_2,
@@ -32,6 +31,7 @@ from ..support.https import (
     ServerSide,
     client_session,
     connections,
+    refused_certificates,
     serving,
     trusting,
 )
@@ -233,19 +233,7 @@ async def test_a_server_that_never_speaks_is_certainly_unsent_after_the_time_to_
 accept = after_body(sealed(ANSWER), ServerSide.notify)
 
 
-@pytest.mark.parametrize(
-    ("served", "trusted", "words"),
-    [
-        (EXPIRED, EXPIRED, "certificate has expired; check the clock of this machine"),
-        (
-            CERTIFICATE,
-            EXPIRED,
-            "self-signed certificate; check the certificates that this machine trusts (SSL_CERT_FILE)",
-        ),
-        (ELSEWHERE, ELSEWHERE, "IP address mismatch, certificate is not valid for '127.0.0.1'; check the URL"),
-    ],
-    ids=["expired", "unknown", "another host's"],
-)
+@refused_certificates
 async def test_a_certificate_that_is_refused_is_named_with_what_to_check(served: str, trusted: str, words: str) -> None:
     async with service(accept, serving(certificate=served)) as at, line_to(at.url, tls=trusting(trusted)) as line:
         answer = await line.send(POST, 5)

@@ -36,6 +36,21 @@ def serving(version: ssl.TLSVersion = TLS_1_3, certificate: str = CERTIFICATE) -
 #: For a test that is to hold over both.
 over_both = pytest.mark.parametrize("tls", [pytest.param(None, id="http"), pytest.param(serving(), id="https")])
 
+#: For a test of what is said of a certificate that is not trusted: the server's, what the client trusts, and the words.
+refused_certificates = pytest.mark.parametrize(
+    ("served", "trusted", "words"),
+    [
+        (EXPIRED, EXPIRED, "certificate has expired; check the clock of this machine"),
+        (
+            CERTIFICATE,
+            EXPIRED,
+            "self-signed certificate; check the certificates that this machine trusts (SSL_CERT_FILE)",
+        ),
+        (ELSEWHERE, ELSEWHERE, "IP address mismatch, certificate is not valid for '127.0.0.1'; check the URL"),
+    ],
+    ids=["expired", "unknown", "another host's"],
+)
+
 
 def trusting(*certificates: str) -> ResumingContext:
     """A client's context that trusts only ``certificates``, or ``CERTIFICATE``."""

@@ -28,7 +28,7 @@ session = AsyncSession(journal=journal)
 loop.run_until_complete(session.__aenter__())
 loop.run_until_complete(session.account())
 if (child := os.fork()) == 0:
-    for use in (session.submit(job("nobody's")), session.aclose()):
+    for use in (session.submit(job("never sent")), session.aclose()):
         try:
             loop.run_until_complete(use)
         except SessionClosedError as error:

@@ -16,7 +16,7 @@ from hailuo_async._io.download.allowed_hosts import Reach
 from hailuo_async._io.download.client import Downloads
 
 from ...support.film_hosts import BODY, SECRET, Shelf, files, film_host, giving, refused
-from ...support.https import ELSEWHERE, EXPIRED, ServerSide, connections, serving, trusting
+from ...support.https import ServerSide, connections, refused_certificates, serving, trusting
 from ...support.leftovers import sockets
 from ...support.service import settle
 from .test_container import FILM
@@ -64,19 +64,7 @@ async def test_a_film_that_is_cut_is_asked_for_again_whether_or_not_tls_calls_th
     assert await files(tmp_path) == {"cat.mp4": FILM}
 
 
-@pytest.mark.parametrize(
-    ("served", "trusted", "words"),
-    [
-        (EXPIRED, EXPIRED, "certificate has expired; check the clock of this machine"),
-        (
-            EXPIRED,
-            ELSEWHERE,
-            "self-signed certificate; check the certificates that this machine trusts (SSL_CERT_FILE)",
-        ),
-        (ELSEWHERE, ELSEWHERE, "IP address mismatch, certificate is not valid for '127.0.0.1'; check the URL"),
-    ],
-    ids=["expired", "unknown", "another host's"],
-)
+@refused_certificates
 async def test_a_certificate_that_is_refused_ends_the_download_at_once_and_says_what_to_check(
     served: str, trusted: str, words: str, tmp_path: Path
 ) -> None:

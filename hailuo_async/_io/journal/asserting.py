@@ -174,7 +174,8 @@ class AssertingTable(JobTable):
         super().unknown(identity, error, sent_at)
 
     def sent_again(self, identity: str, sent_at: float | None) -> None:
-        if (known := self._noted(identity)) is not None:
+        known = self._noted(identity)
+        if known is not None and known.sending is not None:  # else this is the same commit, made again
             cost = (known.record.cost_before or 0) + (known.record.price or Decimal(0))
             known.record, known.sending = attrs.evolve(known.record, cost_before=cost), None
         super().sent_again(identity, sent_at)

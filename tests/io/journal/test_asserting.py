@@ -607,3 +607,21 @@ def test_a_doubt_that_waits_to_be_sent_again_and_is_lost_is_entered_again(
             did(table, lambda it: it.back_in_doubt("cat", DOUBT))
     assert after_reconnecting(table, "cat") == (("unknown", None, None) if ends else ("intended", None, "ours"))
     table.close()
+
+
+def test_a_doubt_whose_second_sending_was_noted_twice_yields_to_its_owners_word(
+    postgres: Postgres, schema: str
+) -> None:
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    did(ours, lambda it: it.intend(attrs.evolve(intent(), price=Decimal("0.3240"))))
+    did(ours, lambda it: it.sending("cat", 1.0))
+    for _ in range(2):  # the answer to the first commit was lost
+        did(ours, lambda it: it.sent_again("cat", 1.0))
+    did(ours, lambda it: it.sending("cat", 2.0))
+    did(ours, lambda it: it.unknown("cat", DOUBT, 2.0))
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    cut(postgres)
+    reconnected(theirs)
+    assert after_reconnecting(ours, "cat")[:2] == ("intended", None)
+    for table in (ours, theirs):
+        table.close()

@@ -10,8 +10,6 @@ from __future__ import annotations
 import asyncio.constants
 import linecache
 import signal
-import sys
-import threading
 import traceback
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,35 +21,10 @@ from blockbuster import BlockBuster, blockbuster_ctx
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
 from .support.postgres import Postgres
 
-#: Rooms that are covered by slow tests alone in some lines: what renders films, and what runs until a signal.
-_COVERED_BY_SLOW_TESTS = ("tests/cli/", "tests/emulator/", "tests/web/")
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Slow tests come first, so that no worker is idle at the end.
-
-    Those of other rooms are not counted for coverage, as if they had the mark ``no_cover``: it would double their time,
-    and what they run is covered by other tests.
-    """
+    """Slow tests come first, so that no worker is idle at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    for item in items:
-        if item.get_closest_marker("slow") and not item.nodeid.startswith(_COVERED_BY_SLOW_TESTS):
-            item.add_marker("no_cover")
-
-
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """Traces nothing under the mark ``no_cover``, which pytest-cov does not heed in the processes of pytest-xdist."""
-    if item.get_closest_marker("no_cover") is None:
-        return (yield)
-    here, in_threads = sys.gettrace(), threading.gettrace()
-    sys.settrace(None)
-    threading.settrace(None)
-    try:
-        return (yield)
-    finally:
-        sys.settrace(here)
-        threading.settrace(in_threads)
 
 
 @pytest.fixture(scope="session")

@@ -26,7 +26,6 @@ def written(path: Path, *rows: str) -> Path:
     return path
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_a_row_is_held_as_a_number_and_not_as_a_job(tmp_path: Path) -> None:
     path = written(tmp_path / "jobs.csv", *(f"key-{number},{URL},[Push in] a cat" for number in range(8_000)))

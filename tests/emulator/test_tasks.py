@@ -114,7 +114,6 @@ def test_more_queries_do_not_change_how_long_tasks_take() -> None:
     assert durations(0) == durations(7)
 
 
-@pytest.mark.no_cover
 @pytest.mark.slow
 def test_thousands_of_tasks_run_on_a_virtual_clock() -> None:
     service = Service(generation_s=90, max_running=50, requests_per_minute=None, results_last_s=600, ledger_entries=10)

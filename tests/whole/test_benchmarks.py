@@ -29,8 +29,6 @@ from benchmarks.start import FIRST_POST, IMPORT, NEEDED, start_targets
 from benchmarks.tables import WIDTH, Table
 from benchmarks.targets import BURST, FLOOR, LIBRARY, SAFE_FLOOR, STREAM, Target, faults_targets, peers_targets, ratios
 
-pytestmark = pytest.mark.no_cover
-
 # --- Slots and requests -----------------------------------------------------------------------------------------------
 
 

@@ -14,8 +14,6 @@ from benchmarks.hosts import SMALL, hosts_targets
 from benchmarks.shares import measure_shares, shares_targets
 from benchmarks.targets import LIBRARY
 
-pytestmark = pytest.mark.no_cover
-
 
 def test_evenness_is_one_where_all_have_the_same_and_a_share_where_one_has_it_all() -> None:
     assert (jain([3, 3, 3]), jain([4, 0, 0, 0]), jain([0, 0])) == (1.0, 0.25, 1.0)

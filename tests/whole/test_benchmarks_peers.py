@@ -22,8 +22,6 @@ from benchmarks.peers.runner import LONG_S, PICTURE_BYTES, Case, Record, draw_pi
 from benchmarks.peers.server import Connection, Ledger, Options, Works
 from benchmarks.peers.subjects import BARE, BARE_ALONE, BARE_IN_PIECES, MISUSED, OURS, STREAMED, Subject
 
-pytestmark = pytest.mark.no_cover
-
 MODELLIX = "/api/v1/minimax/hailuo-2.3-i2v/async"
 REPLICATE = "/replicate/v1/models/minimax/hailuo-2.3/predictions"
 FOREVER_S = 1000.0

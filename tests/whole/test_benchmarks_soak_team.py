@@ -11,8 +11,6 @@ import pytest
 from benchmarks.__main__ import main
 from benchmarks.soak_team import Toll
 
-pytestmark = pytest.mark.no_cover
-
 KEPT = Toll(kills=9, crashes=0, submitted=50, paid=50, in_doubt=2, in_flight=2, twice=(), lost=(), seconds=1.0)
 
 

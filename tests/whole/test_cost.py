@@ -37,8 +37,6 @@ from ..support.memory import peak_memory
 from ..support.rawserver import Exchange, raw_server
 from ..support.service import finished, jobs, taken
 
-pytestmark = pytest.mark.no_cover
-
 ROOM = 1.25
 
 # --- Work -------------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Calls:
         """The models that the service offers now. Estimates use its prices from here on."""
         answer = await self.send(Request("GET", contract.MODELS_PATH))
         models = listed(answer, read_models(answer), "$.models")
-        answered_at = from_unix(answer.hints.date) or datetime.fromtimestamp(wall_clock(), UTC)
+        answered_at = from_unix(answer.rate_headers.date) or datetime.fromtimestamp(wall_clock(), UTC)
         self._prices.learn(models, answered_at.date())
         return models
 

@@ -21,7 +21,7 @@ from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._rules.budget import Budget, Hints, Use
+from hailuo_async._rules.budget import Budget, RateHeaders, Use
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
@@ -133,7 +133,7 @@ class Gate:
         now = self._now()
         self._uploads -= is_heavy
         self.slots.released()
-        self.budget.learn(now, Hints(), acquired_at)
+        self.budget.learn(now, RateHeaders(), acquired_at)
         self._changed.notify()
 
     def submit_not_granted(self, is_heavy: bool) -> None:
@@ -150,10 +150,10 @@ class Gate:
     def request_answered(self, answer: Answer, sent_at: float) -> None:
         """Learns from the answer to any request of ``sent_at``: the budget, and whether the service is reachable."""
         now = self._now()
-        self.budget.learn(now, answer.hints, sent_at)
+        self.budget.learn(now, answer.rate_headers, sent_at)
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1
-            self.budget.refused(now, answer.hints, sent_at)
+            self.budget.refused(now, answer.rate_headers, sent_at)
         if answer.status is not None:  # a request that was cancelled, or timed out, has reached nothing for certain
             self._reachability.reached()
         elif answer.verdict is Verdict.UNSENT and answer.problem is None:
@@ -187,7 +187,7 @@ class Gate:
             self._logged_closed_until = closed_until
             logger.info("the request budget is spent: nothing is sent for %.1f s", closed_until - now)
             self._emitter.gate_closed("request_rate", closed_until - now)
-        if answer.hints.ignored and not self._has_logged_ignored:
+        if answer.rate_headers.ignored and not self._has_logged_ignored:
             self._has_logged_ignored = True
             message = "headers with impossible values are ignored: %s; check whether a proxy changes them"
-            logger.warning(message, ", ".join(answer.hints.ignored))
+            logger.warning(message, ", ".join(answer.rate_headers.ignored))

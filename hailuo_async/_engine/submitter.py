@@ -245,7 +245,7 @@ class Submitter:
         tracked.task_id = answer.task_id
         tracked.request = None  # never sent again: what it holds in memory, as the PNG of a PIL image, may go
         tracked.query_path = read_query_path(answer.data, self._origin)
-        tracked.created_at = answer.hints.date
+        tracked.created_at = answer.rate_headers.date
         await self._recorder.accepted(tracked, wall_clock())
         tracked.accepted_at = self._now()
         tracked.move(Event.ACCEPT)

@@ -32,7 +32,7 @@ from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.team_values import Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.budget import Hints
+from hailuo_async._rules.budget import RateHeaders
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import End, Held, TeamState
 
@@ -163,7 +163,7 @@ class Team:
         now = loop_time()
         self._journal.unsent_nowait(turn.identity, turn.sent_at)
         self.slots.released()
-        self.budget.learn(now, Hints(), now)
+        self.budget.learn(now, RateHeaders(), now)
 
     def failed(self, step: Step, error: Exception) -> None:
         """The step is probably not on disk: its changes go into the next step, and it granted nothing."""

@@ -12,7 +12,7 @@ import attrs
 
 from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.budget import RateHeaders, Use
 
 #: Requests of queries that are asked for at once. Where they are short, the state grants fewer.
 _STOCK = 4
@@ -163,16 +163,16 @@ class TeamBudget:
             self.requests += 1
             self._view.tell(lambda state: state.budget.sent(at, Use.QUERY), is_urgent=False)
 
-    def learn(self, now: float, hints: Hints, sent_at: float) -> None:
+    def learn(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Learns from the answer to the request of ``sent_at``, or from its failure."""
         offset_s = self._view.clock.offset_s
         self.requests -= 1
-        self._view.tell(lambda state: state.budget.learn(now + offset_s, hints, sent_at + offset_s), is_urgent=False)
+        self._view.tell(lambda state: state.budget.learn(now + offset_s, headers, sent_at + offset_s), is_urgent=False)
 
-    def refused(self, now: float, hints: Hints, sent_at: float) -> None:
+    def refused(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Closes the gate for the whole team, after a 429 for requests."""
         offset_s = self._view.clock.offset_s
-        self._view.tell(lambda state: state.budget.refused(now + offset_s, hints, sent_at + offset_s))
+        self._view.tell(lambda state: state.budget.refused(now + offset_s, headers, sent_at + offset_s))
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
         """Queries per second that the whole team can bear."""

@@ -37,10 +37,10 @@ import math
 import attrs
 
 from hailuo_async._rules.flow import LEAST_RATE, LONGEST_PAUSE_S, TICK_S, Flow, Use
-from hailuo_async._rules.hints import Hints, read_hints
+from hailuo_async._rules.rate_headers import RateHeaders, read_rate_headers
 from hailuo_async.contract import WINDOW_S
 
-__all__ = ["Budget", "Hints", "Use", "read_hints"]
+__all__ = ["Budget", "RateHeaders", "Use", "read_rate_headers"]
 
 #: Nothing closes the gate for longer than this: no reset that lies further ahead is believed.
 _LONGEST_S = 300.0
@@ -142,23 +142,23 @@ class Budget(Flow):
         """
         return self._rate is None and self._closed_until < at < self._end and at <= latest
 
-    def learn(self, now: float, hints: Hints, sent_at: float) -> None:
-        """Learns from the answer to the request of ``sent_at``; ``Hints()`` if it failed. Answers come in any order."""
+    def learn(self, now: float, headers: RateHeaders, sent_at: float) -> None:
+        """Learns from the answer to the request of ``sent_at``, in any order; ``RateHeaders()`` if it failed."""
         self._inflight = max(0, self._inflight - 1)
         self._answered += 1
         self._note_recovery(now, sent_at)
         self._roll(now)
-        if hints.limit is not None and hints.limit != self._limit:
-            self._limit, self._full = hints.limit, 0
-        ahead_s = self._ahead_s(now, hints, sent_at)
+        if headers.limit is not None and headers.limit != self._limit:
+            self._limit, self._full = headers.limit, 0
+        ahead_s = self._ahead_s(now, headers, sent_at)
         if self._rate is not None and ahead_s is not None:
             self._end = now + ahead_s + _MARGIN_S
-        if self._rate is None and not self._belongs(now, hints, ahead_s, sent_at):
+        if self._rate is None and not self._belongs(now, headers, ahead_s, sent_at):
             return
-        if hints.remaining is None:
+        if headers.remaining is None:
             self._learn_no_count(now)
         else:
-            self._learn_count(now, hints.remaining, ahead_s, sent_at)
+            self._learn_count(now, headers.remaining, ahead_s, sent_at)
 
     def _learn_no_count(self, now: float) -> None:
         if self._rate is None and self._reported is not None:
@@ -177,7 +177,7 @@ class Budget(Flow):
         elif not self._check_flow(now, remaining):
             self._measure(now, remaining)
 
-    def refused(self, now: float, hints: Hints, sent_at: float) -> None:
+    def refused(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Closes the gate after a 429 for requests, unless the request had left before the gate was last closed."""
         if sent_at < self._closed_at:
             return  # it left before the last refusal came, so it was refused for the same reason
@@ -188,16 +188,16 @@ class Budget(Flow):
                 self._begin_flow(now, 0.0)
         if self._rate is not None:
             self._lower_rate(now)
-        self._closed_until = min(self._closes_until(now, hints), now + _LONGEST_S)
+        self._closed_until = min(self._closes_until(now, headers), now + _LONGEST_S)
         self._closed_at, self._answers = now, 0
 
-    def _closes_until(self, now: float, hints: Hints) -> float:
+    def _closes_until(self, now: float, headers: RateHeaders) -> float:
         """Until when a refusal closes the gate, and in a window that is spent, when that ends."""
-        advised = now if hints.retry_after_s is None else now + hints.retry_after_s
+        advised = now if headers.retry_after_s is None else now + headers.retry_after_s
         pause_s = self._next_pause_s()
         if self._rate is not None:
             return advised if advised > now else now + min(LONGEST_PAUSE_S, pause_s)
-        if hints.retry_after_s == 0 or (self._reported is not None and self._left()):
+        if headers.retry_after_s == 0 or (self._reported is not None and self._left()):
             return max(advised, min(self._end, now + pause_s))
         until = max(advised, self._end if self._reset_at is not None else now)
         until = until if until > now else now + (pause_s if pause_s <= _CHANCE_S else _CLOSE_S)
@@ -267,18 +267,18 @@ class Budget(Flow):
         self._open(now)
         self._full_at, self._counted, self._reported = now, self._counted + 1, remaining
 
-    def _belongs(self, now: float, hints: Hints, ahead_s: float | None, sent_at: float) -> bool:
-        """Whether the hints are about this window; places its end, and opens the next if they are about that."""
-        reset_at, margin_s = hints.reset_at, _MARGIN_S
+    def _belongs(self, now: float, headers: RateHeaders, ahead_s: float | None, sent_at: float) -> bool:
+        """Whether the headers are about this window; places its end, and opens the next if they are about that."""
+        reset_at, margin_s = headers.reset_at, _MARGIN_S
         if reset_at is None and ahead_s is not None:
-            reset_at, margin_s = (hints.date if hints.date is not None else now) + ahead_s, _SPAN_MARGIN_S
+            reset_at, margin_s = (headers.date if headers.date is not None else now) + ahead_s, _SPAN_MARGIN_S
         if reset_at is None:
             return sent_at >= self._start
         ends_at, name = now + (self._window_s if ahead_s is None else ahead_s + _MARGIN_S), self._reset_at
         if name is not None and abs(reset_at - name) <= margin_s:
             self._end = min(self._end, ends_at)
             return True
-        if self._is_stale(reset_at, margin_s, hints.remaining, sent_at):
+        if self._is_stale(reset_at, margin_s, headers.remaining, sent_at):
             return False
         if name is not None:
             self._last_reset_at = name
@@ -301,16 +301,16 @@ class Budget(Flow):
         is_full = self._missing(remaining or 0) <= 0
         return not (is_full and sent_at >= self._start and reset_at > self._last_reset_at)
 
-    def _ahead_s(self, now: float, hints: Hints, sent_at: float) -> float | None:
+    def _ahead_s(self, now: float, headers: RateHeaders, sent_at: float) -> float | None:
         """Seconds until the reset, from any form of it. Keeps the longest, and the window's length."""
-        if hints.window_s is not None:
-            self._window_s = max(_MARGIN_S, hints.window_s)
-        ahead_s, lag_s = hints.reset_in_s, 0.0
-        if hints.reset_number is not None:
-            self._is_ms = self._is_ms or hints.reset_number > _SECONDS_BELOW
-            ahead_s = hints.reset_number / (1000 if self._is_ms else 1)
-        elif hints.reset_at is not None and hints.date is not None:
-            ahead_s = hints.reset_at - hints.date
+        if headers.window_s is not None:
+            self._window_s = max(_MARGIN_S, headers.window_s)
+        ahead_s, lag_s = headers.reset_in_s, 0.0
+        if headers.reset_number is not None:
+            self._is_ms = self._is_ms or headers.reset_number > _SECONDS_BELOW
+            ahead_s = headers.reset_number / (1000 if self._is_ms else 1)
+        elif headers.reset_at is not None and headers.date is not None:
+            ahead_s = headers.reset_at - headers.date
             lag_s = self._note_lag(now, sent_at - now - ahead_s)  # no request leaves after its window's end
         if ahead_s is None or ahead_s + lag_s > _LONGEST_S:
             return None

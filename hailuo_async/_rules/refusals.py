@@ -49,7 +49,7 @@ def build_error(answer: Answer, task_id: str | None = None) -> errors.HailuoErro
         return errors.ProtocolError(**facts | {"message": f"{answer.message} {_NOT_THE_SERVICE}"})
     kind = _ERRORS[answer.refusal]
     if kind is errors.RateLimitedError:
-        facts["retry_after_s"] = answer.hints.retry_after_s
+        facts["retry_after_s"] = answer.rate_headers.retry_after_s
     return kind(**facts)
 
 

@@ -109,7 +109,7 @@ def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Rep
         resources=resources,
         seconds_taken=None if taken_ms is None else taken_ms / 1000,
         created_at=from_unix(created_at),
-        expires_at=_read_expiry(data.get("result_expires_at"), created_at, answer.hints.date),
+        expires_at=_read_expiry(data.get("result_expires_at"), created_at, answer.rate_headers.date),
         cost=cost,
         request_id=answer.request_id,
         raw=data,

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
-from hailuo_async._rules.budget import Budget, Hints, Use
+from hailuo_async._rules.budget import Budget, RateHeaders, Use
 from hailuo_async._rules.slots import Slots
 
 #: The fields of the rules that are state, not arguments: numbers, as JSON has them.
@@ -99,7 +99,7 @@ class TeamState:
         """``member`` is dead, and its tasks were taken over by others or are in doubt."""
         held = self.held.pop(member, Held())
         for _ in range(held.requests):
-            self.budget.learn(now, Hints(), now)
+            self.budget.learn(now, RateHeaders(), now)
         self.slots.freed(held.inflight, held.settled)  # no recount, which would undo what others did since
 
     def followers(self, but: str) -> frozenset[str]:
@@ -119,7 +119,7 @@ class TeamState:
     def submit_stayed(self, now: float) -> None:
         """A POST that was to leave did not: its slot and its request are free."""
         self.slots.released()
-        self.budget.learn(now, Hints(), now)
+        self.budget.learn(now, RateHeaders(), now)
 
     def teach(self, end: End) -> None:
         """A task ended."""

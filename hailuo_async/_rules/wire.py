@@ -23,7 +23,7 @@ import attrs
 
 from hailuo_async import contract
 from hailuo_async._images.frame import Frame
-from hailuo_async._rules.hints import Hints, read_hints
+from hailuo_async._rules.rate_headers import RateHeaders, read_rate_headers
 from hailuo_async._rules.task_ids import MAX_TASK_ID_CHARACTERS, is_task_id
 from hailuo_async.jobs import Job
 
@@ -170,7 +170,7 @@ class Answer:
     status: int | None = None
     refusal: Refusal | None = None
     data: Mapping[str, Any] = attrs.field(factory=dict, repr=False)
-    hints: Hints = attrs.field(factory=Hints, repr=False)
+    rate_headers: RateHeaders = attrs.field(factory=RateHeaders, repr=False)
     is_envelope: bool = False
     problem: Exception | None = None
     task_id: str | None = None
@@ -206,7 +206,7 @@ def decipher(status: int, headers: Mapping[str, str], body: bytes, key: str = ""
         status,
         _read_refusal(status, message) if status in _REFUSALS else None,
         data if isinstance(data, dict) else {},
-        read_hints(headers),
+        read_rate_headers(headers),
         is_envelope=own_message is not None or "code" in envelope,
         task_id=_find_task_id(envelope),
         request_id=_read_request_id(headers, data, key),
@@ -337,7 +337,11 @@ def read_submit(answer: Answer) -> Answer:
     if answer.verdict is Verdict.REFUSED and answer.task_id is not None:
         message = f"the service refused the job, yet named a task: {answer.status} {answer.message}"
         return attrs.evolve(answer, verdict=Verdict.UNKNOWN, refusal=None, message=message)
-    if answer.refusal is Refusal.REQUEST_RATE and answer.hints.remaining and "minute" not in answer.message.casefold():
+    if (
+        answer.refusal is Refusal.REQUEST_RATE
+        and answer.rate_headers.remaining
+        and "minute" not in answer.message.casefold()
+    ):
         return attrs.evolve(answer, refusal=Refusal.RUNNING_LIMIT)
     return answer
 

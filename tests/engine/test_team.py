@@ -14,7 +14,7 @@ from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.team_values import News, Renewed, StepDone
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.budget import RateHeaders, Use
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.team import Held
 from hailuo_async.testing import run_virtual
@@ -251,7 +251,7 @@ def test_queries_take_their_requests_from_a_stock_where_a_limit_is_shared() -> N
         now = asyncio.get_running_loop().time()
         assert team.budget.may_send(now, Use.QUERY) == now  # no limit is known
         team.budget.sent(now, Use.QUERY)
-        team.budget.learn(now, Hints(limit=60, remaining=50), now)
+        team.budget.learn(now, RateHeaders(limit=60, remaining=50), now)
         assert team.budget.may_send(now, Use.QUERY) > now
         step = team.compose()
         assert step is not None

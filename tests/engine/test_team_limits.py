@@ -9,7 +9,7 @@ from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
 from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.budget import RateHeaders, Use
 from hailuo_async.testing import run_virtual
 
 SERVER = 1_700_000_000.0
@@ -65,7 +65,7 @@ def test_the_team_hears_of_times_by_its_own_clock_and_the_gate_by_the_loops() ->
     async def main() -> None:
         slots, budget, view = make_limits()
         budget.sent(1.0, Use.QUERY)
-        budget.refused(2.0, Hints(retry_after_s=10.0), 1.0)
+        budget.refused(2.0, RateHeaders(retry_after_s=10.0), 1.0)
         closed_until = view.state.budget.closed_until
         assert closed_until is not None
         assert closed_until > SERVER

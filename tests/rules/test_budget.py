@@ -11,16 +11,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from hailuo_async._rules.budget import Budget, Use
-from hailuo_async._rules.hints import Hints
+from hailuo_async._rules.rate_headers import RateHeaders
 
 #: The server's clock is ten minutes and something ahead of the loop's.
 SERVER_S = 1_700_000_000.0 + 600.25
 DATE_S = 1_700_000_000.0
 
 
-def told(now: float, limit: int, remaining: int, reset: float) -> Hints:
-    """The hints of an honest answer at ``now``; ``reset`` is in loop seconds."""
-    return Hints(limit, remaining, float(math.floor(SERVER_S + reset)), float(math.floor(SERVER_S + now)))
+def told(now: float, limit: int, remaining: int, reset: float) -> RateHeaders:
+    """The headers of an honest answer at ``now``; ``reset`` is in loop seconds."""
+    return RateHeaders(limit, remaining, float(math.floor(SERVER_S + reset)), float(math.floor(SERVER_S + now)))
 
 
 def make_budget(limit: int, remaining: int, reset: float = 60.0) -> Budget:
@@ -113,7 +113,7 @@ def test_requests_in_flight_count_against_what_has_unseen_news() -> None:
 def test_an_answer_without_headers_still_counts() -> None:
     budget = make_budget(100, 50)
     budget.sent(1.0, Use.QUERY)
-    budget.learn(2.0, Hints(), 1.0)
+    budget.learn(2.0, RateHeaders(), 1.0)
     assert budget.remaining(2.0) == 49
 
 
@@ -190,22 +190,24 @@ def test_a_clock_that_was_behind_for_one_answer_is_right_again_later() -> None:
 def test_a_reset_without_a_date_is_no_time_but_names_the_window() -> None:
     budget = Budget()
     budget.sent(0.0, Use.QUERY)
-    budget.learn(0.0, Hints(limit=100, remaining=0, reset_at=DATE_S), 0.0)
+    budget.learn(0.0, RateHeaders(limit=100, remaining=0, reset_at=DATE_S), 0.0)
     assert budget.may_send(0.0, Use.SUBMIT) == 60.0
 
 
-@pytest.mark.parametrize("hints", [Hints(100, 0, date=DATE_S, reset_in_s=400.0), Hints(100, 0, reset_number=900_000.0)])
-def test_a_reset_that_is_too_far_ahead_closes_nothing_for_longer_than_a_window(hints: Hints) -> None:
+@pytest.mark.parametrize(
+    "headers", [RateHeaders(100, 0, date=DATE_S, reset_in_s=400.0), RateHeaders(100, 0, reset_number=900_000.0)]
+)
+def test_a_reset_that_is_too_far_ahead_closes_nothing_for_longer_than_a_window(headers: RateHeaders) -> None:
     budget = Budget()
     budget.sent(0.0, Use.QUERY)
-    budget.learn(0.1, hints, 0.0)
+    budget.learn(0.1, headers, 0.0)
     assert budget.may_send(0.2, Use.SUBMIT) <= 60.1
 
 
 def test_what_is_left_is_obeyed_without_a_limit() -> None:
     budget = Budget()
     budget.sent(0.0, Use.QUERY)
-    budget.learn(0.0, Hints(remaining=4), 0.0)
+    budget.learn(0.0, RateHeaders(remaining=4), 0.0)
     assert budget.remaining(0.0) == 4
     assert budget.query_rate(0.0, 0.0) == pytest.approx(8 / 120)
     assert send_all(budget, 0.0, Use.SUBMIT) == 4
@@ -217,7 +219,7 @@ def test_none_left_until_now_holds_nobody_for_more_than_a_moment(limit: int | No
     budget, now = Budget(), 0.0
     for _ in range(30):
         budget.sent(now, Use.QUERY)
-        budget.learn(now + 0.1, Hints(limit, 0, DATE_S + now - past_s, DATE_S + now), now)
+        budget.learn(now + 0.1, RateHeaders(limit, 0, DATE_S + now - past_s, DATE_S + now), now)
         now += 0.1
         held_s = budget.may_send(now, Use.QUERY) - now
         assert held_s <= 2.0
@@ -240,15 +242,15 @@ def test_a_429_closes_the_gate_for_everyone_until_the_reset_once() -> None:
     budget = make_budget(100, 40, reset=20.0)
     for _ in range(3):
         budget.sent(1.0, Use.QUERY)
-    hints = told(1.5, 100, 0, 20.0)
-    budget.learn(1.5, hints, 1.0)
-    budget.refused(1.5, hints, 1.0)
+    headers = told(1.5, 100, 0, 20.0)
+    budget.learn(1.5, headers, 1.0)
+    budget.refused(1.5, headers, 1.0)
     closed_until = budget.closed_until
     assert closed_until is not None
     assert 20.0 <= closed_until <= 22.0
     for now in (2.0, 19.0):
-        budget.learn(now, hints, 1.0)
-        budget.refused(now, attrs.evolve(hints, retry_after_s=90.0), 1.0)
+        budget.learn(now, headers, 1.0)
+        budget.refused(now, attrs.evolve(headers, retry_after_s=90.0), 1.0)
     assert budget.closed_until == closed_until
     assert {budget.may_send(5.0, use) for use in Use} == {closed_until}
     assert budget.may_send(closed_until, Use.SUBMIT) <= closed_until
@@ -256,9 +258,9 @@ def test_a_429_closes_the_gate_for_everyone_until_the_reset_once() -> None:
 
 def test_retry_after_is_honoured_where_it_is_longer_and_bounded() -> None:
     budget = make_budget(100, 40, reset=20.0)
-    budget.refused(1.0, Hints(retry_after_s=45.0), 0.5)
+    budget.refused(1.0, RateHeaders(retry_after_s=45.0), 0.5)
     assert budget.closed_until == 46.0
-    budget.refused(50.0, Hints(retry_after_s=3000.0), 50.0)
+    budget.refused(50.0, RateHeaders(retry_after_s=3000.0), 50.0)
     assert budget.closed_until == 350.0
 
 
@@ -268,7 +270,7 @@ def test_retry_after_is_honoured_where_it_is_longer_and_bounded() -> None:
 @attrs.define
 class Request:
     sent_at: float
-    hints: Hints | None = None
+    headers: RateHeaders | None = None
 
 
 class HonestService(RuleBasedStateMachine):
@@ -295,11 +297,11 @@ class HonestService(RuleBasedStateMachine):
         assert self.used <= self.limit, "refused"
         reset = SERVER_S + (window + 1) * 60 - self.offset
         date = float(math.floor(SERVER_S + self.now))
-        request.hints = Hints(self.limit, self.limit - self.used, float(self.round(reset)), date)
+        request.headers = RateHeaders(self.limit, self.limit - self.used, float(self.round(reset)), date)
 
     def answer(self, request: Request) -> None:
-        assert request.hints is not None
-        self.budget.learn(self.now, request.hints, request.sent_at)
+        assert request.headers is not None
+        self.budget.learn(self.now, request.headers, request.sent_at)
 
     @rule(seconds=st.floats(0.001, 100))
     def wait(self, seconds: float) -> None:
@@ -352,12 +354,12 @@ class HonestService(RuleBasedStateMachine):
 
 
 @st.composite
-def any_hints(draw: st.DrawFn) -> Hints:
-    """Whatever ``read_hints`` can give: a reset lies within five minutes of the date, where there is one."""
+def any_rate_headers(draw: st.DrawFn) -> RateHeaders:
+    """Whatever ``read_rate_headers`` can give: a reset lies within five minutes of the date, where there is one."""
     date = draw(st.none() | st.floats(1, 4e9))
     reset_at = draw(st.none() | st.floats(-1, 300).map(lambda ahead_s: (date or DATE_S) + ahead_s))
     counts = draw(st.tuples(st.none() | st.integers(1, 10**9), st.none() | st.integers(0, 10**9)))
-    return Hints(
+    return RateHeaders(
         *counts,
         reset_at,
         date,
@@ -385,12 +387,12 @@ class LyingService(RuleBasedStateMachine):
             self.budget.sent(self.now, use)
             self.flight.append(self.now)
 
-    @rule(hints=any_hints(), is_refused=st.booleans())
-    def answer(self, hints: Hints, is_refused: bool) -> None:
+    @rule(headers=any_rate_headers(), is_refused=st.booleans())
+    def answer(self, headers: RateHeaders, is_refused: bool) -> None:
         sent_at = self.flight.pop() if self.flight else self.now
-        self.budget.learn(self.now, hints, sent_at)
+        self.budget.learn(self.now, headers, sent_at)
         if is_refused:
-            self.budget.refused(self.now, hints, sent_at)
+            self.budget.refused(self.now, headers, sent_at)
 
     @invariant()
     def the_gate_opens_in_bounded_time_and_never_now_and_not_now(self) -> None:

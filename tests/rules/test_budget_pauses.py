@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hailuo_async._rules.budget import Budget, Use
-from hailuo_async._rules.hints import Hints
+from hailuo_async._rules.rate_headers import RateHeaders
 
-ROOM = Hints(limit=100, remaining=80)
+ROOM = RateHeaders(limit=100, remaining=80)
 """What every answer here says, the refusals too. The window began at 0.0 and ends at 60.0."""
 
 
@@ -20,11 +20,11 @@ def answer(budget: Budget, at: float) -> None:
     budget.learn(at, ROOM, at)
 
 
-def refuse(budget: Budget, at: float, hints: Hints = ROOM) -> float | None:
+def refuse(budget: Budget, at: float, headers: RateHeaders = ROOM) -> float | None:
     """When the gate opens again, after a 429 at ``at``."""
     budget.sent(at, Use.QUERY)
-    budget.learn(at, hints, at)
-    budget.refused(at, hints, at)
+    budget.learn(at, headers, at)
+    budget.refused(at, headers, at)
     return budget.closed_until
 
 
@@ -48,11 +48,11 @@ def test_it_closes_for_twice_as_long_each_time_that_the_next_answer_is_a_refusal
 def test_it_never_closes_beyond_the_window_unless_the_service_asks_for_that() -> None:
     budget = make_budget()
     assert [refuse(budget, at) for at in (1.0, 5.0, 15.0, 30.0, 50.0)][-1] == 60.0
-    assert refuse(make_budget(), 1.0, Hints(limit=100, remaining=80, retry_after_s=90.0)) == 91.0
+    assert refuse(make_budget(), 1.0, RateHeaders(limit=100, remaining=80, retry_after_s=90.0)) == 91.0
 
 
 def test_a_429_with_none_left_until_nobody_knows_when_may_be_chance_and_closes_for_long_if_it_is_none() -> None:
-    budget, none_left = make_budget(), Hints(limit=100, remaining=0)
+    budget, none_left = make_budget(), RateHeaders(limit=100, remaining=0)
     answer(budget, 1.0)
     assert [refuse(budget, at, none_left) for at in (1.0, 2.0, 4.0, 19.0)] == [2.0, 4.0, 19.0, 34.0]
     answer(budget, 34.0)
@@ -60,4 +60,4 @@ def test_a_429_with_none_left_until_nobody_knows_when_may_be_chance_and_closes_f
 
 
 def test_a_429_that_tells_of_no_requests_left_closes_for_the_window() -> None:
-    assert refuse(make_budget(), 1.0, Hints(100, 0, reset_at=1050.0, date=1000.0)) == 52.0
+    assert refuse(make_budget(), 1.0, RateHeaders(100, 0, reset_at=1050.0, date=1000.0)) == 52.0

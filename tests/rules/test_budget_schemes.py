@@ -17,7 +17,7 @@ from benchmarks import limiters
 from benchmarks.limiters import Bucket, Chance, Count, FixedWindow, SlidingCounter, SlidingLog, Style
 from benchmarks.schemes import SCHEMES, Scheme
 from hailuo_async._rules.budget import Budget, Use
-from hailuo_async._rules.hints import Hints, read_hints
+from hailuo_async._rules.rate_headers import RateHeaders, read_rate_headers
 from hailuo_async.contract import SMALLEST_REQUEST_LIMIT
 from hailuo_async.testing.in_memory import DEFAULT_EPOCH
 
@@ -38,7 +38,7 @@ class Demand:
     now: float = 0.0
     taken: int = 0
     refused: int = 0
-    _flight: deque[tuple[float, float, Hints, bool]] = attrs.field(factory=deque)
+    _flight: deque[tuple[float, float, RateHeaders, bool]] = attrs.field(factory=deque)
     _last_sent_at: float = 0.0
 
     def run(self, until: float) -> None:
@@ -69,16 +69,16 @@ class Demand:
         self.budget.sent(self.now, use)
         is_taken = self.count.take(arrives_at)
         headers = self.style(self.count.state(arrives_at), is_taken, arrives_at)
-        hints = read_hints({**headers, "Date": formatdate(arrives_at, usegmt=True)})
-        self._flight.append((self.now + 2 * TRIP_S, sent_at, hints, is_taken))
+        read = read_rate_headers({**headers, "Date": formatdate(arrives_at, usegmt=True)})
+        self._flight.append((self.now + 2 * TRIP_S, sent_at, read, is_taken))
 
     def _hear(self) -> None:
-        _, sent_at, hints, is_taken = self._flight.popleft()
-        self.budget.learn(self.now, hints, sent_at)
+        _, sent_at, headers, is_taken = self._flight.popleft()
+        self.budget.learn(self.now, headers, sent_at)
         self.taken += is_taken
         if not is_taken:
             self.refused += 1
-            self.budget.refused(self.now, hints, sent_at)
+            self.budget.refused(self.now, headers, sent_at)
 
 
 def demand(scheme: Scheme, per_minute: int, seed: int = 0) -> Demand:
@@ -195,9 +195,9 @@ def test_headers_that_stop_are_not_believed_for_ever() -> None:
 
 def bare(budget: Budget, at: float, *, is_refused: bool) -> None:
     budget.sent(at, Use.QUERY)
-    budget.learn(at + 0.1, Hints(), at)
+    budget.learn(at + 0.1, RateHeaders(), at)
     if is_refused:
-        budget.refused(at + 0.1, Hints(), at)
+        budget.refused(at + 0.1, RateHeaders(), at)
 
 
 def test_a_429_that_says_nothing_closes_for_a_second_and_then_lets_one_request_see() -> None:
@@ -211,7 +211,7 @@ def test_a_429_that_says_nothing_closes_for_a_second_and_then_lets_one_request_s
     assert {budget.may_send(0.7, use) for use in Use} == {closed_until}
     budget.sent(1.7, Use.SUBMIT)
     assert budget.may_send(1.75, Use.SUBMIT) > 2.0
-    budget.learn(1.8, Hints(), 1.7)
+    budget.learn(1.8, RateHeaders(), 1.7)
     assert budget.may_send(4.0, Use.SUBMIT) <= 4.0
 
 
@@ -240,7 +240,7 @@ def test_milliseconds_are_told_from_seconds_by_the_first_that_cannot_be_seconds(
     budget = Budget()
     for at, number in ((0.0, 59_000.0), (58.9, 100.0)):
         budget.sent(at, Use.QUERY)
-        budget.learn(at, Hints(100, 0, date=1000.0 + at, reset_number=number), at)
+        budget.learn(at, RateHeaders(100, 0, date=1000.0 + at, reset_number=number), at)
     assert 59.0 <= budget.may_send(58.95, Use.SUBMIT) <= 60.1
 
 
@@ -248,7 +248,7 @@ def test_the_request_that_told_of_a_short_window_counts_in_it() -> None:
     budget = Budget()
     for at, left, reset_at in ((0.0, 1, 1001.0), (2.0, 1, 1003.0), (2.1, 0, 1003.0)):
         budget.sent(at, Use.SUBMIT)
-        budget.learn(at + 0.1, Hints(2, left, reset_at=reset_at, date=reset_at - 1), at)
+        budget.learn(at + 0.1, RateHeaders(2, left, reset_at=reset_at, date=reset_at - 1), at)
     assert 3.0 <= budget.may_send(2.8, Use.QUERY) <= 3.2
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hailuo_async._rules.budget import Hints
+from hailuo_async._rules.budget import RateHeaders
 from hailuo_async._rules.reports import Report, Unreadable, read_report
 from hailuo_async._rules.wire import Answer, Verdict, decipher
 from hailuo_async.outcomes import Resource, Status, Video
@@ -229,7 +229,11 @@ MADE = datetime.fromtimestamp(CREATED_AT, UTC)
 
 def expiry(told: object, created_at: float | None = CREATED_AT, answered_at: float | None = CREATED_AT + 60) -> Any:
     answer = Answer(
-        Verdict.ACCEPTED, "success", 200, data=success(result_expires_at=told), hints=Hints(date=answered_at)
+        Verdict.ACCEPTED,
+        "success",
+        200,
+        data=success(result_expires_at=told),
+        rate_headers=RateHeaders(date=answered_at),
     )
     return video(read_report(answer, TASK, created_at)).expires_at
 

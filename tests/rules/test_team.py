@@ -8,7 +8,7 @@ from random import Random
 import attrs
 import pytest
 
-from hailuo_async._rules.budget import Hints, Use
+from hailuo_async._rules.budget import RateHeaders, Use
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.team import End, Grant, Held, MemberStep, TeamState, dump_state, exchange, load_state
 
@@ -101,7 +101,7 @@ def test_changes_count_before_what_is_granted_with_them() -> None:
 
 def test_requests_of_all_members_come_from_one_budget() -> None:
     state = make_state()
-    state.budget.learn(NOW, Hints(limit=100, remaining=100, reset_at=60.0, date=0.0), NOW)
+    state.budget.learn(NOW, RateHeaders(limit=100, remaining=100, reset_at=60.0, date=0.0), NOW)
     granted = 0
     for number in range(100):
         granted += ask(state, f"member {number}", queries=4).queries
@@ -116,19 +116,19 @@ def test_requests_of_all_members_come_from_one_budget() -> None:
 @pytest.mark.parametrize(("members", "queries"), [(1, 4), (2, 2), (4, 1), (200, 1)])
 def test_no_member_keeps_more_requests_for_itself_than_its_share_of_a_few_seconds(members: int, queries: int) -> None:
     state = make_state()
-    state.budget.learn(NOW, Hints(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)  # one a second
+    state.budget.learn(NOW, RateHeaders(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)  # one a second
     call = MemberStep(member="a", now=NOW, held=NOTHING, queries=4)
     assert exchange(state, call, members).queries == queries
 
 
 def test_the_requests_that_a_dead_member_did_not_use_are_waited_for_no_longer() -> None:
     state = make_state()
-    hints = Hints(limit=100, remaining=100, reset_at=60.0, date=0.0)
-    state.budget.learn(NOW, hints, NOW)
+    headers = RateHeaders(limit=100, remaining=100, reset_at=60.0, date=0.0)
+    state.budget.learn(NOW, headers, NOW)
     ask(state, "dead", queries=4)
     state.bury("dead", NOW)
     assert state.held == {}
-    state.budget.learn(NOW, attrs.evolve(hints, remaining=50), NOW)
+    state.budget.learn(NOW, attrs.evolve(headers, remaining=50), NOW)
     assert state.budget.remaining(NOW) == 50  # nothing is in flight
 
 
@@ -147,7 +147,7 @@ def test_the_state_comes_back_from_its_text_as_it_was() -> None:
     state = settled(5)
     ask(state, "a", submits=2, queries=3)
     state.budget.sent(NOW, Use.QUERY)
-    state.budget.refused(NOW, Hints(), NOW)
+    state.budget.refused(NOW, RateHeaders(), NOW)
     state.teach(End("a", ("model", 6, None), 3.0, 4.0, 5.0))
     again = load_state(dump_state(state), Random(1))
     assert dump_state(again) == dump_state(state)
@@ -174,7 +174,7 @@ def test_members_that_wait_for_a_request_are_each_booked_for_a_time_of_their_own
     """They ask once each, however many they are."""
     state = make_state()
     state.budget.sent(NOW, Use.SUBMIT)
-    state.budget.learn(NOW, Hints(limit=60, remaining=59, reset_in_s=60.0), NOW)
+    state.budget.learn(NOW, RateHeaders(limit=60, remaining=59, reset_in_s=60.0), NOW)
     calls = [
         MemberStep(member=f"m{number}", now=NOW, held=Held(settled=1), queries=4, is_query_due=number < 30)
         for number in range(40)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._rules.hints import Hints
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.task_ids import MAX_TASK_ID_CHARACTERS, is_task_id
 from hailuo_async._rules.wire import (
     Answer,
@@ -276,10 +276,10 @@ def test_a_refusal_that_cannot_be_read_is_a_refusal_all_the_same_but_not_the_ser
 
 def test_what_the_headers_say_comes_with_every_answer() -> None:
     headers = {"X-RateLimit-Limit": "100", "x-ratelimit-remaining": "7", "Retry-After": "12"}
-    hints = Hints(limit=100, remaining=7, retry_after_s=12)
+    rate_headers = RateHeaders(limit=100, remaining=7, retry_after_s=12)
     for status in (200, 429, 500):
-        assert decipher(status, headers, body("query-pending")).hints == hints
-    assert decipher(200, headers, b"garbage").hints == hints
+        assert decipher(status, headers, body("query-pending")).rate_headers == rate_headers
+    assert decipher(200, headers, b"garbage").rate_headers == rate_headers
 
 
 def test_unknown_fields_are_kept_and_are_no_error() -> None:

@@ -60,9 +60,9 @@ def test_a_job_goes_from_submit_to_success_by_the_loops_time() -> None:
 def test_the_servers_clock_runs_with_the_loops() -> None:
     async def main() -> list[float | None]:
         line = InMemory(Service(), epoch=1_000_000_000.0)
-        dates = [(await line.send(submit(), TIMEOUT_S)).hints.date]
+        dates = [(await line.send(submit(), TIMEOUT_S)).rate_headers.date]
         await anyio.sleep(100)
-        return [*dates, (await line.send(submit(), TIMEOUT_S)).hints.date]
+        return [*dates, (await line.send(submit(), TIMEOUT_S)).rate_headers.date]
 
     assert run_virtual(main) == [1_000_000_000.0, 1_000_000_100.0]
 
@@ -96,7 +96,7 @@ def test_an_answer_that_never_comes_leaves_a_doubt_when_the_time_is_up(fault: Fa
 def test_an_answer_takes_its_latency_half_of_it_on_the_way_there() -> None:
     line = InMemory(Service(), latency_s=3.0)
     answer, took_s = timed(lambda: line.send(submit(), TIMEOUT_S))
-    assert (answer.hints.date, took_s) == (DEFAULT_EPOCH + 1, 3.0)  # at 1.5 s; a Date is in whole seconds
+    assert (answer.rate_headers.date, took_s) == (DEFAULT_EPOCH + 1, 3.0)  # at 1.5 s; a Date is in whole seconds
 
 
 @pytest.mark.parametrize(("given_up_after_s", "arrived"), [(1.0, 0), (2.0, 1)])

@@ -24,7 +24,7 @@ from hailuo_async._io.download.container import Boxes, begins_as_media
 from hailuo_async._io.download.encoding import Inflater, encodings, is_compressed, is_readable
 from hailuo_async._io.download.stamp import Stamp, new_hash
 from hailuo_async._io.download.values import Limits
-from hailuo_async._rules.hints import read_hints
+from hailuo_async._rules.rate_headers import read_rate_headers
 from hailuo_async.errors import DownloadError, without_query
 
 #: 203: a proxy has changed something on the way, which need not be the film.
@@ -156,7 +156,7 @@ class Transfer:
         if status in _EXPIRED:
             raise Expired(status)
         if status in _LATER or status >= 500:
-            raise Again(f"the server answered {status}", read_hints(headers).retry_after_s or 0.0)
+            raise Again(f"the server answered {status}", read_rate_headers(headers).retry_after_s or 0.0)
         if asked_for_rest and (status == 416 or (status == 206 and not self._continues(headers))):
             self._forget()
             raise Again("the server has no rest of what it sent before")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER
 
-#: Hints that one look-up passes on.
+#: Notices that one look-up passes on.
 MOST_PASSED_ON = 32
 
 FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"

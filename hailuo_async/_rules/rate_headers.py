@@ -9,7 +9,8 @@ Services and the gateways before them use several families of names. The first f
 
 A reset may be a moment (Unix seconds or milliseconds, an HTTP or ISO date) or a span (``12s``, ``1m3s``, ``120ms``). A
 small number alone is a span too; only the numbers of several answers can show whether it counts seconds or
-milliseconds, so ``Hints.reset_number`` passes it on as it is. ``Retry-After`` and ``Date`` are read beside each family.
+milliseconds, so ``RateHeaders.reset_number`` passes it on as it is. ``Retry-After`` and ``Date`` are read beside each
+family.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ _PARAMETER = r";\s*([a-z]+)\s*=\s*(\d+)"
 
 
 @attrs.frozen(slots=False)  # made for every answer: frozen fields are set three times as fast in a dict
-class Hints:
+class RateHeaders:
     """What the headers of one answer say. ``None``: nothing, or nothing that can be believed."""
 
     limit: int | None = None
@@ -74,8 +75,8 @@ class Hints:
     """The length of the window that ``limit`` is for."""
 
 
-#: The hints of an answer without such headers. ``Hints`` are frozen, so one instance serves all answers.
-_SILENT = Hints()
+#: Of an answer without such headers. It is frozen, so one instance serves all answers.
+_SILENT = RateHeaders()
 
 #: A moment, a span in seconds, or a span without its unit: exactly one of the three.
 _Reset: TypeAlias = tuple[float | None, float | None, float | None]
@@ -85,7 +86,7 @@ _Read: TypeAlias = list[tuple[str, object]]
 
 
 class _Said(NamedTuple):
-    """The hints of one family. A tuple: it is made for every answer, and frozen attrs cost five times as much."""
+    """What one family says. A tuple: it is made for every answer, and frozen attrs cost five times as much."""
 
     limit: int | None = None
     remaining: int | None = None
@@ -96,8 +97,8 @@ class _Said(NamedTuple):
 _NOTHING = _Said()
 
 
-def read_hints(headers: Mapping[str, str]) -> Hints:
-    """Reads the hints in ``headers``, in any case. Never raises; ``ignored`` names headers with impossible values."""
+def read_rate_headers(headers: Mapping[str, str]) -> RateHeaders:
+    """Reads ``headers``, their names in any case. Never raises; ``ignored`` names those with impossible values."""
     found = {low: value.strip() for name, value in headers.items() if (low := name.lower()) in _NAMES}
     if not found:
         return _SILENT
@@ -111,11 +112,11 @@ def read_hints(headers: Mapping[str, str]) -> Hints:
     read += ("retry-after", retry_after_s), ("date", date)
     ignored = tuple([name for name, value in read if value is None and name in found])
     limit, remaining, (at, in_s, number), window_s = said
-    return Hints(limit, remaining, at, date, retry_after_s, ignored, in_s, number, window_s)
+    return RateHeaders(limit, remaining, at, date, retry_after_s, ignored, in_s, number, window_s)
 
 
 def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, _Read]:
-    """The hints of the first family that is there, and what each of its headers says."""
+    """What the first family that is there says, and what each of its headers says."""
     for limit_name, remaining_name, reset_name in _FAMILIES:
         if limit_name in found or remaining_name in found or reset_name in found:
             break
@@ -137,7 +138,7 @@ def _family(found: Mapping[str, str], date: float | None) -> tuple[_Said, _Read]
 
 
 def _draft_8(text: str, policy: str) -> _Said:
-    """The hints of a draft 8 header. If it names several quotas, the one with the fewest requests left counts."""
+    """What a draft 8 header says. If it names several quotas, the one with the fewest requests left counts."""
     quotas = [(item.split(";")[0].strip(), dict(re.findall(_PARAMETER, item))) for item in text.split(",")]
     known = [(name, said) for name, said in quotas if _count(said.get("r", ""), least=0) is not None]
     if not known:

@@ -190,7 +190,8 @@ class AsyncSession(ServiceCalls):
 
         Jobs that were not sent end with ``SessionClosedError`` and cost nothing. Tasks that run go on at the service:
         callers that wait get a ``SessionClosedError`` with the ``task_id``, for ``attach`` in another session;
-        with a journal, ``resume`` has them all. In an outage of the journal, closing takes up to 40 s more. May be
+        with a journal, ``resume`` has them all. In an outage of the journal, it waits up to 30 s to write
+        what may not be on record of a job that may be paid for; if there is nothing, some seconds at most. May be
         called more than once, from any task of its loop: the shortest grace counts, and a caller that is cancelled
         stops nothing. Raises ``ConfigError``, and closes nothing, for a ``grace`` that is no number of seconds.
         """

@@ -22,6 +22,9 @@ The owner has the last word. Once he has a job sent again, its ``cost_before`` i
 what was known of its earlier POSTs is not asserted. A job that he had forgotten looks like one that a failover lost:
 so the session looks for forgotten jobs when it renews its leases, and one may come back only if a cut comes before.
 
+A session that closes while its database is away waits for that to come back only if a copy may lack a task or a doubt
+that it has noted, as the last of them is younger than some renewals of its leases.
+
 What stays lost: commits of a process that dies, too, or is not connected again within that lease; and the images of
 kept jobs, as no session has them any more. Such a job ends in an ``ImageError``, unpaid.
 """
@@ -50,6 +53,8 @@ from hailuo_async.outcomes import Video
 _REMEMBERED = 2000
 #: Rows that one statement reads: always as many, so that a server prepares it once.
 _READ_AT_ONCE = 500
+#: Renewals of the leases after which a close believes that a standby has what was noted before them: a lease, at least.
+_COPIED_AFTER = 4
 _ROWS = f"""SELECT identity, state, task_id, holder, cost_before FROM job
     WHERE identity IN ({", ".join(f":name_{number}" for number in range(_READ_AT_ONCE))})"""
 #: Whether the row is of the attempt that this session knows, or of an earlier one: each time that its owner has it sent
@@ -109,6 +114,12 @@ class AssertingTable(JobTable):
     _asserted_over: LastConnection = attrs.field(init=False)
     _gone: int | None = attrs.field(default=None, init=False)
     """How many jobs and members were ever deleted, when ``_done`` was last compared with what is on record."""
+    _renewed: int = attrs.field(default=0, init=False)
+    """How often the leases were renewed, in transactions that were made."""
+    _is_renewal: bool = attrs.field(default=False, init=False)
+    """Whether this transaction renews them."""
+    _last_word: int = attrs.field(default=-_COPIED_AFTER, init=False)
+    """How often they had been when something was last noted of a job that may be paid for."""
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()
@@ -116,19 +127,25 @@ class AssertingTable(JobTable):
 
     @property
     def has_to_assert(self) -> bool:
-        return bool(self._at_work or self._done)
+        return self._renewed - self._last_word < _COPIED_AFTER
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
         self._claimed.clear()
+        self._is_renewal = False
         with self.database.transaction():
             if self._asserted_over.is_replaced:
                 self._assert()
             yield
         self._asserted_over.update()
+        self._renewed += self._is_renewal
         for identity, known in self._claimed.items():
             self._forget_end(identity)
             self._at_work[identity] = known
+
+    def renew_leases(self) -> None:
+        self._is_renewal = True
+        super().renew_leases()
 
     # --- Each write is noted ---
 
@@ -204,6 +221,7 @@ class AssertingTable(JobTable):
         self._forget_end(identity)
         record = super().resolve(identity, resubmit=resubmit, task_id=task_id, forget=forget)
         if record is not None and task_id is not None:
+            self._last_word = self._renewed
             self._remember(identity, _Known(record, end_again=functools.partial(super().release, identity)))
         return record
 
@@ -218,9 +236,12 @@ class AssertingTable(JobTable):
     def _work_on(self, claim: Claim) -> None:
         """Notes a claim, but of a task that was submitted elsewhere: what is lost of that leads to no POST."""
         if claim.ours and claim.record.fingerprint is not None:
-            self._claimed[claim.record.identity] = _Known(claim.record)
+            self._claimed[claim.record.identity] = known = _Known(claim.record)
+            if known.may_be_paid_for:
+                self._last_word = self._renewed
 
     def _noted(self, identity: str) -> _Known | None:
+        self._last_word = self._renewed
         return self._claimed.get(identity) or self._at_work.get(identity)
 
     def _done_with(self, identity: str, end_again: Callable[[], object]) -> None:

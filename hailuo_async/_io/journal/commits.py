@@ -337,7 +337,7 @@ class Commits:
                 self._commit()
             if self._committing is not None:
                 await self.wait_or_hurry(self._committing, left_s)
-            elif self._outage is not None and left_s > 0:
+            elif self._outage is not None and knows_more and left_s > 0:
                 await asyncio.sleep(_FIRST_RETRY_S)
             else:
                 return

@@ -288,9 +288,9 @@ class JournalWriter:
     async def aclose(self) -> None:
         """Makes the pending writes, releases every job, and closes the file.
 
-        Waits for an outage to end at most ``SHORT_PATIENCE_S``, or ``LAST_PATIENCE_S`` if this session knows what no
-        other does, and one more try. Raises ``JournalError`` if the last write could not be made: then the leases run
-        out by themselves. Cancelled, the closing goes on by itself.
+        In an outage it tries that once more. If this session knows what no other does, it waits up to
+        ``LAST_PATIENCE_S`` for the outage to end. Raises ``JournalError`` if the last write could not be made: then the
+        leases run out by themselves. Cancelled, the closing goes on by itself.
         """
         if self._is_closing:
             return

@@ -1,4 +1,4 @@
-"""Sends requests that belong to no job: the account, uploads. They share the request budget and are not repeated."""
+"""Sends requests that belong to no job: the account, uploads. The rate limiter counts them; none is repeated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REQUEST_TIMEOUT_S = 60.0
 
 @attrs.define(eq=False)
 class Calls:
-    """Sends requests that are not charged for, when the budget allows them."""
+    """Sends requests that are not charged for, when the request rate allows them."""
 
     _gate: Gate
     _transport: Transport

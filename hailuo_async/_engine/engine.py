@@ -217,7 +217,7 @@ class Engine:
             queued=self.admission.queued,
             running=self.gate.slots.running,
             limit=self.gate.slots.limit,
-            requests_left=self.gate.budget.remaining(self.loop.time()),
+            requests_left=self.gate.rate_limiter.remaining(self.loop.time()),
             refusals=self.gate.refusals,
             succeeded=ended[Status.SUCCESS],
             failed=ended[Status.FAILED],

@@ -1,11 +1,17 @@
-"""The only place that waits for permission: for a slot at the service, and for a request of its budget.
+"""The only place that waits for permission to send: a POST needs a free slot and a request, a query a request alone.
 
-The rules (``_rules/slots``, ``_rules/budget``, ``_rules/reachability``) decide and never wait. The gate asks them,
-sleeps until the time that they name, and asks again after every change. Waiting and acquiring are two steps:
-``wait_for_…`` returns when the gate is open, and the caller then calls ``acquire_…`` without an await in between. So a
-waiter that is cancelled has acquired nothing, and nothing has to be given back.
+Three rules decide, and never wait. The gate asks them, sleeps until the time that they name, and asks again after every
+change:
 
-Two more things close it: images being uploaded (each holds memory), and the end of the engine.
+- ``_rules/slots``, a concurrency limiter: how many tasks may run at the service at once.
+- ``_rules/rate_limiter``: how many requests may leave, and when.
+- ``_rules/reachability``, a backoff: nothing leaves for a while after a connection that could not be made.
+
+Two more things close the gate: images being uploaded (each holds memory), and the end of the engine. Whether a job may
+be paid for (``spending_limit``), and when a task is worth a query (``_rules/cadence``), is decided before the gate.
+
+Waiting and acquiring are two steps: ``wait_for_…`` returns when the gate is open, and the caller then calls
+``acquire_…`` without an await in between. So a waiter that is cancelled has acquired nothing to give back.
 """
 
 from __future__ import annotations
@@ -21,13 +27,15 @@ from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._rules.budget import Budget, RateHeaders, Use
+from hailuo_async._rules.even_rate import Use
+from hailuo_async._rules.rate_headers import RateHeaders
+from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, Refusal, Verdict
 
 if TYPE_CHECKING:
-    from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
+    from hailuo_async._engine.team_limits import TeamRateLimiter, TeamSlots
 
 logger = logging.getLogger("hailuo_async")
 
@@ -44,7 +52,7 @@ class Gate:
     """Grants slots and requests, in the order of the waits."""
 
     slots: Slots | TeamSlots
-    budget: Budget | TeamBudget
+    rate_limiter: RateLimiter | TeamRateLimiter
     _reachability: Reachability
     _session_state: SessionState
     _emitter: EventEmitter = attrs.field(factory=EventEmitter)
@@ -82,11 +90,13 @@ class Gate:
         if is_heavy and self._uploads >= MAX_UPLOADS:
             return math.inf
         slot_at = self.slots.may_start(now)
-        # Without a slot the budget is not asked: its answer would be out of date when a slot is free.
-        return max(self._reachability.opens_at, slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT))
+        # Without a slot the rate limiter is not asked: its answer would be out of date when a slot is free.
+        return max(
+            self._reachability.opens_at, slot_at if slot_at > now else self.rate_limiter.may_send(now, Use.SUBMIT)
+        )
 
     def _query_opens_at(self, now: float) -> float:
-        return max(self._reachability.opens_at, self.budget.may_send(now, Use.QUERY))
+        return max(self._reachability.opens_at, self.rate_limiter.may_send(now, Use.QUERY))
 
     def wake(self) -> None:
         """Wakes all waiters: they ask the rules again, or stop if the engine has ended."""
@@ -104,13 +114,13 @@ class Gate:
         now = self._now()
         self._uploads += is_heavy
         self.slots.started(now)
-        self.budget.sent(now, Use.SUBMIT)
+        self.rate_limiter.sent(now, Use.SUBMIT)
         return now
 
     def acquire_query(self) -> float:
         """Counts a query, or any other request but a submit, that leaves now. Returns the time."""
         now = self._now()
-        self.budget.sent(now, Use.QUERY)
+        self.rate_limiter.sent(now, Use.QUERY)
         return now
 
     # --- Learning ---
@@ -133,7 +143,7 @@ class Gate:
         now = self._now()
         self._uploads -= is_heavy
         self.slots.released()
-        self.budget.learn(now, RateHeaders(), acquired_at)
+        self.rate_limiter.learn(now, RateHeaders(), acquired_at)
         self._changed.notify()
 
     def submit_not_granted(self, is_heavy: bool) -> None:
@@ -148,12 +158,12 @@ class Gate:
         return self._reachability.opens_at <= self._now()
 
     def request_answered(self, answer: Answer, sent_at: float) -> None:
-        """Learns from the answer to any request of ``sent_at``: the budget, and whether the service is reachable."""
+        """Learns from the answer to any request of ``sent_at``: its rate headers, and that the service is reachable."""
         now = self._now()
-        self.budget.learn(now, answer.rate_headers, sent_at)
+        self.rate_limiter.learn(now, answer.rate_headers, sent_at)
         if answer.refusal is Refusal.REQUEST_RATE:
             self.refusals += 1
-            self.budget.refused(now, answer.rate_headers, sent_at)
+            self.rate_limiter.refused(now, answer.rate_headers, sent_at)
         if answer.status is not None:  # a request that was cancelled, or timed out, has reached nothing for certain
             self._reachability.reached()
         elif answer.verdict is Verdict.UNSENT and answer.problem is None:
@@ -182,7 +192,7 @@ class Gate:
         if self.slots.knows_limit and self.slots.limit != self._logged_limit:
             self._logged_limit = self.slots.limit
             logger.info("up to %d tasks run at once", self._logged_limit)
-        closed_until = self.budget.closed_until
+        closed_until = self.rate_limiter.closed_until
         if closed_until is not None and closed_until > max(now, self._logged_closed_until):
             self._logged_closed_until = closed_until
             logger.info("the request budget is spent: nothing is sent for %.1f s", closed_until - now)

@@ -15,7 +15,7 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.signal import Signal
 
-#: Fresh queries at once. The budget allows far fewer a second; this bounds what a burst takes.
+#: Fresh queries at once. The rate limiter allows far fewer a second; this bounds what a burst takes.
 MAX_QUERIES = 32
 #: A query that takes longer than this hangs, and no longer counts as fresh.
 SLOW_S = 2.0

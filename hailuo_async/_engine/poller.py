@@ -41,7 +41,7 @@ logger = logging.getLogger("hailuo_async")
 
 #: A query's answer is a few hundred bytes; a query that takes longer is repeated.
 QUERY_TIMEOUT_S = 30.0
-#: A task that had to wait for the budget is queried all the same, unless it is now due later than this.
+#: A task that had to wait for the rate limiter is queried all the same, unless it is now due later than this.
 RECONSIDER_S = 0.5
 #: The poller does not sleep for less: many tasks that fall due one after the other then wake the loop once.
 LEAST_SLEEP_S = 0.01
@@ -97,7 +97,7 @@ class Poller:
     def notice_nowait(self, task_id: str) -> None:
         """A hint, of which nothing is believed, that a task may have ended: it is asked about at once if it runs here.
 
-        At most once a second, and within the budget. A hint about any other task is given to the team, if there is one.
+        At most once a second, and within the rate limit. A hint about any other task is given to the team, if any.
         """
         if not self.heed_nowait(task_id):
             self.pass_on(task_id)
@@ -141,10 +141,10 @@ class Poller:
     # --- What is due ---
 
     def _next_due(self, poll_state: PollState, now: float) -> float:
-        # The budget is the whole team's, so all of its running tasks share it.
+        # The request rate is the whole team's, so all of its running tasks share it.
         running, team = len(self._tasks), self._recorder.team
         running = running if team is None else max(running, team.all_running)
-        rate = self._gate.budget.query_rate(now, self._cadence.turnover(running))
+        rate = self._gate.rate_limiter.query_rate(now, self._cadence.turnover(running))
         at, deleted_at = self._cadence.next_due(poll_state, now, rate, running), _deleted_at(poll_state)
         return min(at, deleted_at) if now < deleted_at else at
 

@@ -1,11 +1,11 @@
 """A session's part in its team: what it tells the others, and how it asks for its share.
 
-Without a journal a session is a team of its own: the gate asks ``Slots`` and ``Budget`` themselves. Sessions that share
-a journal share one ``TeamState``, which lies in it. Between that and the gate stand, each made of those before it:
+Without a journal a session is a team of its own: the gate asks ``Slots`` and ``RateLimiter`` themselves. Sessions that
+share a journal share one ``TeamState``, which lies in it. Between that and the gate stand:
 
 - ``TeamView``: a copy of the state, with what this session has done since. A guess.
 - ``TeamLine``: where this session stands in the line for slots.
-- ``TeamSlots`` and ``TeamBudget``: what the gate asks, and what this session holds.
+- ``TeamSlots`` and ``TeamRateLimiter``: what the gate asks, and what this session holds.
 - ``TeamNews``: what this session hears of the others.
 - ``Team``: what this session did, and what it wants, as one ``Step`` with the next commit. There a POST is granted
   together with the record of its intent, on the state as it stands, behind sessions that came first.
@@ -25,15 +25,15 @@ import attrs
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
-from hailuo_async._engine.team_limits import TeamBudget, TeamSlots
+from hailuo_async._engine.team_limits import TeamRateLimiter, TeamSlots
 from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_news import TeamNews
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.team_values import Renewed, Step, StepDone, Turn
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.budget import RateHeaders
 from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import End, Held, TeamState
 
 #: A session that was called to its turn, and has not asked for it after so long, looks at the team instead.
@@ -54,7 +54,7 @@ class Team:
     view: TeamView
     line: TeamLine
     slots: TeamSlots
-    budget: TeamBudget
+    rate_limiter: TeamRateLimiter
     news: TeamNews
     _turns: list[_AskedTurn] = attrs.field(factory=list, init=False)
     _stepping: list[_AskedTurn] | None = attrs.field(default=None, init=False)
@@ -71,7 +71,7 @@ class Team:
         line = TeamLine(view, changed)
         slots = TeamSlots(view, line, ceiling)
         news = TeamNews(view, line, slots, Lessons(cadence), changed)
-        return cls(journal, view, line, slots, TeamBudget(view), news)
+        return cls(journal, view, line, slots, TeamRateLimiter(view), news)
 
     @property
     def all_running(self) -> int:
@@ -116,7 +116,7 @@ class Team:
         """The step for the next commit; ``None`` if all that there is to say can wait."""
         if self._stepping is not None or not (
             self._turns
-            or self.budget.is_query_due
+            or self.rate_limiter.is_query_due
             or self.view.needs_step
             or self.line.needs_step
             or self._follows != self.view.stated.follows
@@ -127,11 +127,11 @@ class Team:
         buried, self._buried = self._buried, ()
         return Step(
             now=now + self.view.clock.offset_s,
-            held=Held(self.slots.inflight, self.slots.settled, self.budget.requests, self._follows),
+            held=Held(self.slots.inflight, self.slots.settled, self.rate_limiter.requests, self._follows),
             changes=self.view.take_changes(),
             turns=turns,
-            queries=self.budget.wants(now, is_soon=self.slots.settled > 0),
-            is_query_due=self.budget.is_query_due,
+            queries=self.rate_limiter.wants(now, is_soon=self.slots.settled > 0),
+            is_query_due=self.rate_limiter.is_query_due,
             place=self.line.record(turns),
             passed=self.line.others.pass_over(),
             buried=buried,
@@ -148,7 +148,7 @@ class Team:
         if not done.is_made:
             self.view.tell_again(step.changes, _AGAIN_S)
         self.slots.answered(len(done.permits), granted)
-        self.budget.answered(self.view.in_loop_time(done.query_at, loop_time()), done.queries, granted)
+        self.rate_limiter.answered(self.view.in_loop_time(done.query_at, loop_time()), done.queries, granted)
         for (turn, answer), permit in zip(stepping, done.permits, strict=True):
             if not answer.done():
                 answer.set_result(permit)
@@ -163,7 +163,7 @@ class Team:
         now = loop_time()
         self._journal.unsent_nowait(turn.identity, turn.sent_at)
         self.slots.released()
-        self.budget.learn(now, RateHeaders(), now)
+        self.rate_limiter.learn(now, RateHeaders(), now)
 
     def failed(self, step: Step, error: Exception) -> None:
         """The step is probably not on disk: its changes go into the next step, and it granted nothing."""
@@ -171,7 +171,7 @@ class Team:
         now = loop_time()
         self.view.tell_again(step.changes, _AGAIN_S)
         self.slots.answered(len(stepping), 0)
-        self.budget.answered(now + _AGAIN_S)
+        self.rate_limiter.answered(now + _AGAIN_S)
         for _, answer in stepping:
             self.view.state.submit_stayed(now + self.view.clock.offset_s)
             if not answer.done():

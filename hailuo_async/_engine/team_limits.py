@@ -1,7 +1,7 @@
 """The team's limits, for the gate of one session: it asks them for permission, and reports what its requests led to.
 
-They have the methods of ``Slots`` and ``Budget``. They answer from the session's view of the team, and tell the team
-each report. They own what the session holds itself, which each of its steps states again. Times are the loop's.
+They have the methods of ``Slots`` and ``RateLimiter``. They answer from the session's view of the team, and tell the
+team each report. They own what the session holds itself, which each of its steps states again. Times are the loop's.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import attrs
 
 from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._rules.budget import RateHeaders, Use
+from hailuo_async._rules.even_rate import Use
+from hailuo_async._rules.rate_headers import RateHeaders
 
 #: Requests of queries that are asked for at once. Where they are short, the state grants fewer.
 _STOCK = 4
@@ -100,8 +101,8 @@ class TeamSlots:
 
 
 @attrs.define(eq=False)
-class TeamBudget:
-    """The team's requests, as ``Budget`` has them.
+class TeamRateLimiter:
+    """The team's requests, as ``RateLimiter`` has them.
 
     Queries take theirs from a small stock, which steps fill. While no limit is known, or no other session is there, no
     stock is needed: a later step reports what was sent.
@@ -120,17 +121,17 @@ class TeamBudget:
     @property
     def limit(self) -> int | None:
         """Requests in a window."""
-        return self._view.state.budget.limit
+        return self._view.state.rate_limiter.limit
 
     @property
     def closed_until(self) -> float | None:
         """Until when a 429 has closed the gate for the whole team."""
-        at = self._view.state.budget.closed_until
+        at = self._view.state.rate_limiter.closed_until
         return None if at is None else at - self._view.clock.offset_s
 
     def remaining(self, now: float) -> int | None:
         """Requests left in this window."""
-        return self._view.state.budget.remaining(now + self._view.clock.offset_s)
+        return self._view.state.rate_limiter.remaining(now + self._view.clock.offset_s)
 
     def may_send(self, now: float, use: Use) -> float:
         """When such a request may leave. That of a POST goes with its slot: ``TeamSlots.may_start`` asks for both."""
@@ -138,13 +139,13 @@ class TeamBudget:
             return now
         at = now + self._view.clock.offset_s
         if self._needs_no_stock(at):
-            return self._view.in_loop_time(self._view.state.budget.may_send(at, use), now)
+            return self._view.in_loop_time(self._view.state.rate_limiter.may_send(at, use), now)
         return self._stock_opens_at(now)
 
     def _needs_no_stock(self, at: float) -> bool:
         if self._stock:
             return False
-        return self._view.members <= 1 or self._view.state.budget.query_rate(at, 0.0) is None
+        return self._view.members <= 1 or self._view.state.rate_limiter.query_rate(at, 0.0) is None
 
     def _stock_opens_at(self, now: float) -> float:
         if not (self._stock or self.is_query_due) and self._query_at <= now:
@@ -156,27 +157,29 @@ class TeamBudget:
         """Counts a request that leaves. In the journal, the request of a POST is counted with its grant."""
         at = now + self._view.clock.offset_s
         if use is not Use.QUERY:
-            self._view.state.budget.sent(at, use)
+            self._view.state.rate_limiter.sent(at, use)
         elif self._stock:
             self._stock -= 1
         else:
             self.requests += 1
-            self._view.tell(lambda state: state.budget.sent(at, Use.QUERY), is_urgent=False)
+            self._view.tell(lambda state: state.rate_limiter.sent(at, Use.QUERY), is_urgent=False)
 
     def learn(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Learns from the answer to the request of ``sent_at``, or from its failure."""
         offset_s = self._view.clock.offset_s
         self.requests -= 1
-        self._view.tell(lambda state: state.budget.learn(now + offset_s, headers, sent_at + offset_s), is_urgent=False)
+        self._view.tell(
+            lambda state: state.rate_limiter.learn(now + offset_s, headers, sent_at + offset_s), is_urgent=False
+        )
 
     def refused(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Closes the gate for the whole team, after a 429 for requests."""
         offset_s = self._view.clock.offset_s
-        self._view.tell(lambda state: state.budget.refused(now + offset_s, headers, sent_at + offset_s))
+        self._view.tell(lambda state: state.rate_limiter.refused(now + offset_s, headers, sent_at + offset_s))
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
         """Queries per second that the whole team can bear."""
-        return self._view.state.budget.query_rate(now + self._view.clock.offset_s, submit_rate)
+        return self._view.state.rate_limiter.query_rate(now + self._view.clock.offset_s, submit_rate)
 
     # --- The stock ---
 

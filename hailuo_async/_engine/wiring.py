@@ -32,8 +32,8 @@ from hailuo_async._io.http import Http
 from hailuo_async._io.journal.kept import KeptBounds
 from hailuo_async._io.tls import ResumingContext
 from hailuo_async._io.transport import Transport
-from hailuo_async._rules.budget import Budget
 from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async.hooks import Hooks
@@ -105,7 +105,7 @@ def _assemble(
     cadence = Cadence(*settings.poll_interval, rng)
     team = None if journal is None else _make_team(journal, settings.max_running, rng, cadence)
     slots = Slots(settings.max_running, rng) if team is None else team.slots
-    gate = Gate(slots, Budget() if team is None else team.budget, Reachability(rng), state, emitter)
+    gate = Gate(slots, RateLimiter() if team is None else team.rate_limiter, Reachability(rng), state, emitter)
     recorder = _recorder(settings, journal, team)
     poller = Poller(gate, transport, recorder, cadence, settings, state)
 

@@ -1,4 +1,4 @@
-"""Decides which running task is worth a query now, from the durations of earlier tasks.
+"""The poll schedule: decides when each running task is worth a query, from the durations of earlier tasks.
 
 A finished task blocks its slot until a query notices the end. So a query has a worth: the time for which the task has
 probably been finished, counted from the last query that saw it running,
@@ -16,7 +16,7 @@ so it follows a service that slows down or speeds up. For ages that it has not s
 scale-free law: the gaps are then a fixed share of the age.
 
 **The price** is a small share of the task's age. When requests are short, it is the price at which all running tasks
-together query as often as the budget allows.
+together query as often as the rate limiter allows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finds how many of our tasks may run at the service. No answer says it, so its refusals have to.
+"""A concurrency limiter for tasks, which learns from refusals how many may run at the service: no answer says it.
 
 The service lets a team run a few tasks at once, and other programs of the team share that limit. So our limit is not a
 constant. It is the *proven* number: the number of our tasks that ran at once. A POST beyond the service's limit is

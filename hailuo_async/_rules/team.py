@@ -9,7 +9,7 @@ Invariants:
 - ``held`` says for each member what it holds: POSTs on their way, tasks that run, requests granted and not answered;
   and whether it follows jobs of others, so that it is woken when one changes. Each step of a member states its own
   share again, so nothing drifts. What a dead member held is counted until another has taken over its tasks.
-- ``slots`` and ``budget`` are the rules of one session, with the counts of all. A member's own ceiling stays its own.
+- ``slots`` and ``rate_limiter`` are the rules of one session, with the counts of all. A member keeps its own ceiling.
 - ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
   learns from the last ``ended - n``.
 """
@@ -23,12 +23,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
-from hailuo_async._rules.budget import Budget, RateHeaders, Use
+from hailuo_async._rules.even_rate import Use
+from hailuo_async._rules.rate_headers import RateHeaders
+from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async._rules.slots import Slots
 
 #: The fields of the rules that are state, not arguments: numbers, as JSON has them.
 _SLOTS = tuple(field.name for field in attrs.fields(Slots) if field.default is not attrs.NOTHING)
-_BUDGET = tuple(field.name for field in attrs.fields(Budget) if field.default is not attrs.NOTHING)
+_BUDGET = tuple(field.name for field in attrs.fields(RateLimiter) if field.default is not attrs.NOTHING)
 
 #: Ends that are kept for others to learn from. Each looks every second at least, and may miss one.
 _KEPT_ENDS = 16
@@ -72,7 +74,7 @@ class TeamState:
     """The team's slots, requests and news."""
 
     slots: Slots
-    budget: Budget
+    rate_limiter: RateLimiter
     held: dict[str, Held] = attrs.field(factory=dict)
     ends: list[End] = attrs.field(factory=list)
     ended: int = 0
@@ -84,7 +86,7 @@ class TeamState:
     @classmethod
     def new(cls, rng: Random) -> TeamState:
         """Nothing is known yet."""
-        return cls(Slots(None, rng), Budget())
+        return cls(Slots(None, rng), RateLimiter())
 
     def hold(self, member: str, held: Held) -> None:
         """States what ``member`` holds; the slots count the sum over all members."""
@@ -99,7 +101,7 @@ class TeamState:
         """``member`` is dead, and its tasks were taken over by others or are in doubt."""
         held = self.held.pop(member, Held())
         for _ in range(held.requests):
-            self.budget.learn(now, RateHeaders(), now)
+            self.rate_limiter.learn(now, RateHeaders(), now)
         self.slots.freed(held.inflight, held.settled)  # no recount, which would undo what others did since
 
     def followers(self, but: str) -> frozenset[str]:
@@ -109,17 +111,17 @@ class TeamState:
     def submit_opens_at(self, now: float) -> float:
         """When a POST may leave: a time not after ``now`` is now."""
         slot_at = max(self.submits_from, self.slots.may_start(now))
-        return slot_at if slot_at > now else self.budget.may_send(now, Use.SUBMIT)
+        return slot_at if slot_at > now else self.rate_limiter.may_send(now, Use.SUBMIT)
 
     def submit_leaves(self, now: float) -> None:
         """A POST leaves: it takes a slot and a request."""
         self.slots.started(now)
-        self.budget.sent(now, Use.SUBMIT)
+        self.rate_limiter.sent(now, Use.SUBMIT)
 
     def submit_stayed(self, now: float) -> None:
         """A POST that was to leave did not: its slot and its request are free."""
         self.slots.released()
-        self.budget.learn(now, RateHeaders(), now)
+        self.rate_limiter.learn(now, RateHeaders(), now)
 
     def teach(self, end: End) -> None:
         """A task ended."""
@@ -190,15 +192,15 @@ def _take_queries(state: TeamState, step: MemberStep, members: int) -> tuple[int
     If none may leave yet, and one is due, it is booked for the next of the times that are spread over the window. So
     each of many members that wait for a request asks once, and not again whenever another was quicker.
     """
-    taken, budget = 0, state.budget
-    rate = budget.query_rate(step.now, 0.0)
+    taken, limiter = 0, state.rate_limiter
+    rate = limiter.query_rate(step.now, 0.0)
     most = step.queries if rate is None else min(step.queries, max(1, int(_STOCKED_S * rate / members)))
     while taken < most:
-        at = budget.may_send(step.now, Use.QUERY)
+        at = limiter.may_send(step.now, Use.QUERY)
         is_booked = at > step.now
-        if is_booked and (taken or not step.is_query_due or not budget.can_book(at, step.now + _AHEAD_S)):
+        if is_booked and (taken or not step.is_query_due or not limiter.can_book(at, step.now + _AHEAD_S)):
             return taken, step.now if taken else at
-        budget.sent(step.now, Use.QUERY, at)
+        limiter.sent(step.now, Use.QUERY, at)
         taken += 1
         if is_booked:
             return taken, at
@@ -212,7 +214,7 @@ def dump_state(state: TeamState) -> str:
     """``state`` as JSON, for ``load_state``."""
     content = {
         "slots": _dump(state.slots),
-        "budget": _dump(state.budget),
+        "budget": _dump(state.rate_limiter),
         "held": state.held,
         "ends": state.ends,
         "ended": state.ended,
@@ -230,7 +232,7 @@ def load_state(text: str | None, rng: Random) -> TeamState:
     try:
         content = json.loads(text)
         _fill(state.slots, content["slots"])
-        _fill(state.budget, content["budget"])
+        _fill(state.rate_limiter, content["budget"])
         state.held = {member: Held(*held) for member, held in content["held"].items()}
         state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in content["ends"]]
         state.ended = content["ended"]
@@ -240,14 +242,14 @@ def load_state(text: str | None, rng: Random) -> TeamState:
     return state
 
 
-def _dump(rules: Slots | Budget) -> dict[str, Any]:
+def _dump(rules: Slots | RateLimiter) -> dict[str, Any]:
     return {name: getattr(rules, name) for name in _state_of(rules)}
 
 
-def _fill(rules: Slots | Budget, content: Mapping[str, Any]) -> None:
+def _fill(rules: Slots | RateLimiter, content: Mapping[str, Any]) -> None:
     for name in _state_of(rules):
         setattr(rules, name, content[name])
 
 
-def _state_of(rules: Slots | Budget) -> tuple[str, ...]:
+def _state_of(rules: Slots | RateLimiter) -> tuple[str, ...]:
     return _SLOTS if isinstance(rules, Slots) else _BUDGET

@@ -12,7 +12,7 @@ import pytest
 from hailuo_async import AsyncSession, SessionClosedError
 from hailuo_async._engine.gate import MAX_UPLOADS, Gate
 from hailuo_async._engine.session_state import SessionState
-from hailuo_async._rules.budget import Budget
+from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async._rules.reachability import Reachability
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.wire import Answer, unknown, unsent
@@ -28,7 +28,7 @@ ACCEPTED = told(200, taken())
 def make_gate(max_running: int | None = 1) -> Gate:
     state = SessionState()
     state.begin()
-    return Gate(Slots(max_running, Random(0)), Budget(), Reachability(Random(0)), state)
+    return Gate(Slots(max_running, Random(0)), RateLimiter(), Reachability(Random(0)), state)
 
 
 async def submit(gate: Gate, answer: Answer, is_heavy: bool = False) -> None:
@@ -165,7 +165,7 @@ def test_a_request_of_an_unlimited_service_never_waits() -> None:
 
 
 @pytest.mark.slow
-def test_hundreds_of_jobs_share_three_slots_within_the_budget() -> None:
+def test_hundreds_of_jobs_share_three_slots_within_the_request_rate() -> None:
     service = Service(generation_s=90)
 
     async def main() -> int:

@@ -14,8 +14,9 @@ from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.team_values import News, Renewed, StepDone
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.budget import RateHeaders, Use
 from hailuo_async._rules.cadence import Cadence
+from hailuo_async._rules.even_rate import Use
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import Held
 from hailuo_async.testing import run_virtual
 
@@ -51,7 +52,7 @@ def asks(team: Team, identity: str, since: float) -> asyncio.Future[Permit]:
     """A job that may leave by the view asks for its grant."""
     now = asyncio.get_running_loop().time()
     team.slots.started(now)
-    team.budget.sent(now, Use.SUBMIT)
+    team.rate_limiter.sent(now, Use.SUBMIT)
     return team.ask_to_send(identity, now, since)
 
 
@@ -81,7 +82,7 @@ def test_a_step_states_what_the_session_holds_and_asks_in_the_order_of_the_line(
         assert team.compose() is None  # as long as it is under way
         team.stepped(step, answered(Permit.GRANTED, Permit.TAKEN, Permit.LATER))
         assert [await answer for answer in answers] == [Permit.TAKEN, Permit.GRANTED, Permit.LATER]
-        assert (team.slots.inflight, team.slots.tentative, team.budget.requests) == (2, 0, 2)
+        assert (team.slots.inflight, team.slots.tentative, team.rate_limiter.requests) == (2, 0, 2)
         assert team.view.stated == step.held
 
     run_virtual(main)
@@ -113,7 +114,7 @@ def test_a_grant_whose_caller_has_left_is_given_back() -> None:
         step = team.compose()
         assert step is not None
         team.stepped(step, answered(Permit.GRANTED))
-        assert (journal.unsent, team.slots.running, team.budget.requests) == (["gone"], 0, 0)
+        assert (journal.unsent, team.slots.running, team.rate_limiter.requests) == (["gone"], 0, 0)
         following = team.compose()
         assert following is not None
         assert len(following.changes) == 2
@@ -203,7 +204,7 @@ def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_c
         now = asyncio.get_running_loop().time()
         team.woken()
         assert (team.news.is_woken, team.line.is_called) == (False, True)
-        assert (team.slots.may_start(now), team.budget.may_send(now, Use.SUBMIT)) == (now, now)
+        assert (team.slots.may_start(now), team.rate_limiter.may_send(now, Use.SUBMIT)) == (now, now)
         await asyncio.sleep(1.0)
         assert (team.news.is_woken, team.line.is_called) == (True, False)
 
@@ -249,18 +250,18 @@ def test_queries_take_their_requests_from_a_stock_where_a_limit_is_shared() -> N
     async def main() -> None:
         team, _ = make_team()
         now = asyncio.get_running_loop().time()
-        assert team.budget.may_send(now, Use.QUERY) == now  # no limit is known
-        team.budget.sent(now, Use.QUERY)
-        team.budget.learn(now, RateHeaders(limit=60, remaining=50), now)
-        assert team.budget.may_send(now, Use.QUERY) > now
+        assert team.rate_limiter.may_send(now, Use.QUERY) == now  # no limit is known
+        team.rate_limiter.sent(now, Use.QUERY)
+        team.rate_limiter.learn(now, RateHeaders(limit=60, remaining=50), now)
+        assert team.rate_limiter.may_send(now, Use.QUERY) > now
         step = team.compose()
         assert step is not None
         assert (step.queries > 0, step.is_query_due, step.held.requests) == (True, True, 0)
         team.stepped(step, answered(queries=2))
         for left in (1, 0):
-            assert team.budget.may_send(now, Use.QUERY) <= now
-            team.budget.sent(now, Use.QUERY)
-            assert team.budget.requests == 2, left
-        assert team.budget.may_send(now, Use.QUERY) > now
+            assert team.rate_limiter.may_send(now, Use.QUERY) <= now
+            team.rate_limiter.sent(now, Use.QUERY)
+            assert team.rate_limiter.requests == 2, left
+        assert team.rate_limiter.may_send(now, Use.QUERY) > now
 
     run_virtual(main)

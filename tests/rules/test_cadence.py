@@ -106,7 +106,7 @@ def test_it_needs_a_share_of_the_queries_of_a_fixed_interval_with_the_same_delay
     assert queries / fixed < share
 
 
-def test_scarce_requests_make_the_price_rise_to_what_the_budget_bears() -> None:
+def test_scarce_requests_make_the_price_rise_to_what_the_request_rate_bears() -> None:
     cadence, rng, queries, delay = taught(0.2), Random(1), 0, 0.0
     for _ in range(100):
         ends_at = 90 * rng.uniform(0.8, 1.2)

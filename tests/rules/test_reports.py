@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hailuo_async._rules.budget import RateHeaders
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.reports import Report, Unreadable, read_report
 from hailuo_async._rules.wire import Answer, Verdict, decipher
 from hailuo_async.outcomes import Resource, Status, Video

@@ -8,7 +8,8 @@ from random import Random
 import attrs
 import pytest
 
-from hailuo_async._rules.budget import RateHeaders, Use
+from hailuo_async._rules.even_rate import Use
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.slots import Slots
 from hailuo_async._rules.team import End, Grant, Held, MemberStep, TeamState, dump_state, exchange, load_state
 
@@ -99,13 +100,13 @@ def test_changes_count_before_what_is_granted_with_them() -> None:
     assert exchange(state, ended, members=1).submits == 1
 
 
-def test_requests_of_all_members_come_from_one_budget() -> None:
+def test_requests_of_all_members_count_against_one_rate() -> None:
     state = make_state()
-    state.budget.learn(NOW, RateHeaders(limit=100, remaining=100, reset_at=60.0, date=0.0), NOW)
+    state.rate_limiter.learn(NOW, RateHeaders(limit=100, remaining=100, reset_at=60.0, date=0.0), NOW)
     granted = 0
     for number in range(100):
         granted += ask(state, f"member {number}", queries=4).queries
-    remaining = state.budget.remaining(NOW)
+    remaining = state.rate_limiter.remaining(NOW)
     assert remaining is not None
     assert 0 < granted == 100 - remaining
     last = ask(state, "a", queries=4)
@@ -116,7 +117,7 @@ def test_requests_of_all_members_come_from_one_budget() -> None:
 @pytest.mark.parametrize(("members", "queries"), [(1, 4), (2, 2), (4, 1), (200, 1)])
 def test_no_member_keeps_more_requests_for_itself_than_its_share_of_a_few_seconds(members: int, queries: int) -> None:
     state = make_state()
-    state.budget.learn(NOW, RateHeaders(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)  # one a second
+    state.rate_limiter.learn(NOW, RateHeaders(limit=100, remaining=20, reset_at=60.0, date=0.0), NOW)  # one a second
     call = MemberStep(member="a", now=NOW, held=NOTHING, queries=4)
     assert exchange(state, call, members).queries == queries
 
@@ -124,12 +125,12 @@ def test_no_member_keeps_more_requests_for_itself_than_its_share_of_a_few_second
 def test_the_requests_that_a_dead_member_did_not_use_are_waited_for_no_longer() -> None:
     state = make_state()
     headers = RateHeaders(limit=100, remaining=100, reset_at=60.0, date=0.0)
-    state.budget.learn(NOW, headers, NOW)
+    state.rate_limiter.learn(NOW, headers, NOW)
     ask(state, "dead", queries=4)
     state.bury("dead", NOW)
     assert state.held == {}
-    state.budget.learn(NOW, attrs.evolve(headers, remaining=50), NOW)
-    assert state.budget.remaining(NOW) == 50  # nothing is in flight
+    state.rate_limiter.learn(NOW, attrs.evolve(headers, remaining=50), NOW)
+    assert state.rate_limiter.remaining(NOW) == 50  # nothing is in flight
 
 
 def test_each_end_is_taught_once_and_only_the_last_are_kept() -> None:
@@ -146,14 +147,14 @@ def test_each_end_is_taught_once_and_only_the_last_are_kept() -> None:
 def test_the_state_comes_back_from_its_text_as_it_was() -> None:
     state = settled(5)
     ask(state, "a", submits=2, queries=3)
-    state.budget.sent(NOW, Use.QUERY)
-    state.budget.refused(NOW, RateHeaders(), NOW)
+    state.rate_limiter.sent(NOW, Use.QUERY)
+    state.rate_limiter.refused(NOW, RateHeaders(), NOW)
     state.teach(End("a", ("model", 6, None), 3.0, 4.0, 5.0))
     again = load_state(dump_state(state), Random(1))
     assert dump_state(again) == dump_state(state)
     assert (again.held, again.ends, again.ended) == (state.held, state.ends, state.ended)
     assert again.slots.may_start(NOW) == state.slots.may_start(NOW)
-    assert again.budget.may_send(NOW, Use.QUERY) == state.budget.may_send(NOW, Use.QUERY)
+    assert again.rate_limiter.may_send(NOW, Use.QUERY) == state.rate_limiter.may_send(NOW, Use.QUERY)
 
 
 @pytest.mark.parametrize("text", [None, "", "{}", "[]", "no JSON", '{"slots":{},"budget":{},"held":{},"ends":[]}'])
@@ -173,8 +174,8 @@ def test_a_count_that_is_put_right_opens_the_slots_again() -> None:
 def test_members_that_wait_for_a_request_are_each_booked_for_a_time_of_their_own() -> None:
     """They ask once each, however many they are."""
     state = make_state()
-    state.budget.sent(NOW, Use.SUBMIT)
-    state.budget.learn(NOW, RateHeaders(limit=60, remaining=59, reset_in_s=60.0), NOW)
+    state.rate_limiter.sent(NOW, Use.SUBMIT)
+    state.rate_limiter.learn(NOW, RateHeaders(limit=60, remaining=59, reset_in_s=60.0), NOW)
     calls = [
         MemberStep(member=f"m{number}", now=NOW, held=Held(settled=1), queries=4, is_query_due=number < 30)
         for number in range(40)

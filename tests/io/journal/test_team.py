@@ -17,8 +17,8 @@ from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
 from hailuo_async._io.journal.team_values import JobChange, News, Step, StepDone, Turn
-from hailuo_async._rules.budget import RateHeaders
 from hailuo_async._rules.line import Standing
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.errors import JobError, JournalError
 from hailuo_async.settings import DEFAULT_BASE_URL
@@ -321,7 +321,7 @@ def test_who_becomes_the_first_in_the_line_is_told_if_there_will_soon_be_room(a:
 
 
 def closed_for_five_seconds(state: TeamState) -> None:
-    state.budget.refused(NOW, RateHeaders(retry_after_s=5.0), NOW)
+    state.rate_limiter.refused(NOW, RateHeaders(retry_after_s=5.0), NOW)
 
 
 def test_a_lone_session_is_told_that_it_is_alone_no_more(a: TeamTable, theirs: JobTable) -> None:

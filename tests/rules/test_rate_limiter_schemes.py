@@ -1,4 +1,4 @@
-"""The budget behind gateways that count in any way: what it finds, and what must hold whatever they say."""
+"""The rate limiter behind gateways that count in any way: what it finds, and what must hold whatever they say."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from benchmarks import limiters
 from benchmarks.limiters import Bucket, Chance, Count, FixedWindow, SlidingCounter, SlidingLog, Style
 from benchmarks.schemes import SCHEMES, Scheme
-from hailuo_async._rules.budget import Budget, Use
+from hailuo_async._rules.even_rate import Use
 from hailuo_async._rules.rate_headers import RateHeaders, read_rate_headers
+from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async.contract import SMALLEST_REQUEST_LIMIT
 from hailuo_async.testing.in_memory import DEFAULT_EPOCH
 
@@ -27,14 +28,14 @@ TRIP_S = 0.05
 
 @attrs.define
 class Demand:
-    """A client that would always send, mostly queries, through a budget to a gateway. It sees that the rules hold."""
+    """A client that would always send, mostly queries, through a rate limiter to a gateway."""
 
     count: Count
     style: Style
     rng: Random
     most: int = 6
     """Requests in flight at once."""
-    budget: Budget = attrs.field(factory=Budget)
+    limiter: RateLimiter = attrs.field(factory=RateLimiter)
     now: float = 0.0
     taken: int = 0
     refused: int = 0
@@ -42,7 +43,7 @@ class Demand:
     _last_sent_at: float = 0.0
 
     def run(self, until: float) -> None:
-        """Sends and hears until then. Each wait is one that the budget asked for, or for the next answer."""
+        """Sends and hears until then. Each wait is one that the limiter asked for, or for the next answer."""
         while self.now < until:
             use = Use.SUBMIT if self.rng.random() < 0.2 else Use.QUERY
             opens_at = self._opens_at(use)
@@ -55,10 +56,10 @@ class Demand:
                 self._hear()
 
     def _opens_at(self, use: Use) -> float:
-        opens_at = self.budget.may_send(self.now, use)
+        opens_at = self.limiter.may_send(self.now, use)
         assert opens_at <= self.now or self.now < opens_at <= self.now + 300
-        assert (self.budget.remaining(self.now) or 0) >= 0
-        rate = self.budget.query_rate(self.now, 0.5)
+        assert (self.limiter.remaining(self.now) or 0) >= 0
+        rate = self.limiter.query_rate(self.now, 0.5)
         assert rate is None or rate > 0
         return opens_at
 
@@ -66,7 +67,7 @@ class Demand:
         assert self.now - self._last_sent_at <= 301  # closed for five minutes at most, by an answer that took its time
         self._last_sent_at = sent_at = self.now
         arrives_at = DEFAULT_EPOCH + self.now + TRIP_S
-        self.budget.sent(self.now, use)
+        self.limiter.sent(self.now, use)
         is_taken = self.count.take(arrives_at)
         headers = self.style(self.count.state(arrives_at), is_taken, arrives_at)
         read = read_rate_headers({**headers, "Date": formatdate(arrives_at, usegmt=True)})
@@ -74,11 +75,11 @@ class Demand:
 
     def _hear(self) -> None:
         _, sent_at, headers, is_taken = self._flight.popleft()
-        self.budget.learn(self.now, headers, sent_at)
+        self.limiter.learn(self.now, headers, sent_at)
         self.taken += is_taken
         if not is_taken:
             self.refused += 1
-            self.budget.refused(self.now, headers, sent_at)
+            self.limiter.refused(self.now, headers, sent_at)
 
 
 def demand(scheme: Scheme, per_minute: int, seed: int = 0) -> Demand:
@@ -151,11 +152,11 @@ def test_a_gateway_that_refuses_at_random_slows_down_and_does_not_stop() -> None
 def test_headers_that_begin_to_speak_are_heard() -> None:
     found = Demand(FixedWindow(100, 60.0), limiters.silent, Random(0))
     found.run(90.0)
-    assert found.budget.remaining(found.now) is None
+    assert found.limiter.remaining(found.now) is None
     found.style = limiters.unix
     found.run(100.0)
-    assert found.budget.limit == 100
-    assert found.budget.remaining(found.now) is not None
+    assert found.limiter.limit == 100
+    assert found.limiter.remaining(found.now) is not None
 
 
 def test_windows_are_believed_in_again_when_the_count_jumps_to_full() -> None:
@@ -172,19 +173,19 @@ def test_windows_are_believed_in_again_when_the_count_jumps_to_full() -> None:
 def test_one_429_without_headers_does_not_shake_the_belief_in_windows_that_were_told() -> None:
     found = Demand(FixedWindow(100, 60.0), limiters.unix, Random(0))
     found.run(100.5)
-    budget, at = found.budget, found.now + 300.0
-    bare(budget, at, is_refused=True)
-    assert budget.remaining(at + 16.0) is not None
-    assert budget.may_send(at + 16.0, Use.SUBMIT) <= at + 16.0
+    limiter, at = found.limiter, found.now + 300.0
+    bare(limiter, at, is_refused=True)
+    assert limiter.remaining(at + 16.0) is not None
+    assert limiter.may_send(at + 16.0, Use.SUBMIT) <= at + 16.0
 
 
 def test_headers_that_stop_are_not_believed_for_ever() -> None:
     found = Demand(SlidingLog(100, 60.0), limiters.unix, Random(0))
     found.run(200.0)
-    assert found.budget.remaining(found.now) is not None
+    assert found.limiter.remaining(found.now) is not None
     found.style = limiters.silent
     found.run(400.0)
-    assert found.budget.remaining(found.now) is None
+    assert found.limiter.remaining(found.now) is None
     found.taken = 0
     found.run(1000.0)
     assert found.taken >= 700
@@ -193,63 +194,63 @@ def test_headers_that_stop_are_not_believed_for_ever() -> None:
 # --- Without a word ---
 
 
-def bare(budget: Budget, at: float, *, is_refused: bool) -> None:
-    budget.sent(at, Use.QUERY)
-    budget.learn(at + 0.1, RateHeaders(), at)
+def bare(limiter: RateLimiter, at: float, *, is_refused: bool) -> None:
+    limiter.sent(at, Use.QUERY)
+    limiter.learn(at + 0.1, RateHeaders(), at)
     if is_refused:
-        budget.refused(at + 0.1, RateHeaders(), at)
+        limiter.refused(at + 0.1, RateHeaders(), at)
 
 
 def test_a_429_that_says_nothing_closes_for_a_second_and_then_lets_one_request_see() -> None:
-    budget = Budget()
-    bare(budget, 0.0, is_refused=False)
-    bare(budget, 0.5, is_refused=True)
-    assert (budget.limit, budget.remaining(0.6)) == (None, None)
-    closed_until = budget.closed_until
+    limiter = RateLimiter()
+    bare(limiter, 0.0, is_refused=False)
+    bare(limiter, 0.5, is_refused=True)
+    assert (limiter.limit, limiter.remaining(0.6)) == (None, None)
+    closed_until = limiter.closed_until
     assert closed_until is not None
     assert closed_until == pytest.approx(1.6)
-    assert {budget.may_send(0.7, use) for use in Use} == {closed_until}
-    budget.sent(1.7, Use.SUBMIT)
-    assert budget.may_send(1.75, Use.SUBMIT) > 2.0
-    budget.learn(1.8, RateHeaders(), 1.7)
-    assert budget.may_send(4.0, Use.SUBMIT) <= 4.0
+    assert {limiter.may_send(0.7, use) for use in Use} == {closed_until}
+    limiter.sent(1.7, Use.SUBMIT)
+    assert limiter.may_send(1.75, Use.SUBMIT) > 2.0
+    limiter.learn(1.8, RateHeaders(), 1.7)
+    assert limiter.may_send(4.0, Use.SUBMIT) <= 4.0
 
 
 def test_each_refusal_in_a_row_closes_for_twice_as_long_up_to_eight_seconds() -> None:
-    budget, at, waits = Budget(), 0.0, []
+    limiter, at, waits = RateLimiter(), 0.0, []
     for _ in range(7):
-        bare(budget, at, is_refused=True)
-        waits.append(round((budget.closed_until or 0.0) - at - 0.1, 3))
-        at = budget.closed_until or 0.0
+        bare(limiter, at, is_refused=True)
+        waits.append(round((limiter.closed_until or 0.0) - at - 0.1, 3))
+        at = limiter.closed_until or 0.0
     assert waits == [2.0, 4.0, 8.0, 8.0, 8.0, 8.0, 8.0]
 
 
 def test_a_minutes_worth_before_the_first_refusal_is_taken_for_the_minutes_limit() -> None:
-    budget = Budget()
+    limiter = RateLimiter()
     for number in range(100):
-        bare(budget, number / 10, is_refused=False)
-    bare(budget, 10.0, is_refused=True)
+        bare(limiter, number / 10, is_refused=False)
+    bare(limiter, 10.0, is_refused=True)
     for at in (11.2, 13.4, 21.5, 29.6, 37.7):
-        bare(budget, at, is_refused=True)
-    bare(budget, 45.8, is_refused=False)
-    bare(budget, 46.8, is_refused=False)
-    assert budget.query_rate(47.0, 0.0) == pytest.approx(100 / 60, rel=0.01)
+        bare(limiter, at, is_refused=True)
+    bare(limiter, 45.8, is_refused=False)
+    bare(limiter, 46.8, is_refused=False)
+    assert limiter.query_rate(47.0, 0.0) == pytest.approx(100 / 60, rel=0.01)
 
 
 def test_milliseconds_are_told_from_seconds_by_the_first_that_cannot_be_seconds() -> None:
-    budget = Budget()
+    limiter = RateLimiter()
     for at, number in ((0.0, 59_000.0), (58.9, 100.0)):
-        budget.sent(at, Use.QUERY)
-        budget.learn(at, RateHeaders(100, 0, date=1000.0 + at, reset_number=number), at)
-    assert 59.0 <= budget.may_send(58.95, Use.SUBMIT) <= 60.1
+        limiter.sent(at, Use.QUERY)
+        limiter.learn(at, RateHeaders(100, 0, date=1000.0 + at, reset_number=number), at)
+    assert 59.0 <= limiter.may_send(58.95, Use.SUBMIT) <= 60.1
 
 
 def test_the_request_that_told_of_a_short_window_counts_in_it() -> None:
-    budget = Budget()
+    limiter = RateLimiter()
     for at, left, reset_at in ((0.0, 1, 1001.0), (2.0, 1, 1003.0), (2.1, 0, 1003.0)):
-        budget.sent(at, Use.SUBMIT)
-        budget.learn(at + 0.1, RateHeaders(2, left, reset_at=reset_at, date=reset_at - 1), at)
-    assert 3.0 <= budget.may_send(2.8, Use.QUERY) <= 3.2
+        limiter.sent(at, Use.SUBMIT)
+        limiter.learn(at + 0.1, RateHeaders(2, left, reset_at=reset_at, date=reset_at - 1), at)
+    assert 3.0 <= limiter.may_send(2.8, Use.QUERY) <= 3.2
 
 
 # --- Whatever happens ---

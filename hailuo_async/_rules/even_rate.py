@@ -1,7 +1,7 @@
 """Requests that leave evenly, at a rate that is measured or found.
 
-A flow is what the budget (``_rules/budget``) assumes where it cannot see windows. Each request puts the next one
-off by one over the rate. A submit need not wait while the service says that some are left, and then later requests wait
+``_rules/rate_limiter`` assumes an even rate where it cannot see windows. Each request puts the next one off by one over
+the rate. A submit need not wait while the service says that some are left, and then later requests wait
 longer; nor need a query while plenty are left. The rate is
 
 - **measured**, where answers tell a count: what was answered, plus what the count grew by, in a time. A count that was
@@ -27,10 +27,10 @@ from hailuo_async.contract import SMALLEST_REQUEST_LIMIT, WINDOW_S
 TICK_S = 0.01
 #: No rate is lower, in requests a second: each request puts the next one off, and the rate may rise meanwhile.
 LEAST_RATE = 1 / WINDOW_S
-#: Seconds to close after a first 429 that names no time, and the longest of such pauses in a flow.
+#: Seconds to close after a first 429 that names no time, and the longest of such pauses at an even rate.
 _PAUSE_S, LONGEST_PAUSE_S = 1.0, 8.0
 
-#: A flow is measured over so many seconds at least, and follows what is measured with this time constant, or with half
+#: A rate is measured over so many seconds at least, and follows what is measured with this time constant, or with half
 #: of the time that the service looks back if that is longer: where a log slides, nothing comes back for most of it.
 _MEASURE_S, _FOLLOW_S = 5.0, 15.0
 #: What is left beyond this part of the most is plenty, and is spent in so many seconds.
@@ -61,15 +61,15 @@ class Use(enum.Enum):
 
 
 @attrs.define(kw_only=True, eq=False)
-class Flow:
-    """The half of ``Budget`` that counts answers and keeps a rate. ``Budget`` adds windows, and chooses between them.
+class EvenRate:
+    """The half of ``RateLimiter`` that counts answers and keeps a rate: the other adds windows, and chooses.
 
     Times are loop seconds.
     """
 
     _inflight: int = 0
     _answered: int = 0
-    _reported: int | None = None  # what the service says is left: in a window the least, in a flow the last
+    _reported: int | None = None  # what the service says is left: in a window the least, else the last
     _reported_at: float = -math.inf
     _full: int = 0  # the most that it ever said is left
     _newest_at: float = -math.inf  # when the youngest request that was answered had left
@@ -79,7 +79,7 @@ class Flow:
     _next_at: float = -math.inf  # when the next request is due
     _last_sent_at: float = -math.inf
     _burst: float = 0.0  # so many requests may leave before they are due, where answers carry no count
-    _short_rate: float | None = None  # where the flow stands for short windows: their own rate
+    _short_rate: float | None = None  # where it stands for short windows: their own rate
 
     # A rate that is measured
     _mark: int | None = None  # the reported count and the answers so far, when the measuring began
@@ -94,14 +94,14 @@ class Flow:
     _taken: int | None = None  # requests taken from then to the last refusal, until the rate is found from them
     _is_found: bool = False  # whether a rate was found
     _rise: float = 0.0  # by which share the rate rises in a second, beside what comes with time
-    _quiet_from: float = -math.inf  # when a refusal last came, or the flow began
+    _quiet_from: float = -math.inf  # when a refusal last came, or the even rate began
 
     # Refusals
     _closed_at: float = -math.inf
     _pause_s: float = _PAUSE_S  # how long the last pause was
     _answers: int = 0  # answers to requests that left since the gate was last closed
 
-    def _flow_opens_at(self, now: float, use: Use) -> float:
+    def _rate_opens_at(self, now: float, use: Use) -> float:
         rate = self._rate or LEAST_RATE
         due_at = self._next_at
         if self._taken is not None and self._answers == 0 and self._last_sent_at >= self._closed_at:

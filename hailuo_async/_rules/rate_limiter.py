@@ -1,30 +1,30 @@
-"""The request budget, learned from the headers and the refusals of the service's answers.
+"""A rate limiter for requests, which learns the limit from the headers and the refusals of the service's answers.
 
 The service counts the requests of a key, submits and queries together. Its documents name a limit a minute, but not
 how the minute is counted, and gateways before it may count in their own way. Headers are advisory: any may be missing,
-stale, wrong, or about the requests of another program with the same key. So the budget assumes one of two shapes, and
-changes to the other when the answers contradict it.
+stale, wrong, or about the requests of another program with the same key. So the rate limiter assumes one of two ways of
+counting, and changes to the other when the answers contradict it.
 
-**A window** is so many requests until a moment, and then as many again. The budget assumes this first. It keeps its own
-count beside the service's (less the requests that the service cannot have counted yet), and obeys the lower one. A part
-of the window may be spent at once, the rest evenly until its end. The reset identifies the window: a later reset opens
-the next window, an earlier one is stale. The answer's ``Date`` or a span gives the reset in loop time. Both count whole
-seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. A reset that lies
-before the request was sent shows that its clock is behind that of the dates, and by how much. The distance between two
-resets is the window's length. Where answers name no reset, a count that jumps to full opens a window.
+**Windows**: so many requests until a moment, and then as many again. The rate limiter assumes this first. It keeps its
+own count beside the service's (less the requests that the service cannot have counted yet), and obeys the lower one. A
+part of the window may be spent at once, the rest evenly until its end. The reset identifies the window: a later reset
+opens the next window, an earlier one is stale. The answer's ``Date`` or a span gives the reset in loop time. Both count
+whole seconds, so each answer gives a bound that is up to two seconds late, and the earliest bound counts. A reset that
+lies before the request was sent shows that its clock is behind that of the dates, and by how much. The distance between
+two resets is the window's length. Where answers name no reset, a count that jumps to full opens a window.
 
-**A flow** is a rate: requests leave evenly (``_rules/flow`` measures or finds the rate). The budget assumes this when
-the count grows though no window opens (sliding windows and buckets do that), when a new reset brings no new requests,
-when windows are too short to place their ends, and when the service refuses and no header gives a count. The number of
-requests left, as the service says it, is then only a cap.
+**An even rate**: so many requests a second (``_rules/even_rate`` measures or finds how many). The rate limiter assumes
+this when the count grows though no window opens (sliding windows and token buckets do that), when a new reset brings no
+new requests, when windows are too short to place their ends, and when the service refuses and no header gives a count.
+The number of requests left, as the service says it, is then only a cap.
 
 **Reserve.** A query leaves enough for the submit that it may lead to, and for those of the queries in flight: no slot
-stands empty because polling spent the budget. Queries that are booked for later delay no submit.
+stands empty because polling spent the requests. Queries that are booked for later delay no submit.
 
 **Closed.** A 429 closes the gate for everyone, once: refusals of requests that had left before do not extend it. In a
-window it closes until the reset. In a flow, or if the service says that requests are left, it closes for a second or as
-advised, and for twice as long after each further refusal in a row. ``Retry-After: 0`` closes for a pause, too. So does
-a refusal in a window of which no reset is known; from the third in a row on the window is taken to be spent.
+window it closes until the reset. At an even rate, or if the service says that requests are left, it closes for a second
+or as advised, and for twice as long after each further refusal in a row. ``Retry-After: 0`` closes for a pause, too. So
+does a refusal in a window of which no reset is known; from the third in a row on the window is taken to be spent.
 
 Invariants: a window grants no more than its limit; a returned time is either not after ``now``, or at least a tick and
 at most five minutes after it.
@@ -36,11 +36,9 @@ import math
 
 import attrs
 
-from hailuo_async._rules.flow import LEAST_RATE, LONGEST_PAUSE_S, TICK_S, Flow, Use
-from hailuo_async._rules.rate_headers import RateHeaders, read_rate_headers
+from hailuo_async._rules.even_rate import LEAST_RATE, LONGEST_PAUSE_S, TICK_S, EvenRate, Use
+from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async.contract import WINDOW_S
-
-__all__ = ["Budget", "RateHeaders", "Use", "read_rate_headers"]
 
 #: Nothing closes the gate for longer than this: no reset that lies further ahead is believed.
 _LONGEST_S = 300.0
@@ -51,18 +49,18 @@ _MARGIN_S, _SPAN_MARGIN_S = 1.0, 1.5
 #: A reset without a unit that is larger than this counts milliseconds.
 _SECONDS_BELOW = 90.0
 
-#: However many submits are expected, queries get this share of the budget: each job needs one at least.
+#: However many submits are expected, queries get this share of the requests: each job needs one at least.
 _LEAST_SHARE = 1 / 3
 
-#: Seconds to close after a window's 429 that says nothing: as in a flow up to the first, as there may be no reason, and
-#: then the second each time.
+#: Seconds to close after a window's 429 that says nothing: as at an even rate up to the first, as there may be no
+#: reason, and then the second each time.
 _CHANCE_S, _CLOSE_S = 2.0, 15.0
 
 #: One sign against windows outweighs so many for them: a sliding count may look full at every other opening. A window
 #: has just opened if no more seconds of it are over.
 _SIGN, _OPENING_S = 2, 3.0
 
-#: Windows up to this length flow, at this part of their limit: their ends are placed too inexactly to wait for.
+#: Windows up to this length become an even rate, this part of their limit: their ends are placed too inexactly.
 _SHORT_S, _SHORT_SHARE = 12.0, 0.98
 
 #: A lag that no answer has shown for so long is over. It shows at the end of each window, if requests leave then.
@@ -70,7 +68,7 @@ _LAG_S = 2 * WINDOW_S
 
 
 @attrs.define(kw_only=True, eq=False)
-class Budget(Flow):
+class RateLimiter(EvenRate):
     """Grants requests, counts them, and learns from the answers. All times are loop seconds."""
 
     _limit: int | None = None
@@ -117,7 +115,7 @@ class Budget(Flow):
         if self._rate is None:
             opens_at = self._window_opens_at(now, use)
         else:
-            opens_at = self._flow_opens_at(now, use)
+            opens_at = self._rate_opens_at(now, use)
             if self._end > now:  # a reset brings one request at least
                 opens_at = min(opens_at, max(self._end, self._next_at))
         return now if opens_at <= now else min(max(opens_at, now + TICK_S), now + _LONGEST_S)
@@ -174,7 +172,7 @@ class Budget(Flow):
         self._newest_at, self._full = sent_at, max(self._full, remaining)
         if self._rate is None:
             self._check_window(now, remaining, ahead_s)
-        elif not self._check_flow(now, remaining):
+        elif not self._check_rate(now, remaining):
             self._measure(now, remaining)
 
     def refused(self, now: float, headers: RateHeaders, sent_at: float) -> None:
@@ -185,7 +183,7 @@ class Budget(Flow):
             # Nothing is known of this window. Where nothing was ever known, no header will help.
             self._signs += _SIGN
             if self._limit is None or self._signs > _SIGN:
-                self._begin_flow(now, 0.0)
+                self._begin_rate(now, 0.0)
         if self._rate is not None:
             self._lower_rate(now)
         self._closed_until = min(self._closes_until(now, headers), now + _LONGEST_S)
@@ -205,7 +203,7 @@ class Budget(Flow):
         return self._end
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
-        """Queries per second that the budget can bear besides ``submit_rate``; ``None``: any number."""
+        """Queries per second that may leave besides ``submit_rate``; ``None``: any number."""
         if self._rate is not None:
             whole = self._planned(now)
         else:
@@ -330,7 +328,7 @@ class Budget(Flow):
     # --- Which of the two ---
 
     def _check_window(self, now: float, remaining: int, ahead_s: float | None) -> None:
-        """Looks for signs that requests flow: the count grows within the window, or has not grown at its opening."""
+        """Checks for signs of an even rate: the count grows within the window, or has not grown at its opening."""
         limit = self._limit or self._full
         # Answers that overtake each other look like growth: by up to twice those in flight, but seldom by half a limit.
         unsure = min(2 * self._slack, max(self._slack, limit // 2))
@@ -338,7 +336,7 @@ class Budget(Flow):
             return
         missing = self._missing(remaining)
         if self._mark is None and missing <= 0 and max(self._window_s, self._longest_s) <= _SHORT_S:
-            self._begin_short_flow(now)
+            self._replace_short_windows(now)
             return
         if self._mark is None:
             self._check_opening(missing, ahead_s)
@@ -347,19 +345,19 @@ class Budget(Flow):
         else:
             self._signs += _SIGN
         if self._signs > _SIGN:
-            self._begin_flow(now, self._measured(now, remaining))
+            self._begin_rate(now, self._measured(now, remaining))
         self._begin_measure(now, remaining)
 
     def _check_opening(self, missing: int, ahead_s: float | None) -> None:
-        """Looks at the first count in a window that has just opened: it should be full."""
+        """Checks the first count in a window that has just opened: it should be full."""
         # Later in a window others may have spent it, and so may they before the first one that is seen.
         is_opening = ahead_s is not None and ahead_s >= self._window_s - _OPENING_S
         if is_opening and self._last_reset_at > -math.inf:
             is_sign = missing > max(2, (self._limit or self._full) // 5)
             self._signs = self._signs + _SIGN if is_sign else max(-_SIGN, self._signs - (missing <= 0))
 
-    def _check_flow(self, now: float, remaining: int) -> bool:
-        """Looks for signs of windows: the count jumps to full, faster than it flows, or a first count has come."""
+    def _check_rate(self, now: float, remaining: int) -> bool:
+        """Checks for signs of windows: the count jumps to full, faster than by the rate, or a first count has come."""
         limit = self._limit or self._full
         is_jump = (
             self._longest_s > _SHORT_S
@@ -377,17 +375,17 @@ class Budget(Flow):
         """How many requests are missing from a full count, the last one and those in flight aside."""
         return (self._limit or self._full) - 1 - remaining - self._slack
 
-    def _begin_short_flow(self, now: float) -> None:
-        """Assumes a flow in place of windows that are short, at what they allow."""
+    def _replace_short_windows(self, now: float) -> None:
+        """Assumes an even rate in place of windows that are short: what they allow."""
         # Resets a second apart have one name, so that a window of one second looks like two.
         length_s = self._window_s if self._window_s > 2 * _SPAN_MARGIN_S else max(_MARGIN_S, self._longest_s)
         self._longest_s = max(self._longest_s, length_s)
         self._short_rate = _SHORT_SHARE * (self._limit or self._full) / length_s
-        self._begin_flow(now, self._short_rate)
+        self._begin_rate(now, self._short_rate)
         self._next_at += 1 / self._short_rate  # the request that was answered has left, by this rate
 
-    def _begin_flow(self, now: float, rate: float) -> None:
-        """Assumes a flow from here on; the limit, if it is one a minute, is a first guess at its rate."""
+    def _begin_rate(self, now: float, rate: float) -> None:
+        """Assumes an even rate from here on; the limit, if it is one a minute, is a first guess at it."""
         self._signs = 0
         self._rate = max(rate, (self._limit or 0) / WINDOW_S, LEAST_RATE)
         self._next_at = self._reported_at = self._quiet_from = now

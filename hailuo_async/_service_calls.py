@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from typing import TYPE_CHECKING
 
-from hailuo_async._engine.quota import Money
+from hailuo_async._engine.spending_limit import Money
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.task_ids import check_task_id, is_task_id
 from hailuo_async.jobs import Job

@@ -20,8 +20,8 @@ from hailuo_async._engine.clock import running_loop
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
-from hailuo_async._engine.quota import Money, Quota
 from hailuo_async._engine.session_state import Phase, SessionState
+from hailuo_async._engine.spending_limit import Money, SpendingLimit
 from hailuo_async._io.download.values import USUAL, Limits, VideoPieces
 from hailuo_async._io.transport import FORKED, Transport, check_client_session, check_transport
 from hailuo_async._rules.task_ids import check_task_id
@@ -147,7 +147,7 @@ class AsyncSession(ServiceCalls):
         if transport is not None:
             import_engine()  # tests and simulations run on clocks that cannot wait for a thread
         self._rng, self._session_state = check_rng(rng), SessionState()
-        self._money, self._hooks = Money(Quota(self._settings.max_jobs, self._settings.max_cost)), Hooks()
+        self._money, self._hooks = Money(SpendingLimit(self._settings.max_jobs, self._settings.max_cost)), Hooks()
 
     def __repr__(self) -> str:
         if not hasattr(self, "_settings"):  # a traceback that shows local variables asks for it
@@ -279,9 +279,9 @@ class AsyncSession(ServiceCalls):
         the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
         check_stream(jobs, save_to, save_as, share_uploads)
-        own = Quota(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
-        limits = self._timeout_s(timeout), (self._money.quota, own)
-        return self._running_engine().stream(jobs, *limits, save_to, save_as, share_uploads=share_uploads)
+        own = SpendingLimit(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
+        terms = self._timeout_s(timeout), (self._money.limit, own)
+        return self._running_engine().stream(jobs, *terms, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.

@@ -23,10 +23,10 @@ from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.following import AT_WORK
 from hailuo_async._engine.keeping import Keeper, is_sent_from_here, prepare, without_pictures
 from hailuo_async._engine.poller import Poller
-from hailuo_async._engine.quota import Money, Payment, Quota
 from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
+from hailuo_async._engine.spending_limit import Money, Payment, SpendingLimit
 from hailuo_async._engine.tracked_job import Lane, TrackedJob, kind_of
 from hailuo_async._images.frame import Frame, inspect_image, url_frame
 from hailuo_async._images.source import is_web_url
@@ -57,7 +57,7 @@ class Terms:
 
     timeout_s: float | None = None
     """Seconds until its deadline."""
-    quotas: tuple[Quota, ...] = ()
+    limits: tuple[SpendingLimit, ...] = ()
     """The session's own, and then others."""
     duplicates: DuplicateNumbers = attrs.field(factory=DuplicateNumbers)
     """Numbers jobs without a key."""
@@ -108,7 +108,7 @@ class Admission:
         """Takes a job outside streams. Raises ``QueueFullError`` if too many wait, and what ``take`` raises."""
         if self.queued >= self._settings.max_queued:
             raise QueueFullError(max_queued=self._settings.max_queued)
-        return await self.take(job, Terms(timeout_s=timeout_s, quotas=(self.money.quota,), duplicates=self._duplicates))
+        return await self.take(job, Terms(timeout_s=timeout_s, limits=(self.money.limit,), duplicates=self._duplicates))
 
     async def take(self, job: Job, terms: Terms, find_fault: FindFault | None = None) -> TrackedJob:
         """Takes a job: inspects its images, puts it on record, and queues it. Cancelled before that, it costs nothing.
@@ -117,7 +117,7 @@ class Admission:
         already. Raises ``ImageError``, ``JournalError``, ``JobError`` (its key names another job),
         ``SpendingLimitError`` and ``SessionClosedError``: in all these cases nothing is paid for.
         """
-        tracked = self._new_tracked_job(terms.timeout_s, Payment(terms.quotas, self.money.prices.estimate(job).high))
+        tracked = self._new_tracked_job(terms.timeout_s, Payment(terms.limits, self.money.prices.estimate(job).high))
         tracked.job, tracked.key, tracked.kind, tracked.lane = job, job.key, kind_of(job), terms.lane
         self._preparing += 1
         try:
@@ -287,7 +287,7 @@ class Admission:
     def _new_tracked_job(
         self, timeout_s: float | None = None, payment: Payment | None = None, record: Record | None = None
     ) -> TrackedJob:
-        payment = payment or Payment((self.money.quota,))
+        payment = payment or Payment((self.money.limit,))
         tracked = TrackedJob(next(self._numbers), self._now(), timeout_s=timeout_s, payment=payment)
         if record is not None:
             tracked.key, tracked.identity, tracked.kind = record.key, record.identity, kind_of(record)

@@ -105,7 +105,7 @@ class Dispatcher:
                 tracked.fail_as_recorded(record)
 
     def _enqueue(self, tracked: TrackedJob) -> None:
-        """Reserves the job's price in its quotas, and queues it."""
+        """Reserves the job's price in its spending limits, and queues it."""
         if tracked.fault is not None:
             tracked.fail(Event.ABANDON, tracked.fault)
             return

@@ -27,12 +27,12 @@ from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
-from hailuo_async._engine.quota import Quota
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.saving import Saving
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
+from hailuo_async._engine.spending_limit import SpendingLimit
 from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
@@ -161,7 +161,7 @@ class Engine:
         self,
         jobs: Iterable[Job] | AsyncIterable[Job],
         timeout_s: float | None,
-        quotas: tuple[Quota, ...],
+        limits: tuple[SpendingLimit, ...],
         save_to: StrPath | None,
         save_as: SaveAs | None,
         *,
@@ -171,7 +171,7 @@ class Engine:
         self.session_state.check()
         uploads = SharedUploads(self.calls.upload, self.calls.delete_upload) if share_uploads else None
         saving = self._saving(save_to, save_as)
-        terms = Terms(timeout_s=timeout_s, quotas=quotas, lane=Lane(), uploads=uploads)
+        terms = Terms(timeout_s=timeout_s, limits=limits, lane=Lane(), uploads=uploads)
         always_waits = uploads is not None or saving is not None or self._journal is not None
 
         async def take(item: Job, find_fault: FindFault | None) -> TrackedJob:
@@ -224,8 +224,8 @@ class Engine:
             refused=ended[Status.REFUSED],
             unknown=ended[Status.UNKNOWN],
             abandoned=ended[Status.ABANDONED],
-            spent=self.admission.money.quota.spent,
-            committed=self.admission.money.quota.committed,
+            spent=self.admission.money.limit.spent,
+            committed=self.admission.money.limit.committed,
             ahead=0 if self.recorder.team is None else self.recorder.team.line.others.ahead,
         )
 

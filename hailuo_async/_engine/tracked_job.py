@@ -16,8 +16,8 @@ from decimal import Decimal
 
 import attrs
 
-from hailuo_async._engine.quota import Payment
 from hailuo_async._engine.signal import Signal
+from hailuo_async._engine.spending_limit import Payment
 from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._rules.cadence import PollState
 from hailuo_async._rules.lifecycle import Event, next_status
@@ -59,7 +59,7 @@ class TrackedJob:
     """Tasks of one kind take about as long: the same model, duration and resolution."""
     timeout_s: float | None = None
     payment: Payment = attrs.field(factory=Payment)
-    """Its reservation in the quotas."""
+    """Its share of the spending limits."""
     lane: Lane | None = None
     """The jobs of its stream, one of which stands in the queue at a time."""
     look: Callable[[], Awaitable[Claim | None]] | None = attrs.field(default=None, repr=False)

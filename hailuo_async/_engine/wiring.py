@@ -22,10 +22,10 @@ from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.keeping import Keeper
 from hailuo_async._engine.notices import PassedNotices
 from hailuo_async._engine.poller import Poller
-from hailuo_async._engine.quota import Money
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.results import Results
 from hailuo_async._engine.session_state import SessionState
+from hailuo_async._engine.spending_limit import Money
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http
@@ -70,7 +70,7 @@ async def start_engine(
         journal = await open_journal(settings.journal, base_url=settings.base_url, now=wall_clock)
     try:
         if journal is not None:
-            money.quota.begin_with(await journal.spending())
+            money.limit.begin_with(await journal.spending())
         carrier = transport or await _open_http(settings, client_session)
         rng = rng or Random()  # seeded here and not with the session: forked workers share no dice
         engine = _assemble(settings, state, carrier, journal, rng, EventEmitter(hooks), money)

@@ -36,8 +36,8 @@ from hailuo_async import (
     WaitTimeoutError,
 )
 from hailuo_async._engine.journaling import JournalRecorder
-from hailuo_async._engine.quota import Money
 from hailuo_async._engine.session_state import Phase, SessionState
+from hailuo_async._engine.spending_limit import Money
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal import files
 from hailuo_async._io.journal.records import Claim, Intent, Permit

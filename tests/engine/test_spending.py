@@ -21,7 +21,7 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
-from hailuo_async._engine.quota import Payment, Quota
+from hailuo_async._engine.spending_limit import Payment, SpendingLimit
 from hailuo_async._io.journal.records import JournalState
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import Fault, Kind, Service
@@ -205,14 +205,14 @@ async def lose_it(request: Request) -> Answer:
 
 
 def test_a_job_that_another_session_was_sending_and_left_unsent_is_committed_once() -> None:
-    session_quota, own = Quota(max_cost=PRICE), Quota(max_cost=PRICE)
-    payment = Payment((session_quota, own), PRICE)
+    session_limit, own = SpendingLimit(max_cost=PRICE), SpendingLimit(max_cost=PRICE)
+    payment = Payment((session_limit, own), PRICE)
     payment.adopt(record_in(JournalState.SENDING, price=PRICE))
-    assert [quota.committed for quota in payment.quotas] == [PRICE, PRICE]
+    assert [limit.committed for limit in payment.limits] == [PRICE, PRICE]
     payment.reserve()
-    assert [(quota.used, quota.committed) for quota in payment.quotas] == [(1, PRICE), (1, PRICE)]
+    assert [(limit.used, limit.committed) for limit in payment.limits] == [(1, PRICE), (1, PRICE)]
     payment.give_back()
-    assert [(quota.used, quota.committed) for quota in payment.quotas] == [(0, ZERO), (0, ZERO)]
+    assert [(limit.used, limit.committed) for limit in payment.limits] == [(0, ZERO), (0, ZERO)]
 
 
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:
@@ -247,11 +247,11 @@ async def test_a_doubt_that_was_sent_again_and_then_names_a_task_hides_it_from_n
 
 
 def test_tasks_that_were_counted_long_ago_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hailuo_async._engine.quota.MAX_SETTLED", 2)
-    quota = Quota()
+    monkeypatch.setattr("hailuo_async._engine.spending_limit.MAX_SETTLED", 2)
+    limit = SpendingLimit()
     for number in range(4):
-        quota.settle(f"task-{number}")
-    assert [*quota.settled] == ["task-2", "task-3"]
+        limit.settle(f"task-{number}")
+    assert [*limit.settled] == ["task-2", "task-3"]
 
 
 async def test_a_doubt_whose_task_is_attached_counts_that_task_alone() -> None:
@@ -383,11 +383,11 @@ async def test_what_a_forgotten_job_cost_or_may_have_cost_still_counts(tmp_path:
 
 
 def test_a_price_that_becomes_known_while_another_session_works_on_a_job_takes_nothing_back() -> None:
-    payment = Payment((Quota(),))
+    payment = Payment((SpendingLimit(),))
     payment.adopt(record_in(JournalState.ACCEPTED))
     payment.price = PRICE
     payment.settle(None, None)
-    assert [(quota.spent, quota.committed) for quota in payment.quotas] == [(PRICE, ZERO)]
+    assert [(limit.spent, limit.committed) for limit in payment.limits] == [(PRICE, ZERO)]
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def test_a_fixed_interval_is_bound_by_its_requests() -> None:
     assert math.isclose(fixed_interval_efficiency([100.0], 10.0, 20, 60), 100 / 20 / 11)
 
 
-def test_a_batch_fills_the_slots_that_nobody_told_it_of_and_stays_within_the_budget() -> None:
+def test_a_batch_fills_the_slots_that_nobody_told_it_of_and_stays_within_the_request_rate() -> None:
     result = simulate(Scenario(name="a small batch", jobs=60, slots=[(0.0, 3)]))
     assert result.efficiency >= 0.97
     assert result.refused_for_budget == 0

@@ -1,12 +1,12 @@
-"""Quotas: how many jobs, and how many dollars, may still be paid for.
+"""Spending limits: how many jobs, and how many dollars, may still be paid for.
 
-A queued job reserves its share of each of its quotas: one job, and its highest price. The reservation is given back if
+A queued job reserves its share of each of its limits: one job, and its highest price. The reservation is given back if
 the service certainly did not accept the job. Once the job has ended, it becomes spent money: the service's own amount,
 or the highest price if the service names none. A job in doubt, or that the session no longer waits for, may still be
 paid for, so its reservation stays. Invariant: ``spent + committed <= max_cost`` whenever a job is let in, so the limit
 is passed only if the service bills more than its own price list says.
 
-With a journal, the session's quota begins with the journal's sums (``begin_with``), so a batch that is run again counts
+With a journal, the session's limit begins with the journal's sums (``begin_with``), so a batch that is run again counts
 its earlier payments.
 """
 
@@ -25,7 +25,7 @@ MAX_SETTLED = 4096
 
 
 @attrs.define(eq=False)
-class Quota:
+class SpendingLimit:
     """At most ``max_jobs`` jobs and ``max_cost`` USD; ``None`` is no limit."""
 
     max_jobs: int | None = None
@@ -93,17 +93,17 @@ _MAY_BE_PAID_YET = (JournalState.SENDING, JournalState.ACCEPTED, JournalState.UN
 
 @attrs.frozen(eq=False)
 class Money:
-    """A session's quota, and the prices that it counts with."""
+    """A session's limit, and the prices that it counts with."""
 
-    quota: Quota = attrs.field(factory=Quota)
+    limit: SpendingLimit = attrs.field(factory=SpendingLimit)
     prices: PriceBook = attrs.field(factory=PriceBook)
 
 
 @attrs.define(eq=False)
 class Payment:
-    """One job's share of its quotas. ``price`` is the most that the job costs, ``None`` if unknown."""
+    """One job's share of its limits. ``price`` is the most that the job costs, ``None`` if unknown."""
 
-    quotas: tuple[Quota, ...] = ()
+    limits: tuple[SpendingLimit, ...] = ()
     price: Decimal | None = None
     _jobs: int = attrs.field(default=0, init=False)
     """How often it counts as a job: once, if this session sends it."""
@@ -120,49 +120,49 @@ class Payment:
         return self._jobs > 0
 
     def reserve(self) -> None:
-        """Reserves the job's share of all quotas, or of none. Raises ``SpendingLimitError`` if one has no room left."""
+        """Reserves the job's share of all limits, or of none. Raises ``SpendingLimitError`` if one has no room left."""
         self._release()  # what was counted for a session that was sending it, and left it unsent
-        is_counted = any(quota.max_jobs is not None for quota in self.quotas)
-        for quota in self.quotas:
-            quota.check(self.price, is_counted=is_counted)
+        is_counted = any(limit.max_jobs is not None for limit in self.limits)
+        for limit in self.limits:
+            limit.check(self.price, is_counted=is_counted)
         self._jobs, self._committed = 1, self._price
-        for quota in self.quotas:
-            quota.used += 1
-            quota.committed += self._committed
+        for limit in self.limits:
+            limit.used += 1
+            limit.committed += self._committed
 
     def reserve_again(self) -> bool:
         """Reserves another POST of a job in doubt, as each may be paid for. Returns whether there was room."""
         if self._committed is None:
             return True
-        if not all(quota.has_room(self._price) for quota in self.quotas):
+        if not all(limit.has_room(self._price) for limit in self.limits):
             return False
-        for quota in self.quotas:
-            quota.committed += self._price
+        for limit in self.limits:
+            limit.committed += self._price
         self._committed += self._price
         return True
 
     def adopt_task(self, task_id: str) -> None:
-        """Counts an attached task that no journal knows, unless it is counted already. It has one quota."""
-        for quota in self.quotas:
-            if task_id not in quota.settled:
-                self.price = quota.take_unfinished(task_id)
+        """Counts an attached task that no journal knows, unless it is counted already. It has one limit."""
+        for limit in self.limits:
+            if task_id not in limit.settled:
+                self.price = limit.take_unfinished(task_id)
                 self._committed = self._price
 
     def adopt(self, record: Record) -> None:
         """Counts a job that the journal knows as sent: no limit can stop it any more.
 
-        The first quota is the session's own, which began with the journal's sums.
+        The first limit is the session's own, which began with the journal's sums.
         """
         if self._committed is not None:
             return  # counted already: another session went on with the job, and its end is to come
-        for quota in self.quotas[1:]:
-            quota.spent += record.spent
+        for limit in self.limits[1:]:
+            limit.spent += record.spent
         if record.state in _MAY_BE_PAID_YET:
             self.price = record.price
-            for quota in self.quotas[:1]:
-                quota.commit_unfinished(record.identity, self._price)
-            for quota in self.quotas[1:]:
-                quota.committed += self._price
+            for limit in self.limits[:1]:
+                limit.commit_unfinished(record.identity, self._price)
+            for limit in self.limits[1:]:
+                limit.committed += self._price
             self._committed = self._price
 
     def give_back(self) -> None:
@@ -170,8 +170,8 @@ class Payment:
         if self._committed is None:
             return
         self._release()
-        for quota in self.quotas:
-            quota.used -= self._jobs
+        for limit in self.limits:
+            limit.used -= self._jobs
         self._jobs = 0
 
     def settle(self, cost: Decimal | None, unrecorded: str | None) -> None:
@@ -183,29 +183,29 @@ class Payment:
             return
         earlier = self._committed - self._price  # POSTs in doubt before the one that was accepted
         self._release()
-        for quota in self.quotas:
-            quota.spent += self._price if cost is None else cost
+        for limit in self.limits:
+            limit.spent += self._price if cost is None else cost
             if earlier > 0:
-                quota.committed += earlier
+                limit.committed += earlier
         if unrecorded is not None:
-            for quota in self.quotas[:1]:
-                quota.settle(unrecorded)
+            for limit in self.limits[:1]:
+                limit.settle(unrecorded)
 
     def keep(self, name: str | None) -> None:
         """Keeps the reservation of a job that may still be paid for. ``name``: its identity, or its task."""
         if self._committed is not None:
-            for quota in self.quotas[:1]:
-                quota.keep_unfinished(name, self._committed)
+            for limit in self.limits[:1]:
+                limit.keep_unfinished(name, self._committed)
 
     def give_back_last(self) -> None:
         """Gives back the reservation of the last POST, which was not accepted, and keeps those of earlier ones."""
         if self._committed is None:
             return
-        for quota in self.quotas:
-            quota.committed -= self._price
+        for limit in self.limits:
+            limit.committed -= self._price
         self._committed -= self._price
 
     def _release(self) -> None:
-        for quota in self.quotas:
-            quota.committed -= self._committed or Decimal(0)
+        for limit in self.limits:
+            limit.committed -= self._committed or Decimal(0)
         self._committed = None

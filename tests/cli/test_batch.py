@@ -202,6 +202,39 @@ def test_a_job_that_was_changed_under_its_key_is_found_before_anything_is_sent_a
     assert paid(service) == {"scene a": 1, "scene b": 1, "scene x": 1}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [
+        (("--max-cost", "1.40"), "and jobs before it could cost up to $0.72 more; a job of up to $0.72 would pass it"),
+        (("--max-jobs", "1"), "as many are sent as --max-jobs 1 allows"),
+    ],
+)
+def test_a_job_that_no_limit_has_room_for_is_not_forgotten_to_be_made_anew(
+    limit: tuple[str, str], words: str, service: Emulator, tmp_path: Path
+) -> None:
+    jobs = write_jobs(tmp_path, 2)
+    run("batch", jobs, "--output", tmp_path, "--yes")
+    before = service.ledger.posts
+    refused = run("batch", jobs, "--output", tmp_path, "--redo", "a", "--redo", "b", *limit)
+    assert (refused.exit_code, service.ledger.posts) == (2, before)
+    assert f"{words}; nothing was sent" in refused.stderr
+    with Journal.open(tmp_path / "batch.db") as journal:
+        assert {record.identity: str(record.state) for record in journal.records()} == {"a": "success", "b": "success"}
+
+
+@pytest.mark.slow
+def test_a_job_that_is_made_anew_is_sent_before_others_use_up_the_limit(service: Emulator, tmp_path: Path) -> None:
+    jobs = write_jobs(tmp_path, 3)
+    lines = jobs.read_text().splitlines(keepends=True)
+    jobs.write_text(lines[2])
+    run("batch", jobs, "--output", tmp_path, "--yes")
+    jobs.write_text("".join(lines))
+    stopped = run("batch", jobs, "--output", tmp_path, "--redo", "c", "--max-jobs", "1", "--json")
+    assert (stopped.exit_code, statuses(stopped.stdout)) == (1, {"a": "not sent", "b": "not sent", "c": "saved"})
+    assert paid(service) == {"scene c": 2}
+
+
 def test_a_job_that_was_refused_may_be_changed_under_its_key(service: Emulator, tmp_path: Path) -> None:
     jobs = write_jobs(tmp_path, 1)
     service.next_fault("submit", "refuse")

@@ -241,7 +241,7 @@ def test_a_job_without_a_key_is_named_by_its_picture_but_one_to_be_decided_on_by
         ),
         (
             SpendingLimitError(max_cost=Decimal(1), spent=Decimal(), committed=Decimal("0.72"), cost=Decimal("0.72")),
-            "$0.00 of --max-cost $1.00 are spent, and jobs that ran could cost up to $0.72 more;"
+            "$0.00 of --max-cost $1.00 are spent, and jobs before it could cost up to $0.72 more;"
             " a job of up to $0.72 would pass it",
         ),
         (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
@@ -64,6 +64,16 @@ class BatchPlan:
     """At most so many US dollars are spent, earlier runs included: a setting of the session as well."""
     is_json: bool = False
     is_quiet: bool = False
+
+    @property
+    def made_anew(self) -> Iterator[Entry]:
+        """The jobs that take the place of a job on record."""
+        return (entry for entry in self.entries() if entry.key in self.redo) if self.redo else iter(())
+
+    def in_order(self) -> Iterator[Entry]:
+        """The jobs as they are sent: first those that are made anew, as no other may use up the limit."""
+        yield from self.made_anew
+        yield from (entry for entry in self.entries() if entry.key not in self.redo)
 
     def cost(self, *, shows_jobs: bool = False) -> Bill:
         """What it is about to cost. With ``shows_jobs``, prints each job that will be paid for.
@@ -151,7 +161,7 @@ class Batch:
                 await self._read(stream, send)
 
     async def _jobs(self) -> AsyncGenerator[Job]:
-        entries = iter(self.plan.entries())
+        entries = self.plan.in_order()
         while (entry := await anyio.to_thread.run_sync(next, entries, None)) is not None:
             if entry.key not in self.bill.left_alone:
                 if entry.label is not None:

@@ -8,19 +8,21 @@ from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from decimal import Decimal
 
+import anyio.to_thread
 import attrs
 import click
 
-from hailuo_async import JournalError, JournalState, Record
+from hailuo_async import JournalError, JournalState, Record, SpendingLimitError, Stats, estimate
 from hailuo_async._cli import exit_codes
 from hailuo_async._cli.batch.batch import Batch, BatchPlan
 from hailuo_async._cli.batch.bill import SENT_AGAIN, confirm, confirm_twice, read_records, read_spent, saved_path
 from hailuo_async._cli.batch.progress import Screen, open_screen
 from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, line_on_record
-from hailuo_async._cli.batch.summary import Summary
+from hailuo_async._cli.batch.summary import Summary, why_stopped
 from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.output import columns, echo, emit, fitted, has_colours, json_line
 from hailuo_async._cli.targets import make_folder
+from hailuo_async._engine.spending_limit import Payment, SpendingLimit
 from hailuo_async.session import AsyncSession
 
 #: A longer key does not push the column of results further to the right.
@@ -84,11 +86,23 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
 
 async def _run(batch: Batch, opening: AbstractAsyncContextManager[AsyncSession], screen: Screen) -> None:
     async with opening as session:
+        await anyio.to_thread.run_sync(_check_limits, batch.plan, session.stats())
         for key in batch.plan.redo:
             await session.resolve(key, forget=True)
         for key in batch.plan.resubmit:
             await session.resolve(key, resubmit=True)
         await batch.run(session, screen)
+
+
+def _check_limits(plan: BatchPlan, stats: Stats) -> None:
+    """Raises ``click.UsageError`` if a job that is made anew would be refused: its record would be lost."""
+    limit = SpendingLimit(plan.max_jobs, plan.max_cost)
+    limit.spent, limit.committed = stats.spent, stats.committed
+    for entry in plan.made_anew:
+        try:
+            Payment((limit,), estimate(entry.job).high).reserve()
+        except SpendingLimitError as error:
+            raise click.UsageError(f"--redo {entry.key}: {why_stopped(error)}; nothing was sent") from error
 
 
 def _report(batch: Batch, printer: ResultPrinter) -> int:

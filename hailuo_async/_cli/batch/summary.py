@@ -72,7 +72,7 @@ class Summary:
         saved = self.counts[JobResult.SAVED] + there
         yield f"{saved} of {self.counts.total()} saved in {span(elapsed_s)}{before}{cost}"
         if stopped_by is not None:
-            yield f"stopped: {_why(stopped_by)}"
+            yield f"stopped: {why_stopped(stopped_by)}"
         for result, words in _TROUBLES.items():
             if self.counts[result]:
                 yield f"{self.counts[result]} {words}"
@@ -87,7 +87,7 @@ class Summary:
                 yield f"  {why}: {named(names, count)}"
 
 
-def _why(stopped_by: HailuoError) -> str:
+def why_stopped(stopped_by: HailuoError) -> str:
     if isinstance(stopped_by, SpendingLimitError):
         if stopped_by.max_cost is None:
             return f"as many are sent as --max-jobs {stopped_by.max_jobs} allows"
@@ -95,7 +95,7 @@ def _why(stopped_by: HailuoError) -> str:
             return "there is a job of which no price is known: give --max-jobs beside --max-cost"
         spent = f"{dollars(stopped_by.spent or Decimal())} of --max-cost {dollars(stopped_by.max_cost)} are spent"
         more = dollars(stopped_by.committed) if stopped_by.committed else ""
-        running = f", and jobs that ran could cost up to {more} more" if more else ""
+        running = f", and jobs before it could cost up to {more} more" if more else ""
         return f"{spent}{running}; a job of up to {dollars(stopped_by.cost)} would pass it"
     return f"{stopped_by}; every other job would meet the same"
 

@@ -41,12 +41,12 @@ class ServiceCalls(abc.ABC):
         return self._money.prices.estimate(job)
 
     def notice(self, task_id: str) -> None:
-        """A hint that a task may have ended, as a webhook's receiver gives it. Never believed, and never charged for.
+        """Takes a notice that a task may have ended, from a webhook's receiver. Never believed, nor charged for.
 
-        A task of this session is asked about at once, ahead of the line: at most once a second, and within what the
-        request budget leaves to queries. A task of another session on the same journal is asked about by that one; of a
-        flood of such hints most are dropped. A hint about any other task, or what is no task id, costs no request.
-        Tasks that were never announced are found by asking, as without a webhook. After the session's close a hint
+        A task of this session is queried at once, ahead of the others: at most once a second, and within what the
+        request rate leaves to queries. A task of another session on the same journal is asked about by that one; of a
+        flood of notices most are dropped. A notice about any other task, or what is no task id, costs no request.
+        Polling finds the ends without a notice, as without a webhook. After the session's close a notice
         changes nothing. Raises ``SessionClosedError`` before it opens, and on another loop.
         """
         if is_task_id(task_id):

@@ -57,8 +57,8 @@ class Lookout:
     _rng: Random
     _following: Following
     """Given the jobs that changed, while any are followed here."""
-    _heed: Callable[[str], object]
-    """Given each hint from other sessions that may name a task."""
+    _on_notice: Callable[[str], object]
+    """Gets each notice that other sessions pass on."""
     _on_taken: Callable[[Record], Awaitable[object]]
     """Given each task that a dead session left, and that is this session's now."""
     _seen: int | None = attrs.field(default=None, init=False)
@@ -105,8 +105,8 @@ class Lookout:
             self._following.hear(looked.changes)
             if looked.is_anew or has_lost_rows:
                 self._following.ask_all()
-            for task_id in filter(is_task_id, looked.hints):
-                self._heed(task_id)
+            for task_id in filter(is_task_id, looked.notices):
+                self._on_notice(task_id)
         self._team.follow(len(self._following) > 0)
 
     def _learn(self, looked: Looked, began_at: float) -> None:

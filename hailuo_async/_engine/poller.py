@@ -64,7 +64,7 @@ class Poller:
     _settings: Settings
     _session_state: SessionState
     pass_on: Callable[[str], None] = attrs.field(default=lambda _: None, init=False)
-    """Given hints about tasks that are not of this session."""
+    """Gets notices about tasks that are not of this session."""
     expire: Callable[[TrackedJob], None] = attrs.field(default=lambda _: None, init=False)
     """Ends a job whose deadline has passed."""
     _notices: Notices = attrs.field(factory=Notices, init=False)
@@ -89,26 +89,26 @@ class Poller:
             raise ValueError("a job without a task id cannot be queried")
         now = self._now()
         tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
-        tracked.poll_state.is_to_be_announced = self._settings.webhook_url is not None and not tracked.is_attached
+        tracked.poll_state.expects_notice = self._settings.webhook_url is not None and not tracked.is_attached
         self._tasks[tracked.task_id] = tracked
         tracked.is_noticed = self._notices.came_before(tracked.task_id)
         self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
 
     def notice_nowait(self, task_id: str) -> None:
-        """A hint, of which nothing is believed, that a task may have ended: it is asked about at once if it runs here.
+        """Takes a notice that a task may have ended. It is not believed: the task is queried at once, if it runs here.
 
-        At most once a second, and within the rate limit. A hint about any other task is given to the team, if any.
+        At most once a second, and within the rate limit. A notice about any other task is passed on to the team.
         """
-        if not self.heed_nowait(task_id):
+        if not self.notice_here_nowait(task_id):
             self.pass_on(task_id)
 
-    def heed_nowait(self, task_id: str) -> bool:
-        """The same, of a hint that is passed on no further. Returns whether the task is of this session."""
+    def notice_here_nowait(self, task_id: str) -> bool:
+        """``notice_nowait``, for a notice that is not passed on. Returns whether the task is of this session."""
         tracked = self._tasks.get(task_id)
         if tracked is None:
             kind = self._notices.unwatched(task_id)
             if kind is not None:
-                self._cadence.announced_late(kind)
+                self._cadence.notice_came_late(kind)
             return kind is not None
         if not tracked.is_noticed:  # else it is about to be asked about
             tracked.is_noticed = True
@@ -134,7 +134,7 @@ class Poller:
             is_scarce = await self._gate.wait_for_query()
             tracked = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
             if tracked is not None:
-                tracked.is_asked, tracked.is_announced, tracked.is_noticed = True, tracked.is_noticed, False
+                tracked.is_asked, tracked.was_noticed, tracked.is_noticed = True, tracked.is_noticed, False
                 asking = self._ask(tracked, sent_at := self._gate.acquire_query())
                 self._in_flight.add(self._session_state.start(asking, cancel=self._session_state.workers.cut), sent_at)
 
@@ -290,10 +290,10 @@ class Poller:
 
     def _learn_end(self, tracked: TrackedJob, poll_state: PollState, reported_s: float | None) -> float:
         """When the task probably ended. Our own duration model learns from it, and those of the team."""
-        now, is_announced = self._now(), tracked.is_announced or tracked.is_noticed
-        if poll_state.is_to_be_announced and not is_announced:
-            self._notices.ended_in_silence(poll_state.task_id, poll_state.kind)
-        ended_at = self._cadence.ended(poll_state, now, reported_s, is_announced=is_announced)
+        now, is_noticed = self._now(), tracked.was_noticed or tracked.is_noticed
+        if poll_state.expects_notice and not is_noticed:
+            self._notices.ended_without(poll_state.task_id, poll_state.kind)
+        ended_at = self._cadence.ended(poll_state, now, reported_s, is_noticed=is_noticed)
         young_s, at_s = poll_state.asked_at - poll_state.began_at, ended_at - poll_state.began_at
         team, kind = self._recorder.team, poll_state.kind
         if team is not None and poll_state.is_whole and isinstance(kind, tuple) and at_s >= young_s:

@@ -155,7 +155,7 @@ class Team:
             elif permit is Permit.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
         self.news.hear(done.news)
-        if done.is_hinted or (follows_now and self.view.stated.follows):
+        if done.needs_look or (follows_now and self.view.stated.follows):
             self.news.look_soon()  # what changed before the others knew woke no one
 
     def _give_back(self, turn: Turn) -> None:

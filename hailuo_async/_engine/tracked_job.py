@@ -145,11 +145,11 @@ class TrackedJob:
     due_tick: int = attrs.field(default=-1, init=False)
     """The number of its valid entry in ``DueTasks``."""
     is_noticed: bool = attrs.field(default=False, init=False)
-    """Whether a notice announced its end, and no query has left since."""
+    """Whether a notice of its end came, and no query has left since."""
     noticed_at: float = attrs.field(default=-math.inf, init=False)
     """When a notice last caused an early query, in loop time."""
-    is_announced: bool = attrs.field(default=False, init=False)
-    """Whether the last query left because a notice had announced its end."""
+    was_noticed: bool = attrs.field(default=False, init=False)
+    """Whether the last query left because of a notice."""
 
     @property
     def name(self) -> str:

@@ -171,7 +171,7 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
             passed.add(task_id)
 
     poller.pass_on = pass_on
-    return Lookout(team, journal, rng, following, poller.heed_nowait, engine.admission.take_over)
+    return Lookout(team, journal, rng, following, poller.notice_here_nowait, engine.admission.take_over)
 
 
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorder) -> Keeper | None:

@@ -75,11 +75,11 @@ _EVEN_SHARE = 0.1
 #: A duration that the service reports may exceed our own by so much, and a tenth of it.
 _REPORTED_SLACK_S = 1.0
 
-#: The probability that an announcement is lost: before any was due, and its minimum. An announcement that comes lowers
-#: it by a factor; one that does not come raises it at once to a value at which polling counts again.
-_SILENCE, _LEAST_SILENCE, _HEARD, _NOT_HEARD = 0.1, 0.001, 0.5, 0.4
+#: The probability that a notice is lost: before any was due, and its minimum. A notice that comes lowers it by
+#: a factor; one that does not come raises it at once to a value at which polling counts again.
+_NOTICE_LOSS, _LEAST_LOSS, _CAME, _DID_NOT_COME = 0.1, 0.001, 0.5, 0.4
 
-#: A task whose announcement was lost may have been finished for this share of its kind's duration before a query.
+#: A task whose notice was lost may have been finished for this share of its kind's duration before a query.
 _PATIENCE = 0.6
 
 #: Kinds kept. There are few, unless a caller invents model names.
@@ -99,8 +99,8 @@ class PollState:
     """The earliest start of the service's work: when the task was accepted, or last seen pending."""
     is_whole: bool
     """Whether the poller watched the task from its beginning."""
-    is_to_be_announced: bool = False
-    """Whether the job has a webhook, so that the service announces its end, unless the announcement is lost."""
+    expects_notice: bool = False
+    """Whether the job has a webhook, so that a notice of its end should come."""
 
     @classmethod
     def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> PollState:
@@ -134,8 +134,8 @@ class DurationModel:
     """For each edge, the share that still runs at that age."""
     lived: list[float] = attrs.field(factory=list)
     """For each edge, the mean time run up to that age: the integral of ``alive``. The last is the mean duration."""
-    silence: float = _SILENCE
-    """The probability that an end which should be announced is not."""
+    notice_loss: float = _NOTICE_LOSS
+    """The probability that an expected notice does not come."""
     breadth_s: float = 0.0
     """About queries per task times mean delay, in seconds: small where all tasks take equally long."""
 
@@ -255,9 +255,10 @@ class Cadence:
             # gap: a slot that is held unnoticed costs more than a few queries.
             share_s = min(share_s, max(self._length_s, young) / 4)
         price = self._price(model, young, share_s) * self._rng.uniform(1 - _JITTER, 1 + _JITTER)
-        if task.is_to_be_announced:
-            # A query is worth its price only if the end was not announced. Still, no slot is held for long in vain.
-            price = min(price / model.silence, max(price, _PATIENCE * (model.lived[-1] if model.is_known else young)))
+        if task.expects_notice:
+            # A query is worth its price only if the notice is lost. Still, no slot is held for long in vain.
+            length_s = model.lived[-1] if model.is_known else young
+            price = min(price / model.notice_loss, max(price, _PATIENCE * length_s))
         gap = model.due(young, price) - young
         if not model.is_known and task.asked_at == task.accepted_at:
             gap *= self._rng.uniform(_SCOUT, 1)
@@ -276,20 +277,20 @@ class Cadence:
             self._model(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)
         task.asked_at = now
 
-    def announced_late(self, kind: Hashable) -> None:
-        """Learns that the end of such a task was announced after a query had found it: announcements do come."""
+    def notice_came_late(self, kind: Hashable) -> None:
+        """Learns that a notice came after a query had found the end of such a task: notices do come."""
         model = self._model(kind)
-        model.silence = max(_LEAST_SILENCE, model.silence * _HEARD * _HEARD)
+        model.notice_loss = max(_LEAST_LOSS, model.notice_loss * _CAME * _CAME)
 
-    def ended(self, task: PollState, now: float, reported_s: float | None, *, is_announced: bool = False) -> float:
+    def ended(self, task: PollState, now: float, reported_s: float | None, *, is_noticed: bool = False) -> float:
         """Notes that ``task`` has ended, and returns when it probably did, in loop time.
 
         ``reported_s`` is how long the service says that it worked, if it does.
         """
-        if task.is_to_be_announced:
+        if task.expects_notice:
             model = self._model(task.kind)
-            heard, not_heard = max(_LEAST_SILENCE, model.silence * _HEARD), max(model.silence, _NOT_HEARD)
-            model.silence = heard if is_announced else not_heard
+            came, lost = max(_LEAST_LOSS, model.notice_loss * _CAME), max(model.notice_loss, _DID_NOT_COME)
+            model.notice_loss = came if is_noticed else lost
         young, old = task.asked_at - task.began_at, now - task.began_at
         if reported_s is not None and reported_s > old * 1.1 + _REPORTED_SLACK_S:
             return task.asked_at  # the task began before we watched it, so its age teaches nothing

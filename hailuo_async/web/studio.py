@@ -86,7 +86,7 @@ class Studio(Intake):
             return error_answer(error)
 
     async def webhook(self, headers: Mapping[str, str]) -> Answer:
-        """Takes a delivery of the service's, as a hint: the task it names is asked about at once."""
+        """Takes a delivery of the service's, as a notice: the task it names is asked about at once."""
         self.session.notice(headers.get(WEBHOOK_TASK_HEADER, ""))
         return Answer(204, {})
 

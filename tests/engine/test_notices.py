@@ -106,7 +106,7 @@ def test_a_flood_of_made_up_deliveries_changes_nothing() -> None:
     assert flooded.queries <= calm.queries + 10
 
 
-def test_a_hint_has_the_task_asked_about_at_once_and_at_most_once_a_second() -> None:
+def test_a_notice_has_the_task_asked_about_at_once_and_at_most_once_a_second() -> None:
     async def main() -> list[float]:
         asked: list[float] = []
 
@@ -126,7 +126,7 @@ def test_a_hint_has_the_task_asked_about_at_once_and_at_most_once_a_second() -> 
     assert run_virtual(main) == pytest.approx([0, 1, 2], abs=0.01)
 
 
-def test_a_hint_that_came_before_the_answer_to_the_submit_counts() -> None:
+def test_a_notice_that_came_before_the_answer_to_the_submit_counts() -> None:
     async def main() -> float:
         async def post(request: Request) -> Answer:
             session.notice("task-1")
@@ -142,7 +142,7 @@ def test_a_hint_that_came_before_the_answer_to_the_submit_counts() -> None:
 
 
 @pytest.mark.parametrize("first", [told(200, running("task-1")), unknown("no answer in time")])
-def test_a_hint_while_a_query_is_under_way_has_the_task_asked_about_again(first: Answer) -> None:
+def test_a_notice_while_a_query_is_under_way_has_the_task_asked_about_again(first: Answer) -> None:
     async def main() -> list[float]:
         asked: list[float] = []
 
@@ -165,7 +165,7 @@ def test_a_hint_while_a_query_is_under_way_has_the_task_asked_about_again(first:
 
 
 @pytest.mark.parametrize("task_id", ["", "no such task", "x" * 1000, None, 5, "task-9"])
-def test_a_hint_about_anything_else_costs_nothing(task_id: str) -> None:
+def test_a_notice_about_anything_else_costs_nothing(task_id: str) -> None:
     async def main() -> int:
         line = Line()
         async with line.session(webhook_url=URL) as session:
@@ -176,7 +176,7 @@ def test_a_hint_about_anything_else_costs_nothing(task_id: str) -> None:
     assert run_virtual(main) == 0
 
 
-async def test_a_closed_session_takes_no_hints() -> None:
+async def test_a_closed_session_takes_no_notices() -> None:
     async with Line().session() as session:
         pass
     session.notice("task-1")  # belongs to nobody here any more, and costs nothing
@@ -184,19 +184,19 @@ async def test_a_closed_session_takes_no_hints() -> None:
         Line().session().notice("task-1")
 
 
-def test_hints_about_tasks_that_are_not_watched_are_remembered_up_to_a_bound() -> None:
+def test_notices_about_tasks_that_are_not_watched_are_remembered_up_to_a_bound() -> None:
     notices = Notices()
     for number in range(2 * MAX_REMEMBERED):
         assert notices.unwatched(f"task-{number}") is None
     assert not notices.came_before("task-0")
     assert notices.came_before(f"task-{2 * MAX_REMEMBERED - 1}")
     assert not notices.came_before(f"task-{2 * MAX_REMEMBERED - 1}")
-    notices.ended_in_silence("task-a", "kind")
+    notices.ended_without("task-a", "kind")
     assert (notices.unwatched("task-a"), notices.unwatched("task-a")) == ("kind", None)
 
 
 @pytest.mark.slow
-async def test_a_hint_reaches_the_session_on_the_same_journal_that_works_the_task(tmp_path: Path) -> None:
+async def test_a_notice_reaches_the_session_on_the_same_journal_that_works_the_task(tmp_path: Path) -> None:
     async def answer(request: Request) -> Answer:
         state = finished if len(working.queries) > 1 else running
         return told(200, state(asked_about(request)))
@@ -215,7 +215,7 @@ async def test_a_hint_reaches_the_session_on_the_same_journal_that_works_the_tas
     assert told_of.queries == []
 
 
-def test_a_flood_of_hints_causes_few_look_ups_and_the_first_hint_waits_for_none() -> None:
+def test_a_flood_of_notices_causes_few_look_ups_and_the_first_notice_waits_for_none() -> None:
     async def main() -> list[tuple[float, int]]:
         passed: list[tuple[float, int]] = []
 
@@ -239,7 +239,7 @@ def test_a_flood_of_hints_causes_few_look_ups_and_the_first_hint_waits_for_none(
     assert max(count for _, count in passed) <= 32
 
 
-def test_an_outage_of_the_journal_only_loses_hints() -> None:
+def test_an_outage_of_the_journal_only_loses_notices() -> None:
     async def main() -> list[list[str]]:
         asked: list[list[str]] = []
 

@@ -1,8 +1,8 @@
 """How a session wakes another one on the same machine: a datagram to a name in Linux's abstract space.
 
-The datagram means "look now", and may carry a hint, which the session checks before it acts on it. Any program may send
-one, and one may get lost: a session that is woken looks at once, and a session that is not looks a little later. Where
-there are no such names (other systems, another network namespace) the bell wakes no session.
+The datagram may carry a message, which the session checks before it acts on it. Any program may send one, and one may
+get lost: a session that is woken looks at once, and a session that is not looks a little later. Where there are no
+such names (other systems, another network namespace) the bell wakes no session.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Iterable
 
 import attrs
 
-#: Bytes of a hint, and hints that are kept of those that came at once.
-_LONGEST_HINT, _MOST_HINTS = 1024, 64
+#: Bytes of a message, and messages that are kept of those that came at once.
+_LONGEST_MESSAGE, _MOST_MESSAGES = 1024, 64
 
 
 @attrs.define(eq=False)
@@ -42,22 +42,22 @@ class Bell:
         """Readable when it was rung."""
         return None if self._socket is None else self._socket.fileno()
 
-    def ring(self, topics: Iterable[str], hint: str = "") -> None:
+    def ring(self, topics: Iterable[str], message: str = "") -> None:
         """Rings the bells of those names, where there are any. Never waits."""
         for topic in topics:
             if self._socket is not None:
                 with contextlib.suppress(OSError):
-                    self._socket.sendto(hint.encode(), _address(topic))
+                    self._socket.sendto(message.encode(), _address(topic))
 
     def quiet(self) -> frozenset[str]:
-        """Forgets that it was rung. Returns the hints that came with it, a bounded number of them."""
-        hints: set[str] = set()
+        """Forgets that it was rung. Returns the messages that came with it, a bounded number of them."""
+        messages: set[str] = set()
         with contextlib.suppress(OSError):
             while self._socket is not None:
-                hint = self._socket.recv(_LONGEST_HINT)
-                if hint and len(hints) < _MOST_HINTS:
-                    hints.add(hint.decode("utf-8", "replace"))
-        return frozenset(hints)
+                message = self._socket.recv(_LONGEST_MESSAGE)
+                if message and len(messages) < _MOST_MESSAGES:
+                    messages.add(message.decode("utf-8", "replace"))
+        return frozenset(messages)
 
     def close(self) -> None:
         """Stops listening."""

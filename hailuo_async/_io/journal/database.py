@@ -40,8 +40,8 @@ Row: TypeAlias = Mapping[str, Any]
 UNUSED = "it is empty: no session has used it yet"
 #: The topic of news that says only that something has changed.
 ANYTHING = ""
-#: How news begins that is a hint.
-HINT = "hint:"
+#: How news begins that is a notice: earlier versions of this library know it by this word.
+NOTICE = "hint:"
 
 #: One entry for each schema version, which brings a journal from the version before it. Only ever appended to. What a
 #: type is called is the engine's: ``Database.TYPES``.
@@ -166,8 +166,8 @@ class Database(abc.ABC):
             self.notify(topic)
 
     @abc.abstractmethod
-    def hint(self, topic: str, text: str) -> None:
-        """Sends ``HINT`` and ``text`` as news to the session that listens to the topic. Not part of a transaction."""
+    def send_notice(self, topic: str, text: str) -> None:
+        """Sends ``NOTICE`` and ``text`` as news to the session that listens to the topic. Not part of a transaction."""
 
     @abc.abstractmethod
     def listen(self, topic: str) -> None:

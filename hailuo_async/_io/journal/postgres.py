@@ -26,7 +26,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from hailuo_async._io.journal import postgres_connection
-from hailuo_async._io.journal.database import ANYTHING, HINT, Database, Parameters
+from hailuo_async._io.journal.database import ANYTHING, NOTICE, Database, Parameters
 from hailuo_async._io.journal.postgres_connection import Connection
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
@@ -182,8 +182,8 @@ class PostgresDatabase(Database):
         pairs = {"channels": [self._channel(topic) for topic in topics], "topics": list(topics)}
         self.execute(f"{_NOTIFY} WHERE {condition}", {**parameters, **pairs})
 
-    def hint(self, topic: str, text: str) -> None:
-        self.execute("SELECT pg_notify(:channel, :text)", {"channel": self._channel(topic), "text": HINT + text})
+    def send_notice(self, topic: str, text: str) -> None:
+        self.execute("SELECT pg_notify(:channel, :text)", {"channel": self._channel(topic), "text": NOTICE + text})
 
     def listen(self, topic: str) -> None:
         self._topics.add(topic)

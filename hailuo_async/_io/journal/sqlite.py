@@ -29,7 +29,7 @@ import attrs
 
 from hailuo_async._io.journal import database, files
 from hailuo_async._io.journal.bell import Bell
-from hailuo_async._io.journal.database import ANYTHING, HINT, MIGRATIONS, Database, Parameters, Rows
+from hailuo_async._io.journal.database import ANYTHING, MIGRATIONS, NOTICE, Database, Parameters, Rows
 from hailuo_async.errors import JournalError
 
 #: "Hail" in ASCII: how SQLite's own ``file`` magic tells our journals from other programs' databases.
@@ -173,8 +173,8 @@ class SqliteDatabase(Database):
         """Rings the bell of that topic. What has changed, ``PRAGMA data_version`` shows to every other connection."""
         self._topics.add(topic)
 
-    def hint(self, topic: str, text: str) -> None:
-        self._bell.ring([self._bell_name(topic)], HINT + text)
+    def send_notice(self, topic: str, text: str) -> None:
+        self._bell.ring([self._bell_name(topic)], NOTICE + text)
 
     def listen(self, topic: str) -> None:
         self._bell.listen(self._bell_name(topic))
@@ -184,9 +184,9 @@ class SqliteDatabase(Database):
         return f"{self._file_id}/{topic}"
 
     def news(self) -> frozenset[str]:
-        hints = self._bell.quiet()
+        news = self._bell.quiet()
         seen, self._seen = self._seen, self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return hints if seen in (None, self._seen) else hints | {ANYTHING}
+        return news if seen in (None, self._seen) else news | {ANYTHING}
 
     def fileno(self) -> int | None:
         return self._bell.fileno()

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import attrs
 
 from hailuo_async._io.journal import holders, team_sql
-from hailuo_async._io.journal.database import HINT, Row, Rows
+from hailuo_async._io.journal.database import NOTICE, Row, Rows
 from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.records import JournalState, Permit
@@ -161,7 +161,7 @@ class TeamTable:
         all_news, self._came = self.jobs.database.news() | self._came, set()
         if not all_news and self.jobs.database.IS_LOCAL:
             return None
-        hints = tuple(each.removeprefix(HINT) for each in all_news if each.startswith(HINT))
+        notices = tuple(each.removeprefix(NOTICE) for each in all_news if each.startswith(NOTICE))
         row = self.row.found(self._look())
         rows = [] if since is None else self.jobs.database.execute(team_sql.CHANGES, {"since": since}).fetchall()
         changes = tuple(
@@ -174,23 +174,23 @@ class TeamTable:
             news=self.row.with_state(self.read(row)),
             changes=changes,
             seen=row["seen"],
-            hints=hints,
+            notices=notices,
             at=self.at(row),
             is_anew=is_anew,
         )
 
     def pass_on(self, task_ids: Sequence[str]) -> None:
-        """Gives hints, at most ``MOST_PASSED_ON``, to the sessions that work those tasks. One look-up, and no write."""
+        """Passes notices, at most ``MOST_PASSED_ON``, to the sessions that work those tasks. Writes nothing."""
         given = dict.fromkeys((f"task_{number}" for number in range(team_sql.MOST_PASSED_ON)), "")
         given |= {f"task_{number}": task_id for number, task_id in enumerate(task_ids)}
         rows = self.jobs.database.execute(team_sql.WORKED_ELSEWHERE, {**given, "us": self.jobs.holder}).fetchall()
         for row in rows:
-            self.jobs.database.hint(row["holder"], row["task_id"])
+            self.jobs.database.send_notice(row["holder"], row["task_id"])
 
     @property
-    def is_hinted(self) -> bool:
-        """Whether there are hints that only a look passes on; or the clock was set, which a look tells exactly."""
-        return self.row.is_clock_set or any(each.startswith(HINT) for each in self._came)
+    def needs_look(self) -> bool:
+        """Whether there are notices that only a look passes on; or the clock was set, which a look tells exactly."""
+        return self.row.is_clock_set or any(each.startswith(NOTICE) for each in self._came)
 
     def at(self, row: Row) -> float | None:
         """As in ``Looked``."""
@@ -330,4 +330,4 @@ class StepTried(Later):
             with self._table.jobs.transaction():  # it came while this session did not look
                 self._table.members.wake(came)
         done = StepDone(news=news, permits=tuple(permits), queries=grant.queries, query_at=grant.query_at)
-        return attrs.evolve(done, is_hinted=self._table.is_hinted)
+        return attrs.evolve(done, needs_look=self._table.needs_look)

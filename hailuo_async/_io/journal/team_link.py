@@ -51,7 +51,7 @@ class TeamLink:
     _listening: int | None = attrs.field(default=None, init=False)
     """The file descriptor that the loop watches for news."""
     _reads: int = attrs.field(default=0, init=False)
-    """How many looks and hints the thread has to see to."""
+    """How many looks and notices the thread has to see to."""
 
     @property
     def can_be_woken(self) -> bool:
@@ -98,7 +98,7 @@ class TeamLink:
         return await self._read(functools.partial(self._table.look, since))
 
     async def pass_on(self, task_ids: Sequence[str]) -> None:
-        """Gives hints about tasks to the sessions that work them. May be lost. Raises ``JournalError``."""
+        """Passes notices about tasks to the sessions that work them. May be lost. Raises ``JournalError``."""
         if self._member is not None:
             await self._read(functools.partial(self._table.pass_on, task_ids))
 

@@ -91,8 +91,8 @@ class StepDone:
     """For each of its turns."""
     queries: int
     query_at: float
-    is_hinted: bool = False
-    """Whether hints came that a look has to pass on."""
+    needs_look: bool = False
+    """Whether notices came that a look has to pass on."""
     is_made: bool = True
     """If not, others were quicker too often: nothing was granted, and its changes go into another step."""
 
@@ -117,8 +117,8 @@ class Looked:
     """Jobs that changed since the look before, each as it stands now. Two looks may both name one."""
     seen: int
     """Where the next look begins."""
-    hints: tuple[str, ...] = ()
-    """Ids of tasks that may have ended, from hints to other sessions. Not to be believed."""
+    notices: tuple[str, ...] = ()
+    """Ids of tasks that may have ended, by notices to other sessions. Not to be believed."""
     at: float | None = None
     """The time of the team's clock, where that is not the clock of every loop on this machine."""
     is_anew: bool = False

@@ -262,7 +262,7 @@ class JournalWriter:
         self._commits.commit_soon()
 
     async def pass_on(self, task_ids: Sequence[str]) -> None:
-        """Gives hints about tasks to the sessions that work them. Writes nothing; a hint may be lost."""
+        """Passes notices about tasks to the sessions that work them. Writes nothing; a notice may be lost."""
         if self.team is not None:
             await self.team.pass_on(task_ids)
 

@@ -46,7 +46,7 @@ def test_a_name_that_is_taken_leaves_a_session_without_a_bell(bells: tuple[Bell,
     assert not is_rung(one)
 
 
-def test_a_hint_comes_with_the_ring_and_a_flood_of_them_is_bounded(bells: tuple[Bell, Bell]) -> None:
+def test_a_notice_comes_with_the_ring_and_a_flood_of_them_is_bounded(bells: tuple[Bell, Bell]) -> None:
     one, other = bells
     name = secrets.token_hex(8)
     one.listen(name)
@@ -55,7 +55,7 @@ def test_a_hint_comes_with_the_ring_and_a_flood_of_them_is_bounded(bells: tuple[
     other.ring([name])
     assert one.quiet() == {"it"}
     other.ring([name], "x" * 100_000)
-    assert [len(hint) for hint in one.quiet()] == [1024]
+    assert [len(message) for message in one.quiet()] == [1024]
     for number in range(1000):
         other.ring([name], str(number))
     assert 0 < len(one.quiet()) <= 64

@@ -141,7 +141,7 @@ def test_the_answer_to_a_step_tells_what_others_have_changed_since(a: TeamTable,
     assert step(a, held=Held(settled=2)).news.state is None  # as the session knows it
 
 
-def test_hints_that_come_with_a_call_wait_for_the_next_look(a: TeamTable, b: TeamTable) -> None:
+def test_notices_that_come_with_a_call_wait_for_the_next_look(a: TeamTable, b: TeamTable) -> None:
     accepted(b.jobs, "theirs", "t1")
     a.look(None)
     b.look(None)
@@ -151,11 +151,11 @@ def test_hints_that_come_with_a_call_wait_for_the_next_look(a: TeamTable, b: Tea
     b.prepare(made)
     with b.jobs.transaction():
         tried = b.step(made)
-    assert tried.outcome().is_hinted
+    assert tried.outcome().needs_look
     looked = b.look(None)
     assert looked is not None
-    assert looked.hints == ("t1",)
-    assert not step(b).is_hinted
+    assert looked.notices == ("t1",)
+    assert not step(b).needs_look
 
 
 def test_a_call_takes_no_news_from_the_next_look(a: TeamTable, b: TeamTable) -> None:
@@ -166,7 +166,7 @@ def test_a_call_takes_no_news_from_the_next_look(a: TeamTable, b: TeamTable) -> 
     b.prepare(made)
     with b.jobs.transaction():
         tried = b.step(made)
-    assert not tried.outcome().is_hinted  # by a job, but by no hint
+    assert not tried.outcome().needs_look  # by a job, but by no notice
     looked = b.look(0)
     assert first is not None
     assert looked is not None
@@ -188,7 +188,7 @@ def test_a_state_from_before_the_servers_clock_was_set_back_is_worth_nothing(
     did(a.jobs, lambda _: a.step(made)).outcome()
     b.refresh()
     assert (b.row.state.held, b.row.state.submits_from) == (held, clock.time + (LEASE_S if not held else 640.0))
-    assert step(b).is_hinted is not bool(held)  # it is to look at that clock
+    assert step(b).needs_look is not bool(held)  # it is to look at that clock
     a.refresh()
     assert a.row.state.submits_from == b.row.state.submits_from
 
@@ -552,7 +552,7 @@ def test_a_session_leaves_its_team_and_its_jobs_with_one_commit(a: TeamTable, b:
     assert after_each == [None]
 
 
-def test_a_hint_reaches_the_session_that_works_the_task_and_only_that(a: TeamTable, b: TeamTable) -> None:
+def test_a_notice_reaches_the_session_that_works_the_task_and_only_that(a: TeamTable, b: TeamTable) -> None:
     accepted(b.jobs, "theirs", "t1")
     accepted(a.jobs, "ours", "t2")
     assert a.look(None) is not None
@@ -563,9 +563,9 @@ def test_a_hint_reaches_the_session_that_works_the_task_and_only_that(a: TeamTab
     assert select.select([number], [], [], 10)[0]
     heard = b.look(None)
     assert heard is not None
-    assert heard.hints == ("t1",)
+    assert heard.notices == ("t1",)
     after = b.look(None)
-    assert after is None or after.hints == ()
+    assert after is None or after.notices == ()
     a.pass_on([f"nobody's {number}" for number in range(MOST_PASSED_ON)])
     assert b.jobs.database.news() == frozenset()
 

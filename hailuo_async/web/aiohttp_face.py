@@ -77,6 +77,7 @@ def add_videos(app: web.Application, path: str, make_session: Callable[[], Async
 
     app.cleanup_ctx.append(opened)
     app.on_shutdown.append(stop)
-    app.router.add_post(base or "/", post)
+    for root in {base, f"{base}/"} - {""}:  # aiohttp redirects neither to the other
+        app.router.add_post(root, post)
     for method, below, ask in ROUTES:
         (app.router.add_get if method == "GET" else app.router.add_post)(base + below, asked(ask))

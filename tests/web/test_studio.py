@@ -609,6 +609,8 @@ async def test_aiohttp_answers_the_same(emulator: Emulator, tmp_path: Path) -> N
         form.add_field("image", PICTURE, filename="a.png")
         async with client.post("/videos", data=form) as made:
             assert (made.status, made.headers["Location"]) == (202, f"/videos/{ID}")
+        async with client.post("/videos/", data={"id": ID, "image": "https://example.com/a.png"}) as again:
+            assert again.status == 422  # and not 404: a job of another picture has that id
         async with client.get(f"/videos/{ID}/events") as heard:
             assert (await heard.text()).endswith("\n\n")
         async with client.get(f"/videos/{ID}/file", headers={"Range": "bytes=1-4"}) as part:

@@ -323,8 +323,10 @@ class AsyncSession(ServiceCalls):
         doubt, still counts. ``key`` is the job's, or the error's ``key`` for a job without one. Raises ``JobError`` for
         a key that is not there, and ``JournalError``.
         """
-        journal = self._running_engine().journal_or_raise()
-        await journal.resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
+        engine = self._running_engine()
+        record = await engine.journal_or_raise().resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)
+        if record is not None and task_id is not None:
+            engine.admission.resolve(record)
 
     # --- Results ---
 

@@ -247,6 +247,15 @@ class Admission:
             return self._joined(known, claim)
         return self._adopt(claim, is_quiet=claim.record.state not in AT_WORK)
 
+    def resolve(self, record: Record) -> None:
+        """Notes that a job that was in doubt has led to a task, for which this session may wait already."""
+        tracked = self._poller.find(record.task_id or "")
+        if tracked is None:
+            if record.state in (JournalState.SUCCESS, JournalState.FAILED):
+                self.money.limit.resolve(record)
+        elif self._dispatcher.find(record.identity) is None:
+            self._dispatcher.resolve(tracked, record)
+
     async def take_over(self, record: Record) -> None:
         """Waits for a task that a dead session left, in case a caller asks for it. It is not paid for again."""
         tracked, claim = self._dispatcher.find(record.identity), Claim(record, ours=True)

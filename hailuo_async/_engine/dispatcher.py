@@ -82,6 +82,14 @@ class Dispatcher:
         if tracked.timeout_s is not None:
             tracked.set_deadline(tracked.taken_at + tracked.timeout_s, self._expire)
 
+    def resolve(self, tracked: TrackedJob, record: Record) -> None:
+        """Notes that the task of a job without a record of its own is that of a job that was in doubt."""
+        self._by_identity.pop(tracked.identity or "", None)
+        tracked.key, tracked.identity = record.key, record.identity
+        self._by_identity[record.identity] = tracked
+        tracked.payment.give_back()
+        tracked.payment.adopt(record)
+
     def dispatch(self, tracked: TrackedJob, claim: Claim | None) -> None:
         """Queues, watches, follows or ends a job, by its record in the journal."""
         if claim is None:
@@ -209,7 +217,7 @@ class Dispatcher:
         task_id = tracked.task_id if tracked.error is None else tracked.error.task_id  # a doubt may name a task
         has_ended = tracked.status in (Status.SUCCESS, Status.FAILED)
         if has_ended and not isinstance(tracked.error, AuthenticationError):  # which says nothing about the task
-            tracked.payment.settle(tracked.cost, task_id if tracked.identity is None else None)
+            tracked.payment.settle(tracked.cost, task_id)
         elif tracked.status is Status.UNKNOWN or task_id is not None:
             tracked.payment.keep(tracked.identity or task_id)
         else:

@@ -37,7 +37,7 @@ class SpendingLimit:
     """The parts of ``committed`` of jobs that this session does not work on, by their identity in the journal, or by
     their task where there is no journal."""
     settled: dict[str, None] = attrs.field(factory=dict, init=False)
-    """The last tasks that ``spent`` counts and no journal knows: one that is attached again counts no more."""
+    """The last tasks that this session has counted in ``spent``: one that is attached again counts no more."""
 
     def begin_with(self, spending: Spending) -> None:
         """Counts the payments of earlier sessions, as the journal has them."""
@@ -80,6 +80,14 @@ class SpendingLimit:
     def take_unfinished(self, name: str) -> Decimal | None:
         """The price that is kept for a job, which this session works on again."""
         return self._unfinished.pop(name, None)
+
+    def resolve(self, record: Record) -> None:
+        """Counts as spent what was committed for a doubt: its task has ended, and may be counted already."""
+        price = self.take_unfinished(record.identity)
+        if price is not None:
+            self.committed -= price
+            if record.task_id not in self.settled:
+                self.spent += record.spent - (record.cost_before or Decimal(0))
 
     def settle(self, task_id: str) -> None:
         """Remembers that a task is counted."""
@@ -174,11 +182,8 @@ class Payment:
             limit.used -= self._jobs
         self._jobs = 0
 
-    def settle(self, cost: Decimal | None, unrecorded: str | None) -> None:
-        """Counts a job whose task has ended. ``cost`` is the amount that the service billed, if it named one.
-
-        ``unrecorded`` is a task that no journal knows.
-        """
+    def settle(self, cost: Decimal | None, task_id: str | None) -> None:
+        """Counts a job whose task has ended. ``cost`` is the amount that the service billed, if it named one."""
         if self._committed is None:
             return
         earlier = self._committed - self._price  # POSTs in doubt before the one that was accepted
@@ -187,9 +192,9 @@ class Payment:
             limit.spent += self._price if cost is None else cost
             if earlier > 0:
                 limit.committed += earlier
-        if unrecorded is not None:
+        if task_id is not None:
             for limit in self.limits[:1]:
-                limit.settle(unrecorded)
+                limit.settle(task_id)
 
     def keep(self, name: str | None) -> None:
         """Keeps the reservation of a job that may still be paid for. ``name``: its identity, or its task."""

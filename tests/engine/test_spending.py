@@ -268,6 +268,42 @@ async def test_a_doubt_whose_task_is_attached_counts_that_task_alone() -> None:
         assert money(session) == (Decimal("0.25"), ZERO)
 
 
+@pytest.mark.parametrize("has_ended", [True, False])
+async def test_a_task_that_was_attached_and_turns_out_to_be_that_of_a_doubt_counts_once(
+    tmp_path: Path, has_ended: bool
+) -> None:
+    line, bill_it = Line(on_post=lose_it), billing("0.25").on_query
+    line.on_query = bill_it if has_ended else stay_running
+    async with line.session(journal=tmp_path / "batch.db") as session:
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(paid_job(key="cat"))
+        attached = await session.attach("task-7")
+        if has_ended:
+            await attached
+            assert money(session) == (Decimal("0.25"), PRICE)
+        await session.resolve("cat", task_id="task-7")
+        generation = await session.submit(paid_job(key="cat"))
+        line.on_query = bill_it
+        assert (await attached).task_id == (await generation).task_id == "task-7"
+        assert money(session) == (Decimal("0.25"), ZERO)
+        assert session.stats().running == 0
+    async with line.session(journal=tmp_path / "batch.db") as session:
+        assert money(session) == (Decimal("0.25"), ZERO)
+    assert len(line.posts) == 1
+
+
+async def test_a_doubt_whose_task_another_session_has_seen_end_is_spent(tmp_path: Path) -> None:
+    line = billing("0.25")
+    line.on_post = lose_it
+    async with line.session(journal=tmp_path / "batch.db") as session:
+        with pytest.raises(SubmissionUnknownError):
+            await session.generate(paid_job(key="cat"))
+        async with line.session(journal=tmp_path / "batch.db") as other:
+            await (await other.attach("task-7"))
+        await session.resolve("cat", task_id="task-7")
+        assert money(session) == (Decimal("0.25"), ZERO)
+
+
 @pytest.mark.parametrize("has_journal", [False, True])
 async def test_a_task_whose_query_met_a_wrong_key_stays_committed_until_it_is_known(
     tmp_path: Path, has_journal: bool

@@ -43,6 +43,8 @@ _WORDS: Mapping[type[errors.HailuoError], str] = MappingProxyType(
         errors.SessionClosedError: "the server is stopping: try again later",
     }
 )
+#: What a job ended in, as its session has logged. Each look of a visitor's meets the same again.
+_ENDS = (errors.SubmissionUnknownError, errors.TaskFailedError, errors.WaitTimeoutError)
 
 
 @attrs.frozen
@@ -120,7 +122,8 @@ def error_answer(
     """
     status = 503 if is_outage(error) or is_out_of_files(error) else error.http_status
     if status >= 500:
-        _logger.warning("%s: %s", type(error).__name__, error)
+        level = logging.DEBUG if isinstance(error, _ENDS) else logging.WARNING
+        _logger.log(level, "%s: %s", type(error).__name__, error)
     content = error_content(error, fields)
     if status != 503:
         return json_answer(content, status)

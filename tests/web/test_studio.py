@@ -25,7 +25,16 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 import hailuo_async
-from hailuo_async import AsyncSession, HailuoError, ImageError, JobError, JournalError, web
+from hailuo_async import (
+    AsyncSession,
+    HailuoError,
+    ImageError,
+    JobError,
+    JournalError,
+    SubmissionUnknownError,
+    TaskFailedError,
+    web,
+)
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.testing import run_virtual
 from hailuo_async.web import events
@@ -514,6 +523,13 @@ def test_every_error_is_told_by_its_status_and_without_what_a_stranger_may_not_k
 def test_an_outage_of_the_journal_asks_the_visitor_to_come_again() -> None:
     answers = [error_answer(JournalError(path="dsn", reason="away", is_outage=passes)) for passes in (True, False)]
     assert [(answer.status, answer.headers.get("Retry-After")) for answer in answers] == [(503, "30"), (500, None)]
+
+
+def test_what_a_job_ended_in_is_no_warning_again_with_each_look_of_a_visitor(caplog: pytest.LogCaptureFixture) -> None:
+    doubt = SubmissionUnknownError(reason="the answer was cut", key=ID)
+    for error in (doubt, TaskFailedError(reason="too dark"), JournalError(path="dsn", reason="away")):
+        error_answer(error)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 def test_a_process_that_can_open_no_more_files_asks_the_visitor_to_come_again_and_gives_him_no_orders() -> None:

@@ -62,8 +62,10 @@ class JobClaims(JobRows):
             return Claim(record, ours=False)
         doubt = SubmissionUnknownError(reason=_LEFT_BEHIND, key=record.identity, sent_at=record.sent_at)
         changes = "state = 'unknown', error = :error"
-        self._end(record.identity, changes, UNCHANGED, error=error_text(doubt), **as_read(record))
+        is_told = not self._end(record.identity, changes, UNCHANGED, error=error_text(doubt), **as_read(record))
         left = self.find(record.identity)
+        if not is_told:
+            self.log_once(record.identity, "%s: look on the service's dashboard before you send it again", doubt)
         return None if left is None or left.state is JournalState.SENDING else Claim(left, ours=False)
 
     def _take(self, record: Record, changes: str = HELD, **given: object) -> Claim | None:

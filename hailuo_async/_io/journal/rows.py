@@ -14,7 +14,7 @@ from hailuo_async._io.journal import database, holders
 from hailuo_async._io.journal.database import Database, Rows
 from hailuo_async._io.journal.records import Record, Spending, record_from
 from hailuo_async._rules.leases import Judgement
-from hailuo_async.errors import JournalError
+from hailuo_async.errors import HailuoError, JournalError
 from hailuo_async.money import from_nanos
 
 logger = logging.getLogger("hailuo_async")
@@ -90,8 +90,8 @@ class JobRows:
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
     _renewals: int = attrs.field(default=0, init=False)
-    _damaged: set[str] = attrs.field(factory=set, init=False)
-    """The jobs whose rows cannot be read, as the log says."""
+    _logged: set[tuple[str, str]] = attrs.field(factory=set, init=False)
+    """What the log says, of which job: a transaction may be made twice."""
 
     def __attrs_post_init__(self) -> None:
         self.judgement = Judgement(self.lease_s)
@@ -146,9 +146,13 @@ class JobRows:
 
     def log_damage(self, identity: str, error: JournalError) -> None:
         """Logs, once, that the row of a job cannot be read."""
-        if identity not in self._damaged:
-            self._damaged.add(identity)
-            logger.warning("%s; all other jobs go on", error)
+        self.log_once(identity, "%s; all other jobs go on", error)
+
+    def log_once(self, identity: str, message: str, error: HailuoError) -> None:
+        """Logs a warning about a job, once."""
+        if (identity, message) not in self._logged:
+            self._logged.add((identity, message))
+            logger.warning(message, error)
 
     def judging(self) -> dict[str, float]:
         """The parameters of ``IS_OVER``."""

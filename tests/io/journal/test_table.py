@@ -214,6 +214,19 @@ def test_a_post_whose_sender_died_is_in_doubt(ours: JobTable, theirs: JobTable, 
     assert (doubt.key, doubt.sent_at) == ("cat", 999.0)
 
 
+def test_the_session_that_finds_a_doubt_logs_it_once_with_what_to_do(
+    ours: JobTable, theirs: JobTable, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    sent(theirs)
+    clock.time += LEASE_S
+    for _ in range(2):
+        did(ours, JobTable.take_over)
+        did(ours, lambda it: it.follow("cat"))
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.startswith("job 'cat' may have been accepted and paid for: ") for text in told] == [True]
+    assert told[0].endswith(": look on the service's dashboard before you send it again")
+
+
 def test_an_acceptance_is_recorded_though_the_job_was_taken_for_doubtful(
     ours: JobTable, theirs: JobTable, clock: Clock
 ) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from anyio import to_thread
 from hailuo_async import ImageToVideo, Job, Journal, JournalError, JournalState, Outcome, Record, Success
 from hailuo_async._rules.wire import Answer, Request, unknown
 
+from .full_disk import files_end_at
 from .service import Line, Reply, asked_about, job, prompt_of, running, told
 
 
@@ -93,12 +93,8 @@ def _lock(path: Path) -> sqlite3.Connection:
 @contextlib.contextmanager
 def no_room(path: Path) -> Iterator[None]:
     """No file of this process may grow beyond the journal's log: to it, the disk is full."""
-    free = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(f"{path}-wal"), free[1]))
-    try:
+    with files_end_at(os.path.getsize(f"{path}-wal")):
         yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, free)
 
 
 # --- Batches ----------------------------------------------------------------------------------------------------------

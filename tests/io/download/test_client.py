@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import random
-import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import anyio
@@ -26,6 +24,7 @@ from ...support.film_hosts import (
     film_host,
     refused,
 )
+from ...support.full_disk import files_end_at
 
 pytestmark = pytest.mark.anyio
 
@@ -97,17 +96,6 @@ async def test_a_name_that_no_system_takes_is_a_download_error(
     reason = await refused(downloads, "https://x/", tmp_path / name)
     assert reason.startswith("cannot be written: ")
     assert words in reason  # the rest of the words is each Python's own
-
-
-@contextlib.contextmanager
-def files_end_at(size: int) -> Iterator[None]:
-    """As on a full disk: no file of this process grows beyond ``size``."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 async def test_what_fits_on_a_full_disk_is_kept_to_go_on_with(downloads: Downloads, tmp_path: Path) -> None:

@@ -197,8 +197,8 @@ class Dispatcher:
     def _drop(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Takes a job out of the queue or the poller, and ends it with ``error``."""
         tracked.is_dropped = True
-        if tracked.poll_state is not None:
-            self._poller.unwatch_nowait(tracked)
+        if tracked.watched is not None:
+            self._poller.unwatch_nowait(tracked.watched)
         else:
             self._submitter.drop_nowait(tracked)
         tracked.fail(Event.ABANDON, error)

@@ -17,12 +17,12 @@ from typing import TypeAlias
 
 import attrs
 
-from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._engine.tracked_job import WatchedTask
 
 #: So many entries are looked at again at most: the best of these is hardly worse than the best of all.
 _LOOKS = 16
 
-_Entry: TypeAlias = tuple[float, int, TrackedJob]
+_Entry: TypeAlias = tuple[float, int, WatchedTask]
 
 
 @attrs.define(eq=False)
@@ -42,36 +42,36 @@ class DueTasks:
             return -math.inf
         return self._later[0][0] if self._later else math.inf
 
-    def push(self, tracked: TrackedJob, at: float) -> bool:
+    def push(self, task: WatchedTask, at: float) -> bool:
         """Adds a task that is due ``at``. Returns whether it is the first now."""
-        tracked.due_tick = next(self._ticks)  # an earlier entry of the same task counts no more
-        heapq.heappush(self._later, (at, tracked.due_tick, tracked))
-        return not self._overdue and self._later[0][2] is tracked
+        task.due_tick = next(self._ticks)  # an earlier entry of the same task counts no more
+        heapq.heappush(self._later, (at, task.due_tick, task))
+        return not self._overdue and self._later[0][2] is task
 
-    def pop_earliest(self) -> TrackedJob | None:
+    def pop_earliest(self) -> WatchedTask | None:
         """Takes the next one out, those that are overdue first; ``None`` if it has ended."""
-        _, tick, tracked = heapq.heappop(self._overdue or self._later)
-        return tracked if _counts(tracked, tick) else None
+        _, tick, task = heapq.heappop(self._overdue or self._later)
+        return task if _counts(task, tick) else None
 
-    def pop_worthiest(self, now: float, worth: Callable[[TrackedJob], float]) -> TrackedJob | None:
+    def pop_worthiest(self, now: float, worth: Callable[[WatchedTask], float]) -> WatchedTask | None:
         """Takes out the due task that is worth most; ``None`` if no task is left that has not ended."""
         while self._later and self._later[0][0] <= now:
-            _, tick, tracked = heapq.heappop(self._later)
-            self._push_overdue(tracked, tick, now, worth)
+            _, tick, task = heapq.heappop(self._later)
+            self._push_overdue(task, tick, now, worth)
         for _ in range(_LOOKS):
             if not self._overdue:
                 return None
-            _, tick, tracked = heapq.heappop(self._overdue)
-            self._push_overdue(tracked, tick, now, worth)
-            if self._overdue and self._overdue[0][2] is tracked:
+            _, tick, task = heapq.heappop(self._overdue)
+            self._push_overdue(task, tick, now, worth)
+            if self._overdue and self._overdue[0][2] is task:
                 break
         return heapq.heappop(self._overdue)[2] if self._overdue else None
 
-    def _push_overdue(self, tracked: TrackedJob, tick: int, now: float, worth: Callable[[TrackedJob], float]) -> None:
-        if _counts(tracked, tick):
-            tracked.due_tick = next(self._ticks)
-            heapq.heappush(self._overdue, (now - worth(tracked), tracked.due_tick, tracked))
+    def _push_overdue(self, task: WatchedTask, tick: int, now: float, worth: Callable[[WatchedTask], float]) -> None:
+        if _counts(task, tick):
+            task.due_tick = next(self._ticks)
+            heapq.heappush(self._overdue, (now - worth(task), task.due_tick, task))
 
 
-def _counts(tracked: TrackedJob, tick: int) -> bool:
-    return tracked.poll_state is not None and tracked.due_tick == tick
+def _counts(task: WatchedTask, tick: int) -> bool:
+    return task.is_watched and task.due_tick == tick

@@ -26,9 +26,9 @@ from hailuo_async._engine.notices import APART_S, Notices
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
-from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._engine.tracked_job import TrackedJob, WatchedTask
 from hailuo_async._io.transport import Transport
-from hailuo_async._rules.cadence import Cadence, PollState
+from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.refusals import build_error
 from hailuo_async._rules.reports import Report, Unreadable, read_report
@@ -68,7 +68,7 @@ class Poller:
     expire: Callable[[TrackedJob], None] = attrs.field(default=lambda _: None, init=False)
     """Ends a job whose deadline has passed."""
     _notices: Notices = attrs.field(factory=Notices, init=False)
-    _tasks: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
+    _tasks: dict[str, WatchedTask] = attrs.field(factory=dict, init=False)
     _due: DueTasks = attrs.field(factory=DueTasks, init=False)
     _added: Signal = attrs.field(factory=Signal, init=False)
     _in_flight: InFlight = attrs.field(init=False)
@@ -81,18 +81,21 @@ class Poller:
 
     def find(self, task_id: str) -> TrackedJob | None:
         """The tracked job of ``task_id``, if there is one."""
-        return self._tasks.get(task_id)
+        task = self._tasks.get(task_id)
+        return None if task is None else task.job
 
     def watch_nowait(self, tracked: TrackedJob, *, ask_now: bool = False) -> None:
         """Watches the task of ``tracked`` from now on; ``ask_now`` if it may have ended long ago."""
         if tracked.task_id is None:
             raise ValueError("a job without a task id cannot be queried")
-        now = self._now()
-        tracked.poll_state = PollState.new(tracked.task_id, tracked.kind, now, is_whole=not tracked.is_attached)
-        tracked.poll_state.expects_notice = self._settings.webhook_url is not None and not tracked.is_attached
-        self._tasks[tracked.task_id] = tracked
-        tracked.is_noticed = self._notices.came_before(tracked.task_id)
-        self._push(tracked, now if ask_now else self._next_due(tracked.poll_state, now))
+        now, is_whole = self._now(), not tracked.is_attached
+        expects_notice = is_whole and self._settings.webhook_url is not None
+        task = WatchedTask(
+            tracked.task_id, tracked.kind, now, is_whole, expects_notice, tracked.query_path, job=tracked
+        )
+        task.is_noticed = self._notices.came_before(task.task_id)
+        tracked.watched = self._tasks[task.task_id] = task
+        self._push(task, now if ask_now else self._next_due(task, now))
 
     def notice_nowait(self, task_id: str) -> None:
         """Takes a notice that a task may have ended. It is not believed: the task is queried at once, if it runs here.
@@ -104,26 +107,26 @@ class Poller:
 
     def notice_here_nowait(self, task_id: str) -> bool:
         """``notice_nowait``, for a notice that is not passed on. Returns whether the task is of this session."""
-        tracked = self._tasks.get(task_id)
-        if tracked is None:
+        task = self._tasks.get(task_id)
+        if task is None:
             kind = self._notices.unwatched(task_id)
             if kind is not None:
                 self._cadence.notice_came_late(kind)
             return kind is not None
-        if not tracked.is_noticed:  # else it is about to be asked about
-            tracked.is_noticed = True
-            if not tracked.is_asked:
-                self._push(tracked, self._now())
+        if not task.is_noticed:  # else it is about to be asked about
+            task.is_noticed = True
+            if not task.is_asked:
+                self._push(task, self._now())
         return True
 
-    def unwatch_nowait(self, tracked: TrackedJob, ended_at: float | None = None) -> None:
+    def unwatch_nowait(self, task: WatchedTask, ended_at: float | None = None) -> None:
         """Watches the task no longer: its slot counts as free, and its deadline cannot end it any more.
 
         If it goes on at the service, that may refuse the next POST, and the slot rules learn from it.
         """
-        tracked.poll_state = None
-        tracked.cancel_deadline()
-        self._tasks.pop(tracked.task_id or "", None)
+        task.is_watched, task.job.watched = False, None
+        task.job.cancel_deadline()
+        self._tasks.pop(task.task_id, None)
         self._gate.task_ended(ended_at)
 
     async def run(self) -> None:
@@ -132,92 +135,89 @@ class Poller:
             await self._something_is_due()
             await self._in_flight.wait_for_room()
             is_scarce = await self._gate.wait_for_query()
-            tracked = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
-            if tracked is not None:
-                tracked.is_asked, tracked.was_noticed, tracked.is_noticed = True, tracked.is_noticed, False
-                asking = self._ask(tracked, sent_at := self._gate.acquire_query())
+            task = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
+            if task is not None:
+                task.is_asked, task.was_noticed, task.is_noticed = True, task.is_noticed, False
+                asking = self._ask(task, sent_at := self._gate.acquire_query())
                 self._in_flight.add(self._session_state.start(asking, cancel=self._session_state.workers.cut), sent_at)
 
     # --- What is due ---
 
-    def _next_due(self, poll_state: PollState, now: float) -> float:
+    def _next_due(self, task: WatchedTask, now: float) -> float:
         # The request rate is the whole team's, so all of its running tasks share it.
         running, team = len(self._tasks), self._recorder.team
         running = running if team is None else max(running, team.all_running)
         rate = self._gate.rate_limiter.query_rate(now, self._cadence.turnover(running))
-        at, deleted_at = self._cadence.next_due(poll_state, now, rate, running), _deleted_at(poll_state)
+        at, deleted_at = self._cadence.next_due(task, now, rate, running), _deleted_at(task)
         return min(at, deleted_at) if now < deleted_at else at
 
-    def _push(self, tracked: TrackedJob, due: float) -> None:
-        if tracked.is_noticed:
-            tracked.noticed_at = due = max(self._now(), tracked.noticed_at + APART_S)
-        if self._due.push(tracked, due):  # only a new first task changes how long the loop sleeps
+    def _push(self, task: WatchedTask, due: float) -> None:
+        if task.is_noticed:
+            task.noticed_at = due = max(self._now(), task.noticed_at + APART_S)
+        if self._due.push(task, due):  # only a new first task changes how long the loop sleeps
             self._added.notify()
 
     async def _something_is_due(self) -> None:
         while (delay_s := self._due.first_at - self._now()) > 0:
             await self._added.wait(max(delay_s, LEAST_SLEEP_S))
 
-    def _pop_worthiest(self) -> TrackedJob | None:
+    def _pop_worthiest(self) -> WatchedTask | None:
         """The due task that has probably been finished longest.
 
         ``None`` if even that task is not worth a request any more: while it waited, other answers changed the price.
         """
         now = self._now()
-        tracked = self._due.pop_worthiest(now, lambda tracked: self._worth(tracked, now))
-        if tracked is None or tracked.poll_state is None:
+        task = self._due.pop_worthiest(now, lambda task: self._worth(task, now))
+        if task is None or not task.is_watched:
             return None
-        due_at = self._next_due(tracked.poll_state, now)
-        if tracked.is_noticed or due_at <= now + RECONSIDER_S:
-            return tracked
-        self._push(tracked, due_at)
+        due_at = self._next_due(task, now)
+        if task.is_noticed or due_at <= now + RECONSIDER_S:
+            return task
+        self._push(task, due_at)
         return None
 
-    def _worth(self, tracked: TrackedJob, now: float) -> float:
-        if tracked.is_noticed:
-            return math.inf
-        return 0.0 if tracked.poll_state is None else self._cadence.worth(tracked.poll_state, now)
+    def _worth(self, task: WatchedTask, now: float) -> float:
+        return math.inf if task.is_noticed else self._cadence.worth(task, now)
 
     # --- Asking ---
 
-    async def _ask(self, tracked: TrackedJob, sent_at: float) -> None:
-        request = build_query(tracked.task_id or "", tracked.query_path, is_alone=tracked.asks_alone)
+    async def _ask(self, task: WatchedTask, sent_at: float) -> None:
+        request = build_query(task.task_id, task.path, is_alone=task.asks_alone)
         try:
             answer = await self._query(request)
-            tracked.is_asked = False
+            task.is_asked = False
             self._gate.request_answered(answer, sent_at)
-            await self._learn(tracked, answer, is_alone=request.is_alone)
+            await self._learn(task, answer, is_alone=request.is_alone)
         except Exception as error:
-            tracked.is_asked = False
+            task.is_asked = False
             logger.exception("a bug cut the reading of an answer short: please report this")
             # The task is paid for: after a bug of ours, too, the poller waits for it until its deadline.
-            if tracked.poll_state is not None:
-                self._ask_again(tracked, tracked.poll_state, f"{type(error).__name__} while its answer was read")
+            if task.is_watched:
+                self._ask_again(task, f"{type(error).__name__} while its answer was read")
         # A timer for each task would end it without this last query, and takes a hundredth of a job's CPU.
-        if tracked.timeout_s is None and tracked.poll_state and self._now() >= _deleted_at(tracked.poll_state):
-            self.expire(tracked)
+        if task.job.timeout_s is None and task.is_watched and self._now() >= _deleted_at(task):
+            self.expire(task.job)
 
-    async def _learn(self, tracked: TrackedJob, answer: Answer, *, is_alone: bool) -> None:
-        poll_state = tracked.poll_state
-        if poll_state is None:
+    async def _learn(self, task: WatchedTask, answer: Answer, *, is_alone: bool) -> None:
+        if not task.is_watched:
             return  # its deadline passed meanwhile
         match answer.verdict:
             case Verdict.ACCEPTED | Verdict.UNKNOWN:
-                report = read_report(answer, poll_state.task_id, tracked.created_at, is_alone=is_alone)
-                await self._handle_report(tracked, poll_state, report)
-            case Verdict.REFUSED if answer.refusal is Refusal.NOT_FOUND and self._is_final(tracked, answer):
-                if tracked.query_path is None:
-                    await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
+                report = read_report(answer, task.task_id, task.job.created_at, is_alone=is_alone)
+                await self._handle_report(task, report)
+            case Verdict.REFUSED if answer.refusal is Refusal.NOT_FOUND and self._is_final(task, answer):
+                if task.path is None:
+                    await self._fail(task, _final_error(answer, task.task_id))
                 else:  # the path that the service named may be wrong: the documented one decides
-                    tracked.query_path = None
-                    self._ask_again(tracked, poll_state, answer.message)
-            case Verdict.REFUSED if self._is_final(tracked, answer):
-                await self._fail(tracked, poll_state, _final_error(answer, poll_state.task_id))
+                    task.path = None
+                    self._ask_again(task, answer.message)
+            case Verdict.REFUSED if self._is_final(task, answer):
+                await self._fail(task, _final_error(answer, task.task_id))
             case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
-                self.unwatch_nowait(tracked)  # the request cannot be made, now or later; the task goes on
-                tracked.fail(Event.ABANDON, answer.problem)
+                self.unwatch_nowait(task)  # the request cannot be made, now or later; the task goes on
+                task.job.fail(Event.ABANDON, answer.problem)
             case Verdict.REFUSED | Verdict.UNSENT:
-                self._ask_again(tracked, poll_state, answer.message)
+                self._ask_again(task, answer.message)
 
     async def _query(self, request: Request) -> Answer:
         try:
@@ -231,79 +231,79 @@ class Poller:
             # By a trace of the caller's aiohttp session, or a hook. The task would never be queried again.
             return unknown("another part of this program cancelled the query: correct that")
 
-    async def _handle_report(self, tracked: TrackedJob, poll_state: PollState, report: Report | Unreadable) -> None:
+    async def _handle_report(self, task: WatchedTask, report: Report | Unreadable) -> None:
         match report:
             case Unreadable(reason, is_anonymous):
-                tracked.asks_alone = is_anonymous
-                if tracked.failed_queries >= MAX_UNREADABLE:
-                    tracked.query_path = None  # what the service named may be something else than the task
-                self._ask_again(tracked, poll_state, reason)
+                task.asks_alone = is_anonymous
+                if task.failed_queries >= MAX_UNREADABLE:
+                    task.path = None  # what the service named may be something else than the task
+                self._ask_again(task, reason)
             case Report(video=Video() as video):
-                await self._succeed(tracked, poll_state, video)
+                await self._succeed(task, video)
             case Report(status=Status.FAILED):
-                facts = {"task_id": poll_state.task_id, "request_id": report.request_id}
+                facts = {"task_id": task.task_id, "request_id": report.request_id}
                 error = TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **facts)
-                await self._fail(tracked, poll_state, error)
+                await self._fail(task, error)
             case Report(status=status, word=word):
-                self._still_running(tracked, poll_state, status, word)
+                self._still_running(task, status, word)
 
-    def _still_running(self, tracked: TrackedJob, poll_state: PollState, status: Status | None, word: str) -> None:
+    def _still_running(self, task: WatchedTask, status: Status | None, word: str) -> None:
         now = self._now()
         if status is None and not self._has_logged_word:
             self._has_logged_word = True  # once a session: a service that counts in this field would fill the log
             message = "the status %r is unknown; task %s is queried until it ends: please report this word"
-            logger.warning(message, word, poll_state.task_id)
-        tracked.failed_queries = 0
+            logger.warning(message, word, task.task_id)
+        task.failed_queries = 0
         if status is not None:
-            tracked.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
-        self._cadence.asked(poll_state, now, status is Status.PENDING)
-        self._push(tracked, self._next_due(poll_state, now))
+            task.job.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
+        self._cadence.asked(task, now, status is Status.PENDING)
+        self._push(task, self._next_due(task, now))
 
-    def _ask_again(self, tracked: TrackedJob, poll_state: PollState, reason: str) -> None:
+    def _ask_again(self, task: WatchedTask, reason: str) -> None:
         """Repeats a failed query after a growing interval, as its cause may last for a while."""
         now = self._now()
         shortest, longest = self._settings.poll_interval
-        delay = min(longest, shortest * 2 ** min(tracked.failed_queries, 16))
-        tracked.failed_queries += 1
-        logger.debug("task %s is queried again in %.1f s: %s", poll_state.task_id, delay, reason)
-        self._push(tracked, now + delay)
+        delay = min(longest, shortest * 2 ** min(task.failed_queries, 16))
+        task.failed_queries += 1
+        logger.debug("task %s is queried again in %.1f s: %s", task.task_id, delay, reason)
+        self._push(task, now + delay)
 
-    def _is_final(self, tracked: TrackedJob, answer: Answer) -> bool:
+    def _is_final(self, task: WatchedTask, answer: Answer) -> bool:
         if not answer.is_envelope:
             return False  # a proxy may have answered, not the service
         if answer.refusal is Refusal.NOT_FOUND:
-            return self._now() - tracked.accepted_at > NOT_FOUND_GRACE_S
+            return self._now() - task.job.accepted_at > NOT_FOUND_GRACE_S
         return answer.refusal is Refusal.AUTHENTICATION
 
     # --- Ends ---
 
-    async def _succeed(self, tracked: TrackedJob, poll_state: PollState, video: Video) -> None:
-        tracked.ended_at = self._learn_end(tracked, poll_state, video.seconds_taken)
-        self.unwatch_nowait(tracked, tracked.ended_at)
-        await self._recorder.succeeded(tracked, video)
-        tracked.succeed(video)
+    async def _succeed(self, task: WatchedTask, video: Video) -> None:
+        task.job.ended_at = self._learn_end(task, video.seconds_taken)
+        self.unwatch_nowait(task, task.job.ended_at)
+        await self._recorder.succeeded(task.job, video)
+        task.job.succeed(video)
 
-    async def _fail(self, tracked: TrackedJob, poll_state: PollState, error: HailuoError) -> None:
-        self.unwatch_nowait(tracked, self._learn_end(tracked, poll_state, None))
-        await self._recorder.failed(tracked, error)
-        tracked.fail(Event.FAIL, error)
+    async def _fail(self, task: WatchedTask, error: HailuoError) -> None:
+        self.unwatch_nowait(task, self._learn_end(task, None))
+        await self._recorder.failed(task.job, error)
+        task.job.fail(Event.FAIL, error)
 
-    def _learn_end(self, tracked: TrackedJob, poll_state: PollState, reported_s: float | None) -> float:
+    def _learn_end(self, task: WatchedTask, reported_s: float | None) -> float:
         """When the task probably ended. Our own duration model learns from it, and those of the team."""
-        now, is_noticed = self._now(), tracked.was_noticed or tracked.is_noticed
-        if poll_state.expects_notice and not is_noticed:
-            self._notices.ended_without(poll_state.task_id, poll_state.kind)
-        ended_at = self._cadence.ended(poll_state, now, reported_s, is_noticed=is_noticed)
-        young_s, at_s = poll_state.asked_at - poll_state.began_at, ended_at - poll_state.began_at
-        team, kind = self._recorder.team, poll_state.kind
-        if team is not None and poll_state.is_whole and isinstance(kind, tuple) and at_s >= young_s:
-            team.ended(kind, young_s, at_s, now - poll_state.accepted_at)
+        now, is_noticed = self._now(), task.was_noticed or task.is_noticed
+        if task.expects_notice and not is_noticed:
+            self._notices.ended_without(task.task_id, task.kind)
+        ended_at = self._cadence.ended(task, now, reported_s, is_noticed=is_noticed)
+        young_s, at_s = task.asked_at - task.began_at, ended_at - task.began_at
+        team, kind = self._recorder.team, task.kind
+        if team is not None and task.is_whole and isinstance(kind, tuple) and at_s >= young_s:
+            team.ended(kind, young_s, at_s, now - task.watched_at)
         return ended_at
 
 
-def _deleted_at(poll_state: PollState) -> float:
+def _deleted_at(task: WatchedTask) -> float:
     """By when the service has deleted the result, in loop time."""
-    return poll_state.accepted_at + RESULT_KEPT_S
+    return task.watched_at + RESULT_KEPT_S
 
 
 def _final_error(answer: Answer, task_id: str) -> HailuoError:

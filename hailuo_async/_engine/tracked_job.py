@@ -1,4 +1,4 @@
-"""The engine's own state of a job: its facts, its waiters and its listeners.
+"""The engine's own state of a job: its facts, its waiters and its listeners; and of a task that is watched.
 
 Invariants. ``status`` changes only through ``move``, by the table of ``_rules/lifecycle``. ``history`` holds every
 status in order, so that a slow reader misses no change. A final job has exactly one of ``video`` and ``error``, set
@@ -135,21 +135,9 @@ class TrackedJob:
     # --- Its queries ---
 
     query_path: str | None = attrs.field(default=None, init=False)
-    poll_state: PollState | None = attrs.field(default=None, init=False)
-    failed_queries: int = attrs.field(default=0, init=False)
-    """Queries in a row whose answers said nothing about the task."""
-    asks_alone: bool = attrs.field(default=False, init=False)
-    """Whether its next query needs a new connection: the last answer named no task, and may be another query's."""
-    is_asked: bool = attrs.field(default=False, init=False)
-    """Whether a query for it is under way, or about to be."""
-    due_tick: int = attrs.field(default=-1, init=False)
-    """The number of its valid entry in ``DueTasks``."""
-    is_noticed: bool = attrs.field(default=False, init=False)
-    """Whether a notice of its end came, and no query has left since."""
-    noticed_at: float = attrs.field(default=-math.inf, init=False)
-    """When a notice last caused an early query, in loop time."""
-    was_noticed: bool = attrs.field(default=False, init=False)
-    """Whether the last query left because of a notice."""
+    """Where the service said that its task can be queried."""
+    watched: WatchedTask | None = attrs.field(default=None, init=False)
+    """Its task, while the poller watches it."""
 
     @property
     def name(self) -> str:
@@ -254,6 +242,31 @@ class TrackedJob:
             listener(self)
             if self.status is not status:
                 return  # the listener changed the job again, and that change has called all listeners
+
+
+@attrs.define(eq=False)
+class WatchedTask(PollState):
+    """A task that the poller watches, from acceptance to its end. Only the poller uses it."""
+
+    job: TrackedJob = attrs.field(kw_only=True)
+    path: str | None = None
+    """Where it is queried; ``None`` for the documented path."""
+    failed_queries: int = attrs.field(default=0, init=False)
+    """Queries in a row whose answers said nothing about the task."""
+    asks_alone: bool = attrs.field(default=False, init=False)
+    """Whether its next query needs a new connection: the last answer named no task, and may be another query's."""
+    is_asked: bool = attrs.field(default=False, init=False)
+    """Whether a query for it is under way, or about to be."""
+    is_watched: bool = attrs.field(default=True, init=False)
+    """Whether the poller still watches it."""
+    due_tick: int = attrs.field(default=-1, init=False)
+    """The number of its valid entry in ``DueTasks``."""
+    is_noticed: bool = attrs.field(default=False, init=False)
+    """Whether a notice of its end came, and no query has left since."""
+    noticed_at: float = attrs.field(default=-math.inf, init=False)
+    """When a notice last caused an early query, in loop time."""
+    was_noticed: bool = attrs.field(default=False, init=False)
+    """Whether the last query left because of a notice."""
 
 
 def kind_of(asked: Job | Record) -> Hashable:

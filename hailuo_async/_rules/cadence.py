@@ -92,24 +92,21 @@ class PollState:
 
     task_id: str
     kind: Hashable
-    accepted_at: float
-    asked_at: float
-    """When the task was last seen running; at first, when it was accepted."""
-    began_at: float
-    """The earliest start of the service's work: when the task was accepted, or last seen pending."""
-    is_whole: bool
+    watched_at: float
+    """When it was accepted, or first watched."""
+    is_whole: bool = True
     """Whether the poller watched the task from its beginning."""
     expects_notice: bool = False
     """Whether the job has a webhook, so that a notice of its end should come."""
+    asked_at: float = attrs.field(init=False)
+    """When the task was last seen running; at first, when it was accepted."""
+    began_at: float = attrs.field(init=False)
+    """The earliest start of the service's work: when the task was accepted, or last seen pending."""
 
-    @classmethod
-    def new(cls, task_id: str, kind: Hashable, accepted_at: float, *, is_whole: bool = True) -> PollState:
-        """A task that was accepted, or watched, from ``accepted_at`` on, and not queried yet.
-
-        A task that is not whole would teach wrong durations, so such tasks are a kind of their own.
-        """
-        own = kind if is_whole else ("not whole", kind)
-        return cls(task_id, own, accepted_at, accepted_at, accepted_at, is_whole)
+    def __attrs_post_init__(self) -> None:
+        self.asked_at = self.began_at = self.watched_at
+        if not self.is_whole:  # it would teach wrong durations, so such tasks are a kind of their own
+            self.kind = ("not whole", self.kind)
 
 
 def _step(age: float) -> int:
@@ -260,7 +257,7 @@ class Cadence:
             length_s = model.lived[-1] if model.is_known else young
             price = min(price / model.notice_loss, max(price, _PATIENCE * length_s))
         gap = model.due(young, price) - young
-        if not model.is_known and task.asked_at == task.accepted_at:
+        if not model.is_known and task.asked_at == task.watched_at:
             gap *= self._rng.uniform(_SCOUT, 1)
         return max(now, task.asked_at + self._bounded(gap, task, model, share_s))
 
@@ -296,13 +293,13 @@ class Cadence:
             return task.asked_at  # the task began before we watched it, so its age teaches nothing
         if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s:
             if reported_s > old:  # it counts from the acceptance, the time in the service's queue included
-                reported_s = max(young, reported_s - (task.began_at - task.accepted_at))
+                reported_s = max(young, reported_s - (task.began_at - task.watched_at))
             at = min(max(young, reported_s), old)
         else:
             at = self._up_to_date(task.kind).draw(young, old, self._rng)
         self._model(task.kind).end(young, at)
         if task.is_whole:
-            self._held_for(now - task.accepted_at)
+            self._held_for(now - task.watched_at)
         return task.began_at + at
 
     def hear(self, kind: Hashable, young_s: float, at_s: float, took_s: float) -> None:
@@ -340,5 +337,5 @@ class Cadence:
     def _bounded(self, gap: float, task: PollState, model: DurationModel, share_s: float) -> float:
         if model.is_known and model.at(task.asked_at - task.began_at)[0] > _OUTLIVED:
             return max(gap, _KNOWN_INTERVAL * self._min_interval_s)
-        least = max(self._min_interval_s, _UNKNOWN_SHARE * (task.asked_at - task.accepted_at))
+        least = max(self._min_interval_s, _UNKNOWN_SHARE * (task.asked_at - task.watched_at))
         return min(max(gap, least), max(self._max_interval_s, 2 * share_s))

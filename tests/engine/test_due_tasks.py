@@ -10,16 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hailuo_async._engine.due_tasks import DueTasks
-from hailuo_async._engine.tracked_job import TrackedJob
-from hailuo_async._rules.cadence import PollState
+from hailuo_async._engine.tracked_job import TrackedJob, WatchedTask
 
 
-def make_task(number: int) -> TrackedJob:
+def make_task(number: int) -> WatchedTask:
     """The task of this number, which runs."""
-    tracked = TrackedJob(number)
-    tracked.task_id = f"t{number}"
-    tracked.poll_state = PollState.new(f"t{number}", "kind", 0.0)
-    return tracked
+    return WatchedTask(f"t{number}", "kind", 0.0, job=TrackedJob(number))
 
 
 def test_while_requests_are_plenty_tasks_leave_as_they_fall_due() -> None:
@@ -38,19 +34,19 @@ def test_while_they_are_scarce_the_worthiest_of_those_that_are_due_leaves_and_th
     worth = {"t0": 1.0, "t1": 5.0, "t2": 3.0, "t3": 99.0}
     for number, task in enumerate(tasks):
         due.push(task, 50.0 if number == 3 else float(number))
-    assert due.pop_worthiest(10.0, lambda tracked: worth[tracked.task_id or ""]) is tasks[1]
+    assert due.pop_worthiest(10.0, lambda task: worth[task.task_id]) is tasks[1]
     assert due.first_at == -math.inf
     assert due.pop_earliest() is tasks[2]
-    assert due.pop_worthiest(10.0, lambda tracked: worth[tracked.task_id or ""]) is tasks[0]
-    assert due.pop_worthiest(10.0, lambda tracked: worth[tracked.task_id or ""]) is None
+    assert due.pop_worthiest(10.0, lambda task: worth[task.task_id]) is tasks[0]
+    assert due.pop_worthiest(10.0, lambda task: worth[task.task_id]) is None
     assert due.first_at == 50.0
 
 
 def test_what_has_ended_meanwhile_is_passed_over() -> None:
     due, task = DueTasks(), make_task(1)
     due.push(task, 1.0)
-    task.poll_state = None
-    assert due.pop_worthiest(2.0, lambda tracked: 1.0) is None
+    task.is_watched = False
+    assert due.pop_worthiest(2.0, lambda task: 1.0) is None
     due.push(task, 1.0)
     assert due.pop_earliest() is None
 
@@ -66,19 +62,19 @@ def test_the_worthiest_leaves_though_worth_grows_at_different_paces(
     due, now = DueTasks(), 100.0
     tasks = {f"t{number}": make_task(number) for number in range(len(ends))}
 
-    def worth(tracked: TrackedJob) -> float:
-        ended_at, pace = ends[tracked.number]
+    def worth(task: WatchedTask) -> float:
+        ended_at, pace = ends[task.job.number]
         return (now - ended_at) * pace
 
-    for tracked in tasks.values():
-        due.push(tracked, 100.0)
+    for task in tasks.values():
+        due.push(task, 100.0)
     for wait in waits[: len(ends)]:
         now += wait
         best = due.pop_worthiest(now, worth)
         assert best is not None
-        left = [worth(tracked) for tracked in tasks.values()]
+        left = [worth(task) for task in tasks.values()]
         assert len(ends) > 16 or worth(best) == pytest.approx(max(left))
-        del tasks[best.task_id or ""]
+        del tasks[best.task_id]
 
 
 def test_to_take_one_of_five_thousand_few_are_looked_at() -> None:
@@ -86,9 +82,9 @@ def test_to_take_one_of_five_thousand_few_are_looked_at() -> None:
     for number in range(5000):
         due.push(make_task(number), number / 1000)
 
-    def worth(tracked: TrackedJob) -> float:
+    def worth(task: WatchedTask) -> float:
         looks["all"] += 1
-        return tracked.number / 5000
+        return task.job.number / 5000
 
     due.pop_worthiest(10.0, worth)
     looks.clear()

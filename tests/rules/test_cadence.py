@@ -23,7 +23,7 @@ def watch(
     cadence: Cadence, ends_at: float, *, rate: float | None = None, running: int = 1, told: bool = True
 ) -> list[float]:
     """Ask about one task, begun at 0.0, until its end is seen. Returns the ages at which it was asked."""
-    task, asked = PollState.new("t", "kind", 0.0), []
+    task, asked = PollState("t", "kind", 0.0), []
     while True:
         now = cadence.next_due(task, task.asked_at, rate, running)
         asked.append(now)
@@ -41,7 +41,7 @@ def taught(spread: float, length: float = 90.0, count: int = 60, **how: bool) ->
 
 
 def ages_if_it_never_ends(cadence: Cadence, count: int, rate: float | None = None, running: int = 1) -> list[float]:
-    task, ages = PollState.new("t", "kind", 0.0), []
+    task, ages = PollState("t", "kind", 0.0), []
     for _ in range(count):
         task.asked_at = cadence.next_due(task, task.asked_at, rate, running)
         ages.append(task.asked_at)
@@ -68,12 +68,12 @@ def test_scarce_requests_are_shared_by_all_that_run() -> None:
 
 def test_tasks_that_began_together_are_not_all_asked_together() -> None:
     cadence = make_cadence()
-    dues = sorted(cadence.next_due(PollState.new("t", "kind", 0.0), 0.0, 1.0, 60) for _ in range(60))
+    dues = sorted(cadence.next_due(PollState("t", "kind", 0.0), 0.0, 1.0, 60) for _ in range(60))
     assert dues[45] > 1.5 * dues[15]
 
 
 def test_a_task_that_stays_pending_is_asked_at_growing_intervals() -> None:
-    cadence, task, count = make_cadence(), PollState.new("t", "kind", 0.0), 0
+    cadence, task, count = make_cadence(), PollState("t", "kind", 0.0), 0
     while task.asked_at < 600:
         cadence.asked(task, cadence.next_due(task, task.asked_at, None, 1), True)
         count += 1
@@ -138,17 +138,17 @@ def test_it_follows_a_service_that_speeds_up_or_slows_down(before: float, after:
 
 def test_kinds_are_learned_apart_and_only_so_many_are_remembered() -> None:
     cadence = taught(0.1)
-    known = cadence.next_due(PollState.new("t", "kind", 0.0), 0.0, None, 1)
-    unknown = cadence.next_due(PollState.new("t", "other", 0.0), 0.0, None, 1)
+    known = cadence.next_due(PollState("t", "kind", 0.0), 0.0, None, 1)
+    unknown = cadence.next_due(PollState("t", "other", 0.0), 0.0, None, 1)
     assert unknown <= 1.0 < known
     for number in range(64):
-        cadence.next_due(PollState.new("t", number, 0.0), 0.0, None, 1)
-    assert cadence.next_due(PollState.new("t", "kind", 0.0), 0.0, None, 1) <= 1.0
+        cadence.next_due(PollState("t", number, 0.0), 0.0, None, 1)
+    assert cadence.next_due(PollState("t", "kind", 0.0), 0.0, None, 1) <= 1.0
 
 
 def test_the_likeliest_finished_is_worth_most_and_worth_only_grows() -> None:
     cadence = taught(0.2)
-    young, old = PollState.new("young", "kind", 60.0), PollState.new("old", "kind", 0.0)
+    young, old = PollState("young", "kind", 60.0), PollState("old", "kind", 0.0)
     assert cadence.worth(young, 105.0) < cadence.worth(old, 105.0)
     worths = [cadence.worth(young, 60.0 + age) for age in range(1, 300)]
     assert worths == sorted(worths)
@@ -156,7 +156,7 @@ def test_the_likeliest_finished_is_worth_most_and_worth_only_grows() -> None:
 
 def test_a_due_time_never_lies_in_the_past() -> None:
     cadence = taught(0.2)
-    assert cadence.next_due(PollState.new("t", "kind", 0.0), 500.0, None, 1) == 500.0
+    assert cadence.next_due(PollState("t", "kind", 0.0), 500.0, None, 1) == 500.0
 
 
 def test_the_turnover_is_known_when_a_task_has_ended() -> None:
@@ -170,35 +170,35 @@ def test_the_turnover_is_known_when_a_task_has_ended() -> None:
 
 
 def test_the_end_is_when_the_service_says_if_that_can_be() -> None:
-    cadence, task = make_cadence(), PollState.new("t", "kind", 100.0)
+    cadence, task = make_cadence(), PollState("t", "kind", 100.0)
     cadence.asked(task, 150.0, False)
     assert cadence.ended(task, 170.0, 60.0) == 160.0
 
 
 def test_the_end_lies_between_the_last_answer_and_this_one_whatever_the_service_says() -> None:
     for reported_s in (None, 2.0, 49.5, 70.4):
-        cadence, task = make_cadence(), PollState.new("t", "kind", 100.0)
+        cadence, task = make_cadence(), PollState("t", "kind", 100.0)
         cadence.asked(task, 150.0, False)
         assert 150.0 <= cadence.ended(task, 170.0, reported_s) <= 170.0
 
 
 def test_a_task_that_began_before_we_knew_of_it_teaches_nothing() -> None:
     cadence = make_cadence()
-    assert cadence.ended(PollState.new("t", "kind", 100.0), 100.2, 90.0) == 100.0
+    assert cadence.ended(PollState("t", "kind", 100.0), 100.2, 90.0) == 100.0
     assert cadence.turnover(1) == 0.0
 
 
 @pytest.mark.parametrize("reported_s", [None, 0.3])
 def test_a_task_that_is_not_watched_from_its_beginning_teaches_nothing_of_others(reported_s: float | None) -> None:
     cadence = make_cadence()
-    cadence.ended(PollState.new("t", "kind", 100.0, is_whole=False), 100.01, reported_s)
+    cadence.ended(PollState("t", "kind", 100.0, is_whole=False), 100.01, reported_s)
     assert cadence.turnover(30) == 0.0  # 30 as short as that would leave no request for queries
-    task = PollState.new("u", "kind", 200.0)
+    task = PollState("u", "kind", 200.0)
     assert cadence.worth(task, 300.0) == make_cadence().worth(task, 300.0)
 
 
 def test_work_begins_when_the_task_was_last_seen_pending() -> None:
-    cadence, task = make_cadence(), PollState.new("t", "kind", 0.0)
+    cadence, task = make_cadence(), PollState("t", "kind", 0.0)
     cadence.asked(task, 40.0, True)
     cadence.asked(task, 100.0, False)
     assert cadence.ended(task, 140.0, 90.0) == 130.0
@@ -206,7 +206,7 @@ def test_work_begins_when_the_task_was_last_seen_pending() -> None:
 
 def test_a_reported_length_that_includes_the_time_in_the_queue_is_counted_from_the_acceptance() -> None:
     """Counted from the end of the queue it would reach beyond now: the task would seem to have ended just now."""
-    cadence, task = make_cadence(), PollState.new("t", "kind", 0.0)
+    cadence, task = make_cadence(), PollState("t", "kind", 0.0)
     cadence.asked(task, 10.0, True)
     cadence.asked(task, 80.0, False)
     assert cadence.ended(task, 94.0, 91.0) == 91.0
@@ -229,7 +229,7 @@ class AnyService(RuleBasedStateMachine):
 
     @rule(kind=st.sampled_from("ab"))
     def accept(self, kind: str) -> None:
-        self.tasks.append(PollState.new("t", kind, self.now))
+        self.tasks.append(PollState("t", kind, self.now))
 
     @precondition(lambda self: self.tasks)
     @rule(pick=st.integers(0, 99), is_pending=st.booleans())

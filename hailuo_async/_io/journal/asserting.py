@@ -71,6 +71,8 @@ class _Known:
     sending: tuple[float, Changed | bool] | None = None
     """When its last POST was to leave, in Unix seconds, and whether it might; ``None`` once it certainly has not."""
     is_in_doubt: bool = False
+    is_back_in_doubt: bool = False
+    """Whether that is the doubt from before ``sent_again``. A row that the session still holds does not have it yet."""
     end_again: Callable[[], object] = lambda: None
     """Writes again how this session was done with it."""
 
@@ -90,13 +92,13 @@ class _Known:
         cost = to_nanos(self.record.cost_before)
         return -1 if cost is None else cost
 
-    def is_lost(self, row: Row | None) -> bool:
-        """Whether a copy that has this ``row`` of the job, or none, lacks its task or doubt."""
+    def is_lost(self, row: Row | None, holder: str) -> bool:
+        """Whether a copy that has this ``row`` of the job, or none, lacks its task or doubt; ``holder`` is us."""
         if row is None:
             return True
         if row["task_id"] is not None or (self.is_in_doubt and row["state"] == JournalState.UNKNOWN):
             return False
-        return (-1 if row["cost_before"] is None else row["cost_before"]) <= self.paid_before
+        return (self.is_back_in_doubt and row["holder"] == holder) or _paid_before(row) <= self.paid_before
 
 
 @attrs.define(eq=False)
@@ -198,9 +200,13 @@ class AssertingTable(JobTable):
         super().sent_again(identity, sent_at)
 
     def back_in_doubt(self, identity: str, doubt: HailuoError) -> None:
-        if (known := self._noted(identity)) is not None:
-            known.is_in_doubt = True
-        self._done_with(identity, functools.partial(super().back_in_doubt, identity, copy.copy(doubt)))
+        sent_at = getattr(doubt, "sent_at", None) or 0.0
+        if (known := self._noted(identity)) is not None:  # it stands as before ``sent_again``
+            cost = (known.record.cost_before or Decimal(0)) - (known.record.price or Decimal(0))
+            known.record = attrs.evolve(known.record, cost_before=cost if cost > 0 else None)
+            known.is_in_doubt = known.is_back_in_doubt = True
+            known.sending = (sent_at, True)
+        self._done_with(identity, functools.partial(super().unknown, identity, copy.copy(doubt), sent_at))
         super().back_in_doubt(identity, doubt)
 
     def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
@@ -269,6 +275,7 @@ class AssertingTable(JobTable):
         at_work, done, let_go = self._at_work.copy(), self._done.copy(), self._let_go.copy()
         try:
             self.renew()
+            self._is_renewal = False  # a reconnect is none, for a close
             rows = self._rows([*at_work, *done, *let_go])
             for asserting, jobs in ((self._assert_work, at_work), (self._assert_done, done), (self._end_again, let_go)):
                 for identity, known in jobs.items():
@@ -294,6 +301,9 @@ class AssertingTable(JobTable):
         ours = row if self._is_ours(row) else None
         if ours is None and not self._enter(known.record):
             return False
+        if known.is_back_in_doubt or _paid_before(ours) < known.paid_before:
+            condition, cost = f"(holder = :us OR {_IS_NO_LATER_ATTEMPT})", to_nanos(known.record.cost_before)
+            self._change(identity, "cost_before = :cost", condition, cost=cost, paid_before=known.paid_before)
         if known.record.task_id is not None:
             if ours is None or ours["task_id"] != known.record.task_id:
                 super().accepted(identity, known.record.task_id, known.record.accepted_at or 0.0)
@@ -309,7 +319,7 @@ class AssertingTable(JobTable):
 
     def _assert_done(self, identity: str, known: _Known, row: Row | None) -> None:
         """Asserts a job that may be paid for, and that this session is done with."""
-        if not known.is_lost(row):
+        if not known.is_lost(row, self.holder):
             if self._is_ours(row):
                 super().release(identity)
         elif self._assert_work(identity, known, row):
@@ -332,3 +342,8 @@ class AssertingTable(JobTable):
         except JobError:
             return False
         return True
+
+
+def _paid_before(row: Row | None) -> int:
+    """As in ``_IS_NO_LATER_ATTEMPT``."""
+    return -1 if row is None or row["cost_before"] is None else int(row["cost_before"])

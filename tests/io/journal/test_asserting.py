@@ -625,3 +625,83 @@ def test_a_doubt_whose_second_sending_was_noted_twice_yields_to_its_owners_word(
     assert after_reconnecting(ours, "cat")[:2] == ("intended", None)
     for table in (ours, theirs):
         table.close()
+
+
+PRICE = Decimal("0.3240")
+
+
+def doubts_sent_again(table: AssertingTable, count: int = 1) -> None:
+    did(table, lambda it: it.intend(attrs.evolve(intent(), price=PRICE)))
+    for number in range(1, count + 1):
+        did(table, lambda it, at=float(number): it.sending("cat", at))  # type: ignore[misc]
+        did(table, lambda it, at=float(number): it.sent_again("cat", at))  # type: ignore[misc]
+
+
+def not_committed(table: AssertingTable, write: Callable[[JobTable], object]) -> None:
+    """The connection is cut during the commit of ``write``, which the server takes back. It is made again."""
+
+    def spoilt(table: JobTable) -> None:
+        write(table)
+        raise psycopg.OperationalError("the connection was cut")
+
+    with pytest.raises(psycopg.OperationalError):
+        did(table, spoilt)
+    assert table.database.connections == 1
+    table.database._connection.close()  # type: ignore[attr-defined]
+    did(table, write)
+
+
+def cost_before(table: AssertingTable) -> Decimal | None:
+    return record_of(table).cost_before
+
+
+def test_a_doubt_counts_in_later_sessions_though_the_commit_by_which_it_is_sent_again_was_cut(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(attrs.evolve(intent(), price=PRICE)))
+    did(table, lambda it: it.sending("cat", 1.0))
+    not_committed(table, lambda it: it.sent_again("cat", 1.0))
+    assert (record_of(table).state, cost_before(table)) == ("intended", PRICE)
+    assert did(table, lambda it: bool(it.sending("cat", 2.0)))
+    table.close()
+
+
+@pytest.mark.parametrize("ends", [True, False])
+def test_the_doubts_of_a_job_that_a_failover_lost_count_all_the_same(
+    postgres: Postgres, schema: str, ends: bool
+) -> None:
+    table = asserting(postgres, schema)
+    did(table, lambda it: it.intend(intent("dog")))
+    with failover(postgres, schema):
+        doubts_sent_again(table, 2)
+        if ends:
+            did(table, lambda it: it.back_in_doubt("cat", DOUBT))
+    reconnected(table)
+    expected = ("unknown", PRICE) if ends else ("intended", 2 * PRICE)
+    assert (record_of(table).state, cost_before(table)) == expected
+    table.close()
+
+
+def test_a_doubt_to_which_a_job_came_back_is_on_record_though_that_commit_was_cut(
+    postgres: Postgres, schema: str
+) -> None:
+    """A free job would be sent again."""
+    table = asserting(postgres, schema)
+    doubts_sent_again(table)
+    not_committed(table, lambda it: it.back_in_doubt("cat", DOUBT))
+    assert (record_of(table).state, cost_before(table)) == ("unknown", None)
+    table.close()
+
+
+def test_a_doubt_to_which_a_job_came_back_yields_to_its_owners_word(postgres: Postgres, schema: str) -> None:
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    doubts_sent_again(ours)
+    did(ours, lambda it: it.back_in_doubt("cat", DOUBT))
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    cut(postgres)
+    reconnected(theirs)
+    assert after_reconnecting(ours, "cat")[:2] == ("intended", None)
+    assert cost_before(ours) == PRICE
+    for table in (ours, theirs):
+        table.close()

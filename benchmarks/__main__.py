@@ -13,6 +13,7 @@ from benchmarks.parts import PARTS
 from benchmarks.plots import PLOTS, draw
 from benchmarks.report import Report
 from benchmarks.soak import soak
+from benchmarks.soak_simulated import soak_simulated
 from benchmarks.soak_team import soak_on_a_server, soak_team
 
 HERE = Path(__file__).parent
@@ -89,7 +90,13 @@ def _soak(arguments: Sequence[str]) -> int:
     parser.add_argument("--server", action="store_true", help="a team on a PostgreSQL server from the extra 'dev'")
     parser.add_argument("--crashes", type=int, default=0, help="of that server (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=4, help="of the team (default: %(default)s)")
+    parser.add_argument("--simulated", action="store_true", help="random lives of teams, on a virtual clock")
+    parser.add_argument(
+        "--seeds", type=int, default=100, help="so many such lives, from --seed on (default: %(default)s)"
+    )
     chosen = parser.parse_args(arguments)
+    if chosen.simulated:
+        return soak_simulated(chosen.seeds, chosen.seed)
     kills = 200 if chosen.kills is None else chosen.kills
     if chosen.server:
         return soak_on_a_server(kills, chosen.processes, chosen.seed, chosen.crashes)

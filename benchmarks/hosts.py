@@ -103,7 +103,7 @@ class Line(Executor):
         self.round_trips += 1
 
         def arrive() -> None:
-            if self.is_dead:
+            if self.is_dead or not future.set_running_or_notify_cancel():
                 return
             try:
                 answer: Callable[[], None] = _answer(future, work(*args, **named))
@@ -193,7 +193,7 @@ class Night:
 
     async def open_journal(self, line: Line, base_url: str) -> JournalWriter:
         """The journal of the host that has that line."""
-        return _open(self.path, base_url, line, Random(self.rng.random()))
+        return open_file(self.path, base_url, line, f"host {Random(self.rng.random()).random()}")
 
     async def open(self, host: Host) -> None:
         """Opens its session, whose rules in the journal draw from the seed, as all else does."""
@@ -254,7 +254,9 @@ class Night:
         self.changed.notify()
 
 
-def _open(path: Path, base_url: str, line: Line, rng: Random) -> JournalWriter:
+def open_file(path: Path, base_url: str, line: Line, holder: str) -> JournalWriter:
+    """A session's journal over its line to a file."""
+
     def now() -> float:
         return EPOCH + asyncio.get_running_loop().time()
 
@@ -262,7 +264,7 @@ def _open(path: Path, base_url: str, line: Line, rng: Random) -> JournalWriter:
     server = Server(opened.path, opened._connection, now)
     server._file_id = opened._file_id
     server.execute("PRAGMA synchronous = OFF")
-    table = JobTable(server, f"host {rng.random()}", LEASE_S)
+    table = JobTable(server, holder, LEASE_S)
     return JournalWriter(table, line, Commits(table, line))  # type: ignore[arg-type]
 
 

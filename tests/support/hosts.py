@@ -11,10 +11,9 @@ from pathlib import Path
 from random import Random
 
 from benchmarks.hosts import Host, Hosts, Night
+from benchmarks.processes import run_processes
 from hailuo_async import ImageToVideo
 from hailuo_async.emulator import Service
-
-from .virtual_line import run_patient
 
 
 def job(name: str) -> ImageToVideo:
@@ -37,4 +36,4 @@ def hosts_at_work(path: Path, sessions: int, work: Callable[[list[Host]], Awaita
             for host in reversed(hosts):
                 await host.session.aclose()
 
-    run_patient(main)
+    run_processes(main)

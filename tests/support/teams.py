@@ -16,13 +16,14 @@ import attrs
 import psycopg
 
 from benchmarks.hosts import Host, Hosts, Line, Night
+from benchmarks.processes import run_processes
 from hailuo_async import ImageToVideo
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.team import load_state
 from hailuo_async.emulator import Service
 from hailuo_async.errors import JournalError, SessionClosedError
 
-from .virtual_line import VirtualLine, open_journal, run_patient
+from .virtual_line import VirtualLine, open_journal
 from .virtual_postgres import VirtualServer
 
 #: What befalls a team: a method of ``Team``.
@@ -308,4 +309,4 @@ def simulate(scenario: Scenario) -> Findings:
             return team.findings()
         raise AssertionError
 
-    return run_patient(main)
+    return run_processes(main)

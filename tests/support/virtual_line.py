@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import math
 import os
-import select
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -19,12 +18,12 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
-import anyio.to_thread
 import attrs
 import psycopg
 from psycopg.pq import TransactionStatus
 
 from benchmarks.hosts import Line
+from benchmarks.processes import outside
 from hailuo_async._io.journal import postgres_connection
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.commits import Commits
@@ -32,38 +31,12 @@ from hailuo_async._io.journal.postgres import PostgresDatabase
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.settings import Dsn
-from hailuo_async.testing import VirtualClockLoop
 
 from .virtual_postgres import Answer, Backend, Statement, VirtualServer
 
 T = TypeVar("T")
 
 _ANSWER_S, _CONNECT_S = 12.0, 10.0
-
-
-class PatientLoop(VirtualClockLoop):
-    """A virtual clock that stands still while a task waits for one of anyio's threads."""
-
-    _threads: anyio.CapacityLimiter | None = None
-
-    def _jump(self, seconds: float | None) -> None:
-        if self._threads is not None and self._threads.borrowed_tokens:
-            select.select([], [], [], 0.0001)
-        else:
-            super()._jump(seconds)
-
-
-def run_patient(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """``run_virtual``, on a ``PatientLoop``."""
-
-    async def patient() -> T:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, PatientLoop)
-        loop._threads = anyio.to_thread.current_default_thread_limiter()
-        return await main()
-
-    with asyncio.Runner(loop_factory=PatientLoop) as runner:
-        return runner.run(patient())
 
 
 class VirtualLine(Line):
@@ -193,6 +166,11 @@ class VirtualLine(Line):
         if self._connection is not None:
             self._connection.cut.set()
 
+    def die(self) -> None:
+        """The host dies: its kernel closes the connection, half a round trip from now."""
+        if self._connection is not None:
+            self.loop.call_later(self.half_s(), self.server.drop, self._connection._backend)
+
     async def cut_off(self, for_s: float) -> None:
         """Lets nothing through for a time; what was on its way may arrive after that."""
         self._passable.clear()
@@ -266,7 +244,7 @@ class Connection:
 
     async def _answered(self, statements: list[Statement]) -> None:
         """The round trip of ``statements``, unless the connection is cut meanwhile, or nothing comes back in time."""
-        trip = asyncio.ensure_future(self._round_trip(statements))
+        trip = outside(self._round_trip(statements))
         cut = asyncio.ensure_future(self.cut.wait())
         await asyncio.wait({trip, cut}, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
         cut.cancel()

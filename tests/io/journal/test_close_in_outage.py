@@ -9,13 +9,14 @@ from random import Random
 
 import pytest
 
+from benchmarks.processes import run_processes
 from hailuo_async._io.journal.commits import LAST_PATIENCE_S
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JournalError, TaskFailedError
 
 from ...support.ledgers import intent
-from ...support.virtual_line import VirtualLine, open_journal, run_patient
+from ...support.virtual_line import VirtualLine, open_journal
 from ...support.virtual_postgres import VirtualServer
 
 FAILED = TaskFailedError(reason="dark", task_id="t1")
@@ -70,7 +71,7 @@ def seconds_to_close(
         server.close()
         return took_s
 
-    return run_patient(main)
+    return run_processes(main)
 
 
 @pytest.mark.parametrize("is_known", [True, False])

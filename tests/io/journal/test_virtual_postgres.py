@@ -9,11 +9,12 @@ from random import Random
 import psycopg
 import pytest
 
+from benchmarks.processes import run_processes
 from hailuo_async._io.journal.database import ANYTHING
 from hailuo_async._io.journal.postgres import PostgresDatabase
 from hailuo_async.settings import Dsn
 
-from ...support.virtual_line import VirtualLine, run_patient
+from ...support.virtual_line import VirtualLine
 from ...support.virtual_postgres import VirtualServer
 
 TRIP_S = 0.1
@@ -63,7 +64,7 @@ def with_clients(work: Callable[[VirtualServer, Client, Client], object]) -> Non
         await asyncio.sleep(1.0)
         server.close()
 
-    run_patient(main)
+    run_processes(main)
 
 
 def test_a_statement_sees_what_was_committed_before_it_and_what_its_own_transaction_has_written() -> None:

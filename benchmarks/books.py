@@ -1,0 +1,209 @@
+"""What a life is held against: which tasks the service has accepted, whether their sessions heard of it, and who knows.
+
+A job may be paid for again only if each task that was accepted for it before was *given up*: its owner has decided on
+the job since, or the answer was lost to a session with ``on_unknown="resubmit"``. A job is lost if its last task is
+neither given up, nor on record, nor told to a caller, nor in doubt for a reason.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from hailuo_async import HailuoError, Video
+from hailuo_async.emulator import Service
+from hailuo_async.money import from_nanos
+
+
+@attrs.define(eq=False)
+class Payer:
+    """A session that makes POSTs."""
+
+    name: str
+    resubmits: bool = False
+    """``on_unknown="resubmit"``."""
+    max_cost: Decimal | None = None
+    spent_before: Decimal = Decimal(0)
+    """What its journal had spent as it opened."""
+    doubts: int = 0
+    """Its POSTs whose answers could not be read: their prices stay reserved."""
+    paid: Decimal = Decimal(0)
+    """The cost of all that was accepted from it, as the service counts it."""
+
+
+@attrs.define(eq=False)
+class Post:
+    """A POST under way, and for which prompt, once it has arrived."""
+
+    session: Payer
+    prompt: str | None = None
+
+
+@attrs.define(eq=False)
+class Books:
+    """Keeps account of one life. ``problems`` are the promises that were broken, in words."""
+
+    service: Service
+    problems: list[str] = attrs.field(factory=list)
+    counts: Counter[str] = attrs.field(factory=Counter)
+    told: set[str] = attrs.field(factory=set)
+    """Tasks that a caller or a hook has heard of."""
+    promised: set[str] = attrs.field(factory=set)
+    """Keys of jobs that have to be made: a session that keeps jobs has taken them, and none was withdrawn."""
+    withdrawn: set[str] = attrs.field(factory=set)
+    given_up: set[str] = attrs.field(factory=set)
+    unheard: dict[str, Payer] = attrs.field(factory=dict)
+    """Tasks whose acceptance has not been heard by the session that made the POST."""
+    is_database_troubled: bool = False
+    """Whether the journal's server had an outage: a doubt may be left behind by it."""
+    _reasons: defaultdict[str, int] = attrs.field(factory=lambda: defaultdict(int))
+    """How many POSTs for each prompt ended without an answer that could be read."""
+
+    # --- POSTs ---
+
+    def arrived(self, prompt: str, task_id: str | None, post: Post) -> None:
+        """Notes that a POST for ``prompt`` has reached the service, and as which task it was accepted."""
+        post.prompt = prompt
+        if task_id is None:
+            return
+        earlier = [task for task in self.service.ledger.accepted[prompt] if task != task_id]
+        self.unheard[task_id] = post.session
+        self._count_cost(prompt, task_id, post.session)
+        for task in set(earlier) - self.given_up:
+            lost_to = self.unheard.get(task)
+            if lost_to is None or not lost_to.resubmits:
+                self.problems.append(f"PAID TWICE: {prompt}, as {task} and then {task_id} by {post.session.name}")
+            self.given_up.add(task)
+
+    def _count_cost(self, prompt: str, task_id: str, by: Payer) -> None:
+        by.paid += self.service.ledger.costs[task_id]
+        if by.max_cost is not None and by.spent_before + by.paid > by.max_cost:
+            words = f"{by.name} may spend {by.max_cost}, {by.spent_before} stood in its journal, it paid {by.paid}"
+            self.problems.append(f"OVER BUDGET: {words}, for {prompt} last")
+
+    def answered(self, post: Post, task_id: str | None) -> None:
+        """Notes what the session heard: the task, or nothing that could be read, or a refusal."""
+        if task_id is not None:
+            self.unheard.pop(task_id, None)
+        elif post.prompt is not None:
+            self._reasons[post.prompt] += 1
+            post.session.doubts += 1
+
+    def decide(self, prompt: str) -> None:
+        """Its owner gives up all tasks that were accepted for a job until now."""
+        self.given_up.update(self.service.ledger.accepted.get(prompt, ()))
+
+    # --- What callers hear ---
+
+    def heard(self, prompt: str | None, video: Video) -> None:
+        """A caller has got a video."""
+        self.told.add(video.task_id)
+        self.counts["videos"] += 1
+        if prompt is not None and video.task_id not in self.service.ledger.accepted.get(prompt, ()):
+            self.problems.append(f"WRONG VIDEO: {prompt} got that of {video.task_id}")
+        if self.ending(video.task_id) != "success":
+            self.problems.append(f"WRONG VIDEO: {video.task_id} has ended as {self.ending(video.task_id)}")
+
+    def failed(self, error: HailuoError) -> None:
+        """A caller has got an error."""
+        self.counts[type(error).__name__] += 1
+        if error.task_id is not None:
+            self.told.add(error.task_id)
+            if type(error).__name__ == "TaskFailedError" and self.ending(error.task_id) == "success":
+                self.problems.append(f"WRONG END: {error.task_id} has succeeded, and a caller got {error!r}")
+
+    def ending(self, task_id: str) -> str | None:
+        """How a task ends, by the service's own books."""
+        task = self.service._tasks.find(task_id)
+        return None if task is None else task.ending
+
+    # --- The end ---
+
+    def close(self, rows: Mapping[str, Mapping[str, Any]] | None, spent: Decimal) -> None:
+        """Compares the service's ledger with the journal's ``rows``, by identity; ``None`` if there is no journal.
+
+        ``spent``: what the journal says that all its jobs have cost.
+        """
+        accepted = self.service.ledger.accepted
+        for prompt, tasks in accepted.items():
+            self.counts["paid"] += len(tasks)
+            if (last := tasks[-1]) not in self.given_up and not self._is_known(prompt or "", last, rows):
+                self.problems.append(f"LOST: {prompt}, task {last}; the journal has {_row(rows, prompt)}")
+        if rows is not None:
+            self.problems += self._check_rows(rows)
+            self.problems += self._check_sum(rows, spent)
+
+    def _is_known(self, prompt: str, task_id: str, rows: Mapping[str, Mapping[str, Any]] | None) -> bool:
+        if rows is None:
+            return task_id in self.told or task_id in self.unheard
+        if any(row["task_id"] == task_id for row in rows.values()):
+            return True
+        row = rows.get(prompt)
+        return row is not None and row["state"] == "unknown"
+
+    def _check_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+        for identity, row in rows.items():
+            state, task_id, tasks = row["state"], row["task_id"], self.service.ledger.accepted.get(identity, [])
+            if state in ("sending", "accepted"):
+                yield f"NO END: the journal has {dict(row)}"
+            elif state in ("success", "failed"):
+                ending = self.ending(task_id)
+                if (ending == "success") is not (state == "success"):
+                    yield f"WRONG END: {task_id} has ended as {ending}, the journal has {state}: {row['error']}"
+            elif state == "unknown" and not self._is_doubt_due(identity, tasks):
+                yield f"DOUBT WITHOUT A REASON: {identity}, {row['error']}"
+            if state == "intended" and identity in self.promised - self.withdrawn:
+                yield f"NOT MADE: {identity} was taken by a session that keeps jobs"
+
+    def _is_doubt_due(self, identity: str, tasks: list[str]) -> bool:
+        if self._reasons[identity] or self.is_database_troubled or any(task in self.unheard for task in tasks):
+            return True
+        return self.counts["killed"] + self.counts["stopped"] + self.counts["hurried"] > 0
+
+    @property
+    def _is_certain(self) -> bool:
+        """Whether nothing has happened that leaves a sum uncertain."""
+        troubles = [self.counts[name] for name in ("killed", "stopped", "hurried", "strange bills")]
+        return not any([self._reasons, self.unheard, self.given_up, self.is_database_troubled, *troubles])
+
+    def _check_sum(self, rows: Mapping[str, Mapping[str, Any]], spent: Decimal) -> Iterator[str]:
+        """All that was accepted is in the journal's sum, at its cost or its highest price, or it is in doubt."""
+        nanos = [row["price"] or 0 for row in rows.values() if row["state"] == "unknown"]
+        in_doubt = from_nanos(sum(nanos)) or Decimal(0)
+        paid = self.service.ledger.spent
+        if spent + in_doubt < paid:
+            yield f"WRONG SUM: {paid} USD were paid; the journal has {spent}, and {in_doubt} in doubt"
+        elif self._is_certain and not in_doubt and spent != paid:
+            yield f"WRONG SUM: {paid} USD were paid; the journal has {spent}, and nothing is in doubt"
+        for row in rows.values():
+            costs = self.service.ledger.costs
+            if row["cost"] is not None and not self.counts["strange bills"]:
+                cost = from_nanos(row["cost"])
+                if row["task_id"] in costs and cost != costs[row["task_id"]]:
+                    yield f"WRONG COST: {row['task_id']} cost {costs[row['task_id']]}, the journal has {cost}"
+
+
+def _row(rows: Mapping[str, Mapping[str, Any]] | None, prompt: str | None) -> object:
+    return None if rows is None else rows.get(prompt or "")
+
+
+@attrs.define(eq=False)
+class Listener(logging.Handler):
+    """Takes what the library logs as its own fault for a problem."""
+
+    books: Books
+
+    def __attrs_pre_init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Notes a bug, and what was logged about notes that are lost."""
+        message = record.getMessage()
+        if message.endswith("please report this") or record.name == "asyncio":
+            error = record.exc_info[1] if record.exc_info else None
+            self.books.problems.append(f"BUG: {message} {error!r}")

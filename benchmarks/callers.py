@@ -1,0 +1,170 @@
+"""What the callers of a session do, at random: they ask for videos in every way, and leave at any moment."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable
+from random import Random
+
+import anyio
+import attrs
+
+from benchmarks.books import Books
+from hailuo_async import AsyncSession, HailuoError, ImageToVideo, Outcome, SubmissionUnknownError, Success
+
+#: After so long a caller leaves; the last waits for its end.
+PATIENCE_S = (0.0, 0.001, 0.1, 1.0, 10.0, 60.0, 300.0, None)
+
+
+@attrs.define(eq=False)
+class Callers:
+    """Chooses what is called, and holds each answer against the books."""
+
+    books: Books
+    rng: Random
+    jobs: list[ImageToVideo]
+    """All jobs that there are, by their keys. Without a journal each is asked for once."""
+    is_on_record: bool
+
+    async def call(self, session: AsyncSession) -> None:
+        """Makes one call, and hears what comes of it."""
+        calls: dict[Callable[[AsyncSession], Awaitable[None]], float] = {
+            self._generate: 5,
+            self._submit: 4,
+            self._stream: 4,
+            self._attach: 2,
+            self._hint: 2,
+            self._look: 0.5,
+        }
+        if self.is_on_record:
+            calls |= {self._find: 3, self._resume: 0.5, self._decide: 3}
+        [call] = self.rng.choices(list(calls), list(calls.values()))
+        try:
+            await call(session)
+        except HailuoError as error:
+            self.books.failed(error)
+
+    async def end_all(self, session: AsyncSession) -> None:
+        """Waits for all that is on record, as the last one to do so."""
+        async with contextlib.aclosing(session.resume()) as outcomes:
+            async for outcome in outcomes:
+                self._read(outcome)
+
+    # --- Jobs ---
+
+    def _jobs(self, count: int) -> list[ImageToVideo]:
+        if self.is_on_record:
+            return self.rng.sample(self.jobs, min(count, len(self.jobs)))
+        return [self.jobs.pop() for _ in range(min(count, len(self.jobs)))]
+
+    def _withdraw(self, jobs: list[ImageToVideo]) -> None:
+        self.books.withdrawn.update(job.prompt or "" for job in jobs)
+
+    async def _generate(self, session: AsyncSession) -> None:
+        for job in self._jobs(1):
+            patience_s = self.rng.choice(PATIENCE_S)
+            if patience_s is not None:
+                self._withdraw([job])
+            with anyio.move_on_after(patience_s):
+                video = await session.generate(job, timeout=self.rng.choice((None, None, 50.0, 300.0)))
+                self.books.heard(job.prompt, video)
+
+    async def _submit(self, session: AsyncSession) -> None:
+        for job in self._jobs(1):
+            timeout = self.rng.choice((None, None, None, 100.0))
+            generation = await session.submit(job, timeout=timeout)
+            if session._settings.keep_jobs and timeout is None and session._settings.timeout is None:
+                self.books.promised.add(job.prompt or "")
+            match self.rng.randrange(4):
+                case 0:
+                    self.books.heard(job.prompt, await generation)
+                case 1:
+                    task_id = await generation.accepted()
+                    self.books.told.add(task_id)
+                    self.books.heard(job.prompt, await (await session.attach(task_id)))
+                case 2:
+                    with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+                        async for _ in generation.updates():
+                            pass
+
+    async def _stream(self, session: AsyncSession) -> None:
+        jobs = self._jobs(self.rng.randrange(1, 12))
+        self._withdraw(jobs)
+        rng = self.rng
+        limits = {"max_jobs": rng.choice((None, None, 5)), "max_cost": rng.choice((None, None, "3.0"))}
+        stream = session.stream(jobs, timeout=rng.choice((None, None, 200.0)), **limits)  # type: ignore[arg-type]
+        read = 0
+        leaves_after, stops = rng.randrange(16), rng.random() < 0.5
+        with anyio.move_on_after(rng.choice(PATIENCE_S)):
+            async with contextlib.aclosing(stream):
+                async for outcome in stream:
+                    self._read(outcome)
+                    read += 1
+                    if read == leaves_after and stops:
+                        stream.stop()
+                    elif read == leaves_after:
+                        break
+                    if rng.random() < 0.1:
+                        await anyio.sleep(rng.choice((0.1, 50.0)))
+
+    def _read(self, outcome: Outcome) -> None:
+        if isinstance(outcome, Success):
+            self.books.heard(None if outcome.job is None else outcome.job.prompt, outcome.video)
+        else:
+            self.books.failed(outcome.error)
+
+    # --- What is on record ---
+
+    async def _find(self, session: AsyncSession) -> None:
+        key = self.rng.choice(self.jobs).key or ""
+        with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+            self.books.heard(key, await (await session.find(key)))
+
+    async def _resume(self, session: AsyncSession) -> None:
+        with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+            async with contextlib.aclosing(session.resume()) as outcomes:
+                async for outcome in outcomes:
+                    self._read(outcome)
+
+    async def _decide(self, session: AsyncSession) -> None:
+        """Looks for a job in doubt, or that failed, and decides, as its owner who has looked at the dashboard."""
+        key = self.rng.choice(self.jobs).key or ""
+        try:
+            with anyio.move_on_after(1.0):
+                await (await session.find(key))
+        except SubmissionUnknownError:
+            await self._resolve(session, key)
+        except HailuoError:
+            if self.rng.random() < 0.3:
+                await self._resolve(session, key)
+
+    async def _resolve(self, session: AsyncSession, key: str) -> None:
+        tasks = self.books.service.ledger.accepted.get(key, [])
+        known = [task for task in tasks if task not in self.books.given_up]
+        if known and self.rng.random() < 0.7:
+            await session.resolve(key, task_id=known[-1])
+            return
+        self.books.counts["decisions"] += 1
+        self._withdraw([job for job in self.jobs if job.key == key])
+        self.books.decide(key)
+        await session.resolve(key, **{self.rng.choice(("resubmit", "forget")): True})  # type: ignore[arg-type]
+        self.books.decide(key)
+
+    # --- Tasks, hints and the rest ---
+
+    async def _attach(self, session: AsyncSession) -> None:
+        with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+            self.books.heard(None, await (await session.attach(self._some_task())))
+
+    def _some_task(self) -> str:
+        tasks = [task for tasks in self.books.service.ledger.accepted.values() for task in tasks]
+        return self.rng.choice(tasks) if tasks and self.rng.random() < 0.8 else f"task-{self.rng.randrange(5)}"
+
+    async def _hint(self, session: AsyncSession) -> None:
+        for _ in range(self.rng.choice((1, 3, 100))):
+            session.notice(self._some_task())
+
+    async def _look(self, session: AsyncSession) -> None:
+        session.stats()
+        with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+            await session.account()

@@ -1,0 +1,187 @@
+"""Where the journal of a life lies: in no place, in a file, or on a server that is simulated with all its outages."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Coroutine, Mapping
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import attrs
+
+from benchmarks.hosts import Line, open_file
+from benchmarks.processes import outside
+from hailuo_async._io.journal import database
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.errors import JournalError
+from hailuo_async.money import from_nanos
+
+if TYPE_CHECKING:
+    from tests.support.virtual_line import VirtualLine
+    from tests.support.virtual_postgres import VirtualServer
+
+Rows = Mapping[str, Mapping[str, Any]]
+_COLUMNS = ("identity", "state", "task_id", "holder", "lease_until", "price", "cost", "cost_before", "error")
+_ROWS = f"SELECT {', '.join(_COLUMNS)} FROM job"
+
+
+class Place:
+    """Where the journal lies. This one is for a session without a journal."""
+
+    is_shared = False
+
+    @property
+    def location(self) -> str | None:
+        """As a session takes it."""
+        return None
+
+    def make_line(self) -> Line:
+        """A session's line to it."""
+        return Line()
+
+    async def open(self, line: Line, base_url: str, holder: str) -> JournalWriter:
+        """The journal of the session with that line."""
+        raise NotImplementedError
+
+    def trouble(self, line: Line) -> bool:
+        """Something befalls it, or the line. Returns whether a doubt may be left behind."""
+        return False
+
+    def heal(self) -> None:
+        """Ends all troubles."""
+
+    def hang_up(self, line: Line) -> None:
+        """Notes that the process at the other end of the line was killed."""
+
+    def select(self, sql: str) -> list[Any]:
+        """What is committed."""
+        return []
+
+    def close(self) -> None:
+        """Takes it away."""
+
+    def rows(self) -> Rows:
+        """Its jobs, by their identity."""
+        return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in self.select(_ROWS)}
+
+    def spent(self) -> Decimal:
+        """What all its jobs have cost, in USD."""
+        [(forgotten,)], [(spent,)] = self.select("SELECT forgotten FROM journal"), self.select(database._SPENT)
+        return from_nanos(spent + forgotten) or Decimal(0)
+
+
+@attrs.define(eq=False)
+class FileJournal(Place):
+    """A file that all sessions share."""
+
+    path: Path
+    is_shared = True
+
+    @property
+    def location(self) -> str | None:
+        return str(self.path)
+
+    async def open(self, line: Line, base_url: str, holder: str) -> JournalWriter:
+        return open_file(self.path, base_url, line, holder)
+
+    def select(self, sql: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(self.path)) as connection:
+            return connection.execute(sql).fetchall()
+
+
+#: For so long a session is cut off, and longer than its leases; and the server is down.
+_CUT_OFF_S, _DOWN_S = 40.0, 15.0
+
+
+@attrs.define(eq=False)
+class ServerJournal(Place):
+    """A PostgreSQL server, simulated."""
+
+    rng: Random
+    fails_over: bool
+    """Whether a standby may take over that lacks the last commits. Then no process may be killed as well."""
+    server: VirtualServer = attrs.field(init=False)
+    _lines: list[VirtualLine] = attrs.field(factory=list, init=False)
+    _troubles: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
+    is_shared = True
+
+    def __attrs_post_init__(self) -> None:
+        from tests.support.virtual_postgres import VirtualServer  # psycopg is for those who develop
+
+        offset_s = self.rng.uniform(-100.0, 100.0)
+        self.server = VirtualServer(Random(self.rng.random()), offset_s=offset_s, notice_s=self._notice_s)
+
+    @property
+    def location(self) -> str | None:
+        return "postgresql://virtual/server"
+
+    def _notice_s(self) -> float | None:
+        """How long a notice takes: some are late, some are lost."""
+        drawn = self.rng.random()
+        return None if drawn < 0.05 else 0.005 if drawn > 0.1 else self.rng.uniform(0.0, 2.0)
+
+    def make_line(self) -> Line:
+        from tests.support.virtual_line import VirtualLine
+
+        line = VirtualLine(self.server, Random(self.rng.random()), lambda: 0.005 * (1 + self.rng.expovariate(2.0)))
+        self._lines.append(line)
+        return line
+
+    async def open(self, line: Line, base_url: str, holder: str) -> JournalWriter:
+        from psycopg import OperationalError
+
+        from tests.support.virtual_line import open_journal
+
+        try:
+            return await open_journal(line, holder)  # type: ignore[arg-type]
+        except OperationalError as error:
+            raise JournalError(path="a server", reason=str(error)) from error
+
+    def trouble(self, line: Line) -> bool:
+        kinds: list[Callable[[VirtualLine], Coroutine[Any, Any, None]]] = [self._cut, self._cut_off, self._go_down]
+        kinds += [self._set_clock, self._fail_over if self.fails_over else self._cut]
+        kind = self.rng.choice(kinds)
+        self._troubles.add(outside(kind(line)))  # type: ignore[arg-type]
+        return kind not in (self._cut, self._set_clock)
+
+    async def _cut(self, line: VirtualLine) -> None:
+        line.cut()
+
+    async def _cut_off(self, line: VirtualLine) -> None:
+        await line.cut_off(_CUT_OFF_S)
+
+    async def _go_down(self, _: VirtualLine) -> None:
+        self.server.stop()
+        await anyio.sleep(self.rng.uniform(0.5, _DOWN_S))
+        self.server.start()
+
+    async def _fail_over(self, line: VirtualLine) -> None:
+        copied = self.server.copy()
+        await anyio.sleep(self.rng.uniform(0.01, 2.0))
+        self.server.stop()
+        self.server.fail_over(copied)
+        await self._go_down(line)
+
+    async def _set_clock(self, _: VirtualLine) -> None:
+        self.server.offset_s += self.rng.uniform(-60.0, 60.0)
+
+    def heal(self) -> None:
+        for trouble in self._troubles:
+            trouble.cancel()
+        self.server.start()
+        for line in self._lines:
+            line._passable.set()
+
+    def hang_up(self, line: Line) -> None:
+        line.die()  # type: ignore[attr-defined]
+
+    def select(self, sql: str) -> list[Any]:
+        return self.server.select(sql)
+
+    def close(self) -> None:
+        self.server.close()

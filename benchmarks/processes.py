@@ -1,0 +1,128 @@
+"""Processes on one virtual clock, which can be stopped, and killed, at any moment.
+
+Everything that a process does on the loop runs in its context. While it is stopped its callbacks and timers wait, as
+those of a process under SIGSTOP do, and what it has given to the network goes on without it. One that is killed stays
+stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import select
+from collections import deque
+from collections.abc import Callable, Coroutine
+from contextvars import Context, ContextVar
+from typing import Any, TypeVar, TypeVarTuple
+
+import anyio.to_thread
+import attrs
+
+from hailuo_async.testing import VirtualClockLoop
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+_PROCESS: ContextVar[Process | None] = ContextVar("_PROCESS", default=None)
+
+
+@attrs.define(eq=False)
+class Process:
+    """What runs in ``context``, and its tasks."""
+
+    name: str
+    context: Context = attrs.field(factory=contextvars.copy_context, init=False)
+    is_stopped: bool = attrs.field(default=False, init=False)
+    _waiting: deque[_Callback] = attrs.field(factory=deque, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.context.run(_PROCESS.set, self)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """A task of this process."""
+        return asyncio.get_running_loop().create_task(work, context=self.context.copy())
+
+    def stop(self) -> None:
+        """Stops it, as SIGSTOP does."""
+        self.is_stopped = True
+
+    def go_on(self) -> None:
+        """Lets it go on, as SIGCONT does: what has become due meanwhile runs now, in that order."""
+        self.is_stopped = False
+        loop = asyncio.get_running_loop()
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            loop.call_soon(waiting.go_on, context=waiting.context)
+
+
+def outside(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A task of no process, which goes on if that of its caller is stopped or killed: the network, or a server."""
+    return asyncio.get_running_loop().create_task(work, context=Context())
+
+
+@attrs.define(eq=False)
+class _Callback:
+    """A callback of a process. It is not called while that is stopped, and not after ``handle`` was cancelled."""
+
+    process: Process
+    callback: Callable[..., object]
+    args: tuple[Any, ...]
+    handle: asyncio.Handle | None = None
+    context: Context | None = None
+
+    def __call__(self) -> None:
+        if not self.process.is_stopped:
+            self.callback(*self.args)
+        else:
+            self.context = contextvars.copy_context()
+            self.process._waiting.append(self)
+
+    def go_on(self) -> None:
+        """Calls it late."""
+        if self.handle is None or not self.handle.cancelled():
+            self()
+
+
+class ProcessLoop(VirtualClockLoop):
+    """A virtual clock with processes, which stands still while a task waits for one of anyio's threads."""
+
+    _threads: anyio.CapacityLimiter | None = None
+
+    def _jump(self, seconds: float | None) -> None:
+        if self._threads is not None and self._threads.borrowed_tokens:
+            select.select([], [], [], 0.0001)
+        else:
+            super()._jump(seconds)
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        process = _PROCESS.get() if context is None else context.get(_PROCESS)
+        if process is None:
+            return super().call_soon(callback, *args, context=context)
+        gated = _Callback(process, callback, args)
+        gated.handle = super().call_soon(gated, context=context)
+        return gated.handle
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        process = _PROCESS.get() if context is None else context.get(_PROCESS)
+        if process is None:
+            return super().call_at(when, callback, *args, context=context)
+        gated = _Callback(process, callback, args)
+        gated.handle = handle = super().call_at(when, gated, context=context)
+        return handle
+
+
+def run_processes(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """``run_virtual``, on a ``ProcessLoop``."""
+
+    async def patient() -> T:
+        loop = asyncio.get_running_loop()
+        if isinstance(loop, ProcessLoop):
+            loop._threads = anyio.to_thread.current_default_thread_limiter()
+        return await main()
+
+    with asyncio.Runner(loop_factory=ProcessLoop) as runner:
+        return runner.run(patient())

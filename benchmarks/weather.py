@@ -1,0 +1,86 @@
+"""What a life is like: the service and how it errs, the settings of its sessions, and their jobs, drawn from a seed."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+from benchmarks.books import Books, Payer
+from benchmarks.members import WatchedService
+from hailuo_async import ImageToVideo
+from hailuo_async.emulator import RUNNING_LIMIT_WORDINGS, Fault, FaultRates, Faults
+
+_URL = "https://pictures.example/cat.jpg"
+_SUBMIT = (
+    *("refuse", "refuse_405", "rate_429", "running_429", "error_500", "cut_before", "hang_before", "error_500_after"),
+    *("cut_after", "hang", "garbage", "truncated", "unknown_status", "missing_fields", "extra_fields"),
+)
+_QUERY = (
+    *("rate_429", "error_500", "cut_before", "hang_before", "error_500_after", "cut_after", "hang", "garbage"),
+    *("truncated", "unknown_status", "missing_fields", "extra_fields", "wrong_task_id", "strange_bill"),
+    "strange_expiry",
+)
+_WEBHOOK = ("lost", "doubled", "early", "late", "out_of_order")
+
+
+def draw_job(name: str, rng: Random, has_key: bool) -> ImageToVideo:
+    """A job that its prompt tells apart."""
+    return ImageToVideo(
+        _URL,
+        prompt=name,
+        key=name if has_key or rng.random() < 0.5 else None,
+        duration=rng.choice((6, 10)),
+        model=rng.choice(("hailuo-2.3-i2v", "hailuo-2.3-i2v", "hailuo-02-i2v")),
+    )
+
+
+def draw_faults(rng: Random, books: Books) -> Faults:
+    """How the service errs for a while."""
+
+    def rates(names: tuple[str, ...], most: float) -> FaultRates:
+        return FaultRates(**{name: rng.uniform(0.0, most) for name in rng.sample(names, rng.randint(0, 4))})
+
+    submit, query, webhook = rates(_SUBMIT, 0.1), rates(_QUERY, 0.1), rates(_WEBHOOK, 0.2)
+    books.counts["strange bills"] += query.rate(Fault.STRANGE_BILL) > 0
+    return Faults(submit=submit, query=query, webhook=webhook)
+
+
+def draw_service(seed: int, rng: Random) -> WatchedService:
+    """A service that keeps its books, and does not err yet."""
+    service = _service(seed, rng)
+    service.books = Books(service)
+    return service
+
+
+def _service(seed: int, rng: Random) -> WatchedService:
+    return WatchedService(
+        generation_s=rng.choice((5.0, 30.0, 60.0)),
+        spread=rng.choice((0.0, 0.5)),
+        max_running=rng.choice((2, 5, None)),
+        requests_per_minute=rng.choice((100, 300, None)),
+        running_limit_wordings=RUNNING_LIMIT_WORDINGS,
+        fail_rate=rng.choice((0.0, 0.1)),
+        cancel_rate=rng.choice((0.0, 0.05)),
+        bills_failures=rng.random() < 0.5,
+        bare_answers=rng.random() < 0.2,
+        balance=1e9,
+        seed=seed,
+    )
+
+
+def draw_settings(rng: Random, payer: Payer, *, has_journal: bool) -> dict[str, Any]:
+    """The settings of a session, but where its journal is."""
+    payer.resubmits = rng.random() < 0.2
+    payer.max_cost = rng.choice((None, None, None, Decimal("2.5"), Decimal(20)))
+    return {
+        "max_running": rng.choice((None, None, 1, 3)),
+        "max_cost": payer.max_cost,
+        "on_unknown": "resubmit" if payer.resubmits else "raise",
+        "timeout": rng.choice((None, None, None, 600.0)),
+        "poll_interval": rng.choice(((0.5, 30.0), (0.5, 30.0), (5.0, 5.0))),
+        "webhook_url": rng.choice((None, "https://hooks.example/modellix")),
+        "max_queued": rng.choice((10_000, 10_000, 8)),
+        "keep_jobs": has_journal and rng.random() < 0.5,
+        "journal_prompts": rng.random() < 0.5,
+    }

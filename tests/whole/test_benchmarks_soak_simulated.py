@@ -1,0 +1,126 @@
+"""``python -m benchmarks soak --simulated``: random lives, and the books that they are held against."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from random import Random
+from typing import Any
+
+import pytest
+
+from benchmarks import soak_simulated
+from benchmarks.__main__ import main
+from benchmarks.books import Books, Payer, Post
+from benchmarks.weather import draw_service
+from hailuo_async import TaskFailedError, Video
+
+from ..support.emulated import NOW, job
+
+
+@pytest.fixture
+def books() -> Books:
+    service = draw_service(0, Random(0))
+    service.fail_rate = service.cancel_rate = 0.0
+    service.max_running = service.requests_per_minute = None
+    return service.books
+
+
+def accepted(books: Books, payer: Payer, prompt: str = "cat", *, is_heard: bool = True) -> str:
+    """A POST is accepted, and the session hears its answer, or not. Returns the task."""
+    assert books.service.handle(job(prompt=prompt), NOW).status == 200
+    task_id = books.service.ledger.accepted[prompt][-1]
+    post = Post(payer)
+    books.arrived(prompt, task_id, post)
+    books.answered(post, task_id if is_heard else None)
+    return task_id
+
+
+def row(state: str, task_id: str | None, **facts: Any) -> dict[str, dict[str, Any]]:
+    """A journal that has one job."""
+    columns = ("price", "cost", "cost_before", "error")
+    return {"cat": {"state": state, "task_id": task_id, **dict.fromkeys(columns), **facts}}
+
+
+def problems(books: Books) -> list[str]:
+    return [problem.partition(":")[0] for problem in books.problems]
+
+
+@pytest.mark.slow
+def test_lives_pay_once_lose_nothing_and_end(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["soak", "--simulated", "--seeds", "3"]) == 0
+    out, err = capfd.readouterr()
+    assert out.startswith("3 lives, 0 broken: ")
+    assert err == ""
+
+
+def test_a_broken_life_says_how_to_live_it_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    life = {"seed": 7, "counts": {"paid": 2}, "problems": ["PAID TWICE: cat"]}
+    monkeypatch.setattr(soak_simulated, "_lives", lambda first, count: iter([json.loads(json.dumps(life))]))
+    assert main(["soak", "--simulated", "--seeds", "1", "--seed", "7"]) == 1
+    first, second, verdict = capsys.readouterr().out.splitlines()
+    assert first.endswith("python -m benchmarks soak --simulated --seeds 1 --seed 7")
+    assert (second, verdict[:17]) == ("    PAID TWICE: cat", "1 lives, 1 broken")
+
+
+def test_a_second_task_is_a_second_payment(books: Books) -> None:
+    accepted(books, Payer("a"))
+    accepted(books, Payer("b"))
+    assert problems(books) == ["PAID TWICE"]
+
+
+def test_a_second_task_after_an_answer_that_was_lost_is_one_as_well(books: Books) -> None:
+    accepted(books, Payer("a"), is_heard=False)
+    accepted(books, Payer("a"))
+    assert problems(books) == ["PAID TWICE"]
+
+
+def test_an_owner_may_pay_again_and_a_session_that_resubmits_may_after_a_lost_answer(books: Books) -> None:
+    accepted(books, Payer("a"))
+    books.decide("cat")
+    resubmits = Payer("b", resubmits=True)
+    accepted(books, resubmits, is_heard=False)
+    task_id = accepted(books, resubmits)
+    assert problems(books) == []
+    accepted(books, resubmits)
+    assert books.problems == [f"PAID TWICE: cat, as {task_id} and then {books.service.ledger.accepted['cat'][-1]} by b"]
+
+
+def test_a_task_that_is_not_on_record_is_lost(books: Books) -> None:
+    accepted(books, Payer("a"))
+    books.close(row("intended", None), Decimal(0))
+    assert problems(books) == ["LOST", "WRONG SUM"]
+
+
+def test_a_task_on_record_at_its_cost_is_as_it_must_be(books: Books) -> None:
+    task_id = accepted(books, Payer("a"))
+    books.close(row("success", task_id), books.service.ledger.spent)
+    assert problems(books) == []
+
+
+def test_a_doubt_needs_a_reason(books: Books) -> None:
+    books.close(row("unknown", None, price=1), Decimal(0))
+    assert problems(books) == ["DOUBT WITHOUT A REASON"]
+
+
+def test_a_sum_that_is_too_high_is_wrong_where_nothing_is_in_doubt(books: Books) -> None:
+    task_id = accepted(books, Payer("a"))
+    books.close(row("success", task_id), books.service.ledger.spent + 1)
+    assert problems(books) == ["WRONG SUM"]
+
+
+def test_an_end_that_the_service_does_not_know_is_wrong(books: Books) -> None:
+    task_id = accepted(books, Payer("a"))
+    books.failed(TaskFailedError(task_id=task_id, reason="so it seems"))
+    books.heard("dog", Video(task_id=task_id, model="m", resources=()))
+    books.close(row("failed", task_id), books.service.ledger.spent)
+    assert problems(books) == ["WRONG END", "WRONG VIDEO", "WRONG END"]
+
+
+def test_more_than_a_session_may_spend_is_told(books: Books) -> None:
+    payer = Payer("a", max_cost=Decimal("0.6"))
+    accepted(books, payer, "cat")
+    accepted(books, payer, "dog")
+    assert problems(books) == ["OVER BUDGET"]

@@ -13,6 +13,7 @@ import logging
 import math
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -180,9 +181,24 @@ class Engine:
         def waits(item: object) -> bool:
             return always_waits or not is_job(item) or not all(map(is_web_url, item.frames.values()))
 
-        tidy = None if uploads is None else uploads.delete_all
-        lookahead = LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD
-        return OutcomeStream(Stream(jobs, take, waits, self.dispatcher, self.session_state, lookahead, saving, tidy))
+        def price(item: object) -> Decimal:
+            return (self.admission.money.prices.estimate(item).high if is_job(item) else None) or Decimal(0)
+
+        def lacks_money(item: object, ahead: Iterable[object]) -> bool:
+            return any(limit.has_no_room_yet(price(item), sum(map(price, ahead), Decimal(0))) for limit in limits)
+
+        stream = Stream(
+            jobs,
+            take,
+            waits,
+            self.dispatcher,
+            self.session_state,
+            lookahead=LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD,
+            saving=saving,
+            tidy=None if uploads is None else uploads.delete_all,
+            lacks_money=None if all(limit.max_cost is None for limit in limits) else lacks_money,
+        )
+        return OutcomeStream(stream)
 
     def _saving(self, save_to: StrPath | None, save_as: SaveAs | None) -> Saving | None:
         if save_to is None and save_as is None:

@@ -67,6 +67,12 @@ class SpendingLimit:
         """Whether ``price`` more stays within ``max_cost``."""
         return self.max_cost is None or self.spent + self.committed + price <= self.max_cost
 
+    def has_no_room_yet(self, price: Decimal, ahead: Decimal) -> bool:
+        """Whether ``price``, after ``ahead``, passes ``max_cost`` now, and would not if all that runs cost nothing."""
+        if self.max_cost is None or self.has_room(price + ahead):
+            return False
+        return self.spent + sum(self._unfinished.values(), price) <= self.max_cost
+
     def commit_unfinished(self, identity: str | None, price: Decimal) -> None:
         """Commits the price of a job that was sent before, unless it was committed all along."""
         if self._unfinished.pop(identity or "", None) is None:

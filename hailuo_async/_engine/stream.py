@@ -66,10 +66,12 @@ class Stream:
     """Saves each video before its outcome is yielded. Its exceptions end the stream."""
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Deletes the stream's uploads at the service, once all of its jobs have ended."""
+    _lacks_money: Callable[[Any, Iterable[Any]], bool] | None = None
+    """Whether an item, after those being taken, would pass a spending limit now, and need not when running jobs end."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
-    _preparing: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
-    """A task for each item that is pulled and not taken yet."""
+    _preparing: dict[asyncio.Task[None], Any] = attrs.field(factory=dict, init=False)
+    """The items that are pulled and not taken yet, by their tasks."""
     _waiting: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Jobs that are taken, and not sent."""
     _running: set[TrackedJob] = attrs.field(factory=set, init=False)
@@ -172,6 +174,7 @@ class Stream:
             await self._wait_for_room()
             index = 0
             while not self._is_stopped and (item := await anext(items, _END)) is not _END:
+                await self._wait_for_money(item)
                 await self._begin(index, item)
                 index += 1
                 await self._wait_for_room()
@@ -182,7 +185,7 @@ class Stream:
             await self._prepare(index, item)
             return
         preparing = self._session_state.start(self._prepare(index, item))
-        self._preparing.add(preparing)
+        self._preparing[preparing] = item
         preparing.add_done_callback(self._prepared)
 
     async def _wait_for_room(self) -> None:
@@ -198,6 +201,15 @@ class Stream:
         until = now() + GATHER_S
         while not self._is_stopped and self._ahead > self._lookahead // 2 and (left_s := until - now()) > 0:
             await self._drained.wait(left_s)
+
+    async def _wait_for_money(self, item: Any) -> None:
+        """Returns when an item stays within the spending limits, or cannot: what runs may cost less than committed."""
+        while (
+            self._lacks_money is not None
+            and (self._preparing or self._waiting or self._running)
+            and self._lacks_money(item, self._preparing.values())
+        ):
+            await self._arrived.wait()
 
     @property
     def _is_full(self) -> bool:
@@ -225,7 +237,7 @@ class Stream:
             self._watch(index, tracked, target)
 
     def _prepared(self, preparing: asyncio.Task[None]) -> None:
-        self._preparing.discard(preparing)
+        del self._preparing[preparing]
         self._drained.notify()
         self._arrived.notify()
 

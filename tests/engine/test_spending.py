@@ -159,6 +159,27 @@ async def test_a_streams_limit_ends_the_stream_after_what_runs_has_unseen_news()
     assert len(line.posts) == 6
 
 
+@pytest.mark.parametrize("is_journalled", [False, True])
+async def test_a_stream_waits_for_running_jobs_that_may_cost_less_than_is_committed(
+    tmp_path: Path, *, is_journalled: bool
+) -> None:
+    line, outcomes = billing("0.2000"), list[Outcome]()
+    async with line.session(journal=tmp_path / "batch.db" if is_journalled else None) as session:
+        with pytest.raises(SpendingLimitError) as caught:
+            await read_into(outcomes, session.stream(paid_jobs(30), max_cost="1.62"))
+        error = caught.value
+        assert (len(outcomes), error.spent, error.committed, error.cost) == (7, Decimal("1.4000"), ZERO, PRICE)
+    assert len(line.posts) == 7
+
+
+async def test_a_stream_does_not_wait_for_what_runs_if_no_end_of_it_makes_room() -> None:
+    async with billing("0.3240").session(max_cost="0.9") as session:
+        await session.generate(paid_job())
+        with pytest.raises(SpendingLimitError) as caught:
+            await read_into([], session.stream([paid_job(1), paid_job(2, duration=10)]))
+        assert (caught.value.spent, caught.value.committed) == (PRICE, PRICE)
+
+
 async def test_a_batch_that_is_run_again_counts_what_it_spent_before(tmp_path: Path) -> None:
     line, path = billing("0.3240"), tmp_path / "batch.db"
     for _ in range(3):

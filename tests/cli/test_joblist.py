@@ -379,6 +379,14 @@ def test_a_name_that_a_row_does_not_have_is_told_with_its_line(folder: Path) -> 
     ]
 
 
+def test_an_option_that_a_pictures_name_breaks_is_named_as_what_is_wrong(folder: Path) -> None:
+    odd = "caf\udce9.png"  # in Latin-1 on the disk
+    (folder / "pictures").mkdir()
+    (folder / "cat.png").rename(folder / "pictures" / odd)
+    found = read_list(folder / "pictures", ReadOptions(defaults={"prompt": "{name}"}))
+    assert [line.partition(".png: ")[2].partition(":")[0] for line in told(found)] == ["prompt"]
+
+
 # --- Text ---
 
 

@@ -252,7 +252,9 @@ def test_a_job_without_a_key_is_named_by_its_picture_but_one_to_be_decided_on_by
 )
 def test_what_stopped_the_spending_is_told_in_the_options_of_the_command(limit: SpendingLimitError, words: str) -> None:
     rest = ResultLine(key="a", result=JobResult.NOT_SENT)
-    assert summed([rest], limit)[1] == f"stopped: {words}"
+    told = summed([rest], limit)
+    assert told[1] == f"stopped: {words}"
+    assert ("with a higher --max-cost" in told[-1]) is ("would pass it" in words)  # run again as it is, it stops again
 
 
 def test_what_would_go_the_same_way_again_is_not_to_be_run_again() -> None:

@@ -40,6 +40,7 @@ _RETRY = "To make again what the service gave up, and pay for it again: the same
 _REDO = "To have it take the place of the job that has its key: the same command with --redo KEY"
 _AGAIN = "Run the same command again to go on: nothing is paid for twice"
 _ALL_ADVICE = (_DECIDE, _RETRY, _REDO, _AGAIN)
+_AGAIN_FOR_MORE = "To go on: the same command with a higher --max-cost; nothing is paid for twice"
 #: Errors that the same job would meet again.
 _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
 
@@ -79,7 +80,9 @@ class Summary:
                 yield from self._by_reason(result)
         if self.journal is not None:
             resolve = f"hailuo-async resolve {shlex.quote(str(self.journal))} KEY"
-            yield from (advice.format(resolve) for advice in _ALL_ADVICE if advice in self._advice)
+            is_spent = isinstance(stopped_by, SpendingLimitError) and stopped_by.cost is not None
+            more = {_AGAIN: _AGAIN_FOR_MORE} if is_spent else {}
+            yield from (more.get(advice, advice).format(resolve) for advice in _ALL_ADVICE if advice in self._advice)
 
     def _by_reason(self, result: JobResult) -> Iterator[str]:
         for (other, why), (names, count) in self._reasons.items():

@@ -72,8 +72,9 @@ class PictureRow(Row):
     """A picture of a folder, whose place is its name."""
 
     def problem(self, field: str, message: str, *, can_fit: bool = False) -> Problem:
-        """A problem of the picture as a whole."""
-        return Problem(self.place, None, message.removeprefix(f"({Path(self.place).name}) "), can_fit=can_fit)
+        """A problem of the picture, which its place names, or of an option, such as a prompt with its name in it."""
+        name = None if field.endswith("_image") else field
+        return Problem(self.place, name, message.removeprefix(f"({Path(self.place).name}) "), can_fit=can_fit)
 
 
 @lru_cache(256)

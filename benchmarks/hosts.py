@@ -199,8 +199,8 @@ class Night:
         """Opens its session, whose rules in the journal draw from the seed, as all else does."""
         await host.session.__aenter__()
         engine = host.session._engine
-        if engine is not None and engine.lookout is not None:
-            engine.lookout._link._table.row.rng.seed(self.rng.random())
+        if engine is not None and engine.team_monitor is not None:
+            engine.team_monitor._link._table.row.rng.seed(self.rng.random())
 
     async def work(self, host: Host) -> None:
         """Streams the jobs that wait, as long as the host lives. No two hosts begin at the same moment."""

@@ -154,8 +154,8 @@ class Member:
                 engine = self.session._engine
                 if engine is not None:
                     self.payer.spent_before = engine.admission.money.limit.spent
-                if engine is not None and engine.lookout is not None:
-                    engine.lookout._link._table.row.rng.seed(self.rng.random())
+                if engine is not None and engine.team_monitor is not None:
+                    engine.team_monitor._link._table.row.rng.seed(self.rng.random())
                 self.is_open = True
                 await self._leaving.wait()
                 self.is_open = False

@@ -46,7 +46,7 @@ from hailuo_async.jobs import Job, check_job, is_job
 from hailuo_async.outcomes import Stats, Status
 
 if TYPE_CHECKING:
-    from hailuo_async._engine.lookout import Lookout
+    from hailuo_async._engine.team_monitor import TeamMonitor
     from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
@@ -72,8 +72,8 @@ class Engine:
     results: Results
     _transport: Transport
     _journal: JournalWriter | None
-    lookout: Lookout | None = attrs.field(default=None, init=False)
-    """Looks at the team of the sessions that share the journal."""
+    team_monitor: TeamMonitor | None = attrs.field(default=None, init=False)
+    """Keeps up to date with the team of the sessions that share the journal."""
     pid: int = attrs.field(factory=os.getpid, init=False)
     _grace_ends_at: float = attrs.field(default=math.inf, init=False)
     """When the wait for the POSTs under way ends."""
@@ -117,8 +117,8 @@ class Engine:
         workers = self.session_state.workers
         try:
             self.session_state.begin()
-            lookout = self.lookout
-            of_team = () if lookout is None else (lookout.watch, lookout.look_after_the_dead)
+            monitor = self.team_monitor
+            of_team = () if monitor is None else (monitor.keep_fresh, monitor.take_over_from_the_dead)
             for work in (self.submitter.run, self.poller.run, self.recorder.keep_up, *of_team):
                 workers.start(self._run_to_the_end(work))
             if (keeper := self.admission.keeper) is not None:

@@ -72,7 +72,7 @@ class Following:
             self.on_added()
             self._ask(tracked)  # its earlier changes were not reported to this session
 
-    def hear(self, changes: Iterable[JobChange]) -> None:
+    def apply(self, changes: Iterable[JobChange]) -> None:
         """Acts on jobs that have changed."""
         for change in changes:
             tracked = self._followed.get(change.identity)

@@ -98,7 +98,7 @@ class JournalRecorder(Recorder):
 
     def doubt_claims(self) -> None:
         if self.team is not None:
-            self.team.news.doubt_claims()
+            self.team.updates.doubt_claims()
 
     async def sending(self, tracked: TrackedJob, at: float) -> Permit:
         if tracked.identity is None:

@@ -31,7 +31,7 @@ class Lessons:
             if us.endswith(end.member):
                 continue
             try:
-                self._cadence.hear(end.kind, end.young_s, end.at_s, end.took_s)
+                self._cadence.ended_elsewhere(end.kind, end.young_s, end.at_s, end.took_s)
             except Exception:
                 if not self._has_logged:
                     self._has_logged = True

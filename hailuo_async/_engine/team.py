@@ -1,4 +1,4 @@
-"""A session's part in its team: what it tells the others, and how it asks for its share.
+"""A session's part in its team: what it publishes to the others, and how it asks for its share.
 
 Without a journal a session is a team of its own: the gate asks ``Slots`` and ``RateLimiter`` themselves. Sessions that
 share a journal share one ``TeamState``, which lies in it. Between that and the gate stand:
@@ -6,11 +6,11 @@ share a journal share one ``TeamState``, which lies in it. Between that and the 
 - ``TeamView``: a copy of the state, with what this session has done since. A guess.
 - ``TeamLine``: where this session stands in the line for slots.
 - ``TeamSlots`` and ``TeamRateLimiter``: what the gate asks, and what this session holds.
-- ``TeamNews``: what this session hears of the others.
+- ``TeamUpdates``: what this session learns of the others.
 - ``Team``: what this session did, and what it wants, as one ``Step`` with the next commit. There a POST is granted
   together with the record of its intent, on the state as it stands, behind sessions that came first.
 
-Between steps ``Lookout`` looks, mostly when it is woken.
+Between steps ``TeamMonitor`` refreshes what is known of the team, mostly when it is woken.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamRateLimiter, TeamSlots
 from hailuo_async._engine.team_line import TeamLine
-from hailuo_async._engine.team_news import TeamNews
+from hailuo_async._engine.team_updates import TeamUpdates
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.team_values import Renewed, Step, StepDone, Turn
@@ -36,10 +36,10 @@ from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import End, Held, TeamState
 
-#: A session that was called to its turn, and has not asked for it after so long, looks at the team instead.
+#: A session that was called to its turn, and has not asked for it after so long, refreshes instead.
 _CALLED_S = 0.5
 #: So many letters at the end of a session's name distinguish it from others.
-_TOLD_LETTERS = 8
+_NAME_LETTERS = 8
 #: A step that failed is made again after so long.
 _AGAIN_S = 1.0
 
@@ -48,14 +48,14 @@ _AskedTurn: TypeAlias = tuple[Turn, asyncio.Future[Permit]]
 
 @attrs.define(eq=False)
 class Team:
-    """What this session tells its team, and asks of it."""
+    """What this session publishes to its team, and asks of it."""
 
     _journal: JournalWriter
     view: TeamView
     line: TeamLine
     slots: TeamSlots
     rate_limiter: TeamRateLimiter
-    news: TeamNews
+    updates: TeamUpdates
     _turns: list[_AskedTurn] = attrs.field(factory=list, init=False)
     _stepping: list[_AskedTurn] | None = attrs.field(default=None, init=False)
     """Those of the step under way, if there is one."""
@@ -70,15 +70,15 @@ class Team:
         view = TeamView(journal.holder, rng, journal.commit_soon)
         line = TeamLine(view, changed)
         slots = TeamSlots(view, line, ceiling)
-        news = TeamNews(view, line, slots, Lessons(cadence), changed)
-        return cls(journal, view, line, slots, TeamRateLimiter(view), news)
+        updates = TeamUpdates(view, line, slots, Lessons(cadence), changed)
+        return cls(journal, view, line, slots, TeamRateLimiter(view), updates)
 
     @property
     def all_running(self) -> int:
         """POSTs and tasks of the whole team, as far as this session knows."""
         return self.view.state.slots.running
 
-    # --- What the rooms of the engine tell and ask ---
+    # --- What the rooms of the engine publish and ask ---
 
     def follow(self, is_followed: bool = True) -> None:
         """Has the others wake this session when a job has changed, as long as it follows any."""
@@ -98,17 +98,17 @@ class Team:
         return answer
 
     def ended(self, kind: tuple[object, ...], young_s: float, at_s: float, took_s: float) -> None:
-        """Tells the other sessions how long a task took: briefly, as each of them reads it at each of its steps."""
-        us = self.view.us[-_TOLD_LETTERS:]
+        """Publishes how long a task took: briefly, as each of them reads it at each of its steps."""
+        us = self.view.us[-_NAME_LETTERS:]
         end = End(us, kind, round(young_s, 3), round(at_s, 3), round(took_s, 3))
-        self.view.tell(functools.partial(TeamState.teach, end=end), is_urgent=False)
+        self.view.publish(functools.partial(TeamState.teach, end=end), is_urgent=False)
 
     def bury(self, members: tuple[str, ...]) -> None:
         """Frees what dead members held: a session has taken over their tasks."""
         at = loop_time() + self.view.clock.offset_s
         self._buried = members
         for member in members:
-            self.view.tell(functools.partial(TeamState.bury, member=member, now=at))
+            self.view.publish(functools.partial(TeamState.bury, member=member, now=at))
 
     # --- Steps ---
 
@@ -136,7 +136,7 @@ class Team:
             passed=self.line.others.pass_over(),
             buried=buried,
             is_called=self.line.take_call(),
-            is_stale=self.view.members > 1 and self.news.is_stale(now),
+            is_stale=self.view.members > 1 and self.updates.is_stale(now),
         )
 
     def stepped(self, step: Step, done: StepDone) -> None:
@@ -146,7 +146,7 @@ class Team:
         granted = len(done.permits) - done.permits.count(Permit.LATER)
         self.view.stepped(step.held)
         if not done.is_made:
-            self.view.tell_again(step.changes, _AGAIN_S)
+            self.view.publish_again(step.changes, _AGAIN_S)
         self.slots.answered(len(done.permits), granted)
         self.rate_limiter.answered(self.view.in_loop_time(done.query_at, loop_time()), done.queries, granted)
         for (turn, answer), permit in zip(stepping, done.permits, strict=True):
@@ -154,9 +154,9 @@ class Team:
                 answer.set_result(permit)
             elif permit is Permit.GRANTED:  # its caller has left: no POST follows
                 self._give_back(turn)
-        self.news.hear(done.news)
-        if done.needs_look or (follows_now and self.view.stated.follows):
-            self.news.look_soon()  # what changed before the others knew woke no one
+        self.updates.apply(done.status)
+        if done.needs_refresh or (follows_now and self.view.stated.follows):
+            self.updates.refresh_soon()  # what changed before the others knew woke no one
 
     def _give_back(self, turn: Turn) -> None:
         """Gives back a granted POST whose caller has left meanwhile."""
@@ -169,33 +169,33 @@ class Team:
         """The step is probably not on disk: its changes go into the next step, and it granted nothing."""
         stepping, self._stepping = self._stepping or [], None
         now = loop_time()
-        self.view.tell_again(step.changes, _AGAIN_S)
+        self.view.publish_again(step.changes, _AGAIN_S)
         self.slots.answered(len(stepping), 0)
         self.rate_limiter.answered(now + _AGAIN_S)
         for _, answer in stepping:
             self.view.state.submit_stayed(now + self.view.clock.offset_s)
             if not answer.done():
                 answer.set_exception(error)
-        self.news.on_change()
+        self.updates.on_change()
 
     # --- What comes without a step ---
 
     def renewed(self, renewed: Renewed) -> None:
         """Notes that the leases of this session were renewed."""
-        self.news.renewed(renewed)
+        self.updates.renewed(renewed)
 
     def woken(self) -> None:
         """Notes that another session has changed something that this one may wait for."""
         now = loop_time()
         asks = self._stepping is not None or self.slots.tentative or self.line.is_called
-        has_heard = not self.news.is_stale(now)  # perhaps that it has had the turn which it is called to
-        if asks or has_heard or self._follows or self.line.waits_since() is None or self.view.clock.is_old(now):
-            self.news.look_soon()
+        is_up_to_date = not self.updates.is_stale(now)  # perhaps that it has had the turn which it is called to
+        if asks or is_up_to_date or self._follows or self.line.waits_since() is None or self.view.clock.is_old(now):
+            self.updates.refresh_soon()
             return
         self.line.call()
         asyncio.get_running_loop().call_later(_CALLED_S, self._call_ends)
-        self.news.on_change()
+        self.updates.on_change()
 
     def _call_ends(self) -> None:
         if self.line.take_call():
-            self.news.look_soon()
+            self.updates.refresh_soon()

@@ -1,7 +1,7 @@
 """The team's limits, for the gate of one session: it asks them for permission, and reports what its requests led to.
 
-They have the methods of ``Slots`` and ``RateLimiter``. They answer from the session's view of the team, and tell the
-team each report. They own what the session holds itself, which each of its steps states again. Times are the loop's.
+They have the methods of ``Slots`` and ``RateLimiter``. They answer from the session's view of the team, and
+publish each report. They own what the session holds itself, which each of its steps states again. Times are the loop's.
 """
 
 from __future__ import annotations
@@ -75,29 +75,29 @@ class TeamSlots:
         """Notes that the service accepted the job."""
         self.inflight -= 1
         self.settled += 1
-        self._view.tell(lambda state: state.slots.accepted())
+        self._view.publish(lambda state: state.slots.accepted())
 
     def refused(self, now: float, started_at: float) -> None:
         """Notes that the service had no slot for the POST that left at ``started_at``."""
         offset_s = self._view.clock.offset_s
         self.inflight -= 1
-        self._view.tell(lambda state: state.slots.refused(now + offset_s, started_at + offset_s))
+        self._view.publish(lambda state: state.slots.refused(now + offset_s, started_at + offset_s))
 
     def released(self) -> None:
         """Gives back the slot of a POST that made no task."""
         self.inflight -= 1
-        self._view.tell(lambda state: state.slots.released())
+        self._view.publish(lambda state: state.slots.released())
 
     def ended(self, ended_at: float | None = None) -> None:
         """Frees the slot of a task of this session that has ended."""
         at = None if ended_at is None else ended_at + self._view.clock.offset_s
         self.settled -= 1
-        self._view.tell(lambda state: state.slots.ended(at))
+        self._view.publish(lambda state: state.slots.ended(at))
 
     def adopted(self) -> None:
         """Counts the slot of a task that was submitted elsewhere, and for which this session waits."""
         self.settled += 1
-        self._view.tell(lambda state: state.slots.adopted())
+        self._view.publish(lambda state: state.slots.adopted())
 
 
 @attrs.define(eq=False)
@@ -162,20 +162,20 @@ class TeamRateLimiter:
             self._stock -= 1
         else:
             self.requests += 1
-            self._view.tell(lambda state: state.rate_limiter.sent(at, Use.QUERY), is_urgent=False)
+            self._view.publish(lambda state: state.rate_limiter.sent(at, Use.QUERY), is_urgent=False)
 
     def learn(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Learns from the answer to the request of ``sent_at``, or from its failure."""
         offset_s = self._view.clock.offset_s
         self.requests -= 1
-        self._view.tell(
+        self._view.publish(
             lambda state: state.rate_limiter.learn(now + offset_s, headers, sent_at + offset_s), is_urgent=False
         )
 
     def refused(self, now: float, headers: RateHeaders, sent_at: float) -> None:
         """Closes the gate for the whole team, after a 429 for requests."""
         offset_s = self._view.clock.offset_s
-        self._view.tell(lambda state: state.rate_limiter.refused(now + offset_s, headers, sent_at + offset_s))
+        self._view.publish(lambda state: state.rate_limiter.refused(now + offset_s, headers, sent_at + offset_s))
 
     def query_rate(self, now: float, submit_rate: float) -> float | None:
         """Queries per second that the whole team can bear."""

@@ -2,7 +2,7 @@
 
 A place is the time since when the first job of a session's queue waits, by the team's clock. The journal knows the
 place of each session, and grants the slots in that order. When another session has made room, it wakes the first in the
-line: that one is *called*, and asks for its turn instead of looking first whether it has it.
+line: that one is *called*, and asks for its turn without a refresh first.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import attrs
 
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.team_values import News, Turn
+from hailuo_async._io.journal.team_values import TeamStatus, Turn
 from hailuo_async._rules.line import Line
 
 
@@ -83,7 +83,7 @@ class TeamLine:
         was_called, self.is_called = self.is_called, False
         return was_called
 
-    def hear(self, news: News) -> None:
+    def apply(self, status: TeamStatus) -> None:
         """Learns how the line stands."""
-        self.others.heard(news.first, news.ahead)
-        self._recorded = news.place
+        self.others.update(status.first, status.ahead)
+        self._recorded = status.place

@@ -18,14 +18,14 @@ from hailuo_async._engine.clock import RemoteClock, loop_time
 from hailuo_async._rules.team import Change, Held, TeamState, load_state
 
 #: If no commit takes along what this session learned, a commit is made for it after so long.
-_TELL_S = 5.0
+_PUBLISH_S = 5.0
 #: A server's time has ten digits before its point, so sums with it are only so exact.
 _SUMS_ARE_OFF_BY_S = 1e-5
 
 
 @attrs.define(eq=False)
 class TeamView:
-    """How the team stands, as far as this session knows. Changed by ``tell`` and ``hear``, and by the team's limits."""
+    """How the team stands, as far as this session knows. ``publish``, ``apply`` and the team's limits change it."""
 
     us: str
     """The name of this session."""
@@ -35,16 +35,16 @@ class TeamView:
     state: TeamState = attrs.field(init=False)
     members: int = attrs.field(default=1, init=False)
     clock: RemoteClock = attrs.field(factory=RemoteClock, init=False)
-    _untold: list[Change] = attrs.field(factory=list, init=False)
-    _told: tuple[Change, ...] = attrs.field(default=(), init=False)
+    _unpublished: list[Change] = attrs.field(factory=list, init=False)
+    _publishing: tuple[Change, ...] = attrs.field(default=(), init=False)
     """The changes of the step under way: a state that was read before it lacks them."""
-    _tell_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
+    _publish_at: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.state = TeamState.new(self._rng)
 
     def in_loop_time(self, at: float, now: float) -> float:
-        """The team's time ``at`` by the loop's clock: ``now`` if it has come, for what a sum of such times can tell."""
+        """The team's time ``at`` by the loop's clock: ``now`` if it has come, for what a sum of such times can show."""
         offset_s = self.clock.offset_s
         return now if at <= now + offset_s + _SUMS_ARE_OFF_BY_S else at - offset_s
 
@@ -55,50 +55,50 @@ class TeamView:
 
     # --- What this session does ---
 
-    def tell(self, change: Change, *, is_urgent: bool = True) -> None:
+    def publish(self, change: Change, *, is_urgent: bool = True) -> None:
         """Applies ``change`` here at once, and in the journal with the next commit, which is soon if it is urgent."""
         change(self.state)
-        self._untold.append(change)
+        self._unpublished.append(change)
         if is_urgent and self.members > 1:
             self.commit_soon()
-        elif self._tell_at is None:
-            self._tell_after(_TELL_S)
+        elif self._publish_at is None:
+            self._publish_after(_PUBLISH_S)
 
-    def _tell_after(self, delay_s: float) -> None:
-        self._tell_at = asyncio.get_running_loop().call_later(delay_s, self._tell_now)
+    def _publish_after(self, delay_s: float) -> None:
+        self._publish_at = asyncio.get_running_loop().call_later(delay_s, self._publish_now)
 
-    def _tell_now(self) -> None:
-        self._tell_at = None
+    def _publish_now(self) -> None:
+        self._publish_at = None
         self.commit_soon()
 
     @property
     def needs_step(self) -> bool:
         """Whether there are changes that a commit has to take along."""
-        return bool(self._untold) and (self.members > 1 or self._tell_at is None)
+        return bool(self._unpublished) and (self.members > 1 or self._publish_at is None)
 
     def take_changes(self) -> tuple[Change, ...]:
         """The changes that no step has taken along, for one that does now."""
-        changes = self._told = tuple(self._untold)
-        self._untold.clear()
-        if self._tell_at is not None:
-            self._tell_at.cancel()
-            self._tell_at = None
+        changes = self._publishing = tuple(self._unpublished)
+        self._unpublished.clear()
+        if self._publish_at is not None:
+            self._publish_at.cancel()
+            self._publish_at = None
         return changes
 
-    def tell_again(self, changes: Iterable[Change], delay_s: float) -> None:
+    def publish_again(self, changes: Iterable[Change], delay_s: float) -> None:
         """Takes back the changes of a step that is not on record, for another one in ``delay_s``."""
-        self._untold[:0], self._told = changes, ()
-        if self._tell_at is None:
-            self._tell_after(delay_s)
+        self._unpublished[:0], self._publishing = changes, ()
+        if self._publish_at is None:
+            self._publish_after(delay_s)
 
-    # --- What this session hears ---
+    # --- What this session learns ---
 
     def stepped(self, held: Held) -> None:
         """Notes what the team knows now of what this session holds: the step under way was answered."""
-        self.state.held[self.us], self._told = held, ()
+        self.state.held[self.us], self._publishing = held, ()
 
-    def hear(self, state: str | None, members: int, tentative: int) -> None:
-        """Takes the ``state`` that was read, if it is news, and does again what it does not count yet.
+    def apply(self, state: str | None, members: int, tentative: int) -> None:
+        """Takes the ``state`` that was read, if it is new, and does again what it does not count yet.
 
         So many POSTs are ``tentative``: they may leave by the view, and their grants are asked for.
         """
@@ -106,7 +106,7 @@ class TeamView:
         if state is None:
             return
         self.state = load_state(state, self._rng)
-        for change in (*self._told, *self._untold):
+        for change in (*self._publishing, *self._unpublished):
             change(self.state)
         for _ in range(tentative):
             self.state.submit_leaves(loop_time() + self.clock.offset_s)

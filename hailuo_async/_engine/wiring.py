@@ -40,14 +40,14 @@ from hailuo_async.hooks import Hooks
 from hailuo_async.settings import JournalLocation, Settings
 
 if TYPE_CHECKING:
-    from hailuo_async._engine.lookout import Lookout
     from hailuo_async._engine.team import Team
+    from hailuo_async._engine.team_monitor import TeamMonitor
     from hailuo_async._io.journal.writer import JournalWriter
 
 
 async def open_journal(location: JournalLocation, *, base_url: str | None, now: Callable[[], float]) -> JournalWriter:
     """Imports what a journal needs, SQLite and the team, and opens it. An import reads files, so it leaves the loop."""
-    for name in ("journaling", "lookout"):
+    for name in ("journaling", "team_monitor"):
         await anyio.to_thread.run_sync(importlib.import_module, f"hailuo_async._engine.{name}")
     from hailuo_async._io.journal.writer import JournalWriter
 
@@ -74,9 +74,9 @@ async def start_engine(
         carrier = transport or await _open_http(settings, client_session)
         rng = rng or Random()  # seeded here and not with the session: forked workers share no dice
         engine = _assemble(settings, state, carrier, journal, rng, EventEmitter(hooks), money)
-        engine.lookout = _join(engine, journal, rng)
-        if engine.lookout is not None:
-            await engine.lookout.join()
+        engine.team_monitor = _join(engine, journal, rng)
+        if engine.team_monitor is not None:
+            await engine.team_monitor.join()
     except BaseException:
         with anyio.CancelScope(shield=True):
             for opened in (carrier, journal):
@@ -151,18 +151,18 @@ def _make_team(journal: JournalWriter, ceiling: int | None, rng: Random, cadence
     return Team.make(journal, ceiling, rng, cadence)
 
 
-def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout | None:
+def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> TeamMonitor | None:
     """Connects the engine with the team of the sessions that share its journal, if it has one."""
     team, following, poller = engine.recorder.team, engine.dispatcher.following, engine.poller
     if team is None or journal is None:
         return None
-    from hailuo_async._engine.lookout import Lookout
+    from hailuo_async._engine.team_monitor import TeamMonitor
     from hailuo_async._io.journal.last_connection import LastConnection
     from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
 
     team.line.waits_since = lambda: engine.submitter.waits_since
-    team.news.on_change = engine.gate.wake
-    team.news.on_death = following.ask_all
+    team.updates.on_change = engine.gate.wake
+    team.updates.on_death = following.ask_all
     following.us, following.on_added, following.last_connection = journal.holder, team.follow, LastConnection(journal)
     passed = PassedNotices(engine.session_state, journal.pass_on, MOST_PASSED_ON)
 
@@ -171,7 +171,7 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> Lookout
             passed.add(task_id)
 
     poller.pass_on = pass_on
-    return Lookout(team, journal, rng, following, poller.notice_here_nowait, engine.admission.take_over)
+    return TeamMonitor(team, journal, rng, following, poller.notice_here_nowait, engine.admission.take_over)
 
 
 def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorder) -> Keeper | None:

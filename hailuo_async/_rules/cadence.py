@@ -302,7 +302,7 @@ class Cadence:
             self._held_for(now - task.watched_at)
         return task.began_at + at
 
-    def hear(self, kind: Hashable, young_s: float, at_s: float, took_s: float) -> None:
+    def ended_elsewhere(self, kind: Hashable, young_s: float, at_s: float, took_s: float) -> None:
         """Learns from another session's task, which ended at the age of ``at_s`` and was last seen at ``young_s``."""
         model = self._model(kind)
         model.ran(0.0, young_s)

@@ -40,7 +40,7 @@ class Line:
     """Since when that one could have taken its turn, and this session waits only for it."""
     _passed: Standing | None = attrs.field(default=None, init=False)
 
-    def heard(self, first: Standing | None, ahead: int) -> None:
+    def update(self, first: Standing | None, ahead: int) -> None:
         """Notes how the line stands."""
         if first != self.first:
             self.first, self._blocked_since = first, None

@@ -29,7 +29,7 @@ class Reachability:
     _next_s: float = attrs.field(default=_FIRST_S, init=False)
 
     def failed(self, now: float) -> bool:
-        """A connection could not be made. Whether that is news: not while it is held back for another failure."""
+        """A connection could not be made. Whether that is a new failure: not while it is held back for another."""
         if self.failures == 0:
             self.failing_since = now
         if now < self.opens_at:

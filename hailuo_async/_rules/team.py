@@ -32,7 +32,7 @@ from hailuo_async._rules.slots import Slots
 _SLOTS = tuple(field.name for field in attrs.fields(Slots) if field.default is not attrs.NOTHING)
 _BUDGET = tuple(field.name for field in attrs.fields(RateLimiter) if field.default is not attrs.NOTHING)
 
-#: Ends that are kept for others to learn from. Each looks every second at least, and may miss one.
+#: Ends that are kept for others to learn from. Each session reads them every second at least, and may miss one.
 _KEPT_ENDS = 16
 #: Each member may have a stock of so many seconds' queries. Each task takes two or three, so one that is granted them
 #: with another step asks for none in a step of its own.
@@ -71,7 +71,7 @@ class End(NamedTuple):
 
 @attrs.define
 class TeamState:
-    """The team's slots, requests and news."""
+    """The team's slots and requests, who holds them, and how long its tasks took."""
 
     slots: Slots
     rate_limiter: RateLimiter
@@ -130,17 +130,17 @@ class TeamState:
 
     def ends_since(self, seen: int) -> Iterable[End]:
         """What was taught since ``seen`` were, as far as it is kept."""
-        news = self.ended - seen
-        return self.ends[-news:] if news > 0 else ()
+        new = self.ended - seen
+        return self.ends[-new:] if new > 0 else ()
 
 
 Change: TypeAlias = Callable[[TeamState], object]
-"""Something that a member tells the team."""
+"""Something that a member publishes to the team."""
 
 
 @attrs.frozen(kw_only=True)
 class MemberStep:
-    """What one member tells the team, and asks of it, in one step."""
+    """What one member publishes to the team, and asks of it, in one step."""
 
     member: str
     now: float

@@ -30,7 +30,7 @@ def seen(dispatched: list[Claim]) -> tuple[Following, TrackedJob]:
     return Following(SessionState(), "batch.db", lambda _, claim: dispatched.append(claim), unexpected), tracked
 
 
-async def test_a_job_that_was_resubmitted_between_two_looks_ends_for_who_saw_its_failed_task() -> None:
+async def test_a_job_that_was_resubmitted_between_two_checks_ends_for_who_saw_its_failed_task() -> None:
     dispatched: list[Claim] = []
     following, tracked = seen(dispatched)
     following.end(tracked, Claim(record_in(JournalState.INTENDED), ours=True))

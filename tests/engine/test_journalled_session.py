@@ -41,7 +41,7 @@ from hailuo_async._engine.spending_limit import Money
 from hailuo_async._engine.wiring import start_engine
 from hailuo_async._io.journal import files
 from hailuo_async._io.journal.records import Claim, Intent, Permit
-from hailuo_async._io.journal.team_values import Looked
+from hailuo_async._io.journal.team_values import Refreshed
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unknown
 
@@ -521,9 +521,9 @@ async def test_a_task_that_is_followed_and_taken_over_is_asked_about_and_told(pa
             found = await quick.find("cat")
             assert await found.accepted() == task_id
             await lapse(path, "cat")
-            lookout = quick._engine and quick._engine.lookout
-            assert lookout
-            await lookout._take_over()
+            monitor = quick._engine and quick._engine.team_monitor
+            assert monitor
+            await monitor._take_over()
             with anyio.fail_after(60):
                 assert (await found).task_id == task_id
     assert len(line.posts + other.posts) == 1
@@ -543,7 +543,7 @@ async def test_an_opening_that_is_cancelled_leaves_nothing_behind(path: Path) ->
 
 async def test_a_session_that_cannot_join_its_team_opens_nothing_and_closes_its_line(path: Path) -> None:
     class Alone(JournalWriter):
-        async def join(self, member: object) -> Looked:
+        async def join(self, member: object) -> Refreshed:
             raise JournalError(path=str(path), reason="away")
 
     line = Line()
@@ -657,12 +657,12 @@ async def test_a_follower_hears_of_an_end_whose_number_is_below_that_of_a_row_th
     line = Line(on_query=answer)
     async with line.session(journal=path, max_running=1) as works, line.session(journal=path) as follows:
         await (await works.submit(job(key="runs"))).accepted()
-        found, lookout = await follows.find("runs"), follows._running_engine().lookout
-        assert lookout is not None
-        seen = lookout._seen or 0
+        found, monitor = await follows.find("runs"), follows._running_engine().team_monitor
+        assert monitor is not None
+        seen = monitor._seen or 0
         for number in range(9):
             await works.submit(job(str(number), key=str(number)))
-        await until(lambda: (lookout._seen or 0) >= seen + 9)
+        await until(lambda: (monitor._seen or 0) >= seen + 9)
         await anyio.to_thread.run_sync(delete)
         await follows._running_engine().journal_or_raise().renew(0.0)  # it hears of the deletion without a look
         has_ended = True

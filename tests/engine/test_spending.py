@@ -146,7 +146,7 @@ async def test_a_job_without_a_price_needs_a_limit_of_jobs() -> None:
             await session.submit(job)
 
 
-async def test_a_streams_limit_ends_the_stream_after_what_runs_has_unseen_news() -> None:
+async def test_a_streams_limit_ends_the_stream_after_what_runs() -> None:
     line = billing("0.3240")
     async with line.session(max_running=2) as session:
         outcomes: list[Outcome] = []

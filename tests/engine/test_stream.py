@@ -277,7 +277,7 @@ async def test_a_streams_max_jobs_ends_it_before_anything_more_is_sent() -> None
         await session.generate(job("the session itself is not spent"))
 
 
-async def test_a_source_that_raises_ends_it_with_its_own_error_after_what_runs_has_unseen_news() -> None:
+async def test_a_source_that_raises_ends_it_with_its_own_error_after_what_runs() -> None:
     async def broken() -> AsyncIterator[ImageToVideo]:
         for item in jobs(2):
             yield item

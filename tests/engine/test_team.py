@@ -12,7 +12,7 @@ import pytest
 from hailuo_async import JournalError
 from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.records import Permit
-from hailuo_async._io.journal.team_values import News, Renewed, StepDone
+from hailuo_async._io.journal.team_values import Renewed, StepDone, TeamStatus
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.even_rate import Use
@@ -20,8 +20,8 @@ from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import Held
 from hailuo_async.testing import run_virtual
 
-ALONE = News(state=None, members=1, first=None)
-TWO = News(state=None, members=2, first=None)
+ALONE = TeamStatus(state=None, members=1, first=None)
+TWO = TeamStatus(state=None, members=2, first=None)
 
 
 @attrs.define
@@ -40,10 +40,10 @@ class Journal:
 
 
 def make_team(members: int = 2, ceiling: int | None = None) -> tuple[Team, Journal]:
-    """A session that has just heard that it is one of so many."""
+    """A session that has just learned that it is one of so many."""
     journal, rng = Journal(), Random(0)
     team = Team.make(cast(JournalWriter, journal), ceiling, rng, Cadence(0.5, 30.0, rng))
-    team.news.hear(attrs.evolve(ALONE, members=members))
+    team.updates.apply(attrs.evolve(ALONE, members=members))
     journal.commits = 0
     return team, journal
 
@@ -57,7 +57,7 @@ def asks(team: Team, identity: str, since: float) -> asyncio.Future[Permit]:
 
 
 def answered(*permits: Permit, queries: int = 0) -> StepDone:
-    return StepDone(news=TWO, permits=permits, queries=queries, query_at=0.0)
+    return StepDone(status=TWO, permits=permits, queries=queries, query_at=0.0)
 
 
 def test_who_has_nothing_to_say_makes_no_step() -> None:
@@ -100,7 +100,7 @@ def test_a_place_is_told_again_only_if_it_is_another_once_those_that_were_grante
         step = team.compose()
         assert step is not None
         journal.commits = 0
-        team.stepped(step, attrs.evolve(answered(Permit.LATER), news=attrs.evolve(TWO, place=5.0)))
+        team.stepped(step, attrs.evolve(answered(Permit.LATER), status=attrs.evolve(TWO, place=5.0)))
         await asyncio.sleep(0.1)
         assert journal.commits == commits
 
@@ -126,7 +126,7 @@ def test_a_step_that_failed_granted_nothing_and_is_told_again() -> None:
     async def main() -> None:
         team, journal = make_team()
         woken: list[int] = []
-        team.news.on_change = lambda: woken.append(1)
+        team.updates.on_change = lambda: woken.append(1)
         team.slots.adopted()
         answer = asks(team, "job", 5.0)
         step = team.compose()
@@ -174,39 +174,39 @@ def test_the_dead_are_told_once() -> None:
     run_virtual(main)
 
 
-def test_who_begins_to_follow_tells_it_and_looks_once_the_others_know() -> None:
+def test_who_begins_to_follow_publishes_it_and_refreshes_once_the_others_know() -> None:
     async def main() -> None:
         team, journal = make_team()
         team.follow()
         assert journal.commits == 1
         step = team.compose()
         assert step is not None
-        assert (step.held.follows, team.news.is_woken) == (True, False)
+        assert (step.held.follows, team.updates.is_woken) == (True, False)
         team.stepped(step, answered())
-        assert team.news.is_woken
+        assert team.updates.is_woken
         team.follow()
         assert (journal.commits, team.compose()) == (1, None)
 
     run_virtual(main)
 
 
-def test_who_is_woken_while_it_waits_asks_for_its_turn_or_looks_if_it_does_not_come_to_that() -> None:
+def test_who_is_woken_while_it_waits_asks_for_its_turn_or_refreshes_if_it_does_not_come_to_that() -> None:
     async def main() -> None:
         team, _ = make_team()
         team.line.waits_since = lambda: 0.0
         step = team.compose()  # it tells its place
         assert step is not None
-        team.stepped(step, StepDone(news=attrs.evolve(TWO, place=0.0), permits=(), queries=0, query_at=0.0))
+        team.stepped(step, StepDone(status=attrs.evolve(TWO, place=0.0), permits=(), queries=0, query_at=0.0))
         team.woken()
-        assert (team.news.is_woken, team.line.is_called) == (True, False)  # it has just heard
-        team.news.begin_look()
+        assert (team.updates.is_woken, team.line.is_called) == (True, False)  # it is up to date
+        team.updates.begin_refresh()
         await asyncio.sleep(1.0)
         now = asyncio.get_running_loop().time()
         team.woken()
-        assert (team.news.is_woken, team.line.is_called) == (False, True)
+        assert (team.updates.is_woken, team.line.is_called) == (False, True)
         assert (team.slots.may_start(now), team.rate_limiter.may_send(now, Use.SUBMIT)) == (now, now)
         await asyncio.sleep(1.0)
-        assert (team.news.is_woken, team.line.is_called) == (True, False)
+        assert (team.updates.is_woken, team.line.is_called) == (True, False)
 
     run_virtual(main)
 
@@ -227,10 +227,10 @@ def test_a_call_goes_with_the_step_that_asks_for_the_turn() -> None:
 def test_a_renewal_tells_what_was_left_until_it_is_taken_up() -> None:
     async def main() -> None:
         team, _ = make_team()
-        team.renewed(Renewed(news=attrs.evolve(TWO, lapses_in_s=3.0), has_orphans=True))
-        assert (team.news.has_orphans, team.news.lapses_at) == (True, asyncio.get_running_loop().time() + 3.0)
-        team.news.begin_take_over()
-        assert team.news.has_orphans is False
+        team.renewed(Renewed(status=attrs.evolve(TWO, lapses_in_s=3.0), has_orphans=True))
+        assert (team.updates.has_orphans, team.updates.lapses_at) == (True, asyncio.get_running_loop().time() + 3.0)
+        team.updates.begin_take_over()
+        assert team.updates.has_orphans is False
 
     run_virtual(main)
 

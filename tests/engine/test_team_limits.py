@@ -62,7 +62,7 @@ def test_each_task_is_counted_here_and_in_the_view_until_it_has_ended() -> None:
     run_virtual(main)
 
 
-def test_the_team_hears_of_times_by_its_own_clock_and_the_gate_by_the_loops() -> None:
+def test_the_team_gets_times_by_its_own_clock_and_the_gate_by_the_loops() -> None:
     async def main() -> None:
         slots, limiter, view = make_limits()
         limiter.sent(1.0, Use.QUERY)

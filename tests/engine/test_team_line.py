@@ -9,7 +9,7 @@ import pytest
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
-from hailuo_async._io.journal.team_values import News, Turn
+from hailuo_async._io.journal.team_values import TeamStatus, Turn
 from hailuo_async._rules.line import Standing
 
 SERVER = 1_700_000_000.0
@@ -58,7 +58,7 @@ def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -
     line.record(())
     line.stand()
     assert commits == ["commit"]
-    line.hear(News(state=None, members=2, first=None, place=None))  # another session has passed this one over
+    line.apply(TeamStatus(state=None, members=2, first=None, place=None))  # another session has passed this one over
     line.stand()
     assert commits == ["commit"] * 2
 
@@ -66,9 +66,9 @@ def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -
 def test_a_turn_waits_for_the_first_in_the_line_only_if_that_waits_longer() -> None:
     line, _, _ = make_line(5.0)
     assert line.turn_opens_at(10.0, 10.0) == 10.0
-    line.hear(News(state=None, members=2, first=Standing(6.0, "they")))
+    line.apply(TeamStatus(state=None, members=2, first=Standing(6.0, "they")))
     assert line.turn_opens_at(10.0, 10.0) == 10.0
-    line.hear(News(state=None, members=2, first=Standing(4.0, "they")))
+    line.apply(TeamStatus(state=None, members=2, first=Standing(4.0, "they")))
     assert line.turn_opens_at(10.0, 10.0) > 10.0
     assert line.turn_opens_at(10.0, 12.0) == 12.0
 

@@ -42,18 +42,18 @@ def test_a_time_that_has_come_by_the_teams_clock_has_come_by_the_loops(now: floa
 def test_a_state_that_is_read_is_seen_with_what_it_does_not_count_yet() -> None:
     async def main() -> None:
         view, _ = make_view()
-        view.tell(adopt)
+        view.publish(adopt)
         state = TeamState.new(Random(0))
         state.slots.recount(1, 4)
-        view.hear(dump_state(state), 2, tentative=3)
+        view.apply(dump_state(state), 2, tentative=3)
         assert view.state.slots.running == 5 + 1 + 3
         view.take_changes()
-        view.hear(None, 2, tentative=3)
+        view.apply(None, 2, tentative=3)
         assert view.state.slots.running == 5 + 1 + 3
-        view.hear(dump_state(state), 2, tentative=0)  # it was read before the step that has that change was made
+        view.apply(dump_state(state), 2, tentative=0)  # it was read before the step that has that change was made
         assert view.state.slots.running == 5 + 1
         view.stepped(Held(settled=1))
-        view.hear(dump_state(state), 2, tentative=0)
+        view.apply(dump_state(state), 2, tentative=0)
         assert view.state.slots.running == 5
 
     run_virtual(main)
@@ -63,13 +63,13 @@ def test_what_can_wait_is_told_after_a_while_and_what_another_session_waits_for_
     async def main() -> None:
         view, commits = make_view()
         began_at = asyncio.get_running_loop().time()
-        view.tell(adopt)
-        view.tell(adopt)
+        view.publish(adopt)
+        view.publish(adopt)
         assert (view.needs_step, commits) == (False, [])
         await asyncio.sleep(6.0)
         assert (view.needs_step, commits) == (True, [began_at + 5.0])
-        view.hear(None, 2, tentative=0)
-        view.tell(adopt)
+        view.apply(None, 2, tentative=0)
+        view.publish(adopt)
         assert (view.needs_step, commits) == (True, [began_at + 5.0, began_at + 6.0])
 
     run_virtual(main)
@@ -79,13 +79,13 @@ def test_the_changes_of_a_step_that_failed_are_told_again_before_later_ones() ->
     async def main() -> None:
         view, commits = make_view()
         began_at = asyncio.get_running_loop().time()
-        view.tell(adopt)
+        view.publish(adopt)
         changes = view.take_changes()
         assert view.needs_step is False
-        view.tell(accept)
-        view.tell_again(changes, 1.0)
+        view.publish(accept)
+        view.publish_again(changes, 1.0)
         assert view.take_changes() == (adopt, accept)
-        view.tell_again(changes, 1.0)
+        view.publish_again(changes, 1.0)
         await asyncio.sleep(10.0)
         assert commits == [began_at + 1.0]
 

@@ -12,7 +12,7 @@ NOW = 20.0
 def line(first: float | None = None, ahead: int = 1) -> Line:
     """Another session, if any, is the first in it."""
     made = Line()
-    made.heard(None if first is None else Standing(first, "the first"), ahead)
+    made.update(None if first is None else Standing(first, "the first"), ahead)
     return made
 
 
@@ -43,7 +43,7 @@ def test_one_that_was_passed_over_in_vain_is_waited_for_again() -> None:
 def test_patience_begins_anew_with_another_first_and_when_there_was_no_room() -> None:
     waiting = line(5.0)
     waiting.opens_at(NOW, NOW, 7.0)
-    waiting.heard(Standing(6.0, "another"), 1)
+    waiting.update(Standing(6.0, "another"), 1)
     assert waiting.opens_at(NOW + 0.5, NOW, 7.0) == NOW + 1.5
     waiting.opens_at(NOW + 1, NOW + 9, 7.0)
     assert waiting.opens_at(NOW + 9, NOW + 9, 7.0) == NOW + 10

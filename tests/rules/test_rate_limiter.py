@@ -104,7 +104,7 @@ def test_an_answer_that_came_late_does_not_give_requests_back() -> None:
     assert limiter.remaining(2.0) == 90
 
 
-def test_requests_in_flight_count_against_what_has_unseen_news() -> None:
+def test_requests_in_flight_count_against_what_is_left() -> None:
     limiter = make_limiter(100, 50)
     limiter.sent(1.0, Use.QUERY)
     limiter.sent(1.0, Use.QUERY)

@@ -50,9 +50,9 @@ class Demand:
             if opens_at <= self.now and len(self._flight) < self.most:
                 self._send(use)
                 continue
-            heard_at = self._flight[0][0] if self._flight else math.inf
-            self.now = min(heard_at, opens_at if opens_at > self.now else math.inf)
-            if heard_at <= self.now:
+            updated_at = self._flight[0][0] if self._flight else math.inf
+            self.now = min(updated_at, opens_at if opens_at > self.now else math.inf)
+            if updated_at <= self.now:
                 self._hear()
 
     def _opens_at(self, use: Use) -> float:

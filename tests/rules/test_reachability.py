@@ -35,11 +35,11 @@ def test_a_row_of_failures_begins_with_the_first_one_since_it_was_reached_also_w
 
 
 @given(st.lists(st.floats(0, 100), min_size=1))
-def test_failures_while_it_is_held_back_are_no_news(delays: list[float]) -> None:
+def test_failures_while_it_is_held_back_are_not_new_ones(delays: list[float]) -> None:
     rule, now = Reachability(Random(0)), 0.0
     for delay in delays:
         now += delay
         opens_at, failures = rule.opens_at, rule.failures
-        is_news = rule.failed(now)
-        assert is_news == (now >= opens_at)
-        assert (rule.failures, rule.opens_at >= now) == (failures + is_news, True)
+        is_new = rule.failed(now)
+        assert is_new == (now >= opens_at)
+        assert (rule.failures, rule.opens_at >= now) == (failures + is_new, True)

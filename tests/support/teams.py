@@ -259,9 +259,9 @@ class Team(Night):
 
 def _has_more_to_write(host: Host) -> bool:
     engine = host.session._engine
-    if engine is None or engine.lookout is None:
+    if engine is None or engine.team_monitor is None:
         return False
-    commits = engine.lookout._journal._commits
+    commits = engine.team_monitor._journal._commits
     return engine.submitter.under_way > 0 or commits.is_under_way or bool(commits._pending)
 
 

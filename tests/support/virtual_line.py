@@ -313,7 +313,7 @@ async def open_journal(line: VirtualLine, holder: str) -> JournalWriter:
 
 
 def _opened(database: PostgresDatabase, holder: str) -> AssertingTable:
-    database.news()
+    database.notifications()
     table = AssertingTable(database, holder, LEASE_S)
     with table.transaction():
         table.wipe_expired()

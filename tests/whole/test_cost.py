@@ -181,7 +181,7 @@ def test_a_job_takes_so_many_calls_for_the_team_that_a_journal_makes_even_of_one
         place = tmp_path / str(count)
         place.mkdir()
         made = calls(lambda: hosts_at_work(place, 1, lambda hosts: stream(hosts[0].session, count), generation_s=0.5))
-        return within(made, f"{PACKAGE}/_engine/team", f"{PACKAGE}/_engine/lookout")
+        return within(made, f"{PACKAGE}/_engine/team")
 
     assert added(cost, 50, 150) <= 97 * ROOM
 

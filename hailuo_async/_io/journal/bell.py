@@ -1,7 +1,7 @@
 """How a session wakes another one on the same machine: a datagram to a name in Linux's abstract space.
 
 The datagram may carry a message, which the session checks before it acts on it. Any program may send one, and one may
-get lost: a session that is woken looks at once, and a session that is not looks a little later. Where there are no
+get lost: a session that is woken refreshes at once, and one that is not a little later. Where there are no
 such names (other systems, another network namespace) the bell wakes no session.
 """
 

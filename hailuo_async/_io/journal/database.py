@@ -12,8 +12,8 @@ and ``:change``, see ``CHANGE``. In all else the engines may differ, and each pr
     ``Rows``       are there at once                        cost a round trip when they are looked at, and nothing
                                                             after the transaction: they come with its commit
     ``:now``       this machine's clock                     the server's clock, the same for all machines
-    news           that another connection has committed.   the topics that other sessions notified. They may get
-                   A topic has a ``bell``, which only wakes lost: nothing may depend on them, so look now and then
+    notifications  that another connection has committed.   the topics that other sessions notified. They may get
+                   A topic has a ``bell``, which only wakes lost: nothing may depend on them
     an outage      the file is locked, or the disk full     the server is gone, restarts, or has no room
     wiped URLs     are overwritten in every file            are deleted; the server's own log keeps them a while
 
@@ -38,9 +38,9 @@ Row: TypeAlias = Mapping[str, Any]
 
 #: Why nothing can be read of a journal, nor decided on.
 UNUSED = "it is empty: no session has used it yet"
-#: The topic of news that says only that something has changed.
+#: The notification that says only that something has changed.
 ANYTHING = ""
-#: How news begins that is a notice: earlier versions of this library know it by this word.
+#: How a notification begins that passes on a notice. Earlier versions of this library know it by this word.
 NOTICE = "hint:"
 
 #: One entry for each schema version, which brings a journal from the version before it. Only ever appended to. What a
@@ -131,7 +131,7 @@ class Database(abc.ABC):
     """Whether it is a file of this machine. Then reading a row costs next to nothing, the row stays as it is until the
     transaction ends, the sessions share the machine's clocks, and no answer comes over ``fileno``."""
     CHANGE: ClassVar[str]
-    """The SQL of ``:change``, the number of a change of this transaction. Later looks begin with it, or before it."""
+    """The SQL of ``:change``, the number of a change of this transaction. Later refreshes begin at or before it."""
     SEEN: ClassVar[str]
     """The SQL of the least number that a change can have which this statement does not see."""
 
@@ -167,28 +167,28 @@ class Database(abc.ABC):
 
     @abc.abstractmethod
     def send_notice(self, topic: str, text: str) -> None:
-        """Sends ``NOTICE`` and ``text`` as news to the session that listens to the topic. Not part of a transaction."""
+        """Sends ``NOTICE`` and ``text`` to the session that listens to the topic. Not part of a transaction."""
 
     @abc.abstractmethod
     def listen(self, topic: str) -> None:
         """Makes ``fileno`` readable for that topic from now on, if the engine can."""
 
     @abc.abstractmethod
-    def news(self) -> frozenset[str]:
+    def notifications(self) -> frozenset[str]:
         """The topics that other sessions notified since the last call; empty if nothing has changed. Cheap."""
 
     @abc.abstractmethod
     def fileno(self) -> int | None:
-        """A file descriptor that is readable when there is news; ``None`` without one: then poll ``news``."""
+        """A file descriptor that is readable when there are notifications; ``None``: poll them."""
 
     @abc.abstractmethod
-    def has_unseen_news(self) -> bool:
-        """Whether there is news that ``fileno`` no longer shows. May be called in any thread."""
+    def has_unseen_notifications(self) -> bool:
+        """Whether there are notifications that ``fileno`` no longer shows. May be called in any thread."""
 
     @property
     @abc.abstractmethod
     def can_be_woken(self) -> bool:
-        """Whether ``fileno`` shows news at all, as long as the database can be reached."""
+        """Whether ``fileno`` shows notifications at all, as long as the database can be reached."""
 
     @abc.abstractmethod
     def check_still_there(self) -> None:

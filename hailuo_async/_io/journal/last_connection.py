@@ -5,7 +5,7 @@ and nothing else shows that for certain. So what a session has written or read o
 longer once its database was connected to anew:
 
 - ``AssertingTable`` writes again what it knows of its jobs.
-- ``TeamTable`` reads the team's state again, and a look says that it may have missed changes.
+- ``TeamTable`` reads the team's state again, and a refresh says that it may have missed changes.
 - ``Members`` takes over its own tasks again.
 - ``Following`` waits for a lease before it believes that a job is gone.
 """

@@ -83,7 +83,7 @@ class Members:
         for gone in filter(holders.is_gone, dead):
             self.jobs.database.execute(team_sql.LET_GO, {**given, "gone": gone})
         if self.jobs.database.execute(team_sql.LET_GO, given).rowcount:
-            self.jobs.tell_followers()
+            self.jobs.notify_followers()
         records, self._doubts_claims = self.jobs.take_over(again=self.doubts_claims), False
         self._claimed_over.update()
         sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"

@@ -1,4 +1,4 @@
-"""A journal in a PostgreSQL database, for the sessions of many machines: its transactions, statements and news.
+"""A journal in a PostgreSQL database, for the sessions of many machines: transactions, statements, notifications.
 
 One connection a session (``postgres_connection``), on the journal's own thread. Everything lies in one schema,
 ``hailuo`` or the one that ``?options=-csearch_path%3Dname`` says.
@@ -114,7 +114,7 @@ class PostgresDatabase(Database):
     """How many of the statements sent in this transaction have their answers."""
     _topics: set[str] = attrs.field(factory=set, init=False)
     """What is listened to, on each new connection as well."""
-    _heard: set[str] = attrs.field(factory=set, init=False)
+    _received: set[str] = attrs.field(factory=set, init=False)
     _to_notify: set[str] = attrs.field(factory=set, init=False)
     """The topics that the commit of this transaction notifies."""
     _is_closed: bool = attrs.field(default=False, init=False)
@@ -193,18 +193,18 @@ class PostgresDatabase(Database):
         """One for each topic, so that only those are woken who want it. A name has room for 63 bytes."""
         return "hailuo_" + hashlib.sha256(f"{self.schema}/{topic}".encode()).hexdigest()[:40]
 
-    def news(self) -> frozenset[str]:
+    def notifications(self) -> frozenset[str]:
         connection = self._connected()
         connection.pgconn.consume_input()
         self._hear_all(connection)
-        heard, self._heard = self._heard, set()
-        return frozenset(heard)
+        received, self._received = self._received, set()
+        return frozenset(received)
 
     def fileno(self) -> int | None:
         return None if self._connection is None or self._connection.closed else self._connection.fileno()
 
-    def has_unseen_news(self) -> bool:
-        return bool(self._heard)
+    def has_unseen_notifications(self) -> bool:
+        return bool(self._received)
 
     @property
     def can_be_woken(self) -> bool:
@@ -266,7 +266,7 @@ class PostgresDatabase(Database):
         except psycopg.Error as fault:
             self._is_closed, self._unreachable = self._is_last_try, str(fault)
             raise
-        connection.add_notify_handler(lambda notice: self._hear(notice.payload, notice.pid))
+        connection.add_notify_handler(lambda notice: self._receive(notice.payload, notice.pid))
         try:
             for topic in self._topics:
                 connection.execute(f"LISTEN {self._channel(topic)}".encode())
@@ -277,7 +277,7 @@ class PostgresDatabase(Database):
             self.up_since = connection.up_since
         self._connection, self.server = connection, connection.server
         self.connections += 1
-        self._heard.add(ANYTHING)  # what was notified meanwhile was missed
+        self._received.add(ANYTHING)  # what was notified meanwhile was missed
         return connection
 
     def check_server(self) -> None:
@@ -287,11 +287,11 @@ class PostgresDatabase(Database):
     def _hear_all(self, connection: Connection) -> None:
         """Hears what has arrived with other answers."""
         while (notice := connection.pgconn.notifies()) is not None:
-            self._hear(notice.extra.decode(), notice.be_pid)
+            self._receive(notice.extra.decode(), notice.be_pid)
 
-    def _hear(self, topic: str, sender: int) -> None:
+    def _receive(self, topic: str, sender: int) -> None:
         if self._connection is None or sender != self._connection.info.backend_pid:
-            self._heard.add(topic)
+            self._received.add(topic)
 
 
 @functools.lru_cache(256)

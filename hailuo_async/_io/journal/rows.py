@@ -167,7 +167,7 @@ class JobRows:
 
     def _change(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
         """Changes one job if ``condition`` holds for it, in one statement: whether it did."""
-        self.tell_followers()
+        self.notify_followers()
         return Changed(self._execute(change(changes, condition), identity=identity, **given))
 
     def _end(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
@@ -194,7 +194,7 @@ class JobRows:
         ):
             self.database.execute(sql, {"identity": identity})
 
-    def tell_followers(self) -> None:
+    def notify_followers(self) -> None:
         """Wakes, with the commit, the sessions that follow jobs of others: one has changed."""
         for follower in self.followers:
             self.database.notify(follower)
@@ -202,7 +202,7 @@ class JobRows:
     def count_gone(self) -> None:
         """Notes that a row of a job or of a member was deleted: sessions that follow a job ask what became of it."""
         self.database.execute("UPDATE team SET gone = gone + 1")
-        self.tell_followers()
+        self.notify_followers()
 
     def _wipe(self, condition: str, value: object) -> None:
         """Wipes the URLs of every job for which ``condition`` holds, of ``:value``."""

@@ -107,7 +107,7 @@ class SqliteDatabase(Database):
     _log: Path = attrs.field(init=False)
     """Where SQLite keeps its log."""
     _seen: int | None = attrs.field(default=None, init=False)
-    """The ``data_version`` that ``news`` read last."""
+    """The ``data_version`` that ``notifications`` read last."""
     _bell: Bell = attrs.field(factory=Bell, init=False)
     _topics: set[str] = attrs.field(factory=set, init=False)
     """The bells that the commit of this transaction rings."""
@@ -183,16 +183,16 @@ class SqliteDatabase(Database):
         """The names of bells are the machine's: two journals may have a session of the same name."""
         return f"{self._file_id}/{topic}"
 
-    def news(self) -> frozenset[str]:
-        news = self._bell.quiet()
+    def notifications(self) -> frozenset[str]:
+        received = self._bell.quiet()
         seen, self._seen = self._seen, self._connection.execute("PRAGMA data_version").fetchone()[0]
-        return news if seen in (None, self._seen) else news | {ANYTHING}
+        return received if seen in (None, self._seen) else received | {ANYTHING}
 
     def fileno(self) -> int | None:
         return self._bell.fileno()
 
-    def has_unseen_news(self) -> bool:
-        return False  # a bell rings until ``news`` is asked
+    def has_unseen_notifications(self) -> bool:
+        return False  # a bell rings until they are asked for
 
     @property
     def can_be_woken(self) -> bool:

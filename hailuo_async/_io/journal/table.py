@@ -102,7 +102,7 @@ class JobTable(JobClaims):
     def free_all(self) -> None:
         """Gives up every lease, and wipes expired URLs."""
         self._execute(f"UPDATE job SET {FREE}, {CHANGED} WHERE holder = :us")
-        self.tell_followers()
+        self.notify_followers()
         self.wipe_expired()
         if self.frees_kept:
             self.database.give_back()

@@ -24,7 +24,7 @@ from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.rows import Changed, Later
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_row import TeamRow
-from hailuo_async._io.journal.team_values import JobChange, Looked, News, Renewed, Step, StepDone, Turn
+from hailuo_async._io.journal.team_values import JobChange, Refreshed, Renewed, Step, StepDone, TeamStatus, Turn
 from hailuo_async._rules.line import Moved, Standing, is_passed_over, whom_to_wake
 from hailuo_async._rules.team import Grant, MemberStep, exchange
 
@@ -39,57 +39,57 @@ class TeamTable:
     jobs: JobTable
     members: Members = attrs.field(init=False)
     row: TeamRow = attrs.field(init=False)
-    _news: News = attrs.field(init=False)
+    _status: TeamStatus = attrs.field(init=False)
     _tried: Step | None = attrs.field(default=None, init=False)
     """The last step that was made."""
     _doubted: Step | None = attrs.field(default=None, init=False)
     """A step that may be on record although its commit failed: its answer may have been lost."""
     _came: set[str] = attrs.field(factory=set, init=False)
-    """The news that came with a call, for the next look."""
-    _looked_over: LastConnection = attrs.field(init=False)
+    """The notifications that came with a call, for the next refresh."""
+    _refreshed_over: LastConnection = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
         self.row, self.members = TeamRow(self.jobs), Members(self.jobs)
-        self._looked_over = LastConnection(self.jobs.database)
-        self._news = News(state=None, members=1, first=None)
+        self._refreshed_over = LastConnection(self.jobs.database)
+        self._status = TeamStatus(state=None, members=1, first=None)
 
     # --- Membership ---
 
-    def join(self) -> Looked:
+    def join(self) -> Refreshed:
         """Makes this session a member. A team without other members begins again."""
-        self.jobs.database.news()  # what was before is read now
+        self.jobs.database.notifications()  # what was before is read now
         self.row.clock = holders.boot() if self.jobs.database.IS_LOCAL else "the server's"
         self.members.renew()
         self.jobs.database.listen(self.jobs.holder)
-        row = self.row.found(self._look())
+        row = self.row.found(self._select())
         self.jobs.judgement.renewed(row["read_at"])
-        news = self.row.with_state(self.read(row))
-        if news.members == 1:
+        status = self.row.with_state(self.read(row))
+        if status.members == 1:
             self.row.begin_again()
             self.row.write(None)
-            news = self.row.with_state(news, is_all=True)
-        elif news.members == 2:
+            status = self.row.with_state(status, is_all=True)
+        elif status.members == 2:
             self.members.wake(self.members.others())  # it has to know that it is alone no more
-        return Looked(news=news, changes=(), seen=row["seen"], at=self.at(row))
+        return Refreshed(status=status, changes=(), seen=row["seen"], at=self.at(row))
 
     def renew(self) -> RenewalMade:
-        """Renews every lease of this session, and looks at the team and at what has no session any more."""
+        """Renews every lease of this session, and reads how the team stands and what has no session any more."""
         self.jobs.renew_leases()
         self.members.renew()
-        return RenewalMade(self, self._look(), self.members.left())
+        return RenewalMade(self, self._select(), self.members.left())
 
     def leave(self) -> None:
         """Ends the membership. The team no longer counts what this session holds: another takes over its tasks."""
         for _ in range(_TRIES):
-            news = self.refresh()
+            status = self.reread()
             self.row.state.bury(self.jobs.holder, -1.0)
             if self.row.write(None).rowcount == 1:
                 self.members.remove(self.jobs.holder)
                 break
         else:  # others were quicker too often: they bury this session when its lease has run out
             self.members.stand(None)
-        if news.first is not None:
-            self.members.wake([news.first.member])  # a place in the line is free, and perhaps a slot
+        if status.first is not None:
+            self.members.wake([status.first.member])  # a place in the line is free, and perhaps a slot
 
     def close(self) -> None:
         """Leaves the team with all jobs, and closes the journal.
@@ -105,15 +105,15 @@ class TeamTable:
     def prepare(self, step: Step) -> None:
         """Reads the state before the step begins, if it is old: that is cheaper than a try in vain."""
         if step.is_called:
-            self._came |= self.jobs.database.news()
+            self._came |= self.jobs.database.notifications()
         if (step.is_called or step.is_stale) and not self.jobs.database.IS_LOCAL:
-            self.refresh()
+            self.reread()
 
     def step(self, step: Step, stood: float | None = None) -> StepTried:
         """Makes ``step``, unless another session was quicker. ``stood`` is its place before an earlier try."""
         if self.row.is_old:
-            self.refresh()
-        news, (grant, turns) = self._news, self._decide(step)
+            self.reread()
+        status, (grant, turns) = self._status, self._decide(step)
         if turns and step.passed is not None:
             self.members.pass_over(step.passed)
         if step is self._doubted:  # what that try was granted, and this one is not, would stay SENDING for ever
@@ -125,18 +125,18 @@ class TeamTable:
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
         opens_in_s = self.row.state.submit_opens_at(step.now) - step.now
-        woken = whom_to_wake(news.first, moved, opens_in_s)
+        woken = whom_to_wake(status.first, moved, opens_in_s)
         if woken:
             self.jobs.database.notify_if(team_sql.MADE, woken, {"step": self.row.step_name})
         # As long as no other session has made a step, the line is what it was but for what this step changes. If an
-        # earlier try moved this session on, and this one back, ``news`` has it where it stands no longer.
-        is_known = news.place == moved[0] == moved[1] and step.passed is None and not step.buried
-        seen = news if is_known else self._look()
+        # earlier try moved this session on, and this one back, ``status`` has it where it stands no longer.
+        is_known = status.place == moved[0] == moved[1] and step.passed is None and not step.buried
+        seen = status if is_known else self._select()
         return StepTried(self, step, grant, written, sent, seen, moved, opens_in_s, woken)
 
     def _decide(self, step: Step) -> tuple[Grant, list[Turn]]:
         """Applies ``step`` to the state. Returns what it is granted, and the turns among that."""
-        first = self._news.first
+        first = self._status.first
         is_first = first is None or is_passed_over(first, step.passed)
         turns = [turn for turn in step.turns if is_first or (first and turn.place <= first.place)]
         stated = MemberStep(
@@ -148,30 +148,30 @@ class TeamTable:
             queries=step.queries,
             is_query_due=step.is_query_due,
         )
-        grant = exchange(self.row.state, stated, self._news.members)
+        grant = exchange(self.row.state, stated, self._status.members)
         return grant, turns[: grant.submits]
 
-    # --- Looks ---
+    # --- Refreshing ---
 
-    def look(self, since: int | None) -> Looked | None:
+    def refresh(self, since: int | None) -> Refreshed | None:
         """How the team stands, and which jobs changed, as from ``since`` if that is given.
 
-        ``None`` if certainly nothing has changed since the look before. Writes nothing.
+        ``None`` if certainly nothing has changed since the refresh before. Writes nothing.
         """
-        all_news, self._came = self.jobs.database.news() | self._came, set()
-        if not all_news and self.jobs.database.IS_LOCAL:
+        notifications, self._came = self.jobs.database.notifications() | self._came, set()
+        if not notifications and self.jobs.database.IS_LOCAL:
             return None
-        notices = tuple(each.removeprefix(NOTICE) for each in all_news if each.startswith(NOTICE))
-        row = self.row.found(self._look())
+        notices = tuple(each.removeprefix(NOTICE) for each in notifications if each.startswith(NOTICE))
+        row = self.row.found(self._select())
         rows = [] if since is None else self.jobs.database.execute(team_sql.CHANGES, {"since": since}).fetchall()
         changes = tuple(
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        self.row.is_clock_set, is_anew = False, self._looked_over.is_replaced
-        self._looked_over.update()
-        return Looked(
-            news=self.row.with_state(self.read(row)),
+        self.row.is_clock_set, is_anew = False, self._refreshed_over.is_replaced
+        self._refreshed_over.update()
+        return Refreshed(
+            status=self.row.with_state(self.read(row)),
             changes=changes,
             seen=row["seen"],
             notices=notices,
@@ -188,29 +188,29 @@ class TeamTable:
             self.jobs.database.send_notice(row["holder"], row["task_id"])
 
     @property
-    def needs_look(self) -> bool:
-        """Whether there are notices that only a look passes on; or the clock was set, which a look tells exactly."""
+    def needs_refresh(self) -> bool:
+        """Whether there are notices that only a refresh passes on, or the clock was set."""
         return self.row.is_clock_set or any(each.startswith(NOTICE) for each in self._came)
 
     def at(self, row: Row) -> float | None:
-        """As in ``Looked``."""
+        """As in ``Refreshed``."""
         return None if self.jobs.database.IS_LOCAL else float(row["read_at"])
 
-    def _look(self) -> Rows:
+    def _select(self) -> Rows:
         return self.jobs.database.execute(
-            team_sql.LOOK.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self.members.place}
+            team_sql.STATUS.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self.members.place}
         )
 
-    def refresh(self) -> News:
+    def reread(self) -> TeamStatus:
         """Reads how the team stands, for the next step."""
-        return self.read(self.row.found(self._look()))
+        return self.read(self.row.found(self._select()))
 
-    def read(self, row: Row) -> News:
+    def read(self, row: Row) -> TeamStatus:
         """What ``row`` says of the team, for the next step."""
         self.row.read(row)
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
         self.members.place = row["own_place"]
-        self._news = News(
+        self._status = TeamStatus(
             state=None,
             members=max(1, row["members"]),
             first=first,
@@ -219,7 +219,7 @@ class TeamTable:
             gone=row["gone"],
             lapses_in_s=row["lapses_in_s"],
         )
-        return self._news
+        return self._status
 
     # --- What a step writes ---
 
@@ -276,10 +276,10 @@ class RenewalMade(Later):
         has_orphans = has_orphans or self._table.members.doubts_claims
         self._table.jobs.judgement.renewed(seen["read_at"])
         # A step of the same commit may have been made again since.
-        read = self._table.refresh() if self._table.row.is_before(seen) else self._table.read(seen)
-        news = self._table.row.with_state(read, is_all=True)
-        self._table.jobs.forget_gone(news.gone)
-        return Renewed(news=news, has_orphans=has_orphans, at=self._table.at(seen))
+        read = self._table.reread() if self._table.row.is_before(seen) else self._table.read(seen)
+        status = self._table.row.with_state(read, is_all=True)
+        self._table.jobs.forget_gone(status.gone)
+        return Renewed(status=status, has_orphans=has_orphans, at=self._table.at(seen))
 
 
 @attrs.frozen
@@ -291,7 +291,7 @@ class StepTried(Later):
     _grant: Grant
     _written: Rows
     _sent: list[Changed]
-    _seen: Rows | News
+    _seen: Rows | TeamStatus
     _moved: Moved
     _opens_in_s: float
     """When one more can be granted."""
@@ -304,30 +304,30 @@ class StepTried(Later):
         for _ in range(_TRIES):
             if tried._written.rowcount == 1:
                 return tried._made(tried._grant)
-            self._table.refresh()
+            self._table.reread()
             with self._table.jobs.transaction():
                 tried = self._table.step(self._step, self._moved[0])
         return tried._forestalled()
 
-    def _news(self) -> News:
+    def _status(self) -> TeamStatus:
         """How the team stands after a step that was made. To be asked once."""
-        return self._seen if isinstance(self._seen, News) else self._table.read(self._table.row.found(self._seen))
+        return self._seen if isinstance(self._seen, TeamStatus) else self._table.read(self._table.row.found(self._seen))
 
     def _forestalled(self) -> StepDone:
         """The answer if others were quicker too often."""
-        news = self._table.row.with_state(self._table.refresh(), is_all=True)
+        status = self._table.row.with_state(self._table.reread(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
         permits = (Permit.LATER,) * len(self._step.turns)
-        return StepDone(news=news, permits=permits, queries=0, query_at=self._step.now + 1.0, is_made=False)
+        return StepDone(status=status, permits=permits, queries=0, query_at=self._step.now + 1.0, is_made=False)
 
     def _made(self, grant: Grant) -> StepDone:
         permits = [Permit.GRANTED if made else Permit.TAKEN for made in self._sent]
         later = [Permit.LATER] * (len(self._step.turns) - len(permits))
-        news = self._table.row.with_state(self._news(), is_all=bool(later))
+        status = self._table.row.with_state(self._status(), is_all=bool(later))
         permits += later
-        if came := whom_to_wake(news.first, self._moved, self._opens_in_s) - self._woken:
-            with self._table.jobs.transaction():  # it came while this session did not look
+        if came := whom_to_wake(status.first, self._moved, self._opens_in_s) - self._woken:
+            with self._table.jobs.transaction():  # it came between two refreshes
                 self._table.members.wake(came)
-        done = StepDone(news=news, permits=tuple(permits), queries=grant.queries, query_at=grant.query_at)
-        return attrs.evolve(done, needs_look=self._table.needs_look)
+        done = StepDone(status=status, permits=tuple(permits), queries=grant.queries, query_at=grant.query_at)
+        return attrs.evolve(done, needs_refresh=self._table.needs_refresh)

@@ -1,4 +1,4 @@
-"""A session's connection to its team: steps that go with its commits, looks between them, and what wakes it."""
+"""A session's connection to its team: steps that go with its commits, refreshes between them, and what wakes it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hailuo_async._io.journal.database import faults_as_errors
 from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import RenewalMade, TeamTable
-from hailuo_async._io.journal.team_values import Looked, Renewed, Step, StepDone
+from hailuo_async._io.journal.team_values import Refreshed, Renewed, Step, StepDone
 
 T = TypeVar("T")
 
@@ -49,9 +49,9 @@ class TeamLink:
     _member: Member | None = attrs.field(default=None, init=False)
     """From ``begin`` to ``end``."""
     _listening: int | None = attrs.field(default=None, init=False)
-    """The file descriptor that the loop watches for news."""
+    """The file descriptor that the loop watches for notifications."""
     _reads: int = attrs.field(default=0, init=False)
-    """How many looks and notices the thread has to see to."""
+    """How many refreshes and notices the thread has under way."""
 
     @property
     def can_be_woken(self) -> bool:
@@ -68,14 +68,14 @@ class TeamLink:
         self._watch(True)
 
     def end(self) -> Callable[[], None]:
-        """Says and hears nothing more. Returns what leaves the team and closes the journal, on its thread."""
+        """Takes part no more. Returns what leaves the team and closes the journal, on its thread."""
         self._member = None
         self._watch(False)
         return self._table.close
 
     # --- Works, on the journal's thread ---
 
-    def join(self, _: JobTable) -> Looked:
+    def join(self, _: JobTable) -> Refreshed:
         """Makes this session a member."""
         return self._table.join()
 
@@ -89,13 +89,13 @@ class TeamLink:
             self._table.members.forget()
         return self._table.members.take_over()
 
-    # --- Looks: they write nothing ---
+    # --- Reading: nothing is written ---
 
-    async def look(self, since: int | None) -> Looked | None:
+    async def refresh(self, since: int | None) -> Refreshed | None:
         """How the team stands, and which jobs changed; ``None`` if nothing has. Raises ``JournalError``."""
         if self._member is None:
             return None
-        return await self._read(functools.partial(self._table.look, since))
+        return await self._read(functools.partial(self._table.refresh, since))
 
     async def pass_on(self, task_ids: Sequence[str]) -> None:
         """Passes notices about tasks to the sessions that work them. May be lost. Raises ``JournalError``."""
@@ -139,7 +139,7 @@ class TeamLink:
             self._member.failed(step, result.error)
 
     def _watch(self, is_idle: bool) -> None:
-        """Has the loop watch for news only while the thread leaves the connection alone: its answers come that way."""
+        """Has the loop watch for notifications while the thread leaves the connection alone: its answers come there."""
         loop = asyncio.get_running_loop()
         if self._listening is not None:
             loop.remove_reader(self._listening)
@@ -149,12 +149,12 @@ class TeamLink:
         if number is not None:
             self._listening = number
             loop.add_reader(number, self._woken)
-        if number is not None and self._table.jobs.database.has_unseen_news():
+        if number is not None and self._table.jobs.database.has_unseen_notifications():
             loop.call_soon(self._woken)  # while the thread read other answers
 
     @property
     def _is_in_use(self) -> bool:
-        """Whether answers to the thread come over the connection that tells of news."""
+        """Whether answers to the thread come over the connection that notifications come over."""
         is_at_work = self._commits.is_under_way or self._reads > 0
         return is_at_work and not self._table.jobs.database.IS_LOCAL
 

@@ -20,7 +20,7 @@ from hailuo_async._io.journal import team_sql
 from hailuo_async._io.journal.database import Row, Rows
 from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async._io.journal.team_values import News, Version
+from hailuo_async._io.journal.team_values import TeamStatus, Version
 from hailuo_async._rules.team import TeamState, dump_state, load_state
 from hailuo_async.errors import JournalError
 
@@ -117,12 +117,12 @@ class TeamRow:
         """Has the row read again: a transaction failed, and nothing says whether its writes were made."""
         self._version = self._given = None
 
-    def with_state(self, news: News, *, is_all: bool = False) -> News:
-        """``news`` for the session: with the state if that is new there, or asked for."""
+    def with_state(self, status: TeamStatus, *, is_all: bool = False) -> TeamStatus:
+        """``status`` for the session: with the state if that is new there, or asked for."""
         if self._given == self._version and not is_all:
-            return news
+            return status
         self._given = self._version
-        return attrs.evolve(news, state=self._text)
+        return attrs.evolve(status, state=self._text)
 
     def _is_on_copy(self, version: Version) -> bool:
         is_older = self._read_over.is_replaced and version.number < self._last_number

@@ -8,7 +8,7 @@ from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER
 MOST_PASSED_ON = 32
 
 FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until > :now ORDER BY place, holder LIMIT 1"
-LOOK = f"""SELECT version, writer, server, clock, state, gone, :now AS read_at,
+STATUS = f"""SELECT version, writer, server, clock, state, gone, :now AS read_at,
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
@@ -20,7 +20,7 @@ LOOK = f"""SELECT version, writer, server, clock, state, gone, :now AS read_at,
 LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here
     UNION ALL SELECT '' FROM job WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)
     UNION ALL SELECT '' FROM job WHERE holder IS NOT NULL AND lease_until <= :now AND state || '' = 'intended'"""
-#: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers hear of that.
+#: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers are notified.
 LET_GO = f"""UPDATE job SET {FREE}, {CHANGED} WHERE state = 'intended' AND holder <> :us
     AND ({IS_OVER} OR holder = :gone)"""
 CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :since"

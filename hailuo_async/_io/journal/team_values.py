@@ -1,4 +1,4 @@
-"""What a session tells its team, asks of it and hears of it, as values. ``team`` makes it so."""
+"""What a session publishes to its team, asks of it and learns of it, as values. ``team`` makes it so."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Turn:
 
 @attrs.frozen(kw_only=True)
 class Step:
-    """What a session tells its team and asks of it, with one commit. Times are the team's."""
+    """What a session publishes to its team and asks of it, with one commit. Times are the team's."""
 
     now: float
     held: Held = attrs.field(factory=Held)
@@ -46,13 +46,13 @@ class Step:
     buried: tuple[str, ...] = ()
     """Members that are dead, and whose jobs others have taken over."""
     is_called: bool = False
-    """Whether the session was woken, and takes its turn instead of looking first."""
+    """Whether the session was woken, and takes its turn without a refresh first."""
     is_stale: bool = False
-    """Whether other sessions have probably made steps since this one last heard of them."""
+    """Whether other sessions have probably made steps since this one was last up to date."""
 
 
 @attrs.frozen(kw_only=True)
-class News:
+class TeamStatus:
     """How the team stands. Times are the team's."""
 
     state: str | None
@@ -74,25 +74,25 @@ class News:
 class Renewed:
     """What the renewal of a session's leases has found."""
 
-    news: News
+    status: TeamStatus
     has_orphans: bool
     """Whether a task may be without a session, an expired lease holds an unsent job, or a session of this machine has
     died."""
     at: float | None = None
-    """The time of the team's clock, as in ``Looked``, at some moment of the commit."""
+    """The time of the team's clock, as in ``Refreshed``, at some moment of the commit."""
 
 
 @attrs.frozen(kw_only=True)
 class StepDone:
     """What became of a step."""
 
-    news: News
+    status: TeamStatus
     permits: tuple[Permit, ...]
     """For each of its turns."""
     queries: int
     query_at: float
-    needs_look: bool = False
-    """Whether notices came that a look has to pass on."""
+    needs_refresh: bool = False
+    """Whether notices came that a refresh has to pass on, or the clock was set."""
     is_made: bool = True
     """If not, others were quicker too often: nothing was granted, and its changes go into another step."""
 
@@ -109,14 +109,14 @@ class JobChange:
 
 
 @attrs.frozen(kw_only=True)
-class Looked:
-    """What a look at the journal found."""
+class Refreshed:
+    """What a refresh found in the journal."""
 
-    news: News
+    status: TeamStatus
     changes: tuple[JobChange, ...]
-    """Jobs that changed since the look before, each as it stands now. Two looks may both name one."""
+    """Jobs that changed since the refresh before, each as it stands now. Two refreshes may both name one."""
     seen: int
-    """Where the next look begins."""
+    """The number of the change with which the next refresh begins."""
     notices: tuple[str, ...] = ()
     """Ids of tasks that may have ended, by notices to other sessions. Not to be believed."""
     at: float | None = None

@@ -41,7 +41,7 @@ from hailuo_async.settings import Dsn, JournalLocation, journal_location
 if TYPE_CHECKING:
     from hailuo_async._io.journal.kept_table import KeptTable
     from hailuo_async._io.journal.team_link import Member, TeamLink
-    from hailuo_async._io.journal.team_values import Looked
+    from hailuo_async._io.journal.team_values import Refreshed
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -246,19 +246,19 @@ class JournalWriter:
         else:
             self.team.renewed(await asked)
 
-    async def join(self, member: Member) -> Looked:
+    async def join(self, member: Member) -> Refreshed:
         """Makes this session a member of the team that shares this journal and its limits."""
         from hailuo_async._io.journal.team import TeamTable
         from hailuo_async._io.journal.team_link import TeamLink
 
         link = TeamLink(TeamTable(self._table), self._thread, self._commits)
-        looked = await self._open.put(link.join)
+        refreshed = await self._open.put(link.join)
         link.begin(member)
         self.team = link
-        return cast("Looked", looked)
+        return cast("Refreshed", refreshed)
 
     def commit_soon(self) -> None:
-        """Has a commit begin soon, as this member has something to tell its team."""
+        """Has a commit begin soon, as this member has something to publish to its team."""
         self._commits.commit_soon()
 
     async def pass_on(self, task_ids: Sequence[str]) -> None:

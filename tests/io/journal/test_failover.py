@@ -45,7 +45,7 @@ def asked(team: TeamTable, key: str, at: float) -> StepDone:
 
 
 def state_of(team: TeamTable) -> TeamState:
-    return load_state(team.row.with_state(team.refresh(), is_all=True).state, team.row.rng)
+    return load_state(team.row.with_state(team.reread(), is_all=True).state, team.row.rng)
 
 
 def moved_elsewhere(postgres: Postgres, schema: str) -> None:
@@ -109,33 +109,33 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
     postgres.run(f"CREATE TABLE {schema}.snapshot AS SELECT * FROM {schema}.team")
     for key in ("cat", "dog"):
         assert asked(b, key, now(b)).permits == (Permit.GRANTED,)
-        a.refresh()
+        a.reread()
     postgres.run(f"DELETE FROM {schema}.team", f"INSERT INTO {schema}.team SELECT * FROM {schema}.snapshot")
     did(a.jobs, lambda it: it.intend(intent("cow")))
     postgres.run(CUT)
     for team in (a, b):
         with pytest.raises(psycopg.Error):
-            team.refresh()
+            team.reread()
     assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
     for team in (a, b):
         team.close()
 
 
-@pytest.mark.parametrize("looks_first", [True, False])
+@pytest.mark.parametrize("refreshes_first", [True, False])
 def test_a_session_that_heard_nothing_of_what_was_lost_sees_by_its_new_connection_that_it_is_on_a_copy(
-    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch, looks_first: bool
+    postgres: Postgres, schema: str, monkeypatch: pytest.MonkeyPatch, refreshes_first: bool
 ) -> None:
     """To it, the copy is what it read last. What was lost, another session knows."""
     a = joined(postgres, schema, "a")
     assert asked(a, "cat", now(a)).permits == (Permit.GRANTED,)
-    a.refresh()
+    a.reread()
     did(a.jobs, lambda it: it.intend(intent("dog")))
     monkeypatch.setattr(postgres_connection, "_SERVER", b"SELECT 'promoted/00000002' AS name")
     postgres.run(CUT)
     with pytest.raises(psycopg.Error):
-        a.look(None)  # no transaction fails
-    if looks_first and (looked := a.look(None)) is not None:
-        assert load_state(looked.news.state, a.row.rng).submits_from > now(a)
+        a.refresh(None)  # no transaction fails
+    if refreshes_first and (refreshed := a.refresh(None)) is not None:
+        assert load_state(refreshed.status.state, a.row.rng).submits_from > now(a)
     assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
     a.close()
 
@@ -152,7 +152,7 @@ def test_a_session_takes_its_own_tasks_up_again_after_a_reconnect(postgres: Post
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'"
             )
             with pytest.raises(psycopg.Error):
-                a.look(None)
+                a.refresh(None)
         assert did(a.jobs, lambda _: a.renew()).outcome().has_orphans is is_cut
     with a.jobs.transaction():
         assert [record.task_id for record in a.members.take_over()[0]] == ["t1"]
@@ -165,7 +165,7 @@ def test_a_file_that_was_put_back_holds_nothing_up_as_its_sessions_run_by_anothe
     with a.jobs.transaction():
         a.join()
     assert asked(a, "cat", 500.0).permits == (Permit.GRANTED,)
-    a.refresh()
+    a.reread()
     with a.jobs.transaction():
         a.jobs.database.execute("UPDATE team SET version = 0")
     assert asked(a, "dog", 500.0).permits == (Permit.GRANTED,)

@@ -329,13 +329,13 @@ def test_topics_reach_those_who_listen_and_no_others(postgres: Postgres, schema:
     assert isinstance(theirs, engine.PostgresDatabase)
     theirs.listen("cat")
     for database in (ours, theirs):
-        database.news()  # that it has just connected
+        database.notifications()  # that it has just connected
     for topic in ("cat", "dog"):
         with ours.transaction():
             ours.notify(topic)
     theirs.execute("SELECT 1").fetchone()
-    assert theirs.news() == {"cat"}
-    assert theirs.news() == ours.news() == frozenset()
+    assert theirs.notifications() == {"cat"}
+    assert theirs.notifications() == ours.notifications() == frozenset()
     for database in (ours, theirs):
         database.close()
 

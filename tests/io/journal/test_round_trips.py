@@ -70,9 +70,9 @@ def test_a_grant_and_the_record_of_the_intent_take_one_round_trip_together(relay
     assert trips(relay, lambda: granted(team, "second")) == 1
 
 
-def test_a_look_takes_one_round_trip(relay: Relay, team: TeamTable) -> None:
-    team.look(None)
-    assert trips(relay, lambda: team.look(None)) == 1
+def test_a_refresh_takes_one_round_trip(relay: Relay, team: TeamTable) -> None:
+    team.refresh(None)
+    assert trips(relay, lambda: team.refresh(None)) == 1
 
 
 def test_a_renewal_of_all_leases_takes_one_round_trip_and_tells_how_the_team_stands(
@@ -81,7 +81,7 @@ def test_a_renewal_of_all_leases_takes_one_round_trip_and_tells_how_the_team_sta
     def renew() -> None:
         with team.jobs.transaction():
             made = team.renew()
-        assert made.outcome().news.members == 1
+        assert made.outcome().status.members == 1
 
     renew()  # the first looks for expired results as well
     assert trips(relay, renew) == 1

@@ -16,7 +16,7 @@ from hailuo_async._io.journal.records import JournalState, Permit
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_sql import MOST_PASSED_ON
-from hailuo_async._io.journal.team_values import JobChange, News, Step, StepDone, Turn
+from hailuo_async._io.journal.team_values import JobChange, Step, StepDone, TeamStatus, Turn
 from hailuo_async._rules.line import Standing
 from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import Held, TeamState, load_state
@@ -124,53 +124,53 @@ def test_a_post_whose_grant_was_not_answered_and_is_not_given_again_is_no_longer
     ] * 2
 
 
-def test_two_members_find_one_limit_although_neither_looks(a: TeamTable, b: TeamTable) -> None:
+def test_two_members_find_one_limit_although_neither_refreshes(a: TeamTable, b: TeamTable) -> None:
     mine = step(a, turns=[turn(a, "a1"), turn(a, "a2")])
     theirs = step(b, turns=[turn(b, "b1"), turn(b, "b2")])
     assert mine.permits == (Permit.GRANTED, Permit.GRANTED)
     assert theirs.permits == (Permit.GRANTED, Permit.LATER)
     assert record_of(b.jobs, "b2").state is JournalState.INTENDED
-    assert load_state(theirs.news.state, a.row.rng).slots.running == 3
-    assert theirs.news.members == 2
+    assert load_state(theirs.status.state, a.row.rng).slots.running == 3
+    assert theirs.status.members == 2
 
 
 def test_the_answer_to_a_step_tells_what_others_have_changed_since(a: TeamTable, b: TeamTable) -> None:
     step(b, held=Held(settled=1))
-    told = step(a, held=Held(settled=1)).news.state
+    told = step(a, held=Held(settled=1)).status.state
     assert load_state(told, a.row.rng).slots.running == 2
-    assert step(a, held=Held(settled=2)).news.state is None  # as the session knows it
+    assert step(a, held=Held(settled=2)).status.state is None  # as the session knows it
 
 
-def test_notices_that_come_with_a_call_wait_for_the_next_look(a: TeamTable, b: TeamTable) -> None:
+def test_notices_that_come_with_a_call_wait_for_the_next_refresh(a: TeamTable, b: TeamTable) -> None:
     accepted(b.jobs, "theirs", "t1")
-    a.look(None)
-    b.look(None)
+    a.refresh(None)
+    b.refresh(None)
     a.pass_on(["t1"])
     assert is_woken(b)
     made = Step(now=NOW, is_called=True)
     b.prepare(made)
     with b.jobs.transaction():
         tried = b.step(made)
-    assert tried.outcome().needs_look
-    looked = b.look(None)
-    assert looked is not None
-    assert looked.notices == ("t1",)
-    assert not step(b).needs_look
+    assert tried.outcome().needs_refresh
+    refreshed = b.refresh(None)
+    assert refreshed is not None
+    assert refreshed.notices == ("t1",)
+    assert not step(b).needs_refresh
 
 
-def test_a_call_takes_no_news_from_the_next_look(a: TeamTable, b: TeamTable) -> None:
+def test_a_call_takes_no_notification_from_the_next_refresh(a: TeamTable, b: TeamTable) -> None:
     sent(a.jobs)
-    first = b.look(None)
+    first = b.refresh(None)
     did(a.jobs, lambda it: it.accepted("cat", "t1", 1.0))
     made = Step(now=NOW, is_called=True)
     b.prepare(made)
     with b.jobs.transaction():
         tried = b.step(made)
-    assert not tried.outcome().needs_look  # by a job, but by no notice
-    looked = b.look(0)
+    assert not tried.outcome().needs_refresh  # by a job, but by no notice
+    refreshed = b.refresh(0)
     assert first is not None
-    assert looked is not None
-    assert [change.state for change in looked.changes] == [JournalState.ACCEPTED]
+    assert refreshed is not None
+    assert [change.state for change in refreshed.changes] == [JournalState.ACCEPTED]
 
 
 @pytest.mark.parametrize(("ahead_s", "held"), [(9.0, {"ours": Held(settled=1)}), (11.0, {})])
@@ -186,33 +186,33 @@ def test_a_state_from_before_the_servers_clock_was_set_back_is_worth_nothing(
 
     made = Step(now=clock.time + ahead_s, held=Held(settled=1), changes=(hold_off,))
     did(a.jobs, lambda _: a.step(made)).outcome()
-    b.refresh()
+    b.reread()
     assert (b.row.state.held, b.row.state.submits_from) == (held, clock.time + (LEASE_S if not held else 640.0))
-    assert step(b).needs_look is not bool(held)  # it is to look at that clock
-    a.refresh()
+    assert step(b).needs_refresh is not bool(held)  # it is to look at that clock
+    a.reread()
     assert a.row.state.submits_from == b.row.state.submits_from
 
 
 @contextlib.contextmanager
 def overtaken(other: TeamTable, times: int) -> Iterator[None]:
     """So often, ``other`` makes a step right after a session has read the state. In a file, it cannot."""
-    refresh, steps = TeamTable.refresh, iter([functools.partial(step, other)] * times)
+    reread, steps = TeamTable.reread, iter([functools.partial(step, other)] * times)
 
-    def read(team: TeamTable) -> News:
-        news = refresh(team)
+    def read(team: TeamTable) -> TeamStatus:
+        status = reread(team)
         if not team.jobs.database.IS_LOCAL and team is not other:
             for make_step in itertools.islice(steps, 1):
                 make_step()
-        return news
+        return status
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(TeamTable, "refresh", read)
+        patched.setattr(TeamTable, "reread", read)
         yield
 
 
 def slots_of(team: TeamTable) -> tuple[dict[str, Held], int]:
     """What each member holds, and how many slots that takes."""
-    state = load_state(team.row.with_state(team.refresh(), is_all=True).state, team.row.rng)
+    state = load_state(team.row.with_state(team.reread(), is_all=True).state, team.row.rng)
     return state.held, state.slots.running
 
 
@@ -255,26 +255,26 @@ def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTa
     assert step(b, turns=[waiting]).permits == (Permit.LATER,)
     later = step(a, held=Held(settled=2), changes=[ended], turns=[turn(a, "next", place=NOW - 1)])
     assert later.permits == (Permit.LATER,)
-    assert later.news.first == (NOW - 5, "theirs")
+    assert later.status.first == (NOW - 5, "theirs")
     assert step(b, turns=[waiting]).permits == (Permit.GRANTED,)
-    assert step(a, held=Held(settled=2)).news.first is None
+    assert step(a, held=Held(settled=2)).status.first is None
 
 
 def test_the_first_in_the_line_is_told_when_there_is_room(a: TeamTable, b: TeamTable) -> None:
     filled(a)
     step(b, turns=[turn(b, "visitor")])
-    b.look(None)
+    b.refresh(None)
     step(a, held=Held(settled=2), changes=[ended])
     number = b.jobs.database.fileno()
     assert number is not None
     assert select.select([number], [], [], 10)[0] == [number]
-    assert b.jobs.database.news()
+    assert b.jobs.database.notifications()
 
 
 def test_a_try_in_vain_wakes_nobody(a: TeamTable, b: TeamTable) -> None:
     filled(a)
     step(b, turns=[turn(b, "visitor")])
-    b.look(None)
+    b.refresh(None)
     with a.jobs.transaction():
         tried = a.step(Step(now=NOW, held=Held(settled=2), changes=(ended,)))
     was_made = tried._written.rowcount == 1
@@ -303,8 +303,8 @@ def test_who_was_moved_on_by_a_try_in_vain_is_told_that_it_stands_where_it_stood
     waits = turn(a, "a1", NOW - 3)
     assert step(b, turns=[turn(b, f"b{number}", NOW - 5) for number in range(3)]).permits == (Permit.GRANTED,) * 3
     done = step(a, turns=[waits], place=NOW - 1)  # a server's state is old, and has room: the first try gives a turn
-    assert (done.permits, done.news.place) == ((Permit.LATER,), NOW - 3)
-    assert step(a, place=NOW - 3).news.place == NOW - 3
+    assert (done.permits, done.status.place) == ((Permit.LATER,), NOW - 3)
+    assert step(a, place=NOW - 3).status.place == NOW - 3
 
 
 def test_who_becomes_the_first_in_the_line_is_told_if_there_will_soon_be_room(a: TeamTable, b: TeamTable) -> None:
@@ -312,7 +312,7 @@ def test_who_becomes_the_first_in_the_line_is_told_if_there_will_soon_be_room(a:
     filled(a)
     step(a, held=Held(settled=3), place=NOW - 5)
     step(b, place=NOW)
-    b.look(None)
+    b.refresh(None)
     step(a, held=Held(settled=3))
     assert not is_woken(b)
     step(a, held=Held(settled=3), place=NOW - 5)
@@ -325,12 +325,12 @@ def closed_for_five_seconds(state: TeamState) -> None:
 
 
 def test_a_lone_session_is_told_that_it_is_alone_no_more(a: TeamTable, theirs: JobTable) -> None:
-    a.look(None)
+    a.refresh(None)
     joined(theirs)
     assert is_woken(a)
-    heard = a.look(None)
-    assert heard is not None
-    assert heard.news.members == 2
+    refreshed = a.refresh(None)
+    assert refreshed is not None
+    assert refreshed.status.members == 2
 
 
 def test_two_journals_may_each_have_a_session_of_the_same_name(tmp_path: Path) -> None:
@@ -347,16 +347,16 @@ def test_two_journals_may_each_have_a_session_of_the_same_name(tmp_path: Path) -
 def test_who_follows_jobs_is_told_of_each_change_and_nobody_else_is(a: TeamTable, b: TeamTable) -> None:
     sent(a.jobs, "cat")
     step(a)
-    b.look(None)
+    b.refresh(None)
     did(a.jobs, lambda it: it.accepted("cat", "t1", 1.0))
     assert not is_woken(b)
     step(b, held=Held(follows=True))
     step(a)  # which learns of it, and tells of what it may have told to nobody
     assert is_woken(b)
-    b.look(None)
+    b.refresh(None)
     did(a.jobs, lambda it: it.succeeded("cat", video("t1")))
     assert is_woken(b)
-    b.look(None)
+    b.refresh(None)
     step(b)
     step(a)
     did(a.jobs, lambda it: it.saved("t1", "/cat.mp4"))
@@ -367,11 +367,11 @@ def test_who_follows_jobs_is_told_of_each_change_and_nobody_else_is(a: TeamTable
 def test_a_renewal_tells_how_the_team_stands_and_whether_a_task_was_left(a: TeamTable, b: TeamTable) -> None:
     accepted(a.jobs, "running", "t1")
     renewed = did(b.jobs, lambda _: b.renew()).outcome()
-    assert (renewed.news.members, renewed.has_orphans) == (2, False)
-    assert renewed.news.lapses_in_s == pytest.approx(LEASE_S)
+    assert (renewed.status.members, renewed.has_orphans) == (2, False)
+    assert renewed.status.lapses_in_s == pytest.approx(LEASE_S)
     a.close()
     renewed = did(b.jobs, lambda _: b.renew()).outcome()
-    assert (renewed.news.members, renewed.news.lapses_in_s, renewed.has_orphans) == (1, None, True)
+    assert (renewed.status.members, renewed.status.lapses_in_s, renewed.has_orphans) == (1, None, True)
 
 
 def test_a_renewal_brings_the_state_again_although_an_earlier_answer_brought_it(a: TeamTable, b: TeamTable) -> None:
@@ -379,14 +379,14 @@ def test_a_renewal_brings_the_state_again_although_an_earlier_answer_brought_it(
     step(a, held=Held(settled=1))
     for _ in range(2):
         renewed = did(b.jobs, lambda _: b.renew()).outcome()
-        assert load_state(renewed.news.state, b.row.rng).held == {"ours": Held(settled=1)}
+        assert load_state(renewed.status.state, b.row.rng).held == {"ours": Held(settled=1)}
 
 
 def is_woken(team: TeamTable) -> bool:
     database = team.jobs.database
     number = database.fileno()
     assert number is not None
-    return database.has_unseen_news() or select.select([number], [], [], 0.3)[0] == [number]
+    return database.has_unseen_notifications() or select.select([number], [], [], 0.3)[0] == [number]
 
 
 def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable, b: TeamTable) -> None:
@@ -395,14 +395,14 @@ def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable
     mine = turn(a, "next")
     step(a, held=Held(settled=2), changes=[ended])
     assert step(a, held=Held(settled=2), turns=[mine], passed=Standing(NOW - 4, "theirs")).permits == (Permit.GRANTED,)
-    assert step(b).news.place is None
+    assert step(b).status.place is None
 
 
 def test_who_has_had_its_turn_meanwhile_keeps_its_new_place(a: TeamTable, b: TeamTable) -> None:
     step(b, place=NOW - 5)
     step(b, place=NOW - 1)
     step(a, turns=[turn(a, "next")], passed=Standing(NOW - 4, "theirs"))
-    assert step(b, place=NOW - 1).news.place == NOW - 1
+    assert step(b, place=NOW - 1).status.place == NOW - 1
 
 
 def test_nobody_is_passed_over_while_there_is_no_turn_to_take(a: TeamTable, b: TeamTable) -> None:
@@ -412,9 +412,9 @@ def test_nobody_is_passed_over_while_there_is_no_turn_to_take(a: TeamTable, b: T
     assert step(a, held=Held(settled=3), turns=[turn(a, "next")], passed=Standing(NOW - 5, "theirs")).permits == (
         Permit.LATER,
     )
-    heard = b.look(None)
-    assert heard is not None
-    assert heard.news.place == NOW - 5
+    refreshed = b.refresh(None)
+    assert refreshed is not None
+    assert refreshed.status.place == NOW - 5
 
 
 def test_a_member_whose_lease_is_over_holds_no_place_in_the_line(a: TeamTable, b: TeamTable, clock: Clock) -> None:
@@ -471,8 +471,8 @@ def test_a_team_without_another_member_begins_anew(a: TeamTable, theirs: JobTabl
         a.leave()
     b = joined(theirs)
     done = step(b)
-    assert done.news.members == 1
-    assert load_state(done.news.state, a.row.rng).slots.running == 0
+    assert done.status.members == 1
+    assert load_state(done.status.state, a.row.rng).slots.running == 0
 
 
 def test_what_a_member_holds_is_counted_no_more_when_it_leaves(a: TeamTable, b: TeamTable) -> None:
@@ -482,7 +482,7 @@ def test_what_a_member_holds_is_counted_no_more_when_it_leaves(a: TeamTable, b: 
     turns = [turn(b, f"b{number}") for number in range(4)]
     done = step(b, turns=turns)
     assert done.permits == (Permit.GRANTED,) * 3 + (Permit.LATER,)
-    assert done.news.members == 1
+    assert done.status.members == 1
 
 
 def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_doubt(
@@ -503,7 +503,7 @@ def test_the_tasks_of_a_dead_session_are_taken_up_and_what_it_was_sending_is_in_
     assert record_of(b.jobs, "torn").state is JournalState.UNKNOWN
     assert record_of(b.jobs, "queued").state is JournalState.INTENDED
     done = step(b, held=Held(settled=1), changes=[lambda team: team.bury("ours", NOW)], buried=dead)
-    assert (done.news.members, b.members.dead()) == (1, ())
+    assert (done.status.members, b.members.dead()) == (1, ())
     with b.jobs.transaction():
         assert b.members.take_over() == ([], ())
 
@@ -555,33 +555,33 @@ def test_a_session_leaves_its_team_and_its_jobs_with_one_commit(a: TeamTable, b:
 def test_a_notice_reaches_the_session_that_works_the_task_and_only_that(a: TeamTable, b: TeamTable) -> None:
     accepted(b.jobs, "theirs", "t1")
     accepted(a.jobs, "ours", "t2")
-    assert a.look(None) is not None
-    assert b.look(None) is not None
+    assert a.refresh(None) is not None
+    assert b.refresh(None) is not None
     a.pass_on(["nobody's", "t1", "t2"])
     number = b.jobs.database.fileno()
     assert number is not None
     assert select.select([number], [], [], 10)[0]
-    heard = b.look(None)
-    assert heard is not None
-    assert heard.notices == ("t1",)
-    after = b.look(None)
+    refreshed = b.refresh(None)
+    assert refreshed is not None
+    assert refreshed.notices == ("t1",)
+    after = b.refresh(None)
     assert after is None or after.notices == ()
     a.pass_on([f"nobody's {number}" for number in range(MOST_PASSED_ON)])
-    assert b.jobs.database.news() == frozenset()
+    assert b.jobs.database.notifications() == frozenset()
 
 
-def test_a_look_tells_which_jobs_have_changed_since_the_one_before(a: TeamTable, b: TeamTable) -> None:
-    b.jobs.database.news()
+def test_a_refresh_says_which_jobs_have_changed_since_the_one_before(a: TeamTable, b: TeamTable) -> None:
+    b.jobs.database.notifications()
     did(a.jobs, lambda it: it.intend(intent("before")))
-    first = b.look(None)
+    first = b.refresh(None)
     assert first is not None
     assert first.changes == ()
     accepted(a.jobs, "cat", "t1")
-    second = b.look(first.seen)
+    second = b.refresh(first.seen)
     assert second is not None
     assert JobChange("cat", JournalState.ACCEPTED, "t1") in second.changes
     did(a.jobs, lambda it: it.intend(intent("after")))
-    third = b.look(second.seen)
+    third = b.refresh(second.seen)
     assert third is not None
     assert "after" in {change.identity for change in third.changes}
 
@@ -589,21 +589,21 @@ def test_a_look_tells_which_jobs_have_changed_since_the_one_before(a: TeamTable,
 def test_what_is_deleted_is_counted_for_those_who_follow_a_job(a: TeamTable, b: TeamTable) -> None:
     sent(a.jobs, "first")
     did(a.jobs, lambda it: it.refused("first", JobError(field="prompt", value="", rule="is bad")))
-    looked = did(b.jobs, lambda _: b.look(0))
-    assert looked is not None
-    before = looked.news.gone
+    refreshed = did(b.jobs, lambda _: b.refresh(0))
+    assert refreshed is not None
+    before = refreshed.status.gone
     did(a.jobs, lambda it: it.resolve("first", resubmit=False, task_id=None, forget=True))
-    again = did(b.jobs, lambda _: b.look(looked.seen))
+    again = did(b.jobs, lambda _: b.refresh(refreshed.seen))
     assert again is not None
-    assert again.news.gone > before
+    assert again.status.gone > before
     step(a, buried=["nobody"])
-    last = did(b.jobs, lambda _: b.look(again.seen))
+    last = did(b.jobs, lambda _: b.refresh(again.seen))
     assert last is not None
-    assert last.news.gone > again.news.gone
+    assert last.status.gone > again.status.gone
 
 
 def test_a_team_whose_row_another_program_has_removed_is_said_to_be_gone(a: TeamTable) -> None:
     did(a.jobs, lambda it: it.database.execute("DELETE FROM team"))
-    for ask in (a.refresh, a.join, lambda: a.renew().outcome()):
+    for ask in (a.reread, a.join, lambda: a.renew().outcome()):
         with a.jobs.transaction(), pytest.raises(JournalError, match="another program has emptied its table team: end"):
             ask()

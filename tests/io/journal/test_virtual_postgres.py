@@ -140,10 +140,10 @@ def test_others_are_told_when_a_commit_is_made() -> None:
     async def work(server: VirtualServer, a: Client, b: Client) -> None:
         for client in (a, b):
             await client.do(lambda client=client: client.database.listen("topic"))  # type: ignore[misc]
-            assert client.database.news() == {ANYTHING}
+            assert client.database.notifications() == {ANYTHING}
         await a.do(lambda: a.database.notify("topic"))
         await asyncio.sleep(1.0)
-        assert [a.database.news(), b.database.news()] == [frozenset(), frozenset({"topic"})]
+        assert [a.database.notifications(), b.database.notifications()] == [frozenset(), frozenset({"topic"})]
 
     with_clients(work)
 

@@ -15,7 +15,7 @@ import attrs
 import pytest
 
 from benchmarks.hosts import Host
-from hailuo_async._engine.lookout import FOLLOW_S, LOOK_S
+from hailuo_async._engine.team_monitor import FOLLOW_S, REFRESH_S
 from hailuo_async._io.journal.bell import Bell
 from hailuo_async._io.journal.commits import Commits
 from hailuo_async._io.journal.team_link import TeamLink
@@ -101,15 +101,15 @@ def test_a_session_with_nothing_to_do_renews_its_lease_and_is_silent_otherwise(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("waiting", [1, 8, 16])
-def test_sessions_that_wait_look_at_most_twice_in_a_while_all_together_however_many_they_are(
+def test_sessions_that_wait_refresh_at_most_twice_in_a_while_all_together_however_many_they_are(
     waiting: int, tmp_path: Path, counted: Counter[str]
 ) -> None:
     counts = watched(tmp_path, counted, waiting, waiting=waiting)
-    assert WATCHED_S / LOOK_S - 70 <= counts.looks <= 2 * WATCHED_S / LOOK_S
+    assert WATCHED_S / REFRESH_S - 70 <= counts.looks <= 2 * WATCHED_S / REFRESH_S
     assert counts.renewals <= (waiting + 1) * RENEWALS * 1.1
 
 
-def test_the_first_in_the_line_is_woken_when_a_slot_is_free_and_takes_its_turn_without_a_look(
+def test_the_first_in_the_line_is_woken_when_a_slot_is_free_and_takes_its_turn_without_a_refresh(
     tmp_path: Path, counted: Counter[str]
 ) -> None:
     waited: list[float] = []
@@ -130,7 +130,7 @@ def test_the_first_in_the_line_is_woken_when_a_slot_is_free_and_takes_its_turn_w
             looks.append(counted["_read"])
 
     hosts_at_work(tmp_path, 5, work, generation_s=90.0)
-    assert max(waited) < 0.5 < LOOK_S  # a few round trips, and one to the service
+    assert max(waited) < 0.5 < REFRESH_S  # a few round trips, and one to the service
     assert looks[1] == 0  # the first was perhaps woken twice, as both tasks ended at once
 
 
@@ -155,7 +155,7 @@ def test_sessions_that_begin_together_fill_the_slots_at_once_and_each_gets_some(
     assert set(shares) <= {1, 2, 3}  # three may leave before anything is known
 
 
-def test_a_session_that_was_passed_over_stands_in_the_line_again_once_it_hears_of_it(tmp_path: Path) -> None:
+def test_a_session_that_was_passed_over_stands_in_the_line_again_once_it_knows_of_it(tmp_path: Path) -> None:
     places: list[float | None] = []
 
     async def work(hosts: list[Host]) -> None:
@@ -165,13 +165,13 @@ def test_a_session_that_was_passed_over_stands_in_the_line_again_once_it_hears_o
         await waiting.submit(job("waits"))
         await anyio.sleep(1.0)
         assert waiting._engine is not None
-        assert waiting._engine.lookout is not None
-        table = waiting._engine.lookout._journal._table
+        assert waiting._engine.team_monitor is not None
+        table = waiting._engine.team_monitor._journal._table
         for statement in ("SELECT 1", "UPDATE member SET place = NULL", "SELECT 1"):
             with table.transaction():
                 table.database.execute(statement)
             places.extend(row["place"] for row in table.database.execute("SELECT place FROM member").fetchall())
-            await anyio.sleep(2 * LOOK_S)
+            await anyio.sleep(2 * REFRESH_S)
 
     hosts_at_work(tmp_path, 2, work)
     assert [place is None for place in places] == [True, False, True, True, True, False]
@@ -203,7 +203,7 @@ def test_a_job_of_another_session_is_told_a_moment_after_it_has_ended(
     assert max(late) <= 0.1 < FOLLOW_S
 
 
-def test_many_followed_jobs_cost_one_look_in_a_while(tmp_path: Path, counted: Counter[str]) -> None:
+def test_many_followed_jobs_cost_one_refresh_in_a_while(tmp_path: Path, counted: Counter[str]) -> None:
     counts: list[int] = []
 
     async def work(hosts: list[Host]) -> None:
@@ -216,4 +216,4 @@ def test_many_followed_jobs_cost_one_look_in_a_while(tmp_path: Path, counted: Co
         counts.append(counted["_read"])
 
     hosts_at_work(tmp_path, 2, work)
-    assert counts[0] <= WATCHED_S / FOLLOW_S + WATCHED_S / LOOK_S + 10
+    assert counts[0] <= WATCHED_S / FOLLOW_S + WATCHED_S / REFRESH_S + 10

@@ -162,14 +162,14 @@ class Admission:
         if intent is None:
             return None, None
         keeper = None if tracked.fault else self.keeper  # what must not be paid for is not kept
-        kept, ask = await prepare(self._recorder, keeper, intent, job, frames, is_single=terms.is_single)
-        tracked.identity, tracked.fingerprint, tracked.look = intent.identity, intent.fingerprint, ask
+        kept, try_claim = await prepare(self._recorder, keeper, intent, job, frames, is_single=terms.is_single)
+        tracked.identity, tracked.fingerprint, tracked.try_claim = intent.identity, intent.fingerprint, try_claim
         known = self._dispatcher.find(intent.identity)
         if known is not None and known.fingerprint == intent.fingerprint:
             return None, kept  # no question to the journal: a caller cancelled in between would free the claim
         give_number_back = terms.is_single and job.key is None
         try:
-            claim = await ask()
+            claim = await try_claim()
         except BaseException as error:
             if give_number_back:
                 terms.duplicates.give_back(intent.identity)
@@ -276,7 +276,7 @@ class Admission:
             self._dispatcher.add(tracked)
         if claim.job.asked_at is not None:  # it waits since then, whichever session it was given to
             tracked.taken_at = min(tracked.taken_at, self._now() - (wall_clock() - claim.job.asked_at))
-        self.keeper.use_kept(tracked, claim.job, functools.partial(self.keeper.look, record.identity))
+        self.keeper.use_kept(tracked, claim.job, functools.partial(self.keeper.try_claim, record.identity))
         tracked.payment.price = tracked.payment.price or record.price
         self._dispatcher.following.end(tracked, Claim(record, ours=True))
 
@@ -284,8 +284,8 @@ class Admission:
         """A tracked job for a record of the journal, without the job itself."""
         record = claim.record
         tracked = self._new_tracked_job(timeout_s, record=record)
-        look = self._recorder.look if self.keeper is None else self.keeper.look
-        tracked.look, tracked.is_quiet = functools.partial(look, record.identity), is_quiet
+        try_claim = self._recorder.try_claim if self.keeper is None else self.keeper.try_claim
+        tracked.try_claim, tracked.is_quiet = functools.partial(try_claim, record.identity), is_quiet
         self._dispatcher.add(tracked)
         if is_left_unsent(record):
             tracked.fail(Event.ABANDON, self._recorder.not_sent(record.identity))
@@ -306,7 +306,7 @@ class Admission:
 def _let_send(known: TrackedJob, given: TrackedJob) -> None:
     """Has a job that was only followed be sent from here if its session leaves it: now it is given itself."""
     if known.is_followed and known.request is None:
-        known.look, known.fingerprint = given.look, given.fingerprint
+        known.try_claim, known.fingerprint = given.try_claim, given.fingerprint
         known.request, known.is_heavy, known.is_kept = given.request, given.is_heavy, given.is_kept
         known.fault, known.payment.price = given.fault, known.payment.price or given.payment.price
 

@@ -19,8 +19,8 @@ import attrs
 
 from hailuo_async._engine.tracked_job import WatchedTask
 
-#: So many entries are looked at again at most: the best of these is hardly worse than the best of all.
-_LOOKS = 16
+#: So many entries are compared again at most: the best of these is hardly worse than the best of all.
+_MOST_CHECKED = 16
 
 _Entry: TypeAlias = tuple[float, int, WatchedTask]
 
@@ -58,7 +58,7 @@ class DueTasks:
         while self._later and self._later[0][0] <= now:
             _, tick, task = heapq.heappop(self._later)
             self._push_overdue(task, tick, now, worth)
-        for _ in range(_LOOKS):
+        for _ in range(_MOST_CHECKED):
             if not self._overdue:
                 return None
             _, tick, task = heapq.heappop(self._overdue)

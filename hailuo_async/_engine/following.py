@@ -58,7 +58,7 @@ class Following:
     _followed: dict[str, TrackedJob] = attrs.field(factory=dict, init=False)
     _believes_from: float = attrs.field(default=-math.inf, init=False)
     """Before this loop time, a job that is not there may come back."""
-    _asks_again: bool = attrs.field(default=False, init=False)
+    _checks_again: bool = attrs.field(default=False, init=False)
 
     def __len__(self) -> int:
         return len(self._followed)
@@ -70,7 +70,7 @@ class Following:
             tracked.is_followed = True
             tracked.listeners.append(self._forget_if_ended)
             self.on_added()
-            self._ask(tracked)  # its earlier changes were not reported to this session
+            self._check(tracked)  # its earlier changes were not reported to this session
 
     def apply(self, changes: Iterable[JobChange]) -> None:
         """Acts on jobs that have changed."""
@@ -79,24 +79,24 @@ class Following:
             if tracked is None:
                 continue
             if change.state not in AT_WORK or not change.is_held:
-                self._ask(tracked)
+                self._check(tracked)
             elif change.state is JournalState.ACCEPTED:
                 _accept(tracked, change.task_id)
 
-    def ask_all(self) -> None:
+    def check_all(self) -> None:
         """Reads every job's record: a session has gone, and may have left any of them, or changes may be missed."""
         for tracked in list(self._followed.values()):
-            self._ask(tracked)
+            self._check(tracked)
 
-    def _ask(self, tracked: TrackedJob) -> None:
+    def _check(self, tracked: TrackedJob) -> None:
         with contextlib.suppress(SessionClosedError):  # then it ends with all the others
-            self._session_state.start(self._look(tracked))
+            self._session_state.start(self._try_claim(tracked))
 
-    async def _look(self, tracked: TrackedJob) -> None:
-        if tracked.look is None or not self._is_followed(tracked):
+    async def _try_claim(self, tracked: TrackedJob) -> None:
+        if tracked.try_claim is None or not self._is_followed(tracked):
             return  # it ended before its turn came: no caller would release a claim that is made now
         try:
-            claim = await tracked.look()
+            claim = await tracked.try_claim()
         except HailuoError as error:
             if self._is_followed(tracked) and not self._may_come_back(error):
                 tracked.fail(Event.ABANDON, error)
@@ -111,7 +111,7 @@ class Following:
             _accept(tracked, claim.record.task_id)
         elif claim.record.holder == self.us:
             await anyio.sleep(LEAVING_S)
-            self._ask(tracked)
+            self._check(tracked)
 
     def _may_come_back(self, error: HailuoError) -> bool:
         """Whether a job that is not there may be written again. Then it is looked for again when that time is over."""
@@ -120,16 +120,16 @@ class Following:
             self._believes_from = loop_time() + LEASE_S
         if not isinstance(error, JournalError) or error.is_outage or loop_time() >= self._believes_from:
             return False
-        if not self._asks_again:
+        if not self._checks_again:
             with contextlib.suppress(SessionClosedError):  # then it ends with all the others
-                self._session_state.start(self._ask_all_later())
-                self._asks_again = True
+                self._session_state.start(self._check_all_later())
+                self._checks_again = True
         return True
 
-    async def _ask_all_later(self) -> None:
+    async def _check_all_later(self) -> None:
         await anyio.sleep(self._believes_from - loop_time())
-        self._asks_again = False
-        self.ask_all()
+        self._checks_again = False
+        self.check_all()
 
     def end(self, tracked: TrackedJob, claim: Claim) -> None:
         """Follows it no longer: it has ended, or is ours."""
@@ -137,7 +137,7 @@ class Following:
         if tracked.status is Status.QUEUED or claim.record.state not in _AFTER_ANOTHER_POST:
             self._dispatch(tracked, claim)
             return
-        # Its task was seen, failed, and the job was resubmitted between two looks. A status does not go back.
+        # Its task was seen, failed, and the job was resubmitted between two checks. A status does not go back.
         reason = f"job {tracked.identity!r} was resubmitted after its task {tracked.task_id} had failed: give it again"
         tracked.task_id = claim.record.task_id
         tracked.fail(Event.ABANDON, claim.record.error or JournalError(path=self._path, reason=reason))

@@ -71,7 +71,7 @@ class JournalRecorder(Recorder):
     async def intend(self, intent: Intent | None) -> Claim | None:
         return None if intent is None else await self._journal.intend(intent)
 
-    async def look(self, identity: str) -> Claim | None:
+    async def try_claim(self, identity: str) -> Claim | None:
         claim = await self._journal.ask(self._journal.jobs.follow, identity)
         if claim is None:
             raise JournalError(path=self.path, reason=f"job {identity!r} was removed from it: give the job again")

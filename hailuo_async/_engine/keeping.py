@@ -14,7 +14,7 @@ import hashlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import anyio
@@ -23,7 +23,7 @@ import attrs
 
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.recording import Recorder
-from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._engine.tracked_job import TrackedJob, TryClaim
 from hailuo_async._images.frame import Frame, stored_frame, url_frame
 from hailuo_async._io.journal.kept import KeptBounds, KeptClaim, KeptImage, KeptJob
 from hailuo_async._io.journal.records import Claim, Intent, JournalState
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
     from hailuo_async._io.journal.writer import JournalWriter
 
 logger = logging.getLogger("hailuo_async")
-
-Ask: TypeAlias = Callable[[], Awaitable[Claim | None]]
-"""Reads a job's record in the journal, and claims the job if no other session works on it."""
 
 #: Errors after which a session takes over no more jobs: another session may have another key, or more to spend.
 _ENDS_TAKING = (AuthenticationError, InsufficientBalanceError, SpendingLimitError)
@@ -115,9 +112,9 @@ class Keeper:
         }
         return build_kept_submit(kept.path, kept.options, frames, self._webhook_url)
 
-    def use_kept(self, tracked: TrackedJob, kept: KeptJob, look: Ask) -> None:
-        """Has a job sent from what the journal keeps, its pictures no longer in memory. ``look`` reads its record."""
-        tracked.look = look
+    def use_kept(self, tracked: TrackedJob, kept: KeptJob, try_claim: TryClaim) -> None:
+        """Has a job sent from what the journal keeps, without its pictures in memory, and claimed by ``try_claim``."""
+        tracked.try_claim = try_claim
         tracked.request, tracked.is_kept = self.build_request(kept), True
         tracked.is_heavy = tracked.request.is_heavy
         tracked.job = None if tracked.job is None else without_pictures(tracked.job, kept)
@@ -137,12 +134,12 @@ class Keeper:
 
         A stream counts as one: it always has some that wait, and would keep this session from taking any.
         """
-        looks = 0
+        searches = 0
         while True:
             await self._attempt(functools.partial(self._take_over, count_waiting))
-            if looks % _TIDY_EVERY == 0:
+            if searches % _TIDY_EVERY == 0:
                 await self._attempt(self._tidy)
-            looks += 1
+            searches += 1
             await anyio.sleep(TAKE_EVERY_S)
 
     async def take(self, limit: int, identity: str | None = None) -> list[KeptClaim]:
@@ -173,14 +170,16 @@ class Keeper:
             self.on_taken(claim)
         return bool(claims)
 
-    async def look(self, identity: str) -> Claim | None:
+    async def try_claim(self, identity: str) -> Claim | None:
         """The record of a job of another session; ``None`` if that has gone, and this session took the job over."""
         try:
-            return await self._recorder.look(identity)
+            return await self._recorder.try_claim(identity)
         except JournalError as error:
             if error.is_outage:
                 raise
-        return None if await self.take_one(identity) else await self._recorder.look(identity)  # another was quicker
+        if await self.take_one(identity):
+            return None
+        return await self._recorder.try_claim(identity)  # another was quicker
 
     async def _take_over(self, count_waiting: Callable[[], int]) -> None:
         while not self._is_stopped and (room := TAKEN_AT_ONCE - count_waiting()) > 0:
@@ -215,7 +214,7 @@ async def prepare(
     frames: Mapping[str, Frame],
     *,
     is_single: bool,
-) -> tuple[KeptJob | None, Ask]:
+) -> tuple[KeptJob | None, TryClaim]:
     """What is to be kept of a job, if there is a keeper; and how it is claimed in the journal."""
     if keeper is None or intent is None:
         return None, functools.partial(recorder.intend, intent)

@@ -50,7 +50,7 @@ class Recorder:
         """
         return None
 
-    async def look(self, identity: str) -> Claim | None:
+    async def try_claim(self, identity: str) -> Claim | None:
         """The record of a job that another session works on; claims its task if that session has gone.
 
         Raises ``JournalError`` if the record was removed, or left unsent: sending needs the job itself.

@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hailuo_async")
 
-#: How often a session looks whether another one, which saves the same video to the same file, has done so.
-LOOK_AGAIN_S = 0.25
+#: Seconds between two tries while another session saves the same video to the same file.
+RETRY_S = 0.25
 
 
 @attrs.define(eq=False)
@@ -174,7 +174,7 @@ class Results:
                     return saved
                 if not (may_be_there and error.is_busy and self._journal is not None) or loop_time() > until:
                     raise
-            await anyio.sleep(LOOK_AGAIN_S)
+            await anyio.sleep(RETRY_S)
 
     async def _record_of(self, video: Video) -> Record | None:
         if self._journal is None:

@@ -105,7 +105,7 @@ class TeamMonitor:
             self._learn(refreshed, began_at)
             self._following.apply(refreshed.changes)
             if refreshed.is_anew or has_lost_rows:
-                self._following.ask_all()
+                self._following.check_all()
             for task_id in filter(is_task_id, refreshed.notices):
                 self._on_notice(task_id)
         self._team.follow(len(self._following) > 0)

@@ -13,6 +13,7 @@ import logging
 import math
 from collections.abc import Awaitable, Callable, Hashable
 from decimal import Decimal
+from typing import TypeAlias
 
 import attrs
 
@@ -27,6 +28,9 @@ from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
 
 logger = logging.getLogger("hailuo_async")
+
+TryClaim: TypeAlias = Callable[[], Awaitable[Claim | None]]
+"""Reads a job's record in the journal, and claims the job if no other session works on it."""
 
 
 @attrs.define(eq=False)
@@ -62,8 +66,7 @@ class TrackedJob:
     """Its share of the spending limits."""
     lane: Lane | None = None
     """The jobs of its stream, one of which stands in the queue at a time."""
-    look: Callable[[], Awaitable[Claim | None]] | None = attrs.field(default=None, repr=False)
-    """Reads the job's record in the journal, and claims the job if no other session works on it."""
+    try_claim: TryClaim | None = attrs.field(default=None, repr=False)
     listeners: list[Callable[[TrackedJob], None]] = attrs.field(factory=list, repr=False)
     """Called at once after each change. They must not raise."""
 

@@ -162,7 +162,7 @@ def _join(engine: Engine, journal: JournalWriter | None, rng: Random) -> TeamMon
 
     team.line.waits_since = lambda: engine.submitter.waits_since
     team.updates.on_change = engine.gate.wake
-    team.updates.on_death = following.ask_all
+    team.updates.on_death = following.check_all
     following.us, following.on_added, following.last_connection = journal.holder, team.follow, LastConnection(journal)
     passed = PassedNotices(engine.session_state, journal.pass_on, MOST_PASSED_ON)
 

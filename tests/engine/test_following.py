@@ -60,7 +60,7 @@ class _Journal:
     def __init__(self) -> None:
         self.connections, self.lacks_it, self.asked = 1, False, 0
 
-    async def look(self) -> Claim:
+    async def try_claim(self) -> Claim:
         self.asked += 1
         if self.lacks_it:
             raise JournalError(path="dsn", reason="job 'cat' was removed from it: give the job again")
@@ -73,7 +73,7 @@ async def _followed(journal: _Journal, dispatched: list[Claim]) -> tuple[Followi
     following = Following(state, "dsn", lambda _, claim: dispatched.append(claim), unexpected)
     following.last_connection = LastConnection(journal)
     tracked = TrackedJob(1, identity="cat")
-    tracked.look = journal.look
+    tracked.try_claim = journal.try_claim
     following.add(tracked)
     await anyio.lowlevel.checkpoint()
     return following, tracked
@@ -84,7 +84,7 @@ def test_a_job_that_a_copy_of_the_journal_lacks_is_waited_for_until_its_session_
         journal, dispatched = _Journal(), list[Claim]()
         following, tracked = await _followed(journal, dispatched)
         journal.connections, journal.lacks_it = 2, True
-        following.ask_all()
+        following.check_all()
         await anyio.sleep(LEASE_S / 2)
         journal.lacks_it = False
         status = tracked.status
@@ -103,7 +103,7 @@ def test_a_job_that_was_removed_ends_at_once_and_after_a_reconnect_when_a_lease_
         following, tracked = await _followed(journal, [])
         tracked.listeners.append(lambda _: ended.set())
         journal.connections, journal.lacks_it = connections, True
-        following.ask_all()
+        following.check_all()
         with anyio.fail_after(2 * LEASE_S):
             await ended.wait()
         return type(tracked.error), anyio.current_time()
@@ -115,14 +115,14 @@ def test_a_job_that_a_caller_of_the_same_session_claimed_and_left_ends_for_those
     async def main() -> str:
         claims = 2 * [Claim(record_in(JournalState.INTENDED, holder="us"), ours=False)]
 
-        async def look() -> Claim:
+        async def try_claim() -> Claim:
             if not claims:
                 raise JournalError(path="batch.db", reason="it was not sent")
             return claims.pop()
 
         following, tracked = await _followed(_Journal(), [])
-        following.us, tracked.look = "us", look
-        following.ask_all()
+        following.us, tracked.try_claim = "us", try_claim
+        following.check_all()
         with anyio.fail_after(5):
             await tracked.ended()
         return str(tracked.error)
@@ -134,11 +134,11 @@ def test_a_job_that_is_claimed_just_after_its_end_is_released() -> None:
     async def main() -> None:
         released, may_go_on = list[TrackedJob](), anyio.Event()
 
-        async def look() -> Claim:
+        async def try_claim() -> Claim:
             await may_go_on.wait()
             return Claim(record_in(JournalState.INTENDED), ours=True)
 
-        state, tracked = SessionState(), TrackedJob(1, identity="cat", look=look)
+        state, tracked = SessionState(), TrackedJob(1, identity="cat", try_claim=try_claim)
         state.begin()
         following = Following(state, "batch.db", lambda *_: pytest.fail("it has ended"), released.append)
         following.add(tracked)

@@ -153,7 +153,7 @@ async def test_without_a_journal_there_is_nothing_to_tell() -> None:
     assert recorder.build_intent(job(), {}, DuplicateNumbers()) is None
     assert await recorder.intend(None) is None
     assert await recorder.adopt("t1") is None
-    assert await recorder.look("cat") is None
+    assert await recorder.try_claim("cat") is None
     assert await recorder.sending(tracked, 1.0) is Permit.GRANTED
     await recorder.accepted(tracked, 1.0)
     recorder.release_nowait(tracked)
@@ -214,19 +214,19 @@ async def test_a_job_left_unsent_cannot_be_sent_without_the_job(recorder: Journa
     await recorder.intend(intent())
     recorder.release_nowait(TrackedJob(0, identity="cat"))
     with pytest.raises(JournalError, match="job 'cat' was not sent: give the job itself again to send it"):
-        await recorder.look("cat")
+        await recorder.try_claim("cat")
 
 
 async def test_a_job_that_is_worked_on_is_not_left_unsent(recorder: JournalRecorder) -> None:
     claim = await recorder.intend(intent())
     assert claim is not None
     assert not is_left_unsent(claim.record)
-    assert await recorder.look("cat") == Claim(claim.record, ours=False)
+    assert await recorder.try_claim("cat") == Claim(claim.record, ours=False)
 
 
 async def test_a_job_that_was_taken_out_of_the_journal_is_told_so(recorder: JournalRecorder) -> None:
     with pytest.raises(JournalError, match="job 'cat' was removed from it: give the job again"):
-        await recorder.look("cat")
+        await recorder.try_claim("cat")
 
 
 # --- What is owed -----------------------------------------------------------------------------------------------------

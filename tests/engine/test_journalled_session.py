@@ -478,21 +478,21 @@ async def test_a_job_found_and_then_given_is_sent_if_its_session_leaves_it_unsen
 
 @pytest.mark.slow
 async def test_a_job_found_and_then_given_is_sent_though_its_session_ended_unnoticed_meanwhile(path: Path) -> None:
-    line, other, may_look = Line(on_query=never), Line(), asyncio.Event()
+    line, other, may_claim = Line(on_query=never), Line(), asyncio.Event()
     async with other.session(journal=path) as second:
         async with line.session(journal=path, max_running=1) as session:
             await (await session.submit(job("holds the slot", key="held"))).accepted()
             await session.submit(job(key="cat"))
             found = await second.find("cat")
-            look = found._tracked.look
+            try_claim = found._tracked.try_claim
 
-            async def look_late() -> Claim | None:
-                await may_look.wait()
-                return None if look is None else await look()
+            async def claim_late() -> Claim | None:
+                await may_claim.wait()
+                return None if try_claim is None else await try_claim()
 
-            found._tracked.look = look_late
+            found._tracked.try_claim = claim_late
         given = await second.submit(job(key="cat"))
-        may_look.set()
+        may_claim.set()
         assert (await found).task_id == (await given).task_id == "task-1"
     assert (line.prompts, other.prompts) == (["holds the slot"], ["a cat"])
 

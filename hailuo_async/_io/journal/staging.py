@@ -29,7 +29,7 @@ HELD_BYTES, PIECES_AT_ONCE = 1 << 20, 10
 #: How often a job is tried again if other sessions take out of the journal what it has staged.
 _TRIES = 3
 
-Ask: TypeAlias = Callable[[Work, Work], Awaitable[Any]]
+AskOrUndo: TypeAlias = Callable[[Work, Work], Awaitable[Any]]
 """Gives what a work answers; the other work undoes it if the caller is cancelled."""
 
 
@@ -63,7 +63,7 @@ class _Reading:
 class Staging:
     """One job that is to be kept."""
 
-    _ask: Ask
+    _ask: AskOrUndo
     _note: Callable[[Work], object]
     """Requests a write that is made even if the caller is cancelled. Does not wait."""
     _stage: str

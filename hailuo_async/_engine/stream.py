@@ -89,6 +89,8 @@ class Stream:
     """Wakes the reader: an outcome is there, or the stream may be over."""
     _drained: Signal = attrs.field(factory=Signal, init=False)
     """Wakes the feeder: there may be room for another job."""
+    _is_gathering: bool = attrs.field(default=False, init=False)
+    """Whether the feeder sleeps until there is room for several jobs."""
 
     # --- Reading ---
 
@@ -101,7 +103,7 @@ class Stream:
             self._feeder = self._session_state.workers.start_foreign(self._feed())
             while True:
                 while self._unread:
-                    self._drained.notify()
+                    self._wake_feeder()
                     yield self._unread.popleft()
                 if self._is_over:
                     break
@@ -191,16 +193,16 @@ class Stream:
     async def _wait_for_room(self) -> None:
         """Returns when an item may be pulled. A full stream first gathers room for several, which share a commit."""
         if self._ahead >= self._lookahead:
-            await self._gather_room()
+            self._is_gathering = True
+            await self._drained.wait(GATHER_S)
+            self._is_gathering = False
         while not self._is_stopped and self._is_full:
             await self._drained.wait()
 
-    async def _gather_room(self) -> None:
-        """Returns when half of the lookahead is free, or after ``GATHER_S``."""
-        now = running_clock()
-        until = now() + GATHER_S
-        while not self._is_stopped and self._ahead > self._lookahead // 2 and (left_s := until - now()) > 0:
-            await self._drained.wait(left_s)
+    def _wake_feeder(self) -> None:
+        """Wakes the feeder, but while it gathers room only once half of the lookahead is free."""
+        if not self._is_gathering or self._ahead <= self._lookahead // 2:
+            self._drained.notify()
 
     async def _wait_for_money(self, item: Any) -> None:
         """Returns when an item stays within the spending limits, or cannot: what runs may cost less than committed."""
@@ -238,14 +240,14 @@ class Stream:
 
     def _prepared(self, preparing: asyncio.Task[None]) -> None:
         del self._preparing[preparing]
-        self._drained.notify()
+        self._wake_feeder()
         self._arrived.notify()
 
     def _watch(self, index: int, tracked: TrackedJob, target: Target | None) -> None:
         def on_change(tracked: TrackedJob) -> None:
             if tracked in self._waiting:
                 self._waiting.discard(tracked)
-                self._drained.notify()
+                self._wake_feeder()
             self._running.discard(tracked)
             if tracked.status.is_final:
                 self._end(index, tracked, target)
@@ -296,7 +298,7 @@ class Stream:
 
     def _saved(self, success: Success, saving: asyncio.Task[Outcome]) -> None:
         del self._saves[saving]
-        self._drained.notify()
+        self._wake_feeder()
         # If the session closed before the video was saved, the outcome has no path.
         self._deliver(success if saving.cancelled() or saving.exception() is not None else saving.result())
 

@@ -93,6 +93,14 @@ class Results:
         overwrite: bool = False,
     ) -> Path:
         """Saves the video as ``path``, or in that directory, and returns the file. As ``AsyncSession.download``."""
+        with anyio.move_on_after(limits.timeout_s):  # also for the wait behind another save of it, or for a new URL
+            return await self._save(video, path, limits, key=key, overwrite=overwrite)
+        reason = f"not whole within {limits.timeout_s:g} s"
+        raise DownloadError(reason=reason, path=os.fsdecode(path), task_id=video.task_id)
+
+    async def _save(
+        self, video: Video, path: str | os.PathLike[str], limits: Limits, *, key: str | None, overwrite: bool
+    ) -> Path:
         async with self._saving.setdefault(video.task_id, anyio.Lock()):
             target, began_at = await _target(video, path, key), loop_time()
             if not overwrite and (saved := await self._saved_before(video, target)) is not None:
@@ -172,7 +180,9 @@ class Results:
             except DownloadError as error:
                 if may_be_there and (saved := await self._saved_before(video, target)) is not None:
                     return saved
-                if not (may_be_there and error.is_busy and self._journal is not None) or loop_time() > until:
+                if not (may_be_there and error.is_busy and self._journal is not None):
+                    raise
+                if loop_time() + RETRY_S > until:
                     raise
             await anyio.sleep(RETRY_S)
 

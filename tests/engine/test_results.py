@@ -87,6 +87,18 @@ async def test_two_sessions_of_one_journal_that_save_a_video_to_one_file_fetch_i
         assert (places, len(host.asked)) == ([target, target], 1)
 
 
+async def test_the_time_for_a_download_bounds_its_wait_behind_another_save_of_that_video(target: Path) -> None:
+    async with films(slow=True) as host, host.line().session() as session, anyio.create_task_group() as tasks:
+        video = await session.generate(job(key="cat"))
+        tasks.start_soon(session.download, video, target)
+        await until(lambda: host.under_way)
+        with pytest.raises(DownloadError, match=r"not whole within 0\.05 s") as caught:
+            await session.download(video, target.with_name("dog.mp4"), timeout=0.05)
+        assert (caught.value.task_id, caught.value.path) == (video.task_id, str(target.with_name("dog.mp4")))
+        host.may_go_on.set()
+    assert await anyio.Path(target).exists()
+
+
 @pytest.mark.parametrize("content", [b"another program's file", bytes(len(FILM))])
 async def test_a_file_that_replaced_the_video_is_not_taken_for_it(content: bytes, path: Path, target: Path) -> None:
     async with films() as host:

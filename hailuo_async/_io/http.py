@@ -245,9 +245,9 @@ class Http:
             if body is not None and not body.begun:
                 note_not_begun(cancellation)
             raise
-        except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks
+        except Exception as error:  # aiohttp's, the system's, or those of a caller's own hooks, which raise ours, too
             is_begun, problem = (False, None) if body is None else (body.begun, body.problem)
-            problem = error if isinstance(error, _OURS) and not is_begun else problem  # later, it is a hook's
+            problem = error if isinstance(error, _OURS) and request.method == "POST" and not is_begun else problem
             if problem is not None:  # we cut it short ourselves: half a body is not accepted
                 return unsent(str(problem), problem)
             return unknown(describe(error)) if is_begun else unsent(describe(error))

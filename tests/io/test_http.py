@@ -203,6 +203,20 @@ async def test_a_connection_that_is_lost_before_the_body_leaves_makes_no_doubt()
     assert server.seen == []
 
 
+async def test_a_query_that_a_callers_hook_cuts_short_with_an_error_of_ours_is_made_again() -> None:
+    """The task is paid for: only the service's word ends the wait for it."""
+
+    async def refuse(*_: object) -> None:
+        raise SessionClosedError(reason="another session of this program is closed")
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(refuse)
+    async with aiohttp.ClientSession(trace_configs=[trace]) as theirs, line_to("http://localhost:1", theirs) as line:
+        for is_alone in (False, True):
+            answer = await line.send(build_query("task-1", None, is_alone=is_alone), 5)
+            assert (answer.verdict, answer.problem) == (Verdict.UNSENT, None)
+
+
 async def drip(exchange: Exchange) -> None:
     await exchange.read_body()
     for byte in response(200, taken()):

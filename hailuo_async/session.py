@@ -15,31 +15,22 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from hailuo_async._engine.arguments import SaveAs, StrPath, check_download, check_grace, check_rng, check_stream
+from hailuo_async._engine.arguments import SaveAs, StrPath, check_download, check_grace, check_parts, check_stream
 from hailuo_async._engine.clock import running_loop
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.spending_limit import Money, SpendingLimit
-from hailuo_async._io.download.values import USUAL, Limits, VideoPieces
-from hailuo_async._io.transport import FORKED, Transport, check_client_session, check_transport
+from hailuo_async._io.download.values import USUAL, VideoPieces
+from hailuo_async._io.transport import FORKED, Transport
 from hailuo_async._rules.task_ids import check_task_id
 from hailuo_async._service_calls import ServiceCalls
 from hailuo_async.errors import SessionClosedError
 from hailuo_async.hooks import Hooks
 from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Failure, Stats, Success, Video
-from hailuo_async.settings import (
-    Dsn,
-    OnUnknown,
-    check_settings,
-    count,
-    optional_count,
-    optional_dollars,
-    optional_seconds,
-    seconds,
-)
+from hailuo_async.settings import Dsn, OnUnknown, check_settings, count, optional_seconds
 
 if TYPE_CHECKING:
     from hailuo_async._engine.engine import Engine
@@ -143,11 +134,12 @@ class AsyncSession(ServiceCalls):
             on_unknown=on_unknown, journal_prompts=journal_prompts, keep_jobs=keep_jobs, max_kept_bytes=max_kept_bytes,
             allow_private_network=allow_private_network, webhook_url=webhook_url,
         )  # fmt: skip
-        self._client_session, self._transport = check_client_session(client_session), check_transport(transport)
+        check_parts(client_session, transport, rng)
+        self._client_session, self._transport, self._rng = client_session, transport, rng
         if transport is not None:
             import_engine()  # tests and simulations run on clocks that cannot wait for a thread
-        self._rng, self._session_state = check_rng(rng), SessionState()
-        self._money, self._hooks = Money(SpendingLimit(self._settings.max_jobs, self._settings.max_cost)), Hooks()
+        self._session_state, self._hooks = SessionState(), Hooks()
+        self._money = Money(SpendingLimit(self._settings.max_jobs, self._settings.max_cost))
 
     def __repr__(self) -> str:
         if not hasattr(self, "_settings"):  # a traceback that shows local variables asks for it
@@ -278,8 +270,7 @@ class AsyncSession(ServiceCalls):
         nothing more is pulled, sent or saved, and what was queued is withdrawn. Tasks that run go on. To be certain of
         the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
-        check_stream(jobs, save_to, save_as, share_uploads)
-        own = SpendingLimit(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
+        own = check_stream(jobs, save_to, save_as, share_uploads, max_jobs, max_cost)
         terms = self._timeout_s(timeout), (self._money.limit, own)
         return self._running_engine().stream(jobs, *terms, save_to, save_as, share_uploads=share_uploads)
 
@@ -352,8 +343,9 @@ class AsyncSession(ServiceCalls):
         encoding. Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and
         ``TypeError`` for what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
         """
-        check_download(video, key, overwrite=overwrite, allow_unchecked=allow_unchecked)
-        limits = Limits(count("max_bytes", max_bytes), seconds("timeout", timeout), allow_unchecked)
+        limits = check_download(
+            video, max_bytes, timeout, key=key, overwrite=overwrite, allow_unchecked=allow_unchecked
+        )
         return await self._running_engine().results.save(video, path, limits, key=key, overwrite=overwrite)
 
     def open_video(
@@ -373,8 +365,7 @@ class AsyncSession(ServiceCalls):
         that seek; the checksum of the whole is not checked then. ``pieces.size`` is the whole video's size in bytes,
         where the server says it. Not charged for. Takes and raises what ``download`` does.
         """
-        check_download(video, allow_unchecked=allow_unchecked)
-        limits = Limits(count("max_bytes", max_bytes), allow_unchecked=allow_unchecked)
+        limits = check_download(video, max_bytes, USUAL.timeout_s, allow_unchecked=allow_unchecked)
         return self._running_engine().results.open(video, limits, start=count("start", start, least=0))
 
     # --- A look inside ---

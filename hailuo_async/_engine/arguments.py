@@ -1,4 +1,7 @@
-"""What callers of a session give: checked before anything else happens, and before the engine is imported."""
+"""Checks what callers give to a session's methods, before anything else happens and before the engine is imported.
+
+``settings`` checks single values, such as a number of seconds, and what a session is made with.
+"""
 
 from __future__ import annotations
 
@@ -8,32 +11,47 @@ from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 from random import Random
 from typing import TypeAlias
 
+import aiohttp
+
 from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.spending_limit import SpendingLimit
+from hailuo_async._io.download.values import Limits
+from hailuo_async._io.transport import CLOSED
 from hailuo_async.errors import ConfigError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job, check_key
 from hailuo_async.outcomes import Success, Video
-from hailuo_async.settings import flag
+from hailuo_async.settings import count, flag, optional_count, optional_dollars, seconds
 
 StrPath: TypeAlias = str | os.PathLike[str]
 SaveAs: TypeAlias = Mapping[str, StrPath] | Callable[[Job], StrPath]
 """The path of each video: a mapping from the keys of jobs, or a callable that takes a job and returns its path."""
 
 
-def check_stream(jobs: object, save_to: StrPath | None, save_as: object, share_uploads: object) -> None:
-    """Raises ``TypeError`` for what holds no jobs, and ``ConfigError`` for what cannot be done with them."""
+def check_stream(
+    jobs: object, save_to: StrPath | None, save_as: object, share_uploads: object, max_jobs: object, max_cost: object
+) -> SpendingLimit:
+    """The stream's own spending limit. Raises ``TypeError`` for what holds no jobs, and ``ConfigError``."""
     _check_jobs(jobs)
     _check_save_as(save_to, save_as)
     flag("share_uploads", share_uploads)
+    return SpendingLimit(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
 
 
 def check_download(
-    video: object, key: object = None, *, overwrite: object = False, allow_unchecked: object = False
-) -> None:
-    """Raises ``TypeError`` for what is not a ``Video``, ``JobError`` for what cannot be a key, and ``ConfigError``."""
+    video: object,
+    max_bytes: object,
+    timeout: object,
+    *,
+    key: object = None,
+    overwrite: object = False,
+    allow_unchecked: object = False,
+) -> Limits:
+    """The bounds of a download. Raises ``TypeError`` for what is not a ``Video``, ``JobError`` and ``ConfigError``."""
     _check_video(video)
     check_key(key)
     flag("overwrite", overwrite)
-    flag("allow_unchecked", allow_unchecked)
+    is_unchecked = flag("allow_unchecked", allow_unchecked)
+    return Limits(count("max_bytes", max_bytes), seconds("timeout", timeout), is_unchecked)
 
 
 def _check_jobs(jobs: object) -> None:
@@ -71,11 +89,28 @@ def _check_video(given: object) -> None:
     raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")
 
 
-def check_rng(rng: object) -> Random | None:
-    """``rng``, if it makes random numbers. Raises ``ConfigError`` otherwise."""
-    if rng is None or isinstance(rng, Random):
-        return rng
-    raise ConfigError(field="rng", value=rng, rule="must be a random.Random, or None")
+def check_parts(client_session: object, transport: object, rng: object) -> None:
+    """Raises ``ConfigError`` for parts that a session cannot be made with; ``None`` is left out."""
+    _check_client_session(client_session)
+    is_transport = all(callable(getattr(transport, name, None)) for name in ("send", "aclose"))
+    if not (is_transport or transport is None):
+        rule = "must have the methods send and aclose, as Transport"
+        raise ConfigError(field="transport", value=transport, rule=rule)
+    if not isinstance(rng, Random | None):
+        raise ConfigError(field="rng", value=rng, rule="must be a random.Random, or None")
+
+
+def _check_client_session(session: object) -> None:
+    """Raises ``ConfigError`` for what is no aiohttp session that can carry the key."""
+    if session is None:
+        return
+    if not isinstance(session, aiohttp.ClientSession):
+        raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
+    if session.closed:
+        raise ConfigError(field="client_session", value=session, rule=CLOSED)
+    if session.auth is not None:
+        rule = "must have no auth of its own: the key goes into that header"
+        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
 
 
 def check_grace(grace: object) -> None:

@@ -1,4 +1,4 @@
-"""What carries a session's requests: ``http``, or what a caller gives instead, which is checked here."""
+"""What carries a session's requests: ``http``, or what a caller gives instead."""
 
 from __future__ import annotations
 
@@ -35,27 +35,6 @@ def note_not_begun(cancellation: asyncio.CancelledError) -> None:
 def was_begun(cancellation: asyncio.CancelledError) -> bool:
     """Whether a part of the cancelled request may have left."""
     return _NOT_BEGUN not in getattr(cancellation, "__notes__", ())
-
-
-def check_transport(transport: Transport | None) -> Transport | None:
-    """``transport``, if it has the methods of one. Raises ``ConfigError`` otherwise."""
-    if transport is None or all(callable(getattr(transport, name, None)) for name in ("send", "aclose")):
-        return transport
-    raise ConfigError(field="transport", value=transport, rule="must have the methods send and aclose, as Transport")
-
-
-def check_client_session(session: object) -> aiohttp.ClientSession | None:
-    """``session``, if it is ``None`` or an aiohttp session that can carry the key. Raises ``ConfigError`` otherwise."""
-    if session is None:
-        return None
-    if not isinstance(session, aiohttp.ClientSession):
-        raise ConfigError(field="client_session", value=session, rule="must be an aiohttp.ClientSession")
-    if session.closed:
-        raise ConfigError(field="client_session", value=session, rule=CLOSED)
-    if session.auth is not None:
-        rule = "must have no auth of its own: the key goes into that header"
-        raise ConfigError(field="client_session", value="auth=(hidden)", rule=rule)
-    return session
 
 
 def check_loop(session: aiohttp.ClientSession) -> None:

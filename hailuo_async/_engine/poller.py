@@ -256,7 +256,7 @@ class Poller:
         task.failed_queries = 0
         if status is not None:
             task.job.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
-        self._cadence.asked(task, now, status is Status.PENDING)
+        self._cadence.still_runs(task, now, is_pending=status is Status.PENDING)
         self._push(task, self._next_due(task, now))
 
     def _ask_again(self, task: WatchedTask, reason: str) -> None:

@@ -266,9 +266,9 @@ class Cadence:
         young = task.asked_at - task.began_at
         return self._up_to_date(task.kind).lost(young, max(young, now - task.began_at))
 
-    def asked(self, task: PollState, now: float, pending: bool) -> None:
-        """Notes that ``task`` has not ended; while it is ``pending`` the service has not begun to work on it."""
-        if pending:
+    def still_runs(self, task: PollState, now: float, *, is_pending: bool) -> None:
+        """Notes that ``task`` has not ended. While it is pending, the service has not begun to work on it."""
+        if is_pending:
             task.began_at = now
         else:
             self._model(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)

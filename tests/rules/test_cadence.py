@@ -30,7 +30,7 @@ def watch(
         if now >= ends_at:
             cadence.ended(task, now, ends_at if told else None)
             return asked
-        cadence.asked(task, now, False)
+        cadence.still_runs(task, now, is_pending=False)
 
 
 def taught(spread: float, length: float = 90.0, count: int = 60, **how: bool) -> Cadence:
@@ -75,7 +75,7 @@ def test_tasks_that_began_together_are_not_all_asked_together() -> None:
 def test_a_task_that_stays_pending_is_asked_at_growing_intervals() -> None:
     cadence, task, count = make_cadence(), PollState("t", "kind", 0.0), 0
     while task.asked_at < 600:
-        cadence.asked(task, cadence.next_due(task, task.asked_at, None, 1), True)
+        cadence.still_runs(task, cadence.next_due(task, task.asked_at, None, 1), is_pending=True)
         count += 1
     assert count < 150
     assert task.began_at == task.asked_at
@@ -171,14 +171,14 @@ def test_the_turnover_is_known_when_a_task_has_ended() -> None:
 
 def test_the_end_is_when_the_service_says_if_that_can_be() -> None:
     cadence, task = make_cadence(), PollState("t", "kind", 100.0)
-    cadence.asked(task, 150.0, False)
+    cadence.still_runs(task, 150.0, is_pending=False)
     assert cadence.ended(task, 170.0, 60.0) == 160.0
 
 
 def test_the_end_lies_between_the_last_answer_and_this_one_whatever_the_service_says() -> None:
     for reported_s in (None, 2.0, 49.5, 70.4):
         cadence, task = make_cadence(), PollState("t", "kind", 100.0)
-        cadence.asked(task, 150.0, False)
+        cadence.still_runs(task, 150.0, is_pending=False)
         assert 150.0 <= cadence.ended(task, 170.0, reported_s) <= 170.0
 
 
@@ -199,16 +199,16 @@ def test_a_task_that_is_not_watched_from_its_beginning_teaches_nothing_of_others
 
 def test_work_begins_when_the_task_was_last_seen_pending() -> None:
     cadence, task = make_cadence(), PollState("t", "kind", 0.0)
-    cadence.asked(task, 40.0, True)
-    cadence.asked(task, 100.0, False)
+    cadence.still_runs(task, 40.0, is_pending=True)
+    cadence.still_runs(task, 100.0, is_pending=False)
     assert cadence.ended(task, 140.0, 90.0) == 130.0
 
 
 def test_a_reported_length_that_includes_the_time_in_the_queue_is_counted_from_the_acceptance() -> None:
     """Counted from the end of the queue it would reach beyond now: the task would seem to have ended just now."""
     cadence, task = make_cadence(), PollState("t", "kind", 0.0)
-    cadence.asked(task, 10.0, True)
-    cadence.asked(task, 80.0, False)
+    cadence.still_runs(task, 10.0, is_pending=True)
+    cadence.still_runs(task, 80.0, is_pending=False)
     assert cadence.ended(task, 94.0, 91.0) == 91.0
 
 
@@ -234,7 +234,7 @@ class AnyService(RuleBasedStateMachine):
     @precondition(lambda self: self.tasks)
     @rule(pick=st.integers(0, 99), is_pending=st.booleans())
     def see_running(self, pick: int, is_pending: bool) -> None:
-        self.cadence.asked(self.tasks[pick % len(self.tasks)], self.now, is_pending)
+        self.cadence.still_runs(self.tasks[pick % len(self.tasks)], self.now, is_pending=is_pending)
 
     @precondition(lambda self: self.tasks)
     @rule(pick=st.integers(0, 99), reported_s=st.none() | st.floats(0, 1e6))

@@ -54,7 +54,7 @@ class _Write:
     on_settled: Callable[[object], None] | None = None
     """Called with the answer at once, before any waiting task runs."""
     is_owed: bool = False
-    """Whether it is a note though no caller waits for it."""
+    """Whether it must be written although no caller waits for it."""
     _timer: asyncio.TimerHandle | None = None
 
     def wait_until(self, give_up: Callable[[_Write], None]) -> None:
@@ -135,8 +135,10 @@ class Commits:
     """How many notes on jobs could not be written, not even at the close."""
     first: Callable[[], FirstWork | None] = attrs.field(default=lambda: None, init=False)
     """Gives the work that each commit begins with."""
-    on_idle: Callable[[bool], None] = attrs.field(default=lambda _: None, init=False)
-    """Called with whether the thread is idle, when that changes."""
+    on_busy: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called before the thread makes a commit."""
+    on_idle: Callable[[], None] = attrs.field(default=lambda: None, init=False)
+    """Called when no commit is under way any more."""
     on_failure: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called on the thread, when a transaction was taken back."""
     _is_closed: bool = attrs.field(default=False, init=False)
@@ -236,7 +238,7 @@ class Commits:
             return  # nothing is pending, or the close took it
         self._alone = max(0, self._alone - 1)
         works = [write.work for write in batch]
-        self.on_idle(False)
+        self.on_busy()
         self._committing = asyncio.get_running_loop().run_in_executor(
             self._thread, _apply, self._table, prepare, works, self.on_failure
         )
@@ -262,7 +264,7 @@ class Commits:
             self._undo_first(left)
         if self._committing is None:
             self.commit_soon()
-            self.on_idle(True)
+            self.on_idle()
 
     def _log_bug(self) -> None:
         if not self._has_logged:

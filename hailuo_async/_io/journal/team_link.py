@@ -63,14 +63,14 @@ class TeamLink:
         self._member = member
         self._commits.first = self._first
         if not self._table.jobs.database.IS_LOCAL:  # else no answer comes over what is watched
-            self._commits.on_idle = self._watch
+            self._commits.on_busy, self._commits.on_idle = self._stop_listening, self._listen
         self._commits.on_failure = self._table.forget
-        self._watch(True)
+        self._listen()
 
     def end(self) -> Callable[[], None]:
         """Takes part no more. Returns what leaves the team and closes the journal, on its thread."""
         self._member = None
-        self._watch(False)
+        self._stop_listening()
         return self._table.close
 
     # --- Works, on the journal's thread ---
@@ -103,14 +103,14 @@ class TeamLink:
             await self._read(functools.partial(self._table.pass_on, task_ids))
 
     async def _read(self, read: Callable[[], T]) -> T:
-        self._watch(False)
+        self._stop_listening()
         self._reads += 1
         try:
             with faults_as_errors(self._table.jobs.database):
                 return await asyncio.get_running_loop().run_in_executor(self._thread, read)
         finally:
             self._reads -= 1
-            self._watch(True)
+            self._listen()
 
     # --- Steps, renewals and wake-ups ---
 
@@ -132,25 +132,29 @@ class TeamLink:
 
     def _settled(self, step: Step, result: object) -> None:
         if step.is_called:
-            self._watch(True)  # the call was taken in
+            self._listen()  # the call was taken in
         if self._member is not None and isinstance(result, StepDone):
             self._member.stepped(step, result)
         elif self._member is not None and isinstance(result, Raised):
             self._member.failed(step, result.error)
 
-    def _watch(self, is_idle: bool) -> None:
-        """Has the loop watch for notifications while the thread leaves the connection alone: its answers come there."""
+    def _listen(self) -> None:
+        """Has the loop watch for notifications, unless the thread uses the connection: its answers come there."""
+        self._stop_listening()
+        may_listen = self._member is not None and not self._is_in_use
+        number = self._table.jobs.database.fileno() if may_listen else None
+        if number is None:
+            return
         loop = asyncio.get_running_loop()
-        if self._listening is not None:
-            loop.remove_reader(self._listening)
-            self._listening = None
-        may_watch = is_idle and self._member is not None and not self._is_in_use
-        number = self._table.jobs.database.fileno() if may_watch else None
-        if number is not None:
-            self._listening = number
-            loop.add_reader(number, self._woken)
-        if number is not None and self._table.jobs.database.has_unseen_notifications():
+        self._listening = number
+        loop.add_reader(number, self._woken)
+        if self._table.jobs.database.has_unseen_notifications():
             loop.call_soon(self._woken)  # while the thread read other answers
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            asyncio.get_running_loop().remove_reader(self._listening)
+            self._listening = None
 
     @property
     def _is_in_use(self) -> bool:
@@ -159,6 +163,6 @@ class TeamLink:
         return is_at_work and not self._table.jobs.database.IS_LOCAL
 
     def _woken(self) -> None:
-        self._watch(False)
+        self._stop_listening()
         if self._member is not None:
             self._member.woken()

@@ -76,10 +76,10 @@ class Recorder:
         return Permit.GRANTED
 
     def ownership_check(self) -> Callable[[], bool] | None:
-        """A check, for any later time, whether a job that is claimed now is still ours; ``None`` without a journal.
+        """A callable that says later whether a job claimed now is still ours; ``None`` without a journal.
 
-        After a lapse of the leases it never is, even if they were renewed since: another session may hold the job.
-        The claim has a lease of its own: a job that is claimed when the journal is back after an outage may be sent.
+        Once the leases have lapsed it never is, even if they are renewed: another session may hold the job. A job that
+        is claimed after such a lapse has a lease of its own.
         """
         return None
 

@@ -156,7 +156,7 @@ class Team:
                 self._give_back(turn)
         self.updates.apply(done.status)
         if done.needs_refresh or (follows_now and self.view.stated.follows):
-            self.updates.refresh_soon()  # what changed before the others knew woke no one
+            self.updates.refresh_soon()  # what changed before the others knew has not woken this session
 
     def _give_back(self, turn: Turn) -> None:
         """Gives back a granted POST whose caller has left meanwhile."""
@@ -188,7 +188,7 @@ class Team:
         """Notes that another session has changed something that this one may wait for."""
         now = loop_time()
         asks = self._stepping is not None or self.slots.tentative or self.line.is_called
-        is_up_to_date = not self.updates.is_stale(now)  # perhaps that it has had the turn which it is called to
+        is_up_to_date = not self.updates.is_stale(now)  # the turn for which it is woken may be over
         if asks or is_up_to_date or self._follows or self.line.waits_since() is None or self.view.clock.is_old(now):
             self.updates.refresh_soon()
             return

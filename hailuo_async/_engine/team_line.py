@@ -2,7 +2,7 @@
 
 A place is the time since when the first job of a session's queue waits, by the team's clock. The journal knows the
 place of each session, and grants the slots in that order. When another session has made room, it wakes the first in the
-line: that one is *called*, and asks for its turn without a refresh first.
+line: that session is *called*, and asks for its turn without a refresh first.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ class TeamLine:
     others: Line = attrs.field(factory=Line, init=False)
     """How the others stand in it, and whose turn it is."""
     waits_since: Callable[[], float | None] = attrs.field(default=lambda: None, init=False)
-    """Since when the first of this session's queue waits, in loop time, if it could leave but for the team."""
+    """Since when the first of this session's queue waits, in loop time, if only the team's limits keep it."""
     is_called: bool = attrs.field(default=False, init=False)
     """Whether it may be the turn of this session."""
     _recorded: float | None = attrs.field(default=None, init=False)
     """The place that the journal knows."""
     _places: dict[float, float] = attrs.field(factory=dict, init=False)
-    """By the loop's time, the places of the jobs that wait: each keeps its time, however the clocks are corrected."""
+    """The places of the jobs that wait, by loop time: each keeps its own, even if the clocks are corrected."""
 
     def in_team_time(self, since: float) -> float:
         """The place of a job that waits ``since`` that loop time.

@@ -40,7 +40,7 @@ class Lane:
     first: TrackedJob | None = attrs.field(default=None, init=False)
     """The job that stands in the queue."""
     others: list[tuple[bool, int, TrackedJob]] = attrs.field(factory=list, init=False)
-    """A heap, those that were left unsent before first, and by their numbers."""
+    """A heap: those left unsent by an earlier session first, then by number."""
 
 
 @attrs.define(eq=False)
@@ -52,7 +52,7 @@ class TrackedJob:
     number: int
     """The job's number in the session, in the order of taking."""
     taken_at: float = 0.0
-    """When the caller gave it to the session, or to one that has left it, in loop time."""
+    """When a caller first gave it to a session, this one or another, in loop time."""
     job: Job | None = None
     key: str | None = None
     identity: str | None = None
@@ -92,7 +92,7 @@ class TrackedJob:
     is_attached: bool = attrs.field(default=False, init=False)
     """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     is_quiet: bool = False
-    """Whether no caller waits for it, or only for the URL of a finished video: it causes no events, counts nowhere."""
+    """Whether it causes no events and is not counted: no caller waits for it, or only for a finished video's URL."""
     is_shared: bool = attrs.field(default=False, init=False)
     """Whether more than one caller waits for it: no caller alone can withdraw it."""
     is_withheld: bool = attrs.field(default=False, init=False)
@@ -109,9 +109,9 @@ class TrackedJob:
     # --- Its POSTs ---
 
     waits_since: float | None = attrs.field(default=None, init=False)
-    """Since when it counts as waiting for a slot, in loop time; ``None`` while another of its lane stands for it."""
+    """Since when it counts as waiting for a slot, in loop time; ``None`` while it is behind the first of its lane."""
     was_left: bool = attrs.field(default=False, init=False)
-    """Whether the journal had it from before, unsent."""
+    """Whether an earlier session had entered it in the journal, and left it unsent."""
     request: Request | None = attrs.field(default=None, repr=False)
     is_heavy: bool = False
     """Whether its POST reads images while it is sent."""
@@ -122,12 +122,12 @@ class TrackedJob:
     attempt_at: float | None = attrs.field(default=None, init=False)
     """When its last POST was put on record, in Unix seconds: the journal's name for that attempt."""
     logged: str = attrs.field(default="", init=False, repr=False)
-    """What the log says is not on record."""
+    """Which fact the log last named as not on record."""
     resubmits: int = attrs.field(default=0, init=False)
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
     """The error of an earlier POST, which may be paid for even if the next one is refused."""
     is_back_in_doubt: bool = attrs.field(default=False, init=False)
-    """Whether it ended with that error, as it was not sent again, or the last POST certainly was not accepted."""
+    """Whether it ended in that doubt: it was not sent again, or its last POST certainly was not accepted."""
     unsent_since: float = attrs.field(default=math.inf, init=False)
     """Since when none of its POSTs has reached the service, in loop time."""
     unsent_reason: str | None = attrs.field(default=None, init=False)

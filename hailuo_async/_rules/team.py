@@ -10,8 +10,8 @@ Invariants:
   and whether it follows jobs of others, so that it is woken when one changes. Each step of a member states its own
   share again, so nothing drifts. What a dead member held is counted until another has taken over its tasks.
 - ``slots`` and ``rate_limiter`` are the rules of one session, with the counts of all. A member keeps its own ceiling.
-- ``ends`` are the last tasks that ended, oldest first, ``ended`` counts all there ever were: who saw ``n`` of them
-  learns from the last ``ended - n``.
+- ``ends`` are the last tasks that ended, oldest first; ``ended`` counts all there ever were. So a member that has seen
+  ``n`` of them learns from the last ``ended - n``.
 """
 
 from __future__ import annotations

@@ -106,13 +106,13 @@ class AssertingTable(JobTable):
     """``JobTable``, which asserts the session's jobs after each reconnect."""
 
     _at_work: dict[str, _Known] = attrs.field(factory=dict, init=False)
-    """What the session works on."""
+    """The jobs that this session works on."""
     _done: dict[str, _Known] = attrs.field(factory=dict, init=False)
-    """What it was done with last and may be paid for, in that order."""
+    """The last jobs that it was done with and that may be paid for, the oldest first."""
     _let_go: dict[str, _Known] = attrs.field(factory=dict, init=False)
-    """What it was done with last and is not paid for, in that order."""
+    """The last jobs that it was done with and that are not paid for, the oldest first."""
     _claimed: dict[str, _Known] = attrs.field(factory=dict, init=False)
-    """What this transaction claims: the session's once that is committed."""
+    """The jobs that this transaction claims: they are the session's once it is committed."""
     _asserted_over: LastConnection = attrs.field(init=False)
     _gone: int | None = attrs.field(default=None, init=False)
     """How many jobs and members were ever deleted, when ``_done`` was last compared with what is on record."""

@@ -44,7 +44,7 @@ QUERY_TIMEOUT_S = 30.0
 #: A task that had to wait for the rate limiter is queried all the same, unless it is now due later than this.
 RECONSIDER_S = 0.5
 #: The poller does not sleep for less: many tasks that fall due one after the other then wake the loop once.
-LEAST_SLEEP_S = 0.02
+LEAST_SLEEP_S = 0.01
 #: For so long after its acceptance the service may answer 404 about a task that is not lost.
 NOT_FOUND_GRACE_S = 30.0
 #: Answers in a row that say nothing about the task, after which it is asked for by its documented path.

@@ -6,7 +6,6 @@ A single session is the yardstick: with the same arrivals, a job should wait no 
 from __future__ import annotations
 
 import asyncio
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import anyio
 import attrs
 
 from benchmarks import hosts
+from benchmarks.cores import in_a_process, on_all_cores
 from benchmarks.figures import Figure
 from benchmarks.hosts import Host, Hosts, Night
 from benchmarks.targets import LIBRARY, Target
@@ -92,12 +92,14 @@ async def _visit(host: Host, number: int, waits_s: list[float]) -> None:
 def measure_arrivals(is_quick: bool) -> list[Figure]:
     """All traffic, for one session and for several."""
     traffic = [attrs.evolve(TRAFFIC[0], jobs=100)] if is_quick else TRAFFIC
-    return [make_figure(attrs.evolve(each, sessions=number)) for each in traffic for number in (1, SESSIONS)]
+    return on_all_cores(
+        make_figure, [attrs.evolve(each, sessions=number) for each in traffic for number in (1, SESSIONS)]
+    )
 
 
 def make_figure(arrivals: Arrivals) -> Figure:
     """What waiting came to, in a process of its own."""
-    values = hosts.in_a_process("benchmarks.arrivals", json.dumps(attrs.asdict(arrivals)))
+    values = in_a_process("benchmarks.arrivals", attrs.asdict(arrivals))
     return Figure(subject=LIBRARY, case=arrivals.name, values=values)
 
 

@@ -24,7 +24,7 @@ _PENDING_S = 0.2
 #: A video takes longer than any service holds the answer to a POST (Replicate: 60 s), so nothing is held here.
 _OPTIONS = Options(pending_s=_PENDING_S, holds_s=0.0)
 #: Clients at work at once. Nothing here is timed.
-_AT_ONCE = 4
+_AT_ONCE = 8
 _SHOWN_CHARACTERS = 80
 
 

@@ -47,13 +47,21 @@ def measure_following(is_quick: bool) -> list[Figure]:
     if is_quick:
         return [make_figure(attrs.evolve(BUSY, jobs=24), None)]
     with server_of_its_own() as new_journal:
-        return [make_figure(each, journal) for each in (QUIET, BUSY) for journal in (None, new_journal())]
+        return [figure for each in (QUIET, BUSY) for figure in asyncio.run(_on_both(each, new_journal()))]
+
+
+async def _on_both(following: Following, dsn: str) -> list[Figure]:
+    return [*await asyncio.gather(_figure(following, None), _figure(following, dsn))]
 
 
 def make_figure(following: Following, journal: str | None) -> Figure:
     """What the following process heard, and when."""
+    return asyncio.run(_figure(following, journal))
+
+
+async def _figure(following: Following, journal: str | None) -> Figure:
     with tempfile.TemporaryDirectory() as directory:
-        values = asyncio.run(_values(following, journal or str(Path(directory, "journal.db"))))
+        values = await _values(following, journal or str(Path(directory, "journal.db")))
     kind = "a file" if journal is None else "PostgreSQL"
     return Figure(subject=LIBRARY, case=f"{following.name}: on {kind}", values=values)
 

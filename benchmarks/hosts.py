@@ -13,7 +13,6 @@ import contextlib
 import json
 import math
 import os
-import subprocess
 import sys
 import tempfile
 from collections import deque
@@ -26,6 +25,7 @@ from typing import Any, TypeVar
 import anyio
 import attrs
 
+from benchmarks.cores import in_a_process, on_all_cores
 from benchmarks.figures import Figure
 from benchmarks.scheduling import ideal_seconds
 from benchmarks.targets import LIBRARY, Target
@@ -320,23 +320,13 @@ SMALL = Hosts(sessions=8, slots=6, requests_per_minute=200, jobs=60, deaths=1)
 
 def measure_hosts(is_quick: bool) -> list[Figure]:
     """Simulates every scenario, each in a process of its own."""
-    return [make_figure(hosts) for hosts in ([SMALL] if is_quick else [SMALL, FEW, MANY, Hosts()])]
+    return on_all_cores(make_figure, [SMALL] if is_quick else [SMALL, FEW, MANY, Hosts()])
 
 
 def make_figure(hosts: Hosts) -> Figure:
     """What a scenario came to."""
-    values = in_a_process("benchmarks.hosts", json.dumps(attrs.asdict(hosts)))
+    values = in_a_process("benchmarks.hosts", attrs.asdict(hosts))
     return Figure(subject=LIBRARY, case=hosts.name, values=values)
-
-
-def in_a_process(module: str, options: str) -> dict[str, float]:
-    """What ``main`` of a module prints, in a process of its own."""
-    command = (sys.executable, "-m", module, options)
-    environment = {**os.environ, "PYTHONHASHSEED": "0"}  # sets of names are in one order
-    root = Path(__file__).parents[1]
-    said = subprocess.run(command, cwd=root, env=environment, check=True, capture_output=True, text=True)
-    values: dict[str, float] = json.loads(said.stdout.splitlines()[-1])
-    return values
 
 
 def hosts_targets(figures: Sequence[Figure]) -> Iterator[Target]:

@@ -1,16 +1,20 @@
 """Slots and requests: how well batches fill the slots that they do not know, and what that costs in requests.
 
 Each line is a whole batch on a virtual clock (``benchmarks.simulation``). Beside the library stands what asking at a
-fixed interval could reach at best, by arithmetic alone (``benchmarks.scheduling``).
+fixed interval could reach at best, by arithmetic alone (``benchmarks.scheduling``). ``python -m benchmarks.limits``
+simulates the one whose name it is given, in JSON.
 """
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator, Sequence
 
 import attrs
 
 from benchmarks.columns import column
+from benchmarks.cores import in_a_process, on_all_cores
 from benchmarks.figures import Figure
 from benchmarks.scheduling import fixed_interval_efficiency
 from benchmarks.simulation import Result, Scenario, simulate
@@ -43,25 +47,34 @@ def varied(spread: float) -> Scenario:
     return Scenario(name=name, slots=[(0.0, 10)], spread=spread, requests_per_minute=None)
 
 
+SCENARIOS = (*map(night, SLOTS), MOVING, *map(varied, SPREADS), SMALL, LARGE)
+
+
 def measure_limits(is_quick: bool) -> list[Figure]:
     """Simulates every scenario. Quickly, without the largest, which takes most of a minute."""
-    others = [MOVING, *map(varied, SPREADS), SMALL, *([] if is_quick else [LARGE])]
-    return [*map(_night_figure, SLOTS), *(make_figure(simulate(scenario)) for scenario in others)]
+
+    def figure(scenario: Scenario) -> Figure:
+        return Figure(subject=LIBRARY, case=scenario.name, values=in_a_process("benchmarks.limits", scenario.name))
+
+    return on_all_cores(figure, SCENARIOS[:-1] if is_quick else SCENARIOS)
 
 
-def _night_figure(slots: int) -> Figure:
-    result = simulate(night(slots))
+def measure_scenario(scenario: Scenario) -> dict[str, float]:
+    """What came of one of them."""
+    result, slots = simulate(scenario), scenario.slots[0][1]
+    if scenario not in map(night, SLOTS):
+        return make_values(result)
     usual, *others = (
         fixed_interval_efficiency(result.lengths_s, interval_s, slots, BUDGET)
         for interval_s in (USUAL_INTERVAL_S, *INTERVALS_S)
     )
     beside = {"efficiency_best_interval": max(others), "efficiency_every_5_s": usual, "slots": float(slots)}
-    return make_figure(result, **beside)
+    return make_values(result, **beside)
 
 
-def make_figure(result: Result, **beside: float) -> Figure:
+def make_values(result: Result, **beside: float) -> dict[str, float]:
     """What a scenario came to, and what stands beside it."""
-    values = {
+    return {
         "efficiency": result.efficiency,
         **beside,
         "requests_per_job": result.requests_a_job,
@@ -72,7 +85,6 @@ def make_figure(result: Result, **beside: float) -> Figure:
         "over_budget": float(result.refused_for_budget),
         "grown_mb": result.grown_mb,
     }
-    return Figure(subject=LIBRARY, case=result.scenario.name, values=values)
 
 
 def limits_targets(figures: Sequence[Figure]) -> Iterator[Target]:
@@ -92,3 +104,8 @@ def limits_targets(figures: Sequence[Figure]) -> Iterator[Target]:
     for scenario, name, bound, is_least in bounds:
         if scenario.name in found:
             yield Target(f"{scenario.name}: {column(name).heading}", found[scenario.name][name], bound, is_least)
+
+
+if __name__ == "__main__":
+    chosen = json.loads(sys.argv[1])
+    print(json.dumps(measure_scenario(next(scenario for scenario in SCENARIOS if scenario.name == chosen))))

@@ -14,7 +14,7 @@ from benchmarks.following import following_targets, measure_following
 from benchmarks.growth import growth_targets, measure_growth
 from benchmarks.hosts import hosts_targets, measure_hosts
 from benchmarks.limits import limits_targets, measure_limits
-from benchmarks.peers.runner import measure_peers
+from benchmarks.peers.runner import measure_peers, measure_slow_peers
 from benchmarks.schemes import measure_schemes, schemes_targets
 from benchmarks.shares import SEEDS, measure_shares, shares_targets
 from benchmarks.sockets import measure_sockets, sockets_targets
@@ -32,6 +32,7 @@ class Part:
     measure: Callable[[bool], list[Figure]]
     """Whether quickly: then it takes seconds, and the figures are rough."""
     targets: Callable[[Sequence[Figure]], Iterator[Target]]
+    is_usual: bool = True
 
 
 def _peers(is_quick: bool) -> list[Figure]:
@@ -46,14 +47,15 @@ PARTS = {
     "peers": Part(
         "Side by side",
         "All jobs at once, each client in a process of its own, against one small server that speaks their protocols "
-        "and takes 0.5 s for a job. CPU and memory are the client's alone. Medians of three runs, taking turns.",
+        "and takes 0.5 s for a job. CPU and memory are the client's alone. Medians of three runs, taking turns; of "
+        "seven for 300 jobs of the library and the bare loops; what takes more than 5 s is measured once.",
         _peers,
         peers_targets,
     ),
     "growth": Part(
         "How cost grows",
         "One session in a process of its own, on real sockets, jobs of 0.5 s. Medians of five runs, taking turns; of "
-        "three where there are more than 1,000 jobs.",
+        "three where there are more than 1,000 jobs; the stream of a million is left once.",
         measure_growth,
         growth_targets,
     ),
@@ -129,5 +131,14 @@ PARTS = {
         measure_start,
         start_targets,
     ),
+    "slow-peers": Part(
+        "Slow peers",
+        "Those that take minutes for 1,000 jobs, measured once. Only if it is asked for.",
+        lambda is_quick: measure_slow_peers(),
+        peers_targets,
+        is_usual=False,
+    ),
 }
 """In the order in which they are measured and reported."""
+USUAL = [name for name, part in PARTS.items() if part.is_usual]
+"""Those that are measured if none is named."""

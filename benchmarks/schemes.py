@@ -2,17 +2,20 @@
 
 Each line is three whole batches on a virtual clock (``benchmarks.simulation``), of three sizes of team, behind a
 gateway that counts in one way (``benchmarks.limiters``); and the median of three more in which a second model comes
-along halfway.
+along halfway. ``python -m benchmarks.schemes OPTIONS`` simulates those of one line.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 from collections.abc import Callable, Iterator, Sequence
 
 import attrs
 
 from benchmarks import limiters
+from benchmarks.cores import in_a_process, on_all_cores
 from benchmarks.figures import Figure
 from benchmarks.limiters import Bucket, Count, FixedWindow, LimitedService, SlidingCounter, SlidingLog, Style
 from benchmarks.simulation import Result, Scenario, simulate
@@ -132,10 +135,15 @@ def scenario(scheme: Scheme, size: tuple[int, int], jobs_a_slot: int, *, is_join
 def measure_schemes(is_quick: bool) -> list[Figure]:
     """Every scheme at every size; quickly, with a third of the jobs, and at the first size only."""
     sizes, jobs_a_slot = (SIZES[:1], JOBS_A_SLOT // 3) if is_quick else (SIZES, JOBS_A_SLOT)
-    return [measure_scheme(scheme, sizes, jobs_a_slot) for scheme in SCHEMES]
+
+    def figure(scheme: Scheme) -> Figure:
+        values = in_a_process("benchmarks.schemes", [scheme.name, sizes, jobs_a_slot])
+        return Figure(subject=LIBRARY, case=scheme.name, values=values)
+
+    return on_all_cores(figure, SCHEMES)
 
 
-def measure_scheme(scheme: Scheme, sizes: Sequence[tuple[int, int]], jobs_a_slot: int) -> Figure:
+def measure_scheme(scheme: Scheme, sizes: Sequence[tuple[int, int]], jobs_a_slot: int) -> dict[str, float]:
     """What came of one scheme."""
     results = [simulate(scenario(scheme, size, jobs_a_slot)) for size in sizes]
     joined = [
@@ -145,8 +153,7 @@ def measure_scheme(scheme: Scheme, sizes: Sequence[tuple[int, int]], jobs_a_slot
     values = {f"efficiency_{slots}": result.efficiency for (slots, _), result in zip(sizes, results, strict=True)}
     values |= {f"refused_{slots}": over_share(result) for (slots, _), result in zip(sizes, results, strict=True)}
     second_delay_s = statistics.median(each.second_delay_s for each in joined)
-    values |= {"mean_delay_s": results[0].mean_delay_s, "second_delay_s": second_delay_s}
-    return Figure(subject=LIBRARY, case=scheme.name, values=values)
+    return {**values, "mean_delay_s": results[0].mean_delay_s, "second_delay_s": second_delay_s}
 
 
 def over_share(result: Result) -> float:
@@ -165,3 +172,8 @@ def schemes_targets(figures: Sequence[Figure]) -> Iterator[Target]:
             elif name.startswith("refused"):
                 yield Target(f"{figure.case}: {name}", value, scheme.refused_share)
         yield Target(f"{figure.case}: delay of the second model", figure.values["second_delay_s"], 5.0)
+
+
+if __name__ == "__main__":
+    chosen, *options = json.loads(sys.argv[1])
+    print(json.dumps(measure_scheme(next(scheme for scheme in SCHEMES if scheme.name == chosen), *options)))

@@ -6,7 +6,6 @@ that take up to a tenth of a second at random, as processes on a busy machine do
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +15,9 @@ import anyio
 import attrs
 
 from benchmarks import hosts
+from benchmarks.cores import in_a_process, on_all_cores
 from benchmarks.figures import Figure
-from benchmarks.fleet import FLEETS, JOBS, PROCESSES, Fleet, jain
+from benchmarks.fleet import FLEETS, JOBS, Fleet, jain
 from benchmarks.hosts import Host, Hosts, Night
 from benchmarks.scheduling import ideal_seconds
 from benchmarks.targets import LIBRARY, Target
@@ -27,6 +27,7 @@ from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory
 
 SEEDS = 5
+SESSIONS = (1, 2, 4, 8)
 #: When the last session begins, and the mean of what a POST takes.
 _BEGUN_S, _POST_S = 0.1, 0.02
 
@@ -102,7 +103,8 @@ def measure_shares(is_quick: bool) -> list[Figure]:
     """Each fleet, with each number of sessions and several seeds."""
     if is_quick:
         return [make_figure(FLEETS[1], 4, seeds=1)]
-    return [make_figure(fleet, sessions) for fleet in FLEETS for sessions in PROCESSES]
+    each = [(fleet, sessions) for fleet in FLEETS for sessions in SESSIONS]
+    return on_all_cores(lambda both: make_figure(*both), each)
 
 
 def make_figure(fleet: Fleet, sessions: int, seeds: int = SEEDS) -> Figure:
@@ -114,10 +116,7 @@ def make_figure(fleet: Fleet, sessions: int, seeds: int = SEEDS) -> Figure:
         requests_per_minute=fleet.requests_per_minute,
         jobs=fleet.jobs,
     )
-    each = [
-        hosts.in_a_process("benchmarks.shares", json.dumps(attrs.asdict(attrs.evolve(shares, seed=seed))))
-        for seed in range(seeds)
-    ]
+    each = [in_a_process("benchmarks.shares", attrs.asdict(attrs.evolve(shares, seed=seed))) for seed in range(seeds)]
     values = {
         "efficiency": statistics.median(values["efficiency"] for values in each),
         "refused_submits": max(values["refused_submits"] for values in each),

@@ -105,6 +105,8 @@ DEFAULTS = (
         note="asks at once and then every second, its default",
     ),
 )
+#: For 1,000 jobs these need minutes.
+SLOW = tuple(subject for subject in DEFAULTS if subject.name in ("fal-client", "runwayml"))
 #: Each on the fastest transport that it can be given, at the best pace that its public calls allow.
 FASTEST = (
     Subject(

@@ -7,6 +7,7 @@ the events after it. A browser that comes back after the end gets a 204, which t
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
@@ -17,6 +18,7 @@ from hailuo_async._engine.generation import Generation
 from hailuo_async.errors import HailuoError, SessionClosedError
 from hailuo_async.outcomes import Status
 from hailuo_async.web.answers import EVENT_HEADERS, RETRY_AFTER_S, Answer, json_answer
+from hailuo_async.web.signals import ended_by_signals
 
 #: Proxies cut a connection that is silent for a minute or less.
 HEARTBEAT_S = 15.0
@@ -34,11 +36,13 @@ class EventStreams:
 
     _open: int = attrs.field(default=0, init=False)
     _stopped: asyncio.Future[None] | None = attrs.field(default=None, init=False)
+    _signals: contextlib.ExitStack = attrs.field(factory=contextlib.ExitStack, init=False)
 
     def stop(self) -> None:
-        """Ends all streams, as the server stops. Browsers reconnect when it is there again."""
-        if self._stopped is not None and not self._stopped.done():
-            self._stopped.set_result(None)
+        """Ends the open streams, as the server stops. Browsers reconnect when it is there again."""
+        stopped, self._stopped = self._stopped, None
+        if stopped is not None:
+            stopped.set_result(None)
 
     def answer(self, generation: Generation, describe: Describe, headers: Mapping[str, str]) -> Answer:
         """The events of ``generation`` from where the visitor's ``Last-Event-ID`` left off."""
@@ -51,6 +55,8 @@ class EventStreams:
         return Answer(200, EVENT_HEADERS, self._events(generation, describe, last))
 
     async def _events(self, generation: Generation, describe: Describe, last: str) -> AsyncGenerator[bytes]:
+        if not self._open:
+            self._signals.enter_context(ended_by_signals(self.stop))
         self._open += 1
         self._stopped = self._stopped or asyncio.get_running_loop().create_future()
         changes = _changes(generation, self._stopped)
@@ -65,6 +71,8 @@ class EventStreams:
                 last = ""
         finally:
             self._open -= 1
+            if not self._open:
+                self._signals.close()
             await changes.aclose()
 
 

@@ -44,6 +44,7 @@ runpy.run_path("app.py", run_name="__main__")
 #: Each app, and what serves it: but for the port, which is a free one.
 SERVERS: dict[str, tuple[str, Sequence[str]]] = {
     "fastapi": (OWN_ROUTES, ["-m", "uvicorn", *UVICORN, "--port", "0", "--no-access-log"]),
+    "without a time": (OWN_ROUTES, ["-m", "uvicorn", "app:app", "--port", "0", "--no-access-log"]),
     "aiohttp": (AIOHTTP, ["-c", _RUN_AIOHTTP]),
 }
 PICTURE = picture()

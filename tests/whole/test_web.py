@@ -326,6 +326,23 @@ async def test_what_waited_when_it_was_killed_is_sent_when_it_is_up_again_before
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_who_waits_for_events_does_not_hold_up_the_stop_of_a_server_that_waits_for_its_answers(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """uvicorn waits for each open answer, without a limit of its own: Docker would kill it after ten seconds."""
+    with emulator_in_thread(**{**ROOMY, "generation_s": 600}) as emulator:
+        async with app_running("without a time", tmp_path, emulator) as server, visiting() as client:
+            job = await asked(client, await server.url())
+            async with client.get(f"{await server.url()}/videos/{job}/events") as answer:
+                statuses = aiter(told_by(answer))
+                await anext(statuses)
+                with anyio.fail_after(20):
+                    await server.end(number)
+                assert "success" not in [status async for status in statuses]
+
+
+@pytest.mark.slow
 @on_both
 async def test_every_video_that_was_accepted_is_delivered_through_a_stop_and_a_kill_and_paid_for_once(
     name: str, tmp_path: Path

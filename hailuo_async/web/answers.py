@@ -82,6 +82,12 @@ def json_answer(content: object, status: int = 200, headers: Mapping[str, str] =
     return Answer(status, {"Content-Type": "application/json", "Cache-Control": "no-cache", **headers}, body)
 
 
+def is_unmodified(etag: str, headers: Mapping[str, str]) -> bool:
+    """Whether the visitor has what ``etag`` names, by ``If-None-Match`` (RFC 9110, 13.1.2): ``*`` is anything."""
+    known = headers.get("If-None-Match", "")
+    return etag in known or known.strip() == "*"
+
+
 def etag_of(content: object) -> str:
     """A weak validator: what it covers is the same, its bytes need not be."""
     return f'W/"{hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:24]}"'

@@ -16,7 +16,7 @@ import attrs
 
 from hailuo_async.outcomes import Video
 from hailuo_async.session import AsyncSession
-from hailuo_async.web.answers import Answer
+from hailuo_async.web.answers import Answer, is_unmodified
 
 _PIECE_BYTES = 262_144
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
@@ -77,6 +77,8 @@ async def passed_on(
     Raises what ``open_video`` raises, before anything is promised.
     """
     etag = f'"{video.task_id}"'
+    if size is None and is_unmodified(etag, headers):
+        return Answer(304, _video_headers(etag))
     if size is None:  # it can be passed on whole, and only so
         return Answer(200, _video_headers(etag), b"" if is_head else _streamed(session, video, None))
     answer, span = _head_of(size, etag, headers)
@@ -128,7 +130,7 @@ def _video_headers(etag: str) -> dict[str, str]:
 def _head_of(size: int, etag: str, headers: Mapping[str, str]) -> tuple[Answer, Span | None]:
     """The head of the answer, and which bytes follow; ``None`` for none."""
     base = _video_headers(etag)
-    if etag in headers.get("If-None-Match", ""):
+    if is_unmodified(etag, headers):
         return Answer(304, base), None
     span = read_range(headers, size, etag)
     if span is not None and span.length <= 0:

@@ -18,7 +18,7 @@ import attrs
 from hailuo_async._engine.generation import Generation
 from hailuo_async.contract import WEBHOOK_TASK_HEADER
 from hailuo_async.errors import HailuoError
-from hailuo_async.web.answers import Answer, error_answer, error_content, etag_of, json_answer
+from hailuo_async.web.answers import Answer, error_answer, error_content, etag_of, is_unmodified, json_answer
 from hailuo_async.web.events import EventStreams
 from hailuo_async.web.films import Films
 from hailuo_async.web.intake import Intake
@@ -60,7 +60,7 @@ class Studio(Intake):
         except HailuoError as error:
             return error_answer(error)
         etag = etag_of({name: value for name, value in content.items() if name != "seconds_left"})
-        if etag in headers.get("If-None-Match", ""):
+        if is_unmodified(etag, headers):
             return Answer(304, {"ETag": etag, "Cache-Control": "no-cache"})
         return json_answer(content, headers={"ETag": etag})
 

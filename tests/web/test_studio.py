@@ -398,7 +398,10 @@ async def test_any_part_of_a_video_can_be_had(is_copied: bool, emulator: Emulato
         assert (behind.status, behind.headers["Content-Range"]) == (416, "bytes */700000")
         head = await visitor.studio.file(ID, is_head=True)
         assert (head.status, head.body, head.headers["Accept-Ranges"]) == (200, b"", "bytes")
-        assert (await visitor.studio.file(ID, {"If-None-Match": head.headers["ETag"]})).status == 304
+        for known in (head.headers["ETag"], f'"other", W/{head.headers["ETag"]}', " * "):
+            assert (await visitor.studio.file(ID, {"If-None-Match": known})).status == 304
+        assert (await visitor.studio.file(ID, {"If-None-Match": '"other"'}, is_head=True)).status == 200
+        assert (await visitor.studio.look(ID, {"If-None-Match": "*"})).status == 304
     assert emulator.ledger.posts == 1
 
 

@@ -152,9 +152,14 @@ class Engine:
             tracked = next(iter(self.dispatcher.live))
             if tracked.status is Status.SENDING:
                 reason, key = self.session_state.reason, tracked.key or tracked.identity
-                tracked.fail(Event.DOUBT, SubmissionUnknownError(reason=reason, key=key))
-            else:
-                tracked.fail(Event.ABANDON, self.session_state.error())
+                doubt = SubmissionUnknownError(reason=reason, key=key)
+                if tracked.is_heard_by_none:
+                    logger.warning("%s: look on the service's dashboard before you send it again", doubt)
+                tracked.fail(Event.DOUBT, doubt)
+                continue
+            if tracked.task_id is not None and tracked.is_heard_by_none:
+                tracked.log_that_it_goes_on("its session has ended")
+            tracked.fail(Event.ABANDON, self.session_state.error())
 
     # --- What a session asks of it ---
 

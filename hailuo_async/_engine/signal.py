@@ -20,6 +20,11 @@ class Signal:
     _waiters: dict[asyncio.Future[None], None] | None = attrs.field(default=None, init=False)
     """In the order of waiting."""
 
+    @property
+    def is_awaited(self) -> bool:
+        """Whether it has waiters."""
+        return bool(self._waiters)
+
     async def wait(self, timeout_s: float = math.inf) -> None:
         """Returns at the next ``notify``, or after ``timeout_s`` seconds. Cancelling it cancels only this wait."""
         loop = asyncio.get_running_loop()

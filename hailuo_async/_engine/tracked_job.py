@@ -198,11 +198,17 @@ class TrackedJob:
         self.is_shared, self.is_withheld, self.caller_left, self.is_quiet = True, False, False, False
         return self
 
-    def log_that_it_goes_on(self) -> None:
-        """Logs the task id of a job whose caller has left."""
+    @property
+    def is_heard_by_none(self) -> bool:
+        """Whether its end reaches no caller, stream or journal, and its task was neither attached nor logged before."""
+        is_heard = self.lane is not None or self._ended.is_awaited or self._changed.is_awaited
+        return not (is_heard or self.identity is not None or self.is_attached or self.caller_left)
+
+    def log_that_it_goes_on(self, why: str = "its caller has left") -> None:
+        """Logs the task id of a job for which no caller waits any more."""
         level = logging.WARNING if self.identity is None else logging.INFO  # a journal keeps the id anyway
-        message = "job %s goes on as task %s, which is paid for, though its caller has left: attach() waits for it"
-        logger.log(level, message, self.name, self.task_id)
+        message = "job %s goes on as task %s, which is paid for, though %s: attach() waits for it"
+        logger.log(level, message, self.name, self.task_id, why)
 
     def _end(self, event: Event) -> None:
         self.request = None

@@ -207,6 +207,38 @@ async def test_cancelled_while_its_task_runs_the_id_is_logged_and_the_task_is_st
         await until(lambda: session.stats().succeeded)
 
 
+@pytest.mark.parametrize("is_journalled", [False, True])
+async def test_a_task_that_runs_when_its_session_ends_is_logged_unless_a_journal_or_a_caller_has_its_id(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_journalled: bool
+) -> None:
+    line = Line(on_query=stay)
+    async with line.session(journal=tmp_path / "batch.db" if is_journalled else None) as session:
+        await (await session.submit(job())).accepted()
+        await session.attach("task-of-another")
+        waited_for = asyncio.ensure_future(session.generate(job()))
+        await until(lambda: len(line.posts) == 2)
+    with pytest.raises(SessionClosedError, match="task-2"):
+        await waited_for
+    told = [record.getMessage() for record in caplog.records if "goes on as task" in record.getMessage()]
+    assert [("task-1" in text, "attach() waits for it" in text) for text in told] == [(True, True)][is_journalled:]
+
+
+async def test_a_post_that_a_closing_session_cannot_wait_for_is_logged_as_a_doubt(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def never(request: Request) -> Answer:
+        await anyio.sleep_forever()
+        raise AssertionError
+
+    line = Line(on_post=never)
+    async with line.session() as session:
+        await session.submit(job(key="mine"))
+        await until(lambda: line.posts)
+        await session.aclose(0)
+    (told,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told.startswith("job 'mine' may have been accepted and paid for")
+
+
 async def test_a_submitted_job_does_not_depend_on_who_waits_for_it() -> None:
     line = Line(on_query=stay)
     async with line.session(max_running=1) as session:

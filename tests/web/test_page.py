@@ -505,6 +505,7 @@ async def test_a_visitor_who_leaves_in_the_middle_of_a_decision_decides_nothing(
 async def test_what_is_served_is_named_and_a_journal_keeps_what_the_page_made(visit: Visit, tmp_path: Path) -> None:
     index = await visit.client.get("/")
     assert "static/page.js" in index.text
+    assert "This page needs JavaScript" in index.text.partition("<noscript>")[2].partition("</noscript>")[0]
     assert "<script>" not in index.text
     for name, kind in (("page.js", "text/javascript"), ("page.css", "text/css"), ("icon.svg", "image/svg+xml")):
         assert (await visit.client.get(f"/static/{name}")).headers["content-type"].startswith(kind)

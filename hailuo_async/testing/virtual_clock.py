@@ -18,6 +18,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+_ADVICE = "this loop waits for no thread or socket: here a session takes URLs as images, and no journal or download"
+
+
 class DeadlockError(RuntimeError):
     """All tasks wait, and will for ever: no timer is set that could wake one."""
 
@@ -48,7 +51,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def _jump(self, seconds: float | None) -> None:
         if seconds is None:
             waiting = ", ".join(sorted(task.get_name() for task in asyncio.all_tasks(self)))
-            raise DeadlockError(f"at {self._now:g} s all tasks wait and no timer is set: {waiting}")
+            raise DeadlockError(f"at {self._now:g} s all tasks wait and no timer is set: {waiting}; {_ADVICE}")
         self._now += seconds
 
 

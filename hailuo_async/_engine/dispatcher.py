@@ -107,6 +107,8 @@ class Dispatcher:
                 self.wait_for_task(tracked, record.accepted_at)
             case state if state in AT_WORK:
                 self.follow(tracked)
+                if state is JournalState.ACCEPTED:
+                    self.following.accept(tracked, record.task_id)
             case JournalState.SUCCESS:
                 self._deliver(tracked, record)
             case _:

@@ -81,7 +81,7 @@ class Following:
             if change.state not in AT_WORK or not change.is_held:
                 self._check(tracked)
             elif change.state is JournalState.ACCEPTED:
-                _accept(tracked, change.task_id)
+                self.accept(tracked, change.task_id)
 
     def check_all(self) -> None:
         """Reads every job's record: a session has gone, and may have left any of them, or changes may be missed."""
@@ -108,7 +108,7 @@ class Following:
         if claim.ours or claim.record.state not in AT_WORK:
             self.end(tracked, claim)
         elif claim.record.state is JournalState.ACCEPTED:
-            _accept(tracked, claim.record.task_id)
+            self.accept(tracked, claim.record.task_id)
         elif claim.record.holder == self.us:
             await anyio.sleep(LEAVING_S)
             self._check(tracked)
@@ -142,6 +142,12 @@ class Following:
         tracked.task_id = claim.record.task_id
         tracked.fail(Event.ABANDON, claim.record.error or JournalError(path=self._path, reason=reason))
 
+    def accept(self, tracked: TrackedJob, task_id: str | None) -> None:
+        """Moves a job to accepted, as another session has recorded it."""
+        if tracked.status is Status.QUEUED and task_id is not None:
+            tracked.task_id = task_id
+            tracked.move(Event.ACCEPT)
+
     def _is_followed(self, tracked: TrackedJob) -> bool:
         return self._followed.get(tracked.identity or "") is tracked
 
@@ -152,10 +158,3 @@ class Following:
     def _forget(self, tracked: TrackedJob) -> None:
         self._followed.pop(tracked.identity or "", None)
         tracked.is_followed = False
-
-
-def _accept(tracked: TrackedJob, task_id: str | None) -> None:
-    """Moves a job to accepted, as another session has recorded it."""
-    if tracked.status is Status.QUEUED and task_id is not None:
-        tracked.task_id = task_id
-        tracked.move(Event.ACCEPT)

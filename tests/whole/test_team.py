@@ -190,6 +190,14 @@ async def test_a_found_job_whose_session_closes_before_it_was_sent_ends_in_an_er
             await found
 
 
+async def test_a_task_that_another_session_waits_for_is_not_found_queued(service: Emulator, journal: str) -> None:
+    [job] = jobs("cat", 1)
+    async with session_at(service, journal) as web, session_at(service, journal) as worker:
+        task_id = await (await worker.submit(job)).accepted()
+        found = await web.find("cat-0")
+        assert (found.status, found.task_id) == (Status.PENDING, task_id)
+
+
 async def test_what_a_closed_session_left_running_is_recorded_by_another(service: Emulator, journal: str) -> None:
     [job] = jobs("cat", 1)
     async with session_at(service, journal) as staying:

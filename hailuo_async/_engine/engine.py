@@ -13,19 +13,19 @@ import logging
 import math
 import os
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
-from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
 import attrs
 
-from hailuo_async._engine.admission import Admission, FindFault, Terms
+from hailuo_async._engine.admission import Admission, Terms
 from hailuo_async._engine.arguments import SaveAs, StrPath
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.dispatcher import Dispatcher
 from hailuo_async._engine.gate import Gate
+from hailuo_async._engine.intake import Intake
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.recording import Recorder
@@ -37,12 +37,11 @@ from hailuo_async._engine.spending_limit import SpendingLimit
 from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
-from hailuo_async._images.source import is_web_url
 from hailuo_async._io.journal.records import LEASE_S, Record
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import ConfigError, SessionClosedError, SubmissionUnknownError
-from hailuo_async.jobs import Job, check_job, is_job
+from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Stats, Status
 
 if TYPE_CHECKING:
@@ -178,30 +177,17 @@ class Engine:
         uploads = SharedUploads(self.calls.upload, self.calls.delete_upload) if share_uploads else None
         saving = self._saving(save_to, save_as)
         terms = Terms(timeout_s=timeout_s, limits=limits, lane=Lane(), uploads=uploads)
-        always_waits = uploads is not None or saving is not None or self._journal is not None
-
-        async def take(item: Job, find_fault: FindFault | None) -> TrackedJob:
-            return await self.admission.take(check_job(item), terms, find_fault)
-
-        def waits(item: object) -> bool:
-            return always_waits or not is_job(item) or not all(map(is_web_url, item.frames.values()))
-
-        def price(item: object) -> Decimal:
-            return (self.admission.money.prices.estimate(item).high if is_job(item) else None) or Decimal(0)
-
-        def lacks_money(item: object, ahead: Iterable[object]) -> bool:
-            return any(limit.has_no_room_yet(price(item), sum(map(price, ahead), Decimal(0))) for limit in limits)
-
+        intake = Intake(self.admission, terms, uploads is not None or saving is not None or self._journal is not None)
         stream = Stream(
             jobs,
-            take,
-            waits,
+            intake.take,
+            intake.waits,
             self.dispatcher,
             self.session_state,
             lookahead=LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD,
             saving=saving,
             tidy=None if uploads is None else uploads.delete_all,
-            lacks_money=None if all(limit.max_cost is None for limit in limits) else lacks_money,
+            lacks_money=intake.lacks_money if intake.has_max_cost else None,
         )
         return OutcomeStream(stream)
 

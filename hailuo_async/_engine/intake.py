@@ -1,0 +1,43 @@
+"""How the items of one stream become jobs of the session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import attrs
+
+from hailuo_async._engine.admission import Admission, FindFault, Terms
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._images.source import is_web_url
+from hailuo_async.jobs import check_job, is_job
+
+
+@attrs.frozen(eq=False)
+class Intake:
+    """Has each item of a stream taken, on the stream's terms."""
+
+    _admission: Admission
+    _terms: Terms
+    _always_waits: bool
+
+    async def take(self, item: object, find_fault: FindFault | None) -> TrackedJob:
+        """Takes an item. Raises ``JobError`` for what is no job, and what ``Admission.take`` raises."""
+        return await self._admission.take(check_job(item), self._terms, find_fault)
+
+    def waits(self, item: object) -> bool:
+        """Whether taking an item waits for anything: only a job of URLs may not."""
+        return self._always_waits or not is_job(item) or not all(map(is_web_url, item.frames.values()))
+
+    def lacks_money(self, item: object, ahead: Iterable[object]) -> bool:
+        """Whether an item, after those ``ahead``, passes a spending limit now, and may not once running jobs end."""
+        price, before = self._price(item), sum(map(self._price, ahead), Decimal(0))
+        return any(limit.has_no_room_yet(price, before) for limit in self._terms.limits)
+
+    @property
+    def has_max_cost(self) -> bool:
+        """Whether any of the limits is one of dollars."""
+        return any(limit.max_cost is not None for limit in self._terms.limits)
+
+    def _price(self, item: object) -> Decimal:
+        return (self._admission.money.prices.estimate(item).high if is_job(item) else None) or Decimal(0)

@@ -9,6 +9,7 @@ then hands it over to the job. What a crash leaves of a stage is freed when its 
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
@@ -19,7 +20,7 @@ import attrs
 
 from hailuo_async._io.journal.commits import Work
 from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob, Pieces
-from hailuo_async._io.journal.kept_table import KeptTable, Unstaged
+from hailuo_async._io.journal.kept_table import Images, KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, Intent
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import ImageError, JournalError
@@ -84,21 +85,8 @@ class Staging:
             for sha256, image in job.digests.items()
             if image.size <= HELD_BYTES
         }
-
-        def work(table: JobTable) -> Claim | None:
-            kept = KeptTable(table)
-            with contextlib.suppress(Unstaged):
-                claim = kept.keep(intent, job, held, bounds, self._stage if self._has_begun else "")
-                self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
-                return claim
-            return None  # an exception would hold the caller's images by its traceback, until the next collection
-
-        def undo(table: JobTable) -> None:
-            if self._is_new:
-                KeptTable(table).drop(intent.identity)
-            else:
-                table.release(intent.identity)
-
+        work = functools.partial(self._keep, intent, job, held, bounds)
+        undo = functools.partial(self._undo, intent.identity)
         large = [image for image in job.digests.values() if image.sha256 not in held]
         try:
             for _ in range(_TRIES):
@@ -112,6 +100,20 @@ class Staging:
             raise
         self._take_back(is_spoilt=False)
         raise JournalError(path=self._path, reason="what was written of an image was removed: give the job again")
+
+    def _keep(self, intent: Intent, job: KeptJob, held: Images, bounds: KeptBounds, table: JobTable) -> Claim | None:
+        kept = KeptTable(table)
+        with contextlib.suppress(Unstaged):
+            claim = kept.keep(intent, job, held, bounds, self._stage if self._has_begun else "")
+            self._is_new = self._is_new or kept.has_stored  # the answer to the first commit may have been lost
+            return claim
+        return None  # an exception would hold the caller's images by its traceback, until the next collection
+
+    def _undo(self, identity: str, table: JobTable) -> None:
+        if self._is_new:
+            KeptTable(table).drop(identity)
+        else:
+            table.release(identity)
 
     async def _fill(self, images: Sequence[KeptImage], pieces: Mapping[str, Pieces], bounds: KeptBounds) -> None:
         """Writes those images that no other session has written."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 import attrs
@@ -124,31 +124,31 @@ class JobTable(JobClaims):
             "price": to_nanos(intent.price),
             "state": JournalState.INTENDED,
         }
-
-        def decide(record: Record) -> Claim | None:
-            if record.state is JournalState.REFUSED:
-                return self._take(record, _ASK_ANEW, **asked)
-            if record.fingerprint != intent.fingerprint and self._is_never_sent(record):
-                claim = self._take(record, _ASK_ANEW, **asked)
-                if claim is not None:
-                    self.forget_kept(record.identity)
-                return claim
-            if record.fingerprint != intent.fingerprint:
-                rule = "names another job in this journal: give this one its own, or use another journal"
-                raise JobError(field="key", value=intent.identity, rule=rule)
-            claim = self._claim(record)
-            if claim is None or record.state is not JournalState.INTENDED:
-                return claim
-            return attrs.evolve(claim, was_left=claim.ours)
-
         self.database.check_still_there()
         while True:
             entered = self._execute(_INSERT_ASKED, identity=intent.identity, **asked).fetchone()
             if entered is not None:
                 return Claim(Record.of(intent, self.holder, entered["lease_until"]), ours=True)
-            claim = self._decide(intent.identity, decide)
+            claim = self._decide(intent.identity, lambda record: self._claim_known(record, asked))
             if claim is not None:
                 return claim
+
+    def _claim_known(self, record: Record, asked: Mapping[str, object]) -> Claim | None:
+        """Claims a job that is in the journal already for one that is ``asked`` for; ``None`` if its row changed."""
+        if record.state is JournalState.REFUSED:
+            return self._take(record, _ASK_ANEW, **asked)
+        if record.fingerprint != asked["fingerprint"] and self._is_never_sent(record):
+            claim = self._take(record, _ASK_ANEW, **asked)
+            if claim is not None:
+                self.forget_kept(record.identity)
+            return claim
+        if record.fingerprint != asked["fingerprint"]:
+            rule = "names another job in this journal: give this one its own, or use another journal"
+            raise JobError(field="key", value=record.identity, rule=rule)
+        claim = self._claim(record)
+        if claim is None or record.state is not JournalState.INTENDED:
+            return claim
+        return attrs.evolve(claim, was_left=claim.ours)
 
     def sending(self, identity: str, sent_at: float, condition: str = "TRUE", **more: object) -> Changed:
         """Whether this session, and no other, may send the job now, if ``condition`` holds as well.

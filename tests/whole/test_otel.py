@@ -79,7 +79,7 @@ class Rig:
         return found
 
 
-def poll_state(line: Line, work: Callable[[AsyncSession], Awaitable[object]] | None = None, **settings: Any) -> Rig:
+def watched(line: Line, work: Callable[[AsyncSession], Awaitable[object]] | None = None, **settings: Any) -> Rig:
     """What comes of ``work`` over ``line``, or of ``JOB`` however it ends, on the virtual clock."""
     rig = Rig()
 
@@ -107,7 +107,7 @@ async def work_for_90_s(request: Request) -> Answer:
 
 @pytest.mark.slow
 def test_a_job_is_a_span_with_its_waits_as_events() -> None:
-    rig = poll_state(line_that((429, CONCURRENT), on_query=work_for_90_s))
+    rig = watched(line_that((429, CONCURRENT), on_query=work_for_90_s))
     (span,) = rig.spans
     assert (span.name, span.kind) == ("generate_content hailuo-2.3-i2v", SpanKind.CLIENT)
     assert (span.status.status_code, span.parent) == (StatusCode.UNSET, None)
@@ -137,7 +137,7 @@ def test_a_job_that_fails_is_an_error() -> None:
     async def give_up(request: Request) -> Answer:
         return told(200, failed("task-1", "too dark"))
 
-    (span,) = poll_state(line_that(on_query=give_up)).spans
+    (span,) = watched(line_that(on_query=give_up)).spans
     assert span.status.status_code is StatusCode.ERROR
     assert span.status.description == "the service gave the task up: too dark (task task-1)"
     assert span.attributes is not None
@@ -148,7 +148,7 @@ def test_a_task_of_elsewhere_is_a_span_without_a_model() -> None:
     async def attach(session: AsyncSession) -> None:
         await (await session.attach("task-1"))
 
-    (span,) = poll_state(Line(), attach).spans
+    (span,) = watched(Line(), attach).spans
     assert span.name == "generate_content"
     assert span.attributes is not None
     assert span.attributes.keys().isdisjoint({"gen_ai.request.model", "hailuo.job.key"})
@@ -187,7 +187,7 @@ def test_every_span_ends_with_its_session() -> None:
         for each in jobs(5):
             await session.submit(each)
 
-    spans = poll_state(Line(), leave, max_running=1).spans
+    spans = watched(Line(), leave, max_running=1).spans
     assert len(spans) == 5
     assert {span.status.status_code for span in spans} == {StatusCode.ERROR}
 
@@ -223,7 +223,7 @@ def test_no_span_is_kept_longer_than_its_job_lasts() -> None:
 
 @pytest.mark.slow
 def test_delays_refusals_and_closings_are_measured() -> None:
-    rig = poll_state(line_that((429, CONCURRENT), unsent("cannot connect"), on_query=work_for_90_s))
+    rig = watched(line_that((429, CONCURRENT), unsent("cannot connect"), on_query=work_for_90_s))
     points = rig.points()
     assert sorted(points["hailuo.refusals {post}"], key=str) == [
         (1, {"hailuo.reason": "not_sent"}),
@@ -245,14 +245,14 @@ def test_a_job_that_fails_is_measured_by_its_error() -> None:
         await anyio.sleep(5)
         return told(200, failed())
 
-    points = poll_state(line_that(on_query=give_up), poll_interval=(2.0, 2.0)).points()
+    points = watched(line_that(on_query=give_up), poll_interval=(2.0, 2.0)).points()
     ((_, how),) = points["hailuo.job.duration s"]
     assert how == {**MODEL, "hailuo.status": "failed", "error.type": "TaskFailedError"}
     assert points.keys().isdisjoint({"hailuo.noticing.delay s", "hailuo.generation.duration s"})
 
 
 def test_a_video_that_does_not_say_how_long_it_took_has_no_generation_time() -> None:
-    points = poll_state(Line()).points()
+    points = watched(Line()).points()
     assert "hailuo.noticing.delay s" in points
     assert "hailuo.generation.duration s" not in points
 

@@ -112,7 +112,7 @@ async def answer_to(client: aiohttp.ClientSession, url: str) -> tuple[int, Any]:
         return answer.status, await (answer.json() if is_json else answer.read())
 
 
-async def poll_state(client: aiohttp.ClientSession, job: str) -> list[str]:
+async def watched(client: aiohttp.ClientSession, job: str) -> list[str]:
     """Every status of a job, up to its last."""
     async with client.get(f"{job}/events") as answer:
         assert (answer.status, answer.content_type) == (200, "text/event-stream")
@@ -167,7 +167,7 @@ async def test_a_picture_becomes_a_video_that_is_passed_on(name: str, tmp_path: 
         assert await answer_to(client, f"{url}{HEALTH[name]}") == (200, {"status": "ok"})
         job = f"{url}/videos/{await asked(client, url, CRLF)}"
         assert (await answer_to(client, f"{job}/file"))[0] == 409
-        statuses = await poll_state(client, job)
+        statuses = await watched(client, job)
         assert statuses[-1] == "success"
         assert statuses == sorted(statuses, key=["queued", "sending", "pending", "processing", "success"].index)
         id = job.rpartition("/")[2]
@@ -259,7 +259,7 @@ async def test_a_video_that_cannot_be_had_has_the_status_of_its_error(
 
         async def ends(prompt: str) -> tuple[str, int, Any]:
             job = f"{url}/videos/{await asked(client, url, prompt)}"
-            *_, last = await poll_state(client, job)
+            *_, last = await watched(client, job)
             status, content = await answer_to(client, f"{job}/file")
             return last, status, content["error"]
 
@@ -271,7 +271,7 @@ async def test_a_video_that_cannot_be_had_has_the_status_of_its_error(
         assert await ends("failed") == ("failed", 502, "TaskFailedError")
         emulator.service.fail_rate = 0.0
         job = f"{url}/videos/{await asked(client, url, 'gone')}"
-        assert (await poll_state(client, job))[-1] == "success"
+        assert (await watched(client, job))[-1] == "success"
         emulator.clock_offset_s = 8 * 24 * 3600
         assert (await answer_to(client, f"{job}/file"))[0] == 410
 
@@ -303,7 +303,7 @@ async def test_what_one_process_accepted_another_finds_and_passes_on(tmp_path: P
         jobs = [await asked(client, await one.url(), f"job {number}") for number in range(4)]
         for job in jobs:
             here = f"{await other.url()}/videos/{job}"
-            assert (await poll_state(client, here))[-1] == "success"
+            assert (await watched(client, here))[-1] == "success"
             status, film = await answer_to(client, f"{here}/file")
             assert (status, len(film)) == (200, 4096)
     assert emulator.ledger.posts == 4
@@ -407,7 +407,7 @@ async def test_a_stop_ends_in_its_time_whoever_waits_and_a_post_that_hangs_is_in
                 await server.end()
         await server.start()
         job_url = f"{await server.url()}/videos/{job}"
-        assert await poll_state(client, job_url) == ["unknown"]
+        assert await watched(client, job_url) == ["unknown"]
         assert (await answer_to(client, f"{job_url}/file"))[0] == 502
     assert emulator.ledger.posts == 1
 
@@ -425,7 +425,7 @@ async def test_a_visitor_who_hangs_up_frees_his_waiter_and_nothing_else(
     async with hosted(name, here) as url:
         async with visiting() as client:
             job = f"{url}/videos/{await asked(client, url)}"
-            assert (await poll_state(client, job))[-1] == "success"
+            assert (await watched(client, job))[-1] == "success"
             emulator.service.generation_s = 600
             waiting = await begun(client, url, "slow")
         before = len(asyncio.all_tasks())

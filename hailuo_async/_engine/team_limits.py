@@ -119,11 +119,6 @@ class TeamRateLimiter:
     """When the stock may be used; or, if there is none, when it may be asked for again."""
 
     @property
-    def limit(self) -> int | None:
-        """Requests in a window."""
-        return self._view.state.rate_limiter.limit
-
-    @property
     def closed_until(self) -> float | None:
         """Until when a 429 has closed the gate for the whole team."""
         at = self._view.state.rate_limiter.closed_until

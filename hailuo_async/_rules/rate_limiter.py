@@ -71,7 +71,7 @@ _LAG_S = 2 * WINDOW_S
 class RateLimiter(EvenRate):
     """Grants requests, counts them, and learns from the answers. All times are loop seconds."""
 
-    _limit: int | None = None
+    _limit: int | None = None  # requests in a window, as the service says
 
     # The window
     _counted: int = 0  # requests of ours that count, or may count, in this window
@@ -90,11 +90,6 @@ class RateLimiter(EvenRate):
 
     # Closed
     _closed_until: float = -math.inf
-
-    @property
-    def limit(self) -> int | None:
-        """Requests in a window, as the service says; ``None`` until it does."""
-        return self._limit
 
     @property
     def closed_until(self) -> float | None:

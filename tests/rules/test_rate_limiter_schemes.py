@@ -155,7 +155,7 @@ def test_headers_that_begin_to_speak_are_heard() -> None:
     assert found.limiter.remaining(found.now) is None
     found.style = limiters.unix
     found.run(100.0)
-    assert found.limiter.limit == 100
+    assert found.limiter._limit == 100
     assert found.limiter.remaining(found.now) is not None
 
 
@@ -205,7 +205,7 @@ def test_a_429_that_says_nothing_closes_for_a_second_and_then_lets_one_request_s
     limiter = RateLimiter()
     bare(limiter, 0.0, is_refused=False)
     bare(limiter, 0.5, is_refused=True)
-    assert (limiter.limit, limiter.remaining(0.6)) == (None, None)
+    assert limiter.remaining(0.6) is None
     closed_until = limiter.closed_until
     assert closed_until is not None
     assert closed_until == pytest.approx(1.6)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import os
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from hailuo_async._engine.tracked_job import TrackedJob
 
 
+_FORKED = (
+    "this generation belongs to the process that submitted it: wait for it there, or attach its task in a session here"
+)
+
+
 class Generation:
     """A job that a session has taken: await it for its ``Video``, or read its status.
 
@@ -23,11 +29,12 @@ class Generation:
     on, as it may be paid for already. Waiting needs the session's loop; the attributes can be read anywhere.
     """
 
-    __slots__ = ("_loop", "_tracked")
+    __slots__ = ("_loop", "_pid", "_tracked")
 
     def __init__(self, tracked: TrackedJob) -> None:
         self._tracked = tracked
         self._loop = asyncio.get_running_loop()
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Generation {self._tracked.name} {self.status}{f' task {self.task_id}' if self.task_id else ''}>"
@@ -91,6 +98,8 @@ class Generation:
     def _tracked_here(self) -> TrackedJob:
         if running_loop() is not self._loop:
             raise SessionClosedError(reason="this generation belongs to another event loop", task_id=self.task_id)
+        if os.getpid() != self._pid and not self.status.is_final:  # no thread of the parent's is here, nor its news
+            raise SessionClosedError(reason=_FORKED, task_id=self.task_id)
         return self._tracked
 
 

@@ -43,6 +43,51 @@ print(status)
 """
 
 
+WAITING = """
+import asyncio, os, warnings
+from hailuo_async import AsyncSession, ImageToVideo, SessionClosedError
+
+async def ended(generation):
+    return await generation
+
+async def seen(generation):
+    return [status async for status in generation.updates()]
+
+warnings.simplefilter("ignore", DeprecationWarning)
+loop = asyncio.new_event_loop()
+session = AsyncSession(journal={journal})
+loop.run_until_complete(session.__aenter__())
+prompt = "https://example.com/cat.jpg"
+first = loop.run_until_complete(session.submit(ImageToVideo(prompt, key="first")))
+video = loop.run_until_complete(ended(first))
+second = loop.run_until_complete(session.submit(ImageToVideo(prompt, key="second")))
+task_id = loop.run_until_complete(second.accepted())
+if (child := os.fork()) == 0:
+    for wait in (ended, seen):
+        try:
+            loop.run_until_complete(wait(second))
+        except SessionClosedError as error:
+            print(error.reason, error.task_id == task_id, flush=True)
+    print(loop.run_until_complete(ended(first)) == video, flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+print(loop.run_until_complete(ended(second)).task_id == task_id)
+loop.run_until_complete(session.aclose())
+loop.close()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("journal", ["None", "'batch.db'"])
+def test_a_child_does_not_wait_for_what_its_parent_waits_for(folder: Path, service: Emulator, journal: str) -> None:
+    """The parent's threads are not there in it: with a journal it waited without end."""
+    refused = (
+        "this generation belongs to the process that submitted it: wait for it there,"
+        " or attach its task in a session here True"
+    )
+    assert run_program(WAITING.format(journal=journal), folder, service) == [refused, refused, "True", "True"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("journal", ["None", "'batch.db'"])
 def test_a_child_sends_nothing_over_its_parents_session_and_has_its_own(

@@ -468,20 +468,20 @@ def survives(name: str, content: bytes) -> None:
     assert found.jobs or found.problems
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.binary(max_size=200), st.sampled_from(["jobs.jsonl", "jobs.csv"]))
 def test_any_bytes_are_jobs_or_problems(content: bytes, name: str) -> None:
     survives(name, content)
 
 
 @pytest.mark.slow
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.lists(_ROW | _SERVICE_ROW, max_size=3))
 def test_any_values_are_jobs_or_problems(rows: list[dict[str, object]]) -> None:
     survives("jobs.jsonl", "\n".join(json.dumps(row) for row in rows).encode())
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(_CELLS)
 def test_any_cells_are_jobs_or_problems(cells: list[str]) -> None:
     survives("jobs.csv", ("first_frame_image,prompt,duration,key\n" + "".join(cells)).encode())

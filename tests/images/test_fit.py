@@ -104,7 +104,7 @@ def test_scaling_keeps_the_proportions(width: int, height: int) -> None:
     assert exact - 1 <= max(larger) < exact + 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(1, 900), st.integers(1, 900), st.sampled_from(["PNG", "JPEG", "WEBP", "GIF", "BMP"]))
 @example(1, 900, "PNG")
 @example(300, 750, "JPEG")

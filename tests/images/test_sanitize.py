@@ -277,7 +277,7 @@ def test_what_is_cut_short_anywhere_is_refused_or_whole(data: bytes) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(SEEDS), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), min_size=1, max_size=6))
 def test_whatever_the_bytes_are_only_our_error_comes_out(seed: bytes, flips: list[tuple[int, int]]) -> None:
     data = bytearray(seed)

@@ -258,5 +258,5 @@ class AnyService(RuleBasedStateMachine):
         assert all(self.cadence.worth(task, self.now) >= -1e-6 * (1 + self.now) for task in self.tasks)
 
 
-AnyService.TestCase.settings = settings(max_examples=50, stateful_step_count=25, deadline=None, derandomize=True)
+AnyService.TestCase.settings = settings(max_examples=50, stateful_step_count=25, derandomize=True)
 TestAnyService = AnyService.TestCase

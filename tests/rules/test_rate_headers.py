@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 import attrs
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hailuo_async._rules.rate_headers import RateHeaders, read_rate_headers
@@ -141,7 +141,6 @@ NAMES = ["X-RateLimit-Limit", "X-RateLimit-Reset", "RateLimit", "RateLimit-Polic
 VALUES = st.text() | st.from_regex(r'"?[a-z]*"?;[rqtw]=\d*(, ?\d+)?;?[rqtw]?=?\d*m?s?')
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.sampled_from([*NAMES, "X-RateLimit-Reset-Requests", "Date", "Retry-After"]), VALUES))
 def test_no_header_whatever_makes_reading_fail(headers: dict[str, str]) -> None:
     said = attrs.asdict(read_rate_headers(headers))

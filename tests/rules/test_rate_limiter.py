@@ -418,7 +418,7 @@ class LyingService(RuleBasedStateMachine):
 
 
 for machine in (HonestService, LyingService):
-    machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None, derandomize=True)
+    machine.TestCase.settings = settings(max_examples=80, stateful_step_count=40, derandomize=True)
 TestHonestService = HonestService.TestCase
 TestHonestService.pytestmark = pytest.mark.slow  # type: ignore[attr-defined]
 TestLyingService = LyingService.TestCase

@@ -278,7 +278,7 @@ STYLES: list[Style] = [
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(
     st.sampled_from(COUNTS),
     st.sampled_from([*STYLES, behind(4.0), behind(-4.0)]),
@@ -298,7 +298,7 @@ def test_no_gateway_whatever_shuts_the_gate_for_long_or_has_it_turn_in_circles(
 
 
 @pytest.mark.slow
-@settings(max_examples=50, deadline=None, derandomize=True)
+@settings(max_examples=50, derandomize=True)
 @given(st.sampled_from(STYLES[2:7] + STYLES[8:]), st.integers(5, 200), st.integers(1, 8), st.integers(0, 999))
 def test_in_honest_windows_of_a_minute_no_request_is_refused(style: Style, limit: int, most: int, seed: int) -> None:
     found = Demand(FixedWindow(limit, 60.0), style, Random(seed), most=1)

@@ -367,7 +367,7 @@ class AnyService(RuleBasedStateMachine):
             assert opens_at <= self.now + 40
 
 
-AnyService.TestCase.settings = settings(max_examples=120, stateful_step_count=40, deadline=None, derandomize=True)
+AnyService.TestCase.settings = settings(max_examples=120, stateful_step_count=40, derandomize=True)
 TestAnyService = AnyService.TestCase
 TestAnyService.pytestmark = pytest.mark.slow  # type: ignore[attr-defined]
 

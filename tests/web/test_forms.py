@@ -59,7 +59,7 @@ async def bytes_of(form: Form, name: str) -> bytes:
 
 
 @given(data=st.binary(max_size=400), cut=st.integers(1, 40))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_form_is_the_same_in_pieces_of_any_size(data: bytes, cut: int) -> None:
     data = data + b"\r\n--edg-" + data  # nearly a boundary
     body = multipart(part("image", data, "a.png"), part("prompt", "ü\r\n".encode()))

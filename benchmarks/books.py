@@ -11,12 +11,14 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import attrs
 
-from hailuo_async import HailuoError, Video
+from hailuo_async import HailuoError, TaskExpiredError, TaskFailedError, Video
 from hailuo_async.emulator import Service
+from hailuo_async.emulator.films import PlainFilm
 from hailuo_async.money import from_nanos
 
 
@@ -57,6 +59,8 @@ class Books:
     """Keys of jobs that have to be made: a session that keeps jobs has taken them, and none was withdrawn."""
     withdrawn: set[str] = attrs.field(factory=set)
     given_up: set[str] = attrs.field(factory=set)
+    _forgotten: set[str] = attrs.field(factory=set)
+    """Of those, the tasks of jobs that were taken out of the journal."""
     unheard: dict[str, Payer] = attrs.field(factory=dict)
     """Tasks whose acceptance has not been heard by the session that made the POST."""
     is_database_troubled: bool = False
@@ -94,9 +98,12 @@ class Books:
             self._reasons[post.prompt] += 1
             post.session.doubts += 1
 
-    def decide(self, prompt: str) -> None:
+    def decide(self, prompt: str, *, forget: bool) -> None:
         """Its owner gives up all tasks that were accepted for a job until now."""
-        self.given_up.update(self.service.ledger.accepted.get(prompt, ()))
+        tasks = self.service.ledger.accepted.get(prompt, ())
+        self.given_up.update(tasks)
+        if forget:
+            self._forgotten.update(tasks)
 
     # --- What callers hear ---
 
@@ -109,13 +116,23 @@ class Books:
         if self.ending(video.task_id) != "success":
             self.problems.append(f"WRONG VIDEO: {video.task_id} has ended as {self.ending(video.task_id)}")
 
+    def saved(self, path: Path, task_id: str) -> None:
+        """A caller has got a video that was saved."""
+        self.counts["saved"] += 1
+        film = PlainFilm(task_id, self.service.video_size)
+        if path.read_bytes() != film.read(0, film.size):
+            self.problems.append(f"WRONG FILE: {path} is not the video of {task_id}")
+
     def failed(self, error: HailuoError) -> None:
         """A caller has got an error."""
         self.counts[type(error).__name__] += 1
         if error.task_id is not None:
             self.told.add(error.task_id)
-            if type(error).__name__ == "TaskFailedError" and self.ending(error.task_id) == "success":
+            ending = self.ending(error.task_id)
+            if isinstance(error, TaskFailedError | TaskExpiredError) and ending == "success":
                 self.problems.append(f"WRONG END: {error.task_id} has succeeded, and a caller got {error!r}")
+            if isinstance(error, TaskExpiredError) and ending is not None:
+                self.problems.append(f"WRONG END: {error.task_id} is known, and a caller got {error!r}")
 
     def ending(self, task_id: str) -> str | None:
         """How a task ends, by the service's own books."""
@@ -180,12 +197,21 @@ class Books:
             yield f"WRONG SUM: {paid} USD were paid; the journal has {spent}, and {in_doubt} in doubt"
         elif self._is_certain and not in_doubt and spent != paid:
             yield f"WRONG SUM: {paid} USD were paid; the journal has {spent}, and nothing is in doubt"
-        for row in rows.values():
-            costs = self.service.ledger.costs
-            if row["cost"] is not None and not self.counts["strange bills"]:
-                cost = from_nanos(row["cost"])
-                if row["task_id"] in costs and cost != costs[row["task_id"]]:
-                    yield f"WRONG COST: {row['task_id']} cost {costs[row['task_id']]}, the journal has {cost}"
+        for identity, row in rows.items():
+            yield from self._check_costs(identity, row, {each["task_id"] for each in rows.values()})
+
+    def _check_costs(self, identity: str, row: Mapping[str, Any], on_record: set[str]) -> Iterator[str]:
+        """A job's cost is its task's, and its earlier tasks are in ``cost_before``, at their cost or a higher price."""
+        costs, task_id = self.service.ledger.costs, row["task_id"]
+        if row["cost"] is not None and task_id in costs and not self.counts["strange bills"]:
+            cost = from_nanos(row["cost"])
+            if cost != costs[task_id]:
+                yield f"WRONG COST: {task_id} cost {costs[task_id]}, the journal has {cost}"
+        tasks = self.service.ledger.accepted.get(identity, [])
+        earlier = sum((costs[task] for task in tasks if task not in on_record | self._forgotten), Decimal(0))
+        before = (row["cost_before"] or 0) + ((row["price"] or 0) if row["state"] == "unknown" else 0)
+        if (from_nanos(before) or Decimal(0)) < earlier:
+            yield f"WRONG COST: {earlier} were paid before for {identity}, the journal has {dict(row)}"
 
 
 def _row(rows: Mapping[str, Mapping[str, Any]] | None, prompt: str | None) -> object:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from random import Random
+from typing import Any
 
 import anyio
 import attrs
 
 from benchmarks.books import Books
-from hailuo_async import AsyncSession, HailuoError, ImageToVideo, Outcome, SubmissionUnknownError, Success
+from benchmarks.journals import Place
+from hailuo_async import AsyncSession, HailuoError, ImageToVideo, Outcome, Success
 
 #: After so long a caller leaves; the last waits for its end.
 PATIENCE_S = (0.0, 0.001, 0.1, 1.0, 10.0, 60.0, 300.0, None)
@@ -24,7 +27,9 @@ class Callers:
     rng: Random
     jobs: list[ImageToVideo]
     """All jobs that there are, by their keys. Without a journal each is asked for once."""
-    is_on_record: bool
+    directory: Path
+    """Where videos are saved."""
+    place: Place
 
     async def call(self, session: AsyncSession) -> None:
         """Makes one call, and hears what comes of it."""
@@ -36,8 +41,8 @@ class Callers:
             self._hint: 2,
             self._look: 0.5,
         }
-        if self.is_on_record:
-            calls |= {self._find: 3, self._resume: 0.5, self._decide: 3}
+        if self.place.is_shared:
+            calls |= {self._find: 3, self._resume: 0.5, self._decide: 4}
         [call] = self.rng.choices(list(calls), list(calls.values()))
         try:
             await call(session)
@@ -53,7 +58,7 @@ class Callers:
     # --- Jobs ---
 
     def _jobs(self, count: int) -> list[ImageToVideo]:
-        if self.is_on_record:
+        if self.place.is_shared:
             return self.rng.sample(self.jobs, min(count, len(self.jobs)))
         return [self.jobs.pop() for _ in range(min(count, len(self.jobs)))]
 
@@ -91,8 +96,7 @@ class Callers:
         jobs = self._jobs(self.rng.randrange(1, 12))
         self._withdraw(jobs)
         rng = self.rng
-        limits = {"max_jobs": rng.choice((None, None, 5)), "max_cost": rng.choice((None, None, "3.0"))}
-        stream = session.stream(jobs, timeout=rng.choice((None, None, 200.0)), **limits)  # type: ignore[arg-type]
+        stream = session.stream(jobs, **self._options())
         read = 0
         leaves_after, stops = rng.randrange(16), rng.random() < 0.5
         with anyio.move_on_after(rng.choice(PATIENCE_S)):
@@ -107,9 +111,21 @@ class Callers:
                     if rng.random() < 0.1:
                         await anyio.sleep(rng.choice((0.1, 50.0)))
 
+    def _options(self) -> dict[str, Any]:
+        rng = self.rng
+        return {
+            "timeout": rng.choice((None, None, 200.0)),
+            "max_jobs": rng.choice((None, None, 5)),
+            "max_cost": rng.choice((None, None, "3.0")),
+            "share_uploads": rng.random() < 0.5,
+            "save_to": rng.choice((None, self.directory)),
+        }
+
     def _read(self, outcome: Outcome) -> None:
         if isinstance(outcome, Success):
             self.books.heard(None if outcome.job is None else outcome.job.prompt, outcome.video)
+            if outcome.path is not None:
+                self.books.saved(outcome.path, outcome.video.task_id)
         else:
             self.books.failed(outcome.error)
 
@@ -127,28 +143,33 @@ class Callers:
                     self._read(outcome)
 
     async def _decide(self, session: AsyncSession) -> None:
-        """Looks for a job in doubt, or that failed, and decides, as its owner who has looked at the dashboard."""
-        key = self.rng.choice(self.jobs).key or ""
-        try:
-            with anyio.move_on_after(1.0):
-                await (await session.find(key))
-        except SubmissionUnknownError:
-            await self._resolve(session, key)
-        except HailuoError:
-            if self.rng.random() < 0.3:
-                await self._resolve(session, key)
-
-    async def _resolve(self, session: AsyncSession, key: str) -> None:
+        """Decides on a job in doubt, or that has ended, as its owner who has looked at journal and dashboard."""
+        rows = self.place.rows()
+        doubts = [key for key, row in rows.items() if row["state"] == "unknown"]
+        ends = [key for key, row in rows.items() if row["state"] in ("failed", "success")]
+        keys = doubts if doubts and self.rng.random() < 0.8 else ends
+        jobs = [job for job in self.jobs if job.key in keys]
+        if not jobs:
+            return
+        job = self.rng.choice(jobs)
+        key = job.key or ""
         tasks = self.books.service.ledger.accepted.get(key, [])
         known = [task for task in tasks if task not in self.books.given_up]
-        if known and self.rng.random() < 0.7:
+        if key in doubts and known and self.rng.random() < 0.6:
             await session.resolve(key, task_id=known[-1])
-            return
+        else:
+            await self._pay_again(session, job)
+
+    async def _pay_again(self, session: AsyncSession, job: ImageToVideo) -> None:
+        key, forget = job.key or "", self.rng.random() < 0.5
         self.books.counts["decisions"] += 1
-        self._withdraw([job for job in self.jobs if job.key == key])
-        self.books.decide(key)
-        await session.resolve(key, **{self.rng.choice(("resubmit", "forget")): True})  # type: ignore[arg-type]
-        self.books.decide(key)
+        self._withdraw([job])
+        self.books.decide(key, forget=forget)
+        await session.resolve(key, forget=forget, resubmit=not forget)
+        self.books.decide(key, forget=forget)
+        if self.rng.random() < 0.7:
+            with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+                self.books.heard(key, await session.generate(job))
 
     # --- Tasks, hints and the rest ---
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import math
 import os
@@ -95,32 +96,36 @@ class Line(Executor):
     def __init__(self) -> None:
         self.round_trips = 0
         self.is_dead = False
+        self._loop = asyncio.get_running_loop()
 
     def submit(self, work: Callable[..., T], /, *args: Any, **named: Any) -> Future[T]:
-        """Does ``work`` half a round trip from now, and tells of it after the other half."""
+        """Does ``work`` half a round trip from now, and tells of it after the other half.
+
+        For another thread than the loop's, for which the clock stands still, it does that at once.
+        """
         future: Future[T] = Future()
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self.round_trips += 1
+        if asyncio._get_running_loop() is None:
+            loop.call_soon_threadsafe(lambda: _done(future, work, *args, **named)())
+            return future
 
         def arrive() -> None:
             if self.is_dead or not future.set_running_or_notify_cancel():
                 return
-            try:
-                answer: Callable[[], None] = _answer(future, work(*args, **named))
-            except Exception as error:
-                answer = _failure(future, error)
-            loop.call_later(ROUND_TRIP_S / 2, answer)
+            loop.call_later(ROUND_TRIP_S / 2, _done(future, work, *args, **named))
 
         loop.call_later(ROUND_TRIP_S / 2, arrive)
         return future
 
 
-def _answer(future: Future[T], value: T) -> Callable[[], None]:
-    return lambda: future.set_result(value)
-
-
-def _failure(future: Future[Any], error: Exception) -> Callable[[], None]:
-    return lambda: future.set_exception(error)
+def _done(future: Future[T], work: Callable[..., T], /, *args: Any, **named: Any) -> Callable[[], None]:
+    """Does ``work``. Returns what tells ``future`` of it."""
+    try:
+        result = work(*args, **named)
+    except Exception as error:
+        return functools.partial(future.set_exception, error)
+    return lambda: future.set_result(result)
 
 
 @attrs.define(eq=False)
@@ -254,14 +259,16 @@ class Night:
         self.changed.notify()
 
 
-def open_file(path: Path, base_url: str, line: Line, holder: str) -> JournalWriter:
+def open_file(
+    path: Path, base_url: str, line: Line, holder: str, kind: Callable[..., Server] = Server
+) -> JournalWriter:
     """A session's journal over its line to a file."""
 
     def now() -> float:
         return EPOCH + asyncio.get_running_loop().time()
 
     opened = sqlite.open_for_writing(path, base_url, now, 5.0)
-    server = Server(opened.path, opened._connection, now)
+    server = kind(opened.path, opened._connection, now)
     server._file_id = opened._file_id
     server.execute("PRAGMA synchronous = OFF")
     table = JobTable(server, holder, LEASE_S)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import sqlite3
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextvars import Context
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import anyio
 import attrs
 
-from benchmarks.hosts import Line, open_file
+from benchmarks.hosts import Line, Server, open_file
 from benchmarks.processes import outside
 from hailuo_async._io.journal import database
 from hailuo_async._io.journal.writer import JournalWriter
@@ -34,6 +36,8 @@ class Place:
     """Where the journal lies. This one is for a session without a journal."""
 
     is_shared = False
+    takes_pictures = True
+    """Whether jobs may have pictures, and not only their URLs."""
 
     @property
     def location(self) -> str | None:
@@ -75,11 +79,36 @@ class Place:
         return from_nanos(spent + forgotten) or Decimal(0)
 
 
+class _ErringFile(Server):
+    """A file on a disk that errs: no transaction begins, or the answer to half of the commits is lost."""
+
+    def __init__(self, place: FileJournal, *args: Any) -> None:
+        super().__init__(*args)
+        self._place = place
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._fail_if(self._place.fault in ("SQLITE_FULL", "SQLITE_BUSY"))
+        with super().transaction():
+            yield
+        self._fail_if(self._place.fault == "SQLITE_IOERR" and self._place.rng.random() < 0.5)
+
+    def _fail_if(self, errs: bool) -> None:
+        if errs:
+            error = sqlite3.OperationalError("the disk errs")
+            error.sqlite_errorname = self._place.fault or ""
+            raise error
+
+
 @attrs.define(eq=False)
 class FileJournal(Place):
     """A file that all sessions share."""
 
     path: Path
+    rng: Random
+    fault: str | None = attrs.field(default=None, init=False)
+    """What is wrong with the disk."""
+    _heals: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     is_shared = True
 
     @property
@@ -87,9 +116,23 @@ class FileJournal(Place):
         return str(self.path)
 
     async def open(self, line: Line, base_url: str, holder: str) -> JournalWriter:
-        return open_file(self.path, base_url, line, holder)
+        return open_file(self.path, base_url, line, holder, functools.partial(_ErringFile, self))
+
+    def trouble(self, line: Line) -> bool:
+        self.heal()
+        self.fault = self.rng.choice(("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR"))
+        for_s = self.rng.choice((0.1, 3.0, 10.0, 60.0))
+        self._heals = asyncio.get_running_loop().call_later(for_s, self.heal, context=Context())
+        return True
+
+    def heal(self) -> None:
+        self.fault = None
+        if self._heals is not None:
+            self._heals.cancel()
 
     def select(self, sql: str) -> list[Any]:
+        if not self.path.exists():
+            return []
         with contextlib.closing(sqlite3.connect(self.path)) as connection:
             return connection.execute(sql).fetchall()
 
@@ -109,6 +152,7 @@ class ServerJournal(Place):
     _lines: list[VirtualLine] = attrs.field(factory=list, init=False)
     _troubles: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
     is_shared = True
+    takes_pictures = False  # they would be read over the line while the clock stands still
 
     def __attrs_post_init__(self) -> None:
         from tests.support.virtual_postgres import VirtualServer  # psycopg is for those who develop

@@ -29,9 +29,11 @@ from benchmarks.books import Books, Listener, Payer
 from benchmarks.callers import Callers
 from benchmarks.hosts import EPOCH
 from benchmarks.journals import FileJournal, Place, ServerJournal
-from benchmarks.members import Member, Network
+from benchmarks.members import Member
+from benchmarks.network import Network
 from benchmarks.processes import run_processes
-from benchmarks.weather import draw_faults, draw_job, draw_service, draw_settings
+from benchmarks.weather import PICTURES, draw_faults, draw_job, draw_service, draw_settings
+from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async.emulator import Faults
 
 #: Events of a life, and the seconds between two of them.
@@ -63,12 +65,18 @@ class Life:
         service = draw_service(seed, rng)
         books = service.books
         place = _make_place(rng, directory)
-        jobs = [draw_job(f"job {number}", rng, place.is_shared) for number in range(30 if place.is_shared else 1000)]
+        names = [f"job {number}" for number in range(30 if place.is_shared else 1000)]
+        pictures = PICTURES if place.takes_pictures else ()
+        jobs = [draw_job(name, rng, pictures, has_key=place.is_shared) for name in names]
         network = Network(service, Random(rng.random()), latency_s=rng.choice((0.0, 0.1, 0.2)))
-        return cls(rng, place, network, Callers(books, Random(rng.random()), jobs, place.is_shared), books)
+        callers = Callers(books, Random(rng.random()), jobs, directory / "videos", place)
+        return cls(rng, place, network, callers, books)
 
     async def live(self) -> None:
         """Lives it to its end. What was broken stands in the books."""
+        if self.place.is_shared:
+            self.network.strike, self.network.strike_rate = self._strike, self.rng.choice((0.0, 0.05))
+        self._change_weather()
         announcing = asyncio.create_task(self._announce())
         for _ in range(self.rng.randint(1, 3) if self.place.is_shared else 1):
             self._join()
@@ -97,8 +105,8 @@ class Life:
             events |= {
                 self._join: 4,
                 self._leave: 2,
-                self._kill: 0 if self._fails_over else 2,
-                self._stop: 2,
+                self._kill_one: 0 if self._fails_over else 2,
+                self._stop_one: 2,
                 self._trouble_database: 5,
             }
         [event] = self.rng.choices(list(events), list(events.values()))
@@ -138,19 +146,31 @@ class Life:
             self.members.remove(member)
             member.leave(grace_s)
 
-    def _kill(self) -> None:
+    def _kill_one(self) -> None:
         if (member := self._some_member()) is not None and len(self.members) > 1:
-            self.books.counts["killed"] += 1
-            self.members.remove(member)
-            member.kill()
-            self.place.hang_up(member.line)
+            self._kill(member)
 
-    def _stop(self) -> None:
+    def _kill(self, member: Member) -> None:
+        self.books.counts["killed"] += 1
+        self.members.remove(member)
+        member.kill()
+        self.place.hang_up(member.line)
+
+    def _stop_one(self) -> None:
         if (member := self._some_member()) is not None:
-            self.books.counts["stopped"] += 1
-            member.process.stop()
-            after_s = self.rng.choice((1.0, 20.0, 40.0, 100.0))
-            asyncio.get_running_loop().call_later(after_s, member.process.go_on)
+            self._stop(member)
+
+    def _stop(self, member: Member) -> None:
+        self.books.counts["stopped"] += 1
+        member.process.stop(self.rng.choice((1.0, 20.0, 40.0, 100.0)))
+
+    def _strike(self, payer: Payer) -> None:
+        """Stops or kills a process in the middle of a POST."""
+        for member in [member for member in self.members if member.payer is payer and not self.is_calm]:
+            if self.rng.random() < 0.3 and not self._fails_over and len(self.members) > 1:
+                self._kill(member)
+            else:
+                self._stop(member)
 
     def _trouble_database(self) -> None:
         if (member := self._some_member()) is not None:
@@ -215,6 +235,7 @@ class Life:
         engine = member.session._engine
         if engine is None:
             return
+        await anyio.sleep(2 * LEASE_S)  # it takes up what those have left that were killed
         until = anyio.current_time() + CALM_S
         while engine.dispatcher.live and anyio.current_time() < until:  # noqa: ASYNC110
             await anyio.sleep(10.0)
@@ -228,7 +249,7 @@ class Life:
         heir = Member.make(Payer("heir"), self.network, self.place, self.rng, keep_jobs=True)
         self.everyone.append(heir)
         heir.start()
-        await anyio.sleep(60.0)  # longer than a lease: of those that were killed
+        await anyio.sleep(2 * LEASE_S)
         call = heir.call(self.callers.end_all(heir.session))
         await asyncio.wait([call], timeout=CALM_S)
         if not call.done():
@@ -243,7 +264,7 @@ class Life:
         self.network.is_down = True
         for member in self.everyone:
             if member.process.is_stopped:
-                member.process.go_on()
+                member.process.bury()
                 member.leave(0.0)
         lives = [member.life for member in self.everyone if member.life is not None]
         await asyncio.wait(lives, timeout=600.0)
@@ -266,7 +287,7 @@ def _make_place(rng: Random, directory: Path) -> Place:
     kind = rng.choice(("none", "file", "file", "server", "server"))
     if kind == "server" and importlib.util.find_spec("psycopg") is not None:
         return ServerJournal(Random(rng.random()), fails_over=rng.random() < 0.5)
-    return Place() if kind == "none" else FileJournal(directory / "journal.db")
+    return Place() if kind == "none" else FileJournal(directory / "journal.db", Random(rng.random()))
 
 
 def live(seed: int) -> Books:

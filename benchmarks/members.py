@@ -3,105 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from decimal import Decimal
 from random import Random
 from typing import Any, Self
 
-import anyio
 import attrs
 
-from benchmarks.books import Books, Payer, Post
-from benchmarks.hosts import EPOCH, Line
+from benchmarks.books import Books, Payer
+from benchmarks.hosts import Line
 from benchmarks.journals import Place
-from benchmarks.processes import Process, outside
+from benchmarks.network import Network, Wire
+from benchmarks.processes import Process
+from benchmarks.videos import downloads_over
 from hailuo_async import AsyncSession, HailuoError
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async._rules.wire import Answer, Request, Verdict, read_submit, unsent
-from hailuo_async.emulator import DEFAULT_API_KEY, Kind, Service, WebhookPost
-from hailuo_async.emulator import Reply as Reply
-from hailuo_async.emulator import Request as Received
+from hailuo_async.emulator import DEFAULT_API_KEY
 from hailuo_async.hooks import Accepted, Ended, SessionEvent
 from hailuo_async.settings import JournalLocation
-from hailuo_async.testing import InMemory
-
-_POST = "x-post"
-
-
-@attrs.define(kw_only=True)
-class WatchedService(Service):
-    """A service that tells its books of each POST, and keeps the deliveries that come before the answer."""
-
-    books: Books = attrs.field(init=False)
-    posts: dict[str, Post] = attrs.field(factory=dict, init=False)
-    early: list[WebhookPost] = attrs.field(factory=list, init=False)
-    numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
-
-    def handle(self, request: Received, now: float) -> Reply:
-        """As ``Service.handle``."""
-        reply = super().handle(request, now)
-        post, entry = self.posts.get(request.headers.get(_POST, "")), self.ledger.entries[-1]
-        if post is not None and entry.kind is Kind.SUBMIT:
-            self.books.arrived(entry.prompt or "", entry.task_id, post)
-        if reply.preceded_by is not None:
-            self.early.append(reply.preceded_by)
-        return reply
-
-
-@attrs.define(eq=False)
-class Network:
-    """What lies between the sessions and the service."""
-
-    service: WatchedService
-    rng: Random
-    latency_s: float = 0.1
-    unsent_rate: float = 0.02
-    slow_rate: float = 0.02
-    is_down: bool = False
-
-
-@attrs.define(eq=False)
-class Wire:
-    """A session's line to the service. What was sent goes on without its process, as the kernel would have it."""
-
-    network: Network
-    payer: Payer
-
-    async def send(self, request: Request, timeout_s: float) -> Answer:
-        """Sends it once. Cancelled, it tears the request."""
-        network, rng = self.network, self.network.rng
-        if network.is_down or rng.random() < network.unsent_rate:
-            await anyio.sleep(rng.choice((0.0, 0.1, 3.0)))
-            return unsent("cannot connect")
-        if rng.random() < network.slow_rate:
-            await anyio.sleep(rng.choice((0.1, 20.0)))
-        if request.may_go_on is not None and not request.may_go_on():
-            return unsent("its permission to send had lapsed")
-        line = InMemory(network.service, latency_s=network.latency_s, epoch=EPOCH)
-        if request.method == "POST" and request.path.endswith("/async"):
-            return await self._post(line, request, timeout_s)
-        return await outside(line.send(request, timeout_s))
-
-    async def _post(self, line: InMemory, request: Request, timeout_s: float) -> Answer:
-        service, post, heard = self.network.service, Post(self.payer), None
-        number = str(next(service.numbers))
-        service.posts[number] = post
-        request = attrs.evolve(request, headers={**request.headers, _POST: number})
-        is_refused = False
-        try:
-            answer = await outside(line.send(request, timeout_s))
-            read = read_submit(answer)
-            heard = read.task_id if read.verdict is Verdict.ACCEPTED else None
-            is_refused = read.verdict is Verdict.REFUSED
-            return answer
-        finally:
-            del service.posts[number]
-            if not is_refused:
-                service.books.answered(post, heard)
-
-    async def aclose(self) -> None:
-        """Holds nothing."""
 
 
 @attrs.define(eq=False)
@@ -110,6 +29,7 @@ class Member:
 
     payer: Payer
     process: Process
+    network: Network
     line: Line
     session: AsyncSession
     books: Books
@@ -140,7 +60,7 @@ class Member:
             return await place.open(line, base_url, payer.name)
 
         session._open_journal = open_journal
-        member = cls(payer, Process(payer.name), line, session, network.service.books, Random(rng.random()))
+        member = cls(payer, Process(payer.name), network, line, session, network.service.books, Random(rng.random()))
         session.hooks.append(member._note)
         return member
 
@@ -154,6 +74,7 @@ class Member:
                 engine = self.session._engine
                 if engine is not None:
                     self.payer.spent_before = engine.admission.money.limit.spent
+                    engine.results._downloads = downloads_over(self.network)
                 if engine is not None and engine.team_monitor is not None:
                     engine.team_monitor._link._table.row.rng.seed(self.rng.random())
                 self.is_open = True
@@ -173,7 +94,7 @@ class Member:
     def kill(self) -> None:
         """Kills its process."""
         self.is_open, self.is_dead = False, True
-        self.process.stop()
+        self.process.kill()
 
     def held(self) -> list[str]:
         """What the session holds that it may not hold when no call is under way, and no task runs."""

@@ -33,6 +33,7 @@ class Process:
     name: str
     context: Context = attrs.field(factory=contextvars.copy_context, init=False)
     is_stopped: bool = attrs.field(default=False, init=False)
+    is_killed: bool = attrs.field(default=False, init=False)
     _waiting: deque[_Callback] = attrs.field(factory=deque, init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -42,12 +43,24 @@ class Process:
         """A task of this process."""
         return asyncio.get_running_loop().create_task(work, context=self.context.copy())
 
-    def stop(self) -> None:
-        """Stops it, as SIGSTOP does."""
+    def stop(self, for_s: float) -> None:
+        """Stops it, as SIGSTOP does, and lets it go on after so many seconds."""
         self.is_stopped = True
+        asyncio.get_running_loop().call_later(for_s, self.go_on, context=Context())
+
+    def kill(self) -> None:
+        """Stops it for good."""
+        self.is_stopped = self.is_killed = True
+
+    def bury(self) -> None:
+        """Lets one that was killed go on, so that it can be closed."""
+        self.is_killed = False
+        self.go_on()
 
     def go_on(self) -> None:
         """Lets it go on, as SIGCONT does: what has become due meanwhile runs now, in that order."""
+        if self.is_killed:
+            return
         self.is_stopped = False
         loop = asyncio.get_running_loop()
         while self._waiting:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from collections.abc import Sequence
 from decimal import Decimal
 from random import Random
 from typing import Any
 
 from benchmarks.books import Books, Payer
-from benchmarks.members import WatchedService
+from benchmarks.network import WatchedService
 from hailuo_async import ImageToVideo
 from hailuo_async.emulator import RUNNING_LIMIT_WORDINGS, Fault, FaultRates, Faults
 
@@ -21,13 +24,30 @@ _QUERY = (
     *("truncated", "unknown_status", "missing_fields", "extra_fields", "wrong_task_id", "strange_bill"),
     "strange_expiry",
 )
+_DOWNLOAD = ("error_500", "cut", "truncated")
 _WEBHOOK = ("lost", "doubled", "early", "late", "out_of_order")
 
 
-def draw_job(name: str, rng: Random, has_key: bool) -> ImageToVideo:
+def _draw_picture(shade: int) -> bytes:
+    """A small PNG of one shade."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = (b"\0" + bytes([shade]) * 320) * 320
+    head = struct.pack(">IIBBBBB", 320, 320, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+#: A few, which jobs share.
+PICTURES = tuple(map(_draw_picture, range(3)))
+
+
+def draw_job(name: str, rng: Random, pictures: Sequence[bytes], *, has_key: bool) -> ImageToVideo:
     """A job that its prompt tells apart."""
+    images: list[str | bytes] = [_URL, _URL, *pictures]
     return ImageToVideo(
-        _URL,
+        rng.choice(images),
         prompt=name,
         key=name if has_key or rng.random() < 0.5 else None,
         duration=rng.choice((6, 10)),
@@ -39,11 +59,13 @@ def draw_faults(rng: Random, books: Books) -> Faults:
     """How the service errs for a while."""
 
     def rates(names: tuple[str, ...], most: float) -> FaultRates:
-        return FaultRates(**{name: rng.uniform(0.0, most) for name in rng.sample(names, rng.randint(0, 4))})
+        return FaultRates(
+            **{name: rng.uniform(0.0, most) for name in rng.sample(names, rng.randint(0, min(4, len(names))))}
+        )
 
     submit, query, webhook = rates(_SUBMIT, 0.1), rates(_QUERY, 0.1), rates(_WEBHOOK, 0.2)
     books.counts["strange bills"] += query.rate(Fault.STRANGE_BILL) > 0
-    return Faults(submit=submit, query=query, webhook=webhook)
+    return Faults(submit=submit, query=query, webhook=webhook, download=rates(_DOWNLOAD, 0.2))
 
 
 def draw_service(seed: int, rng: Random) -> WatchedService:

@@ -79,7 +79,7 @@ def test_a_second_task_after_an_answer_that_was_lost_is_one_as_well(books: Books
 
 def test_an_owner_may_pay_again_and_a_session_that_resubmits_may_after_a_lost_answer(books: Books) -> None:
     accepted(books, Payer("a"))
-    books.decide("cat")
+    books.decide("cat", forget=False)
     resubmits = Payer("b", resubmits=True)
     accepted(books, resubmits, is_heard=False)
     task_id = accepted(books, resubmits)
@@ -91,7 +91,7 @@ def test_an_owner_may_pay_again_and_a_session_that_resubmits_may_after_a_lost_an
 def test_a_task_that_is_not_on_record_is_lost(books: Books) -> None:
     accepted(books, Payer("a"))
     books.close(row("intended", None), Decimal(0))
-    assert problems(books) == ["LOST", "WRONG SUM"]
+    assert problems(books) == ["LOST", "WRONG SUM", "WRONG COST"]
 
 
 def test_a_task_on_record_at_its_cost_is_as_it_must_be(books: Books) -> None:

@@ -1,0 +1,111 @@
+"""The emulated service of a life, and the lines of its sessions to it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from random import Random
+
+import anyio
+import attrs
+
+from benchmarks.books import Books, Payer, Post
+from benchmarks.hosts import EPOCH
+from benchmarks.processes import outside
+from hailuo_async._rules.wire import Answer, Request, Verdict, read_submit, unsent
+from hailuo_async.emulator import Kind, Reply, Service, WebhookPost
+from hailuo_async.emulator import Request as Received
+from hailuo_async.testing import InMemory
+
+_POST = "x-post"
+
+
+@attrs.define(kw_only=True)
+class WatchedService(Service):
+    """A service that tells its books of each POST, and keeps the deliveries that come before the answer."""
+
+    books: Books = attrs.field(init=False)
+    posts: dict[str, Post] = attrs.field(factory=dict, init=False)
+    early: list[WebhookPost] = attrs.field(factory=list, init=False)
+    numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+
+    def handle(self, request: Received, now: float) -> Reply:
+        """As ``Service.handle``."""
+        reply = super().handle(request, now)
+        post, entry = self.posts.get(request.headers.get(_POST, "")), self.ledger.entries[-1]
+        if post is not None and entry.kind is Kind.SUBMIT:
+            self.books.arrived(entry.prompt or "", entry.task_id, post)
+        if reply.preceded_by is not None:
+            self.early.append(reply.preceded_by)
+        return reply
+
+
+@attrs.define(eq=False)
+class Network:
+    """What lies between the sessions and the service."""
+
+    service: WatchedService
+    rng: Random
+    latency_s: float = 0.1
+    unsent_rate: float = 0.02
+    slow_rate: float = 0.02
+    strike_rate: float = 0.0
+    strike: Callable[[Payer], None] = lambda _: None
+    """Stops or kills the process that is about to send a POST, or has just got its answer."""
+    is_down: bool = False
+
+    async def befall(self, payer: Payer) -> None:
+        """A moment at which a process may be struck."""
+        if self.rng.random() < self.strike_rate:
+            self.strike(payer)
+            await anyio.sleep(0.0)
+
+
+@attrs.define(eq=False)
+class Wire:
+    """A session's line to the service. What was sent goes on without its process, as the kernel would have it."""
+
+    network: Network
+    payer: Payer
+
+    async def send(self, request: Request, timeout_s: float) -> Answer:
+        """Sends it once. Cancelled, it tears the request."""
+        network, rng = self.network, self.network.rng
+        if network.is_down or rng.random() < network.unsent_rate:
+            await anyio.sleep(rng.choice((0.0, 0.1, 3.0)))
+            return unsent("cannot connect")
+        if rng.random() < network.slow_rate:
+            await anyio.sleep(rng.choice((0.1, 20.0)))
+        if _is_submit(request):
+            await network.befall(self.payer)
+        if request.may_go_on is not None and not request.may_go_on():
+            return unsent("its permission to send had lapsed")
+        line = InMemory(network.service, latency_s=network.latency_s, epoch=EPOCH)
+        if _is_submit(request):
+            return await self._post(line, request, timeout_s)
+        return await outside(line.send(request, timeout_s))
+
+    async def _post(self, line: InMemory, request: Request, timeout_s: float) -> Answer:
+        service, post, heard = self.network.service, Post(self.payer), None
+        number = str(next(service.numbers))
+        service.posts[number] = post
+        request = attrs.evolve(request, headers={**request.headers, _POST: number})
+        is_refused = False
+        try:
+            answer = await outside(line.send(request, timeout_s))
+            await self.network.befall(self.payer)
+            read = read_submit(answer)
+            heard = read.task_id if read.verdict is Verdict.ACCEPTED else None
+            is_refused = read.verdict is Verdict.REFUSED
+            return answer
+        finally:
+            del service.posts[number]
+            if not is_refused:
+                service.books.answered(post, heard)
+
+    async def aclose(self) -> None:
+        """Holds nothing."""
+
+
+def _is_submit(request: Request) -> bool:
+    return request.method == "POST" and request.path.endswith("/async")

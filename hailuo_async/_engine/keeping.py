@@ -30,6 +30,7 @@ from hailuo_async._io.journal.records import Claim, Intent, JournalState
 from hailuo_async._rules.wire import Request, build_kept_submit
 from hailuo_async.errors import (
     AuthenticationError,
+    HailuoError,
     InsufficientBalanceError,
     JobError,
     JournalError,
@@ -42,12 +43,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hailuo_async")
 
-#: Errors after which a session takes over no more jobs: another session may have another key, or more to spend.
+#: Errors after which a session takes over no jobs for a while: another session may have another key, or more to spend.
 _ENDS_TAKING = (AuthenticationError, InsufficientBalanceError, SpendingLimitError)
 #: Jobs that are written at the same time: each commit holds so many images at most.
 WRITING = 4
 #: Seconds between two searches for jobs that others have left.
 TAKE_EVERY_S = 3.0
+#: Seconds until it tries a single one of them again: the balance may have been topped up.
+PAUSE_S = 60.0
 #: Jobs taken over, and held, at a time: so the other open sessions get their share.
 TAKEN_AT_ONCE = 16
 #: Searches between two removals of leftovers.
@@ -76,7 +79,9 @@ class Keeper:
     _writing: anyio.CapacityLimiter = attrs.field(factory=lambda: anyio.CapacityLimiter(WRITING), init=False)
     _keeping: WeakValueDictionary[str, anyio.Lock] = attrs.field(factory=WeakValueDictionary, init=False)
     """One lock per job being written. A cancelled caller's write is undone before the next caller begins."""
-    _is_stopped: bool = attrs.field(default=False, init=False)
+    _paused_until: float | None = attrs.field(default=None, init=False)
+    """The loop time from which one job is tried, after an error that every other job would meet."""
+    _has_logged_pause: bool = attrs.field(default=False, init=False)
     _has_warned: bool = attrs.field(default=False, init=False)
     _has_logged: bool = attrs.field(default=False, init=False)
 
@@ -121,11 +126,20 @@ class Keeper:
 
     def end_nowait(self, tracked: TrackedJob, identity: str) -> bool:
         """Notes that a job has ended. Removes it if it was not sent and no caller wants it any more: whether it did."""
-        self._is_stopped = self._is_stopped or isinstance(tracked.error, _ENDS_TAKING)
+        if isinstance(tracked.error, _ENDS_TAKING):
+            self._pause(tracked.error)
+        elif tracked.task_id is not None:
+            self._has_logged_pause = False
         is_dropped = tracked.is_kept and tracked.is_dropped and tracked.task_id is None
         if is_dropped:
             self._journal.drop_nowait(identity)
         return is_dropped
+
+    def _pause(self, error: HailuoError) -> None:
+        self._paused_until = loop_time() + PAUSE_S
+        if not self._has_logged_pause:
+            self._has_logged_pause = True
+            logger.warning("kept jobs wait in the journal: %s; one of them is tried every %g s", error, PAUSE_S)
 
     # --- What others have left ---
 
@@ -182,11 +196,15 @@ class Keeper:
         return await self._recorder.try_claim(identity)  # another was quicker
 
     async def _take_over(self, count_waiting: Callable[[], int]) -> None:
-        while not self._is_stopped and (room := TAKEN_AT_ONCE - count_waiting()) > 0:
+        if self._paused_until is not None and loop_time() < self._paused_until:
+            return
+        at_once = TAKEN_AT_ONCE if self._paused_until is None else 1
+        self._paused_until = None
+        while self._paused_until is None and (room := at_once - count_waiting()) > 0:
             claims = await self.take(room)
             for claim in claims:
                 self.on_taken(claim)
-            if len(claims) < room:
+            if at_once == 1 or len(claims) < room:
                 return
 
     async def _tidy(self) -> None:

@@ -293,6 +293,27 @@ async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(
         assert isinstance((await outcomes_of(session))["cat"], Success)
 
 
+async def test_kept_jobs_that_met_an_empty_balance_are_sent_when_it_is_topped_up(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(keeping, "PAUSE_S", 0.05)
+    monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.02)
+    is_topped_up = False
+
+    async def answer(request: Request) -> Answer:
+        return line.accept() if is_topped_up else told(402, refusal(402, "insufficient balance: 0 USD"))
+
+    line = Line(on_post=answer)
+    async with line.session(journal=path, keep_jobs=True) as session:
+        for key in ("cat", "dog"):
+            await session.submit(job(key=key))
+        await until(lambda: len(line.posts) >= 5)
+        is_topped_up = True
+        await until(lambda: session.stats().succeeded == 2)
+    (told_once,) = [text for text in caplog.messages if text.startswith("kept jobs wait in the journal: 402")]
+    assert "one of them is tried every" in told_once
+
+
 async def test_a_kept_picture_that_was_damaged_ends_its_job_unpaid(path: Path) -> None:
     await left_unsent(path, ImageToVideo(picture(), key="cat"))
 

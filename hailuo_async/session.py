@@ -376,6 +376,11 @@ class AsyncSession(ServiceCalls):
         return self._session_state.is_open
 
     @property
+    def has_journal(self) -> bool:
+        """Whether it was given a ``journal``, which remembers its jobs."""
+        return self._settings.journal is not None
+
+    @property
     def hooks(self) -> Hooks:
         """Callables that are given each event as it happens: ``session.hooks.append(hook)``, before it runs or while.
 

@@ -17,7 +17,7 @@ import attrs
 
 from hailuo_async._engine.generation import Generation
 from hailuo_async.contract import WEBHOOK_TASK_HEADER
-from hailuo_async.errors import HailuoError
+from hailuo_async.errors import ConfigError, HailuoError
 from hailuo_async.web.answers import Answer, error_answer, error_content, etag_of, is_unmodified, json_answer
 from hailuo_async.web.events import EventStreams
 from hailuo_async.web.films import Films
@@ -35,7 +35,7 @@ class Studio(Intake):
     ``prompt_optimizer``, ``fast_pretreatment``); ``defaults`` count where a visitor sets nothing. A
     request that waits for the journal for ``patience_s`` seconds is answered 503, and its job is not taken. With
     ``save_to``, a folder of its own, each video is copied there when it is done, and served from there; copies are
-    removed ``keep_for_s`` seconds later, if that is set.
+    removed ``keep_for_s`` seconds later, if that is set. Raises ``ConfigError`` for a session without a journal.
     """
 
     _save_to: Path | None = attrs.field(default=None, alias="save_to", converter=attrs.converters.optional(Path))
@@ -44,6 +44,8 @@ class Studio(Intake):
     _films: Films = attrs.field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        if not self.session.has_journal:  # its videos would be paid for, and no visitor would find them
+            raise ConfigError(field="journal", value=None, rule="give the session journal=, best with keep_jobs=True")
         super().__attrs_post_init__()
         self._films = Films(self.session, self._save_to, self._keep_for_s)
         self.session.hooks.append(self._films.hear)

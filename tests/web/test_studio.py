@@ -27,6 +27,7 @@ from starlette.routing import Mount
 import hailuo_async
 from hailuo_async import (
     AsyncSession,
+    ConfigError,
     HailuoError,
     ImageError,
     JobError,
@@ -240,6 +241,7 @@ class _Away:
     """A session whose journal does not answer."""
 
     hooks: list[object] = []  # noqa: RUF012
+    has_journal = True
 
     async def submit(self, job: object) -> None:
         await asyncio.sleep(300)
@@ -659,6 +661,11 @@ async def test_an_error_of_the_application_before_an_answer_begins_is_its_500(
         async with client.get(f"/videos/{ID}/file") as refused:
             assert refused.status == 500
     assert "an answer was cut" not in caplog.text
+
+
+def test_a_studio_needs_a_journal_before_a_visitor_pays_for_what_none_finds() -> None:
+    with pytest.raises(ConfigError, match="no journal: give the session journal="):
+        web.app(Line().session())
 
 
 async def test_a_session_that_is_closed_answers_that_the_server_stops(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The tasks that are watched, by when each is worth a request; and those that are overdue, by how much it is worth.
+"""The priority queues of the poller: watched tasks by when each is due, overdue ones by what a query is worth.
 
 Two heaps. While requests are plenty, tasks leave the first as they fall due. While they are scarce, those that are due
 move to the second, which is ordered by when each has probably ended: now, less its worth (the seconds for which it has

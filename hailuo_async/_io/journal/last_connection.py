@@ -1,4 +1,4 @@
-"""Over which connection of a journal's database something was last done.
+"""Whether a journal's database was connected to anew since something was last done with it.
 
 A server that fails over to an asynchronous standby has lost the last commits. A new connection may lead to such a copy,
 and nothing else shows that for certain. So what a session has written or read over an earlier connection counts no

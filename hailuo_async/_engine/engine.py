@@ -24,6 +24,7 @@ from hailuo_async._engine.arguments import SaveAs, StrPath
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.dispatcher import Dispatcher
+from hailuo_async._engine.funds import Funds
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.intake import Intake
 from hailuo_async._engine.outcome_stream import OutcomeStream
@@ -186,7 +187,7 @@ class Engine:
             self.session_state,
             saving=saving,
             tidy=None if uploads is None else uploads.delete_all,
-            lacks_money=intake.lacks_money if intake.has_max_cost else None,
+            funds=Funds(limits, self.admission.money.prices, self._journal),
         )
         return OutcomeStream(stream)
 

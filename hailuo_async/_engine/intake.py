@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from decimal import Decimal
-
 import attrs
 
 from hailuo_async._engine.admission import Admission, FindFault, Terms
@@ -28,16 +25,3 @@ class Intake:
     def waits(self, item: object) -> bool:
         """Whether taking an item waits for anything: only a job of URLs may not."""
         return self._always_waits or not is_job(item) or not all(map(is_web_url, item.frames.values()))
-
-    def lacks_money(self, item: object, ahead: Iterable[object]) -> bool:
-        """Whether an item, after those ``ahead``, passes a spending limit now, and may not once running jobs end."""
-        price, before = self._price(item), sum(map(self._price, ahead), Decimal(0))
-        return any(limit.has_no_room_yet(price, before) for limit in self._terms.limits)
-
-    @property
-    def has_max_cost(self) -> bool:
-        """Whether any of the limits is one of dollars."""
-        return any(limit.max_cost is not None for limit in self._terms.limits)
-
-    def _price(self, item: object) -> Decimal:
-        return (self._admission.money.prices.estimate(item).high if is_job(item) else None) or Decimal(0)

@@ -17,6 +17,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
+from decimal import Decimal
 from typing import Any
 
 import anyio
@@ -25,6 +26,7 @@ import attrs
 from hailuo_async._engine.admission import FindFault
 from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.dispatcher import Dispatcher
+from hailuo_async._engine.funds import Funds
 from hailuo_async._engine.saving import Saving, Target
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
@@ -64,12 +66,11 @@ class Stream:
     """Saves each video before its outcome is yielded. Its exceptions end the stream."""
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Deletes the stream's uploads at the service, once all of its jobs have ended."""
-    _lacks_money: Callable[[Any, Iterable[Any]], bool] | None = None
-    """Whether an item, after those being taken, would pass a spending limit now, and need not when running jobs end."""
+    _funds: Funds = attrs.field(factory=Funds)
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
-    _preparing: dict[asyncio.Task[None], Any] = attrs.field(factory=dict, init=False)
-    """The items that are pulled and not taken yet, by their tasks."""
+    _preparing: dict[asyncio.Task[None], Decimal] = attrs.field(factory=dict, init=False)
+    """The prices of the items that are pulled and not taken yet, by their tasks."""
     _waiting: set[TrackedJob] = attrs.field(factory=set, init=False)
     """Jobs that are taken, and not sent."""
     _running: set[TrackedJob] = attrs.field(factory=set, init=False)
@@ -174,18 +175,19 @@ class Stream:
             await self._wait_for_room()
             index = 0
             while not self._is_stopped and (item := await anext(items, _END)) is not _END:
-                await self._wait_for_money(item)
-                await self._begin(index, item)
+                price = self._funds.price(item) if self._funds.are_limited else Decimal(0)
+                await self._wait_for_money(item, price)
+                await self._begin(index, item, price)
                 index += 1
                 await self._wait_for_room()
 
-    async def _begin(self, index: int, item: Any) -> None:
+    async def _begin(self, index: int, item: Any, price: Decimal) -> None:
         """Has an item taken: in a task of its own, unless it waits for nothing."""
         if not self._waits(item):
             await self._prepare(index, item)
             return
         preparing = self._session_state.start(self._prepare(index, item))
-        self._preparing[preparing] = item
+        self._preparing[preparing] = price
         preparing.add_done_callback(self._prepared)
 
     async def _wait_for_room(self) -> None:
@@ -202,14 +204,18 @@ class Stream:
         if not self._is_gathering or self._ahead <= LOOKAHEAD // 2:
             self._drained.notify()
 
-    async def _wait_for_money(self, item: Any) -> None:
-        """Returns when an item stays within the spending limits, or cannot: what runs may cost less than committed."""
-        while (
-            self._lacks_money is not None
-            and (self._preparing or self._waiting or self._running)
-            and self._lacks_money(item, self._preparing.values())
-        ):
-            await self._arrived.wait()
+    async def _wait_for_money(self, item: Any, price: Decimal) -> None:
+        """Returns when an item stays within the spending limits, or cannot: what runs may cost less than committed.
+
+        An item that was sent before is not held back: its video may be there.
+        """
+        if self._lacks_money(price) and not await self._funds.knows_as_sent(item):
+            while self._lacks_money(price):
+                await self._arrived.wait()
+
+    def _lacks_money(self, price: Decimal) -> bool:
+        has_more_to_come = bool(self._preparing or self._waiting or self._running)
+        return has_more_to_come and self._funds.are_short(price, self._preparing.values())
 
     @property
     def _is_full(self) -> bool:

@@ -180,6 +180,26 @@ async def test_a_stream_does_not_wait_for_what_runs_if_no_end_of_it_makes_room()
         assert (caught.value.spent, caught.value.committed) == (PRICE, PRICE)
 
 
+@pytest.mark.slow
+async def test_a_job_that_was_sent_before_is_not_held_back_until_there_is_money(tmp_path: Path) -> None:
+    async def answer(request: Request) -> Answer:
+        is_slow = asked_about(request) == "task-1"
+        return await stay_running(request) if is_slow else told(200, bill(finished(asked_about(request)), "0.3240"))
+
+    line, path, outcomes = Line(on_query=stay_running), tmp_path / "batch.db", list[Outcome]()
+    async with line.session(journal=path) as session:
+        for job in paid_jobs(40):  # more than a stream pulls at once
+            await (await session.submit(job)).accepted()
+    line.on_query = answer
+    async with line.session(journal=path, max_cost=40 * PRICE) as session:
+        reading = asyncio.ensure_future(read_into(outcomes, session.stream(paid_jobs(40))))
+        await until(lambda: len(outcomes) == 39)
+        line.on_query = billing("0.3240").on_query
+        await reading
+        assert money(session) == (40 * PRICE, ZERO)
+    assert (len(outcomes), len(line.posts)) == (40, 40)
+
+
 async def test_a_batch_that_is_run_again_counts_what_it_spent_before(tmp_path: Path) -> None:
     line, path = billing("0.3240"), tmp_path / "batch.db"
     for _ in range(3):

@@ -53,8 +53,9 @@ from hailuo_async.outcomes import Video
 _REMEMBERED = 2000
 #: Rows that one statement reads: always as many, so that a server prepares it once.
 _READ_AT_ONCE = 500
-#: Renewals of the leases after which a close believes that a standby has what was noted before them: a lease, at least.
-_COPIED_AFTER = 4
+#: Renewals of the leases after which a close believes that a standby has what was noted before them. They take a lease,
+#: at least: the first may come at once, and a busy journal makes one every ``LEASE_S / 6``.
+_COPIED_AFTER = 7
 _ROWS = f"""SELECT identity, state, task_id, holder, cost_before FROM job
     WHERE identity IN ({", ".join(f":name_{number}" for number in range(_READ_AT_ONCE))})"""
 #: Whether the row is of the attempt that this session knows, or of an earlier one: each time that its owner has it sent

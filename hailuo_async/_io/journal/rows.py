@@ -90,8 +90,8 @@ class JobRows:
     _read_at: float = attrs.field(default=0.0, init=False)
     """When the last row was read, by the clock of the leases."""
     _renewals: int = attrs.field(default=0, init=False)
-    _logged: set[tuple[str, str]] = attrs.field(factory=set, init=False)
-    """What the log says, of which job: a transaction may be made twice."""
+    _logged: set[tuple[str, str, object]] = attrs.field(factory=set, init=False)
+    """What the log says, of which job and POST: a transaction may be made twice."""
 
     def __attrs_post_init__(self) -> None:
         self.judgement = Judgement(self.lease_s)
@@ -149,9 +149,10 @@ class JobRows:
         self.log_once(identity, "%s; all other jobs go on", error)
 
     def log_once(self, identity: str, message: str, error: HailuoError) -> None:
-        """Logs a warning about a job, once."""
-        if (identity, message) not in self._logged:
-            self._logged.add((identity, message))
+        """Logs a warning about a job, once; if the error is about one of its POSTs, once for each."""
+        entry = identity, message, getattr(error, "sent_at", None)
+        if entry not in self._logged:
+            self._logged.add(entry)
             logger.warning(message, error)
 
     def judging(self) -> dict[str, float]:

@@ -225,6 +225,12 @@ def test_the_session_that_finds_a_doubt_logs_it_once_with_what_to_do(
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert [text.startswith("job 'cat' may have been accepted and paid for: ") for text in told] == [True]
     assert told[0].endswith(": look on the service's dashboard before you send it again")
+    did(ours, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    did(theirs, lambda it: it.intend(intent()))
+    did(theirs, lambda it: it.sending("cat", clock.time))
+    clock.time += LEASE_S
+    did(ours, JobTable.take_over)
+    assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == told * 2
 
 
 def test_an_acceptance_is_recorded_though_the_job_was_taken_for_doubtful(

@@ -126,7 +126,8 @@ class Poller:
         """
         task.is_watched, task.job.watched = False, None
         task.job.cancel_deadline()
-        self._tasks.pop(task.task_id, None)
+        if self._tasks.get(task.task_id) is task:  # it may have been attached before its POST's answer was read
+            del self._tasks[task.task_id]
         self._gate.task_ended(ended_at)
 
     async def run(self) -> None:

@@ -195,7 +195,8 @@ class Payment:
         earlier = self._committed - self._price  # POSTs in doubt before the one that was accepted
         self._release()
         for limit in self.limits:
-            limit.spent += self._price if cost is None else cost
+            if task_id not in limit.settled:
+                limit.spent += self._price if cost is None else cost
             if earlier > 0:
                 limit.committed += earlier
         if task_id is not None:

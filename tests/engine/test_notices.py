@@ -12,7 +12,7 @@ import anyio
 import attrs
 import pytest
 
-from hailuo_async import AsyncSession, Ended, JournalError, SessionClosedError, SessionEvent, Success
+from hailuo_async import AsyncSession, Ended, JournalError, SessionClosedError, SessionEvent, Success, WaitTimeoutError
 from hailuo_async._engine.notices import MAX_REMEMBERED, Notices, PassedNotices
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._rules.wire import Answer, Request, unknown
@@ -256,3 +256,28 @@ def test_an_outage_of_the_journal_only_loses_notices() -> None:
         return asked
 
     assert run_virtual(main) == [["task-1"], ["task-2"]]
+
+
+async def test_a_notice_reaches_a_job_whose_task_was_attached_before_its_answer_and_given_up() -> None:
+    answered = asyncio.Event()
+
+    async def accept(request: Request) -> Answer:
+        await answered.wait()
+        return line.accept()
+
+    async def stay(request: Request) -> Answer:
+        return told(200, running(asked_about(request)))
+
+    line = Line(on_post=accept, on_query=stay)
+    async with line.session(poll_interval=(60, 60)) as session:
+        submitted = await session.submit(job())
+        await until(lambda: line.posts)
+        attached = await session.attach("task-1", timeout=0.2)
+        answered.set()
+        await submitted.accepted()
+        with pytest.raises(WaitTimeoutError):
+            await attached
+        line.on_query = None
+        session.notice("task-1")
+        with anyio.fail_after(20):
+            assert (await submitted).task_id == "task-1"

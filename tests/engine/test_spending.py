@@ -274,6 +274,29 @@ async def test_a_task_that_was_attached_counts_what_it_cost_and_only_once() -> N
         assert money(session) == (Decimal("0.50"), ZERO)
 
 
+@pytest.mark.parametrize("ends_first", [True, False])
+async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once(ends_first: bool) -> None:
+    answered = asyncio.Event()
+
+    async def accept(request: Request) -> Answer:
+        await answered.wait()
+        return line.accept()
+
+    line, bill_it = Line(on_post=accept, on_query=stay_running), billing("0.25").on_query
+    async with line.session() as session:
+        submitted = await session.submit(paid_job())
+        await until(lambda: line.posts)
+        attached = await session.attach("task-1")
+        line.on_query = bill_it if ends_first else stay_running
+        if ends_first:
+            await attached
+        answered.set()
+        await submitted.accepted()
+        line.on_query = bill_it
+        assert (await submitted).task_id == (await attached).task_id
+        assert money(session) == (Decimal("0.25"), ZERO)
+
+
 @pytest.mark.parametrize("has_journal", [False, True])
 async def test_a_doubt_that_was_sent_again_and_then_names_a_task_hides_it_from_no_caller(
     tmp_path: Path, has_journal: bool

@@ -46,7 +46,6 @@ _ADVICE = (
     ("its host is not known: look at the name in the DSN", "", "could not translate|not known|resolve|resolution"),
     ("this user may not do that: GRANT it CREATE on the database, or give it a schema of its own", "42501", ""),
     ("its tables are gone, or this user may not use their schema: GRANT it USAGE on that", "42P01", ""),
-    ("its database cannot hold that text: make one WITH ENCODING 'UTF8'", "22P05", ""),
     ("a pooler before it takes no options: leave them out, or name the server itself", "", "startup parameter"),
     ("it is a read-only standby: give the address of the primary", "25006", ""),
     ("the server's disk is full: free some room there", "53100", "No space left"),

@@ -40,6 +40,7 @@ def _check_is_used(opened: PostgresDatabase) -> None:
 
 def _prepare(opened: PostgresDatabase, base_url: str | None) -> None:
     opened.check_server()
+    _check_encoding(opened)
     with opened.transaction():
         # Many processes may open a new journal at once: the first makes it, the others wait here.
         lock = {"lock": f"hailuo-async {opened.schema}"}
@@ -59,6 +60,14 @@ def _migrate(opened: PostgresDatabase, version: int) -> None:
         opened.execute("INSERT INTO hailuo_async (version) VALUES (0)")
     database.migrate(opened, version)
     opened.execute("UPDATE hailuo_async SET version = :version", {"version": len(MIGRATIONS)})
+
+
+def _check_encoding(opened: PostgresDatabase) -> None:
+    """Raises ``JournalError`` for a database that cannot hold every text: one such text would end a session's jobs."""
+    encoding = opened.execute("SELECT current_setting('server_encoding') AS name").fetchone()["name"]
+    if encoding not in ("UTF8", "SQL_ASCII"):  # the latter takes all bytes as they come
+        reason = f"its encoding is {encoding}, which cannot hold every text: CREATE DATABASE … WITH ENCODING 'UTF8'"
+        raise JournalError(path=opened.name, reason=f"{reason} TEMPLATE template0")
 
 
 def _version_of_ours(opened: PostgresDatabase) -> int:

@@ -27,8 +27,8 @@ JOURNAL_COUNTS = (300, 1_000)
 TAKEN, QUICK_TAKEN = 3_000, 500
 #: The most jobs that such a stream may hold: those that run, wait for a slot, or have not been read.
 AHEAD = MAX_RUNNING + 2 * LOOKAHEAD
-#: Runs of each, and of those that take more than a second or two; of a million jobs, nothing that hangs on time counts.
-REPEATS, LONG_REPEATS = 5, 3
+#: Runs of each for which a few hundredths count. Few jobs have no target, and many are an average by themselves.
+REPEATS, REPEATED = 5, (300, 1_000)
 #: A workload that takes longer than this is stuck.
 PATIENCE_S = 300.0
 
@@ -55,9 +55,7 @@ class Load:
     @property
     def repeats(self) -> int:
         """How often it is measured."""
-        if self.workload == "million":
-            return 1
-        return REPEATS if self.jobs <= 1_000 else LONG_REPEATS
+        return REPEATS if self.jobs in REPEATED else 1
 
     def run(self, base_url: str) -> dict[str, float]:
         """What it comes to, in a fresh process. Raises ``CalledProcessError``; why, stands on the standard error."""

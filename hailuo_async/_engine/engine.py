@@ -35,7 +35,7 @@ from hailuo_async._engine.saving import Saving
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.shared_uploads import SharedUploads
 from hailuo_async._engine.spending_limit import SpendingLimit
-from hailuo_async._engine.stream import Stream
+from hailuo_async._engine.stream import LOOKAHEAD, LOOKAHEAD_ON_RECORD, Stream
 from hailuo_async._engine.submitter import Submitter
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 from hailuo_async._io.journal.records import LEASE_S, Record
@@ -185,6 +185,7 @@ class Engine:
             intake.waits,
             self.dispatcher,
             self.session_state,
+            lookahead=LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD,
             saving=saving,
             tidy=None if uploads is None else uploads.delete_all,
             funds=Funds(limits, self.admission.money.prices, self._journal),

@@ -36,9 +36,10 @@ from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
 from hailuo_async.outcomes import Failure, Outcome, Status, Success
 
-#: Jobs pulled ahead of their slots, and outcomes ahead of their reader. Enough that a freed slot finds a job ready, and
-#: that several are pulled at once: while half of them get their slots, the other half shares a wake-up and a commit.
-LOOKAHEAD = 32
+#: Jobs pulled ahead of their slots, and outcomes ahead of their reader. Enough that a freed slot finds a job ready.
+LOOKAHEAD = 16
+#: Jobs with a journal: while one commit grants half of them their slots, the other half is pulled for the next one.
+LOOKAHEAD_ON_RECORD = 32
 #: The longest wait for half of them to leave, in seconds. With few slots that takes an hour, and a job that a session
 #: paid for before it died would not be pulled, nor its video delivered, for as long.
 GATHER_S = 10.0
@@ -62,6 +63,7 @@ class Stream:
     """Whether taking an item waits for anything. One that does not, a job of URLs, needs no task."""
     _dispatcher: Dispatcher
     _session_state: SessionState
+    _lookahead: int = LOOKAHEAD
     _saving: Saving | None = None
     """Saves each video before its outcome is yielded. Its exceptions end the stream."""
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -192,7 +194,7 @@ class Stream:
 
     async def _wait_for_room(self) -> None:
         """Returns when an item may be pulled. A full stream first gathers room for several, which share a commit."""
-        if self._ahead >= LOOKAHEAD:
+        if self._ahead >= self._lookahead:
             self._is_gathering = True
             await self._drained.wait(GATHER_S)
             self._is_gathering = False
@@ -201,7 +203,7 @@ class Stream:
 
     def _wake_feeder(self) -> None:
         """Wakes the feeder, but while it gathers room only once half of the lookahead is free."""
-        if not self._is_gathering or self._ahead <= LOOKAHEAD // 2:
+        if not self._is_gathering or self._ahead <= self._lookahead // 2:
             self._drained.notify()
 
     async def _wait_for_money(self, item: Any, price: Decimal) -> None:
@@ -220,7 +222,7 @@ class Stream:
     @property
     def _is_full(self) -> bool:
         is_behind = len(self._unread) >= LOOKAHEAD or len(self._saves) >= MAX_UNSAVED
-        return is_behind or self._ahead >= LOOKAHEAD
+        return is_behind or self._ahead >= self._lookahead
 
     @property
     def _ahead(self) -> int:

@@ -28,7 +28,7 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
-from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, SLOW_ITEM_S
+from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, LOOKAHEAD_ON_RECORD, SLOW_ITEM_S
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
@@ -151,14 +151,14 @@ async def test_one_jobs_error_is_a_failure_and_the_others_go_on() -> None:
 # --- Lazy -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("has_journal", [False, True])
+@pytest.mark.parametrize("ahead", [LOOKAHEAD, LOOKAHEAD_ON_RECORD])
 @pytest.mark.parametrize("is_half_sent", [False, True])
 async def test_a_stream_pulls_a_few_ahead_and_several_more_once_half_of_those_are_sent(
-    has_journal: bool, is_half_sent: bool, tmp_path: Path
+    ahead: int, is_half_sent: bool, tmp_path: Path
 ) -> None:
     source, line = Source(), Line(on_query=stay_running)
-    sent, pulled = (LOOKAHEAD // 2, LOOKAHEAD + LOOKAHEAD // 2) if is_half_sent else (3, LOOKAHEAD)
-    journal = tmp_path / "batch.db" if has_journal else None
+    sent, pulled = (ahead // 2, ahead + ahead // 2) if is_half_sent else (3, ahead)
+    journal = tmp_path / "batch.db" if ahead == LOOKAHEAD_ON_RECORD else None
     async with (
         line.session(max_running=sent, journal=journal) as session,
         contextlib.aclosing(session.stream(source)) as stream,

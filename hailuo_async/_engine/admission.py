@@ -231,21 +231,27 @@ class Admission:
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
         if self.keeper is not None and is_left_unsent(record):
-            return await self.find(record.identity)  # the keeper may have taken it over since, and it may have ended
+            return await self.find(
+                record.identity, sends=True
+            )  # the keeper may have taken it over since, and it may have ended
         return self._adopt(Claim(record, ours=False))
 
-    async def find(self, key: str) -> TrackedJob:
-        """The job of that key, in any session. Raises ``JobNotFoundError`` and ``JournalError``."""
+    async def find(self, key: str, *, sends: bool = False) -> TrackedJob:
+        """The job of that key, in any session. Raises ``JobNotFoundError`` and ``JournalError``.
+
+        ``sends``: a kept job that was left unsent is sent even if the service would most likely refuse it.
+        """
         if is_name(key) and (known := self._dispatcher.find(key)) is not None:
             return known.joined()
         self._session_state.check()
         claim = await self._recorder.find(key)
-        if self.keeper is not None and is_left_unsent(claim.record):
+        waits = self.keeper is not None and self.keeper.is_paused and not sends
+        if self.keeper is not None and is_left_unsent(claim.record) and not waits:
             await self.keeper.take_one(key)
             claim = await self._recorder.find(key)  # another session may have taken it over meanwhile
         if (known := self._dispatcher.find(key)) is not None:
             return self._joined(known, claim)
-        return self._adopt(claim, is_quiet=claim.record.state not in AT_WORK)
+        return self._adopt(claim, is_quiet=claim.record.state not in AT_WORK, waits=waits)
 
     def resolve(self, record: Record) -> None:
         """Notes that a job that was in doubt has led to a task, for which this session may wait already."""
@@ -280,14 +286,16 @@ class Admission:
         tracked.payment.price = tracked.payment.price or record.price
         self._dispatcher.following.end(tracked, Claim(record, ours=True))
 
-    def _adopt(self, claim: Claim, timeout_s: float | None = None, *, is_quiet: bool = False) -> TrackedJob:
-        """A tracked job for a record of the journal, without the job itself."""
+    def _adopt(
+        self, claim: Claim, timeout_s: float | None = None, *, is_quiet: bool = False, waits: bool = False
+    ) -> TrackedJob:
+        """A tracked job for a record of the journal, without the job itself. ``waits``: one that is unsent will be."""
         record = claim.record
         tracked = self._new_tracked_job(timeout_s, record=record)
         try_claim = self._recorder.try_claim if self.keeper is None else self.keeper.try_claim
         tracked.try_claim, tracked.is_quiet = functools.partial(try_claim, record.identity), is_quiet
         self._dispatcher.add(tracked)
-        if is_left_unsent(record):
+        if is_left_unsent(record) and not waits:
             tracked.fail(Event.ABANDON, self._recorder.not_sent(record.identity))
         else:
             self._dispatcher.dispatch(tracked, claim)

@@ -135,6 +135,11 @@ class Keeper:
             self._journal.drop_nowait(identity)
         return is_dropped
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether jobs wait, as the service would refuse each of them: looking at one must not send it."""
+        return self._paused_until is not None and loop_time() < self._paused_until
+
     def _pause(self, error: HailuoError) -> None:
         self._paused_until = loop_time() + PAUSE_S
         if not self._has_logged_pause:
@@ -191,12 +196,14 @@ class Keeper:
         except JournalError as error:
             if error.is_outage:
                 raise
+        if self.is_paused:
+            return await self._recorder.find(identity)
         if await self.take_one(identity):
             return None
         return await self._recorder.try_claim(identity)  # another was quicker
 
     async def _take_over(self, count_waiting: Callable[[], int]) -> None:
-        if self._paused_until is not None and loop_time() < self._paused_until:
+        if self.is_paused:
             return
         at_once = TAKEN_AT_ONCE if self._paused_until is None else 1
         self._paused_until = None

@@ -22,12 +22,14 @@ from hailuo_async import (
     FirstLastFrameToVideo,
     ImageError,
     ImageToVideo,
+    InsufficientBalanceError,
     Job,
     JournalError,
     JournalState,
     QueueFullError,
     SessionClosedError,
     SpendingLimitError,
+    Status,
     Success,
     WaitTimeoutError,
 )
@@ -312,6 +314,25 @@ async def test_kept_jobs_that_met_an_empty_balance_are_sent_when_it_is_topped_up
         await until(lambda: session.stats().succeeded == 2)
     (told_once,) = [text for text in caplog.messages if text.startswith("kept jobs wait in the journal: 402")]
     assert "one of them is tried every" in told_once
+
+
+async def test_a_look_at_a_job_that_waits_for_money_sends_nothing_and_follows_it_to_its_end(path: Path) -> None:
+    is_topped_up = False
+
+    async def answer(request: Request) -> Answer:
+        return line.accept() if is_topped_up else told(402, refusal(402, "insufficient balance: 0 USD"))
+
+    line = Line(on_post=answer)
+    async with line.session(journal=path, keep_jobs=True) as session:
+        with pytest.raises(InsufficientBalanceError):
+            await session.generate(job(key="cat"))
+        found = [await session.find("cat") for _ in range(5)]
+        assert ({each.status for each in found}, len(line.posts)) == ({Status.QUEUED}, 1)
+        is_topped_up, keeper = True, session._running_engine().admission.keeper
+        assert keeper is not None
+        keeper._paused_until = 0.0
+        await keeper.take_one("cat")
+        assert ([(await each).task_id for each in found], len(line.posts)) == (["task-1"] * 5, 2)
 
 
 async def test_a_kept_picture_that_was_damaged_ends_its_job_unpaid(path: Path) -> None:

@@ -59,7 +59,8 @@ class Callers:
 
     def _jobs(self, count: int) -> list[ImageToVideo]:
         if self.place.is_shared:
-            return self.rng.sample(self.jobs, min(count, len(self.jobs)))
+            jobs = self.rng.sample(self.jobs, min(count, len(self.jobs)))
+            return [attrs.evolve(job, duration=10) if self.rng.random() < 0.05 else job for job in jobs]  # edited
         return [self.jobs.pop() for _ in range(min(count, len(self.jobs)))]
 
     def _withdraw(self, jobs: list[ImageToVideo]) -> None:

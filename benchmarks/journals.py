@@ -7,11 +7,12 @@ import contextlib
 import functools
 import sqlite3
 from collections.abc import Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
 from contextvars import Context
 from decimal import Decimal
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import anyio
 import attrs
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from tests.support.virtual_line import VirtualLine
     from tests.support.virtual_postgres import VirtualServer
 
+T = TypeVar("T")
 Rows = Mapping[str, Mapping[str, Any]]
 _COLUMNS = ("identity", "state", "task_id", "holder", "lease_until", "price", "cost", "cost_before", "error")
 _ROWS = f"SELECT {', '.join(_COLUMNS)} FROM job"
@@ -38,6 +40,8 @@ class Place:
     is_shared = False
     takes_pictures = True
     """Whether jobs may have pictures, and not only their URLs."""
+    befall: Callable[[Line], None] = staticmethod(lambda _: None)
+    """Called with the line of each request that is on its way: a moment at which a process may be struck."""
 
     @property
     def location(self) -> str | None:
@@ -100,7 +104,20 @@ class _ErringFile(Server):
             raise error
 
 
-@attrs.define(eq=False)
+class _FileLine(Line):
+    """A session's line to a file: its process may be struck with its work on the way."""
+
+    def __init__(self, place: FileJournal) -> None:
+        super().__init__()
+        self._place = place
+
+    def submit(self, work: Callable[..., T], /, *args: Any, **named: Any) -> Future[T]:
+        future = super().submit(work, *args, **named)
+        self._place.befall(self)
+        return future
+
+
+@attrs.define(eq=False, slots=False)
 class FileJournal(Place):
     """A file that all sessions share."""
 
@@ -114,6 +131,9 @@ class FileJournal(Place):
     @property
     def location(self) -> str | None:
         return str(self.path)
+
+    def make_line(self) -> Line:
+        return _FileLine(self)
 
     async def open(self, line: Line, base_url: str, holder: str) -> JournalWriter:
         return open_file(self.path, base_url, line, holder, functools.partial(_ErringFile, self))
@@ -141,7 +161,7 @@ class FileJournal(Place):
 _CUT_OFF_S, _DOWN_S = 40.0, 15.0
 
 
-@attrs.define(eq=False)
+@attrs.define(eq=False, slots=False)
 class ServerJournal(Place):
     """A PostgreSQL server, simulated."""
 
@@ -172,7 +192,11 @@ class ServerJournal(Place):
     def make_line(self) -> Line:
         from tests.support.virtual_line import VirtualLine
 
-        line = VirtualLine(self.server, Random(self.rng.random()), lambda: 0.005 * (1 + self.rng.expovariate(2.0)))
+        def half_s() -> float:
+            self.befall(line)
+            return 0.005 * (1 + self.rng.expovariate(2.0))
+
+        line = VirtualLine(self.server, Random(self.rng.random()), half_s)
         self._lines.append(line)
         return line
 
@@ -212,7 +236,7 @@ class ServerJournal(Place):
         await self._go_down(line)
 
     async def _set_clock(self, _: VirtualLine) -> None:
-        self.server.offset_s += self.rng.uniform(-60.0, 60.0)
+        self.server.offset_s += self.rng.choice((-600.0, 600.0, self.rng.uniform(-60.0, 60.0)))
 
     def heal(self) -> None:
         for trouble in self._troubles:

@@ -27,7 +27,7 @@ import attrs
 
 from benchmarks.books import Books, Listener, Payer
 from benchmarks.callers import Callers
-from benchmarks.hosts import EPOCH
+from benchmarks.hosts import EPOCH, Line
 from benchmarks.journals import FileJournal, Place, ServerJournal
 from benchmarks.members import Member
 from benchmarks.network import Network
@@ -37,7 +37,9 @@ from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async.emulator import Faults
 
 #: Events of a life, and the seconds between two of them.
-EVENTS, PAUSES_S = 80, (0.0, 0.0, 0.1, 1.0, 5.0, 20.0)
+EVENTS, PACES = 80, ((0.0, 0.0, 0.1, 1.0, 5.0, 20.0), (0.0, 0.01, 0.1), (0.1, 60.0))
+#: How often a request to the journal is the last one of its process for a while, or for good.
+STRIKE_RATE = 0.0005
 #: Within so many seconds of calm every call ends: the longest job takes its slot, its generation and its last query.
 CALM_S = 7200.0
 #: A life that takes longer than this of real time is stuck.
@@ -65,7 +67,7 @@ class Life:
         service = draw_service(seed, rng)
         books = service.books
         place = _make_place(rng, directory)
-        names = [f"job {number}" for number in range(30 if place.is_shared else 1000)]
+        names = [f"job {number}" for number in range(rng.choice((8, 30)) if place.is_shared else 1000)]
         pictures = PICTURES if place.takes_pictures else ()
         jobs = [draw_job(name, rng, pictures, has_key=place.is_shared) for name in names]
         network = Network(service, Random(rng.random()), latency_s=rng.choice((0.0, 0.1, 0.2)))
@@ -76,12 +78,14 @@ class Life:
         """Lives it to its end. What was broken stands in the books."""
         if self.place.is_shared:
             self.network.strike, self.network.strike_rate = self._strike, self.rng.choice((0.0, 0.05))
+            self.place.befall = self._befall if self.rng.random() < 0.5 else self.place.befall
         self._change_weather()
         announcing = asyncio.create_task(self._announce())
         for _ in range(self.rng.randint(1, 3) if self.place.is_shared else 1):
             self._join()
+        pauses_s = self.rng.choice(PACES)
         for _ in range(EVENTS):
-            await anyio.sleep(self.rng.choice(PAUSES_S))
+            await anyio.sleep(self.rng.choice(pauses_s))
             self._event()
         await self._calm_down()
         await self._check_rest()
@@ -171,6 +175,13 @@ class Life:
                 self._kill(member)
             else:
                 self._stop(member)
+
+    def _befall(self, line: Line) -> None:
+        """A request to the journal is on its way."""
+        if self.rng.random() < STRIKE_RATE:
+            for member in self.members:
+                if member.line is line and member.is_open and not member.process.is_stopped:
+                    self._strike(member.payer)
 
     def _trouble_database(self) -> None:
         if (member := self._some_member()) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from random import Random
 
 import anyio
@@ -15,6 +16,8 @@ from benchmarks.processes import outside
 from hailuo_async._rules.wire import Answer, Request, Verdict, read_submit, unsent
 from hailuo_async.emulator import Kind, Reply, Service, WebhookPost
 from hailuo_async.emulator import Request as Received
+from hailuo_async.emulator.fields import Submission
+from hailuo_async.emulator.tasks import Task
 from hailuo_async.testing import InMemory
 
 _POST = "x-post"
@@ -28,6 +31,15 @@ class WatchedService(Service):
     posts: dict[str, Post] = attrs.field(factory=dict, init=False)
     early: list[WebhookPost] = attrs.field(factory=list, init=False)
     numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+
+    def _accept(self, submission: Submission, price: Decimal, now: float, *, at_once: bool) -> Task:
+        """As ``Service._accept``; a video of ten seconds takes three times as long."""
+        mean_s = self.generation_s
+        self.generation_s = mean_s * (3 if submission.seconds == 10 else 1)
+        try:
+            return super()._accept(submission, price, now, at_once=at_once)
+        finally:
+            self.generation_s = mean_s
 
     def handle(self, request: Received, now: float) -> Reply:
         """As ``Service.handle``."""

@@ -71,8 +71,9 @@ PARTS = {
     "schemes": Part(
         "Ways of counting requests",
         "Whole batches on a virtual clock, jobs of 8 s, behind gateways that each count 100, 450 and 1,000 requests a "
-        "minute in one way, for 3, 12 and 30 slots. Efficiency and refused requests by slots. Delay: how late ends are "
-        "noticed, in the mean at 3 slots; second model: for 95 in 100 tasks of a model that joins halfway.",
+        "minute in one way, for 3, 12 and 30 slots. Efficiency and refused requests by slots: at 3, medians of five. "
+        "Delay: how late ends are noticed, in the mean at 3 slots; second model: for 95 in 100 tasks of a model that "
+        "joins halfway.",
         measure_schemes,
         schemes_targets,
     ),

@@ -1,16 +1,16 @@
 """Ways of counting requests, one after the other: how well the slots are filled behind each, and what is refused.
 
-Each line is three whole batches on a virtual clock (``benchmarks.simulation``), of three sizes of team, behind a
-gateway that counts in one way (``benchmarks.limiters``); and the median of three more in which a second model comes
-along halfway. ``python -m benchmarks.schemes OPTIONS`` simulates those of one line.
+Each line is whole batches on a virtual clock (``benchmarks.simulation``), of three sizes of team, behind a gateway that
+counts in one way (``benchmarks.limiters``); and the median of three more in which a second model comes along halfway.
+Of the smallest size it is the median of five. ``python -m benchmarks.schemes OPTIONS`` simulates those of one line.
 """
 
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from statistics import median
 
 import attrs
 
@@ -28,6 +28,8 @@ SIZES = ((3, 100), (12, 450), (30, 1000))
 TASK_S = 8.0
 #: Jobs a slot: some four minutes.
 JOBS_A_SLOT = 30
+#: A batch of the smallest size is one draw, a hundredth better or worse than the next: so the median of five counts.
+SEEDS = 5
 #: A single batch has few tasks of the second model, and in one of six some wait long: so the median of three counts.
 JOINED_SEEDS = (0, 1, 2)
 #: Of its rate a minute a bucket holds so much at once.
@@ -133,27 +135,32 @@ def scenario(scheme: Scheme, size: tuple[int, int], jobs_a_slot: int, *, is_join
 
 
 def measure_schemes(is_quick: bool) -> list[Figure]:
-    """Every scheme at every size; quickly, with a third of the jobs, and at the first size only."""
-    sizes, jobs_a_slot = (SIZES[:1], JOBS_A_SLOT // 3) if is_quick else (SIZES, JOBS_A_SLOT)
+    """Every scheme at every size; quickly, at the first size only. Fewer jobs would be mostly learning."""
+    sizes = SIZES[:1] if is_quick else SIZES
 
     def figure(scheme: Scheme) -> Figure:
-        values = in_a_process("benchmarks.schemes", [scheme.name, sizes, jobs_a_slot])
+        values = in_a_process("benchmarks.schemes", [scheme.name, sizes, JOBS_A_SLOT])
         return Figure(subject=LIBRARY, case=scheme.name, values=values)
 
     return on_all_cores(figure, SCHEMES)
 
 
-def measure_scheme(scheme: Scheme, sizes: Sequence[tuple[int, int]], jobs_a_slot: int) -> dict[str, float]:
-    """What came of one scheme."""
-    results = [simulate(scenario(scheme, size, jobs_a_slot)) for size in sizes]
+def measure_scheme(
+    scheme: Scheme, sizes: Sequence[tuple[int, int]], jobs_a_slot: int, seeds: int = SEEDS
+) -> dict[str, float]:
+    """What came of one scheme: medians of so many ``seeds`` at the first size, and a single batch at the others."""
+    first, *others = sizes
+    draws = [simulate(attrs.evolve(scenario(scheme, first, jobs_a_slot), seed=seed)) for seed in range(seeds)]
+    batches = {first[0]: draws} | {size[0]: [simulate(scenario(scheme, size, jobs_a_slot))] for size in others}
     joined = [
-        simulate(attrs.evolve(scenario(scheme, sizes[0], jobs_a_slot, is_joined=True), seed=seed))
-        for seed in JOINED_SEEDS
+        simulate(attrs.evolve(scenario(scheme, first, jobs_a_slot, is_joined=True), seed=seed)) for seed in JOINED_SEEDS
     ]
-    values = {f"efficiency_{slots}": result.efficiency for (slots, _), result in zip(sizes, results, strict=True)}
-    values |= {f"refused_{slots}": over_share(result) for (slots, _), result in zip(sizes, results, strict=True)}
-    second_delay_s = statistics.median(each.second_delay_s for each in joined)
-    return {**values, "mean_delay_s": results[0].mean_delay_s, "second_delay_s": second_delay_s}
+    return {
+        **{f"efficiency_{slots}": median(each.efficiency for each in results) for slots, results in batches.items()},
+        **{f"refused_{slots}": median(map(over_share, results)) for slots, results in batches.items()},
+        "mean_delay_s": median(each.mean_delay_s for each in draws),
+        "second_delay_s": median(each.second_delay_s for each in joined),
+    }
 
 
 def over_share(result: Result) -> float:

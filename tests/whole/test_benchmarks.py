@@ -89,7 +89,7 @@ def test_a_simulation_takes_the_same_course_each_time() -> None:
 )
 def test_behind_any_gateway_the_slots_are_filled_and_no_model_starves(name: str) -> None:
     scheme = next(scheme for scheme in SCHEMES if scheme.name == name)
-    values = measure_scheme(scheme, SIZES[:1], jobs_a_slot=30)
+    values = measure_scheme(scheme, SIZES[:1], jobs_a_slot=30, seeds=1)
     assert values["efficiency_3"] >= scheme.efficiency
     assert values["refused_3"] <= 0.05
     assert values["second_delay_s"] <= 5.0

@@ -7,7 +7,6 @@ oldest first; a session that does not keep jobs sends only its own callers' jobs
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import functools
 import hashlib
@@ -167,9 +166,9 @@ class Keeper:
         One that cannot be sent as it is kept ends here, unpaid. Raises ``JournalError``.
         """
         claims = await self._journal.take_kept(limit, identity)
-        return [claim for claim in claims if await self._can_be_sent(claim)]
+        return [claim for claim in claims if self._can_be_sent(claim)]
 
-    async def _can_be_sent(self, claim: KeptClaim) -> bool:
+    def _can_be_sent(self, claim: KeptClaim) -> bool:
         """Whether a request can be made of a kept job. If not, the job is refused, and the others go on."""
         try:
             self.build_request(claim.job)
@@ -177,8 +176,7 @@ class Keeper:
             name = claim.record.identity
             refusal = JobError(field="job", value=name, rule=f"must be sent as it was kept: give it again ({error})")
             logger.warning("%s", refusal)
-            with contextlib.suppress(JournalError):  # an outage: it is written when that has passed
-                await self._journal.note(self._journal.jobs.refused, name, refusal)
+            self._journal.note_nowait(self._journal.jobs.refused, name, refusal)
             return False
         return True
 

@@ -8,7 +8,7 @@ import io
 import itertools
 import sqlite3
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.lowlevel
@@ -24,6 +24,7 @@ from hailuo_async import (
     ImageToVideo,
     InsufficientBalanceError,
     Job,
+    JobError,
     JournalError,
     JournalState,
     QueueFullError,
@@ -34,12 +35,16 @@ from hailuo_async import (
     WaitTimeoutError,
 )
 from hailuo_async._engine import keeping
-from hailuo_async._engine.keeping import TAKEN_AT_ONCE, PictureLeft
+from hailuo_async._engine.keeping import TAKEN_AT_ONCE, Keeper, PictureLeft
+from hailuo_async._engine.recording import Recorder
+from hailuo_async._io.journal.kept import KeptBounds, KeptClaim, KeptImage, KeptJob
 from hailuo_async._io.journal.records import Claim, Intent
+from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unsent
 
 from ..support.crash_journal import bytes_of, lapse, locked, never, records_in, states_in, wait_for
+from ..support.ledgers import record_in
 from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, told, until
 
 
@@ -442,3 +447,27 @@ async def test_a_job_that_is_followed_and_taken_over_is_sent_once(
         assert len(other.posts) == 1
         assert theirs.task_id in (None, video.task_id)
     assert len(line.posts) == 1
+
+
+def test_what_was_taken_over_is_handed_on_at_once_though_a_job_among_it_cannot_be_sent() -> None:
+    """A cancellation between the two would leave the others with a session that does not know them."""
+    refused: list[str] = []
+
+    class Taken:
+        jobs = JobTable
+
+        async def take_kept(self, limit: int, identity: str | None) -> list[KeptClaim]:
+            return [
+                KeptClaim(record_in(JournalState.INTENDED, identity=name), KeptJob("/a", {}, {"image": KeptImage(url)}))
+                for name, url in (("damaged", cast("str", 5)), ("whole", "https://example.com/cat.jpg"))
+            ]
+
+        def note_nowait(self, verb: object, identity: str, error: JobError) -> None:
+            refused.append(identity)
+
+    keeper = Keeper(cast("JournalWriter", Taken()), Recorder(), KeptBounds(1, 1), lambda: 0.0)
+    taking = keeper.take(2)
+    with pytest.raises(StopIteration) as returned:
+        taking.send(None)
+    assert [claim.record.identity for claim in returned.value.value] == ["whole"]
+    assert refused == ["damaged"]

@@ -188,7 +188,7 @@ class Engine:
             lookahead=LOOKAHEAD if self._journal is None else LOOKAHEAD_ON_RECORD,
             saving=saving,
             tidy=None if uploads is None else uploads.delete_all,
-            funds=Funds(limits, self.admission.money.prices, self._journal),
+            funds=Funds.of(limits, self.admission.money.prices, self._journal),
         )
         return OutcomeStream(stream)
 

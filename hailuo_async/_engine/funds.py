@@ -24,14 +24,15 @@ _UNPAID = (JournalState.INTENDED, JournalState.REFUSED)
 class Funds:
     """The spending limits of a stream, the prices of its jobs, and the journal that says which are sent already."""
 
-    _limits: tuple[SpendingLimit, ...] = ()
-    _prices: PriceBook = attrs.field(factory=PriceBook)
-    _journal: JournalWriter | None = None
+    _limits: tuple[SpendingLimit, ...]
+    _prices: PriceBook
+    _journal: JournalWriter | None
 
-    @property
-    def are_limited(self) -> bool:
-        """Whether there is a limit of money at all."""
-        return any(limit.max_cost is not None for limit in self._limits)
+    @classmethod
+    def of(cls, limits: tuple[SpendingLimit, ...], prices: PriceBook, journal: JournalWriter | None) -> Funds | None:
+        """The funds of a stream; ``None`` if none of its limits is one of dollars."""
+        limits = tuple(limit for limit in limits if limit.max_cost is not None)
+        return cls(limits, prices, journal) if limits else None
 
     def price(self, item: object) -> Decimal:
         """The most that a job costs; 0 if that is unknown, or the item is no job."""

@@ -50,6 +50,7 @@ SAVERS, MAX_UNSAVED = 4, 256
 SLOW_ITEM_S = 0.005
 
 _END = object()
+_NOTHING = Decimal(0)
 
 
 @attrs.define(eq=False)
@@ -68,7 +69,8 @@ class Stream:
     """Saves each video before its outcome is yielded. Its exceptions end the stream."""
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Deletes the stream's uploads at the service, once all of its jobs have ended."""
-    _funds: Funds = attrs.field(factory=Funds)
+    _funds: Funds | None = None
+    """What it may spend; ``None`` without a limit of dollars."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
     _preparing: dict[asyncio.Task[None], Decimal] = attrs.field(factory=dict, init=False)
@@ -177,8 +179,7 @@ class Stream:
             await self._wait_for_room()
             index = 0
             while not self._is_stopped and (item := await anext(items, _END)) is not _END:
-                price = self._funds.price(item) if self._funds.are_limited else Decimal(0)
-                await self._wait_for_money(item, price)
+                price = _NOTHING if self._funds is None else await self._wait_for_money(self._funds, item)
                 await self._begin(index, item, price)
                 index += 1
                 await self._wait_for_room()
@@ -206,18 +207,20 @@ class Stream:
         if not self._is_gathering or self._ahead <= self._lookahead // 2:
             self._drained.notify()
 
-    async def _wait_for_money(self, item: Any, price: Decimal) -> None:
-        """Returns when an item stays within the spending limits, or cannot: what runs may cost less than committed.
+    async def _wait_for_money(self, funds: Funds, item: Any) -> Decimal:
+        """Returns an item's price when that stays within the spending limits, or cannot: what runs may cost less.
 
         An item that was sent before is not held back: its video may be there.
         """
-        if self._lacks_money(price) and not await self._funds.knows_as_sent(item):
-            while self._lacks_money(price):
+        price = funds.price(item)
+        if self._lacks_money(funds, price) and not await funds.knows_as_sent(item):
+            while self._lacks_money(funds, price):
                 await self._arrived.wait()
+        return price
 
-    def _lacks_money(self, price: Decimal) -> bool:
+    def _lacks_money(self, funds: Funds, price: Decimal) -> bool:
         has_more_to_come = bool(self._preparing or self._waiting or self._running)
-        return has_more_to_come and self._funds.are_short(price, self._preparing.values())
+        return has_more_to_come and funds.are_short(price, self._preparing.values())
 
     @property
     def _is_full(self) -> bool:

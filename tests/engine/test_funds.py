@@ -10,6 +10,7 @@ import pytest
 from hailuo_async import estimate
 from hailuo_async._engine.funds import Funds
 from hailuo_async._engine.spending_limit import SpendingLimit
+from hailuo_async.prices import PriceBook
 
 from ..support.service import Line, job
 
@@ -22,10 +23,14 @@ def test_funds_are_short_while_running_jobs_and_those_ahead_hold_the_money(
 ) -> None:
     limit = SpendingLimit(max_cost=2 * PRICE)
     limit.committed = running * 2 * PRICE
-    funds = Funds((SpendingLimit(), limit))
-    assert funds.are_limited
+    funds = Funds((limit,), PriceBook(), None)
     assert funds.are_short(funds.price(job()), [PRICE] * ahead) is is_short
     assert not funds.are_short(funds.price("no job"), [])
+
+
+def test_without_a_limit_of_dollars_there_is_nothing_to_ask() -> None:
+    assert Funds.of((SpendingLimit(), SpendingLimit(max_jobs=3)), PriceBook(), None) is None
+    assert Funds.of((SpendingLimit(), SpendingLimit(max_cost=PRICE)), PriceBook(), None) is not None
 
 
 async def test_a_job_counts_as_sent_by_its_key_in_the_journal(tmp_path: Path) -> None:
@@ -39,4 +44,4 @@ async def test_a_job_counts_as_sent_by_its_key_in_the_journal(tmp_path: Path) ->
             False,
             False,
         ]
-    assert not await Funds().knows_as_sent(job(key="sent"))
+    assert not await Funds((), PriceBook(), None).knows_as_sent(job(key="sent"))

@@ -274,8 +274,10 @@ async def test_a_task_that_was_attached_counts_what_it_cost_and_only_once() -> N
         assert money(session) == (Decimal("0.50"), ZERO)
 
 
-@pytest.mark.parametrize("ends_first", [True, False])
-async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once(ends_first: bool) -> None:
+@pytest.mark.parametrize(("ends_first", "has_journal"), [(True, False), (False, False), (True, True), (False, True)])
+async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once(
+    tmp_path: Path, ends_first: bool, has_journal: bool
+) -> None:
     answered = asyncio.Event()
 
     async def accept(request: Request) -> Answer:
@@ -283,7 +285,8 @@ async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once
         return line.accept()
 
     line, bill_it = Line(on_post=accept, on_query=stay_running), billing("0.25").on_query
-    async with line.session() as session:
+    path = tmp_path / "batch.db" if has_journal else None
+    async with line.session(journal=path) as session:
         submitted = await session.submit(paid_job())
         await until(lambda: line.posts)
         attached = await session.attach("task-1")
@@ -295,6 +298,9 @@ async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once
         line.on_query = bill_it
         assert (await submitted).task_id == (await attached).task_id
         assert money(session) == (Decimal("0.25"), ZERO)
+    if has_journal:
+        async with line.session(journal=path) as session:
+            assert money(session) == (Decimal("0.25"), ZERO)
 
 
 @pytest.mark.parametrize("has_journal", [False, True])

@@ -227,7 +227,10 @@ class Database(abc.ABC):
 
 
 _ENDED = "CASE WHEN state IN ('success', 'failed') THEN COALESCE(cost, price, 0) ELSE 0 END"
-_SPENT = f"SELECT CAST(COALESCE(SUM({_ENDED} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job"
+#: A task that was attached before its own submit was answered has a second row, without a kind, and was paid for once.
+_SPENT = f"""SELECT CAST(COALESCE(SUM({_ENDED} + COALESCE(cost_before, 0)), 0) AS BIGINT) AS spent FROM job
+    WHERE kind IS NOT NULL
+    OR NOT EXISTS (SELECT 1 FROM job AS own WHERE own.task_id = job.task_id AND own.kind IS NOT NULL)"""
 
 
 def spent_in(opened: Database) -> Decimal:

@@ -231,9 +231,7 @@ class Admission:
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
         if self.keeper is not None and is_left_unsent(record):
-            return await self.find(
-                record.identity, sends=True
-            )  # the keeper may have taken it over since, and it may have ended
+            return await self.find(record.identity, sends=True)  # it may have been taken over since, and have ended
         return self._adopt(Claim(record, ours=False))
 
     async def find(self, key: str, *, sends: bool = False) -> TrackedJob:
@@ -245,10 +243,12 @@ class Admission:
             return known.joined()
         self._session_state.check()
         claim = await self._recorder.find(key)
-        waits = self.keeper is not None and self.keeper.is_paused and not sends
-        if self.keeper is not None and is_left_unsent(claim.record) and not waits:
-            await self.keeper.take_one(key)
-            claim = await self._recorder.find(key)  # another session may have taken it over meanwhile
+        waits = False
+        if self.keeper is not None and is_left_unsent(claim.record):
+            waits = not sends and await self.keeper.holds_back(key)
+            if not waits:
+                await self.keeper.take_one(key)
+                claim = await self._recorder.find(key)  # another session may have taken it over meanwhile
         if (known := self._dispatcher.find(key)) is not None:
             return self._joined(known, claim)
         return self._adopt(claim, is_quiet=claim.record.state not in AT_WORK, waits=waits)

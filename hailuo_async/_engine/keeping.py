@@ -134,9 +134,15 @@ class Keeper:
             self._journal.drop_nowait(identity)
         return is_dropped
 
+    async def holds_back(self, identity: str) -> bool:
+        """Whether a job that is kept waits, as the service would refuse each of them: looking at it must not send it.
+
+        One that is not kept is never sent, so no caller may wait for that. Raises ``JournalError``.
+        """
+        return self._is_paused and await self._journal.keeps(identity)
+
     @property
-    def is_paused(self) -> bool:
-        """Whether jobs wait, as the service would refuse each of them: looking at one must not send it."""
+    def _is_paused(self) -> bool:
         return self._paused_until is not None and loop_time() < self._paused_until
 
     def _pause(self, error: HailuoError) -> None:
@@ -194,14 +200,14 @@ class Keeper:
         except JournalError as error:
             if error.is_outage:
                 raise
-        if self.is_paused:
+        if await self.holds_back(identity):
             return await self._recorder.find(identity)
         if await self.take_one(identity):
             return None
         return await self._recorder.try_claim(identity)  # another was quicker
 
     async def _take_over(self, count_waiting: Callable[[], int]) -> None:
-        if self.is_paused:
+        if self._is_paused:
             return
         at_once = TAKEN_AT_ONCE if self._paused_until is None else 1
         self._paused_until = None

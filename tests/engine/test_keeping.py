@@ -341,6 +341,23 @@ async def test_a_look_at_a_job_that_waits_for_money_sends_nothing_and_follows_it
         assert ([(await each).task_id for each in found], len(line.posts)) == (["task-1"] * 5, 2)
 
 
+async def test_a_look_at_a_job_that_is_not_kept_does_not_wait_for_money(path: Path) -> None:
+    """No session would ever send it: whoever waited for it would wait without end."""
+    async with Line(on_query=never).session(journal=path, max_running=1) as session:
+        await (await session.submit(job("first", key="first"))).accepted()
+        await session.submit(job(key="left"))
+        await session.aclose(0.0)
+
+    async def answer(request: Request) -> Answer:
+        return told(402, refusal(402, "insufficient balance: 0 USD"))
+
+    async with Line(on_post=answer, on_query=never).session(journal=path, keep_jobs=True) as session:
+        with pytest.raises(InsufficientBalanceError):
+            await session.generate(job(key="cat"))
+        with anyio.fail_after(20), pytest.raises(JournalError, match="give the job itself again"):
+            await (await session.find("left"))
+
+
 async def test_a_kept_picture_that_was_damaged_ends_its_job_unpaid(path: Path) -> None:
     await left_unsent(path, ImageToVideo(picture(), key="cat"))
 

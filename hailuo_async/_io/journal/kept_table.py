@@ -112,6 +112,11 @@ class KeptTable:
                 taken.append(KeptClaim(claim.record, job))
         return taken
 
+    def keeps(self, identity: str) -> bool:
+        """Whether that job is kept, by any version of this library."""
+        sql = "SELECT 1 AS it FROM job WHERE identity = :identity AND kept_form IS NOT NULL"
+        return self._jobs.database.execute(sql, {"identity": identity}).fetchone() is not None
+
     def piece(self, sha256: str, number: int) -> bytes:
         """A piece of an image; empty behind the last one."""
         sql = "SELECT data FROM piece WHERE sha256 = :sha256 AND number = :number"

@@ -166,6 +166,10 @@ class JournalWriter:
         taking = Taking(limit, identity)
         return cast("list[KeptClaim]", await self._ask_or_undo(taking, taking.undo))
 
+    async def keeps(self, identity: str) -> bool:
+        """Whether the journal keeps that job whole, so that a session may send it."""
+        return cast(bool, await self._open.put(lambda table: _kept(table).keeps(identity)))
+
     async def tidy_kept(self) -> int:
         """Frees what is left over. Returns how many jobs only newer versions of this library can send."""
 

@@ -4,6 +4,7 @@
 for each. In each life some sessions work on a journal in a file, on one on a server (simulated, with outages,
 failovers and lost answers), or one works without. Their callers do what callers do; the service errs in all its ways.
 Then all becomes calm: every call must end, and what the service has accepted must be on record, once, at its cost.
+A seed takes the same course again, unless its jobs have pictures or it saves videos: threads have their own pace.
 """
 
 from __future__ import annotations

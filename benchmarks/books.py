@@ -141,10 +141,13 @@ class Books:
 
     # --- The end ---
 
-    def close(self, rows: Mapping[str, Mapping[str, Any]] | None, spent: Decimal) -> None:
+    def close(
+        self, rows: Mapping[str, Mapping[str, Any]] | None, spent: Decimal, spent_on_removed: Decimal = Decimal(0)
+    ) -> None:
         """Compares the service's ledger with the journal's ``rows``, by identity; ``None`` if there is no journal.
 
-        ``spent``: what the journal says that all its jobs have cost.
+        ``spent``: what the journal says that all its jobs have cost, ``spent_on_removed`` that of those which it has
+        no row of any more, as their owner has forgotten them, or their caller took them back.
         """
         accepted = self.service.ledger.accepted
         for prompt, tasks in accepted.items():
@@ -154,6 +157,7 @@ class Books:
         if rows is not None:
             self.problems += self._check_rows(rows)
             self.problems += self._check_sum(rows, spent)
+            self.problems += self._check_costs(rows, spent_on_removed)
 
     def _is_known(self, prompt: str, task_id: str, rows: Mapping[str, Mapping[str, Any]] | None) -> bool:
         if rows is None:
@@ -197,21 +201,26 @@ class Books:
             yield f"WRONG SUM: {paid} USD were paid; the journal has {spent}, and {in_doubt} in doubt"
         elif self._is_certain and not in_doubt and spent != paid:
             yield f"WRONG SUM: {paid} USD were paid; the journal has {spent}, and nothing is in doubt"
-        for identity, row in rows.items():
-            yield from self._check_costs(identity, row, {each["task_id"] for each in rows.values()})
 
-    def _check_costs(self, identity: str, row: Mapping[str, Any], on_record: set[str]) -> Iterator[str]:
-        """A job's cost is its task's, and its earlier tasks are in ``cost_before``, at their cost or a higher price."""
-        costs, task_id = self.service.ledger.costs, row["task_id"]
-        if row["cost"] is not None and task_id in costs and not self.counts["strange bills"]:
-            cost = from_nanos(row["cost"])
-            if cost != costs[task_id]:
-                yield f"WRONG COST: {task_id} cost {costs[task_id]}, the journal has {cost}"
-        tasks = self.service.ledger.accepted.get(identity, [])
-        earlier = sum((costs[task] for task in tasks if task not in on_record | self._forgotten), Decimal(0))
-        before = (row["cost_before"] or 0) + ((row["price"] or 0) if row["state"] == "unknown" else 0)
-        if (from_nanos(before) or Decimal(0)) < earlier:
-            yield f"WRONG COST: {earlier} were paid before for {identity}, the journal has {dict(row)}"
+    def _check_costs(self, rows: Mapping[str, Mapping[str, Any]], spent_on_removed: Decimal) -> Iterator[str]:
+        """A job's cost is its task's. Its earlier tasks are in ``cost_before``, at their cost or a higher price.
+
+        Or they are in ``spent_on_removed``: a job that its caller took back may have been given again.
+        """
+        costs = self.service.ledger.costs
+        known = {row["task_id"] for row in rows.values()} | self._forgotten
+        spare = max(Decimal(0), spent_on_removed - sum((costs[task] for task in self._forgotten), Decimal(0)))
+        for identity, row in rows.items():
+            cost, billed = from_nanos(row["cost"]), costs.get(row["task_id"])
+            if None not in (cost, billed) and cost != billed and not self.counts["strange bills"]:
+                yield f"WRONG COST: {row['task_id']} cost {billed}, the journal has {cost}"
+            tasks = self.service.ledger.accepted.get(identity, [])
+            earlier = sum((costs[task] for task in tasks if task not in known), Decimal(0))
+            before = (row["cost_before"] or 0) + ((row["price"] or 0) if row["state"] == "unknown" else 0)
+            spare -= max(Decimal(0), earlier - (from_nanos(before) or Decimal(0)))
+            if spare < 0:
+                yield f"WRONG COST: {earlier} were paid before for {identity}, the journal has {dict(row)}"
+                spare = Decimal(0)
 
 
 def _row(rows: Mapping[str, Mapping[str, Any]] | None, prompt: str | None) -> object:

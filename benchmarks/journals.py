@@ -78,9 +78,14 @@ class Place:
         return {row[0]: dict(zip(_COLUMNS, row, strict=True)) for row in self.select(_ROWS)}
 
     def spent(self) -> Decimal:
-        """What all its jobs have cost, in USD."""
-        [(forgotten,)], [(spent,)] = self.select("SELECT forgotten FROM journal"), self.select(database._SPENT)
-        return from_nanos(spent + forgotten) or Decimal(0)
+        """What all its jobs have cost, in USD, also those that were taken out of it."""
+        [(spent,)] = self.select(database._SPENT)
+        return (from_nanos(spent) or Decimal(0)) + self.spent_on_removed()
+
+    def spent_on_removed(self) -> Decimal:
+        """What the jobs have cost that were taken out of it, in USD."""
+        [(removed,)] = self.select("SELECT forgotten FROM journal")
+        return from_nanos(removed) or Decimal(0)
 
 
 class _ErringFile(Server):

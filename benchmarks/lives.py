@@ -93,7 +93,7 @@ class Life:
         await self._inherit()
         announcing.cancel()
         if self.place.is_shared:
-            self.books.close(self.place.rows(), self.place.spent())
+            self.books.close(self.place.rows(), self.place.spent(), self.place.spent_on_removed())
         else:
             self.books.close(None, Decimal(0))
         await self._bury()

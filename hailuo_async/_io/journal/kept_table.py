@@ -124,10 +124,14 @@ class KeptTable:
         return b"" if row is None else bytes(row["data"])
 
     def drop(self, identity: str) -> None:
-        """Removes a job that no caller wants any more and that was not sent, with its images."""
-        sql = "DELETE FROM job WHERE identity = :identity AND state = 'intended' AND holder = :us"
-        given = {"identity": identity, "us": self._jobs.holder}
-        if self._jobs.database.execute(sql, given).rowcount == 1:
+        """Removes a job that no caller wants any more and that was not sent, with its images.
+
+        What its earlier POSTs have cost, if its owner had it sent again, stays in the journal's sum.
+        """
+        which = "FROM job WHERE identity = :identity AND state = 'intended' AND holder = :us"
+        paid, given = f"SELECT COALESCE(MAX(cost_before), 0) {which}", {"identity": identity, "us": self._jobs.holder}
+        self._jobs.database.execute(f"UPDATE journal SET forgotten = forgotten + ({paid})", given)
+        if self._jobs.database.execute(f"DELETE {which}", given).rowcount == 1:
             self._jobs.free_kept(identity)
             self._jobs.count_gone()
             self._jobs.dropped(identity)

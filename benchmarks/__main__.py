@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.figures import Figure
 from benchmarks.machine import Machine
 from benchmarks.parts import PARTS, USUAL
 from benchmarks.plots import PLOTS, draw
@@ -55,18 +56,24 @@ def _part(name: str) -> str:
 
 
 def _measure(parts: Sequence[str], is_quick: bool, results: Path) -> int:
-    machine, figures = Machine.here(), {}
-    for part in parts:
-        print(f"measuring {part} …", file=sys.stderr, flush=True)
-        figures[part] = PARTS[part].measure(is_quick)
-    report = Report(machine=machine, load_after=os.getloadavg()[0], is_quick=is_quick, figures=figures)
+    machine, figures = Machine.here(), dict[str, list[Figure]]()
+    try:
+        for part in parts:
+            print(f"measuring {part} …", file=sys.stderr, flush=True)
+            figures[part] = PARTS[part].measure(is_quick)
+    finally:  # what was measured before an error has taken minutes
+        report = Report(machine=machine, load_after=os.getloadavg()[0], is_quick=is_quick, figures=figures)
+        _show(report, results)
+    return int(not all(target.holds for target in report.targets()))
+
+
+def _show(report: Report, results: Path) -> None:
     results.mkdir(parents=True, exist_ok=True)
-    path = results / f"{machine.at[:19].replace(':', '')}.json"
+    path = results / f"{report.machine.at[:19].replace(':', '')}.json"
     report.write(path)
     print(*report.text(), sep="\n")
     print(f"\nwritten: {path}")
     _draw(report, results)
-    return int(not all(target.holds for target in report.targets()))
 
 
 def _draw(report: Report, results: Path) -> None:
@@ -89,7 +96,7 @@ def _soak(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--journal", metavar="PATH or DSN", help="a team of processes on one journal that no session has used yet"
     )
-    parser.add_argument("--server", action="store_true", help="a team on a PostgreSQL server from the extra 'dev'")
+    parser.add_argument("--server", action="store_true", help="a team on a PostgreSQL server of its own")
     parser.add_argument("--crashes", type=int, default=0, help="of that server (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=4, help="of the team (default: %(default)s)")
     parser.add_argument("--simulated", action="store_true", help="random lives of teams, on a virtual clock")

@@ -78,7 +78,7 @@ def measure_fleet(is_quick: bool) -> list[Figure]:
 @contextlib.contextmanager
 def server_of_its_own() -> Iterator[Callable[[], str]]:
     """A server of its own. Yields what makes an empty journal there, and returns its DSN."""
-    from tests.support.postgres import Postgres  # its wheel is for those who develop
+    from tests.support.postgres import Postgres  # which needs its wheel
 
     server = Postgres.make()
     try:

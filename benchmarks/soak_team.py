@@ -143,7 +143,7 @@ def soak_team(
 
 def soak_on_a_server(kills: int, processes: int, seed: int, crashes: int) -> int:
     """``soak_team`` on a PostgreSQL server of its own, which is killed as well."""
-    from tests.support.postgres import Postgres  # its wheel is for those who develop
+    from tests.support.postgres import Postgres  # which needs its wheel
 
     server = Postgres.make()
     try:

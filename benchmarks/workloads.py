@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -127,4 +128,5 @@ async def _main(name: str, options: dict[str, object]) -> None:
 
 
 if __name__ == "__main__":
+    logging.disable(logging.WARNING)  # a stream over a million jobs is left on purpose, while some run
     asyncio.run(_main(sys.argv[1], json.loads(sys.argv[2])))

@@ -36,8 +36,8 @@ class SpendingLimit:
     _unfinished: dict[str, Decimal] = attrs.field(factory=dict, init=False)
     """The parts of ``committed`` of jobs that this session does not work on, by their identity in the journal, or by
     their task where there is no journal."""
-    settled: dict[str, None] = attrs.field(factory=dict, init=False)
-    """The last tasks that this session has counted in ``spent``: one that is attached again counts no more."""
+    settled: dict[str, bool] = attrs.field(factory=dict, init=False)
+    """The last tasks that this session has counted in ``spent``, and whether for a job: else one was attached."""
 
     def begin_with(self, spending: Spending) -> None:
         """Counts the payments of earlier sessions, as the journal has them."""
@@ -95,9 +95,17 @@ class SpendingLimit:
             if record.task_id not in self.settled:
                 self.spent += record.spent - (record.cost_before or Decimal(0))
 
-    def settle(self, task_id: str) -> None:
+    def has_counted(self, task_id: str | None, *, is_sent: bool) -> bool:
+        """Whether ``spent`` has a task, for which a job was sent, or which was attached.
+
+        Two jobs whose answers name one task are both paid for: something on the way has repeated an answer.
+        """
+        was_sent = self.settled.get(task_id or "")
+        return was_sent is not None and not (was_sent and is_sent)
+
+    def settle(self, task_id: str, *, is_sent: bool) -> None:
         """Remembers that a task is counted."""
-        self.settled[task_id] = None
+        self.settled[task_id] = is_sent or self.settled.get(task_id, False)
         if len(self.settled) > MAX_SETTLED:
             del self.settled[next(iter(self.settled))]
 
@@ -123,6 +131,8 @@ class Payment:
     """How often it counts as a job: once, if this session sends it."""
     _committed: Decimal | None = attrs.field(default=None, init=False)
     """The amount reserved; ``None`` without a reservation."""
+    _is_sent: bool = attrs.field(default=False, init=False)
+    """Whether some session sent the job: else its task was attached."""
 
     @property
     def _price(self) -> Decimal:
@@ -139,7 +149,7 @@ class Payment:
         is_counted = any(limit.max_jobs is not None for limit in self.limits)
         for limit in self.limits:
             limit.check(self.price, is_counted=is_counted)
-        self._jobs, self._committed = 1, self._price
+        self._jobs, self._committed, self._is_sent = 1, self._price, True
         for limit in self.limits:
             limit.used += 1
             limit.committed += self._committed
@@ -169,6 +179,7 @@ class Payment:
         """
         if self._committed is not None:
             return  # counted already: another session went on with the job, and its end is to come
+        self._is_sent = record.kind is not None
         for limit in self.limits[1:]:
             limit.spent += record.spent
         if record.state in _MAY_BE_PAID_YET:
@@ -195,13 +206,13 @@ class Payment:
         earlier = self._committed - self._price  # POSTs in doubt before the one that was accepted
         self._release()
         for limit in self.limits:
-            if task_id not in limit.settled:
+            if not limit.has_counted(task_id, is_sent=self._is_sent):
                 limit.spent += self._price if cost is None else cost
             if earlier > 0:
                 limit.committed += earlier
         if task_id is not None:
             for limit in self.limits[:1]:
-                limit.settle(task_id)
+                limit.settle(task_id, is_sent=self._is_sent)
 
     def keep(self, name: str | None) -> None:
         """Keeps the reservation of a job that may still be paid for. ``name``: its identity, or its task."""

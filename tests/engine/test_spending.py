@@ -30,7 +30,7 @@ from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import records_in
 from ..support.ledgers import record_in
-from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, told, until
+from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, taken, told, until
 from .test_stream import read_into, stay_running
 
 PRICE, ZERO = Decimal("0.3240"), Decimal(0)
@@ -304,6 +304,25 @@ async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once
 
 
 @pytest.mark.parametrize("has_journal", [False, True])
+async def test_two_jobs_whose_answers_name_one_task_are_both_paid_for(tmp_path: Path, has_journal: bool) -> None:
+    """Something on the way has repeated the answer to the first POST: the second was accepted all the same."""
+
+    async def repeat(request: Request) -> Answer:
+        return told(200, taken("task-1"))
+
+    line, path = billing("0.25"), tmp_path / "batch.db" if has_journal else None
+    line.on_post = repeat
+    async with line.session(journal=path) as session:
+        made = [await session.generate(paid_job(number)) for number in range(2)]
+        assert [video.task_id for video in made] == ["task-1"] * 2
+        await (await session.attach("task-1"))
+        assert money(session) == (Decimal("0.50"), ZERO)
+    if has_journal:
+        async with line.session(journal=path) as session:
+            assert money(session) == (Decimal("0.50"), ZERO)
+
+
+@pytest.mark.parametrize("has_journal", [False, True])
 async def test_a_doubt_that_was_sent_again_and_then_names_a_task_hides_it_from_no_caller(
     tmp_path: Path, has_journal: bool
 ) -> None:
@@ -320,7 +339,7 @@ def test_tasks_that_were_counted_long_ago_are_forgotten(monkeypatch: pytest.Monk
     monkeypatch.setattr("hailuo_async._engine.spending_limit.MAX_SETTLED", 2)
     limit = SpendingLimit()
     for number in range(4):
-        limit.settle(f"task-{number}")
+        limit.settle(f"task-{number}", is_sent=True)
     assert [*limit.settled] == ["task-2", "task-3"]
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 _ROOT = Path(__file__).parents[1]
-#: What is told of all lives together.
+#: The counts that are shown, summed over all lives.
 _SHOWN = ("calls", "paid", "videos", "decisions", "killed", "stopped", "left", "troubles")
 
 

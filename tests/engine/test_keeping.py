@@ -342,7 +342,7 @@ async def test_a_look_at_a_job_that_waits_for_money_sends_nothing_and_follows_it
 
 
 async def test_a_look_at_a_job_that_is_not_kept_does_not_wait_for_money(path: Path) -> None:
-    """No session would ever send it: whoever waited for it would wait without end."""
+    """No session would ever send it, so its caller would wait without end."""
     async with Line(on_query=never).session(journal=path, max_running=1) as session:
         await (await session.submit(job("first", key="first"))).accepted()
         await session.submit(job(key="left"))

@@ -1,4 +1,4 @@
-"""The rate limiter in windows: what may be sent when, and what must hold whatever the service says."""
+"""The rate limiter in windows: what may be sent when, and what must hold for any answer of the service."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The rate limiter behind gateways that count in any way: what it finds, and what must hold whatever they say."""
+"""The rate limiter behind gateways that count in any way: what it finds, and what must hold for all of them."""
 
 from __future__ import annotations
 

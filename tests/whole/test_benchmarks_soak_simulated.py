@@ -111,6 +111,18 @@ def test_a_sum_that_is_too_high_is_wrong_where_nothing_is_in_doubt(books: Books)
     assert problems(books) == ["WRONG SUM"]
 
 
+@pytest.mark.parametrize(("is_counted", "expected"), [(True, []), (False, ["WRONG COST"])])
+def test_what_a_job_had_cost_before_it_was_taken_back_and_given_again_counts_among_those_removed(
+    books: Books, is_counted: bool, expected: list[str]
+) -> None:
+    accepted(books, payer := Payer("a"))
+    cost = payer.paid
+    books.decide("cat", forget=False)
+    task_id = accepted(books, payer)
+    books.close(row("success", task_id), books.service.ledger.spent, cost if is_counted else Decimal(0))
+    assert problems(books) == expected
+
+
 def test_an_end_that_the_service_does_not_know_is_wrong(books: Books) -> None:
     task_id = accepted(books, Payer("a"))
     books.failed(TaskFailedError(task_id=task_id, reason="so it seems"))

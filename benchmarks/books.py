@@ -153,7 +153,8 @@ class Books:
         for prompt, tasks in accepted.items():
             self.counts["paid"] += len(tasks)
             if (last := tasks[-1]) not in self.given_up and not self._is_known(prompt or "", last, rows):
-                self.problems.append(f"LOST: {prompt}, task {last}; the journal has {_row(rows, prompt)}")
+                heard = f"not heard by {self.unheard[last]}" if last in self.unheard else "heard"
+                self.problems.append(f"LOST: {prompt}, task {last}, {heard}; the journal has {_row(rows, prompt)}")
         if rows is not None:
             self.problems += self._check_rows(rows)
             self.problems += self._check_sum(rows, spent)

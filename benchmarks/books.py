@@ -7,6 +7,7 @@ neither given up, nor on record, nor told to a caller, nor in doubt for a reason
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
@@ -140,6 +141,11 @@ class Books:
         return None if task is None else task.ending
 
     # --- The end ---
+
+    @property
+    def digest(self) -> str:
+        """Of all requests that have reached the service: another life of the same seed has the same."""
+        return hashlib.sha256(repr(self.service.ledger.entries).encode()).hexdigest()
 
     def close(
         self, rows: Mapping[str, Mapping[str, Any]] | None, spent: Decimal, spent_on_removed: Decimal = Decimal(0)

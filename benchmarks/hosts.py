@@ -101,13 +101,13 @@ class Line(Executor):
     def submit(self, work: Callable[..., T], /, *args: Any, **named: Any) -> Future[T]:
         """Does ``work`` half a round trip from now, and tells of it after the other half.
 
-        For another thread than the loop's, for which the clock stands still, it does that at once.
+        For a thread (``benchmarks.processes``), for which the clock stands still, it does that at once.
         """
         future: Future[T] = Future()
         loop = self._loop
         self.round_trips += 1
         if asyncio._get_running_loop() is None:
-            loop.call_soon_threadsafe(lambda: _done(future, work, *args, **named)())
+            _done(future, work, *args, **named)()
             return future
 
         def arrive() -> None:

@@ -4,7 +4,7 @@
 for each. In each life some sessions work on a journal in a file, on one on a server (simulated, with outages,
 failovers and lost answers), or one works without. Their callers do what callers do; the service errs in all its ways.
 Then all becomes calm: every call must end, and what the service has accepted must be on record, once, at its cost.
-A seed takes the same course again, unless its jobs have pictures or it saves videos: threads have their own pace.
+A seed takes the same course again.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from benchmarks.members import Member
 from benchmarks.network import Network
 from benchmarks.processes import run_processes
 from benchmarks.weather import PICTURES, draw_faults, draw_job, draw_service, draw_settings
+from hailuo_async._engine.loading import import_engine
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async.emulator import Faults
 
@@ -304,6 +305,7 @@ def _make_place(rng: Random, directory: Path) -> Place:
 
 def live(seed: int) -> Books:
     """The books of the life that follows from a seed."""
+    import_engine()  # else the first session would wait for that
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as place:
 
@@ -328,7 +330,8 @@ def main(first: int, count: int) -> None:
     for seed in range(first, first + count):
         faulthandler.dump_traceback_later(STUCK_S, exit=True)
         books = live(seed)
-        print(json.dumps({"seed": seed, "counts": books.counts, "problems": books.problems}), flush=True)
+        told = {"seed": seed, "digest": books.digest, "counts": books.counts, "problems": books.problems}
+        print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

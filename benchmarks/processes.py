@@ -2,19 +2,22 @@
 
 Everything that a process does on the loop runs in its context. While it is stopped its callbacks and timers wait, as
 those of a process under SIGSTOP do, and what it has given to the network goes on without it. One that is killed stays
-stopped.
+stopped. What it gives to a thread is done on the loop's own, a moment later: so all takes the same course each time.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import select
+import functools
+import itertools
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from typing import Any, TypeVar, TypeVarTuple
+from unittest.mock import patch
 
+import anyio.lowlevel
 import anyio.to_thread
 import attrs
 
@@ -22,6 +25,9 @@ from hailuo_async.testing import VirtualClockLoop
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
+
+#: What a thread takes for its work.
+_THREAD_S = 0.002
 
 _PROCESS: ContextVar[Process | None] = ContextVar("_PROCESS", default=None)
 
@@ -96,16 +102,25 @@ class _Callback:
             self()
 
 
+class _Task(asyncio.Task[T]):
+    """A task whose hash is its number, not its address: a set of tasks has the same order each time."""
+
+    _numbers = itertools.count()
+
+    def __init__(self, *args: Any, **named: Any) -> None:
+        self._number = next(self._numbers)
+        super().__init__(*args, **named)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
 class ProcessLoop(VirtualClockLoop):
-    """A virtual clock with processes, which stands still while a task waits for one of anyio's threads."""
+    """A virtual clock with processes."""
 
-    _threads: anyio.CapacityLimiter | None = None
-
-    def _jump(self, seconds: float | None) -> None:
-        if self._threads is not None and self._threads.borrowed_tokens:
-            select.select([], [], [], 0.0001)
-        else:
-            super()._jump(seconds)
+    def __init__(self) -> None:
+        super().__init__()
+        self.set_task_factory(lambda loop, work, **named: _Task(work, loop=loop, **named))
 
     def call_soon(
         self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
@@ -128,14 +143,34 @@ class ProcessLoop(VirtualClockLoop):
         return handle
 
 
+async def _run_in_thread(
+    work: Callable[[*Ts], T], *args: *Ts, limiter: anyio.CapacityLimiter | None = None, **_: object
+) -> T:
+    """In place of ``anyio.to_thread.run_sync``: does ``work`` a moment later, even if its caller is cancelled then."""
+    await anyio.lowlevel.checkpoint()
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def do() -> None:
+        asyncio._set_running_loop(None)  # as in a thread
+        try:
+            settle = functools.partial(done.set_result, work(*args))
+        except Exception as error:
+            settle = functools.partial(done.set_exception, error)
+        finally:
+            asyncio._set_running_loop(loop)
+        if not done.done():
+            settle()
+
+    async with limiter or anyio.to_thread.current_default_thread_limiter():
+        loop.call_later(_THREAD_S, do)
+        with anyio.CancelScope(shield=True):
+            await done
+    return done.result()
+
+
 def run_processes(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """``run_virtual``, on a ``ProcessLoop``."""
-
-    async def patient() -> T:
-        loop = asyncio.get_running_loop()
-        if isinstance(loop, ProcessLoop):
-            loop._threads = anyio.to_thread.current_default_thread_limiter()
-        return await main()
-
-    with asyncio.Runner(loop_factory=ProcessLoop) as runner:
-        return runner.run(patient())
+    thread = patch.object(anyio.to_thread, "run_sync", _run_in_thread)
+    with thread, asyncio.Runner(loop_factory=ProcessLoop) as runner:
+        return runner.run(main())

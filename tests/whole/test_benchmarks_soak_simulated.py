@@ -54,6 +54,14 @@ def test_lives_pay_once_lose_nothing_and_end(capfd: pytest.CaptureFixture[str]) 
     assert err == ""
 
 
+@pytest.mark.slow
+def test_a_seed_takes_the_same_course_each_time() -> None:
+    """Also where pictures are read, from a journal in a file too, and videos are saved."""
+    [life] = soak_simulated._lives(first=302, count=1)
+    assert life["counts"]["saved"] > 0
+    assert [life] == list(soak_simulated._lives(first=302, count=1))
+
+
 def test_a_broken_life_says_how_to_live_it_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

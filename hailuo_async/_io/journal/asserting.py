@@ -234,10 +234,12 @@ class AssertingTable(JobTable):
 
     def forget_gone(self, gone: int) -> None:
         if gone != self._gone:
-            missing = self._done.keys() - self._rows([*self._done]).keys()
+            rows = self._rows([*self._done])
             if not self._asserted_over.is_replaced:  # else it may have read a copy
-                for identity in missing:
-                    del self._done[identity]
+                for identity, known in [*self._done.items()]:
+                    row = rows.get(identity)  # of a new job, if its owner has forgotten it and given it again
+                    if not self._is_ours(row) and known.is_lost(row, self.holder):
+                        del self._done[identity]
                 self._gone = gone
 
     def _work_on(self, claim: Claim) -> None:

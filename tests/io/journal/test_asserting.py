@@ -437,6 +437,27 @@ def test_a_job_that_its_owner_has_forgotten_does_not_come_back_after_a_cut(postg
     ours.close()
 
 
+@pytest.mark.parametrize("end", [ended, doubted])
+def test_a_forgotten_job_that_is_given_again_gets_neither_its_old_task_nor_its_old_doubt_after_a_cut(
+    postgres: Postgres, schema: str, end: Callable[[AssertingTable], None]
+) -> None:
+    """A doubt about its new POST would be hidden behind the old video."""
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    team = TeamTable(ours)
+    did(ours, lambda _: team.join())
+    end(ours)
+    did(theirs, lambda it: it.resolve("cat", resubmit=False, task_id=None, forget=True))
+    doubted(theirs, sent_at=2.0)
+    did(ours, lambda _: team.renew()).outcome()
+    theirs.database.close()
+    cut(postgres)
+    assert after_reconnecting(ours, "cat") == ("unknown", None, None)
+    record = did(ours, lambda it: it.find("cat"))
+    assert record is not None
+    assert record.sent_at == 2.0
+    ours.close()
+
+
 def test_a_failover_does_not_free_a_job_of_which_its_owner_has_said_which_task_it_led_to(
     postgres: Postgres, schema: str
 ) -> None:

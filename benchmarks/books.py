@@ -2,7 +2,8 @@
 
 A job may be paid for again only if each task that was accepted for it before was *given up*: its owner has decided on
 the job since, or the answer was lost to a session with ``on_unknown="resubmit"``. A job is lost if its last task is
-neither given up, nor on record, nor told to a caller, nor in doubt for a reason.
+neither given up, nor on record, nor told to a caller, nor in doubt for a reason, nor waits to be sent again by that
+setting.
 """
 
 from __future__ import annotations
@@ -172,7 +173,15 @@ class Books:
         if any(row["task_id"] == task_id for row in rows.values()):
             return True
         row = rows.get(prompt)
-        return row is not None and row["state"] == "unknown"
+        return row is not None and (row["state"] == "unknown" or self._waits_again(row, task_id))
+
+    def _waits_again(self, row: Mapping[str, Any], task_id: str) -> bool:
+        """Whether its session, with ``on_unknown="resubmit"``, has not heard of the task, and is to send its job again.
+
+        Its price is in ``cost_before`` then, as ``_check_costs`` sees.
+        """
+        payer = self.unheard.get(task_id)
+        return payer is not None and payer.resubmits and row["state"] == "intended" and row["cost_before"] is not None
 
     def _check_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for identity, row in rows.items():

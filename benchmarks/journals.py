@@ -172,7 +172,10 @@ class ServerJournal(Place):
 
     rng: Random
     fails_over: bool
-    """Whether a standby may take over that lacks the last commits. Then no process may be killed as well."""
+    """Whether a standby may take over that lacks the last commits. Then no process may be killed as well.
+
+    None takes over that lacks commits of a session that has closed meanwhile.
+    """
     server: VirtualServer = attrs.field(init=False)
     _lines: list[VirtualLine] = attrs.field(factory=list, init=False)
     _troubles: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
@@ -234,11 +237,17 @@ class ServerJournal(Place):
         self.server.start()
 
     async def _fail_over(self, line: VirtualLine) -> None:
-        copied = self.server.copy()
+        copied, closed = self.server.copy(), self._closed
         await anyio.sleep(self.rng.uniform(0.01, 2.0))
         self.server.stop()
-        self.server.fail_over(copied)
+        if self._closed == closed:  # else it may have lost what no session knows any more
+            self.server.fail_over(copied)
         await self._go_down(line)
+
+    @property
+    def _closed(self) -> int:
+        """How many sessions have closed their journal."""
+        return sum(line.is_shut for line in self._lines)
 
     async def _set_clock(self, _: VirtualLine) -> None:
         self.server.offset_s += self.rng.choice((-600.0, 600.0, self.rng.uniform(-60.0, 60.0)))

@@ -53,6 +53,8 @@ class VirtualLine(Line):
         self._passable.set()
         self._works = deque[tuple[Future[Any], Callable[[], Any]]]()
         self._is_busy = False
+        self.is_shut = False
+        """Whether its session has closed the journal, and all is committed."""
         self._asked: Coroutine[Any, Any, Any] | None = None
         self._answer: Callable[[], Any] = lambda: None
         self._withheld: list[Callable[[], Any]] = []
@@ -75,7 +77,8 @@ class VirtualLine(Line):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Does nothing: each work has a thread of its own, which ends with it."""
+        """Notes the end. Each work has a thread of its own, which ends with it."""
+        self.is_shut = wait
 
     def _next(self) -> None:
         self._is_busy = bool(self._works)

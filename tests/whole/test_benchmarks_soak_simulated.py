@@ -14,6 +14,7 @@ from benchmarks.__main__ import main
 from benchmarks.books import Books, Payer, Post
 from benchmarks.weather import draw_service
 from hailuo_async import TaskFailedError, Video
+from hailuo_async.money import to_nanos
 
 from ..support.emulated import NOW, job
 
@@ -100,6 +101,15 @@ def test_a_task_that_is_not_on_record_is_lost(books: Books) -> None:
     accepted(books, Payer("a"))
     books.close(row("intended", None), Decimal(0))
     assert problems(books) == ["LOST", "WRONG SUM", "WRONG COST"]
+
+
+@pytest.mark.parametrize(("resubmits", "is_counted"), [(True, True), (True, False), (False, True)])
+def test_a_task_of_a_job_that_waits_to_be_sent_again_is_lost_unless_its_session_resubmits_and_has_counted_it(
+    books: Books, resubmits: bool, is_counted: bool
+) -> None:
+    accepted(books, payer := Payer("a", resubmits=resubmits), is_heard=False)
+    books.close(row("intended", None, cost_before=to_nanos(payer.paid) if is_counted else None), payer.paid)
+    assert problems(books) == ([] if resubmits and is_counted else ["LOST"] if is_counted else ["LOST", "WRONG COST"])
 
 
 def test_a_task_on_record_at_its_cost_is_as_it_must_be(books: Books) -> None:

@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 
 import attrs
 
+#: A server's clock that is so far from where it was has been set: a commit takes less.
+CLOCK_SET_S = 10.0
 #: A server's clock may be set: after so long its answer counts, however long it took.
 _OLD_S = 60.0
 

@@ -7,10 +7,12 @@ line: that session is *called*, and asks for its turn without a refresh first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import attrs
 
+from hailuo_async._engine.clock import CLOCK_SET_S
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import TeamStatus, Turn
@@ -38,9 +40,13 @@ class TeamLine:
     def in_team_time(self, since: float) -> float:
         """The place of a job that waits ``since`` that loop time.
 
-        The same whenever it is asked, so that two sessions agree on who came first.
+        The same whenever it is asked, so that two sessions agree on who came first; but not if the team's clock was
+        set: all that others ask for after it was set back would come first.
         """
-        return self._places.setdefault(since, since + self._view.clock.offset_s)
+        now, place = since + self._view.clock.offset_s, self._places.get(since, math.inf)
+        if abs(place - now) > CLOCK_SET_S:
+            self._places[since] = place = now
+        return place
 
     def place(self) -> float | None:
         """This session's place; ``None`` if it does not wait for the team."""

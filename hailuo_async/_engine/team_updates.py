@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import CLOCK_SET_S, loop_time
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamSlots
@@ -19,8 +19,6 @@ from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import Renewed, TeamStatus
 
-#: A server's clock that is so far from where it was has been set: a commit takes less.
-_CLOCK_SET_S = 10.0
 #: Others have probably made steps if no update came for so long.
 _STALE_S = 0.25
 
@@ -79,7 +77,7 @@ class TeamUpdates:
         self.has_orphans = renewed.has_orphans or self.doubts_claims
         self.apply(renewed.status)
         # A session that waits behind others may not refresh at all, and its steps have the times of this clock.
-        if renewed.at is not None and abs(renewed.at - loop_time() - self._view.clock.offset_s) > _CLOCK_SET_S:
+        if renewed.at is not None and abs(renewed.at - loop_time() - self._view.clock.offset_s) > CLOCK_SET_S:
             self.refresh_soon()
 
     def refresh_soon(self) -> None:

@@ -81,6 +81,20 @@ def test_a_team_that_keeps_its_jobs_does_each_once_whoever_sends_it(troubles: Se
     check(simulate(attrs.evolve(TROUBLED, keeps_jobs=True, troubles=troubles)), LEASE_AND_LOOKS_S)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("set_s", [-600.0, 600.0])
+def test_the_jobs_of_a_host_that_dies_just_before_the_clock_is_set_are_taken_over_within_some_leases(
+    set_s: float,
+) -> None:
+    async def die_and_set_clock(team: Team) -> None:
+        await team.lose_one()
+        team.server.offset_s += set_s
+
+    found = simulate(Scenario(slots=((0.0, 6),), jobs=30, troubles=(die_and_set_clock,), seed=2))
+    check(found, LEASE_AND_LOOKS_S)
+    assert found.seconds < 200.0
+
+
 async def fail_over_and_leave(team: Team) -> None:
     """A session is closed while the server is down."""
     async with anyio.create_task_group() as tasks:

@@ -42,9 +42,20 @@ def test_a_place_is_forgotten_when_no_job_waits_for_it() -> None:
     turn = Turn("b", 0.0, line.in_team_time(6.0))
     line.in_team_time(7.0)
     assert line.record([turn]) == 5.0
-    view.clock.learn(SERVER, 0.0, 0.0)
+    view.clock.learn(1.0, 0.0, 0.0)
     assert [line.in_team_time(since) for since in (5.0, 6.0)] == [5.0, 6.0]
-    assert line.in_team_time(7.0) == SERVER + 7.0
+    assert line.in_team_time(7.0) == 8.0
+
+
+@pytest.mark.parametrize("set_s", [-600.0, 600.0])
+def test_a_place_moves_with_the_teams_clock_if_that_is_set(set_s: float) -> None:
+    """After it was set back, a session that waits would stand behind all that others ask for in those ten minutes."""
+    line, view, _ = make_line(5.0)
+    view.clock.learn(SERVER, 0.0, 0.0)
+    assert line.place() == SERVER + 5.0
+    view.clock.learn(SERVER + 60.0 + set_s, 60.0, 60.0)
+    assert line.place() == SERVER + 5.0 + set_s
+    assert line.in_team_time(61.0) > SERVER + 5.0 + set_s
 
 
 def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -> None:

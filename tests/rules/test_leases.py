@@ -47,6 +47,24 @@ def test_a_jump_of_the_clock_is_no_death(to: float) -> None:
     assert not judgement.is_due(to + LEASE_S - 1)
 
 
+def test_a_lease_from_before_the_clock_was_set_back_is_over_once_the_living_have_renewed_theirs() -> None:
+    judgement = renewed(1000.0, 1010.0)
+    given = 1040.0
+    assert not judgement.is_over(given, 400.0)
+    for now, is_over in ((400.0, False), (410.0, False), (420.0, False), (430.0, True)):
+        judgement.renewed(now)
+        assert judgement.is_over(given, now) is is_over
+    assert not judgement.is_over(430.0 + 2 * LEASE_S, 430.0)
+
+
+def test_a_session_that_has_just_begun_takes_no_lease_for_one_from_before_the_clock_was_set_back() -> None:
+    """It may be of a living session that has not renewed it since."""
+    judgement = renewed(400.0, 410.0, 420.0)
+    assert (judgement.is_over(1040.0, 420.0), judgement.is_over(419.0, 420.0)) == (False, True)
+    judgement.renewed(430.0)
+    assert judgement.is_over(1040.0, 430.0)
+
+
 def test_after_a_journal_came_back_every_session_gets_its_lease() -> None:
     judgement = Judgement(LEASE_S)
     judgement.journal_came_back(100.0)

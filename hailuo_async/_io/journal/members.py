@@ -10,7 +10,7 @@ from hailuo_async._io.journal import holders, team_sql
 from hailuo_async._io.journal.database import Rows
 from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.records import Record
-from hailuo_async._io.journal.rows import IS_OVER
+from hailuo_async._io.journal.rows import IS_OVER, LAPSED
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._rules.line import Standing
 
@@ -70,7 +70,7 @@ class Members:
 
     def left(self) -> Rows:
         """The other members on this machine; and an empty name for each orphan."""
-        here = {"us": self.jobs.holder, "here": f"{holders.machine()}/%"}
+        here = {"us": self.jobs.holder, "here": f"{holders.machine()}/%", "longest_s": self.jobs.judgement.longest_s}
         return self.jobs.database.execute(team_sql.LEFT, here)
 
     def take_over(self) -> tuple[list[Record], tuple[str, ...]]:
@@ -86,8 +86,8 @@ class Members:
             self.jobs.notify_followers()
         records, self._doubts_claims = self.jobs.take_over(again=self.doubts_claims), False
         self._claimed_over.update()
-        sql = "SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND lease_until > :now"
-        held = {row["holder"] for row in self.jobs.database.execute(sql).fetchall()} if dead else set()
+        sql = f"SELECT DISTINCT holder FROM job WHERE holder IS NOT NULL AND NOT {LAPSED}"
+        held = {row["holder"] for row in self.jobs.database.execute(sql, given).fetchall()} if dead else set()
         return records, tuple(holder for holder in dead if holder not in held or holders.is_gone(holder))
 
     @property

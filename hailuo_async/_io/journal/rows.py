@@ -19,8 +19,6 @@ from hailuo_async.money import from_nanos
 
 logger = logging.getLogger("hailuo_async")
 
-#: A lease further ahead than this many of its own lengths was not given by this clock: it has jumped back.
-_LEASES_AHEAD = 2
 #: Every so many renewals URLs are wiped that have expired: once a minute, where they are kept for a day.
 _WIPES_EVERY = 6
 
@@ -30,8 +28,10 @@ HELD = "holder = :us, lease_until = :now + :lease_s"
 FREE = "holder = NULL, lease_until = NULL"
 NO_END = "ended_at = NULL, error = NULL"
 ENDED = f"ended_at = :now, {FREE}"
-#: Whether a lease has ended, as ``_is_held_elsewhere`` decides it. ``JobRows.judging`` gives the parameters.
-IS_OVER = "(lease_until <= :now AND :now BETWEEN :judges_from AND :judges_until)"
+#: Whether a lease was not renewed, and whether it counts as ended, as ``Judgement.is_over`` decides it.
+#: ``JobRows.judging`` gives the parameters.
+LAPSED = "(lease_until <= :now OR lease_until > :now + :longest_s)"
+IS_OVER = f"({LAPSED} AND :now BETWEEN :judges_from AND :judges_until)"
 #: Whether a fact about a task belongs into the job's own row. It nearly always does: then one statement is enough.
 OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 #: Whether a row is as it was read: no other session has claimed or changed it.
@@ -156,15 +156,15 @@ class JobRows:
             logger.warning(message, error)
 
     def judging(self) -> dict[str, float]:
-        """The parameters of ``IS_OVER``."""
-        return {"judges_from": self.judgement.begins_at, "judges_until": self.judgement.ends_at}
+        """The parameters of ``LAPSED`` and ``IS_OVER``."""
+        begins_at, ends_at = self.judgement.due
+        return {"judges_from": begins_at, "judges_until": ends_at, "longest_s": self.judgement.longest_s}
 
     def _is_held_elsewhere(self, record: Record) -> bool:
         if record.holder in (None, self.holder) or record.lease_until is None:
             return False
-        left_s = record.lease_until - self._read_at
-        is_running = 0 < left_s <= _LEASES_AHEAD * self.lease_s or not self.judgement.is_due(self._read_at)
-        return is_running and not holders.is_gone(record.holder)
+        is_over = self.judgement.is_over(record.lease_until, self._read_at)
+        return not is_over and not holders.is_gone(record.holder)
 
     def _change(self, identity: str, changes: str, condition: str = "TRUE", **given: object) -> Changed:
         """Changes one job if ``condition`` holds for it, in one statement: whether it did."""

@@ -197,9 +197,9 @@ class TeamTable:
         return None if self.jobs.database.IS_LOCAL else float(row["read_at"])
 
     def _select(self) -> Rows:
-        return self.jobs.database.execute(
-            team_sql.STATUS.format(seen=self.jobs.database.SEEN), {"us": self.jobs.holder, "place": self.members.place}
-        )
+        sql = team_sql.STATUS.format(seen=self.jobs.database.SEEN)
+        given = {"us": self.jobs.holder, "place": self.members.place, "longest_s": self.jobs.judgement.longest_s}
+        return self.jobs.database.execute(sql, given)
 
     def reread(self) -> TeamStatus:
         """Reads how the team stands, for the next step."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER
+from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER, LAPSED
 
 #: Notices that one look-up passes on.
 MOST_PASSED_ON = 32
@@ -12,14 +12,15 @@ STATUS = f"""SELECT version, writer, server, clock, state, gone, :now AS read_at
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
     (SELECT place FROM member WHERE holder = :us) AS own_place,
-    (SELECT min(lease_until) - :now FROM member WHERE holder <> :us) AS lapses_in_s,
+    (SELECT min(CASE WHEN {LAPSED} THEN :now ELSE lease_until END) - :now FROM member WHERE holder <> :us)
+        AS lapses_in_s,
     (SELECT place {FIRST}) AS first_place, (SELECT holder {FIRST}) AS first_holder FROM team"""
 #: The other members on this machine, whose processes can be asked about, and an empty name for each orphan: a task that
 #: no session waits for, and an unsent job that a dead one holds, which need not be a member. ``|| ''`` keeps the index
 #: over the states out of it: thousands of kept jobs may wait that no session holds.
-LEFT = """SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here
-    UNION ALL SELECT '' FROM job WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR lease_until <= :now)
-    UNION ALL SELECT '' FROM job WHERE holder IS NOT NULL AND lease_until <= :now AND state || '' = 'intended'"""
+LEFT = f"""SELECT holder FROM member WHERE holder <> :us AND holder LIKE :here
+    UNION ALL SELECT '' FROM job WHERE state IN ('sending', 'accepted') AND (holder IS NULL OR {LAPSED})
+    UNION ALL SELECT '' FROM job WHERE holder IS NOT NULL AND {LAPSED} AND state || '' = 'intended'"""
 #: Frees the unsent jobs of dead sessions. A session that is given such a job may send it; its followers are notified.
 LET_GO = f"""UPDATE job SET {FREE}, {CHANGED} WHERE state = 'intended' AND holder <> :us
     AND ({IS_OVER} OR holder = :gone)"""

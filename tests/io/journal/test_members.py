@@ -89,21 +89,44 @@ def test_a_dead_member_counts_until_the_leases_of_its_last_jobs_have_ended_too(
     accepted(a.jobs, "late", "t1")
     assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
     clock.time += LEASE_S - 8 + 1
-    did(b.jobs, lambda _: b.renew())
-    did(b.jobs, JobTable.renew)
+    renewed(b)
     assert did(b.jobs, lambda _: b.take_over()) == ([], ())
     clock.time += 8
-    did(b.jobs, lambda _: b.renew())
-    did(b.jobs, JobTable.renew)
+    renewed(b)
     records, dead = did(b.jobs, lambda _: b.take_over())
     assert ([record.identity for record in records], dead) == (["late"], ("ours",))
     assert record_of(b.jobs, "queued").holder is None
 
 
+def test_what_a_member_has_left_that_died_before_the_clock_was_set_back_is_taken_over_after_a_lease(
+    a: Members, b: Members, clock: Clock
+) -> None:
+    """Its leases lie minutes ahead of the clock."""
+    accepted(a.jobs, "running", "t1")
+    assert did(a.jobs, lambda it: it.intend(intent("queued"))).ours
+    clock.time -= 20 * LEASE_S
+    for _ in range(3):
+        renewed(b)
+        assert did(b.jobs, lambda _: b.take_over()) == ([], ())
+        clock.time += LEASE_S / 3
+    renewed(b)
+    assert [row["holder"] for row in did(b.jobs, lambda _: b.left()).fetchall()] == ["", ""]
+    records, dead = did(b.jobs, lambda _: b.take_over())
+    assert ([record.identity for record in records], dead) == (["running"], ("ours",))
+    assert record_of(b.jobs, "queued").holder is None
+
+
+def renewed(members: Members) -> None:
+    """What a session does every third of a lease."""
+    did(members.jobs, lambda _: members.renew())
+    did(members.jobs, JobTable.renew)
+
+
 def test_a_renewal_does_not_read_the_jobs_that_wait_unheld(tmp_path: Path) -> None:
     """Thousands of kept jobs may wait, and each session renews its leases all the time."""
     table = open_table(tmp_path / "batch.db", DEFAULT_BASE_URL, lambda: 0.0, "ours", LEASE_S, 1.0)
-    plan = table.database.execute(f"EXPLAIN QUERY PLAN {team_sql.LEFT}", {"us": "ours", "here": "%"}).fetchall()
+    given = {"us": "ours", "here": "%", "longest_s": 60.0}
+    plan = table.database.execute(f"EXPLAIN QUERY PLAN {team_sql.LEFT}", given).fetchall()
     reads = [row["detail"] for row in plan if "job" in row["detail"]]
     assert [index in read for read, index in zip(reads, ("job_by_state", "job_by_holder"), strict=True)] == [True, True]
     table.close()

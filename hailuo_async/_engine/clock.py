@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -11,6 +12,8 @@ import attrs
 
 #: A server's clock that is so far from where it was has been set: a commit takes less.
 CLOCK_SET_S = 10.0
+#: A clock that goes on while the machine is suspended, where ``time.monotonic`` stands still: Linux, or else macOS.
+_NEVER_STILL: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 #: A server's clock may be set: after so long its answer counts, however long it took.
 _OLD_S = 60.0
 
@@ -35,6 +38,16 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 def running_clock() -> Callable[[], float]:
     """The running loop's clock, for a room that reads it often: to find the loop takes CPython 3.11 a system call."""
     return asyncio.get_running_loop().time
+
+
+def lease_time() -> float:
+    """Seconds by which leases run out: those of the loop, and those in which the machine was suspended."""
+    return loop_time() + suspended_s()
+
+
+def suspended_s() -> float:
+    """Seconds that the machine was suspended since it was started: the loop's clock stands still meanwhile."""
+    return 0.0 if _NEVER_STILL is None else time.clock_gettime(_NEVER_STILL) - time.monotonic()
 
 
 def wall_clock() -> float:

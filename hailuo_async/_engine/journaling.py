@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Concatenate, ParamSpec
 import anyio
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import lease_time
 from hailuo_async._engine.recording import Recorder, is_left_unsent
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import Frame
@@ -44,8 +44,8 @@ class JournalRecorder(Recorder):
 
     _journal: JournalWriter = attrs.field(kw_only=True)
     _keeps_prompts: bool = attrs.field(default=False, kw_only=True)
-    _renewed_at: float = attrs.field(factory=loop_time, init=False)
-    """When the leases of our jobs were last renewed, in loop time."""
+    _renewed_at: float = attrs.field(factory=lease_time, init=False)
+    """When the leases of our jobs were last renewed, in lease time."""
     _lapses: int = attrs.field(default=0, init=False)
     """How often they were renewed too late: another session may have taken our jobs over then."""
 
@@ -110,8 +110,8 @@ class JournalRecorder(Recorder):
         return await self.team.ask_to_send(tracked.identity, at, since)
 
     def ownership_check(self) -> Callable[[], bool] | None:
-        lapses, claimed_at = self._lapses, loop_time()
-        return lambda: self._lapses == lapses and loop_time() - max(self._renewed_at, claimed_at) < LEASE_S
+        lapses, claimed_at = self._lapses, lease_time()
+        return lambda: self._lapses == lapses and lease_time() - max(self._renewed_at, claimed_at) < LEASE_S
 
     async def unsent(self, tracked: TrackedJob) -> None:
         await self._note(tracked, self._journal.jobs.unsent, tracked.attempt_at)
@@ -183,7 +183,7 @@ class JournalRecorder(Recorder):
         is_away = False
         while True:
             await anyio.sleep(LEASE_S / 3 - RIDE_S)
-            began_at = loop_time()
+            began_at = lease_time()
             self._lapses += began_at - self._renewed_at >= LEASE_S
             try:
                 await self._journal.renew(RIDE_S)

@@ -79,7 +79,8 @@ class Recorder:
         """A callable that says later whether a job claimed now is still ours; ``None`` without a journal.
 
         Once the leases have lapsed it never is, even if they are renewed: another session may hold the job. A job that
-        is claimed after such a lapse has a lease of its own.
+        is claimed after such a lapse has a lease of its own. A lease runs on while the process is stopped, and while
+        the machine is suspended.
         """
         return None
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from hailuo_async._engine.clock import RemoteClock
+import time
+
+import pytest
+
+from hailuo_async._engine.clock import RemoteClock, suspended_s
 
 
 def learned(*answers: tuple[float | None, float, float]) -> float:
@@ -35,3 +39,11 @@ def test_a_servers_clock_that_was_set_is_believed_however_long_its_answer_took()
     assert clock.offset_s == 1000.0 - 0.005
     clock.learn(942.5, 2.0, 3.0)
     assert clock.offset_s == 940.0
+
+
+def test_the_time_in_which_the_machine_was_suspended_is_what_its_clocks_differ_by(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: 160.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    assert suspended_s() == 60.0

@@ -437,6 +437,28 @@ def test_an_ownership_check_lapses_with_the_leases_and_does_not_come_back_with_t
     assert run_virtual(main) == [True, False, False, True, True]
 
 
+def test_an_ownership_check_lapses_while_the_machine_is_suspended_although_the_loop_s_clock_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> list[bool]:
+        recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Idle()))
+        is_ours = recorder.ownership_check()
+        assert is_ours is not None
+        seen = [is_ours()]
+        monkeypatch.setattr("hailuo_async._engine.clock.suspended_s", lambda: LEASE_S + 1)  # a laptop was closed
+        seen.append(is_ours())
+        keeping = asyncio.create_task(recorder.keep_up())
+        await asyncio.sleep(LEASE_S / 3)  # the leases are renewed, but others may have had the job in between
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        later = recorder.ownership_check()
+        assert later is not None
+        return [*seen, is_ours(), later()]
+
+    monkeypatch.setattr("hailuo_async._engine.clock.suspended_s", lambda: 0.0)
+    assert run_virtual(main) == [True, False, False, True]
+
+
 def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_long_as_its_own_lease() -> None:
     async def main() -> list[bool]:
         recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Idle()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
+import sqlite3
 import subprocess
 from pathlib import Path
 
@@ -96,6 +98,14 @@ def test_a_video_that_was_deleted_is_fetched_again_and_not_paid_for_again(servic
     assert (again.exit_code, statuses(again.stdout)) == (0, {"a": "saved"})
     assert "Jobs: 1 sent before, none to pay for.\n" in again.stderr
     assert service.ledger.posts == 1
+
+
+@pytest.mark.slow
+def test_a_batch_that_was_ended_while_it_made_its_journal_can_be_run_again(service: Emulator, tmp_path: Path) -> None:
+    with contextlib.closing(sqlite3.connect(tmp_path / "batch.db")) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    result = run("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes", "--json")
+    assert (result.exit_code, statuses(result.stdout), paid(service)) == (0, {"a": "saved"}, once("a"))
 
 
 @pytest.mark.slow

@@ -8,7 +8,6 @@ from types import ModuleType
 
 from hailuo_async._io.journal import sqlite
 from hailuo_async._io.journal.database import Database
-from hailuo_async._io.journal.files import size_of
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn, JournalLocation
 
@@ -38,7 +37,7 @@ def open_for_reading(location: JournalLocation) -> Database:
 def is_used(location: JournalLocation) -> bool:
     """Whether a session has kept a journal at ``location`` before. Raises ``JournalError`` if that cannot be known."""
     if isinstance(location, Path):
-        return size_of(location) > 0
+        return sqlite.is_used(location)
     used: bool = _postgres(location).is_used(location)
     return used
 

@@ -298,11 +298,24 @@ def open_for_writing(
 
 def open_for_reading(path: Path) -> SqliteDatabase:
     """A connection that can only read. Works beside a session that writes. Raises ``JournalError``."""
+    opened = _reader(path)
+    return database.prepared(opened, lambda: _check_is_used(opened))
+
+
+def is_used(path: Path) -> bool:
+    """Whether a session has kept a journal there before: one that was killed may have left a file without a table."""
+    if files.size_of(path) == 0:
+        return False
+    opened = _reader(path)
+    with contextlib.closing(opened), database.faults_as_errors(opened):
+        return _version_of_ours(opened) > 0
+
+
+def _reader(path: Path) -> SqliteDatabase:
     files.check_files(path)
     if not path.exists():
         raise JournalError(path=str(path), reason="there is no such file")
-    opened = _connected(path, f"{path.absolute().as_uri()}?mode=ro", lambda: 0.0)  # readers judge no lease
-    return database.prepared(opened, lambda: _check_is_used(opened))
+    return _connected(path, f"{path.absolute().as_uri()}?mode=ro", lambda: 0.0)  # readers judge no lease
 
 
 def _connected(path: Path, name: str, now: Callable[[], float], timeout_s: float = 5.0) -> SqliteDatabase:

@@ -297,6 +297,20 @@ def test_where_no_file_can_be_there_is_no_journal(name: str, words: str, tmp_pat
     assert not is_used(tmp_path / name)
 
 
+def left_without_a_table(path: Path) -> None:
+    """What a session leaves that was killed while it made its journal."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    assert path.stat().st_size > 0
+
+
+def test_a_journal_is_used_once_it_has_its_tables_and_one_without_them_is_gone_on_with(path: Path) -> None:
+    left_without_a_table(path)
+    assert not is_used(path)
+    opened(path).close()
+    assert is_used(path)
+
+
 def test_a_pipe_is_no_journal_and_is_not_waited_for(path: Path) -> None:
     os.mkfifo(path, 0o644)
     assert refusal(path) == "it is a device or a pipe: give the path of a file"

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,7 @@ class Post:
 
     session: Payer
     prompt: str | None = None
+    began_at: float = 0.0
 
 
 @attrs.define(eq=False)
@@ -65,6 +67,10 @@ class Books:
     """Of those, the tasks of jobs that were taken out of the journal."""
     unheard: dict[str, Payer] = attrs.field(factory=dict)
     """Tasks whose acceptance has not been heard by the session that made the POST."""
+    _left_at: dict[str, float] = attrs.field(factory=dict)
+    """Since when no caller wants a job, where each is asked for once."""
+    _limits: list[tuple[list[str], int | None, Decimal | None]] = attrs.field(factory=list)
+    """The jobs of each stream there, and how many of them, and for how much, may be paid for."""
     is_database_troubled: bool = False
     """Whether the journal's server had an outage: a doubt may be left behind by it."""
     _reasons: defaultdict[str, int] = attrs.field(factory=lambda: defaultdict(int))
@@ -75,6 +81,8 @@ class Books:
     def arrived(self, prompt: str, task_id: str | None, post: Post) -> None:
         """Notes that a POST for ``prompt`` has reached the service, and as which task it was accepted."""
         post.prompt = prompt
+        if post.began_at > self._left_at.get(prompt, math.inf):
+            self.problems.append(f"SENT FOR NO CALLER: {prompt}, {post.began_at - self._left_at[prompt]} s later")
         if task_id is None:
             return
         earlier = [task for task in self.service.ledger.accepted[prompt] if task != task_id]
@@ -107,6 +115,15 @@ class Books:
         if forget:
             self._forgotten.update(tasks)
 
+    def left(self, prompts: Iterable[str], at: float) -> None:
+        """Notes that the only callers of jobs have left, or got their ends: no POST for them may begin."""
+        for prompt in prompts:
+            self._left_at[prompt] = at
+
+    def limit(self, prompts: Iterable[str], max_jobs: int | None, max_cost: str | None) -> None:
+        """Notes what may be paid for the jobs of a stream, which no other caller asks for."""
+        self._limits.append(([*prompts], max_jobs, None if max_cost is None else Decimal(max_cost)))
+
     # --- What callers hear ---
 
     def heard(self, prompt: str | None, video: Video) -> None:
@@ -117,6 +134,9 @@ class Books:
             self.problems.append(f"WRONG VIDEO: {prompt} got that of {video.task_id}")
         if self.ending(video.task_id) != "success":
             self.problems.append(f"WRONG VIDEO: {video.task_id} has ended as {self.ending(video.task_id)}")
+        billed = self.service.ledger.costs.get(video.task_id)
+        if video.cost not in (None, billed) and not self.counts["strange bills"]:
+            self.problems.append(f"WRONG COST: {video.task_id} cost {billed}, a caller got {video.cost}")
 
     def saved(self, path: Path, task_id: str) -> None:
         """A caller has got a video that was saved."""
@@ -162,6 +182,7 @@ class Books:
             if (last := tasks[-1]) not in self.given_up and not self._is_known(prompt or "", last, rows):
                 heard = f"not heard by {self.unheard[last]}" if last in self.unheard else "heard"
                 self.problems.append(f"LOST: {prompt}, task {last}, {heard}; the journal has {_row(rows, prompt)}")
+        self.problems += self._check_limits()
         if rows is not None:
             self.problems += self._check_rows(rows)
             self.problems += self._check_sum(rows, spent)
@@ -182,6 +203,14 @@ class Books:
         """
         payer = self.unheard.get(task_id)
         return payer is not None and payer.resubmits and row["state"] == "intended" and row["cost_before"] is not None
+
+    def _check_limits(self) -> Iterator[str]:
+        accepted, costs = self.service.ledger.accepted, self.service.ledger.costs
+        for prompts, max_jobs, max_cost in self._limits:
+            paid = [prompt for prompt in prompts if prompt in accepted]
+            cost = sum((costs[task] for prompt in paid for task in accepted[prompt]), Decimal(0))
+            if len(paid) > (max_jobs or math.inf) or cost > (max_cost or math.inf):
+                yield f"OVER LIMIT: of {max_jobs} jobs and {max_cost} USD a stream paid for {paid}, {cost} USD"
 
     def _check_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         for identity, row in rows.items():

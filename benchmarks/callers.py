@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -66,12 +66,21 @@ class Callers:
     def _withdraw(self, jobs: list[ImageToVideo]) -> None:
         self.books.withdrawn.update(job.prompt or "" for job in jobs)
 
+    @contextlib.contextmanager
+    def _wanted(self, jobs: list[ImageToVideo]) -> Iterator[None]:
+        """Notes, in the end, that no caller wants the jobs any more, if no other asks for them."""
+        try:
+            yield
+        finally:
+            if not self.place.is_shared:
+                self.books.left((job.prompt or "" for job in jobs), anyio.current_time())
+
     async def _generate(self, session: AsyncSession) -> None:
         for job in self._jobs(1):
             patience_s = self.rng.choice(PATIENCE_S)
             if patience_s is not None:
                 self._withdraw([job])
-            with anyio.move_on_after(patience_s):
+            with self._wanted([job]), anyio.move_on_after(patience_s):
                 video = await session.generate(job, timeout=self.rng.choice((None, None, 50.0, 300.0)))
                 self.books.heard(job.prompt, video)
 
@@ -97,10 +106,13 @@ class Callers:
         jobs = self._jobs(self.rng.randrange(1, 12))
         self._withdraw(jobs)
         rng = self.rng
-        stream = session.stream(jobs, **self._options())
+        options = self._options()
+        if not self.place.is_shared:
+            self.books.limit((job.prompt or "" for job in jobs), options["max_jobs"], options["max_cost"])
+        stream = session.stream(jobs, **options)
         read = 0
         leaves_after, stops = rng.randrange(16), rng.random() < 0.5
-        with anyio.move_on_after(rng.choice(PATIENCE_S)):
+        with self._wanted(jobs), anyio.move_on_after(rng.choice(PATIENCE_S)):
             async with contextlib.aclosing(stream):
                 async for outcome in stream:
                     self._read(outcome)

@@ -93,6 +93,8 @@ class Life:
         await self._check_rest()
         await self._inherit()
         announcing.cancel()
+        if self._fails_over:
+            self.books.promised.clear()  # a copy may lack what was kept, and then sessions that close have it no more
         if self.place.is_shared:
             self.books.close(self.place.rows(), self.place.spent(), self.place.spent_on_removed())
         else:
@@ -146,11 +148,13 @@ class Life:
 
     def _leave(self) -> None:
         if (member := self._some_member()) is not None and len(self.members) > 1:
-            grace_s = self.rng.choice((0.0, 1.0, 30.0))
-            self.books.counts["hurried"] += grace_s < 30.0
-            self.books.counts["left"] += 1
-            self.members.remove(member)
-            member.leave(grace_s)
+            self._dismiss(member, self.rng.choice((0.0, 1.0, 30.0)))
+
+    def _dismiss(self, member: Member, grace_s: float) -> None:
+        self.books.counts["hurried"] += grace_s < 30.0
+        self.books.counts["left"] += 1
+        self.members.remove(member)
+        member.leave(grace_s)
 
     def _kill_one(self) -> None:
         if (member := self._some_member()) is not None and len(self.members) > 1:
@@ -171,9 +175,12 @@ class Life:
         member.process.stop(self.rng.choice((1.0, 20.0, 40.0, 100.0)))
 
     def _strike(self, payer: Payer) -> None:
-        """Stops or kills a process in the middle of a POST."""
+        """Stops or kills a process in the middle of a POST, or closes its session at once."""
         for member in [member for member in self.members if member.payer is payer and not self.is_calm]:
-            if self.rng.random() < 0.3 and not self._fails_over and len(self.members) > 1:
+            drawn = self.rng.random() if len(self.members) > 1 else 1.0
+            if drawn < 0.3:
+                self._dismiss(member, 0.0)
+            elif drawn < 0.5 and not self._fails_over:
                 self._kill(member)
             else:
                 self._stop(member)
@@ -222,7 +229,8 @@ class Life:
         """All troubles pass. Then every call comes to its end."""
         self.is_calm, service = True, self.network.service
         self.place.heal()
-        self.network.is_down, self.network.unsent_rate, self.network.slow_rate = False, 0.0, 0.0
+        self.network.is_down = False
+        self.network.unsent_rate = self.network.slow_rate = self.network.contrary_rate = 0.0
         service.faults, service.max_running, service.others_running = Faults(), 4, 0
         for member in self.members:
             if member.process.is_stopped:
@@ -249,10 +257,10 @@ class Life:
         if engine is None:
             return
         await anyio.sleep(2 * LEASE_S)  # it takes up what those have left that were killed
-        until = anyio.current_time() + CALM_S
-        while engine.dispatcher.live and anyio.current_time() < until:  # noqa: ASYNC110
+        until, idle_s = anyio.current_time() + CALM_S, 0.0
+        while idle_s < 300.0 and anyio.current_time() < until:
             await anyio.sleep(10.0)
-        await anyio.sleep(300.0)
+            idle_s = 0.0 if engine.dispatcher.live else idle_s + 10.0
         self.books.problems += [f"AT REST: {member.payer.name} has {words}" for words in member.held()]
 
     async def _inherit(self) -> None:

@@ -103,6 +103,7 @@ class Member:
             return []
         limit, gate, poller = engine.admission.money.limit, engine.gate, engine.poller
         money = limit.committed - sum(limit._unfinished.values(), Decimal(0))
+        counted = limit.spent + limit.committed - self.payer.spent_before
         held = {
             "jobs": len(engine.dispatcher.live),
             "slots": 0 if engine.recorder.team else gate.slots.running,
@@ -111,6 +112,7 @@ class Member:
             "uploads": gate._uploads,
             "tasks to ask about": len(poller._tasks),
             "money": 0 if self.payer.doubts and money > 0 else money,
+            "USD not counted": max(0, self.payer.paid - counted),
         }
         return [f"{what}: {amount}" for what, amount in held.items() if amount]
 

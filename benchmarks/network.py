@@ -13,7 +13,7 @@ import attrs
 from benchmarks.books import Books, Payer, Post
 from benchmarks.hosts import EPOCH
 from benchmarks.processes import outside
-from hailuo_async._rules.wire import Answer, Request, Verdict, read_submit, unsent
+from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, read_submit, unsent
 from hailuo_async.emulator import Kind, Reply, Service, WebhookPost
 from hailuo_async.emulator import Request as Received
 from hailuo_async.emulator.fields import Submission
@@ -61,9 +61,11 @@ class Network:
     latency_s: float = 0.1
     unsent_rate: float = 0.02
     slow_rate: float = 0.02
+    contrary_rate: float = 0.02
+    """How often an answer refuses a job, and names its task all the same."""
     strike_rate: float = 0.0
     strike: Callable[[Payer], None] = lambda _: None
-    """Stops or kills the process that is about to send a POST, or has just got its answer."""
+    """Stops or kills the process that is about to send a POST, or has just got its answer; or closes its session."""
     is_down: bool = False
 
     async def befall(self, payer: Payer) -> None:
@@ -82,7 +84,7 @@ class Wire:
 
     async def send(self, request: Request, timeout_s: float) -> Answer:
         """Sends it once. Cancelled, it tears the request."""
-        network, rng = self.network, self.network.rng
+        network, rng, began_at = self.network, self.network.rng, anyio.current_time()
         if network.is_down or rng.random() < network.unsent_rate:
             await anyio.sleep(rng.choice((0.0, 0.1, 3.0)))
             return unsent("cannot connect")
@@ -94,17 +96,19 @@ class Wire:
             return unsent("its permission to send had lapsed")
         line = InMemory(network.service, latency_s=network.latency_s, epoch=EPOCH)
         if _is_submit(request):
-            return await self._post(line, request, timeout_s)
+            return await self._post(line, request, timeout_s, Post(self.payer, began_at=began_at))
         return await outside(line.send(request, timeout_s))
 
-    async def _post(self, line: InMemory, request: Request, timeout_s: float) -> Answer:
-        service, post, heard = self.network.service, Post(self.payer), None
+    async def _post(self, line: InMemory, request: Request, timeout_s: float, post: Post) -> Answer:
+        service, heard = self.network.service, None
         number = str(next(service.numbers))
         service.posts[number] = post
         request = attrs.evolve(request, headers={**request.headers, _POST: number})
         is_refused = False
         try:
             answer = await outside(line.send(request, timeout_s))
+            if answer.verdict is Verdict.ACCEPTED and self.network.rng.random() < self.network.contrary_rate:
+                answer = attrs.evolve(answer, verdict=Verdict.REFUSED, status=400, refusal=Refusal.REJECTED)
             await self.network.befall(self.payer)
             read = read_submit(answer)
             heard = read.task_id if read.verdict is Verdict.ACCEPTED else None

@@ -149,6 +149,34 @@ def test_an_end_that_the_service_does_not_know_is_wrong(books: Books) -> None:
     assert problems(books) == ["WRONG END", "WRONG VIDEO", "WRONG END"]
 
 
+def test_no_post_may_begin_after_the_last_caller_has_left(books: Books) -> None:
+    books.left(["cat"], 1.0)
+    books.arrived("cat", None, Post(Payer("a"), began_at=1.0))
+    assert problems(books) == []
+    books.arrived("cat", None, Post(Payer("a"), began_at=1.1))
+    assert problems(books) == ["SENT FOR NO CALLER"]
+
+
+@pytest.mark.parametrize(
+    ("max_jobs", "max_cost", "expected"), [(2, "2", []), (1, None, ["OVER LIMIT"]), (None, "0.6", ["OVER LIMIT"])]
+)
+def test_more_than_a_stream_may_send_or_spend_is_told(
+    books: Books, max_jobs: int | None, max_cost: str | None, expected: list[str]
+) -> None:
+    books.limit(["cat", "dog", "cow"], max_jobs, max_cost)
+    for prompt in ("cat", "dog"):
+        books.told.add(accepted(books, Payer("a"), prompt))
+    books.close(None, Decimal(0))
+    assert problems(books) == expected
+
+
+def test_a_video_that_names_another_cost_is_told(books: Books) -> None:
+    task_id = accepted(books, payer := Payer("a"))
+    for cost in (payer.paid, payer.paid + 1):
+        books.heard("cat", Video(task_id=task_id, model="m", resources=(), cost=cost))
+    assert problems(books) == ["WRONG COST"]
+
+
 def test_more_than_a_session_may_spend_is_told(books: Books) -> None:
     payer = Payer("a", max_cost=Decimal("0.6"))
     accepted(books, payer, "cat")

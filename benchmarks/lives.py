@@ -243,9 +243,7 @@ class Life:
 
     async def _check_rest(self) -> None:
         """Sessions at rest hold nothing, and close."""
-        for member in self.members:
-            if member.is_open:
-                await self._rest(member)
+        await asyncio.gather(*(self._rest(member) for member in self.members if member.is_open))
         for member in self.members:
             member.leave(30.0)
         lives = [member.life for member in self.everyone if member.life is not None and not member.is_dead]
@@ -258,7 +256,7 @@ class Life:
             return
         await anyio.sleep(2 * LEASE_S)  # it takes up what those have left that were killed
         until, idle_s = anyio.current_time() + CALM_S, 0.0
-        while idle_s < 300.0 and anyio.current_time() < until:
+        while idle_s < 100.0 and anyio.current_time() < until:
             await anyio.sleep(10.0)
             idle_s = 0.0 if engine.dispatcher.live else idle_s + 10.0
         self.books.problems += [f"AT REST: {member.payer.name} has {words}" for words in member.held()]

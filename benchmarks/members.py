@@ -103,6 +103,8 @@ class Member:
             return []
         limit, gate, poller = engine.admission.money.limit, engine.gate, engine.poller
         money = limit.committed - sum(limit._unfinished.values(), Decimal(0))
+        # The price of a doubt stays, also of another session's doubt that an owner has had sent again from here.
+        has_doubts = self.payer.doubts or self.books.counts["decisions"]
         counted = limit.spent + limit.committed - self.payer.spent_before
         held = {
             "jobs": len(engine.dispatcher.live),
@@ -111,7 +113,7 @@ class Member:
             "a queue": engine.submitter.queued,
             "uploads": gate._uploads,
             "tasks to ask about": len(poller._tasks),
-            "money": 0 if self.payer.doubts and money > 0 else money,
+            "money": 0 if has_doubts and money > 0 else money,
             "USD not counted": max(0, self.payer.paid - counted),
         }
         return [f"{what}: {amount}" for what, amount in held.items() if amount]

@@ -107,8 +107,8 @@ class Wire:
         is_refused = False
         try:
             answer = await outside(line.send(request, timeout_s))
-            if answer.verdict is Verdict.ACCEPTED and self.network.rng.random() < self.network.contrary_rate:
-                answer = attrs.evolve(answer, verdict=Verdict.REFUSED, status=400, refusal=Refusal.REJECTED)
+            if self.network.rng.random() < self.network.contrary_rate:
+                answer = _contradicted(answer)
             await self.network.befall(self.payer)
             read = read_submit(answer)
             heard = read.task_id if read.verdict is Verdict.ACCEPTED else None
@@ -121,6 +121,14 @@ class Wire:
 
     async def aclose(self) -> None:
         """Holds nothing."""
+
+
+def _contradicted(answer: Answer) -> Answer:
+    """An answer that accepts a job, with the status of a refusal."""
+    task_id = read_submit(answer).task_id
+    if answer.verdict is not Verdict.ACCEPTED or task_id is None:
+        return answer
+    return attrs.evolve(answer, verdict=Verdict.REFUSED, status=400, refusal=Refusal.REJECTED, task_id=task_id)
 
 
 def _is_submit(request: Request) -> bool:

@@ -63,7 +63,7 @@ def draw_faults(rng: Random, books: Books) -> Faults:
             **{name: rng.uniform(0.0, most) for name in rng.sample(names, rng.randint(0, min(4, len(names))))}
         )
 
-    submit, query, webhook = rates(_SUBMIT, 0.1), rates(_QUERY, 0.1), rates(_WEBHOOK, 0.2)
+    submit, query, webhook = rates(_SUBMIT, rng.choice((0.1, 0.1, 0.25))), rates(_QUERY, 0.1), rates(_WEBHOOK, 0.2)
     books.counts["strange bills"] += query.rate(Fault.STRANGE_BILL) > 0
     return Faults(submit=submit, query=query, webhook=webhook, download=rates(_DOWNLOAD, 0.2))
 
@@ -94,7 +94,7 @@ def _service(seed: int, rng: Random) -> WatchedService:
 
 def draw_settings(rng: Random, payer: Payer, *, has_journal: bool) -> dict[str, Any]:
     """The settings of a session, but where its journal is."""
-    payer.resubmits = rng.random() < 0.2
+    payer.resubmits = rng.random() < 0.4
     payer.max_cost = rng.choice((None, None, None, Decimal("2.5"), Decimal(20)))
     return {
         "max_running": rng.choice((None, None, 1, 3)),

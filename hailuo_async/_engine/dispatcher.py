@@ -220,7 +220,7 @@ class Dispatcher:
         has_ended = tracked.status in (Status.SUCCESS, Status.FAILED)
         if has_ended and not isinstance(tracked.error, AuthenticationError):  # which says nothing about the task
             tracked.payment.settle(tracked.cost, task_id)
-        elif tracked.status is Status.UNKNOWN or task_id is not None:
+        elif tracked.status is Status.UNKNOWN or task_id is not None or (tracked.is_followed and tracked.is_dropped):
             tracked.payment.keep(tracked.identity or task_id)
         else:
             tracked.payment.give_back()

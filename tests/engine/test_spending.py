@@ -425,6 +425,26 @@ async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known(
         assert money(session) == (PRICE, ZERO)
 
 
+async def test_a_job_that_another_session_sends_stays_committed_when_its_caller_here_has_left(tmp_path: Path) -> None:
+    answers = asyncio.Event()
+
+    async def hold(request: Request) -> Answer:
+        await answers.wait()
+        return told(200, taken())
+
+    line = Line(on_post=hold)
+    async with line.session(journal=tmp_path / "batch.db") as session:
+        await session.submit(paid_job(key="cat"))
+        await until(lambda: len(line.posts) == 1)
+        async with line.session(journal=tmp_path / "batch.db", max_cost="0.5") as other:
+            generation = await other.submit(paid_job(key="cat"), timeout=0.1)
+            await until(lambda: generation.status.is_final)
+            assert money(other) == (ZERO, PRICE)
+            with pytest.raises(SpendingLimitError):
+                await other.submit(paid_job(key="dog"))
+        answers.set()
+
+
 def lose_the_first(line: Line, answer: Answer) -> Reply:
     async def reply(request: Request) -> Answer:
         return unknown("cut") if len(line.posts) == 1 else answer

@@ -2,8 +2,8 @@
 
 A job may be paid for again only if each task that was accepted for it before was *given up*: its owner has decided on
 the job since, or the answer was lost to a session with ``on_unknown="resubmit"``. A job is lost if its last task is
-neither given up, nor on record, nor told to a caller, nor in doubt for a reason, nor waits to be sent again by that
-setting.
+neither given up, nor on record, nor told to a caller, nor in doubt for a reason, and does not wait to be sent again by
+that setting.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ class Payer:
     name: str
     resubmits: bool = False
     """``on_unknown="resubmit"``."""
+    is_struck: bool = False
+    """Whether its process was stopped or killed: others may have taken over what it was to send again."""
     max_cost: Decimal | None = None
     spent_before: Decimal = Decimal(0)
     """What its journal had spent as it opened."""
@@ -89,10 +91,19 @@ class Books:
         self.unheard[task_id] = post.session
         self._count_cost(prompt, task_id, post.session)
         for task in set(earlier) - self.given_up:
-            lost_to = self.unheard.get(task)
-            if lost_to is None or not lost_to.resubmits:
+            if not self._is_sent_again(task, post.session):
                 self.problems.append(f"PAID TWICE: {prompt}, as {task} and then {task_id} by {post.session.name}")
             self.given_up.add(task)
+
+    def _is_sent_again(self, task_id: str, by: Payer | None) -> bool:
+        """Whether that task was not heard of, and its job is sent again by ``on_unknown="resubmit"``.
+
+        That does its own session, or another one if that has gone without a word. One that closes leaves a doubt.
+        """
+        lost_to = self.unheard.get(task_id)
+        if lost_to is None or not lost_to.resubmits:
+            return False
+        return by is lost_to or lost_to.is_struck or self.is_database_troubled
 
     def _count_cost(self, prompt: str, task_id: str, by: Payer) -> None:
         by.paid += self.service.ledger.costs[task_id]
@@ -194,15 +205,10 @@ class Books:
         if any(row["task_id"] == task_id for row in rows.values()):
             return True
         row = rows.get(prompt)
-        return row is not None and (row["state"] == "unknown" or self._waits_again(row, task_id))
-
-    def _waits_again(self, row: Mapping[str, Any], task_id: str) -> bool:
-        """Whether its session, with ``on_unknown="resubmit"``, has not heard of the task, and is to send its job again.
-
-        Its price is in ``cost_before`` then, as ``_check_costs`` sees.
-        """
-        payer = self.unheard.get(task_id)
-        return payer is not None and payer.resubmits and row["state"] == "intended" and row["cost_before"] is not None
+        if row is None or row["state"] == "unknown":
+            return row is not None
+        # It waits to be sent again: its price is in ``cost_before`` then, as ``_check_costs`` sees.
+        return row["state"] == "intended" and row["cost_before"] is not None and self._is_sent_again(task_id, None)
 
     def _check_limits(self) -> Iterator[str]:
         accepted, costs = self.service.ledger.accepted, self.service.ledger.costs

@@ -79,7 +79,7 @@ class Life:
     async def live(self) -> None:
         """Lives it to its end. What was broken stands in the books."""
         if self.place.is_shared:
-            self.network.strike, self.network.strike_rate = self._strike, self.rng.choice((0.0, 0.05))
+            self.network.strike, self.network.strike_rate = self._strike, self.rng.choice((0.0, 0.05, 0.2))
             self.place.befall = self._befall if self.rng.random() < 0.5 else self.place.befall
         self._change_weather()
         announcing = asyncio.create_task(self._announce())
@@ -162,6 +162,7 @@ class Life:
 
     def _kill(self, member: Member) -> None:
         self.books.counts["killed"] += 1
+        member.payer.is_struck = True
         self.members.remove(member)
         member.kill()
         self.place.hang_up(member.line)
@@ -172,6 +173,7 @@ class Life:
 
     def _stop(self, member: Member) -> None:
         self.books.counts["stopped"] += 1
+        member.payer.is_struck = True
         member.process.stop(self.rng.choice((1.0, 20.0, 40.0, 100.0)))
 
     def _strike(self, payer: Payer) -> None:

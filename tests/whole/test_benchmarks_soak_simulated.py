@@ -103,13 +103,30 @@ def test_a_task_that_is_not_on_record_is_lost(books: Books) -> None:
     assert problems(books) == ["LOST", "WRONG SUM", "WRONG COST"]
 
 
-@pytest.mark.parametrize(("resubmits", "is_counted"), [(True, True), (True, False), (False, True)])
-def test_a_task_of_a_job_that_waits_to_be_sent_again_is_lost_unless_its_session_resubmits_and_has_counted_it(
-    books: Books, resubmits: bool, is_counted: bool
+@pytest.mark.parametrize("fact", ["resubmits", "is_struck", "cost_before"])
+def test_a_task_of_a_job_that_waits_to_be_sent_again_is_lost_unless_its_session_has_said_so_and_gone(
+    books: Books, fact: str
 ) -> None:
-    accepted(books, payer := Payer("a", resubmits=resubmits), is_heard=False)
-    books.close(row("intended", None, cost_before=to_nanos(payer.paid) if is_counted else None), payer.paid)
-    assert problems(books) == ([] if resubmits and is_counted else ["LOST"] if is_counted else ["LOST", "WRONG COST"])
+    payer = Payer("a", resubmits=fact != "resubmits", is_struck=fact != "is_struck")
+    accepted(books, payer, is_heard=False)
+    cost_before = to_nanos(payer.paid) if fact != "cost_before" else None
+    books.close(row("intended", None, cost_before=cost_before), payer.paid)
+    assert problems(books)[0] == "LOST"
+
+
+def test_a_job_that_waits_to_be_sent_again_by_a_session_that_has_gone_is_not_lost(books: Books) -> None:
+    accepted(books, payer := Payer("a", resubmits=True, is_struck=True), is_heard=False)
+    books.close(row("intended", None, cost_before=to_nanos(payer.paid)), payer.paid)
+    assert problems(books) == []
+
+
+@pytest.mark.parametrize(("is_struck", "expected"), [(False, ["PAID TWICE"]), (True, [])])
+def test_no_other_session_sends_again_what_one_that_is_alive_and_resubmits_has_in_doubt(
+    books: Books, is_struck: bool, expected: list[str]
+) -> None:
+    accepted(books, Payer("a", resubmits=True, is_struck=is_struck), is_heard=False)
+    accepted(books, Payer("b", resubmits=True))
+    assert problems(books) == expected
 
 
 def test_a_task_on_record_at_its_cost_is_as_it_must_be(books: Books) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import threading
 from collections import deque
@@ -28,6 +27,7 @@ from hailuo_async._io.journal import postgres_connection
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.commits import Commits
 from hailuo_async._io.journal.postgres import PostgresDatabase
+from hailuo_async._io.journal.postgres_connection import HURRIED_S
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.settings import Dsn
@@ -36,7 +36,7 @@ from .virtual_postgres import Answer, Backend, Statement, VirtualServer
 
 T = TypeVar("T")
 
-_ANSWER_S, _CONNECT_S = 12.0, 10.0
+_ANSWER_S, _CONNECT_S, _LOOK_S = 12.0, 10.0, 0.5
 
 
 class VirtualLine(Line):
@@ -139,29 +139,29 @@ class VirtualLine(Line):
 
     # --- The line ---
 
-    def connect(self, *_: object, **__: object) -> postgres_connection.Connection:
+    def connect(self, *_: object, hurries: Callable[[], bool], **__: object) -> postgres_connection.Connection:
         """A connection, as ``postgres_connection.connect`` makes one."""
-        self.wait(self._connected())
-        self._connection = Connection(self, self.server.started_at, self.server.name)
+        self.wait(self._connected(hurries))
+        self._connection = Connection(self, self.server.started_at, self.server.name, hurries)
         self._connection.hear_of(self.server)
         return self._connection  # type: ignore[return-value]
 
-    async def _connected(self) -> None:
-        await self._way(_CONNECT_S)
+    async def _connected(self, hurries: Callable[[], bool]) -> None:
+        way = asyncio.ensure_future(self._way())
+        if not await in_time(way, way, longest_s=lambda: HURRIED_S if hurries() else _CONNECT_S):
+            way.cancel()
+            raise psycopg.OperationalError("timeout expired")
+        way.result()
         for _ in range(3):
             await asyncio.sleep(self.half_s())
         if self.server.is_down:
             raise psycopg.OperationalError("connection refused")
 
-    async def _way(self, at_most_s: float = math.inf) -> None:
-        """Takes one way, or fails after a time if nothing comes through."""
+    async def _way(self) -> None:
+        """Takes one way, once something comes through."""
         if self.is_dead:
             raise psycopg.OperationalError("the host died")
-        try:
-            async with asyncio.timeout(None if at_most_s == math.inf else at_most_s):
-                await self._passable.wait()
-        except TimeoutError:
-            raise psycopg.OperationalError("timeout expired") from None
+        await self._passable.wait()
         await asyncio.sleep(self.half_s())
 
     def cut(self) -> None:
@@ -188,7 +188,8 @@ class Connection:
     _line: VirtualLine
     up_since: float
     server: str
-    is_hurried: bool = False
+    is_hurried: Callable[[], bool]
+    silence: str = attrs.field(default="", init=False)
     cut: asyncio.Event = attrs.field(factory=asyncio.Event, init=False)
     closed: bool = attrs.field(default=False, init=False)
     _backend: Backend = attrs.field(init=False)
@@ -249,7 +250,8 @@ class Connection:
         """The round trip of ``statements``, unless the connection is cut meanwhile, or nothing comes back in time."""
         trip = outside(self._round_trip(statements))
         cut = asyncio.ensure_future(self.cut.wait())
-        await asyncio.wait({trip, cut}, timeout=_ANSWER_S, return_when=asyncio.FIRST_COMPLETED)
+        if not await in_time(trip, cut, longest_s=lambda: HURRIED_S if self.is_hurried() else _ANSWER_S):
+            self.silence = "no answer"
         cut.cancel()
         if trip.done() and not self.cut.is_set():
             return trip.result()
@@ -305,6 +307,15 @@ class Connection:
                 os.close(number)
             if not self.cut.is_set():
                 self._line.loop.call_later(self._line.half_s(), self._line.server.drop, self._backend)
+
+
+async def in_time(*awaited: asyncio.Future[Any], longest_s: Callable[[], float]) -> bool:
+    """Waits for the first of them, as long as ``longest_s`` says meanwhile. Whether one came."""
+    loop = asyncio.get_running_loop()
+    began_at, done = loop.time(), set[asyncio.Future[Any]]()
+    while not done and (left_s := began_at + longest_s() - loop.time()) > 0:
+        done, _ = await asyncio.wait(awaited, timeout=min(_LOOK_S, left_s), return_when=asyncio.FIRST_COMPLETED)
+    return bool(done)
 
 
 async def open_journal(line: VirtualLine, holder: str) -> JournalWriter:

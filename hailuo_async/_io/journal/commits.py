@@ -320,7 +320,7 @@ class Commits:
     async def settled(self) -> None:
         """Makes the pending writes, and the undos that follow from them; gives up when an outage lasts too long.
 
-        A server that is silent in the middle of a commit is given up as well.
+        A server that is silent in the middle of a commit is given up as well, sooner if there is nothing to be said.
         """
         loop = asyncio.get_running_loop()
         began_at, has_to_assert, has_said = loop.time(), self._table.has_to_assert, False
@@ -333,12 +333,15 @@ class Commits:
             if self._outage is not None and knows_more and not has_said:
                 error, has_said = self._table.database.explain(self._outage), True
                 logger.warning("%s; the close waits up to %g s, to write what became of jobs", error, LAST_PATIENCE_S)
-            patience_s = LAST_PATIENCE_S if knows_more else SHORT_PATIENCE_S
-            left_s = began_at + min(patience_s, self._patience_s) - loop.time()
+            patience_s = min(LAST_PATIENCE_S, self._patience_s) if knows_more else 0.0
+            left_s = began_at + patience_s - loop.time()
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()
             if self._committing is not None:
-                await self.wait_or_hurry(self._committing, left_s)
+                await asyncio.wait([self._committing], timeout=max(0.0, left_s))
+                if self._committing is not None:
+                    self._table.database.hurry()
+                    await asyncio.wait([self._committing])
             elif self._outage is not None and knows_more and left_s > 0:
                 await asyncio.sleep(_FIRST_RETRY_S)
             else:
@@ -349,18 +352,10 @@ class Commits:
         """Whether notes on jobs wait to be written."""
         return any(write.is_note for write in self._pending)
 
-    async def wait_or_hurry(self, work: asyncio.Future[Any], patience_s: float) -> None:
-        """Waits for what the thread does. After ``patience_s`` seconds, it gives up sooner."""
-        await asyncio.wait([work], timeout=max(0.0, patience_s))
-        if not work.done():
-            self._table.database.hurry(is_last_try=self._is_closed)
-            await asyncio.wait([work])
-
     def close(self, close: Callable[[], None] | None = None) -> Future[None]:
         """Gives the thread its last work, after every pending write, also of callers that were cancelled."""
         self._alone = 0
-        if self._outage is not None:
-            self._table.database.hurry(is_last_try=True)
+        self._table.database.hurry(is_last_try=True)
         self._commit()
         self._is_closed = True
         closing = self._thread.submit(close or self._table.close)

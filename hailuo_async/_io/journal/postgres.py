@@ -223,8 +223,9 @@ class PostgresDatabase(Database):
 
     def hurry(self, *, is_last_try: bool = False) -> None:
         self._is_hurried, self._is_last_try = True, is_last_try
-        if self._connection is not None:
-            self._connection.is_hurried = True
+
+    def _hurries(self) -> bool:
+        return self._is_hurried
 
     def close(self) -> None:
         self._is_closed = True
@@ -260,8 +261,10 @@ class PostgresDatabase(Database):
             return self._connection
         if self._pipeline is not None or self._is_closed:
             raise psycopg.OperationalError(self._unreachable)
+        if self._is_last_try and self._connection is not None and self._connection.silence:
+            raise psycopg.OperationalError(self._connection.silence)
         try:
-            connection = self._connect(self._dsn, self.schema, is_reader=self._is_reader, is_hurried=self._is_hurried)
+            connection = self._connect(self._dsn, self.schema, is_reader=self._is_reader, hurries=self._hurries)
         except psycopg.Error as fault:
             self._is_closed, self._unreachable = self._is_last_try, str(fault)
             raise

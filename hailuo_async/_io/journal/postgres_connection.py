@@ -4,7 +4,7 @@
 - short timeouts for locks, statements and transactions that are left open: a process that is stopped in the middle of
   one holds up others for ``_IDLE_S`` at most, then the server takes it back;
 - an answer to each statement within ``_ANSWER_S``, or ``HURRIED_S`` when its session closes: a connection that brings
-  none is given up, as if it were cut.
+  none is given up, as if it were cut. So is one that is being made.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-from typing import Any, TypeVar
+from collections.abc import Callable, Generator
+from typing import Any, Self, TypeVar
 
 import psycopg
-from psycopg.abc import PQGen
+from psycopg.abc import PQGen, PQGenConn
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 from psycopg.waiting import Ready, Wait
@@ -24,6 +25,7 @@ from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
 
 T = TypeVar("T")
+WantedT = TypeVar("WantedT")
 
 OLDEST_SERVER = 14
 #: Before, its wait for a server that is silent never came back.
@@ -47,10 +49,12 @@ _IDLE_S = 5
 _SILENT_S = 2
 #: Longer than the server gives a statement, so that its own word comes first where it still speaks.
 _ANSWER_S = 12.0
-#: The same, and for a new connection, in seconds, once the session has waited long enough for its end.
-HURRIED_S = 2
+#: The same, and for a new connection, once the session has waited long enough for its end.
+HURRIED_S = 2.0
 #: How often a wait for the server looks at its time.
 _LOOK_S = 0.5
+#: The same, for a new connection: that is psycopg's.
+_CONNECT_LOOK_S = 0.1
 
 #: The server itself ends no session that is silent between two statements of a pipeline: for its time limits, that one
 #: is at work.
@@ -75,13 +79,23 @@ class Connection(psycopg.Connection[dict[str, Any]]):
     server: str = ""
     """Names the server and its timeline; empty where it does not tell, and for one that only reads."""
 
-    is_hurried: bool = False
-    """Set, in any thread, to end waits sooner."""
-    _silence: str = ""
+    is_hurried: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether waits are to end sooner."""
+    silence: str = ""
     """Why it was given up: what waits for it then, as the end of a pipeline does, need not find that out again."""
 
+    @classmethod
+    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
+        return _bounded(super()._connect_gen(conninfo), cls.is_hurried, _CONNECT_S, _CONNECT_LOOK_S)
+
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
-        answer: T = super().wait(self._bounded(gen), interval=_LOOK_S)
+        if self.silence:
+            raise psycopg.OperationalError(self.silence)
+        try:
+            answer: T = super().wait(_bounded(gen, self.is_hurried, _ANSWER_S, _LOOK_S), _LOOK_S)
+        except _SilenceError as silent:
+            self.silence = str(silent)
+            raise
         return answer
 
     def send_all(self) -> None:
@@ -94,42 +108,48 @@ class Connection(psycopg.Connection[dict[str, Any]]):
             if (yield Wait.RW) & Ready.R:  # the server may read no more until its answers are taken
                 self.pgconn.consume_input()
 
-    def _bounded(self, waiting: PQGen[T]) -> PQGen[T]:
-        """``waiting``, until the server has been silent for too long."""
-        silent = 0
-        try:
-            self._check_silence()
-            wanted = next(waiting)
-            while True:
-                ready = yield wanted
-                silent = 0 if ready else silent + 1
-                answer_s = HURRIED_S if self.is_hurried else _ANSWER_S
-                if silent * _LOOK_S >= answer_s:
-                    self._silence = f"no answer within {answer_s:g} s"
-                    self._check_silence()
-                wanted = waiting.send(ready)
-        except StopIteration as end:
-            answer: T = end.value
-            return answer
 
-    def _check_silence(self) -> None:
-        if self._silence:
-            raise psycopg.OperationalError(self._silence)
+class _SilenceError(psycopg.OperationalError):
+    """The server has been silent for too long."""
 
 
-def connect(dsn: Dsn, schema: str, *, is_reader: bool, is_hurried: bool = False) -> Connection:
-    """A connection that works in that schema. Raises ``psycopg.Error``, also for a standby unless it only reads."""
-    connection = Connection.connect(
+def _bounded(
+    waiting: Generator[WantedT, Ready | int, T], is_hurried: Callable[[], bool], longest_s: float, look_s: float
+) -> Generator[WantedT, Ready | int, T]:
+    """``waiting``, until the server has been silent for too long. ``look_s``: how often it is looked at."""
+    try:
+        wanted, silent = next(waiting), 0
+        while True:
+            ready = yield wanted
+            silent = 0 if ready else silent + 1
+            answer_s = HURRIED_S if is_hurried() else longest_s
+            if silent * look_s >= answer_s:
+                raise _SilenceError(f"no answer within {answer_s:g} s")
+            wanted = waiting.send(ready)
+    except StopIteration as end:
+        answer: T = end.value
+        return answer
+
+
+def connect(dsn: Dsn, schema: str, *, is_reader: bool, hurries: Callable[[], bool] = lambda: False) -> Connection:
+    """A connection that works in that schema. Raises ``psycopg.Error``, also for a standby unless it only reads.
+
+    ``hurries`` says, from the first packet on, whether a silent server is to be given up sooner.
+    """
+
+    class Hurried(Connection):
+        is_hurried = staticmethod(hurries)
+
+    connection = Hurried.connect(
         _conninfo(dsn),
         autocommit=True,
         row_factory=dict_row,
-        connect_timeout=HURRIED_S if is_hurried else _CONNECT_S,
+        connect_timeout=_CONNECT_S,
         application_name="hailuo-async",
         keepalives_idle=20,
         keepalives_interval=5,
         keepalives_count=3,
     )
-    connection.is_hurried = is_hurried
     try:
         _set_up(connection, schema, is_reader=is_reader)
     except BaseException:

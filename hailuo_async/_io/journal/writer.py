@@ -304,7 +304,6 @@ class JournalWriter:
         finally:
             closing = asyncio.wrap_future(self._commits.close(None if self.team is None else self.team.end()))
         try:
-            await self._commits.wait_or_hurry(closing, SHORT_PATIENCE_S)
             await asyncio.shield(closing)
         except self._table.database.FAULTS as fault:
             raise self._table.database.explain(fault) from fault

@@ -172,6 +172,7 @@ def _set_up(connection: Connection, schema: str, *, is_reader: bool) -> None:
         "lock_timeout": f"{_LOCK_S}s",
         "statement_timeout": f"{_STATEMENT_S}s",
         "idle_in_transaction_session_timeout": f"{_IDLE_S}s",
+        "idle_session_timeout": "0",
         "default_transaction_isolation": "read committed",
         "default_transaction_read_only": "on" if is_reader else "off",
         "client_min_messages": "warning",

@@ -36,6 +36,20 @@ def test_a_commit_that_returned_is_on_the_disk_whatever_the_server_would_do(
         }
 
 
+def test_what_the_server_says_of_a_user_changes_nothing(postgres: Postgres) -> None:
+    demanded = {"transaction_read_only": "off", "transaction_isolation": "read committed", "idle_session_timeout": "0"}
+    postgres.run(
+        "CREATE ROLE odd LOGIN SUPERUSER",
+        "ALTER ROLE odd SET default_transaction_read_only = on",
+        "ALTER ROLE odd SET default_transaction_isolation = 'serializable'",
+        "ALTER ROLE odd SET idle_session_timeout = '1s'",
+    )
+    with connected(postgres.dsn().replace("owner@", "odd@")) as connection:
+        found = {name: connection.execute(f"SHOW {name}".encode()).fetchone() for name in demanded}
+        assert {name: row and row[name] for name, row in found.items()} == demanded
+    postgres.run("DROP ROLE odd")
+
+
 def test_one_that_only_reads_can_change_nothing(postgres: Postgres) -> None:
     with connected(postgres.dsn(), is_reader=True) as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
         connection.execute("CREATE TABLE anything ()")

@@ -141,7 +141,8 @@ class Database(abc.ABC):
     """Names the server that is reached, and its history: a copy of the journal elsewhere may lack the last commits.
     Empty if that is not known, or cannot be."""
     connections: int
-    """How many connections were made so far: a new one may not see all that was committed over the last."""
+    """How many connections were made so far: a new one may not see all that was committed over the last. A journal
+    that was put back under its sessions counts as one more."""
     name: str
     """Where the journal lies, for error messages. Without a password."""
 

@@ -74,6 +74,8 @@ class TeamRow:
     def read(self, row: Row) -> None:
         """Notes the row as it was read just now."""
         version = Version(row["version"], row["writer"], row["server"])
+        if not self._jobs.database.IS_LOCAL and version.number < self._last_number:
+            self._jobs.database.connections += 1  # it was restored from a dump: all is as over a new connection
         if version != self._version or self._read_over.is_replaced:  # a copy may have it, and lack other commits
             self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""
             self.state = load_state(self._text, self.rng)

@@ -17,7 +17,7 @@ from hailuo_async._io.journal.team_values import Step, StepDone, Turn
 from hailuo_async._rules.team import TeamState, load_state
 from hailuo_async.settings import Dsn
 
-from ...support.ledgers import LEASE_S, did, intent
+from ...support.ledgers import LEASE_S, did, intent, record_of
 from ...support.postgres import Postgres
 
 BASE_URL = "https://api.modellix.ai"
@@ -119,6 +119,23 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
     assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
     for team in (a, b):
         team.close()
+
+
+def test_a_journal_that_is_restored_from_a_dump_under_its_sessions_is_a_copy(postgres: Postgres, schema: str) -> None:
+    """It lacks a task that the session knows, and no connection is cut."""
+    a = joined(postgres, schema, "a")
+    postgres.run(f"CREATE TABLE {schema}.dump AS SELECT * FROM {schema}.team")
+    assert asked(a, "cat", now(a)).permits == (Permit.GRANTED,)
+    did(a.jobs, lambda it: it.accepted("cat", "t1", 1.0))
+    a.reread()
+    postgres.run(
+        *(f"DELETE FROM {schema}.{table}" for table in ("team", "job")),
+        f"INSERT INTO {schema}.team SELECT * FROM {schema}.dump",
+    )
+    assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
+    assert did(a.jobs, lambda _: a.renew()).outcome().has_orphans  # it takes its own tasks up again
+    assert record_of(a.jobs).task_id == "t1"
+    a.close()
 
 
 @pytest.mark.parametrize("refreshes_first", [True, False])

@@ -38,18 +38,20 @@ CLOCK = "extract(epoch FROM clock_timestamp())::float8"
 _NOTIFY = "SELECT pg_notify(channel, topic) FROM unnest(:channels::text[], :topics::text[]) AS pair (channel, topic)"
 _NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 #: What holds a search_path to one schema, in the options of a DSN.
-_SEARCH_PATH = re.compile(r"search_path\s*=\s*(?:\"([A-Za-z_]\w*)\"|([A-Za-z_]\w*))", re.ASCII)
+_SEARCH_PATH = re.compile(r"search_path\s*=\s*(?:\"([A-Za-z_]\w*)\"|([A-Za-z_]\w*))(?=[\s,]|$)", re.ASCII | re.I)
 
 _ADVICE = (
     ("the server does not let this user in: look at the user and its password", "28", "password|authentication|pg_hba"),
     ("there is no such database: create it first, or name another", "3D000", "database .* does not exist"),
+    ("its TLS fails: look at sslmode and sslrootcert in the DSN", "", "SSL|certificate"),
     ("its host is not known: look at the name in the DSN", "", "could not translate|not known|resolve|resolution"),
     ("this user may not do that: GRANT it CREATE on the database, or give it a schema of its own", "42501", ""),
     ("its tables are gone, or this user may not use their schema: GRANT it USAGE on that", "42P01", ""),
     ("a pooler before it takes no options: leave them out, or name the server itself", "", "startup parameter"),
     ("it is a read-only standby: give the address of the primary", "25006", ""),
     ("the server's disk is full: free some room there", "53100", "No space left"),
-    ("the server takes no more connections: raise max_connections, or end others", "53", "too many|remaining conn"),
+    ("the server takes no more connections: raise max_connections, or end others", "533", "too many|remaining conn"),
+    ("another program locks its tables, as VACUUM FULL does: it goes on when that ends", "55P03", ""),
 )
 """What to do, for codes that begin so; while connecting there are only words."""
 _AWAY = "the server cannot be reached, or did not answer"
@@ -125,6 +127,11 @@ class PostgresDatabase(Database):
     def __attrs_post_init__(self) -> None:
         self.name = str(self._dsn)
         named = _SEARCH_PATH.search(self._dsn.options)
+        if (
+            named is None and "search_path" in self._dsn.options.lower()
+        ):  # by default, two programs would share one journal
+            reason = "its search_path names no schema of ASCII letters, digits and _: name one that does"
+            raise JournalError(path=self.name, reason=f"{reason}, as in ?options=-csearch_path%3Dname")
         self.schema = DEFAULT_SCHEMA if named is None else named[1] or named[2].lower()
 
     def execute(self, sql: str, parameters: Parameters | None = None) -> PostgresRows:

@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import signal
 import threading
+from urllib.parse import quote
 
 import psycopg
 import pytest
@@ -74,6 +75,10 @@ def test_a_user_without_the_right_to_create_is_told_what_to_grant(postgres: Post
     assert reason.startswith("this user may not do that: GRANT it CREATE on the database")
 
 
+def test_a_server_without_tls_says_so_to_who_demands_it(postgres: Postgres) -> None:
+    assert refusal(f"{postgres.tcp_dsn()}&sslmode=require").startswith("its TLS fails: look at sslmode and sslrootcert")
+
+
 def test_a_user_without_the_right_to_use_the_schema_is_told_what_to_grant(postgres: Postgres, schema: str) -> None:
     user = f"{schema}_guest"
     opened_at(postgres.dsn(schema)).close()
@@ -115,6 +120,13 @@ def test_another_programs_schema_is_left_as_it_is(postgres: Postgres, schema: st
     postgres.run(f"CREATE SCHEMA {schema}", f"CREATE TABLE {schema}.theirs (x int)")
     assert refusal(postgres.dsn(schema)).startswith(f"its schema {schema} belongs to another program: name one")
     assert postgres.run(f"SELECT tablename FROM pg_tables WHERE schemaname = '{schema}'") == [("theirs",)]
+
+
+@pytest.mark.parametrize("named", ["my-app", '"my app"', '"$user",public', "übung", "2nd"])
+def test_a_schema_whose_name_is_not_understood_is_refused_and_no_other_is_used(postgres: Postgres, named: str) -> None:
+    """Two programs that each name their own would be one team."""
+    dsn = postgres.dsn(quote(named))
+    assert refusal(dsn).startswith("its search_path names no schema of ASCII letters, digits and _: name one")
 
 
 def test_a_newer_schema_is_left_as_it_is(postgres: Postgres, schema: str) -> None:

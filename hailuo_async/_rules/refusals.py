@@ -37,7 +37,8 @@ def stops_everything(error: errors.HailuoError) -> bool:
 def build_error(answer: Answer, task_id: str | None = None) -> errors.HailuoError:
     """The error for any answer that is not an acceptance; a submit in doubt has its own error.
 
-    A refusal that is not in the documented form is a ``ProtocolError``: a proxy may have answered, not the service.
+    A refusal that is not in the documented form is a ``ProtocolError``: a proxy may have answered, not the service. The
+    advice of a 429 to wait counts from either.
     """
     facts: dict[str, Any] = {"message": answer.message, "status": answer.status}
     facts |= {"task_id": task_id, "request_id": answer.request_id}
@@ -45,7 +46,7 @@ def build_error(answer: Answer, task_id: str | None = None) -> errors.HailuoErro
         return errors.ServiceUnavailableError(**facts)
     if answer.refusal is None:
         return errors.ProtocolError(**facts)
-    if not answer.is_envelope:
+    if not answer.is_envelope and answer.status not in contract.TOO_MANY:
         return errors.ProtocolError(**facts | {"message": f"{answer.message} {_NOT_THE_SERVICE}"})
     kind = _ERRORS[answer.refusal]
     if kind is errors.RateLimitedError:

@@ -68,7 +68,13 @@ def test_advice_on_when_to_come_again_is_passed_on() -> None:
     assert facts(build_error(answer)) == (RateLimitedError, told)
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422, 429])
+@pytest.mark.parametrize("body", [b"", b"<html>a proxy's page</html>"])
+def test_too_many_requests_in_any_form_asks_to_wait(body: bytes) -> None:
+    told = {"status": 429, "message": "HTTP 429", "retry_after_s": 17.0}
+    assert facts(build_error(decipher(429, {"Retry-After": "17"}, body))) == (RateLimitedError, told)
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 422])
 def test_a_refusal_that_is_not_the_services_own_word_is_no_word_on_the_key_or_the_balance(status: int) -> None:
     answer = decipher(status, {}, b"<html>a proxy's page</html>")
     error = build_error(answer)

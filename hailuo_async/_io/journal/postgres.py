@@ -48,7 +48,7 @@ _ADVICE = (
     ("this user may not do that: GRANT it CREATE on the database, or give it a schema of its own", "42501", ""),
     ("its tables are gone, or this user may not use their schema: GRANT it USAGE on that", "42P01", ""),
     ("a pooler before it takes no options: leave them out, or name the server itself", "", "startup parameter"),
-    ("it is a read-only standby: give the address of the primary", "25006", ""),
+    ("it is a read-only standby: give the address of the primary", "25006", "session is read-only"),
     ("the server's disk is full: free some room there", "53100", "No space left"),
     ("the server takes no more connections: raise max_connections, or end others", "533", "too many|remaining conn"),
     ("another program locks its tables, as VACUUM FULL does: it goes on when that ends", "55P03", ""),

@@ -17,7 +17,7 @@ from typing import Any, Self, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen, PQGenConn
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.waiting import Ready, Wait
 
@@ -141,7 +141,7 @@ def connect(dsn: Dsn, schema: str, *, is_reader: bool, hurries: Callable[[], boo
         is_hurried = staticmethod(hurries)
 
     connection = Hurried.connect(
-        _conninfo(dsn),
+        _conninfo(dsn, is_reader=is_reader),
         autocommit=True,
         row_factory=dict_row,
         connect_timeout=_CONNECT_S,
@@ -158,9 +158,15 @@ def connect(dsn: Dsn, schema: str, *, is_reader: bool, hurries: Callable[[], boo
     return connection
 
 
-def _conninfo(dsn: Dsn) -> str:
-    """How to connect: in UTF-8, also where the database or the environment says otherwise."""
+def _conninfo(dsn: Dsn, *, is_reader: bool = False) -> str:
+    """How to connect: in UTF-8, also where the database or the environment says otherwise.
+
+    Of several hosts, one that writes takes the primary, whichever that is now.
+    """
     given = {"client_encoding": "utf8"}
+    said = conninfo_to_dict(dsn.url)
+    if "," in str(said.get("host", "")) and not is_reader:
+        given["target_session_attrs"] = str(said.get("target_session_attrs", "read-write"))
     if _ONLY_SCHEMA.fullmatch(dsn.options):
         given["options"] = ""
     return make_conninfo(dsn.url, **given)

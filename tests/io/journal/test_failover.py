@@ -67,6 +67,10 @@ def test_a_standby_that_is_promoted_is_another_server_and_one_that_was_restarted
         b = joined(primary, "hailuo", "b")
         assert asked(b, "dog", at).permits == (Permit.GRANTED,)
         b.jobs.database.close()
+        hosts = f"host={standby.folder},{primary.folder}&port={standby.port},{primary.port}"
+        both = postgres_opening.open_for_writing(Dsn(f"postgresql://owner@/postgres?{hosts}"), BASE_URL)
+        assert both.server == b.jobs.database.server
+        both.close()
         standby.promote()
         c = joined(standby, "hailuo", "c")
         assert asked(c, "cow", now(c)).permits == (Permit.LATER,)

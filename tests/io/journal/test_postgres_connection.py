@@ -100,6 +100,16 @@ def test_a_server_that_was_given_up_is_not_waited_for_again(
             connection.execute("SELECT 1")
 
 
+def test_of_several_hosts_one_that_writes_takes_the_primary_unless_the_dsn_says_what_it_wants() -> None:
+    def wanted(hosts: str, more: str = "", *, is_reader: bool = False) -> object:
+        dsn = Dsn(f"postgresql://owner@{hosts}/postgres?application_name=x{more}")
+        return conninfo_to_dict(postgres_connection._conninfo(dsn, is_reader=is_reader)).get("target_session_attrs")
+
+    assert (wanted("a,b"), wanted("a:1,b:2"), wanted("a")) == ("read-write", "read-write", None)
+    assert wanted("a,b", "&target_session_attrs=primary") == "primary"
+    assert wanted("a,b", is_reader=True) is None
+
+
 @pytest.mark.parametrize(
     ("options", "passed_on"),
     [

@@ -63,8 +63,9 @@ class AsyncSession(ServiceCalls):
     ``max_running``
         At most so many tasks at the service at once. Without it the team's limit is found from the service's refusals.
     ``timeout``
-        Seconds from a job's submit to its video, for jobs without a timeout of their own. Without either, a job waits
-        for its slot without limit, and its task for seven days: the service keeps results no longer.
+        Seconds from a job's submit to its video, for jobs without a timeout of their own; a POST that has left is given
+        ten seconds for its answer even so, as to give up leaves a doubt. Without either, a job waits for its slot
+        without limit, and its task for seven days: the service keeps results no longer.
     ``journal``
         A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
         remembers every job, so that a batch that was killed can be run again and pays only for what is missing.
@@ -76,7 +77,8 @@ class AsyncSession(ServiceCalls):
     ``max_queued``
         At most so many jobs waiting for a slot; ``submit`` raises ``QueueFullError`` beyond it.
     ``max_jobs``
-        At most so many jobs sent in the session's life; ``SpendingLimitError`` beyond it, before anything is sent.
+        At most so many jobs sent in the session's life, beside those that the service refused; ``SpendingLimitError``
+        beyond it, before anything is sent.
     ``max_cost``
         At most so many US dollars, as a ``Decimal``, a text or a number. A job whose highest price would pass the limit
         is not sent (``SpendingLimitError``); a job without a known price needs ``max_jobs`` as well. With a journal,

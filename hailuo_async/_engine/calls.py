@@ -63,7 +63,10 @@ class Calls:
         answer = await self.send(Request("GET", contract.VALIDATE_PATH))
         if answer.refusal is Refusal.AUTHENTICATION and answer.is_envelope:
             return Account(is_valid=False, balance=None)
-        if accepted(answer).data.get("is_valid") is not True:
+        is_valid = accepted(answer).data.get("is_valid")
+        if not isinstance(is_valid, bool):
+            raise ProtocolError(message="no bool @ $.data.is_valid", status=answer.status, request_id=answer.request_id)
+        if not is_valid:
             return Account(is_valid=False, balance=None)
         balance = (await self.ask(Request("GET", contract.BALANCE_PATH))).data.get("balance")
         return Account(is_valid=True, balance=read_amount(balance, may_be_owed=True))

@@ -96,6 +96,13 @@ async def test_a_key_that_a_200_calls_invalid_is_not_valid() -> None:
         assert await session.account() == Account(is_valid=False, balance=None)
 
 
+@pytest.mark.parametrize("data", [{}, {"is_valid": None}, {"is_valid": "true"}, {"is_valid": 1}])
+async def test_what_does_not_say_whether_the_key_is_valid_is_no_word_against_it(data: dict[str, object]) -> None:
+    async with answering((200, envelope(data))).session() as session:
+        with pytest.raises(ProtocolError, match=r"no bool @ \$\.data\.is_valid"):
+            await session.account()
+
+
 # --- Models and prices ------------------------------------------------------------------------------------------------
 
 

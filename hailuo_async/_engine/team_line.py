@@ -72,10 +72,14 @@ class TeamLine:
             self._changed.notify()
 
     def record(self, turns: Iterable[Turn]) -> float | None:
-        """The place for a step with these ``turns``. The places of jobs that wait no longer are forgotten."""
-        self._recorded = self.place()
-        kept = {self._recorded, *(turn.place for turn in turns)}
+        """The place for a step with these ``turns``. The places of jobs that wait no longer are forgotten.
+
+        ``None`` while no other session is there to wait behind this one: it takes its place as soon as one comes.
+        """
+        place = self.place()
+        kept = {place, *(turn.place for turn in turns)}
         self._places = {since: place for since, place in self._places.items() if place in kept}
+        self._recorded = place if self._view.members > 1 else None
         return self._recorded
 
     # --- What the others say ---

@@ -74,6 +74,16 @@ def test_a_place_is_told_only_when_it_is_another_and_someone_shares_the_line() -
     assert commits == ["commit"] * 2
 
 
+def test_a_session_alone_takes_no_place_until_another_comes() -> None:
+    line, view, commits = make_line(5.0)
+    view.members = 1
+    assert line.record(()) is None
+    line.apply(TeamStatus(state=None, members=2, first=None))
+    view.members = 2
+    line.stand()
+    assert (commits, line.record(())) == (["commit"], 5.0)
+
+
 def test_a_turn_waits_for_the_first_in_the_line_only_if_that_waits_longer() -> None:
     line, _, _ = make_line(5.0)
     assert line.turn_opens_at(10.0, 10.0) == 10.0

@@ -220,7 +220,7 @@ def test_a_job_on_record_takes_so_many_statements_and_calls(tmp_path: Path) -> N
     def cost(count: int) -> int:
         return calls(lambda: on_record(tmp_path / f"{next(places)}.db", count, [])).total()
 
-    assert added(cost, 10, 60) <= 83 * ROOM
+    assert added(cost, 10, 60) <= 70 * ROOM
 
 
 async def over_http(count: int) -> None:

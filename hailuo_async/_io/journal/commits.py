@@ -122,6 +122,7 @@ class Commits:
     _table: JobTable
     _thread: ThreadPoolExecutor
     _patience_s: float = PATIENCE_S
+    _loop: asyncio.AbstractEventLoop = attrs.field(factory=asyncio.get_running_loop, init=False)
     _pending: list[_Write] = attrs.field(factory=list, init=False)
     _committing: asyncio.Future[list[Any]] | None = attrs.field(default=None, init=False)
     _outage: BaseException | None = attrs.field(default=None, init=False)
@@ -172,17 +173,16 @@ class Commits:
 
         If no other write makes a commit within ``soon_s``, one is made for it.
         """
-        loop = asyncio.get_running_loop()
         if soon_s:
-            loop.call_later(soon_s, self.commit_soon)
+            self._loop.call_later(soon_s, self.commit_soon)
         else:
             self.commit_soon()
-        give_up_at = loop.time() + min(patience_s, self._patience_s)
-        write = _Write(work, undo, loop.create_future(), give_up_at, is_fact, is_owed=is_owed)
+        give_up_at = self._loop.time() + min(patience_s, self._patience_s)
+        write = _Write(work, undo, self._loop.create_future(), give_up_at, is_fact, is_owed=is_owed)
         self._pending.append(write)
         if self._outage is not None:
             write.wait_until(self._give_up)
-            loop.call_soon(self._retry)  # it may be over
+            self._loop.call_soon(self._retry)  # it may be over
         return write.answer
 
     def caller_left(self) -> None:
@@ -206,7 +206,7 @@ class Commits:
 
     def _commit_after(self, iterations: int) -> None:
         if iterations:
-            asyncio.get_running_loop().call_soon(self._commit_after, iterations - 1)
+            self._loop.call_soon(self._commit_after, iterations - 1)
             return
         self._is_due = False
         if self._committing is None and not self._is_closed:
@@ -220,9 +220,8 @@ class Commits:
         first = None if self._alone or self._is_closed else self.first()
         if first is None:
             return None
-        loop = asyncio.get_running_loop()
-        give_up_at = loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
-        write = _Write(first.work, first.undo, loop.create_future(), give_up_at, False, first.on_settled)
+        give_up_at = self._loop.time() + min(SHORT_PATIENCE_S, self._patience_s)
+        write = _Write(first.work, first.undo, self._loop.create_future(), give_up_at, False, first.on_settled)
         owed = [place for place, each in enumerate(self._pending, 1) if each.is_fact and each.answer.done()]
         self._pending.insert(max(owed, default=0), write)
         return first.prepare
@@ -239,7 +238,7 @@ class Commits:
         self._alone = max(0, self._alone - 1)
         works = [write.work for write in batch]
         self.on_busy()
-        self._committing = asyncio.get_running_loop().run_in_executor(
+        self._committing = self._loop.run_in_executor(
             self._thread, _apply, self._table, prepare, works, self.on_failure
         )
         self._committing.add_done_callback(functools.partial(self._deliver, batch))
@@ -254,7 +253,7 @@ class Commits:
         results = [self._failed_with(fault) for _ in batch] if fault is not None else committed.result()
         left = []
         for write, result in zip(batch, results, strict=True):
-            self.lost += write.is_note and fault is not None
+            self.lost += fault is not None and write.is_note
             try:
                 if not write.settle(result):
                     left.append((write, result))
@@ -279,7 +278,7 @@ class Commits:
             self._outage = fault
             for write in self._pending:
                 write.wait_until(self._give_up)
-            asyncio.get_running_loop().call_later(self._retry_s, self._retry)
+            self._loop.call_later(self._retry_s, self._retry)
             self._retry_s = min(2 * self._retry_s, _LAST_RETRY_S)
             return True
         if len(batch) == 1:
@@ -322,8 +321,7 @@ class Commits:
 
         A server that is silent in the middle of a commit is given up as well, sooner if there is nothing to be said.
         """
-        loop = asyncio.get_running_loop()
-        began_at, has_to_assert, has_said = loop.time(), self._table.has_to_assert, False
+        began_at, has_to_assert, has_said = self._loop.time(), self._table.has_to_assert, False
         if has_to_assert:
             self.put(lambda _: None).cancel()  # it asserts all if the journal has to be connected to anew
         if self._outage is not None:
@@ -334,7 +332,7 @@ class Commits:
                 error, has_said = self._table.database.explain(self._outage), True
                 logger.warning("%s; the close waits up to %g s, to write what became of jobs", error, LAST_PATIENCE_S)
             patience_s = min(LAST_PATIENCE_S, self._patience_s) if knows_more else 0.0
-            left_s = began_at + patience_s - loop.time()
+            left_s = began_at + patience_s - self._loop.time()
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()
             if self._committing is not None:

@@ -204,11 +204,14 @@ def video_text(video: Video) -> tuple[str, str]:
     """``video`` as JSON in two parts: all but its URLs, and its URLs."""
     facts: dict[str, Any] = {name: getattr(video, name) for name in _OF_VIDEO}
     facts["resources"] = [{name: getattr(each, name) for name in _OF_RESOURCE} for each in video.resources]
-    return json.dumps(facts, default=_text), json.dumps([each.url for each in video.resources])
+    return _encode(facts), _encode([each.url for each in video.resources])
 
 
 def _text(fact: datetime | Decimal) -> str:
     return str(fact) if isinstance(fact, Decimal) else fact.isoformat()
+
+
+_encode = json.JSONEncoder(default=_text).encode
 
 
 def video_from(text: str, urls_text: str | bytes | None) -> Video:

@@ -85,8 +85,8 @@ class Connection(psycopg.Connection[dict[str, Any]]):
     """Why it was given up: what waits for it then, as the end of a pipeline does, need not find that out again."""
 
     @classmethod
-    def _connect_gen(cls, conninfo: str = "") -> PQGenConn[Self]:
-        return _bounded(super()._connect_gen(conninfo), cls.is_hurried, _CONNECT_S, _CONNECT_LOOK_S)
+    def _connect_gen(cls, conninfo: str = "", **more: Any) -> PQGenConn[Self]:  # more: a timeout, before psycopg 3.3
+        return _bounded(super()._connect_gen(conninfo, **more), cls.is_hurried, _CONNECT_S, _CONNECT_LOOK_S)
 
     def wait(self, gen: PQGen[T], *_: Any, **__: Any) -> T:
         if self.silence:

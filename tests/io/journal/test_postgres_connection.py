@@ -36,6 +36,19 @@ def test_a_commit_that_returned_is_on_the_disk_whatever_the_server_would_do(
         }
 
 
+def test_a_psycopg_before_3_3_gives_the_time_for_a_connection_along(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[float] = []
+
+    def connect_gen(_: object, __: str = "", *, timeout: float = 0.0) -> Iterator[None]:
+        given.append(timeout)
+        return iter(())
+
+    monkeypatch.setattr(psycopg.Connection, "_connect_gen", classmethod(connect_gen))
+    with contextlib.suppress(StopIteration):
+        next(Connection._connect_gen("", timeout=10))
+    assert given == [10]
+
+
 def test_what_the_server_says_of_a_user_changes_nothing(postgres: Postgres) -> None:
     demanded = {"transaction_read_only": "off", "transaction_isolation": "read committed", "idle_session_timeout": "0"}
     postgres.run(

@@ -335,11 +335,11 @@ class Commits:
             left_s = began_at + patience_s - self._loop.time()
             if self._committing is None and self._outage is None and self._pending:
                 self._commit()
-            if self._committing is not None:
-                await asyncio.wait([self._committing], timeout=max(0.0, left_s))
-                if self._committing is not None:
+            if (committing := self._committing) is not None:
+                await asyncio.wait([committing], timeout=max(0.0, left_s))
+                if not committing.done():
                     self._table.database.hurry()
-                    await asyncio.wait([self._committing])
+                    await asyncio.wait([committing])
             elif self._outage is not None and knows_more and left_s > 0:
                 await asyncio.sleep(_FIRST_RETRY_S)
             else:

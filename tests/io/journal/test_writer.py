@@ -475,6 +475,25 @@ async def test_a_write_that_the_database_refuses_fails_alone(journal: JournalWri
     assert [record.identity for record in await journal.unfinished()] == ["cat", "dog"]
 
 
+async def test_a_close_gives_each_of_several_commits_its_time_while_a_note_waits_to_be_written(
+    journal: JournalWriter, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hurried: list[bool] = []
+    monkeypatch.setattr(SqliteDatabase, "hurry", lambda _, *, is_last_try=False: hurried.append(is_last_try))
+    await journal.intend(intent())
+    held = await gate.shut(journal)
+    refused = journal._commits.put(lambda table: table.database.execute("no SQL"))  # the note is written without it
+    error = RequestRejectedError(message="too dark", status=422)
+    noting = asyncio.ensure_future(journal.note(journal.jobs.refused, "cat", error))
+    await settled()
+    closing = asyncio.ensure_future(journal.aclose())
+    await settled()
+    gate.lift()
+    await asyncio.gather(held, noting, closing)
+    assert isinstance(refused.exception(), JournalError)
+    assert hurried == [True]
+
+
 async def test_a_renewal_goes_with_the_first_commit_and_makes_none_of_its_own_before_it_is_due(
     journal: JournalWriter,
 ) -> None:

@@ -40,10 +40,13 @@ _NAME = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
 #: What holds a search_path to one schema, in the options of a DSN.
 _SEARCH_PATH = re.compile(r"search_path\s*=\s*(?:\"([A-Za-z_]\w*)\"|([A-Za-z_]\w*))(?=[\s,]|$)", re.ASCII | re.I)
 
+#: Not so if the connection was closed, as by a server that restarts.
+_TLS_FAILS = "SSL error: (?!unexpected eof)|support SSL|certificate"
+
 _ADVICE = (
     ("the server does not let this user in: look at the user and its password", "28", "password|authentication|pg_hba"),
     ("there is no such database: create it first, or name another", "3D000", "database .* does not exist"),
-    ("its TLS fails: look at sslmode and sslrootcert in the DSN", "", "SSL|certificate"),
+    ("its TLS fails: look at sslmode and sslrootcert in the DSN", "", _TLS_FAILS),
     ("its host is not known: look at the name in the DSN", "", "could not translate|not known|resolve|resolution"),
     ("this user may not do that: GRANT it CREATE on the database, or give it a schema of its own", "42501", ""),
     ("its tables are gone, or this user may not use their schema: GRANT it USAGE on that", "42P01", ""),
@@ -127,9 +130,7 @@ class PostgresDatabase(Database):
     def __attrs_post_init__(self) -> None:
         self.name = str(self._dsn)
         named = _SEARCH_PATH.search(self._dsn.options)
-        if (
-            named is None and "search_path" in self._dsn.options.lower()
-        ):  # by default, two programs would share one journal
+        if named is None and "search_path" in self._dsn.options.lower():  # by default, programs would share a journal
             reason = "its search_path names no schema of ASCII letters, digits and _: name one that does"
             raise JournalError(path=self.name, reason=f"{reason}, as in ?options=-csearch_path%3Dname")
         self.schema = DEFAULT_SCHEMA if named is None else named[1] or named[2].lower()

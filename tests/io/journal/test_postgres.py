@@ -107,6 +107,25 @@ def test_a_pooler_that_takes_no_options_is_named(postgres: Postgres, schema: str
     assert database.explain(fault).reason.startswith("a pooler before it takes no options: leave them out")
 
 
+@pytest.mark.parametrize(
+    ("words", "is_advised"),
+    [
+        ("server does not support SSL, but SSL was required", True),
+        ("SSL error: certificate verify failed", True),
+        ("SSL error: tlsv1 alert unknown ca", True),
+        ('root certificate file "/root.crt" does not exist', True),
+        ("SSL connection has been closed unexpectedly", False),
+        ("SSL SYSCALL error: EOF detected", False),
+        ("SSL error: unexpected eof while reading", False),
+    ],
+)
+def test_a_server_that_ends_its_connections_is_away_and_its_tls_does_not_fail(words: str, is_advised: bool) -> None:
+    database = engine.PostgresDatabase(Dsn("postgresql://host/name"))
+    reason = database.explain(psycopg.OperationalError(words)).reason
+    told = "its TLS fails: look at sslmode" if is_advised else "the server cannot be reached, or did not answer"
+    assert reason.startswith(told)
+
+
 def test_a_schema_that_was_made_for_a_user_without_that_right_is_enough(postgres: Postgres, schema: str) -> None:
     user = f"{schema}_guest"
     postgres.run(f"CREATE ROLE {user} LOGIN", f"CREATE SCHEMA {schema} AUTHORIZATION {user}")

@@ -137,10 +137,12 @@ class AssertingTable(JobTable):
         self._claimed.clear()
         self._is_renewal = False
         with self.database.transaction():
-            if self._asserted_over.is_replaced:
+            asserted_over = self._asserted_over
+            if asserted_over.is_replaced:
+                asserted_over = LastConnection(self.database)
                 self._assert()
             yield
-        self._asserted_over.update()
+        self._asserted_over = asserted_over  # what was read meanwhile may show that it is to be asserted again
         self._renewed += self._is_renewal
         for identity, known in self._claimed.items():
             self._forget_end(identity)

@@ -168,10 +168,11 @@ class TeamTable:
             JobChange(each["identity"], JournalState(each["state"]), each["task_id"], each["holder"] is not None)
             for each in rows
         )
-        self.row.is_clock_set, is_anew = False, self._refreshed_over.is_replaced
+        self.row.is_clock_set = False
+        status, is_anew = self.row.with_state(self.read(row)), self._refreshed_over.is_replaced
         self._refreshed_over.update()
         return Refreshed(
-            status=self.row.with_state(self.read(row)),
+            status=status,
             changes=changes,
             seen=row["seen"],
             notices=notices,

@@ -125,8 +125,11 @@ def test_a_journal_that_is_older_than_what_was_read_of_it_is_a_copy(postgres: Po
         team.close()
 
 
-def test_a_journal_that_is_restored_from_a_dump_under_its_sessions_is_a_copy(postgres: Postgres, schema: str) -> None:
-    """It lacks a task that the session knows, and no connection is cut."""
+@pytest.mark.parametrize("fails_first", [False, True])
+def test_a_journal_that_is_restored_from_a_dump_under_its_sessions_is_a_copy(
+    postgres: Postgres, schema: str, fails_first: bool
+) -> None:
+    """It lacks a task that the session knows, and no connection is cut. A commit may fail while it is restored."""
     a = joined(postgres, schema, "a")
     postgres.run(f"CREATE TABLE {schema}.dump AS SELECT * FROM {schema}.team")
     assert asked(a, "cat", now(a)).permits == (Permit.GRANTED,)
@@ -136,9 +139,21 @@ def test_a_journal_that_is_restored_from_a_dump_under_its_sessions_is_a_copy(pos
         *(f"DELETE FROM {schema}.{table}" for table in ("team", "job")),
         f"INSERT INTO {schema}.team SELECT * FROM {schema}.dump",
     )
+    if fails_first:
+        a.forget()
     assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
     assert did(a.jobs, lambda _: a.renew()).outcome().has_orphans  # it takes its own tasks up again
     assert record_of(a.jobs).task_id == "t1"
+    a.close()
+
+
+def test_the_refresh_that_finds_the_journal_restored_says_that_it_may_have_missed_changes(
+    postgres: Postgres, schema: str
+) -> None:
+    a = joined(postgres, schema, "a")
+    a.reread()
+    postgres.run(f"UPDATE {schema}.team SET version = 0")
+    assert [refreshed.is_anew for _ in range(2) if (refreshed := a.refresh(None))] == [True, False]
     a.close()
 
 

@@ -339,11 +339,12 @@ class AsyncSession(ServiceCalls):
         The file is written beside its target and renamed when it is whole and on the disk. A download that was cut
         goes on where it was. An existing file is left alone unless ``overwrite``, and a device, a FIFO or a directory
         always. The API key is not sent to where the video lies. An expired URL is replaced, once. With a journal,
-        a video that was saved before is not fetched again while that very file is still there. ``max_bytes`` and
-        ``timeout``, in seconds, bound it: 2 GiB and an hour unless set otherwise. ``allow_unchecked`` also saves
-        what cannot be checked to be whole or readable: an answer without a length that is no MP4, or one in a strange
-        encoding. Not charged for. Raises ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and
-        ``TypeError`` for what is not a ``Video``. Cancelled, it leaves only what a later download can go on with.
+        a video that was saved before is not fetched again while that very file is still there: the call returns where
+        it lies, and makes no other file of it unless ``overwrite``. ``max_bytes`` and ``timeout``, in seconds, bound
+        it: 2 GiB and an hour unless set otherwise. ``allow_unchecked`` also saves what cannot be checked to be whole or
+        readable: an answer without a length that is no MP4, or one in a strange encoding. Not charged for. Raises
+        ``DownloadError``, ``TaskExpiredError``, ``SessionClosedError``, and ``TypeError`` for what is not a ``Video``.
+        Cancelled, it leaves only what a later download can go on with.
         """
         limits = check_download(
             video, max_bytes, timeout, key=key, overwrite=overwrite, allow_unchecked=allow_unchecked

@@ -145,7 +145,7 @@ class Team:
         follows_now = step.held.follows and not self.view.stated.follows
         granted = len(done.permits) - done.permits.count(Permit.LATER)
         self.view.stepped(step.held)
-        if not done.is_made:
+        if not done.is_made and not done.is_void:
             self.view.publish_again(step.changes, _AGAIN_S)
         self.slots.answered(len(done.permits), granted)
         self.rate_limiter.answered(self.view.in_loop_time(done.query_at, loop_time()), done.queries, granted)

@@ -25,7 +25,7 @@ from random import Random
 import anyio
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import CLOCK_SET_S, loop_time
 from hailuo_async._engine.following import Following
 from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.records import LEASE_S, Record
@@ -111,7 +111,10 @@ class TeamMonitor:
         self._team.follow(len(self._following) > 0)
 
     def _learn(self, refreshed: Refreshed, began_at: float) -> None:
-        self._team.view.clock.learn(refreshed.at, began_at, loop_time())
+        clock, before_s = self._team.view.clock, self._team.view.clock.offset_s
+        clock.learn(refreshed.at, began_at, loop_time())
+        if clock.offset_s < before_s - CLOCK_SET_S:
+            self._team.view.forget_changes()
         self._seen, self._gone = refreshed.seen, refreshed.status.gone
         self._team.updates.apply(refreshed.status)
 

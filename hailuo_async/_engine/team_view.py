@@ -91,6 +91,10 @@ class TeamView:
         if self._publish_at is None:
             self._publish_after(delay_s)
 
+    def forget_changes(self) -> None:
+        """Forgets the changes that no step has taken along: the clock was set back, and their times are ahead."""
+        self._unpublished.clear()
+
     # --- What this session learns ---
 
     def stepped(self, held: Held) -> None:

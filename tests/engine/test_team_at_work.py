@@ -34,6 +34,13 @@ DOWN = (Team.go_down,) * 4 + (Team.cut,) * 4
 CLOCK_SET = (Team.set_clock,) * 4 + (Team.cut,) * 4
 FAILOVER = (Team.fail_over,) * 2 + (Team.cut,) * 4
 
+
+async def fail_over_to_a_clock_that_is_behind(team: Team) -> None:
+    await team.fail_over(600.0)
+
+
+FAILOVER_BEHIND = (fail_over_to_a_clock_that_is_behind,) * 2 + (Team.cut,) * 4
+
 pytestmark = pytest.mark.usefixtures("lines_may_block")
 
 
@@ -68,8 +75,8 @@ def test_no_slot_stays_free_in_a_team_that_is_left_alone(scenario: Scenario) -> 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "troubles",
-    [CHURN, CUTS, CUT_OFF, DOWN, CLOCK_SET, FAILOVER],
-    ids=["churn", "cuts", "cut off", "down", "clock set", "failover"],
+    [CHURN, CUTS, CUT_OFF, DOWN, CLOCK_SET, FAILOVER, FAILOVER_BEHIND],
+    ids=["churn", "cuts", "cut off", "down", "clock set", "failover", "failover to a clock behind"],
 )
 def test_a_team_does_all_jobs_once_whatever_befalls_it(troubles: Sequence[Trouble]) -> None:
     check(simulate(attrs.evolve(TROUBLED, troubles=troubles)), LEASE_AND_LOOKS_S)

@@ -178,12 +178,13 @@ class Team(Night):
         await anyio.sleep(self.rng.uniform(0.5, _DOWN_S))
         self.server.start()
 
-    async def fail_over(self) -> None:
-        """A standby takes over that has not got the last commits."""
+    async def fail_over(self, behind_s: float = 0.0) -> None:
+        """A standby takes over that has not got the last commits, and whose clock is behind."""
         copied = self.server.copy()
         await anyio.sleep(self.rng.uniform(0.01, 2.0))
         self.server.stop()
         self.server.fail_over(copied)
+        self.server.offset_s -= behind_s
         await anyio.sleep(self.rng.uniform(0.5, _DOWN_S))
         self.server.start()
 

@@ -120,7 +120,7 @@ class TeamTable:
             self.take_back(step, turns)
         self._tried = step
         self._update_followers()
-        written = self.row.write(turns[-1].place if turns else None)
+        written = self.row.write(turns[-1].place if turns else None, step.now)
         self._bury(step)
         sent = [self._send(turn) for turn in turns]
         moved = self._stand(step, turns, stood)
@@ -306,6 +306,8 @@ class StepTried(Later):
             if tried._written.rowcount == 1:
                 return tried._made(tried._grant)
             self._table.reread()
+            if self._table.row.is_ahead(self._step.now):
+                break
             with self._table.jobs.transaction():
                 tried = self._table.step(self._step, self._moved[0])
         return tried._forestalled()
@@ -315,12 +317,19 @@ class StepTried(Later):
         return self._seen if isinstance(self._seen, TeamStatus) else self._table.read(self._table.row.found(self._seen))
 
     def _forestalled(self) -> StepDone:
-        """The answer if others were quicker too often."""
+        """The answer if others were quicker too often, or the clock was set back."""
         status = self._table.row.with_state(self._table.reread(), is_all=True)
         with self._table.jobs.transaction():
             self._table.take_back(self._step)  # of a try whose answer was lost
-        permits = (Permit.LATER,) * len(self._step.turns)
-        return StepDone(status=status, permits=permits, queries=0, query_at=self._step.now + 1.0, is_made=False)
+        return StepDone(
+            status=status,
+            permits=(Permit.LATER,) * len(self._step.turns),
+            queries=0,
+            query_at=self._step.now + 1.0,
+            needs_refresh=self._table.needs_refresh,
+            is_made=False,
+            is_void=self._table.row.is_ahead(self._step.now),
+        )
 
     def _made(self, grant: Grant) -> StepDone:
         permits = [Permit.GRANTED if made else Permit.TAKEN for made in self._sent]

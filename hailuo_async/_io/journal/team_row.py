@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 from collections.abc import Iterator
 from random import Random
 
@@ -26,7 +27,8 @@ from hailuo_async.errors import JournalError
 
 logger = logging.getLogger("hailuo_async")
 
-#: A state that was changed so many seconds ahead of now: what sessions know of the server's clock is that exact.
+#: What sessions know of the server's clock is that exact: a state that was changed later, or a step of a later time,
+#: is of a clock that was set back since.
 _SET_BACK_S = 10.0
 
 
@@ -47,6 +49,10 @@ class TeamRow:
     """Which version the session has on its loop."""
     clock: str = attrs.field(default="", init=False)
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
+    _read_at: float = attrs.field(default=0.0, init=False)
+    """When it was last read, by the database's clock."""
+    _held_off: Version | None = attrs.field(default=None, init=False)
+    """The step that wrote the copy for which the team last held off."""
     is_clock_set: bool = attrs.field(default=False, init=False)
     """Whether that clock was set back, and this session may not know it yet."""
     _numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
@@ -80,10 +86,10 @@ class TeamRow:
             self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""
             self.state = load_state(self._text, self.rng)
             if self._is_on_copy(version):
-                self._hold_off(row["read_at"])
+                self._hold_off(version, row["read_at"])
         if not self._jobs.database.IS_LOCAL and self.state.as_of > row["read_at"] + _SET_BACK_S:
             self._outlive_clock(row["read_at"])
-        self._last_number = version.number
+        self._last_number, self._read_at = version.number, row["read_at"]
         self._read_over.update()
 
     def is_before(self, row: Row) -> bool:
@@ -94,8 +100,17 @@ class TeamRow:
         """Begins with a new state. What is held off stays so."""
         self.state = attrs.evolve(TeamState.new(self.rng), submits_from=self.state.submits_from)
 
-    def write(self, last_place: float | None) -> Rows:
-        """Writes the state with a new step, unless another session was quicker or stands before ``last_place``."""
+    def is_ahead(self, now: float) -> bool:
+        """Whether a step of the time ``now`` is not to be made: the clock was set back since that was known."""
+        is_ahead = not self._jobs.database.IS_LOCAL and now - _SET_BACK_S > self._read_at
+        self.is_clock_set = self.is_clock_set or is_ahead
+        return is_ahead
+
+    def write(self, last_place: float | None, now: float = -math.inf) -> Rows:
+        """Writes the state with a new step, of the time ``now``.
+
+        Unless another session was quicker or stands before ``last_place``, or that time is far ahead.
+        """
         before, server = self._version or Version(), self._jobs.database.server
         is_given, self._text = self._given == self._version, dump_state(self.state)
         self.step_name = f"{self._jobs.holder} {next(self._numbers)}"
@@ -109,6 +124,7 @@ class TeamRow:
             "clock": self.clock,
             "state": self._text,
             "last_place": last_place,
+            "earliest": -math.inf if self._jobs.database.IS_LOCAL else now - _SET_BACK_S,
         }
         self._version = Version(before.number + 1, self.step_name, server)
         if is_given:
@@ -137,11 +153,14 @@ class TeamRow:
         self.state.as_of, self.state.submits_from = now, min(self.state.submits_from, now + self._jobs.lease_s)
         self._text, self._given = dump_state(self.state), None
 
-    def _hold_off(self, now: float) -> None:
+    def _hold_off(self, version: Version, now: float) -> None:
         """Has the team send nothing for now: what was read is a copy, which may lack what another session knows."""
         self.state.submits_from, self._given = now + self._jobs.lease_s, None
         self._text = dump_state(self.state)
         self._jobs.judgement.journal_came_back(now)
+        was_held_off, self._held_off = self._held_off == version, version
+        if was_held_off:
+            return
         logger.warning(
             "the journal %s has failed over to a copy that may lack the last commits: the team sends no job for %g s,"
             " in which its sessions write those again",

@@ -29,8 +29,9 @@ CHANGES = "SELECT identity, state, task_id, holder FROM job WHERE changed >= :si
 WORKED_ELSEWHERE = f"""SELECT task_id, holder FROM job
     WHERE task_id IN ({", ".join(f":task_{number}" for number in range(MOST_PASSED_ON))})
         AND state = 'accepted' AND holder IS NOT NULL AND holder <> :us"""
+#: A step whose time is ahead, as the clock was set back, would be granted what is held off until then.
 WRITE = """UPDATE team SET version = version + 1, writer = :step, server = :server, clock = :clock, state = :state
-    WHERE version = :version AND writer = :writer AND server = :was_server AND NOT EXISTS (
+    WHERE version = :version AND writer = :writer AND server = :was_server AND :now >= :earliest AND NOT EXISTS (
         SELECT 1 FROM member WHERE holder <> :us AND place < :last_place AND lease_until > :now)"""
 #: Whether the step that a statement belongs to was made.
 MADE = "EXISTS (SELECT 1 FROM team WHERE writer = :step)"

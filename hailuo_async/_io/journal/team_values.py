@@ -95,6 +95,8 @@ class StepDone:
     """Whether notices came that a refresh has to pass on, or the clock was set."""
     is_made: bool = True
     """If not, others were quicker too often: nothing was granted, and its changes go into another step."""
+    is_void: bool = False
+    """Whether it is of a time that is ahead, as the clock was set back: then its changes are worth nothing."""
 
 
 @attrs.frozen

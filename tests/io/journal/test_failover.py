@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from hailuo_async._io.journal import postgres_connection, postgres_opening
+from hailuo_async._io.journal import postgres_connection, postgres_opening, team_row
 from hailuo_async._io.journal.asserting import AssertingTable
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.journal.table import open_table
@@ -83,8 +83,9 @@ def test_a_standby_that_is_promoted_is_another_server_and_one_that_was_restarted
 
 
 def test_nothing_is_sent_for_a_lease_after_a_failover(
-    postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
+    postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(team_row, "_SET_BACK_S", 2 * LEASE_S)  # its steps may be of the time when that is over
     a, b = joined(postgres, schema, "a"), joined(postgres, schema, "b")
     moved_elsewhere(postgres, schema)
     at = now(a)
@@ -98,6 +99,21 @@ def test_nothing_is_sent_for_a_lease_after_a_failover(
     assert len(caplog.records) == 1
     for team in (a, b):
         team.close()
+
+
+def test_nothing_is_sent_for_a_lease_after_a_failover_to_a_server_whose_clock_is_behind(
+    postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The session does not know that yet: by its time the lease would be over."""
+    a = joined(postgres, schema, "a")
+    moved_elsewhere(postgres, schema)
+    for key in ("cat", "dog"):
+        done = asked(a, key, now(a) + 600.0)
+        assert (done.permits, done.needs_refresh) == ((Permit.LATER,), True)
+        a.refresh(None)
+    assert asked(a, "cow", now(a)).permits == (Permit.LATER,)
+    assert len(caplog.records) == 1
+    a.close()
 
 
 def test_a_session_that_opens_alone_on_a_copy_sends_nothing_for_a_lease_either(postgres: Postgres, schema: str) -> None:

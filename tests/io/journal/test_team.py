@@ -181,11 +181,15 @@ def test_a_state_from_before_the_servers_clock_was_set_back_is_worth_nothing(
     if a.jobs.database.IS_LOCAL:
         return  # its times are those of a clock that is never set
 
+    held_until = clock.time + 640.0
+
     def hold_off(state: TeamState) -> None:
-        state.submits_from = clock.time + 640.0
+        state.submits_from = held_until
 
     made = Step(now=clock.time + ahead_s, held=Held(settled=1), changes=(hold_off,))
+    clock.time += ahead_s
     did(a.jobs, lambda _: a.step(made)).outcome()
+    clock.time -= ahead_s
     b.reread()
     assert (b.row.state.held, b.row.state.submits_from) == (held, clock.time + (LEASE_S if not held else 640.0))
     assert step(b).needs_refresh is not bool(held)  # it is to look at that clock

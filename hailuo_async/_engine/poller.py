@@ -27,6 +27,7 @@ from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.tracked_job import TrackedJob, WatchedTask
+from hailuo_async._engine.workers import Cuttable
 from hailuo_async._io.transport import Transport
 from hailuo_async._rules.cadence import Cadence
 from hailuo_async._rules.lifecycle import Event
@@ -77,7 +78,7 @@ class Poller:
 
     @_in_flight.default
     def _make_in_flight(self) -> InFlight:
-        return InFlight(self._session_state.workers.cut)
+        return InFlight(self._session_state.workers.cancel)
 
     def find(self, task_id: str) -> TrackedJob | None:
         """The tracked job of ``task_id``, if there is one."""
@@ -139,8 +140,9 @@ class Poller:
             task = self._pop_worthiest() if is_scarce else self._due.pop_earliest()
             if task is not None:
                 task.is_asked, task.was_noticed, task.is_noticed = True, task.is_noticed, False
-                asking = self._ask(task, sent_at := self._gate.acquire_query())
-                self._in_flight.add(self._session_state.start(asking, cancel=self._session_state.workers.cut), sent_at)
+                sent_at, cuttable = self._gate.acquire_query(), Cuttable()
+                asking = self._session_state.start(self._ask(task, sent_at, cuttable), cancel=cuttable.cut)
+                self._in_flight.add(asking, sent_at)
 
     # --- What is due ---
 
@@ -182,10 +184,10 @@ class Poller:
 
     # --- Asking ---
 
-    async def _ask(self, task: WatchedTask, sent_at: float) -> None:
+    async def _ask(self, task: WatchedTask, sent_at: float, cuttable: Cuttable) -> None:
         request = build_query(task.task_id, task.path, is_alone=task.asks_alone)
         try:
-            answer = await self._query(request)
+            answer = await self._query(request, cuttable)
             task.is_asked = False
             self._gate.request_answered(answer, sent_at)
             await self._learn(task, answer, is_alone=request.is_alone)
@@ -220,9 +222,9 @@ class Poller:
             case Verdict.REFUSED | Verdict.UNSENT:
                 self._ask_again(task, answer.message)
 
-    async def _query(self, request: Request) -> Answer:
+    async def _query(self, request: Request, cuttable: Cuttable) -> Answer:
         try:
-            with self._session_state.workers.cuttable:
+            with cuttable:
                 return await self._transport.send(request, QUERY_TIMEOUT_S)
         except asyncio.CancelledError:
             if self._in_flight.is_given_up():

@@ -33,6 +33,7 @@ from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._engine.workers import Cuttable
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.transport import Transport, was_begun
 from hailuo_async._rules.lifecycle import Event
@@ -148,20 +149,21 @@ class Submitter:
         acquired_at = self._gate.acquire_submit(tracked.is_heavy)
         self.under_way += 1
         # An engine that ends cuts the POST only before its answer is there: an answer is always put on record.
-        self._session_state.start(self._send(tracked, acquired_at), cancel=self._session_state.workers.cut)
+        cuttable = Cuttable()
+        self._session_state.start(self._send(tracked, acquired_at, cuttable), cancel=cuttable.cut)
 
-    async def _send(self, tracked: TrackedJob, acquired_at: float) -> None:
+    async def _send(self, tracked: TrackedJob, acquired_at: float, cuttable: Cuttable) -> None:
         posted_at, may_post = wall_clock(), False
         may_go_on = self._recorder.ownership_check()
         permit = Permit.GRANTED if may_go_on is None else Permit.LATER  # until a journal has answered
         try:
             if may_go_on is not None:  # with a journal
-                with self._session_state.workers.cuttable:
+                with cuttable:
                     permit = await self._recorder.sending(tracked, posted_at)
             may_post = await self._may_post(tracked, permit)
             if may_post and tracked.request is not None:
                 request = tracked.request if may_go_on is None else attrs.evolve(tracked.request, may_go_on=may_go_on)
-                await self._post(tracked, request, acquired_at, posted_at)
+                await self._post(tracked, request, acquired_at, posted_at, cuttable)
         except JournalError as error:
             await self._not_permitted(tracked, error)
         except Exception:
@@ -209,13 +211,15 @@ class Submitter:
 
     # --- The POST, and what follows from its answer ---
 
-    async def _post(self, tracked: TrackedJob, request: Request, acquired_at: float, posted_at: float) -> None:
+    async def _post(
+        self, tracked: TrackedJob, request: Request, acquired_at: float, posted_at: float, cuttable: Cuttable
+    ) -> None:
         tracked.sent_at, answer = acquired_at, _TORN
         tracked.attempts += 1
         tracked.move(Event.SEND)
         timeout_s = _answer_timeout_s(request, tracked.seconds_left(self._now()))
         try:
-            with self._session_state.workers.cuttable:
+            with cuttable:
                 answer = await self._transport.send(request, timeout_s)
         except asyncio.CancelledError as cancellation:
             if not was_begun(cancellation):

@@ -29,30 +29,12 @@ Cancel: TypeAlias = Callable[[asyncio.Task[Any]], object]
 
 
 @attrs.define(eq=False)
-class Cuttable:
-    """Marks, as a context manager, where the running task may be cancelled. Entering it after the end raises."""
-
-    tasks: set[asyncio.Task[Any] | None] = attrs.field(factory=set, init=False)
-    """The tasks that wait inside it."""
-    has_ended: bool = attrs.field(default=False, init=False)
-
-    def __enter__(self) -> None:
-        if self.has_ended:
-            raise asyncio.CancelledError
-        self.tasks.add(asyncio.current_task())
-
-    def __exit__(self, *_: object) -> None:
-        self.tasks.discard(asyncio.current_task())
-
-
-@attrs.define(eq=False)
 class Workers:
     """Owns the tasks of an engine."""
 
     _own: dict[asyncio.Task[Any], Cancel] = attrs.field(factory=dict, init=False)
     """Each task with the callable that cancels it."""
     _foreign: set[asyncio.Task[Any]] = attrs.field(factory=set, init=False)
-    cuttable: Cuttable = attrs.field(factory=Cuttable, init=False)
 
     def start(self, work: Coroutine[Any, Any, T], *, cancel: Cancel = asyncio.Task.cancel) -> asyncio.Task[T]:
         """Runs ``work`` in a task of its own, which ``cancel`` cancels when the engine ends."""
@@ -68,14 +50,12 @@ class Workers:
         task.add_done_callback(self._forget)
         return task
 
-    def cut(self, task: asyncio.Task[Any]) -> None:
-        """Cancels ``task`` if it waits inside ``with cuttable``."""
-        if task in self.cuttable.tasks:
-            task.cancel()
+    def cancel(self, task: asyncio.Task[Any]) -> None:
+        """Cancels an own task, in its own way."""
+        self._own[task](task)
 
     async def end(self) -> None:
         """Cancels all tasks and returns when they have ended; foreign ones get ``CLEANUP_S`` seconds."""
-        self.cuttable.has_ended = True
         for task, cancel in list(self._own.items()):
             cancel(task)
         for task in self._foreign:
@@ -94,3 +74,23 @@ class Workers:
         if not task.cancelled() and (error := task.exception()) is not None:
             # Expected errors are handled at their source, so this is a bug. The task's job ends with the session.
             logger.error("a task of the engine failed: please report this", exc_info=error)
+
+
+class Cuttable:
+    """Marks, as a context manager, where one task may be cancelled. Entering it after it was cut raises."""
+
+    _is_entered = _is_cut = False
+
+    def __enter__(self) -> None:
+        if self._is_cut:
+            raise asyncio.CancelledError
+        self._is_entered = True
+
+    def __exit__(self, *_: object) -> None:
+        self._is_entered = False
+
+    def cut(self, task: asyncio.Task[Any]) -> None:
+        """Cancels ``task``, whose mark this is, if it waits inside."""
+        self._is_cut = True
+        if self._is_entered:
+            task.cancel()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hailuo_async._engine.spending_limit import Money
 from hailuo_async._images.source import ImageSource
 from hailuo_async._rules.task_ids import check_task_id, is_task_id
-from hailuo_async.jobs import Job
+from hailuo_async.jobs import Job, check_job
 from hailuo_async.outcomes import Account, Upload
 from hailuo_async.prices import Estimate, ModelInfo
 
@@ -38,7 +38,7 @@ class ServiceCalls(abc.ABC):
 
     def estimate(self, job: Job) -> Estimate:
         """What a job will cost, as ``hailuo_async.estimate`` says, and by what ``models`` has told this session."""
-        return self._money.prices.estimate(job)
+        return self._money.prices.estimate(check_job(job))
 
     def notice(self, task_id: str) -> None:
         """Takes a notice that a task may have ended, from a webhook's receiver. Never believed, nor charged for.

@@ -249,7 +249,7 @@ Job: TypeAlias = ImageToVideo | FirstLastFrameToVideo
 
 def is_job(job: object) -> TypeGuard[Job]:
     """Whether ``job`` is of either kind."""
-    return isinstance(job, ImageToVideo | FirstLastFrameToVideo)
+    return isinstance(job, _Job)
 
 
 def check_job(job: object) -> Job:

@@ -101,7 +101,7 @@ class PriceBook:
 
     def estimate(self, job: Job) -> Estimate:
         """As ``hailuo_async.estimate``, narrower where the service has told its prices."""
-        model, seconds = check_job(job).target, job.duration
+        model, seconds = job.target, job.duration
         resolution: str = job.resolution or next(iter(model.sizes.get(seconds, ())), "")
         listed = PRICES.get(model.slug, {}).get((resolution, seconds))
         offered = self._offered.get(model.slug)
@@ -123,4 +123,4 @@ def estimate(job: Job) -> Estimate:
 
     ``session.estimate`` may know more. Raises ``JobError`` for what is no job.
     """
-    return PriceBook().estimate(job)
+    return PriceBook().estimate(check_job(job))

@@ -17,7 +17,7 @@ import aiohttp
 
 from hailuo_async._engine.arguments import SaveAs, StrPath, check_download, check_grace, check_parts, check_stream
 from hailuo_async._engine.clock import running_loop
-from hailuo_async._engine.generation import Generation
+from hailuo_async._engine.generation import Generation, video_of
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.session_state import Phase, SessionState
@@ -34,7 +34,6 @@ from hailuo_async.settings import Dsn, OnUnknown, check_settings, count, optiona
 
 if TYPE_CHECKING:
     from hailuo_async._engine.engine import Engine
-    from hailuo_async._engine.tracked_job import TrackedJob
 
 #: Jobs that may wait at once, unless it is set. Each is a few kilobytes here: images stay where they are.
 DEFAULT_MAX_QUEUED = 10_000
@@ -215,10 +214,8 @@ class AsyncSession(ServiceCalls):
         or ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
         ``SessionClosedError``: in all these cases nothing is paid for. Cancelled before it returns, it takes no job.
         """
-        return Generation(await self._take(job, timeout))
-
-    async def _take(self, job: Job, timeout: float | None) -> TrackedJob:
-        return await self._running_engine().admission.submit(check_job(job), self._timeout_s(timeout))
+        admission = self._running_engine().admission
+        return Generation(await admission.submit(check_job(job), self._timeout_s(timeout)))
 
     def _timeout_s(self, given: float | None) -> float | None:
         return optional_seconds("timeout", given) or self._settings.timeout
@@ -229,9 +226,10 @@ class AsyncSession(ServiceCalls):
         Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
         service has no cancel; the log and a note on the exception name its task. ``submit`` keeps hold of the task.
         """
-        engine, tracked = self._running_engine(), await self._take(job, timeout)
+        engine = self._running_engine()
+        tracked = await engine.admission.submit(check_job(job), self._timeout_s(timeout))
         try:
-            return await Generation(tracked)
+            return await video_of(tracked)
         except asyncio.CancelledError as cancellation:
             engine.dispatcher.withdraw(tracked)
             if tracked.task_id is not None:
@@ -273,7 +271,7 @@ class AsyncSession(ServiceCalls):
         the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
         own = check_stream(jobs, save_to, save_as, share_uploads, max_jobs, max_cost)
-        terms = self._timeout_s(timeout), (self._money.limit, own)
+        terms = self._timeout_s(timeout), (self._money.limit, *own)
         return self._running_engine().stream(jobs, *terms, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:

@@ -29,12 +29,13 @@ SaveAs: TypeAlias = Mapping[str, StrPath] | Callable[[Job], StrPath]
 
 def check_stream(
     jobs: object, save_to: StrPath | None, save_as: object, share_uploads: object, max_jobs: object, max_cost: object
-) -> SpendingLimit:
-    """The stream's own spending limit. Raises ``TypeError`` for what holds no jobs, and ``ConfigError``."""
+) -> tuple[SpendingLimit, ...]:
+    """The stream's own spending limit, if any. Raises ``TypeError`` for what holds no jobs, and ``ConfigError``."""
     _check_jobs(jobs)
     _check_save_as(save_to, save_as)
     flag("share_uploads", share_uploads)
-    return SpendingLimit(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
+    own = SpendingLimit(optional_count("max_jobs", max_jobs), optional_dollars("max_cost", max_cost))
+    return () if own.max_jobs is None and own.max_cost is None else (own,)
 
 
 def check_download(

@@ -61,14 +61,7 @@ class Generation:
 
     def __await__(self) -> Generator[object, None, Video]:
         """Waits for the ``Video``. Raises the job's ``HailuoError`` if it ends without one, with its ``task_id``."""
-        return self._video().__await__()
-
-    async def _video(self) -> Video:
-        tracked = self._tracked_here()
-        await tracked.ended()
-        if tracked.video is None:
-            raise _own_copy(tracked.error)
-        return tracked.video
+        return video_of(self._tracked_here()).__await__()
 
     async def accepted(self) -> str:
         """The task id, as soon as the service has accepted the job. Raises the job's error if it ends without one.
@@ -101,6 +94,14 @@ class Generation:
         if os.getpid() != self._pid and not self.status.is_final:  # no thread of the parent's is here, nor its news
             raise SessionClosedError(reason=_FORKED, task_id=self.task_id)
         return self._tracked
+
+
+async def video_of(tracked: TrackedJob) -> Video:
+    """Waits for a job's video. Raises the error that it ended in. Cancelling the call cancels only this wait."""
+    await tracked.ended()
+    if tracked.video is None:
+        raise _own_copy(tracked.error)
+    return tracked.video
 
 
 def _own_copy(error: HailuoError | None) -> HailuoError:

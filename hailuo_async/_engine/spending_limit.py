@@ -229,6 +229,7 @@ class Payment:
         self._committed -= self._price
 
     def _release(self) -> None:
-        for limit in self.limits:
-            limit.committed -= self._committed or Decimal(0)
-        self._committed = None
+        if self._committed is not None:
+            for limit in self.limits:
+                limit.committed -= self._committed
+            self._committed = None

@@ -177,7 +177,7 @@ class Dispatcher:
 
     def _go_on(self, tracked: TrackedJob) -> None:
         """Acts on a change that does not end the job, no matter which part of the engine made it."""
-        if tracked.status.is_final:
+        if tracked.status.is_final or tracked.status is Status.SENDING:
             return
         if tracked.status is Status.PENDING and not tracked.is_followed:
             self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)

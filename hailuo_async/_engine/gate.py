@@ -16,9 +16,10 @@ Waiting and acquiring are two steps: ``wait_for_…`` returns when the gate is o
 
 from __future__ import annotations
 
+import functools
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
@@ -67,16 +68,16 @@ class Gate:
 
     # --- Waiting ---
 
-    async def wait_for_submit(self, is_heavy: Callable[[], bool]) -> None:
+    def wait_for_submit(self, is_heavy: Callable[[], bool]) -> Awaitable[bool]:
         """Returns when a POST may leave now. A cancelled wait has acquired nothing.
 
-        ``is_heavy`` is asked each time: meanwhile another POST may have become the next.
+        ``is_heavy`` is asked again after each wait: meanwhile another POST may have become the next.
         """
-        await self._wait_until(lambda now: self._submit_opens_at(now, is_heavy()))
+        return self._wait_until(functools.partial(self._submit_opens_at, is_heavy))
 
-    async def wait_for_query(self) -> bool:
+    def wait_for_query(self) -> Awaitable[bool]:
         """Returns when a query may leave now: whether it had to wait. A cancelled wait has acquired nothing."""
-        return await self._wait_until(self._query_opens_at)
+        return self._wait_until(self._query_opens_at)
 
     async def _wait_until(self, opens_at: _OpensAt) -> bool:
         waited = False
@@ -86,8 +87,8 @@ class Gate:
         self._session_state.check()
         return waited
 
-    def _submit_opens_at(self, now: float, is_heavy: bool) -> float:
-        if is_heavy and self._uploads >= MAX_UPLOADS:
+    def _submit_opens_at(self, is_heavy: Callable[[], bool], now: float) -> float:
+        if self._uploads >= MAX_UPLOADS and is_heavy():
             return math.inf
         slot_at = self.slots.may_start(now)
         # Without a slot the rate limiter is not asked: its answer would be out of date when a slot is free.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 import attrs
 
 from hailuo_async._engine.admission import Admission, FindFault, Terms
@@ -18,9 +20,9 @@ class Intake:
     _terms: Terms
     _always_waits: bool
 
-    async def take(self, item: object, find_fault: FindFault | None) -> TrackedJob:
+    def take(self, item: object, find_fault: FindFault | None) -> Awaitable[TrackedJob]:
         """Takes an item. Raises ``JobError`` for what is no job, and what ``Admission.take`` raises."""
-        return await self._admission.take(check_job(item), self._terms, find_fault)
+        return self._admission.take(check_job(item), self._terms, find_fault)
 
     def waits(self, item: object) -> bool:
         """Whether taking an item waits for anything: only a job of URLs may not."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec
 
 import anyio
 import attrs
@@ -42,16 +42,13 @@ RIDE_S = LEASE_S / 6
 class JournalRecorder(Recorder):
     """The recorder of a session with a journal."""
 
+    has_journal: ClassVar[bool] = True
     _journal: JournalWriter = attrs.field(kw_only=True)
     _keeps_prompts: bool = attrs.field(default=False, kw_only=True)
     _renewed_at: float = attrs.field(factory=lease_time, init=False)
     """When the leases of our jobs were last renewed, in lease time."""
     _lapses: int = attrs.field(default=0, init=False)
     """How often they were renewed too late: another session may have taken our jobs over then."""
-
-    @property
-    def has_journal(self) -> bool:
-        return True
 
     def build_intent(
         self, job: Job, frames: Mapping[str, Frame], duplicates: DuplicateNumbers, price: Decimal | None = None

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import running_clock
 from hailuo_async._engine.tracked_job import Lane, TrackedJob
 
 #: Seconds between the times of two jobs of a lane, at least; and how far ahead of the clock one may be, at most.
@@ -33,7 +33,7 @@ _MAX_STALE = 64
 class SubmitQueue:
     """Owns the order in which jobs are sent."""
 
-    _clock: Callable[[], float] = loop_time
+    _clock: Callable[[], float] = attrs.field(factory=running_clock)
     _heap: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
     """By the time since when each waits, and by number among those who came at once."""
     _waiting: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)

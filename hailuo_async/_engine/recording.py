@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import attrs
 
@@ -27,15 +27,12 @@ if TYPE_CHECKING:
 class Recorder:
     """Records each step of a job: where there is a journal, a method returns when its record is durable."""
 
+    has_journal: ClassVar[bool] = False
+    """Whether there is a journal. Images are then read whole before they are sent, to recognise a job again."""
     path: str = ""
     """Where the journal is, for error messages."""
     team: Team | None = None
     """The team that grants POSTs, if the session shares its journal."""
-
-    @property
-    def has_journal(self) -> bool:
-        """Whether there is a journal. Images are then read whole before they are sent, to recognise a job again."""
-        return False
 
     def build_intent(
         self, job: Job, frames: Mapping[str, Frame], duplicates: DuplicateNumbers, price: Decimal | None = None

@@ -10,14 +10,11 @@ from __future__ import annotations
 import asyncio
 import math
 
-import attrs
 
-
-@attrs.define(eq=False)
 class Signal:
     """Wakes all waiters. A signal without waiters costs nothing."""
 
-    _waiters: dict[asyncio.Future[None], None] | None = attrs.field(default=None, init=False)
+    _waiters: dict[asyncio.Future[None], None] | None = None
     """In the order of waiting."""
 
     @property

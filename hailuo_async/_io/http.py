@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import socket
 from collections.abc import Awaitable, Generator, Iterator, Mapping, Sequence
@@ -106,14 +107,14 @@ _OURS = (ImageError, PermitLapsedError, JournalError, SessionClosedError)
 class _Body(aiohttp.payload.Payload):
     """A request's body of known length, read in pieces as the socket takes them."""
 
-    def __init__(self, request: Request, limiter: CapacityLimiter) -> None:
+    def __init__(self, request: Request, limiter: CapacityLimiter, pid: int) -> None:
         super().__init__(request.body, content_type=request.content_type)
         self._size = request.length
         self._limiter = limiter
         self._opened: list[tuple[bytes, Iterator[bytes]]] = []
         self._is_let_go = self.begun = False
         self._transport: asyncio.Transport | None = None
-        self._may_go_on, self._pid = request.may_go_on, os.getpid()
+        self._may_go_on, self._pid = request.may_go_on, pid
         self.problem: ImageError | PermitLapsedError | JournalError | SessionClosedError | None = None
 
     async def open(self) -> None:
@@ -236,7 +237,7 @@ class Http:
             # A closed session stays closed, so the caller gets the error at once instead of a retry.
             return unsent(CLOSED, ConfigError(field="client_session", value=self._session, rule=CLOSED))
         is_alone = request.method == "POST" or request.is_alone
-        body = _Body(request, self._limiter) if is_alone else None  # its writing marks the connection
+        body = _Body(request, self._limiter, self._pid) if is_alone else None  # its writing marks the connection
         try:
             if body is not None:
                 await body.open()
@@ -270,15 +271,11 @@ class Http:
             content = await _read(response)
         if len(content) > MAX_ANSWER_BYTES:
             problem, content = f"an answer of more than {MAX_ANSWER_BYTES} bytes", b""
-        answer = await self._deciphered(response, content)
+        read = functools.partial(decipher, response.status, response.headers, content, self._api_key)
+        answer = read() if len(content) <= _LONG_ANSWER_BYTES else await anyio.to_thread.run_sync(read)
         # A body that cannot be read may refuse by its status, but never accept. One that can is as it was asked for.
         is_unread = answer.whole is None and answer.verdict is Verdict.UNKNOWN
         return attrs.evolve(answer, message=problem) if problem and is_unread else answer
-
-    async def _deciphered(self, response: aiohttp.ClientResponse, content: bytes) -> Answer:
-        if len(content) <= _LONG_ANSWER_BYTES:
-            return decipher(response.status, response.headers, content, self._api_key)
-        return await anyio.to_thread.run_sync(decipher, response.status, response.headers, content, self._api_key)
 
     def _url_of(self, path: str) -> URL:
         if "?" in path:  # a path with a query, which the service may name for a task
@@ -314,7 +311,7 @@ async def _within(timeout_s: float, exchange: Awaitable[T]) -> T:
     loop then finds both in one iteration, and a plain timer would throw the answer away.
     """
     loop = asyncio.get_running_loop()
-    async with asyncio.timeout(None) as limit:
+    async with asyncio.Timeout(None) as limit:
         time_is_over = loop.call_later(timeout_s, lambda: limit.reschedule(loop.time() + LAST_LOOK_S))
         try:
             return await exchange

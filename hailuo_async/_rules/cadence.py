@@ -37,9 +37,9 @@ _LOG_RATIO = math.log(_RATIO)
 _EDGES = (0.0, *(_FIRST_S * _RATIO**step for step in range(_STEPS)))
 _WIDTHS = tuple(right - left for left, right in pairwise(_EDGES))
 
-#: The scale-free law: its chance to end within a step, and its weight, in observations of the step.
-_PRIOR_CHANCE = 1 - 1 / _RATIO
-_PRIOR_WEIGHT = 0.1
+#: The scale-free law, as observations of each step: so many tasks entered it, and so many ended in it.
+_PRIOR_ENTERED = 0.1
+_PRIOR_ENDED = _PRIOR_ENTERED * (1 - 1 / _RATIO)
 
 #: No step is ever certain to be the last, even if no task has passed it.
 _MAX_CHANCE = 0.9
@@ -144,7 +144,7 @@ class DurationModel:
         alive, lived, root = 1.0, 0.0, 0.0
         self.alive, self.lived = [alive], [lived]
         for entered, ended, width in zip(self.entered, self.ended, _WIDTHS, strict=True):
-            chance = (ended + _PRIOR_WEIGHT * _PRIOR_CHANCE) / (entered + _PRIOR_WEIGHT)
+            chance = (ended + _PRIOR_ENDED) / (entered + _PRIOR_ENTERED)
             died = alive * min(_MAX_CHANCE, chance)
             middle = alive - died / 2
             root += math.sqrt(middle * died * width)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from hailuo_async.outcomes import Status
 
 
-class Event(enum.Enum):
+class Event(enum.StrEnum):  # a ``str``, as CPython hashes other members in Python
     """An event in a job's life."""
 
     SEND = "the submitter begins its POST"

@@ -28,7 +28,7 @@ def read_moment(value: object) -> datetime | None:
         if not value.isdecimal():
             return _read_iso(value)
         value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _MOST_SECONDS * 1e9:
+    if not (type(value) is int or type(value) is float) or not 0 < value < _MOST_SECONDS * 1e9:
         return None
     while value >= _MOST_SECONDS:
         value /= 1000

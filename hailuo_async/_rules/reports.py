@@ -42,7 +42,7 @@ _MINIMAX_CODE = (
 _SENSITIVE = {"input": contract.SENSITIVE_INPUT, "output": contract.SENSITIVE_OUTPUT}
 
 
-@attrs.frozen(slots=False)  # as ``Answer``
+@attrs.frozen(slots=False)  # as ``Request``
 class Report:
     """Where a task stands. ``status`` is ``None`` if ``word``, the service's own, is not a known status."""
 
@@ -101,15 +101,14 @@ def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Rep
     resources = _read_resources(data)
     if not resources:
         return Unreadable("success without a resource that has a URL @ $.data.result.resources")
-    taken_ms = _sane(data.get("duration"))
-    cost = read_cost(data)
+    taken_ms, cost, created = _sane(data.get("duration")), read_cost(data), from_unix(created_at)
     video = Video(
         task_id=task_id,
         model=_text(data.get("model_id")),
         resources=resources,
         seconds_taken=None if taken_ms is None else taken_ms / 1000,
-        created_at=from_unix(created_at),
-        expires_at=_read_expiry(data.get("result_expires_at"), created_at, answer.rate_headers.date),
+        created_at=created,
+        expires_at=_read_expiry(data.get("result_expires_at"), created, from_unix(answer.rate_headers.date) or created),
         cost=cost,
         request_id=answer.request_id,
         raw=data,
@@ -117,16 +116,15 @@ def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Rep
     return Report(Status.SUCCESS, "success", video, cost=cost, request_id=answer.request_id)
 
 
-def _read_expiry(value: object, created_at: float | None, answered_at: float | None) -> datetime | None:
+def _read_expiry(value: object, created: datetime | None, now: datetime | None) -> datetime | None:
     """When a result expires: as the service says, or a lifetime after the task was made, by the service's own clock.
 
     A time in the past, or absurdly far ahead, is not believed: the result was there a moment ago.
     """
-    now = from_unix(answered_at if answered_at is not None else created_at)
     at = read_moment(value)
     if at is not None and (now is None or now < at < now + _LONGEST_LIFE):
         return at
-    begun = from_unix(created_at) or now
+    begun = created or now
     try:
         return None if begun is None else begun + contract.RESULT_LIFETIME
     except OverflowError:
@@ -135,9 +133,7 @@ def _read_expiry(value: object, created_at: float | None, answered_at: float | N
 
 def _sane(value: object) -> float | None:
     """``value`` if it is a number that a time or a size can have. NaN, infinities and bools are not."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < _SANE:
-        return None
-    return value
+    return value if (type(value) is int or type(value) is float) and 0 <= value < _SANE else None
 
 
 def _read_resources(data: Mapping[str, Any]) -> tuple[Resource, ...]:

@@ -59,7 +59,7 @@ class Part:
 Body: TypeAlias = tuple[bytes | Part, ...]
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # made for every request: frozen fields are set three times as fast in a dict
 class Request:
     """One request: a path on the service's own origin and, for a POST, a body of known length.
 
@@ -156,7 +156,7 @@ _REFUSALS: Mapping[int, Refusal] = {
 }
 
 
-@attrs.frozen(slots=False)  # made for every request: frozen fields are set three times as fast in a dict
+@attrs.frozen(slots=False)  # as ``Request``
 class Answer:
     """An answer, or the lack of one, with every fact that the library acts on.
 
@@ -268,9 +268,9 @@ def read_code(value: object) -> int | str | None:
     """A code as a number if it is one, else as a short word."""
     if isinstance(value, str):
         return int(value) if value.isdecimal() and len(value) < 10 else single_line(value)[:80] or None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 10**9:
-        return None
-    return int(value) if value == int(value) else None
+    if (type(value) is int or type(value) is float) and abs(value) < 10**9 and value == int(value):
+        return int(value)
+    return None
 
 
 def _read_json(body: bytes, key: str) -> tuple[object, str | None]:

@@ -234,15 +234,15 @@ class Poller:
             # By a trace of the caller's aiohttp session, or a hook. The task would never be queried again.
             return unknown("another part of this program cancelled the query: correct that")
 
-    async def _handle_report(self, task: WatchedTask, report: Report | Unreadable) -> None:
+    async def _handle_report(self, task: WatchedTask, report: Video | Report | Unreadable) -> None:
         match report:
+            case Video():
+                await self._succeed(task, report)
             case Unreadable(reason, is_anonymous):
                 task.asks_alone = is_anonymous
                 if task.failed_queries >= MAX_UNREADABLE:
                     task.path = None  # what the service named may be something else than the task
                 self._ask_again(task, reason)
-            case Report(video=Video() as video):
-                await self._succeed(task, video)
             case Report(status=Status.FAILED):
                 facts = {"task_id": task.task_id, "request_id": report.request_id}
                 error = TaskFailedError(reason=report.reason, code=report.code, cost=report.cost, **facts)

@@ -44,11 +44,10 @@ _SENSITIVE = {"input": contract.SENSITIVE_INPUT, "output": contract.SENSITIVE_OU
 
 @attrs.frozen(slots=False)  # as ``Request``
 class Report:
-    """Where a task stands. ``status`` is ``None`` if ``word``, the service's own, is not a known status."""
+    """Where a task without a video stands. ``status``: ``None`` if ``word``, the service's own, is not a known one."""
 
     status: Status | None
     word: str
-    video: Video | None = None
     reason: str = ""
     code: int | str | None = None
     cost: Decimal | None = None
@@ -70,8 +69,8 @@ class Unreadable:
 
 def read_report(
     answer: Answer, task_id: str, created_at: float | None, *, is_alone: bool = True
-) -> Report | Unreadable:
-    """Where ``task_id`` stands, by an answer to its query.
+) -> Video | Report | Unreadable:
+    """The video of ``task_id``, or where it stands, by an answer to its query.
 
     ``created_at``: Unix seconds by the service's clock, if known. ``is_alone``: the query had a connection of its own,
     so the answer belongs to it. An envelope that reports no success may still describe the task.
@@ -93,27 +92,26 @@ def read_report(
         return Report(status, single_line(word))
     reason = _read_reason(answer, word)
     code, cost = _read_failure_code(answer, reason), read_cost(data)
-    return Report(status, single_line(word), None, reason, code, cost, answer.request_id)
+    return Report(status, single_line(word), reason, code, cost, answer.request_id)
 
 
-def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Report | Unreadable:
+def _read_success(answer: Answer, task_id: str, created_at: float | None) -> Video | Unreadable:
     data = answer.data
     resources = _read_resources(data)
     if not resources:
         return Unreadable("success without a resource that has a URL @ $.data.result.resources")
-    taken_ms, cost, created = _sane(data.get("duration")), read_cost(data), from_unix(created_at)
-    video = Video(
+    taken_ms, created = _sane(data.get("duration")), from_unix(created_at)
+    return Video(
         task_id=task_id,
         model=_text(data.get("model_id")),
         resources=resources,
         seconds_taken=None if taken_ms is None else taken_ms / 1000,
         created_at=created,
         expires_at=_read_expiry(data.get("result_expires_at"), created, from_unix(answer.rate_headers.date) or created),
-        cost=cost,
+        cost=read_cost(data),
         request_id=answer.request_id,
         raw=data,
     )
-    return Report(Status.SUCCESS, "success", video, cost=cost, request_id=answer.request_id)
 
 
 def _read_expiry(value: object, created: datetime | None, now: datetime | None) -> datetime | None:

@@ -95,14 +95,16 @@ def build_kept_submit(
     path: str, options: Mapping[str, object], frames: Mapping[str, Frame], webhook_url: str | None = None
 ) -> Request:
     """The POST of a job that the journal kept: its path, its options, and its images by field."""
-    urls = {field: frame.url for field, frame in frames.items() if frame.is_url}
-    fields = {**urls, **options}
+    fields: dict[str, object] = {}
     body: list[bytes | Part] = []
     opening = b"{"
     for field, frame in frames.items():
-        if not frame.is_url:
+        if frame.is_url:
+            fields[field] = frame.url
+        else:
             body += [opening + f'"{field}":"'.encode(), Part(frame.encoded_length, frame.pieces)]
             opening = b'",'
+    fields |= options
     body.append((opening if fields else opening[:1]) + _compact(fields)[1:].encode())
     headers = {} if webhook_url is None else {contract.WEBHOOK_HEADER: webhook_url}
     return Request("POST", path, tuple(body), headers=headers)

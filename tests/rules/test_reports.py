@@ -24,7 +24,7 @@ CREATED_AT = 1_700_000_000.0
 URL = "https://results.example.com/x.mp4?sig=0123456789abcdef"
 
 
-def read(data: object, *, message: str = "success", created_at: float | None = None) -> Report | Unreadable:
+def read(data: object, *, message: str = "success", created_at: float | None = None) -> Video | Report | Unreadable:
     answer = decipher(200, {}, json.dumps({"code": 0, "message": message, "data": data}).encode())
     return read_report(answer, TASK, created_at)
 
@@ -35,10 +35,9 @@ def success(**changes: Any) -> dict[str, Any]:
     return {name: value for name, value in data.items() if value is not ...}
 
 
-def video(found: Report | Unreadable) -> Video:
-    assert isinstance(found, Report)
-    assert found.video is not None
-    return found.video
+def video(found: Video | Report | Unreadable) -> Video:
+    assert isinstance(found, Video)
+    return found
 
 
 # --- Recorded -------------------------------------------------------------------------------------------------------
@@ -56,7 +55,7 @@ def test_a_recorded_success_is_read_whole() -> None:
         expires_at=created + timedelta(days=7),
         request_id="req-123456",
     )
-    assert found == Report(Status.SUCCESS, "success", whole, request_id="req-123456")
+    assert found == whole
     assert video(found).raw == content("query-success")["data"]
 
 
@@ -132,8 +131,7 @@ def test_an_answer_that_names_no_task_is_believed_on_a_connection_of_its_own_alo
 def test_an_envelope_that_is_no_success_may_tell_of_the_task_that_was_asked_about(data: dict[str, Any]) -> None:
     answer = decipher(200, {}, json.dumps({"code": 1026, "message": "input sensitive", "data": data}).encode())
     found = read_report(answer, TASK, None)
-    assert isinstance(found, Report)
-    if found.status is Status.FAILED:
+    if isinstance(found, Report):
         assert (found.reason, found.code) == ("input sensitive", 1026)
     else:
         assert video(found).url == URL
@@ -276,9 +274,7 @@ def test_without_the_time_of_its_making_a_result_lasts_seven_days_from_the_answe
     ],
 )
 def test_a_video_cost_what_its_billing_says(billing: object, cost: Decimal | None) -> None:
-    found = read(success(billing=billing))
-    assert isinstance(found, Report)
-    assert (found.cost, video(found).cost) == (cost, cost)
+    assert video(read(success(billing=billing))).cost == cost
 
 
 def test_a_failure_may_say_what_it_cost() -> None:
@@ -287,11 +283,9 @@ def test_a_failure_may_say_what_it_cost() -> None:
     assert found.cost == 0
 
 
-def test_a_report_has_the_name_of_its_answer() -> None:
+def test_a_video_has_the_name_of_its_answer() -> None:
     metadata = {**content("query-success")["data"]["result"], "metadata": {"request_id": "req-7"}}
-    found = read(success(result=metadata))
-    assert isinstance(found, Report)
-    assert (found.request_id, video(found).request_id) == ("req-7", "req-7")
+    assert video(read(success(result=metadata))).request_id == "req-7"
 
 
 # --- Why it failed --------------------------------------------------------------------------------------------------
@@ -377,8 +371,8 @@ def test_whatever_a_query_is_told_it_is_read_without_raising(
     found = read_report(
         Answer(Verdict.ACCEPTED, "x", data={"status": status, "result": result, **more}), TASK, created_at
     )
-    if isinstance(found, Report):
-        assert (found.video is not None) is (found.status is Status.SUCCESS)
+    if isinstance(found, Video):
+        assert found.url.startswith("http")
+    elif isinstance(found, Report):
+        assert found.status is not Status.SUCCESS
         assert (found.reason != "") is (found.status is Status.FAILED)
-        if found.video is not None:
-            assert found.video.url.startswith("http")

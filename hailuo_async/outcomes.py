@@ -44,7 +44,7 @@ class Status(enum.StrEnum):
         self.is_final = word not in ("queued", "sending", "pending", "processing")
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # made for every job: frozen fields are set three times as fast in a dict
 class Resource:
     """One file of a result. ``width`` and ``height`` are pixels; a field that the service did not send is ``None``."""
 
@@ -56,7 +56,7 @@ class Resource:
     role: str | None = None
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # as ``Resource``
 class Video:
     """A finished video: its URLs and its facts.
 
@@ -88,7 +88,7 @@ class Video:
         return next(videos, self.resources[0]).url
 
 
-@attrs.frozen
+@attrs.frozen(slots=False)  # as ``Resource``
 class Success:
     """A job that ended in a video. ``index`` is its place in the stream, from 0; ``path`` is where it was saved."""
 

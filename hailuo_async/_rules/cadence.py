@@ -145,7 +145,7 @@ class DurationModel:
         self.alive, self.lived = [alive], [lived]
         for entered, ended, width in zip(self.entered, self.ended, _WIDTHS, strict=True):
             chance = (ended + _PRIOR_ENDED) / (entered + _PRIOR_ENTERED)
-            died = alive * min(_MAX_CHANCE, chance)
+            died = alive * (chance if chance < _MAX_CHANCE else _MAX_CHANCE)  # min() takes as long as all the rest
             middle = alive - died / 2
             root += math.sqrt(middle * died * width)
             lived += width * middle

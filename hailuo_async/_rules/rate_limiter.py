@@ -118,7 +118,8 @@ class RateLimiter(EvenRate):
     def sent(self, now: float, use: Use, at: float = -math.inf) -> None:
         """Counts a request that leaves now, or is booked for ``at``, even if it fails; ``learn`` must follow, once."""
         self._roll(now)
-        self._booked_until = max(self._booked_until, at)
+        if at > self._booked_until:
+            self._booked_until = at
         if self._rate is not None:
             self._put_off_next(now)
         self._last_sent_at = now

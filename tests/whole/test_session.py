@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,11 +21,12 @@ from hailuo_async import (
     Resource,
     SessionClosedError,
     SubmissionUnknownError,
+    Success,
     Video,
 )
 from hailuo_async._engine.results import Results
 from hailuo_async._rules.wire import Answer, Request
-from hailuo_async.emulator import Emulator
+from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
 
 from ..support.rawserver import Exchange, raw_server
 from ..support.service import (
@@ -349,6 +351,26 @@ def test_a_post_under_way_when_the_loop_ends_is_in_doubt() -> None:
         return generation
 
     assert getattr(asyncio.run(main()), "status", None) == "unknown"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="asyncio's eager tasks came with Python 3.12")
+@pytest.mark.parametrize("has_journal", [False, True])
+async def test_on_a_loop_whose_tasks_begin_at_once_each_job_is_paid_for_once(tmp_path: Path, has_journal: bool) -> None:
+    loop, journal = asyncio.get_running_loop(), tmp_path / "batch.db" if has_journal else None
+    before, at_once = loop.get_task_factory(), getattr(asyncio, "eager_task_factory")  # noqa: B009 (for mypy on 3.11)
+    async with Emulator(**FAST | {"max_running": 3}) as emulator:  # type: ignore[arg-type]
+        loop.set_task_factory(at_once)
+        try:
+            async with AsyncSession(
+                api_key=DEFAULT_API_KEY, base_url=emulator.url, journal=journal, poll_interval=(0.01, 0.1)
+            ) as session:
+                videos = await asyncio.gather(*map(session.generate, jobs(6)))
+                streamed = [outcome async for outcome in session.stream(map(job, "abcdef"))]
+        finally:
+            loop.set_task_factory(before)
+        assert all(isinstance(outcome, Success) for outcome in streamed)
+        assert len({video.task_id for video in videos}) == 6
+        assert (emulator.ledger.submits_accepted, len(emulator.ledger.accepted)) == (12, 12)
 
 
 # --- A bug of ours ----------------------------------------------------------------------------------------------------

@@ -210,9 +210,10 @@ class AsyncSession(ServiceCalls):
         """Takes a job and returns its handle, without waiting for a slot. The job will be sent once, and is paid for.
 
         Its images are looked at first, in a thread, and with a journal the intent is on disk when this returns.
-        ``timeout`` is the job's deadline in seconds from now, over all of its requests. Raises ``JobError``
-        or ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
-        ``SessionClosedError``: in all these cases nothing is paid for. Cancelled before it returns, it takes no job.
+        ``timeout`` is the job's deadline in seconds from now, over all of its requests; a job that this session works
+        on already keeps its own. Raises ``JobError`` or ``ImageError`` for a job that cannot be sent,
+        ``QueueFullError``, ``SpendingLimitError``, ``JournalError``, ``SessionClosedError``: in all these cases nothing
+        is paid for. Cancelled before it returns, it takes no job.
         """
         admission = self._running_engine().admission
         return Generation(await admission.submit(check_job(job), self._timeout_s(timeout)))
@@ -277,8 +278,9 @@ class AsyncSession(ServiceCalls):
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
 
-        ``timeout`` is in seconds from now. Raises ``JobError`` for what cannot be a task id. A task that the service
-        does not know, or no longer, ends in ``TaskExpiredError``.
+        ``timeout`` is in seconds from now; a task that this session waits for already keeps its own. Raises
+        ``JobError`` for what cannot be a task id. A task that the service does not know, or no longer, ends in
+        ``TaskExpiredError``.
         """
         admission = self._running_engine().admission
         check_task_id(task_id)

@@ -22,7 +22,7 @@ from hailuo_async import (
     TaskFailedError,
 )
 from hailuo_async._engine.spending_limit import Payment, SpendingLimit
-from hailuo_async._io.journal.records import JournalState
+from hailuo_async._io.journal.records import JournalState, Spending
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import Fault, Kind, Service
 from hailuo_async.testing import run_virtual
@@ -254,6 +254,21 @@ def test_a_job_that_another_session_was_sending_and_left_unsent_is_committed_onc
     assert [(limit.used, limit.committed) for limit in payment.limits] == [(1, PRICE), (1, PRICE)]
     payment.give_back()
     assert [(limit.used, limit.committed) for limit in payment.limits] == [(0, ZERO), (0, ZERO)]
+
+
+@pytest.mark.parametrize("cost_before", [None, PRICE])
+def test_a_job_that_was_being_sent_as_this_session_opened_and_is_sent_here_is_committed_once(
+    cost_before: Decimal | None,
+) -> None:
+    """A doubt that its owner had sent again stays committed."""
+    limit = SpendingLimit(max_cost=2 * PRICE)
+    limit.begin_with(Spending(ZERO, {"cat": PRICE}))
+    payment = Payment((limit,), PRICE)
+    payment.adopt(record_in(JournalState.INTENDED, price=PRICE, cost_before=cost_before))
+    assert limit.committed == PRICE  # the other session may send it yet
+    payment.reserve()
+    payment.keep("cat")
+    assert limit.committed == PRICE + (cost_before or ZERO)
 
 
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:

@@ -59,7 +59,8 @@ class Journal:
     def spent(self) -> Decimal:
         """What was paid for all jobs, in USD: also for those that were removed, even if they were in doubt.
 
-        A failed task counts in full until the service says otherwise.
+        A failed task counts in full until the service says otherwise. After a failover of its database that has lost
+        commits, it lacks what those told of sessions that had ended by then.
         """
         with database.faults_as_errors(self._database):
             return database.spent_in(self._database)

@@ -133,8 +133,6 @@ class Payment:
     """The amount reserved; ``None`` without a reservation."""
     _is_sent: bool = attrs.field(default=False, init=False)
     """Whether some session sent the job: else its task was attached."""
-    _unsent: str = attrs.field(default="", init=False)
-    """The job's identity, if it certainly was not sent: its price may be committed since this session opened."""
 
     @property
     def _price(self) -> Decimal:
@@ -148,8 +146,6 @@ class Payment:
     def reserve(self) -> None:
         """Reserves the job's share of all limits, or of none. Raises ``SpendingLimitError`` if one has no room left."""
         self._release()  # what was counted for a session that was sending it, and left it unsent
-        for limit in self.limits[:1]:
-            limit.committed -= limit.take_unfinished(self._unsent) or Decimal(0)
         is_counted = any(limit.max_jobs is not None for limit in self.limits)
         for limit in self.limits:
             limit.check(self.price, is_counted=is_counted)
@@ -184,8 +180,6 @@ class Payment:
         if self._committed is not None:
             return  # counted already: another session went on with the job, and its end is to come
         self._is_sent = record.kind is not None
-        is_unsent = record.state is JournalState.INTENDED and record.cost_before is None
-        self._unsent = record.identity if is_unsent else ""
         for limit in self.limits[1:]:
             limit.spent += record.spent
         if record.state in _MAY_BE_PAID_YET:

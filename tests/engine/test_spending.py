@@ -256,19 +256,14 @@ def test_a_job_that_another_session_was_sending_and_left_unsent_is_committed_onc
     assert [(limit.used, limit.committed) for limit in payment.limits] == [(0, ZERO), (0, ZERO)]
 
 
-@pytest.mark.parametrize("cost_before", [None, PRICE])
-def test_a_job_that_was_being_sent_as_this_session_opened_and_is_sent_here_is_committed_once(
-    cost_before: Decimal | None,
-) -> None:
-    """A doubt that its owner had sent again stays committed."""
+def test_what_was_kept_of_a_doubt_stays_committed_when_its_owner_has_it_forgotten_and_gives_its_key_again() -> None:
+    """A job that another session left unsent looks the same, so its price stays committed as well."""
     limit = SpendingLimit(max_cost=2 * PRICE)
     limit.begin_with(Spending(ZERO, {"cat": PRICE}))
     payment = Payment((limit,), PRICE)
-    payment.adopt(record_in(JournalState.INTENDED, price=PRICE, cost_before=cost_before))
-    assert limit.committed == PRICE  # the other session may send it yet
+    payment.adopt(record_in(JournalState.INTENDED, price=PRICE))
     payment.reserve()
-    payment.keep("cat")
-    assert limit.committed == PRICE + (cost_before or ZERO)
+    assert limit.committed == 2 * PRICE
 
 
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:

@@ -255,7 +255,7 @@ class AsyncSession(ServiceCalls):
         One job's error is a ``Failure``. What every job would meet (401, 402, a spent ``max_jobs`` or ``max_cost``, a
         journal that cannot be written), and what ``jobs`` itself raises, is raised here after the tasks that run were
         yielded. ``timeout`` is each job's, ``max_jobs`` and ``max_cost`` are this stream's; they mean what they mean
-        for the session. Before ``max_cost`` ends it, it waits for what runs, which may cost less than its estimate.
+        for the session. Before one of them ends it, it waits for what runs: that may cost less, or be refused.
 
         ``save_to`` is a directory, made if there is none, in which each video is saved before its ``Success`` is
         yielded, with its ``path``; saving is bounded by itself and takes no slot. A video that cannot be saved is a

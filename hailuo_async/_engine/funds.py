@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -30,18 +30,17 @@ class Funds:
 
     @classmethod
     def of(cls, limits: tuple[SpendingLimit, ...], prices: PriceBook, journal: JournalWriter | None) -> Funds | None:
-        """The funds of a stream; ``None`` if none of its limits is one of dollars."""
-        limits = tuple(limit for limit in limits if limit.max_cost is not None)
+        """The funds of a stream; ``None`` if nothing limits it."""
+        limits = tuple(limit for limit in limits if (limit.max_jobs, limit.max_cost) != (None, None))
         return cls(limits, prices, journal) if limits else None
 
     def price(self, item: object) -> Decimal:
         """The most that a job costs; 0 if that is unknown, or the item is no job."""
         return (self._prices.estimate(item).high if is_job(item) else None) or Decimal(0)
 
-    def are_short(self, price: Decimal, ahead: Iterable[Decimal]) -> bool:
+    def are_short(self, price: Decimal, ahead: Collection[Decimal]) -> bool:
         """Whether ``price``, after those ``ahead``, passes a limit now, and need not when running jobs have ended."""
-        before = sum(ahead, Decimal(0))
-        return any(limit.has_no_room_yet(price, before) for limit in self._limits)
+        return any(limit.has_no_room_yet(price, ahead) for limit in self._limits)
 
     async def knows_as_sent(self, item: object) -> bool:
         """Whether the journal knows the item, by its key, as sent: it costs nothing more. Raises ``JournalError``."""

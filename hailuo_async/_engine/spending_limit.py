@@ -12,6 +12,7 @@ its earlier payments.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from decimal import Decimal
 
 import attrs
@@ -67,9 +68,14 @@ class SpendingLimit:
         """Whether ``price`` more stays within ``max_cost``."""
         return self.max_cost is None or self.spent + self.committed + price <= self.max_cost
 
-    def has_no_room_yet(self, price: Decimal, ahead: Decimal) -> bool:
-        """Whether ``price``, after ``ahead``, passes ``max_cost`` now, and would not if all that runs cost nothing."""
-        if self.max_cost is None or self.has_room(price + ahead):
+    def has_no_room_yet(self, price: Decimal, ahead: Collection[Decimal]) -> bool:
+        """Whether ``price``, after those ``ahead``, passes a limit now, and need not once all that runs has ended.
+
+        What runs may cost nothing, and what the service refuses does not count as a job.
+        """
+        if self.max_jobs is not None and self.used + len(ahead) >= self.max_jobs:
+            return True
+        if self.max_cost is None or self.has_room(price + sum(ahead)):
             return False
         return self.spent + sum(self._unfinished.values(), price) <= self.max_cost
 

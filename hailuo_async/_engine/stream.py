@@ -70,7 +70,7 @@ class Stream:
     _tidy: Callable[[], Coroutine[Any, Any, None]] | None = None
     """Deletes the stream's uploads at the service, once all of its jobs have ended."""
     _funds: Funds | None = None
-    """What it may spend; ``None`` without a limit of dollars."""
+    """What it may spend; ``None`` without a limit."""
     _savers: anyio.Semaphore = attrs.field(factory=lambda: anyio.Semaphore(SAVERS), init=False)
     _feeder: asyncio.Task[None] | None = attrs.field(default=None, init=False)
     _preparing: dict[asyncio.Task[None], Decimal] = attrs.field(factory=dict, init=False)
@@ -208,7 +208,7 @@ class Stream:
             self._drained.notify()
 
     async def _wait_for_money(self, funds: Funds, item: Any) -> Decimal:
-        """Returns an item's price when that stays within the spending limits, or cannot: what runs may cost less.
+        """Returns an item's price when it stays within the spending limits, or cannot: what runs may make room.
 
         An item that was sent before is not held back: its video may be there.
         """

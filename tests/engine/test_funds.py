@@ -28,8 +28,9 @@ def test_funds_are_short_while_running_jobs_and_those_ahead_hold_the_money(
     assert not funds.are_short(funds.price("no job"), [])
 
 
-def test_without_a_limit_of_dollars_there_is_nothing_to_ask() -> None:
-    assert Funds.of((SpendingLimit(), SpendingLimit(max_jobs=3)), PriceBook(), None) is None
+def test_without_a_limit_there_is_nothing_to_ask() -> None:
+    assert Funds.of((SpendingLimit(), SpendingLimit()), PriceBook(), None) is None
+    assert Funds.of((SpendingLimit(), SpendingLimit(max_jobs=3)), PriceBook(), None) is not None
     assert Funds.of((SpendingLimit(), SpendingLimit(max_cost=PRICE)), PriceBook(), None) is not None
 
 

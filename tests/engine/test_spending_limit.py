@@ -6,7 +6,15 @@ import asyncio
 
 import pytest
 
-from hailuo_async import ConfigError, ImageToVideo, Outcome, QueueFullError, SpendingLimitError, Success
+from hailuo_async import (
+    ConfigError,
+    Failure,
+    ImageToVideo,
+    Outcome,
+    QueueFullError,
+    SpendingLimitError,
+    Success,
+)
 from hailuo_async._rules.wire import Answer, Request
 
 from ..support.service import Line, job, jobs, picture, refusal, told, until
@@ -65,6 +73,17 @@ async def test_what_was_never_accepted_does_not_count_as_paid_for() -> None:
             await read_into(outcomes, session.stream(jobs(30)))
     assert [type(outcome) for outcome in outcomes] == [Success] * 2
     assert len(line.posts) == 4
+
+
+async def test_a_stream_sends_another_job_in_place_of_one_that_was_refused_before_max_jobs_ends_it() -> None:
+    async def refuse_the_first(request: Request) -> Answer:
+        return told(422, refusal(422, "no")) if len(line.posts) == 1 else line.accept()
+
+    line, outcomes = Line(on_post=refuse_the_first), list[Outcome]()
+    async with line.session() as session:
+        with pytest.raises(SpendingLimitError):
+            await read_into(outcomes, session.stream(jobs(9), max_jobs=3))
+    assert [type(outcome) for outcome in outcomes] == [Failure, Success, Success, Success]
 
 
 @pytest.mark.parametrize("timeout", [0, -1, float("nan"), float("inf"), True, "5"])

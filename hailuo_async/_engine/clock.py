@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 import attrs
 
-#: A server's clock that is so far from where it was has been set: a commit takes less.
-CLOCK_SET_S = 10.0
 #: A clock that goes on while the machine is suspended, where ``time.monotonic`` stands still: Linux, or else macOS.
 _NEVER_STILL: int | None = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTONIC", None))
 #: A server's clock may be set: after so long its answer counts, however long it took.

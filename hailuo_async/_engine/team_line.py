@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable
 
 import attrs
 
-from hailuo_async._engine.clock import CLOCK_SET_S
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import TeamStatus, Turn
+from hailuo_async._rules.leases import CLOCK_SET_S
 from hailuo_async._rules.line import Line
 
 

@@ -25,13 +25,14 @@ from random import Random
 import anyio
 import attrs
 
-from hailuo_async._engine.clock import CLOCK_SET_S, loop_time
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.following import Following
 from hailuo_async._engine.team import Team
 from hailuo_async._io.journal.records import LEASE_S, Record
 from hailuo_async._io.journal.team_link import TeamLink
 from hailuo_async._io.journal.team_values import Refreshed
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async._rules.leases import CLOCK_SET_S
 from hailuo_async._rules.task_ids import is_task_id
 from hailuo_async.errors import JournalError
 

@@ -11,13 +11,14 @@ from collections.abc import Callable
 
 import attrs
 
-from hailuo_async._engine.clock import CLOCK_SET_S, loop_time
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.lessons import Lessons
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.team_limits import TeamSlots
 from hailuo_async._engine.team_line import TeamLine
 from hailuo_async._engine.team_view import TeamView
 from hailuo_async._io.journal.team_values import Renewed, TeamStatus
+from hailuo_async._rules.leases import CLOCK_SET_S
 
 #: Others have probably made steps if no update came for so long.
 _STALE_S = 0.25

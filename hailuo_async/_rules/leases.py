@@ -15,6 +15,8 @@ import math
 
 import attrs
 
+#: What sessions know of their database's clock is that exact: one that is further from where it was has been set.
+CLOCK_SET_S = 10.0
 #: A session renews every third of a lease. After this share of one without a renewal, it must have been held up.
 _LATE = 0.5
 #: A lease further ahead than this many of its own lengths was given before the clock was set back.

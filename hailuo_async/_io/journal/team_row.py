@@ -22,14 +22,11 @@ from hailuo_async._io.journal.database import Row, Rows
 from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team_values import TeamStatus, Version
+from hailuo_async._rules.leases import CLOCK_SET_S
 from hailuo_async._rules.team import TeamState, dump_state, load_state
 from hailuo_async.errors import JournalError
 
 logger = logging.getLogger("hailuo_async")
-
-#: What sessions know of the server's clock is that exact: a state that was changed later, or a step of a later time,
-#: is of a clock that was set back since.
-_SET_BACK_S = 10.0
 
 
 @attrs.define(eq=False)
@@ -80,14 +77,14 @@ class TeamRow:
     def read(self, row: Row) -> None:
         """Notes the row as it was read just now."""
         version = Version(row["version"], row["writer"], row["server"])
-        if not self._jobs.database.IS_LOCAL and version.number < self._last_number:
-            self._jobs.database.connections += 1  # it was restored from a dump: all is as over a new connection
+        is_older = not self._jobs.database.IS_LOCAL and version.number < self._last_number
+        self._jobs.database.connections += is_older  # restored from a dump, perhaps: all is as over a new connection
         if version != self._version or self._read_over.is_replaced:  # a copy may have it, and lack other commits
             self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""
             self.state = load_state(self._text, self.rng)
-            if self._is_on_copy(version):
+            if is_older or version.server not in ("", self._jobs.database.server):
                 self._hold_off(version, row["read_at"])
-        if not self._jobs.database.IS_LOCAL and self.state.as_of > row["read_at"] + _SET_BACK_S:
+        if not self._jobs.database.IS_LOCAL and self.state.as_of > row["read_at"] + CLOCK_SET_S:
             self._outlive_clock(row["read_at"])
         self._last_number, self._read_at = version.number, row["read_at"]
         self._read_over.update()
@@ -102,7 +99,7 @@ class TeamRow:
 
     def is_ahead(self, now: float) -> bool:
         """Whether a step of the time ``now`` is not to be made: the clock was set back since that was known."""
-        is_ahead = not self._jobs.database.IS_LOCAL and now - _SET_BACK_S > self._read_at
+        is_ahead = not self._jobs.database.IS_LOCAL and now - CLOCK_SET_S > self._read_at
         self.is_clock_set = self.is_clock_set or is_ahead
         return is_ahead
 
@@ -124,7 +121,7 @@ class TeamRow:
             "clock": self.clock,
             "state": self._text,
             "last_place": last_place,
-            "earliest": -math.inf if self._jobs.database.IS_LOCAL else now - _SET_BACK_S,
+            "earliest": -math.inf if self._jobs.database.IS_LOCAL else now - CLOCK_SET_S,
         }
         self._version = Version(before.number + 1, self.step_name, server)
         if is_given:
@@ -141,10 +138,6 @@ class TeamRow:
             return status
         self._given = self._version
         return attrs.evolve(status, state=self._text)
-
-    def _is_on_copy(self, version: Version) -> bool:
-        is_older = self._read_over.is_replaced and version.number < self._last_number
-        return is_older or version.server not in ("", self._jobs.database.server)
 
     def _outlive_clock(self, now: float) -> None:
         """Begins again: the server's clock was set back, so that the times in the state are far ahead."""

@@ -85,7 +85,7 @@ def test_a_standby_that_is_promoted_is_another_server_and_one_that_was_restarted
 def test_nothing_is_sent_for_a_lease_after_a_failover(
     postgres: Postgres, schema: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(team_row, "_SET_BACK_S", 2 * LEASE_S)  # its steps may be of the time when that is over
+    monkeypatch.setattr(team_row, "CLOCK_SET_S", 2 * LEASE_S)  # its steps may be of the time when that is over
     a, b = joined(postgres, schema, "a"), joined(postgres, schema, "b")
     moved_elsewhere(postgres, schema)
     at = now(a)

@@ -16,7 +16,7 @@ from hailuo_async._engine.clock import running_clock, wall_clock
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.following import AT_WORK, Following
 from hailuo_async._engine.gate import Gate
-from hailuo_async._engine.keeping import Keeper
+from hailuo_async._engine.keeping import Keeper, is_sent_from_here
 from hailuo_async._engine.poller import RESULT_KEPT_S, Poller
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
@@ -57,7 +57,7 @@ class Dispatcher:
     _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.following = Following(self._session_state, self._recorder.path, self.dispatch, self._release)
+        self.following = Following(self._session_state, self._recorder.path, self.dispatch, self._give_back)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
         self._poller.expire = self._expire
 
@@ -234,4 +234,16 @@ class Dispatcher:
             return
         is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, tracked.identity)
         if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
+            self._recorder.release_nowait(tracked)
+
+    def _give_back(self, tracked: TrackedJob, claim: Claim) -> None:
+        """Frees a job that was claimed just after its end, unless this session has it again.
+
+        Its owner may have forgotten it meanwhile: then the claim has entered it anew, and another keeper would send it.
+        """
+        if tracked.identity is None or tracked.identity in self._by_identity:
+            return
+        if self._keeper is not None and is_sent_from_here(claim) and not claim.was_left:
+            self._keeper.drop_nowait(tracked.identity)
+        else:
             self._recorder.release_nowait(tracked)

@@ -47,8 +47,8 @@ class Following:
     """Where the journal is, for error messages."""
     _dispatch: Callable[[TrackedJob, Claim], None]
     """Gets a job that is followed no longer, with its record."""
-    _release: Callable[[TrackedJob], None]
-    """Gets a job that was claimed just after its end."""
+    _give_back: Callable[[TrackedJob, Claim], None]
+    """Gets a job that was claimed just after its end, with the claim."""
     on_added: Callable[[], None] = attrs.field(default=lambda: None, init=False)
     """Called when one more job is followed, so that its changes arrive soon."""
     us: str | None = attrs.field(default=None, init=False)
@@ -103,7 +103,7 @@ class Following:
             return
         if claim is None or not self._is_followed(tracked):
             if claim is not None and claim.ours and tracked.status.is_final:
-                self._release(tracked)
+                self._give_back(tracked, claim)
             return
         if claim.ours or claim.record.state not in AT_WORK:
             self.end(tracked, claim)

@@ -131,8 +131,12 @@ class Keeper:
             self._has_logged_pause = False
         is_dropped = tracked.is_kept and tracked.is_dropped and tracked.task_id is None
         if is_dropped:
-            self._journal.drop_nowait(identity)
+            self.drop_nowait(identity)
         return is_dropped
+
+    def drop_nowait(self, identity: str) -> None:
+        """Removes a job that no caller wants, and that was not sent."""
+        self._journal.drop_nowait(identity)
 
     async def holds_back(self, identity: str) -> bool:
         """Whether a job that is kept waits, as the service would refuse each of them: looking at it must not send it.

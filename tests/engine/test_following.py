@@ -19,7 +19,7 @@ from hailuo_async.testing import run_virtual
 from ..support.ledgers import record_in
 
 
-def unexpected(tracked: TrackedJob) -> None:
+def unexpected(tracked: TrackedJob, claim: Claim) -> None:
     pytest.fail("nothing was claimed after its end")
 
 
@@ -130,23 +130,26 @@ def test_a_job_that_a_caller_of_the_same_session_claimed_and_left_ends_for_those
     assert run_virtual(main) == "journal batch.db: it was not sent"
 
 
-def test_a_job_that_is_claimed_just_after_its_end_is_released() -> None:
+def test_a_job_that_is_claimed_just_after_its_end_is_given_back() -> None:
     async def main() -> None:
-        released, may_go_on = list[TrackedJob](), anyio.Event()
+        given_back, may_go_on = list[tuple[TrackedJob, Claim]](), anyio.Event()
+        claim = Claim(record_in(JournalState.INTENDED), ours=True)
 
         async def try_claim() -> Claim:
             await may_go_on.wait()
-            return Claim(record_in(JournalState.INTENDED), ours=True)
+            return claim
 
         state, tracked = SessionState(), TrackedJob(1, identity="cat", try_claim=try_claim)
         state.begin()
-        following = Following(state, "batch.db", lambda *_: pytest.fail("it has ended"), released.append)
+        following = Following(
+            state, "batch.db", lambda *_: pytest.fail("it has ended"), lambda *it: given_back.append(it)
+        )
         following.add(tracked)
         await anyio.lowlevel.checkpoint()
         tracked.fail(Event.ABANDON, JournalError(path="batch.db", reason="its caller has left"))
-        assert released == []
+        assert given_back == []
         may_go_on.set()
         await anyio.sleep(1)
-        assert released == [tracked]
+        assert given_back == [(tracked, claim)]
 
     run_virtual(main)

@@ -45,7 +45,7 @@ from hailuo_async._rules.wire import Answer, Request, unsent
 
 from ..support.crash_journal import bytes_of, lapse, locked, never, records_in, states_in, wait_for
 from ..support.ledgers import record_in
-from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, told, until
+from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, taken, told, until
 
 
 def body_of(request: Request) -> bytes:
@@ -463,6 +463,52 @@ async def test_a_job_that_is_followed_and_taken_over_is_sent_once(
                 video = await found
         assert len(other.posts) == 1
         assert theirs.task_id in (None, video.task_id)
+    assert len(line.posts) == 1
+
+
+@pytest.mark.parametrize(("keep_jobs", "left"), [(True, {}), (False, {"cat": None})])
+async def test_a_look_at_a_job_that_ends_and_is_forgotten_meanwhile_leaves_none_that_a_session_holds_or_sends(
+    path: Path, keep_jobs: bool, left: dict[str, str | None]
+) -> None:
+    """The look enters the job anew. Kept, it would be sent and paid for, though no caller wants it."""
+    may_answer, is_looked_at, may_look, has_looked = (anyio.Event() for _ in range(4))
+
+    async def answer(request: Request) -> Answer:
+        await may_answer.wait()
+        return told(200, taken())
+
+    line = Line(on_post=answer)
+    async with (
+        line.session(journal=path, keep_jobs=keep_jobs) as there,
+        line.session(journal=path, keep_jobs=keep_jobs) as here,
+    ):
+        theirs = await there.submit(job(key="cat"))
+        await until(lambda: line.posts)
+        ours = await here.submit(job(key="cat"))
+        assert here._engine is not None
+        tracked = here._engine.dispatcher.find("cat")
+        assert tracked is not None
+        look = tracked.try_claim
+        assert look is not None
+
+        async def look_late() -> Claim | None:
+            is_looked_at.set()
+            await may_look.wait()
+            claim = await look()
+            has_looked.set()
+            return claim
+
+        tracked.try_claim = look_late
+        here._engine.dispatcher.following.check_all()
+        await is_looked_at.wait()
+        tracked.try_claim = look
+        may_answer.set()
+        await theirs
+        await ours
+        await there.resolve("cat", forget=True)
+        may_look.set()
+        await has_looked.wait()
+        await wait_for(path, lambda records: {key: record.holder for key, record in records.items()} == left)
     assert len(line.posts) == 1
 
 

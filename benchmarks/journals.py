@@ -242,6 +242,7 @@ class ServerJournal(Place):
         self.server.stop()
         if self._closed == closed:  # else it may have lost what no session knows any more
             self.server.fail_over(copied)
+            self.server.offset_s += self.rng.choice((0.0, 0.0, -600.0, 600.0))
         await self._go_down(line)
 
     @property

@@ -1,4 +1,8 @@
-"""Sends requests that belong to no job: the account, uploads. The rate limiter counts them; none is repeated."""
+"""Sends requests that belong to no job: the account, uploads. The rate limiter counts them.
+
+None is repeated here; but aiohttp sends a GET or DELETE again whose connection was dropped, so a lost answer to a
+DELETE may come out as a 404.
+"""
 
 from __future__ import annotations
 

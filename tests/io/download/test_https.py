@@ -108,11 +108,15 @@ async def test_a_download_that_is_given_up_leaves_no_connection_though_the_host_
 ) -> None:
     async def stall(side: ServerSide) -> None:
         await sends(FILM[:-100], says_length=True)(side)
+        stalled.set()
         await anyio.sleep_forever()
 
+    stalled = anyio.Event()
     async with host(stall) as url:
         before = sockets()
-        with anyio.move_on_after(0.1):
-            await downloads.fetch(url, tmp_path / "cat.mp4")
+        async with anyio.create_task_group() as group:
+            group.start_soon(downloads.fetch, url, tmp_path / "cat.mp4")
+            await stalled.wait()
+            group.cancel_scope.cancel()
         await settle()
         assert len(sockets() - before) == 1  # the host's

@@ -69,7 +69,7 @@ class Life:
         service = draw_service(seed, rng)
         books = service.books
         place = _make_place(rng, directory)
-        names = [f"job {number}" for number in range(rng.choice((8, 30)) if place.is_shared else 1000)]
+        names = [f"job {number}" for number in range(rng.choice((8, 60)) if place.is_shared else 1000)]
         pictures = PICTURES if place.takes_pictures else ()
         jobs = [draw_job(name, rng, pictures, has_key=place.is_shared) for name in names]
         network = Network(service, Random(rng.random()), latency_s=rng.choice((0.0, 0.1, 0.2)))

@@ -72,7 +72,7 @@ class Network:
         """A moment at which a process may be struck."""
         if self.rng.random() < self.strike_rate:
             self.strike(payer)
-            await anyio.sleep(0.0)
+            await anyio.sleep(self.rng.choice((0.0, 0.05)))  # a session that closes may tear the POST
 
 
 @attrs.define(eq=False)

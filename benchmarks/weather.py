@@ -19,6 +19,8 @@ _SUBMIT = (
     *("refuse", "refuse_405", "rate_429", "running_429", "error_500", "cut_before", "hang_before", "error_500_after"),
     *("cut_after", "hang", "garbage", "truncated", "unknown_status", "missing_fields", "extra_fields"),
 )
+#: What puts jobs in doubt, and ends those that are sent again.
+_STORM = ("refuse", "cut_after", "garbage", "error_500_after")
 _QUERY = (
     *("rate_429", "error_500", "cut_before", "hang_before", "error_500_after", "cut_after", "hang", "garbage"),
     *("truncated", "unknown_status", "missing_fields", "extra_fields", "wrong_task_id", "strange_bill"),
@@ -58,12 +60,12 @@ def draw_job(name: str, rng: Random, pictures: Sequence[bytes], *, has_key: bool
 def draw_faults(rng: Random, books: Books) -> Faults:
     """How the service errs for a while."""
 
-    def rates(names: tuple[str, ...], most: float) -> FaultRates:
-        return FaultRates(
-            **{name: rng.uniform(0.0, most) for name in rng.sample(names, rng.randint(0, min(4, len(names))))}
-        )
+    def rates(names: tuple[str, ...], most: float, least_names: int = 0) -> FaultRates:
+        drawn = rng.sample(names, rng.randint(least_names, min(4, len(names))))
+        return FaultRates(**{name: rng.uniform(0.0, most) for name in drawn})
 
-    submit, query, webhook = rates(_SUBMIT, rng.choice((0.1, 0.1, 0.25))), rates(_QUERY, 0.1), rates(_WEBHOOK, 0.2)
+    submit = rates(*rng.choice(((_SUBMIT, 0.1), (_STORM, 0.25, 4))))
+    query, webhook = rates(_QUERY, 0.1), rates(_WEBHOOK, 0.2)
     books.counts["strange bills"] += query.rate(Fault.STRANGE_BILL) > 0
     return Faults(submit=submit, query=query, webhook=webhook, download=rates(_DOWNLOAD, 0.2))
 

@@ -22,6 +22,8 @@ class Members:
     jobs: JobTable
     place: float | None = attrs.field(default=None, init=False)
     """Where this session stands in the line, as its row says."""
+    _is_buried: bool = attrs.field(default=False, init=False)
+    """Whether others took this session for dead, and it has no row."""
     _doubts_claims: bool = attrs.field(default=False, init=False)
     """Whether a commit whose answer was lost may have taken over tasks: no part of this session waits for them."""
     _claimed_over: LastConnection = attrs.field(init=False)
@@ -34,10 +36,18 @@ class Members:
         us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": self.place}
         self.jobs.database.execute(team_sql.JOIN, us)
 
+    def read(self, place: float | None) -> None:
+        """Notes where this session stands: -1 in no place, ``None`` if it has no row."""
+        self._is_buried = place is None
+        self.place = None if place in (None, -1) else place
+
     def stand(self, place: float | None) -> None:
-        """Takes that place in the line. If others took the session for dead, it is a member again: else it had none."""
-        if place != self.place:
-            self.place = place
+        """Takes that place in the line. If others took the session for dead, it is a member again.
+
+        Else no other would bury it, and what it is granted would be held for ever if it died before it renews.
+        """
+        if place != self.place or self._is_buried:
+            self.place, self._is_buried = place, False
             us = {"us": self.jobs.holder, "lease_s": self.jobs.lease_s, "place": place}
             self.jobs.database.execute(team_sql.STAND, us)
 

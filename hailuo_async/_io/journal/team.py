@@ -210,7 +210,7 @@ class TeamTable:
         """What ``row`` says of the team, for the next step."""
         self.row.read(row)
         first = None if row["first_place"] is None else Standing(row["first_place"], row["first_holder"])
-        self.members.place = row["own_place"]
+        self.members.read(row["own_place"])
         self._status = TeamStatus(
             state=None,
             members=max(1, row["members"]),

@@ -11,7 +11,7 @@ FIRST = "FROM member WHERE holder <> :us AND place IS NOT NULL AND lease_until >
 STATUS = f"""SELECT version, writer, server, clock, state, gone, :now AS read_at,
     {{seen}} AS seen, (SELECT count(*) FROM member WHERE lease_until > :now) AS members,
     (SELECT count(*) FROM member WHERE place < :place AND lease_until > :now) AS ahead,
-    (SELECT place FROM member WHERE holder = :us) AS own_place,
+    (SELECT COALESCE(place, -1) FROM member WHERE holder = :us) AS own_place,
     (SELECT min(CASE WHEN {LAPSED} THEN :now ELSE lease_until END) - :now FROM member WHERE holder <> :us)
         AS lapses_in_s,
     (SELECT place {FIRST}) AS first_place, (SELECT holder {FIRST}) AS first_holder FROM team"""

@@ -393,6 +393,14 @@ def is_woken(team: TeamTable) -> bool:
     return database.has_unseen_notifications() or select.select([number], [], [], 0.3)[0] == [number]
 
 
+def test_a_session_that_others_took_for_dead_is_a_member_again_with_its_next_step(a: TeamTable, b: TeamTable) -> None:
+    """Else no other would bury it if it died then, and the slot that it was granted would be held for ever."""
+    step(a, buried=["theirs"])
+    step(b, held=Held(inflight=1))
+    with a.jobs.transaction():
+        assert a.members.others() == ["theirs"]
+
+
 def test_who_does_not_take_its_turn_is_passed_over_and_learns_of_it(a: TeamTable, b: TeamTable) -> None:
     filled(a)
     step(b, turns=[turn(b, "stopped", place=NOW - 5)])

@@ -315,8 +315,10 @@ async def test_what_waited_when_it_was_killed_is_sent_when_it_is_up_again_before
 ) -> None:
     emulator.service.max_running = 0
     async with app_running("aiohttp", tmp_path, emulator) as server, visiting() as client:
-        for number in range(40):  # more than a stream pulls ahead
-            await asked(client, await server.url(), f"job {number}")
+        url = await server.url()
+        async with anyio.create_task_group() as visitors:  # the longer it is refused, the longer it holds off
+            for number in range(40):  # more than a stream pulls ahead
+                visitors.start_soon(asked, client, url, f"job {number}")
         await server.end(signal.SIGKILL)
         assert emulator.ledger.submits_accepted == 0
         emulator.service.max_running = 50

@@ -80,8 +80,12 @@ class SpendingLimit:
         return self.spent + sum(self._unfinished.values(), price) <= self.max_cost
 
     def commit_unfinished(self, identity: str | None, price: Decimal) -> None:
-        """Commits the price of a job that was sent before, unless it was committed all along."""
-        if self._unfinished.pop(identity or "", None) is None:
+        """Commits the price of a job that was sent before, unless it was committed all along.
+
+        Less was committed for another job of that name, which its owner has forgotten, and which may be paid for, too.
+        """
+        kept = self._unfinished.pop(identity or "", None)
+        if kept is None or kept < price:
             self.committed += price
 
     def keep_unfinished(self, name: str | None, price: Decimal) -> None:

@@ -266,6 +266,16 @@ def test_what_was_kept_of_a_doubt_stays_committed_when_its_owner_has_it_forgotte
     assert limit.committed == 2 * PRICE
 
 
+def test_what_was_kept_of_a_doubt_stays_committed_when_another_session_sends_a_dearer_job_of_its_key() -> None:
+    limit = SpendingLimit(max_cost=9 * PRICE)
+    limit.begin_with(Spending(ZERO, {"cat": PRICE}))
+    payment = Payment((limit,))
+    payment.adopt(record_in(JournalState.ACCEPTED, price=2 * PRICE))
+    assert limit.committed == 3 * PRICE
+    payment.settle(2 * PRICE, "task-1")
+    assert (limit.spent, limit.committed) == (2 * PRICE, PRICE)
+
+
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:
     line = Line(on_post=lose_it)
     async with line.session(on_unknown="resubmit", max_cost="0.7") as session:

@@ -11,8 +11,8 @@ write, it brings the row of each job to where it knows the job to stand.
     had a task as the session was   ACCEPTED, and free: any session asks the service how it ended
       done with it
     is in doubt                     UNKNOWN
-    was refused, dropped or let     ended again, if its row still names this session
-      go before it was sent
+    was refused, dropped, or left   ended again, if its row still names this session
+      to others before it was sent
 
 Why no job is paid for twice: a session may send a job only if its row stands as before a POST, and each job whose POST
 may have left is asserted here. ``TeamRow`` has no POST granted on a copy for a lease: so all sessions have the time for
@@ -157,6 +157,16 @@ class AssertingTable(JobTable):
     def intend(self, intent: Intent) -> Claim:
         claim = super().intend(intent)
         self._work_on(claim)
+        return claim
+
+    def _decide(self, identity: str, decide: Callable[[Record], Claim | None]) -> Claim | None:
+        claim, known = super()._decide(identity, decide), self._at_work.get(identity)
+        if claim is None or known is None or claim.record.holder == self.holder:
+            return claim
+        # A row in doubt may be ours yet: its doubt may be about our POST, of which ``unsent`` takes it back.
+        is_others = claim.record.state is not JournalState.UNKNOWN
+        if is_others and known.sent_at is None and not known.may_be_paid_for:
+            self._done_with(identity, functools.partial(super().release, identity))
         return claim
 
     def _take(self, record: Record, changes: str = HELD, **given: object) -> Claim | None:

@@ -437,6 +437,30 @@ def test_a_job_that_its_owner_has_forgotten_does_not_come_back_after_a_cut(postg
     ours.close()
 
 
+@pytest.mark.parametrize("sees", [lambda it: it.intend(intent()), lambda it: it.follow("cat")])
+@pytest.mark.parametrize("has_ended", [False, True])
+def test_a_job_that_another_session_has_taken_up_and_its_owner_has_forgotten_does_not_come_back_after_a_cut(
+    postgres: Postgres, schema: str, sees: Callable[[JobTable], object], has_ended: bool
+) -> None:
+    """It would be held, without an end, by a session that no longer works on it."""
+    ours, theirs = asserting(postgres, schema), asserting(postgres, schema, "theirs")
+    did(ours, lambda it: it.intend(intent()))
+    postgres.run(f"UPDATE {schema}.job SET holder = NULL")  # our lease has run out
+    taken_up(theirs, "cat")
+    assert not did(ours, lambda it: bool(it.sending("cat", 1.0)))
+    if not has_ended:
+        did(ours, sees)
+    ended(theirs)
+    if has_ended:
+        did(ours, sees)
+    did(theirs, lambda it: it.resolve("cat", resubmit=False, task_id=None, forget=True))
+    theirs.database.close()
+    cut(postgres)
+    reconnected(ours)
+    assert did(ours, lambda it: it.find("cat")) is None
+    ours.close()
+
+
 @pytest.mark.parametrize("end", [ended, doubted])
 def test_a_forgotten_job_that_is_given_again_gets_neither_its_old_task_nor_its_old_doubt_after_a_cut(
     postgres: Postgres, schema: str, end: Callable[[AssertingTable], None]
@@ -670,6 +694,24 @@ def not_committed(table: AssertingTable, write: Callable[[JobTable], object]) ->
     assert table.database.connections == 1
     table.database._connection.close()  # type: ignore[attr-defined]
     did(table, write)
+
+
+def test_a_post_is_on_record_after_a_failover_though_it_was_noted_twice_that_the_one_before_was_not_accepted(
+    postgres: Postgres, schema: str
+) -> None:
+    table = asserting(postgres, schema)
+    sent(table)
+    postgres.run(f"UPDATE {schema}.job SET state = 'unknown', holder = NULL")  # another took it for left behind
+
+    def seen_and_unsent(table: JobTable) -> None:
+        table.follow("cat")
+        table.unsent("cat", 999.0)
+
+    not_committed(table, seen_and_unsent)
+    with failover(postgres, schema):
+        assert did(table, lambda it: bool(it.sending("cat", 1000.0)))
+    assert after_reconnecting(table, "cat") == ("sending", None, "ours")
+    table.close()
 
 
 def cost_before(table: AssertingTable) -> Decimal | None:

@@ -193,7 +193,8 @@ class Submitter:
             self._follow(tracked)
         elif not self._session_state.is_open:
             await self._recorder.unsent(tracked)
-            tracked.fail(Event.ABANDON, self._session_state.error())
+            if not tracked.status.is_final:  # its caller may have left while that was written
+                tracked.fail(Event.ABANDON, self._session_state.error())
         else:
             return True
         return False

@@ -6,7 +6,7 @@ import asyncio
 import io
 import weakref
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import anyio
 import anyio.to_thread
@@ -30,8 +30,13 @@ from hailuo_async import (
     WaitTimeoutError,
 )
 from hailuo_async._engine.gate import MAX_UPLOADS
-from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S
+from hailuo_async._engine.recording import Recorder
+from hailuo_async._engine.session_state import SessionState
+from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S, Submitter
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.transport import note_not_begun
+from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
@@ -581,3 +586,17 @@ def test_a_post_that_a_trace_or_a_hook_of_the_caller_cancels_before_it_begins_is
     assert run_virtual(main) > 4
     assert len(line.posts) == 6
     assert "another part of this program cancelled the request before it was sent: correct that" in caplog.text
+
+
+async def test_a_caller_that_leaves_as_a_closed_session_takes_its_permit_back_is_no_bug() -> None:
+    class Leaves(Recorder):
+        async def unsent(self, tracked: TrackedJob) -> None:
+            tracked.fail(Event.ABANDON, WaitTimeoutError(timeout_s=1.0))
+
+    state = SessionState()
+    state.end("the session is closed")
+    nothing: Any = None
+    submitter = Submitter(nothing, nothing, Leaves(), "", False, nothing, state, nothing)
+    tracked = TrackedJob(0)
+    assert not await submitter._may_post(tracked, Permit.GRANTED)
+    assert isinstance(tracked.error, WaitTimeoutError)

@@ -119,7 +119,7 @@ def uses_of_a_clock(module: Module) -> Iterator[str]:
 def test_time_is_the_loops_time() -> None:
     uses = {name: list(uses_of_a_clock(module)) for name, module in MODULES.items() if "time" in module.imports}
     assert uses == {
-        f"{PACKAGE}._engine.clock": ["time.time", "time.monotonic"],  # for records; of a machine that was suspended
+        f"{PACKAGE}._engine.clock": ["time.monotonic", "time.time"],  # of a machine that was suspended; for records
         f"{PACKAGE}.emulator.server": ["time.time"],  # its default clock, which a caller may replace
     }
 

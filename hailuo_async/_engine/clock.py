@@ -44,7 +44,8 @@ def lease_time() -> float:
 
 def suspended_s() -> float:
     """Seconds that the machine was suspended since it was started: the loop's clock stands still meanwhile."""
-    return 0.0 if _NEVER_STILL is None else time.clock_gettime(_NEVER_STILL) - time.monotonic()
+    awake_s = time.monotonic()  # read first: for a process that is stopped here, a lease runs out rather than on
+    return 0.0 if _NEVER_STILL is None else time.clock_gettime(_NEVER_STILL) - awake_s
 
 
 def wall_clock() -> float:

@@ -44,6 +44,7 @@ def test_a_servers_clock_that_was_set_is_believed_however_long_its_answer_took()
 def test_the_time_in_which_the_machine_was_suspended_is_what_its_clocks_differ_by(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(time, "clock_gettime", lambda clock: 160.0)
-    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    readings = iter([100.0, 160.0])  # also of a process that is stopped between the two
+    monkeypatch.setattr(time, "monotonic", lambda: next(readings))
+    monkeypatch.setattr(time, "clock_gettime", lambda clock: next(readings))
     assert suspended_s() == 60.0

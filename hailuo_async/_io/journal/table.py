@@ -324,11 +324,17 @@ class JobTable(JobClaims):
     # Rows and tasks.
 
     def _row_of_task(self, identity: str, task_id: str) -> str:
-        """The identity of the row that a fact about a task belongs to: the job's, unless that has another task."""
-        record = self.find(identity)
-        if record is None or record.task_id not in (None, task_id):
-            record = self.find_task(task_id) or self.adopt(task_id, None if record is None else record.model).record
-        return record.identity
+        """The identity of the row that a fact about a task belongs to: the job's, unless that has another task.
+
+        Both tasks are paid for, so each row has the job's price.
+        """
+        job = self.find(identity)
+        if job is not None and job.task_id in (None, task_id):
+            return identity
+        row = self.find_task(task_id) or self.adopt(task_id, None if job is None else job.model).record
+        if job is not None and row.price is None:
+            self._change(row.identity, "price = :price", price=to_nanos(job.price))
+        return row.identity
 
     def _become(self, record: Record, task_id: str) -> bool:
         """A job in doubt led to ``task_id``, it turns out. If that was attached to meanwhile, the two rows merge."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
+import attrs
 import pytest
 
 from hailuo_async._io.journal.records import (
     Claim,
     JournalState,
     Record,
+    Spending,
 )
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import (
@@ -72,6 +75,21 @@ def test_adopting_the_task_of_a_job_here_finds_the_job(ours: JobTable) -> None:
     accepted(ours)
     claim = did(ours, lambda it: it.adopt("t1", None))
     assert (claim.record.identity, claim.ours) == ("cat", True)
+
+
+@pytest.mark.parametrize("is_attached", [False, True])
+def test_a_second_task_of_a_job_counts_at_the_jobs_price_until_the_service_says_otherwise(
+    ours: JobTable, is_attached: bool
+) -> None:
+    """As of a job given again, if a failover to a copy of the database has lost that it was forgotten before."""
+    did(ours, lambda it: it.intend(attrs.evolve(intent(), price=Decimal("1.2"))))
+    did(ours, lambda it: it.succeeded("cat", attrs.evolve(video(), cost=Decimal("0.8"))))
+    if is_attached:
+        did(ours, lambda it: it.adopt("t2", None))
+    did(ours, lambda it: it.accepted("cat", "t2", 1.0))
+    assert did(ours, JobTable.spending) == Spending(Decimal("0.8"), {"task:t2": Decimal("1.2")})
+    did(ours, lambda it: it.failed("cat", TaskFailedError(reason="no", task_id="t2")))
+    assert did(ours, JobTable.spending) == Spending(Decimal("2.0"), {})
 
 
 def test_unfinished_jobs_come_oldest_first_and_free_tasks_become_ours(

@@ -143,7 +143,7 @@ class Dispatcher:
 
     def follow(self, tracked: TrackedJob) -> None:
         """Waits for the outcome of a job that another session works on and pays for."""
-        if tracked.payment.is_reserved:
+        if tracked.payment.is_reserved and tracked.doubt is None:  # else POSTs of this session may be paid for
             tracked.payment.give_back()
         self.following.add(tracked)
         if tracked.is_overdue(self._now()):

@@ -155,6 +155,8 @@ class Payment:
 
     def reserve(self) -> None:
         """Reserves the job's share of all limits, or of none. Raises ``SpendingLimitError`` if one has no room left."""
+        if self.is_reserved:
+            return  # since before another session took it over: its earlier POSTs are in doubt
         self._release()  # what was counted for a session that was sending it, and left it unsent
         is_counted = any(limit.max_jobs is not None for limit in self.limits)
         for limit in self.limits:

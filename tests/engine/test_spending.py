@@ -28,7 +28,7 @@ from hailuo_async.emulator import Fault, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
-from ..support.crash_journal import records_in
+from ..support.crash_journal import records_in, taken_over
 from ..support.ledgers import record_in
 from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, taken, told, until
 from .test_stream import read_into, stay_running
@@ -525,6 +525,37 @@ async def test_a_doubt_that_is_refused_when_it_is_sent_again_counts_once(tmp_pat
         assert money(session) == (ZERO, PRICE)
     async with line.session(journal=tmp_path / "batch.db") as session:
         assert money(session) == (ZERO, PRICE)
+
+
+async def test_doubts_that_were_sent_again_stay_committed_when_another_session_takes_the_job_over(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "batch.db"
+
+    async def lose_it_to_another(request: Request) -> Answer:
+        if len(line.posts) == 2:
+            await taken_over(path, "cat")
+        return unknown("cut")
+
+    line = Line(on_post=lose_it_to_another)
+    async with line.session(on_unknown="resubmit", journal=path) as session:
+        generation = await session.submit(paid_job(key="cat"))
+        await until(lambda: session._engine is not None and len(session._engine.dispatcher.following) == 1)
+        assert money(session) == (ZERO, 3 * PRICE)
+        await session.aclose()
+        with pytest.raises(SubmissionUnknownError):
+            await generation
+        assert (len(line.posts), money(session)) == (2, (ZERO, 2 * PRICE))
+
+
+def test_a_job_that_was_sent_in_doubt_and_comes_back_from_another_session_is_reserved_once() -> None:
+    limit = SpendingLimit(max_jobs=1, max_cost=2 * PRICE)
+    payment = Payment((limit,), PRICE)
+    payment.reserve()
+    payment.reserve_again()
+    payment.adopt(record_in(JournalState.INTENDED, price=PRICE, cost_before=PRICE))
+    payment.reserve()
+    assert (limit.used, limit.committed) == (1, 2 * PRICE)
 
 
 @pytest.mark.parametrize("end", ["success", "failed", "unknown"])

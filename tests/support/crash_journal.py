@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,17 @@ async def lapse(path: Path, identity: str) -> None:
     def run() -> None:
         with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
             connection.execute("UPDATE job SET lease_until = 1.0 WHERE identity = ?", (identity,))
+
+    await to_thread.run_sync(run)
+
+
+async def taken_over(path: Path, identity: str) -> None:
+    """Another session has taken the job for left behind, and waits to send it."""
+
+    def run() -> None:
+        with contextlib.closing(sqlite3.connect(path, timeout=60)) as connection, connection:
+            taking = "UPDATE job SET state = 'intended', holder = 'another', lease_until = ? WHERE identity = ?"
+            connection.execute(taking, (time.time() + 30, identity))
 
     await to_thread.run_sync(run)
 

@@ -231,7 +231,9 @@ def is_private(host: str) -> bool:
     try:
         return not ipaddress.ip_address(host).is_global
     except ValueError:
-        return "." not in host.strip(".") or host.rstrip(".").endswith((".localhost", ".local", ".internal"))
+        _, dot, top = host.strip(".").rpartition(".")
+        is_address = not top[:1].isalpha()  # in an old spelling, such as 127.1 or 0x7f.1: no top-level domain is so
+        return not dot or is_address or top in ("localhost", "local", "internal")
 
 
 def flag(field: str, value: object) -> bool:

@@ -291,7 +291,8 @@ def test_a_webhook_is_a_public_https_url(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://127.0.0.1:8000/done", "https://localhost/x", "https://10.1.2.3", "http://[::1]:1/"]
+    "url",
+    ["http://127.0.0.1:8000/done", "https://localhost/x", "https://10.1.2.3", "http://[::1]:1/", "https://127.1/"],
 )
 def test_a_webhook_on_this_network_has_to_be_allowed(url: str) -> None:
     assert check(webhook_url=url, allow_private_network=True).webhook_url == url

@@ -17,7 +17,7 @@ import click
 
 from hailuo_async import Generation
 from hailuo_async._cli import exit_codes
-from hailuo_async._cli.batch.bill import read_records
+from hailuo_async._cli.batch.bill import read_fingerprint, read_records
 from hailuo_async._cli.batch.results import JobResult, ResultLine, exit_code, failed, saved
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.fields import IMAGE_RULE, find_image, picture_name
@@ -68,11 +68,12 @@ def name_for(image: str) -> str:
     return name if isinstance(source, Path) else file_name(name or "video", "")
 
 
-def choose_target(output: str | None, name: str, journal: JournalLocation | None) -> Path:
+def choose_target(output: str | None, name: str, asked: Job | str, journal: JournalLocation | None) -> Path:
     """The file for the video: ``output``, or a new one in it if that is a directory, or here if it is ``None``.
 
     Makes the directory. Raises ``click.UsageError`` for one that cannot be written to and for a file that is there,
-    unless it is what ``journal`` has as saved before, and ``OSError`` for a directory that cannot be made or read.
+    unless ``journal`` has it as the video of what is ``asked``, and ``OSError`` for a directory that cannot be made or
+    read.
     """
     given = os.path.expanduser(output or os.curdir)
     path = Path(given)
@@ -80,12 +81,19 @@ def choose_target(output: str | None, name: str, journal: JournalLocation | None
         make_folder(path)
         return path / free_name(name, {other.name for other in path.iterdir()}, ".mp4")
     make_folder(path.parent)
-    saved_before = {record.saved_to for record in read_records(journal).values()} if path.exists() else set()
-    if path.exists() and str(path.absolute()) not in saved_before:
+    if path.exists() and not _is_its_video(path, asked, journal):
         raise click.UsageError(
             f"{click.format_filename(path)} exists already, and is left alone: give another --output"
         )
     return path
+
+
+def _is_its_video(path: Path, asked: Job | str, journal: JournalLocation | None) -> bool:
+    """Whether the journal has ``path`` as the video of what is ``asked``: that is neither paid for nor saved again."""
+    saved_there = [record for record in read_records(journal).values() if record.saved_to == str(path.absolute())]
+    if isinstance(asked, str):
+        return any(record.task_id == asked for record in saved_there)
+    return bool(saved_there) and read_fingerprint(asked) in {record.fingerprint for record in saved_there}
 
 
 def check_and_price(job: Job) -> str:

@@ -213,6 +213,18 @@ def test_a_job_that_was_changed_under_its_key_is_found_before_anything_is_sent_a
 
 
 @pytest.mark.slow
+def test_a_job_whose_picture_is_fitted_is_found_to_have_changed_too(service: Emulator, tmp_path: Path) -> None:
+    Image.new("RGB", (200, 200)).save(tmp_path / "small.png")
+    jobs = tmp_path / "jobs.csv"
+    results = []
+    for prompt in ("one", "two"):
+        jobs.write_text(f"key,image,prompt\na,small.png,{prompt}\n")
+        results.append(run("batch", jobs, "--fit", "--output", tmp_path, "--yes"))
+    assert ([result.exit_code for result in results], service.ledger.posts) == ([0, 2], 1)
+    assert "changed under a known key; nothing was sent" in results[-1].stderr
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "words"),
     [

@@ -119,6 +119,22 @@ def test_asked_for_under_another_name_it_says_that_it_was_made_before(service: E
     assert service.ledger.posts == 1
 
 
+@pytest.mark.slow
+def test_with_a_journal_the_video_of_another_job_is_in_the_way_before_anything_is_paid_for(
+    service: Emulator, here: Path
+) -> None:
+    made = ["generate", "Cat.jpg", "--journal", "j.db", "-o", "z4.mp4"]
+    assert run(*made, "--prompt", "a cat").exit_code == 0
+    (task_id,) = service.ledger.accepted["a cat"]
+    for asked in (["generate", "Cat.jpg", "--prompt", "a dog", *made[2:]], ["generate", "--task-id", "t", *made[2:]]):
+        other = run(*asked)
+        assert (other.exit_code, service.ledger.posts) == (2, 1)
+        assert other.stderr.startswith("hailuo-async: z4.mp4 exists already, and is left alone: give another --output")
+    for asked in ([*made, "--prompt", "a cat"], ["generate", "--task-id", task_id, *made[2:]]):
+        again = run(*asked)
+        assert (again.exit_code, again.stdout, service.ledger.posts) == (0, f"{here / 'z4.mp4'}\n", 1)
+
+
 # --- What goes wrong ---
 
 

@@ -14,8 +14,11 @@ from hailuo_async._cli.exit_codes import ask
 from hailuo_async._cli.jobfile.joblist import Entry
 from hailuo_async._cli.money import dollars, price_of
 from hailuo_async._cli.output import echo, named
+from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.download.saved_file import is_saved_video
 from hailuo_async._io.journal.opening import is_used
+from hailuo_async._rules.identity import build_fingerprint
+from hailuo_async.jobs import Job
 from hailuo_async.prices import Estimate, estimate
 from hailuo_async.settings import JournalLocation
 
@@ -117,6 +120,13 @@ def read_records(journal: JournalLocation | None) -> dict[str, Record]:
         return {}
     with Journal.open(journal) as opened:
         return {record.identity: record for record in opened.records()}
+
+
+def read_fingerprint(job: Job) -> str:
+    """The fingerprint that the journal has of ``job``. Raises ``ImageError`` for a picture that cannot be sent."""
+    images = job.frames.items()
+    frames = {field: inspect_image(field, image, fingerprint=True, fit=job.fit) for field, image in images}
+    return build_fingerprint(job, frames)
 
 
 def read_spent(journal: JournalLocation | None) -> Decimal:

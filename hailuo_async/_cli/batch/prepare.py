@@ -11,7 +11,7 @@ import click
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli.batch.batch import BatchPlan
-from hailuo_async._cli.batch.bill import read_records
+from hailuo_async._cli.batch.bill import read_fingerprint, read_records
 from hailuo_async._cli.batch.results import JobResult, ResultLine
 from hailuo_async._cli.commands.options import JOURNAL_NAME
 from hailuo_async._cli.exit_codes import USAGE, exit_with
@@ -21,8 +21,6 @@ from hailuo_async._cli.jobfile.text import STDIN
 from hailuo_async._cli.output import echo
 from hailuo_async._cli.problems import Problem
 from hailuo_async._cli.targets import TargetFiles
-from hailuo_async._images.frame import inspect_image
-from hailuo_async._rules.identity import build_fingerprint
 from hailuo_async.errors import ImageError, JobError
 from hailuo_async.jobs import Job
 
@@ -165,7 +163,6 @@ def _is_edited(job: Job, record: Record) -> bool:
     if record.fingerprint is None or record.state is JournalState.REFUSED:  # refused, it cost nothing: its key is free
         return False
     try:
-        frames = {field: inspect_image(field, source, fingerprint=True) for field, source in job.frames.items()}
+        return read_fingerprint(job) != record.fingerprint
     except ImageError:
         return False
-    return build_fingerprint(job, frames) != record.fingerprint

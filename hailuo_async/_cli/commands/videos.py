@@ -58,7 +58,7 @@ def generate(image: str | None, last: str | None, task_id: str | None, **given: 
         echo(check_and_price(asked) if task_id is None else "Nothing to pay for.")
         sys.exit(DONE)
     journal = given["journal"]
-    target = choose_target(given["output"], name_for(image) if image else str(task_id), journal)
+    target = choose_target(given["output"], name_for(image) if image else str(task_id), asked, journal)
     single = SingleVideo(asked, target, journal, given["quiet"])
     session = open_session(given["key_file"], journal=journal, timeout=given["timeout"])
     line = asyncio.run(single.run(session))

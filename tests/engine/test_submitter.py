@@ -59,7 +59,6 @@ from ..support.service import (
     until,
 )
 
-CERTAIN = [Fault.REFUSE]
 DOUBTFUL = [
     Fault.ERROR_500,
     Fault.CUT_BEFORE,

@@ -21,7 +21,6 @@ from typing import Any, TypeAlias
 
 import aiohttp
 import anyio
-import attrs
 import pytest
 
 import hailuo_async
@@ -252,15 +251,6 @@ def test_a_job_of_a_minute_takes_so_many_requests_where_nobody_bounds_them() -> 
 
 
 # --- Memory -----------------------------------------------------------------------------------------------------------
-
-
-@attrs.frozen
-class Holding:
-    """How many bytes each job more may take at the worst moment, the service's side included."""
-
-    work: Workload
-    service: Callable[[], Service]
-    most: int
 
 
 @pytest.mark.slow

@@ -111,7 +111,7 @@ class Member:
             "slots": 0 if engine.recorder.team else gate.slots.running,
             "POSTs": engine.submitter.under_way,
             "a queue": engine.submitter.queued,
-            "uploads": gate._uploads,
+            "heavy POSTs": gate._heavy,
             "tasks to ask about": len(poller._tasks),
             "money": 0 if has_doubts and money > 0 else money,
             "USD not counted": max(0, self.payer.paid - counted),

@@ -7,7 +7,7 @@ change:
 - ``_rules/rate_limiter``: how many requests may leave, and when.
 - ``_rules/reachability``, a backoff: nothing leaves for a while after a connection that could not be made.
 
-Two more things close the gate: images being uploaded (each holds memory), and the end of the engine. Whether a job may
+Two more things close the gate: heavy POSTs under way (each holds memory), and the end of the engine. Whether a job may
 be paid for (``spending_limit``), and when a task is worth a query (``_rules/cadence``), is decided before the gate.
 
 Waiting and acquiring are two steps: ``wait_for_…`` returns when the gate is open, and the caller then calls
@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("hailuo_async")
 
-#: Uploads at once. Each holds a piece of an image, its base64 and the socket's buffer; more would not be faster.
-MAX_UPLOADS = 8
+#: Heavy POSTs at once. Each holds a piece of an image, its base64 and the socket's buffer; more would not be faster.
+MAX_HEAVY = 8
 #: A single failure is not logged: connections fail now and then.
 _FAILURES_LOGGED = 2
 
@@ -59,7 +59,7 @@ class Gate:
     _emitter: EventEmitter = attrs.field(factory=EventEmitter)
     refusals: int = attrs.field(default=0, init=False)
     """Requests that the service refused as too many: 429 for the request rate, or for running tasks."""
-    _uploads: int = attrs.field(default=0, init=False)
+    _heavy: int = attrs.field(default=0, init=False)
     _logged_limit: int | None = attrs.field(default=None, init=False)
     _logged_closed_until: float = attrs.field(default=-math.inf, init=False)
     _has_logged_ignored: bool = attrs.field(default=False, init=False)
@@ -88,7 +88,7 @@ class Gate:
         return waited
 
     def _submit_opens_at(self, is_heavy: Callable[[], bool], now: float) -> float:
-        if self._uploads >= MAX_UPLOADS and is_heavy():
+        if self._heavy >= MAX_HEAVY and is_heavy():
             return math.inf
         slot_at = self.slots.may_start(now)
         # Without a slot the rate limiter is not asked: its answer would be out of date when a slot is free.
@@ -113,7 +113,7 @@ class Gate:
     def acquire_submit(self, is_heavy: bool) -> float:
         """Counts a POST that leaves now. Returns the time, by which the rules know it when its answer comes."""
         now = self._now()
-        self._uploads += is_heavy
+        self._heavy += is_heavy
         self.slots.started(now)
         self.rate_limiter.sent(now, Use.SUBMIT)
         return now
@@ -128,7 +128,7 @@ class Gate:
 
     def submit_answered(self, answer: Answer, sent_at: float, is_heavy: bool) -> None:
         """Learns from the answer to the POST of ``sent_at``: its slot is kept, given back, or shown not to exist."""
-        self._uploads -= is_heavy
+        self._heavy -= is_heavy
         if answer.verdict is Verdict.ACCEPTED:
             self.slots.accepted()
         elif answer.refusal is Refusal.RUNNING_LIMIT:
@@ -142,19 +142,19 @@ class Gate:
     def submit_withdrawn(self, acquired_at: float, is_heavy: bool) -> None:
         """Gives back what a POST had acquired that was not begun."""
         now = self._now()
-        self._uploads -= is_heavy
+        self._heavy -= is_heavy
         self.slots.released()
         self.rate_limiter.learn(now, RateHeaders(), acquired_at)
         self._changed.notify()
 
     def submit_not_granted(self, is_heavy: bool) -> None:
         """Notes that the team granted a POST nothing: other sessions were quicker, or had waited longer."""
-        self._uploads -= is_heavy
+        self._heavy -= is_heavy
         self._changed.notify()
 
     def is_open_here(self, is_heavy: bool) -> bool:
         """Whether only the limits that a team shares can keep a POST from leaving."""
-        if self.slots.is_full or not self._session_state.is_open or (is_heavy and self._uploads >= MAX_UPLOADS):
+        if self.slots.is_full or not self._session_state.is_open or (is_heavy and self._heavy >= MAX_HEAVY):
             return False
         return self._reachability.opens_at <= self._now()
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from hailuo_async import AsyncSession, SessionClosedError
-from hailuo_async._engine.gate import MAX_UPLOADS, Gate
+from hailuo_async._engine.gate import MAX_HEAVY, Gate
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async._rules.reachability import Reachability
@@ -67,12 +67,12 @@ async def test_closing_sends_everyone_away() -> None:
             await wait
 
 
-async def test_uploads_are_few_at_once_and_hold_up_nothing_else() -> None:
+async def test_heavy_posts_are_few_at_once_and_hold_up_nothing_else() -> None:
     gate = make_gate(None)
-    for number in range(3 * MAX_UPLOADS):
+    for number in range(3 * MAX_HEAVY):
         gate.submit_answered(ACCEPTED, gate.acquire_submit(False), False)
         assert gate.slots.running == number + 1
-    sent_at = [gate.acquire_submit(True) for _ in range(MAX_UPLOADS)]
+    sent_at = [gate.acquire_submit(True) for _ in range(MAX_HEAVY)]
     heavy = asyncio.ensure_future(gate.wait_for_submit(lambda: True))
     await settle()
     assert not heavy.done()

@@ -29,7 +29,7 @@ from hailuo_async import (
     SubmissionUnknownError,
     WaitTimeoutError,
 )
-from hailuo_async._engine.gate import MAX_UPLOADS
+from hailuo_async._engine.gate import MAX_HEAVY
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S, Submitter
@@ -337,15 +337,15 @@ async def test_a_job_of_urls_waits_for_no_upload_once_the_one_before_it_is_withd
         for each in jobs(60):  # so many slots are found that uploads alone are short
             await session.submit(each)
         await until(lambda: len(line.posts) == 60)
-        heavy = [asyncio.create_task(session.generate(ImageToVideo(picture(301, 301)))) for _ in range(MAX_UPLOADS + 1)]
-        await until(lambda: len(line.posts) == 60 + MAX_UPLOADS and session._running_engine().submitter.queued == 1)
+        heavy = [asyncio.create_task(session.generate(ImageToVideo(picture(301, 301)))) for _ in range(MAX_HEAVY + 1)]
+        await until(lambda: len(line.posts) == 60 + MAX_HEAVY and session._running_engine().submitter.queued == 1)
         light = await session.submit(job("light"))
         for task in heavy:
             task.cancel()
         with anyio.fail_after(5):
             await light.accepted()
         await session.aclose(grace=0)
-    assert len(line.posts) == 60 + MAX_UPLOADS + 1
+    assert len(line.posts) == 60 + MAX_HEAVY + 1
 
 
 # --- Unsent -----------------------------------------------------------------------------------------------------------

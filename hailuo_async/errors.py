@@ -35,6 +35,8 @@ from typing import Any, ClassVar
 
 import attrs
 
+from hailuo_async import contract
+
 #: A value longer than this is shortened in messages: it may be a data URL of 20 MB.
 _SHOWN_CHARACTERS = 80
 
@@ -211,9 +213,9 @@ class SubmissionUnknownError(HailuoError):
 
 #: What a caller can do about MiniMax's own codes.
 _HINTS = {
-    1026: "the input was found sensitive: change the prompt or the picture",
-    1027: "the video was found sensitive: change the prompt, as the same request may fail again",
-    2013: "the service found bad parameters: check the model and its options",
+    contract.SENSITIVE_INPUT: "the input was found sensitive: change the prompt or the picture",
+    contract.SENSITIVE_OUTPUT: "the video was found sensitive: change the prompt, as the same request may fail again",
+    contract.BAD_PARAMETERS: "the service found bad parameters: check the model and its options",
 }
 
 

@@ -62,9 +62,9 @@ class JobClaims(JobRows):
             return Claim(record, ours=False)
         doubt = SubmissionUnknownError(reason=_LEFT_BEHIND, key=record.identity, sent_at=record.sent_at)
         changes = "state = 'unknown', error = :error"
-        is_told = not self._end(record.identity, changes, UNCHANGED, error=error_text(doubt), **as_read(record))
+        is_new = bool(self._end(record.identity, changes, UNCHANGED, error=error_text(doubt), **as_read(record)))
         left = self.find(record.identity)
-        if not is_told:
+        if is_new:
             self.log_once(record.identity, "%s: look on the service's dashboard before you send it again", doubt)
         return None if left is None or left.state is JournalState.SENDING else Claim(left, ours=False)
 

@@ -65,8 +65,8 @@ class JournalRecorder(Recorder):
             price=price,
         )
 
-    async def intend(self, intent: Intent | None) -> Claim | None:
-        return None if intent is None else await self._journal.intend(intent)
+    async def intend(self, intent: Intent) -> Claim:
+        return await self._journal.intend(intent)
 
     async def try_claim(self, identity: str) -> Claim | None:
         claim = await self._journal.ask(self._journal.jobs.follow, identity)

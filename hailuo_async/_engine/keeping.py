@@ -242,14 +242,14 @@ class Keeper:
 async def prepare(
     recorder: Recorder,
     keeper: Keeper | None,
-    intent: Intent | None,
+    intent: Intent,
     job: Job,
     frames: Mapping[str, Frame],
     *,
     is_single: bool,
 ) -> tuple[KeptJob | None, TryClaim]:
     """What is to be kept of a job, if there is a keeper; and how it is claimed in the journal."""
-    if keeper is None or intent is None:
+    if keeper is None:
         return None, functools.partial(recorder.intend, intent)
     kept = await keeper.describe(job, frames, is_single=is_single)
     return kept, functools.partial(keeper.keep, intent, kept, frames, is_bounded=is_single)

@@ -40,12 +40,12 @@ class Recorder:
         """The journal's entry of ``job``, numbered by ``duplicates`` if it has no key; ``None`` without a journal."""
         return None
 
-    async def intend(self, intent: Intent | None) -> Claim | None:
-        """Enters a job, and returns its record with the session's claim; ``None`` without a journal.
+    async def intend(self, intent: Intent) -> Claim:
+        """Enters a job, and returns its record with the session's claim. Without a journal there is no intent.
 
         Raises ``JournalError`` if it cannot be written, and ``JobError`` if its key names another job there.
         """
-        return None
+        raise NotImplementedError
 
     async def try_claim(self, identity: str) -> Claim | None:
         """The record of a job that another session works on; claims its task if that session has gone.

@@ -20,7 +20,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async._engine.clock import loop_time
+from hailuo_async._engine.clock import loop_time, wall_clock
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.tracked_job import TrackedJob, TryClaim
 from hailuo_async._images.frame import Frame, stored_frame, url_frame
@@ -71,7 +71,6 @@ class Keeper:
     _journal: JournalWriter
     _recorder: Recorder
     _bounds: KeptBounds
-    _wall_clock: Callable[[], float]
     _webhook_url: str | None = None
     on_taken: Callable[[KeptClaim], None] = attrs.field(default=lambda _: None, init=False)
     """Given each job that was taken over."""
@@ -88,7 +87,7 @@ class Keeper:
 
     async def describe(self, job: Job, frames: Mapping[str, Frame], *, is_single: bool) -> KeptJob:
         """The content of a job for the journal. A fitted image is read for it, in a thread."""
-        asked_at = self._wall_clock() if is_single else None  # a job of a stream does not stand in the line by itself
+        asked_at = wall_clock() if is_single else None  # a job of a stream does not stand in the line by itself
         images = {field: await _image(frame) for field, frame in frames.items()}
         return KeptJob(job.target.path, job.options, images, asked_at)
 

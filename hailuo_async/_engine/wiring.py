@@ -178,4 +178,4 @@ def _keeper(settings: Settings, journal: JournalWriter | None, recorder: Recorde
     if journal is None or not settings.keep_jobs:
         return None
     bounds = KeptBounds(settings.max_queued, settings.max_kept_bytes)
-    return Keeper(journal, recorder, bounds, wall_clock, settings.webhook_url)
+    return Keeper(journal, recorder, bounds, settings.webhook_url)

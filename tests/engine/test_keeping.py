@@ -528,7 +528,7 @@ def test_what_was_taken_over_is_handed_on_at_once_though_a_job_among_it_cannot_b
         def note_nowait(self, verb: object, identity: str, error: JobError) -> None:
             refused.append(identity)
 
-    keeper = Keeper(cast("JournalWriter", Taken()), Recorder(), KeptBounds(1, 1), lambda: 0.0)
+    keeper = Keeper(cast("JournalWriter", Taken()), Recorder(), KeptBounds(1, 1))
     taking = keeper.take(2)
     with pytest.raises(StopIteration) as returned:
         taking.send(None)

@@ -113,7 +113,7 @@ class Calls:
     async def delete_upload(self, file_id: str) -> None:
         """Takes one upload off the service. 204 says that it is done, or an envelope does."""
         answer = await self.send(Request("DELETE", f"{contract.UPLOADS_PATH}/{quote(file_id, safe='')}"))
-        if not 200 <= (answer.status or 0) < 300 or answer.code is not None:
+        if not answer.is_2xx or answer.code is not None:
             accepted(answer)
 
 
@@ -128,7 +128,7 @@ def listed(answer: Answer, found: T | None, path: str) -> T:
     """``found``, the list in ``answer``. Raises a ``ServiceError`` if there is none; a list may have no envelope."""
     if found is not None:
         return found
-    if not 200 <= (answer.status or 0) < 300 or answer.is_envelope:
+    if not answer.is_2xx or answer.is_envelope:
         accepted(answer)
     raise ProtocolError(message=f"no list @ {path}", status=answer.status, request_id=answer.request_id)
 

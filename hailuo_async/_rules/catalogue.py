@@ -16,7 +16,7 @@ from hailuo_async.prices import ModelInfo
 
 def read_models(answer: Answer) -> tuple[ModelInfo, ...] | None:
     """The models in the answer; ``None`` if it has no list of models. An entry without a slug is left out."""
-    if not 200 <= (answer.status or 0) < 300:
+    if not answer.is_2xx:
         return None
     for place in (answer.whole, answer.data):
         found = place.get("models") if isinstance(place, dict) else None
@@ -31,7 +31,7 @@ def read_uploads(answer: Answer) -> tuple[Upload, ...] | None:
     data = whole.get("data")
     inner = data if isinstance(data, dict) else {}
     for found in (data, inner.get("files"), inner.get("items"), whole.get("files")):
-        if isinstance(found, list) and 200 <= (answer.status or 0) < 300:
+        if isinstance(found, list) and answer.is_2xx:
             uploads = (read_upload(item) for item in found if isinstance(item, dict))
             return tuple(upload for upload in uploads if upload is not None)
     return None

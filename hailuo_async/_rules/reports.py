@@ -75,7 +75,7 @@ def read_report(
     ``created_at``: Unix seconds by the service's clock, if known. ``is_alone``: the query had a connection of its own,
     so the answer belongs to it. An envelope that reports no success may still describe the task.
     """
-    if not 200 <= (answer.status or 0) < 300 and answer.verdict is not Verdict.ACCEPTED:
+    if answer.verdict is not Verdict.ACCEPTED and not answer.is_2xx:
         return Unreadable(answer.message)
     data = answer.data
     if data.get("task_id") != task_id and "task_id" in data and read_task_id(data) != task_id:

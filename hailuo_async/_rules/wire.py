@@ -182,6 +182,11 @@ class Answer:
     whole: object = attrs.field(default=None, repr=False, eq=False)
     """The whole JSON value: some answers have no envelope."""
 
+    @property
+    def is_2xx(self) -> bool:
+        """Whether its HTTP status is one of success."""
+        return 200 <= (self.status or 0) < 300
+
 
 def unsent(reason: str, problem: Exception | None = None) -> Answer:
     """The answer for a request that never reached the service."""

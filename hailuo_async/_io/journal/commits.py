@@ -14,7 +14,7 @@ import functools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import attrs
 
@@ -34,6 +34,8 @@ LAST_PATIENCE_S = LEASE_S
 _GATHERED = 4
 #: Between two tries of a commit in an outage: at first, and at most.
 _FIRST_RETRY_S, _LAST_RETRY_S = 0.05, 1.0
+
+T = TypeVar("T")
 
 Work: TypeAlias = Callable[[JobTable], Any]
 
@@ -161,14 +163,14 @@ class Commits:
 
     def put(
         self,
-        work: Work,
+        work: Callable[[JobTable], T],
         undo: Work | None = None,
         patience_s: float = PATIENCE_S,
         *,
         is_fact: bool = False,
         is_owed: bool = False,
         soon_s: float = 0.0,
-    ) -> asyncio.Future[Any]:
+    ) -> asyncio.Future[T]:
         """The result of ``work``, once it is durable. ``undo`` takes it back if the caller no longer waits then.
 
         If no other write makes a commit within ``soon_s``, one is made for it.

@@ -24,7 +24,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import anyio.to_thread
 import attrs
@@ -113,7 +113,7 @@ class JournalWriter:
 
     async def ask(self, verb: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """What a method of ``jobs`` answers. Its work is done even if the caller is cancelled."""
-        return cast(T, await self._open.put(lambda _: verb(*args, **kwargs)))
+        return await self._open.put(lambda _: verb(*args, **kwargs))
 
     async def note(self, verb: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Has a method of ``jobs`` write a fact, even if that has to wait for longer than the caller does."""
@@ -138,8 +138,7 @@ class JournalWriter:
         whether it is still to be sent (INTENDED) or to be waited for (ACCEPTED). Cancelled, the claim is released.
         Raises ``JobError`` if its key names another job here.
         """
-        asked = self._ask_or_undo(lambda table: table.intend(intent), lambda table: table.release(intent.identity))
-        return cast(Claim, await asked)
+        return await self._ask_or_undo(lambda table: table.intend(intent), lambda table: table.release(intent.identity))
 
     async def keep(
         self, intent: Intent, job: KeptJob, pieces: Mapping[str, Pieces], bounds: KeptBounds, waited_s: float = 0.0
@@ -164,11 +163,11 @@ class JournalWriter:
         from hailuo_async._io.journal.taking import Taking
 
         taking = Taking(limit, identity)
-        return cast("list[KeptClaim]", await self._ask_or_undo(taking, taking.undo))
+        return await self._ask_or_undo(taking, taking.undo)
 
     async def keeps(self, identity: str) -> bool:
         """Whether the journal keeps that job whole, so that a session may send it."""
-        return cast(bool, await self._open.put(lambda table: _kept(table).keeps(identity)))
+        return await self._open.put(lambda table: _kept(table).keeps(identity))
 
     async def tidy_kept(self) -> int:
         """Frees what is left over. Returns how many jobs only newer versions of this library can send."""
@@ -177,7 +176,7 @@ class JournalWriter:
             _kept(table).tidy()
             return _kept(table).left_to_others()
 
-        return cast(int, await self._open.put(work, patience_s=SHORT_PATIENCE_S))
+        return await self._open.put(work, patience_s=SHORT_PATIENCE_S)
 
     def drop_nowait(self, identity: str) -> None:
         """Removes, with the next commit, a kept job that no caller wants any more and that was not sent."""
@@ -204,7 +203,7 @@ class JournalWriter:
             lambda table: table.unsent(identity, sent_at),
             SHORT_PATIENCE_S,
         )
-        return cast(bool, await asked)
+        return bool(await asked)
 
     async def unfinished(self) -> list[Record]:
         """Every job without an end, oldest first: INTENDED, SENDING, ACCEPTED or UNKNOWN.
@@ -232,7 +231,7 @@ class JournalWriter:
             check_task_id(task_id)
         from hailuo_async._io.journal.resolving import Resolution
 
-        return cast(Record | None, await self._open.put(Resolution(identity, resubmit, task_id, forget)))
+        return await self._open.put(Resolution(identity, resubmit, task_id, forget))
 
     async def spending(self) -> Spending:
         """What was paid for the jobs here, and what those may cost that were sent and have not ended."""
@@ -243,7 +242,7 @@ class JournalWriter:
 
         Shares the first commit that is made within ``within_s``; if there is none, it makes one.
         """
-        work = JobTable.renew if self.team is None else self.team.renew
+        work: Work = JobTable.renew if self.team is None else self.team.renew
         asked = self._open.put(work, patience_s=SHORT_PATIENCE_S + within_s, soon_s=within_s)
         if self.team is None:
             await asked
@@ -259,7 +258,7 @@ class JournalWriter:
         refreshed = await self._open.put(link.join)
         link.begin(member)
         self.team = link
-        return cast("Refreshed", refreshed)
+        return refreshed
 
     def commit_soon(self) -> None:
         """Has a commit begin soon, as this member has something to publish to its team."""
@@ -277,8 +276,7 @@ class JournalWriter:
         """
         if self.team is None:
             return [], ()
-        taken = await self._open.put(functools.partial(self.team.take_over, again))
-        return cast("tuple[list[Record], tuple[str, ...]]", taken)
+        return await self._open.put(functools.partial(self.team.take_over, again))
 
     def unsent_nowait(self, identity: str, sent_at: float) -> None:
         """``unsent``, for an attempt whose caller has gone. If it fails, the job is in doubt after the lease."""
@@ -322,7 +320,7 @@ class JournalWriter:
         if not self._is_closing:
             self._commits.put(work, is_fact=True).cancel()
 
-    async def _ask_or_undo(self, work: Work, undo: Work, patience_s: float = PATIENCE_S) -> Any:
+    async def _ask_or_undo(self, work: Callable[[JobTable], T], undo: Work, patience_s: float = PATIENCE_S) -> T:
         """The result of ``work``. If the caller is cancelled, ``undo`` takes back what was granted."""
         answer = self._open.put(work, undo, patience_s)
         try:

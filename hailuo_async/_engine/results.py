@@ -16,7 +16,7 @@ import os
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import anyio
@@ -71,10 +71,10 @@ class Results:
             client = await anyio.to_thread.run_sync(importlib.import_module, "hailuo_async._io.download.client")
             if self._is_closed:
                 raise SessionClosedError(reason="the session is closed")
-            made = client.Downloads(
+            made: Downloads = client.Downloads(
                 allow_private_network=self._allow_private_network, find_proxy=proxy_for, tls=self._tls
             )
-            self._downloads = self._downloads or cast("Downloads", made)
+            self._downloads = self._downloads or made
         return self._downloads
 
     async def aclose(self) -> None:

@@ -124,7 +124,7 @@ def _service_row(place: str, found: Mapping[str, object], problems: tuple[Proble
         return Problem(place, "body", f"must be an object with the fields of a request; found {type_name(body)}")
     if found.get("modelSlug") is None:
         return Problem(place, "modelSlug", "is required beside a body")
-    given = {**{name: value for name, value in found.items() if name != "body"}}
+    given = {name: value for name, value in found.items() if name != "body"}
     given |= {f"body.{name}": value for name, value in body.items()}
     values = {_SERVICE_NAMES[name]: value for name, value in given.items() if name in _SERVICE_NAMES}
     unknown = (Problem(place, name, unknown_name(name, _SERVICE_NAMES)) for name in given if name not in _SERVICE_NAMES)

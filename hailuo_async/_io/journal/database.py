@@ -237,7 +237,7 @@ _SPENT = f"""SELECT CAST(COALESCE(SUM({_ENDED} + COALESCE(cost_before, 0)), 0) A
 def spent_in(opened: Database) -> Decimal:
     """What was paid for all jobs of a journal, and those that were removed, in USD."""
     journal = opened.execute("SELECT * FROM journal").fetchone()  # of an earlier version, or of a kill in its opening
-    forgotten = journal["forgotten"] if journal is not None and "forgotten" in journal.keys() else 0  # noqa: SIM118
+    forgotten = dict(journal or ()).get("forgotten", 0)
     return from_nanos(opened.execute(_SPENT).fetchone()["spent"] + forgotten) or Decimal(0)
 
 

@@ -269,11 +269,12 @@ def _check_prompt(prompt: object) -> None:
         )
     if "\0" in prompt:  # PostgreSQL cannot keep it
         raise JobError(field="prompt", value=prompt, rule="must hold no NUL characters: they are not text")
-    if _has_surrogates(prompt):
+    if has_surrogates(prompt):
         raise JobError(field="prompt", value=prompt, rule=_NO_SURROGATES)
 
 
-def _has_surrogates(text: str) -> bool:
+def has_surrogates(text: str) -> bool:
+    """Whether ``text`` holds lone surrogates, which UTF-8 cannot spell."""
     return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -313,7 +314,7 @@ def check_key(key: object) -> None:
     rule = f"must be 1 to {MAX_KEY_CHARACTERS} characters, without control characters or line breaks, or None"
     if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY_CHARACTERS:
         raise JobError(field="key", value=key, rule=rule)
-    if _has_surrogates(key):  # of a file name in another encoding
+    if has_surrogates(key):  # of a file name in another encoding
         raise JobError(field="key", value=key, rule=_NO_SURROGATES)
     if not key.isprintable() and any(unicodedata.category(character) in _NOT_IN_A_KEY for character in key):
         raise JobError(field="key", value=key, rule=rule)

@@ -16,7 +16,7 @@ from typing import TypeGuard
 import attrs
 
 from hailuo_async._images.frame import Frame
-from hailuo_async.jobs import Job
+from hailuo_async.jobs import Job, has_surrogates
 
 #: A longer text is no job's name in a journal: that is a key, a digest with a number, or a task's id with a prefix.
 _MAX_NAME_CHARACTERS = 1000
@@ -28,7 +28,7 @@ def is_name(value: object) -> TypeGuard[str]:
     """Whether a journal may know a job by ``value``. PostgreSQL takes no other text, and no null characters."""
     if not isinstance(value, str) or not 1 <= len(value) <= _MAX_NAME_CHARACTERS:
         return False
-    return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+    return "\0" not in value and not has_surrogates(value)
 
 
 def build_facts(job: Job) -> dict[str, object]:

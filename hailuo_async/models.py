@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 
-from hailuo_async.contract import CAMERA_COMMANDS as CAMERA_COMMANDS
 from hailuo_async.errors import JobError
 
 #: A submit path: the API's own prefix, then plain segments. Nothing that could leave the origin or add a query.

@@ -14,9 +14,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import attrs
 
-from hailuo_async.contract import API_KEY_VARIABLE as API_KEY_VARIABLE
-from hailuo_async.contract import BASE_URL_VARIABLE as BASE_URL_VARIABLE
-from hailuo_async.contract import DEFAULT_BASE_URL as DEFAULT_BASE_URL
+from hailuo_async.contract import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 from hailuo_async.errors import ConfigError, without_query
 from hailuo_async.money import read_amount
 

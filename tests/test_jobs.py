@@ -15,8 +15,9 @@ import pytest
 from PIL import Image
 
 from hailuo_async import FirstLastFrameToVideo, ImageError, ImageToVideo, Job, JobError, UnknownCommandWarning
+from hailuo_async.contract import CAMERA_COMMANDS
 from hailuo_async.jobs import check_job
-from hailuo_async.models import CAMERA_COMMANDS, MODELS
+from hailuo_async.models import MODELS
 
 START = "https://example.com/start-frame.jpg"
 PICTURE = Image.new("RGB", (1, 1))

@@ -8,7 +8,8 @@ import pickle
 import pytest
 
 from hailuo_async import MODELS, JobError, Model
-from hailuo_async.models import CAMERA_COMMANDS, find_model
+from hailuo_async.contract import CAMERA_COMMANDS
+from hailuo_async.models import find_model
 
 TWO = {6: ("768P", "1080P"), 10: ("768P",)}
 THREE = {6: ("768P", "512P", "1080P"), 10: ("768P",)}

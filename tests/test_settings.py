@@ -14,16 +14,9 @@ import attrs
 import pytest
 
 from hailuo_async import AsyncSession, ConfigError
+from hailuo_async.contract import API_KEY_VARIABLE, BASE_URL_VARIABLE
 from hailuo_async.errors import without_query
-from hailuo_async.settings import (
-    API_KEY_VARIABLE,
-    BASE_URL_VARIABLE,
-    Dsn,
-    Settings,
-    check_settings,
-    is_this_machine,
-    optional_seconds,
-)
+from hailuo_async.settings import Dsn, Settings, check_settings, is_this_machine, optional_seconds
 
 KEY = "sk-0123456789abcdef"
 

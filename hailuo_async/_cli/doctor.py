@@ -11,10 +11,10 @@ import anyio
 
 from hailuo_async._cli.keys import Key, session_with
 from hailuo_async._cli.output import show
+from hailuo_async.contract import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 from hailuo_async.errors import HailuoError, RateLimitedError
 from hailuo_async.outcomes import Account, Stats
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import API_KEY_VARIABLE, BASE_URL_VARIABLE, DEFAULT_BASE_URL
 
 #: A service that has not answered by then counts as unreachable.
 _PATIENCE_S = 20.0

@@ -10,9 +10,9 @@ import attrs
 import click
 
 from hailuo_async._cli.output import can_ask
+from hailuo_async.contract import API_KEY_VARIABLE
 from hailuo_async.errors import ConfigError
 from hailuo_async.session import AsyncSession
-from hailuo_async.settings import API_KEY_VARIABLE
 
 #: More than any key has, and little to read of a file that holds no key.
 _MAX_BYTES = 4096

@@ -14,8 +14,8 @@ import pytest
 
 from hailuo_async import Journal
 from hailuo_async._io.journal.table import open_table
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import RequestRejectedError, TaskFailedError
-from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ..support.commands import (
     child,

@@ -16,9 +16,10 @@ from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.database import Database
 from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import SubmissionUnknownError
 from hailuo_async.outcomes import Resource, Video
-from hailuo_async.settings import DEFAULT_BASE_URL, Dsn, JournalLocation
+from hailuo_async.settings import Dsn, JournalLocation
 
 from .postgres import Postgres
 

@@ -10,7 +10,7 @@ from hailuo_async._io.journal import team_sql
 from hailuo_async._io.journal.members import Members
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._rules.line import Standing
-from hailuo_async.settings import DEFAULT_BASE_URL
+from hailuo_async.contract import DEFAULT_BASE_URL
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of
 

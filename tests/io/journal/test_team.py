@@ -20,8 +20,8 @@ from hailuo_async._io.journal.team_values import JobChange, Step, StepDone, Team
 from hailuo_async._rules.line import Standing
 from hailuo_async._rules.rate_headers import RateHeaders
 from hailuo_async._rules.team import Held, TeamState, load_state
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import JobError, JournalError
-from hailuo_async.settings import DEFAULT_BASE_URL
 
 from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, mute, record_of, sent, video
 

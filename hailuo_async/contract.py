@@ -49,7 +49,7 @@ CAMERA_COMMANDS = frozenset(
 )
 
 #: "<20MB": an image of so many bytes is one byte too large (reference).
-MAX_IMAGE_BYTES = 20_000_000
+IMAGE_UNDER_BYTES = 20_000_000
 #: "short side >300px" (reference): a side of so many pixels is too short.
 SHORT_SIDE_OVER_PX = 300
 #: "aspect ratio between 2:5 and 5:2" (reference): how often the short side goes into the long one, at most.

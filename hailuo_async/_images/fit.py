@@ -30,7 +30,7 @@ import attrs
 
 from hailuo_async._images.content import Label
 from hailuo_async._images.headers import exif_orientation
-from hailuo_async._images.limits import MAX_BYTES, check_decodable, cropped_size, enlarged_size, reduced_size
+from hailuo_async._images.limits import check_decodable, cropped_size, enlarged_size, reduced_size
 from hailuo_async._images.pillow import (
     FullError,
     bits_of,
@@ -46,6 +46,7 @@ from hailuo_async._images.pillow import (
     without_cmyk,
 )
 from hailuo_async._images.sanitize import Stripped, stripped
+from hailuo_async.contract import IMAGE_UNDER_BYTES
 from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class _Fitting:
             self.image = self.image.resize(size, how, box)
 
 
-def fit_file(label: Label, data: bytes, limit: int = MAX_BYTES) -> Fitted:
+def fit_file(label: Label, data: bytes, limit: int = IMAGE_UNDER_BYTES) -> Fitted:
     """Fits the file ``data``, to under ``limit`` bytes. Takes seconds. Raises only `ImageError`."""
     with _only_image_errors(label):
         found = stripped(label, data)
@@ -151,7 +152,7 @@ def fit_file(label: Label, data: bytes, limit: int = MAX_BYTES) -> Fitted:
         return Fitted(fitted, tuple(fitting.changes))
 
 
-def fit_image(label: Label, image: Image, limit: int = MAX_BYTES) -> Fitted:
+def fit_image(label: Label, image: Image, limit: int = IMAGE_UNDER_BYTES) -> Fitted:
     """Fits a PIL image, which itself stays unchanged; otherwise like `fit_file`."""
     check_decodable(label, *image.size)
     with _only_image_errors(label):

@@ -45,7 +45,7 @@ from hailuo_async._images.content import (
 )
 from hailuo_async._images.exclusive import exclusive
 from hailuo_async._images.headers import read_header
-from hailuo_async._images.limits import MAX_BYTES, MAX_FIT_BYTES, check_shape, check_size
+from hailuo_async._images.limits import MAX_FIT_BYTES, check_shape, check_size
 from hailuo_async._images.pillow import encoded
 from hailuo_async._images.source import (
     ImageSource,
@@ -55,6 +55,7 @@ from hailuo_async._images.source import (
     is_web_url,
     shown_url,
 )
+from hailuo_async.contract import IMAGE_UNDER_BYTES
 from hailuo_async.errors import ImageError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def inspect_image(field: str, source: ImageSource, *, fingerprint: bool = False,
     if is_pil_image(source):
         with exclusive(source):
             return _inspect_pillow(Label(field, "PIL image"), source, fingerprint=fingerprint, fit=fit)
-    content = _find(field, source, MAX_FIT_BYTES + 1 if fit else MAX_BYTES)
+    content = _find(field, source, MAX_FIT_BYTES + 1 if fit else IMAGE_UNDER_BYTES)
     try:
         return _frame(content, given=content if fingerprint else None)
     except ImageError:
@@ -167,7 +168,7 @@ def _inspect_pillow(label: Label, image: Image, *, fingerprint: bool, fit: bool)
     changes: tuple[str, ...] = ()
     try:
         check_shape(label, *image.size)  # before its pixels are decoded
-        data = encoded(label, image, MAX_BYTES)
+        data = encoded(label, image, IMAGE_UNDER_BYTES)
     except ImageError:
         if not fit:
             raise

@@ -1,14 +1,10 @@
-"""The service's rules for an image, as numbers and as checks. ``frame`` says how we read them."""
+"""The service's rules for an image, as checks, and bounds of our own. ``frame`` says how we read them."""
 
 from __future__ import annotations
 
-from hailuo_async import contract
 from hailuo_async._images.content import Label
+from hailuo_async.contract import IMAGE_UNDER_BYTES, MAX_RATIO, SHORT_SIDE_OVER_PX
 
-#: The smallest file that is too large, in bytes.
-MAX_BYTES = contract.MAX_IMAGE_BYTES
-#: The longest side that is too short, in pixels.
-MIN_SHORT_SIDE = contract.SHORT_SIDE_OVER_PX
 #: Ours, see ``frame``.
 MAX_PIXELS = 2**28
 #: Ours, of a picture that has to be decoded to be fitted: any camera's up to 60 megapixels, and 256 MB once decoded.
@@ -25,16 +21,16 @@ def check_size(label: Label, size: int) -> None:
     """Checks the bytes of an image. Raises `ImageError`."""
     if size == 0:
         raise label.error("0 bytes", "must not be empty")
-    if size >= MAX_BYTES:
-        raise label.error(f"{size} bytes", f"must be under 20 MB ({MAX_BYTES} bytes)", can_fit=True)
+    if size >= IMAGE_UNDER_BYTES:
+        raise label.error(f"{size} bytes", f"must be under 20 MB ({IMAGE_UNDER_BYTES} bytes)", can_fit=True)
 
 
 def check_shape(label: Label, width: int, height: int) -> None:
     """Checks the pixels of an image. Raises `ImageError`."""
     found = f"{width} x {height} px"
-    if min(width, height) <= MIN_SHORT_SIDE:
-        raise label.error(found, f"short side must be over {MIN_SHORT_SIDE} px", can_fit=True)
-    if max(width, height) > contract.MAX_RATIO * min(width, height):
+    if min(width, height) <= SHORT_SIDE_OVER_PX:
+        raise label.error(found, f"short side must be over {SHORT_SIDE_OVER_PX} px", can_fit=True)
+    if max(width, height) > MAX_RATIO * min(width, height):
         raise label.error(found, "aspect ratio must be between 2:5 and 5:2", can_fit=True)
     if width * height > MAX_PIXELS:
         raise label.error(found, f"must have at most {MAX_PIXELS} pixels")
@@ -48,22 +44,22 @@ def check_decodable(label: Label, width: int, height: int) -> None:
 
 def cropped_size(width: int, height: int) -> tuple[int, int]:
     """The largest size within this one with an allowed aspect ratio: the same, or with a shorter long side."""
-    return min(width, int(height * contract.MAX_RATIO)), min(height, int(width * contract.MAX_RATIO))
+    return min(width, int(height * MAX_RATIO)), min(height, int(width * MAX_RATIO))
 
 
 def enlarged_size(width: int, height: int) -> tuple[int, int]:
     """The smallest size in (nearly) these proportions with a short side that is long enough; the same, if it is."""
-    if min(width, height) > MIN_SHORT_SIDE:
+    if min(width, height) > SHORT_SIDE_OVER_PX:
         return width, height
-    return _with_short_side(width, height, MIN_SHORT_SIDE + 1)
+    return _with_short_side(width, height, SHORT_SIDE_OVER_PX + 1)
 
 
 def reduced_size(width: int, height: int) -> tuple[int, int]:
     """About half the pixels, in (nearly) these proportions; never a short side that is too short."""
-    return _with_short_side(width, height, max(MIN_SHORT_SIDE + 1, min(width, height) * 7 // 10))
+    return _with_short_side(width, height, max(SHORT_SIDE_OVER_PX + 1, min(width, height) * 7 // 10))
 
 
 def _with_short_side(width: int, height: int, short: int) -> tuple[int, int]:
     # The long side is rounded up, but never beyond the allowed aspect ratio.
-    long = min(-(-max(width, height) * short // min(width, height)), int(short * contract.MAX_RATIO))
+    long = min(-(-max(width, height) * short // min(width, height)), int(short * MAX_RATIO))
     return (short, long) if width < height else (long, short)

@@ -21,7 +21,7 @@ import anyio
 import anyio.to_thread
 import attrs
 
-from hailuo_async.contract import MAX_IMAGE_BYTES
+from hailuo_async.contract import IMAGE_UNDER_BYTES
 from hailuo_async.web.answers import RefusedRequest
 
 #: Fields of a form, pictures among them.
@@ -29,9 +29,9 @@ MAX_FIELDS = 32
 #: Of a field that is no picture. A prompt of 2,000 characters has at most 8,000.
 MAX_TEXT_BYTES = 32_768
 #: Two pictures, the other fields, and what a form puts around them.
-MAX_BODY_BYTES = 2 * MAX_IMAGE_BYTES + 1_000_000
+MAX_BODY_BYTES = 2 * IMAGE_UNDER_BYTES + 1_000_000
 #: JSON is held while it is read, so it has room for one picture in base64, and little more.
-MAX_JSON_BYTES = MAX_IMAGE_BYTES * 4 // 3 + 100_000
+MAX_JSON_BYTES = IMAGE_UNDER_BYTES * 4 // 3 + 100_000
 #: Seconds that a body may take. A slow visitor holds nothing longer.
 BODY_TIMEOUT_S = 300.0
 
@@ -164,8 +164,8 @@ def _decode(name: str, url: str) -> Path:
         data = base64.b64decode(text, validate=True)
     except binascii.Error:
         raise RefusedRequest(422, "must be a data URL in base64", name) from None
-    if len(data) > MAX_IMAGE_BYTES:
-        raise _too_large(MAX_IMAGE_BYTES, name)
+    if len(data) > IMAGE_UNDER_BYTES:
+        raise _too_large(IMAGE_UNDER_BYTES, name)
     file = _new_file()
     with file:
         file.write(data)
@@ -290,7 +290,7 @@ class _Part:
         if self._head.filename is not None and not self._is_picture:
             raise RefusedRequest(422, "must be a text, not a file", self._head.name)
         self._size += len(data)
-        limit = MAX_IMAGE_BYTES if self._is_picture else MAX_TEXT_BYTES
+        limit = IMAGE_UNDER_BYTES if self._is_picture else MAX_TEXT_BYTES
         if self._size > limit:
             raise _too_large(limit, self._head.name)
         self._held += data

@@ -20,7 +20,7 @@ from PIL import Image
 from hailuo_async._images.content import Label, Reader
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._images.headers import read_header
-from hailuo_async._images.limits import MAX_BYTES
+from hailuo_async.contract import IMAGE_UNDER_BYTES
 from hailuo_async.errors import ImageError
 
 from ..support.pictures import png_chunk as chunk
@@ -328,7 +328,7 @@ def test_an_unknown_file_is_refused_without_quoting_it() -> None:
 
 @pytest.mark.parametrize(
     ("size", "accepted"),
-    [(MAX_BYTES - 1, True), (MAX_BYTES, False), (MAX_BYTES + 1, False), (2**40, False)],
+    [(IMAGE_UNDER_BYTES - 1, True), (IMAGE_UNDER_BYTES, False), (IMAGE_UNDER_BYTES + 1, False), (2**40, False)],
 )
 def test_an_image_must_be_under_20_mb_by_one_byte(size: int, accepted: bool, tmp_path: Path) -> None:
     path = tmp_path / "padded.jpg"

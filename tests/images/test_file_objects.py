@@ -14,7 +14,8 @@ import pytest
 from hailuo_async import AsyncSession, ImageToVideo
 from hailuo_async._images.content import Label, read_file_object
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._images.limits import MAX_BYTES, MAX_FIT_BYTES
+from hailuo_async._images.limits import MAX_FIT_BYTES
+from hailuo_async.contract import IMAGE_UNDER_BYTES
 from hailuo_async.emulator import Emulator
 from hailuo_async.errors import ImageError
 
@@ -70,7 +71,7 @@ def test_it_may_be_closed_once_the_image_was_inspected() -> None:
     assert "closed file" in str(refusal(file))
 
 
-@pytest.mark.parametrize(("fit", "limit"), [(False, MAX_BYTES), (True, MAX_FIT_BYTES + 1)])
+@pytest.mark.parametrize(("fit", "limit"), [(False, IMAGE_UNDER_BYTES), (True, MAX_FIT_BYTES + 1)])
 def test_no_more_is_read_than_an_image_may_have(fit: bool, limit: int) -> None:
     class Endless(io.RawIOBase):
         given = 0

@@ -7,7 +7,7 @@ from PIL import Image, ImageCms
 
 from hailuo_async._images.fit import Fitted, fit_file
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._images.limits import MAX_BYTES
+from hailuo_async.contract import IMAGE_UNDER_BYTES
 
 from ..support.pictures import (
     FIELD,
@@ -84,7 +84,7 @@ def test_a_profile_that_is_larger_than_any_honest_one_goes() -> None:
 
 
 def test_a_jpeg_of_too_many_bytes_is_encoded_anew() -> None:
-    data = written(rings(400, 400), "JPEG") + bytes(MAX_BYTES)
+    data = written(rings(400, 400), "JPEG") + bytes(IMAGE_UNDER_BYTES)
     image, changes = fitted(data)
     assert_alike(image, rings(400, 400))
     (change,) = changes
@@ -96,7 +96,7 @@ def test_a_png_of_too_many_bytes_is_written_anew_without_loss() -> None:
     source = noise(400, 400)
     data = written(source)
     end = data.index(b"IEND") - 4
-    text = MAX_BYTES.to_bytes(4, "big") + b"tEXt" + bytes(MAX_BYTES) + b"none"
+    text = IMAGE_UNDER_BYTES.to_bytes(4, "big") + b"tEXt" + bytes(IMAGE_UNDER_BYTES) + b"none"
     image, changes = fitted(data[:end] + text + data[end:])
     assert image.tobytes() == source.tobytes()
     assert changes[0].startswith("re-encoded as PNG from 20.5 MB to ")

@@ -227,10 +227,13 @@ class Payment:
                 limit.settle(task_id, is_sent=self._is_sent)
 
     def keep(self, name: str | None) -> None:
-        """Keeps the reservation of a job that may still be paid for. ``name``: its identity, or its task."""
+        """Keeps the reservation of a job that may still be paid for. ``name``: its identity, or its task.
+
+        That name is of the last POST alone: what is heard of it later gives back nothing of those in doubt before it.
+        """
         if self._committed is not None:
             for limit in self.limits[:1]:
-                limit.keep_unfinished(name, self._committed)
+                limit.keep_unfinished(name, min(self._price, self._committed))
 
     def give_back_last(self) -> None:
         """Gives back the reservation of the last POST, which was not accepted, and keeps those of earlier ones."""

@@ -445,6 +445,21 @@ async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known(
         assert money(session) == (PRICE, ZERO)
 
 
+def test_a_doubt_stays_committed_when_the_task_of_the_next_post_ends_after_its_caller_has_left() -> None:
+    limits = [SpendingLimit(), SpendingLimit()]
+    for limit in limits:
+        payment = Payment((limit,), PRICE)
+        payment.reserve()
+        payment.reserve_again()
+        payment.keep("cat")
+    attached, resolved = limits
+    payment = Payment((attached,))
+    payment.adopt_task("cat")
+    payment.settle(Decimal("0.25"), "cat")
+    resolved.resolve(record_in(JournalState.SUCCESS, task_id="task-7", cost=Decimal("0.25"), cost_before=PRICE))
+    assert [(limit.spent, limit.committed) for limit in limits] == 2 * [(Decimal("0.25"), PRICE)]
+
+
 async def test_a_job_that_another_session_sends_stays_committed_when_its_caller_here_has_left(tmp_path: Path) -> None:
     answers = asyncio.Event()
 

@@ -6,6 +6,7 @@ The codes mean the same for every command. Where several would do, the highest s
 from __future__ import annotations
 
 import contextlib
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from typing import NoReturn
@@ -13,7 +14,7 @@ from typing import NoReturn
 import click
 
 from hailuo_async._cli.extras import install_hint
-from hailuo_async._cli.output import can_ask, echo, end_line
+from hailuo_async._cli.output import can_ask, columns, echo, end_line, fitted
 from hailuo_async._cli.problems import one_line
 from hailuo_async._cli.suggestions import near_options
 from hailuo_async.errors import ConfigError, HailuoError, ImageError, JobError, JournalError
@@ -41,7 +42,8 @@ def ask(question: str, before: str, declined: str = "nothing was sent") -> None:
     """
     if not can_ask():
         exit_with(USAGE, f"there is no terminal to ask at before {before}")
-    if not click.confirm(question, err=True):
+    width = columns(sys.stderr)
+    if not click.confirm(fitted(question, width and width - len(" [y/N]: ")), err=True):
         exit_with(FAILED, declined)
 
 

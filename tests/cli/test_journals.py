@@ -212,6 +212,13 @@ def test_of_a_known_failure_it_is_asked_whether_to_pay_again_and_of_a_refusal_no
         assert screen.end() == 0
 
 
+def test_a_question_is_broken_between_words_at_a_narrow_terminal(journal: Path) -> None:
+    with terminal("resolve", journal, "a", "--resubmit", env=environment(), columns=40) as screen:
+        screen.wait_for("If a was accepted after all, it\r\n  is paid for twice. Send it\r\n  again? [y/N]: ")
+        screen.type("n\n")
+        assert screen.end() == 1
+
+
 def test_forgotten_it_is_gone(journal: Path) -> None:
     result = run("resolve", journal, "a", "--forget")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "a: forgotten\n", "")

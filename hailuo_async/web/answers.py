@@ -110,7 +110,9 @@ def error_content(error: errors.HailuoError, fields: Mapping[str, str] = Mapping
     if isinstance(error, errors.JobError) and not is_out_of_files(error):
         field = fields.get(error.field, error.field)
         rule = "names another job: choose another" if error.field == "key" else error.rule
-        return {"error": kind, "field": field, "message": f"{field}: {rule}"}
+        is_shown = isinstance(error, errors.ImageError) and error.can_fit  # its format or shape, and no words of a file
+        found = f"found {error.value}; " if is_shown else ""
+        return {"error": kind, "field": field, "message": f"{field}: {found}{rule}"}
     if isinstance(error, errors.TaskFailedError):
         reason = error.hint or error.reason[:_REASON_CHARACTERS]
         return {"error": kind, "message": f"the service gave the video up: {reason}"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import gc
 import itertools
 import json
@@ -36,6 +37,7 @@ from hailuo_async import (
     TaskFailedError,
     web,
 )
+from hailuo_async._images.frame import inspect_image
 from hailuo_async.emulator import Emulator, Fault, Kind
 from hailuo_async.testing import run_virtual
 from hailuo_async.web import events
@@ -43,6 +45,7 @@ from hailuo_async.web.answers import Answer, error_answer
 from hailuo_async.web.films import remove_old
 
 from ..support.crash_journal import locked
+from ..support.pictures import plain, refusal, written
 from ..support.service import KEY, Line, picture, until
 
 PICTURE = picture()
@@ -517,12 +520,23 @@ def test_every_error_is_told_by_its_status_and_without_what_a_stranger_may_not_k
         facts = {"task_id": "task-1", "request_id": None, "field": "prompt", "value": "secret", "rule": "is short"}
         error.__dict__.update(facts, message="secret", reason="too dark", path="secret", image="secret", key="secret")
         error.__dict__.update(timeout_s=1.0, max_queued=1, max_kept_bytes=None, max_jobs=1, max_cost=None, status=None)
-        error.__dict__.update(code=None, cost=None, is_outage=False)
+        error.__dict__.update(code=None, cost=None, is_outage=False, can_fit=False)
         answer = error_answer(error)
         assert (answer.status, answer.content["error"]) == (kind.http_status, kind.__name__)
         assert b"secret" not in answer.body  # type: ignore[operator]
         assert ("Retry-After" in answer.headers) is (kind.http_status == 503)
         assert ("field" in answer.content) is issubclass(kind, JobError)
+
+
+def test_a_visitor_reads_what_his_picture_is_where_it_is_of_another_format_or_shape() -> None:
+    told = []
+    for given in (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(400), written(plain(200, 200))):
+        error = refusal(functools.partial(inspect_image, "first_frame_image", given))
+        told.append(error_answer(error, {"first_frame_image": "image"}).content["message"])
+    assert told == [
+        "image: found a HEIC; must be a JPEG, PNG or WebP, by its content",
+        "image: found 200 x 200 px; short side must be over 300 px",
+    ]
 
 
 def test_an_outage_of_the_journal_asks_the_visitor_to_come_again() -> None:

@@ -161,7 +161,7 @@ JournalLocation: TypeAlias = Path | Dsn
 
 #: What other programs take for a database in memory or elsewhere, and would be a file of that name here.
 _NAMES_OF_SQLITE = (":memory:", "file:")
-#: libpq's other form, "host=… password=…".
+#: libpq's other form, "host=… password=…": the error for it says how to write a URL.
 _KEYWORDS = re.compile(r"\s*(?:host|hostaddr|port|dbname|user|password|service)\s*=", re.IGNORECASE)
 
 
@@ -169,10 +169,8 @@ def journal_location(value: object) -> JournalLocation:
     """The file or the database that ``value`` names. Raises ``ConfigError``, without a password in it."""
     if isinstance(value, Dsn):
         return value
-    if isinstance(value, str) and _URL.match(value):
+    if isinstance(value, str) and (_URL.match(value) or _KEYWORDS.match(value)):
         return _dsn(value)
-    if isinstance(value, str) and _KEYWORDS.match(value):
-        return _dsn(value)  # says how to write it
     path = os.fsdecode(value) if isinstance(value, str | os.PathLike) else ""
     if not path or "\0" in path or (isinstance(value, str) and value.startswith(_NAMES_OF_SQLITE)):
         raise ConfigError(field="journal", value=value, rule="must be the path of a file, a PostgreSQL DSN, or None")

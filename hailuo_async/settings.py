@@ -186,6 +186,15 @@ def _dsn(value: str) -> Dsn:
     return Dsn(value)
 
 
+def is_http_url(url: str) -> bool:
+    """Whether ``url`` is an http(s) URL with a host and a port that can be connected to."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _webhook_url(field: str, value: object) -> str:
     if not isinstance(value, str) or not value.isascii() or not value.isprintable() or " " in value:
         shown = without_query(value) if isinstance(value, str) else value
@@ -193,15 +202,10 @@ def _webhook_url(field: str, value: object) -> str:
     if len(value) > _MAX_WEBHOOK_URL:
         rule = f"must have at most {_MAX_WEBHOOK_URL} characters"
         raise ConfigError(field=field, value=without_query(value), rule=rule)
-    try:
-        parts = urlsplit(value)
-        is_url = parts.scheme in ("https", "http") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        is_url = False
-    if not is_url:
+    if not is_http_url(value):
         rule = "must be an https URL with a valid host and port"
         raise ConfigError(field=field, value=without_query(value), rule=rule)
-    if "@" in parts.netloc:
+    if "@" in urlsplit(value).netloc:
         raise ConfigError(field=field, value=_HIDDEN, rule="must hold no user name and no password")
     if "#" in value:
         rule = "must have no fragment: it would not be sent"

@@ -49,7 +49,7 @@ from hailuo_async._io.transport import CLOSED, FORKED, check_loop, note_not_begu
 from hailuo_async._io.wording import describe
 from hailuo_async._rules.wire import Answer, Part, Request, Verdict, decipher, unknown, unsent
 from hailuo_async.errors import ConfigError, ImageError, JournalError, SessionClosedError, shown
-from hailuo_async.settings import Settings, is_this_machine
+from hailuo_async.settings import Settings, is_http_url, is_this_machine
 
 if "server_hostname" not in ConnectionKey._fields:
     # Better not to start than to send paid jobs over a connection that may be gone.
@@ -328,14 +328,7 @@ def proxy_for(url: str) -> str | None:
     if is_this_machine(parts.hostname or "") or proxy_bypass(parts.netloc.rpartition("@")[2]):
         return None
     proxy = getproxies().get(parts.scheme)
-    if proxy is None:
-        return None
-    try:
-        found = urlsplit(proxy)
-        is_usable = found.scheme in ("http", "https") and bool(found.hostname) and found.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
+    if proxy is not None and not is_http_url(proxy):
         rule = "must be http://host:port or https://host:port, the proxies that aiohttp can use; unset it to go without"
         raise ConfigError(field=_variable_of(parts.scheme, proxy), value=_without_credentials(proxy), rule=rule)
     return proxy

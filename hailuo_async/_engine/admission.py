@@ -134,7 +134,7 @@ class Admission:
         else:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
             _let_send(known, tracked)
-            tracked = self._joined(known, claim)
+            tracked = self._join(known, claim)
         if terms.uploads is not None:
             terms.uploads.hold(tracked)
         return tracked
@@ -190,11 +190,11 @@ class Admission:
         if isinstance(tracked.error, SpendingLimitError):
             raise tracked.error
 
-    def _joined(self, known: TrackedJob, claim: Claim | None) -> TrackedJob:
-        """The job that the session has already, with one more caller, and what the journal has just said of it."""
+    def _join(self, known: TrackedJob, claim: Claim | None) -> TrackedJob:
+        """Adds a caller to a job that the session has already, with what the journal has just said of it."""
         if known.is_followed and claim is not None and claim.ours:  # its session has left it, which was not noticed yet
             self._dispatcher.following.end(known, claim)
-        return known.joined()
+        return known.join()
 
     # --- Tasks, and jobs on record ---
 
@@ -204,13 +204,13 @@ class Admission:
         ``is_refresh``: queries the service even if the journal has the video, as its URLs may have expired.
         """
         if (known := self._poller.find(task_id)) is not None:
-            return known.joined()
+            return known.join()
         self._session_state.check()
         claim = await self._recorder.adopt(task_id)
         identity = None if claim is None else claim.record.identity
         known = self._poller.find(task_id) or self._dispatcher.find(identity)
         if known is not None:
-            return self._joined(known, claim)
+            return self._join(known, claim)
         if claim is not None and not (is_refresh and claim.record.state is JournalState.SUCCESS):
             return self._adopt(claim, timeout_s)
         tracked = self._new_tracked_job(timeout_s)
@@ -227,7 +227,7 @@ class Admission:
         A job that was never sent ends in a ``JournalError``: the record has no images, so it cannot be sent.
         """
         if (known := self._dispatcher.find(record.identity)) is not None:
-            return known.joined()
+            return known.join()
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)
         if self.keeper is not None and is_left_unsent(record):
@@ -240,7 +240,7 @@ class Admission:
         ``sends``: a kept job that was left unsent is sent even if the service would most likely refuse it.
         """
         if is_name(key) and (known := self._dispatcher.find(key)) is not None:
-            return known.joined()
+            return known.join()
         self._session_state.check()
         claim = await self._recorder.find(key)
         waits = False
@@ -250,7 +250,7 @@ class Admission:
                 await self.keeper.take_one(key)
                 claim = await self._recorder.find(key)  # another session may have taken it over meanwhile
         if (known := self._dispatcher.find(key)) is not None:
-            return self._joined(known, claim)
+            return self._join(known, claim)
         return self._adopt(claim, is_quiet=claim.record.state not in AT_WORK, waits=waits)
 
     def resolve(self, record: Record) -> None:

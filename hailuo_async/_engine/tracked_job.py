@@ -193,8 +193,8 @@ class TrackedJob:
             event = Event.REFUSE if record.state is JournalState.REFUSED else Event.FAIL
             self.fail(event, record.error or TaskFailedError(reason=reason))
 
-    def joined(self) -> TrackedJob:
-        """The job with one more caller: no caller alone can withdraw it."""
+    def join(self) -> TrackedJob:
+        """Adds one more caller, and returns the job: no caller alone can withdraw it any more."""
         self.is_shared, self.is_withheld, self.caller_left, self.is_quiet = True, False, False, False
         return self
 

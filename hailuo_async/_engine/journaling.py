@@ -12,6 +12,7 @@ import logging
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import TYPE_CHECKING, ClassVar, Concatenate, ParamSpec
+from weakref import WeakKeyDictionary
 
 import anyio
 import attrs
@@ -49,6 +50,8 @@ class JournalRecorder(Recorder):
     """When the leases of our jobs were last renewed, in lease time."""
     _lapses: int = attrs.field(default=0, init=False)
     """How often they were renewed too late: another session may have taken our jobs over then."""
+    _logged: WeakKeyDictionary[TrackedJob, str] = attrs.field(factory=WeakKeyDictionary, init=False)
+    """Which fact of a job the log last named as not on record."""
 
     def build_intent(
         self, job: Job, frames: Mapping[str, Frame], duplicates: DuplicateNumbers, price: Decimal | None = None
@@ -169,8 +172,8 @@ class JournalRecorder(Recorder):
     def _tell_of(self, tracked: TrackedJob, error: JournalError) -> None:
         """Logs, once, that a fact about the job is not on record: its task id may stand nowhere else."""
         what = f"its task {tracked.task_id}" if tracked.task_id else "what became of its POST"
-        if what != tracked.logged:
-            tracked.logged = what
+        if what != self._logged.get(tracked):
+            self._logged[tracked] = what
             then = "it is written when that has passed" if error.is_outage else "note it down"
             logger.error("%s; job %s goes on, %s is not on record: %s", error, tracked.name, what, then)
 

@@ -121,8 +121,6 @@ class TrackedJob:
     """When the last POST began, in loop time."""
     attempt_at: float | None = attrs.field(default=None, init=False)
     """When its last POST was put on record, in Unix seconds: the journal's name for that attempt."""
-    logged: str = attrs.field(default="", init=False, repr=False)
-    """Which fact the log last named as not on record."""
     resubmits: int = attrs.field(default=0, init=False)
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
     """The error of an earlier POST, which may be paid for even if the next one is refused."""

@@ -33,7 +33,7 @@ _MAX_STALE = 64
 class SubmitQueue:
     """Owns the order in which jobs are sent."""
 
-    _clock: Callable[[], float] = attrs.field(factory=running_clock)
+    _now: Callable[[], float] = attrs.field(factory=running_clock)
     _heap: list[tuple[float, int, TrackedJob]] = attrs.field(factory=list, init=False)
     """By the time since when each waits, and by number among those who came at once."""
     _waiting: dict[TrackedJob, None] = attrs.field(factory=dict, init=False)
@@ -91,7 +91,7 @@ class SubmitQueue:
 
     def _stand(self, tracked: TrackedJob) -> None:
         if tracked.waits_since is None:
-            tracked.waits_since = tracked.taken_at if tracked.lane is None else self._clock()
+            tracked.waits_since = tracked.taken_at if tracked.lane is None else self._now()
         if tracked.lane is not None:
             tracked.lane.first = tracked
         heapq.heappush(self._heap, (tracked.waits_since, tracked.number, tracked))
@@ -110,7 +110,7 @@ class SubmitQueue:
                 self._stand(candidate)
 
     def _counts_from(self, before: TrackedJob) -> float:
-        now = self._clock()
+        now = self._now()
         at = now if before.waits_since is None else before.waits_since + TURN_S
         return max(now, min(at, now + AHEAD_S))
 

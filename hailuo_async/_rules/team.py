@@ -29,8 +29,10 @@ from hailuo_async._rules.rate_limiter import RateLimiter
 from hailuo_async._rules.slots import Slots
 
 #: The fields of the rules that are state, not arguments: numbers, as JSON has them.
-_SLOTS = tuple(field.name for field in attrs.fields(Slots) if field.default is not attrs.NOTHING)
-_BUDGET = tuple(field.name for field in attrs.fields(RateLimiter) if field.default is not attrs.NOTHING)
+_STATE = {
+    kind: tuple(field.name for field in attrs.fields(kind) if field.default is not attrs.NOTHING)
+    for kind in (Slots, RateLimiter)
+}
 
 #: Ends that are kept for others to learn from. Each session reads them every second at least, and may miss one.
 _KEPT_ENDS = 16
@@ -214,7 +216,7 @@ def dump_state(state: TeamState) -> str:
     """``state`` as JSON, for ``load_state``."""
     content = {
         "slots": _dump(state.slots),
-        "budget": _dump(state.rate_limiter),
+        "budget": _dump(state.rate_limiter),  # its name on disk
         "held": state.held,
         "ends": state.ends,
         "ended": state.ended,
@@ -243,13 +245,9 @@ def load_state(text: str | None, rng: Random) -> TeamState:
 
 
 def _dump(rules: Slots | RateLimiter) -> dict[str, Any]:
-    return {name: getattr(rules, name) for name in _state_of(rules)}
+    return {name: getattr(rules, name) for name in _STATE[type(rules)]}
 
 
 def _fill(rules: Slots | RateLimiter, content: Mapping[str, Any]) -> None:
-    for name in _state_of(rules):
+    for name in _STATE[type(rules)]:
         setattr(rules, name, content[name])
-
-
-def _state_of(rules: Slots | RateLimiter) -> tuple[str, ...]:
-    return _SLOTS if isinstance(rules, Slots) else _BUDGET

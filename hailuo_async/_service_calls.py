@@ -53,13 +53,17 @@ class ServiceCalls(abc.ABC):
             self._running_engine().poller.notice_nowait(task_id)
 
     async def uploads(self) -> tuple[Upload, ...]:
-        """What the team has uploaded: at most ten files, each for some seven days. Raises ``ServiceError``."""
+        """What the team has uploaded: at most ten files, each for some seven days.
+
+        One request, not charged for. Raises ``ServiceError``.
+        """
         return await self._running_engine().calls.uploads()
 
     async def delete_upload(self, file_id: str) -> None:
-        """Takes an upload off the service. No job that has yet to run may name it.
+        """Takes an upload off the service. No job that has yet to run may name it. One request, not charged for.
 
-        Raises ``ServiceError``, and ``JobError`` for what cannot be an upload's id, before anything is sent.
+        Cancelled, it may be gone all the same. Raises ``ServiceError``, and ``JobError`` for what cannot be an upload's
+        id, before anything is sent.
         """
         check_task_id(file_id, "file_id")
         await self._running_engine().calls.delete_upload(file_id)
@@ -68,6 +72,7 @@ class ServiceCalls(abc.ABC):
         """Puts an image on the service and returns its URL, which serves any number of jobs. Not charged for.
 
         The image is checked as for a job, and may have at most 16 MiB. Raises ``ImageError``, and a ``ServiceError`` if
-        it was refused or cannot be known to have arrived; uploading again is safe.
+        it was refused or cannot be known to have arrived; uploading again is safe. Cancelled, the file may be there all
+        the same.
         """
         return await self._running_engine().calls.check_and_upload(image)

@@ -279,8 +279,8 @@ class AsyncSession(ServiceCalls):
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
 
         ``timeout`` is in seconds from now; a task that this session waits for already keeps its own. Raises
-        ``JobError`` for what cannot be a task id. A task that the service does not know, or no longer, ends in
-        ``TaskExpiredError``.
+        ``JobError`` for what cannot be a task id, and ``JournalError``. A task that the service does not know, or no
+        longer, ends in ``TaskExpiredError``. Cancelled before it returns, it loses nothing.
         """
         admission = self._running_engine().admission
         check_task_id(task_id)
@@ -291,7 +291,8 @@ class AsyncSession(ServiceCalls):
 
         Its changes arrive about a tenth of a second after they are on record. If the session that worked on it has
         gone, this one waits for its task; a job that was never sent ends in ``JournalError``. Raises
-        ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` if the session has no journal.
+        ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` if the session has no journal. Cancelled before it
+        returns, it loses nothing.
         """
         return Generation(await self._running_engine().admission.find(key))
 
@@ -300,7 +301,7 @@ class AsyncSession(ServiceCalls):
 
         It waits for the tasks that run. A job in doubt is a ``Failure`` with ``SubmissionUnknownError``, until
         ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself again
-        to send it. Raises ``JournalError``, and ``ConfigError`` if the session has no journal.
+        to send it. Left or cancelled, it loses nothing. Raises ``JournalError``, and ``ConfigError`` without a journal.
         """
         async with contextlib.aclosing(await self._running_engine().resume()) as outcomes:
             async for outcome in outcomes:
@@ -309,12 +310,13 @@ class AsyncSession(ServiceCalls):
     async def resolve(
         self, key: str, *, resubmit: bool = False, task_id: str | None = None, forget: bool = False
     ) -> None:
-        """Decides what becomes of a job in the journal whose outcome is unknown. Give exactly one of the three.
+        """Decides what becomes of a job in the journal that is in doubt, or has failed. Give exactly one of the three.
 
         ``resubmit``: it may be sent when it is given again, **and may be paid for a second time**. ``task_id``: the
         service did accept it, under this id. ``forget``: it is taken out of the journal, where its cost, paid or in
-        doubt, still counts. ``key`` is the job's, or the error's ``key`` for a job without one. Raises ``JobError`` for
-        a key that is not there, and ``JournalError``.
+        doubt, still counts. ``key`` is the job's, or the error's ``key`` for a job without one. Cancelled, it decides
+        all the same. Raises ``JobError`` for a key that is not there, or a job of which this cannot be decided,
+        ``JournalError``, and ``ConfigError`` if the session has no journal.
         """
         engine = self._running_engine()
         record = await engine.journal_or_raise().resolve(key, resubmit=resubmit, task_id=task_id, forget=forget)

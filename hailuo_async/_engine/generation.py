@@ -76,7 +76,10 @@ class Generation:
         return tracked.task_id
 
     async def updates(self) -> AsyncGenerator[Status]:
-        """Yields the present status, and then every change up to the final one. A slow reader misses no change."""
+        """Yields the present status, and then every change up to the final one. A slow reader misses no change.
+
+        Raises no error of the job's: that is for those who await the generation. Left or cancelled, the job goes on.
+        """
         tracked = self._tracked_here()
         seen = len(tracked.history) - 1
         while True:

@@ -155,7 +155,10 @@ class ServiceError(HailuoError):
 
 
 class AuthenticationError(ServiceError):
-    """401 or 403: the key is not valid here. Every other job would meet the same, so a stream ends with it."""
+    """401 or 403: the key is not valid here. Every other job would meet the same, so a stream ends with it.
+
+    With a ``task_id`` the task is paid for, and goes on: ``attach`` waits for it, with the right key.
+    """
 
 
 class InsufficientBalanceError(ServiceError):
@@ -180,7 +183,10 @@ class RateLimitedError(ServiceError):
 
 
 class ServiceUnavailableError(ServiceError):
-    """The service could not be reached, or answered 5xx, on a request that does not ask again by itself."""
+    """The service could not be reached, or answered 5xx, on a request that does not ask again by itself.
+
+    A job without a timeout ends in it if no POST of it has reached the service for five minutes; it is not paid for.
+    """
 
     http_status = 503
 
@@ -271,7 +277,10 @@ class WaitTimeoutError(HailuoError, TimeoutError):
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class DownloadError(HailuoError):
-    """A video did not arrive whole. The target file was not touched; what came may be kept beside it to resume."""
+    """A video did not arrive whole, or cannot be saved. The target was not touched; what came may be kept to resume.
+
+    Without a ``task_id`` that was found before the job was sent, and it costs nothing.
+    """
 
     http_status = 502
 

@@ -64,7 +64,7 @@ class AsyncSession(ServiceCalls):
     ``timeout``
         Seconds from a job's submit to its video, for jobs without a timeout of their own; a POST that has left is given
         ten seconds for its answer even so, as to give up leaves a doubt. Without either, a job waits for its slot
-        without limit, and its task for seven days: the service keeps results no longer.
+        without limit, for a connection five minutes, and its task for seven days, as results are kept no longer.
     ``journal``
         A file (SQLite), or a database (``postgresql://user@host/db``, extra ``postgres``) for many machines, that
         remembers every job, so that a batch that was killed can be run again and pays only for what is missing.

@@ -62,20 +62,19 @@ class KeptTable:
 
         Raises ``QueueFullError``.
         """
-        given = {"stage": stage, "sha256": image.sha256, "stage_s": STAGE_S}
         sql = """INSERT INTO need (identity, sha256, until) VALUES (:stage, :sha256, :now + :stage_s)
             ON CONFLICT DO NOTHING"""
         with self._whole_or_not_at_all():
             self._check_queue(bounds, coming=1)
-            if self._jobs.database.execute(sql, given).rowcount == 1 and self._count_need(image):
+            staged = self._execute(sql, stage=stage, sha256=image.sha256, stage_s=STAGE_S)
+            if staged.rowcount == 1 and self._count_need(image):
                 self._check_bytes(bounds)
         return not self._is_complete(image)
 
     def put(self, stage: str, sha256: str, first: int, pieces: Sequence[bytes]) -> list[int]:
         """Writes pieces of a staged image. Returns the numbers of those that were not there. Raises ``Unstaged``."""
         sql = "UPDATE need SET until = :now + :stage_s WHERE identity = :stage AND sha256 = :sha256"
-        given: dict[str, object] = {"stage": stage, "sha256": sha256, "stage_s": STAGE_S}
-        if self._jobs.database.execute(sql, given).rowcount == 0:
+        if self._execute(sql, stage=stage, sha256=sha256, stage_s=STAGE_S).rowcount == 0:
             raise Unstaged
         rows = [(number, self._write(sha256, number, data)) for number, data in enumerate(pieces, first)]
         return [number for number, row in rows if row.rowcount == 1]
@@ -84,7 +83,7 @@ class KeptTable:
         """Takes back what was staged, and the pieces in ``written``, which are not those of their image."""
         sql = "DELETE FROM piece WHERE sha256 = :sha256 AND number = :number"
         for sha256, number in written:
-            self._jobs.database.execute(sql, {"sha256": sha256, "number": number})
+            self._execute(sql, sha256=sha256, number=number)
         self._jobs.free_kept(stage)
 
     def take(self, limit: int, identity: str | None = None, ours: Collection[str] = ()) -> list[KeptClaim]:
@@ -103,10 +102,9 @@ class KeptTable:
         which = "" if identity is None else "AND job.identity = :identity"
         sql = f"""{SELECT} WHERE kept_form = :form AND state = 'intended' AND ({free}) {which}
             ORDER BY {order} LIMIT :limit"""
-        us = {"us": self._jobs.holder, **self._jobs.judging()}
-        given = {"form": FORM, "limit": limit, "identity": identity, **us, **gone, **again}
+        given = {"us": self._jobs.holder, **self._jobs.judging(), **gone, **again}
         taken = []
-        for row in self._jobs.database.execute(sql, given).fetchall():
+        for row in self._execute(sql, form=FORM, limit=limit, identity=identity, **given).fetchall():
             claim = self._jobs.claim_row(row)
             if claim is not None and (job := self._read(claim.record, row["kept"])) is not None:
                 taken.append(KeptClaim(claim.record, job))
@@ -115,12 +113,12 @@ class KeptTable:
     def keeps(self, identity: str) -> bool:
         """Whether that job is kept, by any version of this library."""
         sql = "SELECT 1 AS it FROM job WHERE identity = :identity AND kept_form IS NOT NULL"
-        return self._jobs.database.execute(sql, {"identity": identity}).fetchone() is not None
+        return self._execute(sql, identity=identity).fetchone() is not None
 
     def piece(self, sha256: str, number: int) -> bytes:
         """A piece of an image; empty behind the last one."""
         sql = "SELECT data FROM piece WHERE sha256 = :sha256 AND number = :number"
-        row = self._jobs.database.execute(sql, {"sha256": sha256, "number": number}).fetchone()
+        row = self._execute(sql, sha256=sha256, number=number).fetchone()
         return b"" if row is None else bytes(row["data"])
 
     def drop(self, identity: str) -> None:
@@ -129,9 +127,9 @@ class KeptTable:
         What its earlier POSTs have cost, if its owner had it sent again, stays in the journal's sum.
         """
         which = "FROM job WHERE identity = :identity AND state = 'intended' AND holder = :us"
-        paid, given = f"SELECT COALESCE(MAX(cost_before), 0) {which}", {"identity": identity, "us": self._jobs.holder}
-        self._jobs.database.execute(f"UPDATE journal SET forgotten = forgotten + ({paid})", given)
-        if self._jobs.database.execute(f"DELETE {which}", given).rowcount == 1:
+        paid, us = f"SELECT COALESCE(MAX(cost_before), 0) {which}", self._jobs.holder
+        self._execute(f"UPDATE journal SET forgotten = forgotten + ({paid})", identity=identity, us=us)
+        if self._execute(f"DELETE {which}", identity=identity, us=us).rowcount == 1:
             self._jobs.free_kept(identity)
             self._jobs.count_gone()
             self._jobs.dropped(identity)
@@ -140,19 +138,19 @@ class KeptTable:
         """Frees what sessions that know nothing of kept jobs left behind, and gives free pages back."""
         sql = """SELECT DISTINCT identity FROM need WHERE COALESCE(until, 0) <= :now AND identity NOT IN (
             SELECT identity FROM job WHERE kept_form IS NOT NULL AND state IN ('intended', 'sending', 'unknown'))"""
-        for row in self._jobs.database.execute(sql).fetchall():
+        for row in self._execute(sql).fetchall():
             self._jobs.free_kept(row["identity"])
         self._jobs.database.give_back()
 
     def left_to_others(self) -> int:
         """How many jobs a newer version of this library has kept, which this one cannot send."""
         sql = "SELECT count(*) AS jobs FROM job WHERE kept_form > :form AND state = 'intended'"
-        return int(self._jobs.database.execute(sql, {"form": FORM}).fetchone()["jobs"])
+        return int(self._execute(sql, form=FORM).fetchone()["jobs"])
 
     def _gone_holders(self) -> list[str]:
         sql = """SELECT DISTINCT holder FROM job
             WHERE kept_form IS NOT NULL AND state = 'intended' AND holder IS NOT NULL AND holder <> :us"""
-        rows = self._jobs.database.execute(sql, {"us": self._jobs.holder}).fetchall()
+        rows = self._execute(sql, us=self._jobs.holder).fetchall()
         return [row["holder"] for row in rows if holders.is_gone(row["holder"])]
 
     def _read(self, record: Record, text: str) -> KeptJob | None:
@@ -165,22 +163,23 @@ class KeptTable:
     @contextlib.contextmanager
     def _whole_or_not_at_all(self) -> Iterator[None]:
         self._jobs.database.hold_images()
-        execute = self._jobs.database.execute
-        execute("SAVEPOINT keep")
+        self._execute("SAVEPOINT keep")
         try:
             yield
         except self._jobs.database.FAULTS:
             raise  # the whole transaction is taken back
         except BaseException:
-            execute("ROLLBACK TO SAVEPOINT keep")
+            self._execute("ROLLBACK TO SAVEPOINT keep")
             raise
-        execute("RELEASE SAVEPOINT keep")
+        self._execute("RELEASE SAVEPOINT keep")
+
+    def _execute(self, sql: str, **given: object) -> Rows:
+        return self._jobs.database.execute(sql, given)
 
     def _store(self, identity: str, job: KeptJob, held: Images, bounds: KeptBounds, stage: str) -> None:
         sql = """UPDATE job SET kept = :kept, kept_form = :form
             WHERE identity = :identity AND state = 'intended' AND kept_form IS NULL"""
-        given = {"identity": identity, "kept": kept_text(job), "form": FORM}
-        if self._jobs.database.execute(sql, given).rowcount == 0:
+        if self._execute(sql, identity=identity, kept=kept_text(job), form=FORM).rowcount == 0:
             return
         self._check_queue(bounds)
         for image in job.digests.values():
@@ -194,12 +193,12 @@ class KeptTable:
         if bounds.max_queued == sys.maxsize:
             return  # to count the jobs reads all of them
         sql = "SELECT count(*) AS jobs FROM job WHERE kept_form IS NOT NULL AND state = 'intended'"
-        if self._jobs.database.execute(sql).fetchone()["jobs"] + coming > bounds.max_queued:
+        if self._execute(sql).fetchone()["jobs"] + coming > bounds.max_queued:
             raise QueueFullError(max_queued=bounds.max_queued)
 
     def _check_bytes(self, bounds: KeptBounds) -> None:
         sql = "SELECT CAST(COALESCE(SUM(size), 0) AS BIGINT) AS bytes FROM picture"
-        if self._jobs.database.execute(sql).fetchone()["bytes"] > bounds.max_kept_bytes:
+        if self._execute(sql).fetchone()["bytes"] > bounds.max_kept_bytes:
             raise QueueFullError(max_queued=bounds.max_queued, max_kept_bytes=bounds.max_kept_bytes)
 
     def _store_held(self, identity: str, image: KeptImage, pieces: Sequence[bytes], bounds: KeptBounds) -> None:
@@ -211,27 +210,25 @@ class KeptTable:
     def _hand_over(self, identity: str, image: KeptImage, stage: str) -> bool:
         """Has the job need an image, in the place of ``stage``. Returns whether all of it is in the journal."""
         sql = "UPDATE need SET identity = :identity, until = NULL WHERE identity = :stage AND sha256 = :sha256"
-        given = {"identity": identity, "stage": stage, "sha256": image.sha256}
-        if self._jobs.database.execute(sql, given).rowcount == 0:
+        if self._execute(sql, identity=identity, stage=stage, sha256=image.sha256).rowcount == 0:
             self._need(identity, image)
         return self._is_complete(image)
 
     def _need(self, identity: str, image: KeptImage) -> bool:
         """Notes that the job needs the image; returns whether no other did. Waits for a session that just frees it."""
         sql = "INSERT INTO need (identity, sha256) VALUES (:identity, :sha256)"
-        self._jobs.database.execute(sql, {"identity": identity, "sha256": image.sha256})
+        self._execute(sql, identity=identity, sha256=image.sha256)
         return self._count_need(image)
 
     def _count_need(self, image: KeptImage) -> bool:
         sql = """INSERT INTO picture (sha256, size, needed) VALUES (:sha256, :size, 1)
             ON CONFLICT (sha256) DO UPDATE SET needed = picture.needed + 1 RETURNING needed"""
-        given = {"sha256": image.sha256, "size": image.size}
-        return bool(self._jobs.database.execute(sql, given).fetchone()["needed"] == 1)
+        return bool(self._execute(sql, sha256=image.sha256, size=image.size).fetchone()["needed"] == 1)
 
     def _is_complete(self, image: KeptImage) -> bool:
         sql = "SELECT CAST(COALESCE(SUM(length(data)), 0) AS BIGINT) AS size FROM piece WHERE sha256 = :sha256"
-        return bool(self._jobs.database.execute(sql, {"sha256": image.sha256}).fetchone()["size"] == image.size)
+        return bool(self._execute(sql, sha256=image.sha256).fetchone()["size"] == image.size)
 
     def _write(self, sha256: str, number: int, data: bytes) -> Rows:
         sql = "INSERT INTO piece (sha256, number, data) VALUES (:sha256, :number, :data) ON CONFLICT DO NOTHING"
-        return self._jobs.database.execute(sql, {"sha256": sha256, "number": number, "data": data})
+        return self._execute(sql, sha256=sha256, number=number, data=data)

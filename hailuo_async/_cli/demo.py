@@ -102,7 +102,7 @@ def choose_targets(keys: Iterable[str], folder: Path) -> dict[str, Path]:
 
 
 def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) -> BatchPlan:
-    """The assignment for ``plan``, each video in a new file. Raises ``OSError`` if ``output`` cannot be read."""
+    """The batch for ``plan``, each video in a new file. Raises ``OSError`` if ``output`` cannot be read."""
     jobs, targets = plan.jobs, choose_targets(plan.jobs, output)
     return BatchPlan(
         entries=lambda: [Entry(key, jobs.__getitem__, size=key) for key in jobs],

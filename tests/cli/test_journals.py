@@ -27,8 +27,8 @@ from ..support.commands import (
     wait_until,
     write_jobs,
 )
-from ..support.ledgers import LEASE_S, Clock, accepted, did, in_doubt, sent, video
 from ..support.running_emulator import credentials, emulator_in_thread
+from ..support.tables import LEASE_S, Clock, accepted, did, in_doubt, sent, video
 
 WHEN = r"sent \d{4}-\d\d-\d\d \d\d:\d\d:\d\d"
 
@@ -39,14 +39,14 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("MODELLIX_API_KEY", "MODELLIX_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "batch.db"
-    ledger = open_table(path, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
-    in_doubt(ledger, "a")
-    sent(ledger, "b")
-    did(ledger, lambda it: it.refused("b", RequestRejectedError(message="no", status=400)))
-    accepted(ledger, "c", "t3")
-    did(ledger, lambda it: it.succeeded("c", video("t3")))
-    did(ledger, lambda it: it.saved("t3", str(tmp_path / "c.mp4")))
-    ledger.close()
+    table = open_table(path, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+    in_doubt(table, "a")
+    sent(table, "b")
+    did(table, lambda it: it.refused("b", RequestRejectedError(message="no", status=400)))
+    accepted(table, "c", "t3")
+    did(table, lambda it: it.succeeded("c", video("t3")))
+    did(table, lambda it: it.saved("t3", str(tmp_path / "c.mp4")))
+    table.close()
     return path
 
 
@@ -140,11 +140,11 @@ def completed(journal: Path, incomplete: str) -> list[str]:
 
 
 def test_the_keys_that_may_be_decided_on_are_completed_those_in_doubt_first(journal: Path) -> None:
-    ledger = open_table(journal, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
-    in_doubt(ledger, "another")
-    accepted(ledger, "along", "t4")
-    did(ledger, lambda it: it.failed("along", TaskFailedError(reason="too dark", task_id="t4")))
-    ledger.close()
+    table = open_table(journal, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+    in_doubt(table, "another")
+    accepted(table, "along", "t4")
+    did(table, lambda it: it.failed("along", TaskFailedError(reason="too dark", task_id="t4")))
+    table.close()
     assert completed(journal, "a") == ["a", "another", "along"]
     assert completed(journal, "al") == ["along"]
     assert completed(journal, "x") == []
@@ -199,12 +199,12 @@ def test_several_are_decided_at_once(journal: Path) -> None:
 
 def test_of_a_known_failure_it_is_asked_whether_to_pay_again_and_of_a_refusal_nothing(tmp_path: Path) -> None:
     path = tmp_path / "batch.db"
-    ledger = open_table(path, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
-    accepted(ledger, "a", "t1")
-    did(ledger, lambda it: it.failed("a", TaskFailedError(reason="too dark", task_id="t1")))
-    sent(ledger, "b")
-    did(ledger, lambda it: it.refused("b", RequestRejectedError(message="no", status=400)))
-    ledger.close()
+    table = open_table(path, DEFAULT_BASE_URL, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+    accepted(table, "a", "t1")
+    did(table, lambda it: it.failed("a", TaskFailedError(reason="too dark", task_id="t1")))
+    sent(table, "b")
+    did(table, lambda it: it.refused("b", RequestRejectedError(message="no", status=400)))
+    table.close()
     assert run("resolve", path, "b", "--resubmit").exit_code == 0
     with terminal("resolve", path, "a", "--resubmit", env=environment()) as screen:
         screen.wait_for("a failed: to make it again is paid for again. Send it again? [y/N]: ")
@@ -294,10 +294,10 @@ def test_a_job_that_was_killed_in_the_middle_of_its_post_is_in_doubt_until_it_is
 def test_deciding_needs_no_key_and_does_not_ask_after_the_tasks_of_other_jobs(tmp_path: Path) -> None:
     path = tmp_path / "batch.db"
     with emulator_in_thread() as service:
-        ledger = open_table(path, service.url, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
+        table = open_table(path, service.url, Clock(), "ours", LEASE_S, busy_timeout_s=1.0)
         for key in ("a", "b", "c"):
-            in_doubt(ledger, key)
-        accepted(ledger, "along", "t4")
-        ledger.close()
+            in_doubt(table, key)
+        accepted(table, "along", "t4")
+        table.close()
         assert run("resolve", path, "a", "b", "c", "--forget").exit_code == 0
         assert (dict(service.ledger.requests), state_of(path, "along")) == ({}, ["accepted"])

@@ -40,7 +40,7 @@ from hailuo_async.errors import (
 from hailuo_async.jobs import ImageToVideo
 from hailuo_async.outcomes import Stats, Video
 
-from ..support.ledgers import record_in
+from ..support.tables import record_in
 
 DOUBT = SubmissionUnknownError(reason="the answer was cut", key="dog")
 GIVEN_UP = TaskFailedError(reason="too dark", task_id="t1")

@@ -13,8 +13,8 @@ from hailuo_async.errors import HailuoError
 from hailuo_async.hooks import Ended, SessionEvent
 
 from ..support.crash_journal import never
-from ..support.ledgers import record_in
 from ..support.service import Line, job, until
+from ..support.tables import record_in
 
 
 async def test_the_jobs_of_a_stream_are_sent_in_its_order_whichever_of_them_was_ready_first() -> None:

@@ -16,7 +16,7 @@ from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import JournalError
 from hailuo_async.testing import run_virtual
 
-from ..support.ledgers import record_in
+from ..support.tables import record_in
 
 
 def unexpected(tracked: TrackedJob, claim: Claim) -> None:

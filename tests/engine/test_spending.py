@@ -29,8 +29,8 @@ from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import records_in, taken_over
-from ..support.ledgers import record_in
 from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, taken, told, until
+from ..support.tables import record_in
 from .test_stream import read_into, stay_running
 
 PRICE, ZERO = Decimal("0.3240"), Decimal(0)

@@ -31,10 +31,10 @@ from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
 
 from ..support.hosts import hosts_at_work
-from ..support.ledgers import intent, video
 from ..support.memory import peak_memory
 from ..support.rawserver import Exchange, raw_server
 from ..support.service import finished, jobs, taken
+from ..support.tables import intent, video
 
 ROOM = 1.25
 

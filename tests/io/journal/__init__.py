@@ -1,1 +1,1 @@
-"""The journal's ledger: what stands on disk of each job."""
+"""The journal's tables: what stands on disk of each job."""

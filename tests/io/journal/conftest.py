@@ -12,8 +12,8 @@ from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.settings import Dsn, JournalLocation
 
-from ...support.ledgers import LEASE_S, Clock, Opener, ServerClock, everything_in
 from ...support.postgres import Postgres
+from ...support.tables import LEASE_S, Clock, Opener, ServerClock, everything_in
 
 BASE_URL = "https://api.modellix.ai"
 

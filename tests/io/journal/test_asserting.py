@@ -22,8 +22,8 @@ from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JobError, QueueFullError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
-from ...support.ledgers import LEASE_S, did, intent, opened_at, record_of, sent
 from ...support.postgres import Postgres
+from ...support.tables import LEASE_S, did, intent, opened_at, record_of, sent
 
 BASE_URL = "https://api.modellix.ai"
 

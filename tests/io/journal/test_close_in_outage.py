@@ -17,7 +17,7 @@ from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JournalError, TaskFailedError
 
-from ...support.ledgers import intent
+from ...support.tables import intent
 from ...support.virtual_line import VirtualLine, open_journal
 from ...support.virtual_postgres import VirtualServer
 

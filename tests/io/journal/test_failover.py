@@ -17,8 +17,8 @@ from hailuo_async._io.journal.team_values import Step, StepDone, Turn
 from hailuo_async._rules.team import TeamState, load_state
 from hailuo_async.settings import Dsn
 
-from ...support.ledgers import LEASE_S, did, intent, record_of
 from ...support.postgres import Postgres
+from ...support.tables import LEASE_S, did, intent, record_of
 
 BASE_URL = "https://api.modellix.ai"
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'"

@@ -26,7 +26,7 @@ from hailuo_async._io.journal.table import open_table
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JournalError
 
-from ...support.ledgers import accepted
+from ...support.tables import accepted
 
 BASE_URL = "https://api.modellix.ai"
 ROOT = Path(__file__).parents[3]

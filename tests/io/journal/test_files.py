@@ -22,7 +22,7 @@ from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async.errors import JournalError
 
-from ...support.ledgers import LEASE_S, accepted, did, intent, record_of, sent
+from ...support.tables import LEASE_S, accepted, did, intent, record_of, sent
 
 BASE_URL = "https://api.modellix.ai"
 PAGE = 24 + 4096

@@ -17,7 +17,7 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.taking import Taking
 from hailuo_async.errors import JobError, QueueFullError, RequestRejectedError, SubmissionUnknownError
 
-from ...support.ledgers import LEASE_S, Clock, did, intent, record_of
+from ...support.tables import LEASE_S, Clock, did, intent, record_of
 from .conftest import Everything
 
 BOUNDS = KeptBounds(max_queued=100, max_kept_bytes=1000)

@@ -18,8 +18,8 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import JobError
 
 from ...support.crash_journal import never, records_in, wait_for
-from ...support.ledgers import Mute, accepted, did, in_doubt, mute, record_of, sent
 from ...support.service import IMAGE_URL, Line, job
+from ...support.tables import Mute, accepted, did, in_doubt, mute, record_of, sent
 
 
 @attrs.frozen

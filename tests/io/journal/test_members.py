@@ -12,7 +12,7 @@ from hailuo_async._io.journal.table import JobTable, open_table
 from hailuo_async._rules.line import Standing
 from hailuo_async.contract import DEFAULT_BASE_URL
 
-from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, record_of
+from ...support.tables import LEASE_S, Clock, accepted, did, intent, record_of
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from hailuo_async._io.journal.postgres import PostgresDatabase
 from hailuo_async._io.journal.sqlite import APPLICATION_ID, SqliteDatabase
 from hailuo_async.settings import JournalLocation
 
-from ...support.ledgers import Opener, record_of
 from ...support.postgres import Postgres
+from ...support.tables import Opener, record_of
 
 COLUMNS = "identity, key, facts, state, task_id, saved_to"
 ROW = "('cat', 'cat', '{}', 'success', 't1', '/films/cat.mp4')"

@@ -21,9 +21,9 @@ from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
 
-from ...support.ledgers import LEASE_S, did, intent, opened_at, record_of, sent
 from ...support.postgres import PASSWORD, QUOTED_PASSWORD, Postgres
 from ...support.relay import relayed
+from ...support.tables import LEASE_S, did, intent, opened_at, record_of, sent
 
 BASE_URL = "https://api.modellix.ai"
 

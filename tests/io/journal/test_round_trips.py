@@ -19,9 +19,9 @@ from hailuo_async.emulator import Service
 from hailuo_async.settings import Dsn
 from hailuo_async.testing import InMemory
 
-from ...support.ledgers import LEASE_S, did, intent
 from ...support.postgres import Postgres
 from ...support.relay import Relay, relayed
+from ...support.tables import LEASE_S, did, intent
 
 BASE_URL = "https://api.modellix.ai"
 

@@ -22,7 +22,7 @@ from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import ImageError, QueueFullError
 from hailuo_async.settings import JournalLocation
 
-from ...support.ledgers import intent
+from ...support.tables import intent
 from .conftest import BASE_URL
 
 pytestmark = pytest.mark.anyio

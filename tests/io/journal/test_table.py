@@ -22,7 +22,7 @@ from hailuo_async.errors import (
     TaskFailedError,
 )
 
-from ...support.ledgers import (
+from ...support.tables import (
     DAY_S,
     LEASE_S,
     SECRET,

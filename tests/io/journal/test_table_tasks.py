@@ -1,4 +1,4 @@
-"""What a ledger says of tasks that nobody here submitted, or that nobody knows the end of; and its owner's word."""
+"""What a journal says of tasks that nobody here submitted, or that nobody knows the end of; and its owner's word."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hailuo_async.errors import (
     TaskFailedError,
 )
 
-from ...support.ledgers import (
+from ...support.tables import (
     LEASE_S,
     SECRET,
     Clock,

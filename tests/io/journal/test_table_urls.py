@@ -12,7 +12,7 @@ import pytest
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.outcomes import Resource, Video
 
-from ...support.ledgers import DAY_S, SECRET, Clock, Opener, accepted, did, intent, record_of, video
+from ...support.tables import DAY_S, SECRET, Clock, Opener, accepted, did, intent, record_of, video
 from .conftest import Everything
 
 

@@ -23,7 +23,7 @@ from hailuo_async._rules.team import Held, TeamState, load_state
 from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import JobError, JournalError
 
-from ...support.ledgers import LEASE_S, Clock, accepted, did, intent, mute, record_of, sent, video
+from ...support.tables import LEASE_S, Clock, accepted, did, intent, mute, record_of, sent, video
 
 NOW = 500.0
 

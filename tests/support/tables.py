@@ -1,4 +1,4 @@
-"""A journal's ledger under test: a clock that stands still, and short ways to bring a job where it is wanted."""
+"""A journal's table under test: a clock that stands still, and short ways to bring a job where it is wanted."""
 
 from __future__ import annotations
 

@@ -114,7 +114,7 @@ def _words(error: OSError | ValueError) -> str:
 def _check_names(file: Path) -> None:
     """Raises ``OSError`` if a directory that is still to be made, or the file in it, cannot have its name there."""
     # For a path through a missing directory the system says only that, and not that a name in it is too long.
-    existing = next(directory for directory in file.parents if directory.exists())
+    existing = next(path for path in (file, *file.parents) if path.exists())  # "." and "/" have no parents
     for name in file.relative_to(existing).parts:
         with contextlib.suppress(FileNotFoundError):
             (existing / name).lstat()

@@ -125,6 +125,12 @@ def test_beside_a_long_name_the_part_has_a_shorter_one_with_room_for_its_neighbo
     assert part != part_name(name[:-1] + "y")
 
 
+@pytest.mark.parametrize("directory", [".", "/"])
+def test_what_has_no_name_is_there_already(directory: str) -> None:
+    with pytest.raises(DownloadError, match="is there already"):
+        check_target(Path(directory))
+
+
 def test_a_file_that_can_be_made_is_no_fault_and_nothing_is_made_yet(tmp_path: Path) -> None:
     for target in ("a.mp4", "x" * 251 + ".mp4", "new/of/tonight/a.mp4"):
         check_target(tmp_path / target)

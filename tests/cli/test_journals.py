@@ -115,18 +115,24 @@ def test_what_is_no_journal_is_told(journal: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_batch_is_followed_until_nothing_is_to_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hailuo_async._cli.status._WATCH_EVERY_S", 0.1)
+def test_a_batch_is_followed_until_nothing_is_to_come(tmp_path: Path) -> None:
     jobs, journal = write_jobs(tmp_path, 1), tmp_path / "batch.db"
-    with emulator_in_thread(generation_s=3.0) as service:
+    shown: list[str] = []
+    with emulator_in_thread(generation_s=600.0) as service:
         env = environment(**credentials(service))
         with child("batch", jobs, "--output", tmp_path, "--yes", env=env) as process:
             wait_until(lambda: service.ledger.submits_accepted == 1)
-            followed = run("status", journal, "--watch")
+            with child("status", journal, "--watch", env=env) as following:
+                assert following.stdout is not None
+                for line in following.stdout:
+                    shown.append(line.rstrip())
+                    if "1 unfinished" in line:
+                        service.clock_offset_s = 600.0
+                assert following.wait(60) == 0
             process.communicate(timeout=60)
-    first, *_, last = followed.stdout.splitlines()
-    assert (followed.exit_code, first) == (0, f"{journal}: 1 job")
-    assert "      1 unfinished\n" in followed.stdout
+    first, *_, last = shown
+    assert first == f"{journal}: 1 job"
+    assert "      1 unfinished" in shown
     assert last in ("      1 saved", "      1 not saved")  # it has ended, and its film may be on its way
 
 

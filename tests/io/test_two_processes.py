@@ -86,7 +86,7 @@ async def _taken_over(journal: JournalWriter, record: Record) -> None:
 
 @pytest.mark.slow
 async def test_a_process_that_was_stopped_past_its_lease_does_not_pay_again_when_it_goes_on(path: Path) -> None:
-    async with service(0.4) as emulator:
+    async with service(600.0) as emulator:
         options = {"base_url": emulator.url, "journal": str(path), "jobs": 2, "max_running": 1}
         async with running(**options) as stopped:
             await wait_for(path, lambda records: len(records) == 2 and records["job-0"].task_id is not None)
@@ -97,6 +97,7 @@ async def test_a_process_that_was_stopped_past_its_lease_does_not_pay_again_when
             journal = await JournalWriter.open(path, base_url=emulator.url, now=lambda: time.time() + 30)
             await _taken_over(journal, found["job-1"])
             await journal.aclose()
+            emulator.clock_offset_s = 600.0
             stopped.signal(signal.SIGCONT)
             assert await stopped.ended() == 0
         tasks = {said["prompt"]: said["task"] for said in stopped.said if said["word"] == "success"}

@@ -216,10 +216,11 @@ def test_what_fails_says_why_and_is_tried_again_and_a_doubt_is_decided(
 def test_the_server_is_killed_and_comes_back_and_a_browser_goes_off_line(
     browser: Browser, served: Served, emulator: Emulator
 ) -> None:
-    emulator.service.generation_s = 2.0
+    emulator.service.generation_s = 600.0
     with visit(browser, served.url) as page:
         make(page, "outlives", CAT)
         expect(card(page, "outlives").locator(".chip")).to_have_text("Being made")
+        emulator.service.generation_s, emulator.clock_offset_s = 0.3, 600.0
         served.end(signal.SIGKILL)
         expect(page.locator("#offline")).to_be_visible()
         make(page, "comes later", DOG)

@@ -106,11 +106,12 @@ async def test_a_batch_killed_before_its_first_job_left_nothing(path: Path) -> N
 
 @pytest.mark.slow
 async def test_a_job_killed_while_it_waits_for_a_slot_is_sent_by_the_next_run(path: Path) -> None:
-    async with Emulator(generation_s=0.4, requests_per_minute=None) as emulator:
+    async with Emulator(generation_s=600.0, requests_per_minute=None) as emulator:
         async with running(base_url=emulator.url, journal=str(path), jobs=2, max_running=1) as child:
             await wait_for(path, lambda records: len(records) == 2 and bool(records["job-0"].task_id))
             child.signal(signal.SIGKILL)
             await child.ended()
+        emulator.service.generation_s, emulator.clock_offset_s = 0.1, 600.0
         assert (await states_in(path))["job-1"] is JournalState.INTENDED
         again = await run(base_url=emulator.url, journal=str(path), jobs=2)
         assert again.outcomes() == {"job 0": "success", "job 1": "success"}

@@ -161,12 +161,14 @@ async def files_in(folder: Path) -> list[str]:
 @on_both
 async def test_a_picture_becomes_a_video_that_is_passed_on(name: str, tmp_path: Path, emulator: Emulator) -> None:
     emulator.service.video_size = 700_000
-    emulator.service.generation_s = 2.0  # it is asked for before it is there
+    emulator.service.generation_s = 600.0
     async with app_running(name, tmp_path, emulator) as server, visiting() as client:
         url = await server.url()
         assert await answer_to(client, f"{url}{HEALTH[name]}") == (200, {"status": "ok"})
         job = f"{url}/videos/{await asked(client, url, CRLF)}"
         assert (await answer_to(client, f"{job}/file"))[0] == 409
+        await until(lambda: emulator.ledger.submits_accepted)
+        emulator.clock_offset_s = 600.0
         statuses = await watched(client, job)
         assert statuses[-1] == "success"
         assert statuses == sorted(statuses, key=["queued", "sending", "pending", "processing", "success"].index)

@@ -90,22 +90,20 @@ def test_a_psycopg_that_never_gives_a_silent_server_up_is_refused() -> None:
 
 
 def test_a_server_that_says_nothing_any_more_is_given_up(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(postgres_connection, "_ANSWER_S", 0.02)
-    monkeypatch.setattr(postgres_connection, "_LOOK_S", 0.01)
-    with (
-        connected(postgres.dsn()) as connection,
-        pytest.raises(psycopg.OperationalError, match=r"no answer within 0\.02"),
-    ):
-        connection.execute("SELECT pg_sleep(5)")
+    with connected(postgres.dsn()) as connection:
+        monkeypatch.setattr(postgres_connection, "_ANSWER_S", 0.02)
+        monkeypatch.setattr(postgres_connection, "_LOOK_S", 0.01)
+        with pytest.raises(psycopg.OperationalError, match=r"no answer within 0\.02"):
+            connection.execute("SELECT pg_sleep(5)")
 
 
 def test_a_server_that_was_given_up_is_not_waited_for_again(
     postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of a pipeline waits for the server, too."""
-    monkeypatch.setattr(postgres_connection, "_ANSWER_S", 0.02)
-    monkeypatch.setattr(postgres_connection, "_LOOK_S", 0.01)
     with connected(postgres.dsn()) as connection:
+        monkeypatch.setattr(postgres_connection, "_ANSWER_S", 0.02)
+        monkeypatch.setattr(postgres_connection, "_LOOK_S", 0.01)
         with pytest.raises(psycopg.OperationalError):
             connection.execute("SELECT pg_sleep(5)")
         monkeypatch.setattr(postgres_connection, "_ANSWER_S", 10.0)

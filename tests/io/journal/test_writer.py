@@ -480,6 +480,7 @@ async def test_a_close_gives_each_of_several_commits_its_time_while_a_note_waits
 ) -> None:
     hurried: list[bool] = []
     monkeypatch.setattr(SqliteDatabase, "hurry", lambda _, *, is_last_try=False: hurried.append(is_last_try))
+    be_patient(journal)
     await journal.intend(intent())
     held = await gate.shut(journal)
     refused = journal._commits.put(lambda table: table.database.execute("no SQL"))  # the note is written without it

@@ -21,7 +21,7 @@ import uvicorn
 from aiohttp import web
 
 from hailuo_async import JournalState
-from hailuo_async.emulator import Emulator, Fault, Kind
+from hailuo_async.emulator import Emulator, Fault, FaultRates, Faults, Kind
 
 from ..support.crash_journal import states_in
 from ..support.running_emulator import credentials, emulator_in_thread
@@ -315,17 +315,17 @@ async def test_what_one_process_accepted_another_finds_and_passes_on(tmp_path: P
 async def test_what_waited_when_it_was_killed_is_sent_when_it_is_up_again_before_anyone_asks(
     tmp_path: Path, emulator: Emulator
 ) -> None:
-    emulator.service.max_running = 0
+    emulator.service.faults = Faults(submit=FaultRates(hang_before=1.0))  # refused, it would hold off, ever longer
     async with app_running("aiohttp", tmp_path, emulator) as server, visiting() as client:
-        url = await server.url()
-        async with anyio.create_task_group() as visitors:  # the longer it is refused, the longer it holds off
-            for number in range(40):  # more than a stream pulls ahead
-                visitors.start_soon(asked, client, url, f"job {number}")
+        for number in range(34):
+            await asked(client, await server.url(), f"job {number}")
         await server.end(signal.SIGKILL)
         assert emulator.ledger.submits_accepted == 0
-        emulator.service.max_running = 50
+        waiting = list((await states_in(tmp_path / "videos.db")).values()).count(JournalState.INTENDED)
+        assert waiting > 16  # more than a stream pulls ahead
+        emulator.service.faults = Faults()
         await server.start()
-        await until(lambda: emulator.ledger.submits_accepted == 40)
+        await until(lambda: emulator.ledger.submits_accepted == waiting)
     assert set(map(len, emulator.ledger.accepted.values())) == {1}
 
 

@@ -19,6 +19,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from .support.leaping import Leap, leaping
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
 from .support.postgres import Postgres
 
@@ -89,6 +90,12 @@ def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
 def path(tmp_path: Path) -> Path:
     """A journal that is not there yet."""
     return tmp_path / "batch.db"
+
+
+@pytest.fixture
+async def leap() -> Leap:
+    """Puts the clock of the test's loop forward. For a session that was opened after it."""
+    return leaping()
 
 
 @pytest.fixture(scope="session")

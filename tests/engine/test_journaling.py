@@ -36,6 +36,7 @@ from hailuo_async.outcomes import Resource, Video
 from hailuo_async.testing import run_virtual
 
 from ..support.crash_journal import locked, records_in, states_in, wait_for
+from ..support.leaping import Leap
 from ..support.service import job
 
 BASE_URL = "http://localhost"
@@ -347,53 +348,34 @@ async def test_a_key_that_names_another_job_is_refused(recorder: JournalRecorder
 # --- Leases -----------------------------------------------------------------------------------------------------------
 
 
-class LeapingLoop(asyncio.SelectorEventLoop):
-    """A loop whose clock can be put forward."""
-
-    ahead_s = 0.0
-
-    def time(self) -> float:
-        return super().time() + self.ahead_s
-
-
 def _is_held_until(lease: float, records: dict[str, Record]) -> bool:
     return records["cat"].lease_until == lease
 
 
-async def _is_logged(caplog: pytest.LogCaptureFixture, text: str, loop: LeapingLoop) -> None:
-    while True:
-        if text in caplog.text:
-            return
-        loop.ahead_s += LEASE_S / 3
+async def _is_logged(caplog: pytest.LogCaptureFixture, text: str, leap: Leap) -> None:
+    while text not in caplog.text:
+        leap(LEASE_S / 3)
         await asyncio.sleep(0.005)
 
 
-async def _keep_up(loop: LeapingLoop, path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
+    leap: Leap, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     begun = now = time.time()
     journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: now, busy_timeout_s=0.02, patience_s=0.5)
     recorder = JournalRecorder(str(path), journal=journal)
     tracked = await sent(recorder, task_id="t1")
-    keeping = loop.create_task(recorder.keep_up())
+    keeping = asyncio.create_task(recorder.keep_up())
     async with locked(path):
         await recorder.accepted(tracked, 2.0)
-        await _is_logged(caplog, "another session may take its jobs over", loop)  # a renewal that failed
+        await _is_logged(caplog, "another session may take its jobs over", leap)  # a renewal that failed
     for now in (begun + 5, begun + 10):
-        loop.ahead_s += LEASE_S / 3
+        leap(LEASE_S / 3)
         lease = now + LEASE_S
         await wait_for(path, partial(_is_held_until, lease))
     assert await states_in(path) == {"cat": JournalState.ACCEPTED}
     keeping.cancel()
     await recorder.aclose()
-
-
-@pytest.mark.slow
-def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
-    path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    with asyncio.Runner(loop_factory=LeapingLoop) as runner:
-        loop = runner.get_loop()
-        assert isinstance(loop, LeapingLoop)
-        runner.run(_keep_up(loop, path, caplog))
 
 
 # --- Permit to send ---------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import records_in, taken_over
+from ..support.leaping import Leap
 from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, taken, told, until
 from ..support.tables import record_in
 from .test_stream import read_into, stay_running
@@ -430,14 +431,15 @@ async def test_a_task_whose_query_met_a_wrong_key_stays_committed_until_it_is_kn
         assert money(session) == (Decimal("0.25"), ZERO)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("has_journal", [False, True])
 async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known(
-    tmp_path: Path, has_journal: bool
+    leap: Leap, tmp_path: Path, has_journal: bool
 ) -> None:
     line = Line(on_query=stay_running)
     async with line.session(journal=tmp_path / "batch.db" if has_journal else None) as session:
-        generation = await session.submit(paid_job(), timeout=0.5)
+        generation = await session.submit(paid_job(), timeout=15)
+        await generation.accepted()
+        leap(15)
         await until(lambda: generation.status.is_final)
         assert money(session) == (ZERO, PRICE)
         line.on_query = None  # it bills nothing: then the price of the job counts, which is known

@@ -27,6 +27,7 @@ from hailuo_async.errors import SessionClosedError
 from hailuo_async.jobs import Job
 
 from ..support.https import over_both
+from ..support.leaping import Leap
 from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server
 from ..support.service import envelope, job, line_to, picture, refusal, request_for, taken, until
 
@@ -41,7 +42,7 @@ async def accept(exchange: Exchange) -> None:
 
 
 async def answer_of(
-    request: Request, behaviour: Behaviour, timeout_s: float = 5.0, tls: ssl.SSLContext | None = None
+    request: Request, behaviour: Behaviour, timeout_s: float = 60.0, tls: ssl.SSLContext | None = None
 ) -> tuple[Answer, RawServer]:
     async with raw_server(behaviour, tls) as server, line_to(server.url) as line:
         return await line.send(request, timeout_s), server
@@ -165,27 +166,29 @@ async def test_a_file_that_is_cut_while_it_is_sent_is_never_accepted_whole(tmp_p
     """The head and a part of the body have left, but no service accepts half a body: certainly not accepted."""
     path = tmp_path / "cat.png"
     path.write_bytes(LARGE)
-    bodies = []
+    bodies, is_cut = [], threading.Event()
 
     async def cut_the_file(exchange: Exchange) -> None:
         await exchange.reader.readexactly(1000)
         path.write_bytes(LARGE[: len(LARGE) // 2])
+        is_cut.set()
         bodies.append(await exchange.reader.read())
 
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(path))
-    slowly = [_Paused(part) if isinstance(part, Part) else part for part in request.body]
+    slowly = [_Paused(part, is_cut) if isinstance(part, Part) else part for part in request.body]
     paused = attrs.evolve(request, body=tuple(each.part() if isinstance(each, _Paused) else each for each in slowly))
     async with raw_server(cut_the_file) as server, line_to(server.url) as line:
-        answer = await line.send(paused, 5)
+        answer = await line.send(paused, 60)
     assert (answer.verdict, type(answer.problem)) == (Verdict.UNSENT, ImageError)
     assert len(server.seen) == 1
 
 
 @attrs.define
 class _Paused:
-    """A part that is read slowly after its first piece."""
+    """A part that is read on after its first piece only when the test says so."""
 
     of: Part
+    until: threading.Event
 
     def part(self) -> Part:
         return attrs.evolve(self.of, pieces=self.pieces)
@@ -193,7 +196,7 @@ class _Paused:
     def pieces(self) -> Iterator[bytes]:
         for number, piece in enumerate(self.of.pieces()):
             if number == 1:
-                threading.Event().wait(0.1)
+                self.until.wait(60)
             yield piece
 
 
@@ -216,7 +219,7 @@ class Slow:
             for _ in range(2):
                 self.reads += 1
                 if self.reads == 2:
-                    assert self.may_go_on.wait(10)
+                    assert self.may_go_on.wait(60)
                 yield b"x" * 2**18
         finally:
             self.closed += 1
@@ -257,12 +260,14 @@ async def test_a_refusal_that_comes_while_the_body_streams_is_heard(status: int,
     assert answer.verdict is Verdict.REFUSED
 
 
-async def test_a_time_out_while_an_image_is_read_leaves_nothing_open() -> None:
+async def test_a_time_out_while_an_image_is_read_leaves_nothing_open(leap: Leap) -> None:
     async def say_nothing(exchange: Exchange) -> None:
+        await until(lambda: slow.reads == 2)
+        leap(60)
         await exchange.reader.read()
 
     async with slow_part() as slow:
-        answer, _ = await answer_of(slow.request(), say_nothing, timeout_s=0.2)
+        answer, _ = await answer_of(slow.request(), say_nothing, timeout_s=60)
     assert (answer.verdict, slow.closed) == (Verdict.UNKNOWN, 1)
 
 
@@ -279,7 +284,7 @@ async def test_cancelled_while_an_image_is_read_it_ends_as_cancelled(
 
         async def send() -> None:
             with scope:
-                await line.send(slow.request(), 10)
+                await line.send(slow.request(), 60)
 
         task = asyncio.ensure_future(send())
         await until(lambda: slow.reads == 2)
@@ -296,7 +301,7 @@ async def test_a_refused_connection_closes_what_was_opened() -> None:
     async with slow_part() as slow:
         slow.may_go_on.set()
         async with line_to("http://127.0.0.1:1") as line:
-            answer = await line.send(slow.request(), 5)
+            answer = await line.send(slow.request(), 60)
         assert (answer.verdict, slow.closed) == (Verdict.UNSENT, 1)
 
 

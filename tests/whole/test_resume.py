@@ -30,6 +30,7 @@ from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import bytes_of, count_in, no_room, records_in, states_in, wait_for
+from ..support.leaping import Leap
 from ..support.service import Line, asked_about, finished, job, jobs, refusal, running, told, until
 
 pytestmark = pytest.mark.anyio
@@ -207,15 +208,17 @@ async def test_a_post_whose_session_seems_gone_is_in_doubt_under_a_name_until_it
 # --- attach -----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("journalled", [True, False])
 async def test_the_task_id_of_an_error_is_enough_to_wait_for_it_in_another_session(
-    path: Path, journalled: bool
+    leap: Leap, path: Path, journalled: bool
 ) -> None:
     journal = path if journalled else None
     async with Line(on_query=never).session(journal=journal) as session:
+        late = await session.submit(job(key="cat"), timeout=15)
+        await late.accepted()
+        leap(15)
         with pytest.raises(WaitTimeoutError) as caught:
-            await session.generate(job(key="cat"), timeout=1.5)
+            await late
         task_id = caught.value.task_id
         generation = await session.submit(job("cut off by the close", key="dog"))
         await generation.accepted()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -18,7 +17,8 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import JobError
 
 from ...support.crash_journal import never, records_in, wait_for
-from ...support.service import IMAGE_URL, Line, job
+from ...support.leaping import Leap
+from ...support.service import IMAGE_URL, Line, job, settle
 from ...support.tables import Mute, accepted, did, in_doubt, mute, record_of, sent
 
 
@@ -88,8 +88,8 @@ def test_a_decision_that_may_not_be_made_is_an_error_at_the_first_try(ours: JobT
         did(ours, Resolution("dog", False, None, True))
 
 
-async def hold_an_answer(database: Mute, for_s: float) -> None:
-    """The next commit gets an answer, but late."""
+async def hold_an_answer(database: Mute, leap: Leap, for_s: float) -> None:
+    """The next commit gets an answer, but so late."""
     committed, lifted = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -98,31 +98,32 @@ async def hold_an_answer(database: Mute, for_s: float) -> None:
 
     database.held = hold
     await anyio.to_thread.run_sync(committed.wait, 60)
-    await asyncio.sleep(for_s)
+    leap(for_s)
+    await settle()
     database.is_mute = False
     lifted.set()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("keep_jobs", [False, True])
 async def test_a_job_that_its_caller_left_while_the_answer_to_its_leave_was_lost_is_not_held_any_more(
-    tmp_path: Path, keep_jobs: bool, monkeypatch: pytest.MonkeyPatch
+    leap: Leap, tmp_path: Path, keep_jobs: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hailuo_async._io.journal.commits.SHORT_PATIENCE_S", 1.0)  # of the one who asks for the leave
+    monkeypatch.setattr("hailuo_async._io.journal.commits.SHORT_PATIENCE_S", 10.0)  # of the one who asks for the leave
     monkeypatch.setattr("hailuo_async._io.journal.writer.SHORT_PATIENCE_S", 0.05)
     path, line = tmp_path / "batch.db", Line(on_query=never)
     async with line.session(journal=path, keep_jobs=keep_jobs, max_running=1) as session:
         first = await session.submit(job("first", key="first"))
         await first.accepted()
-        waiting = await session.submit(ImageToVideo(IMAGE_URL, key="cat"), timeout=0.5)
+        waiting = await session.submit(ImageToVideo(IMAGE_URL, key="cat"), timeout=5)
         assert session._engine is not None
         database = mute(session._engine.journal_or_raise()._table)
         database.is_mute = True
         line.on_query = None  # the slot is free, and the leave is granted without an answer
         await wait_for(path, lambda records: records["cat"].state is JournalState.SENDING)
+        leap(5)
         with pytest.raises(WaitTimeoutError):
             await waiting
-        await hold_an_answer(database, 1.2)  # the one who asks for the leave gives up while it is granted
+        await hold_an_answer(database, leap, 10)  # the one who asks for the leave gives up while it is granted
         found = await wait_for(path, lambda records: "cat" not in records or records["cat"].holder is None)
         assert ("cat" in found) is not keep_jobs
         assert keep_jobs or found["cat"].state is JournalState.INTENDED

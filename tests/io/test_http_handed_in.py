@@ -33,7 +33,7 @@ async def test_a_callers_own_headers_never_replace_ours() -> None:
         "Connection": "keep-alive",
         "X-Trace": "7",
     }
-    server = await over(lambda: aiohttp.ClientSession(headers=theirs), lambda line: line.send(POST, 5))
+    server = await over(lambda: aiohttp.ClientSession(headers=theirs), lambda line: line.send(POST, 60))
     sent = server.seen[0].headers
     assert sent["authorization"] == f"Bearer {KEY}"
     assert (sent["content-type"], sent["connection"], sent["x-trace"]) == ("application/json", "close", "7")
@@ -44,12 +44,12 @@ async def test_a_callers_retries_are_not_used() -> None:
         (await handler(request)).close()
         return await handler(request)
 
-    server = await over(lambda: aiohttp.ClientSession(middlewares=(send_twice,)), lambda line: line.send(POST, 5))
+    server = await over(lambda: aiohttp.ClientSession(middlewares=(send_twice,)), lambda line: line.send(POST, 60))
     assert len(server.posts) == 1
 
 
 async def test_a_callers_base_url_is_not_used() -> None:
-    server = await over(lambda: aiohttp.ClientSession("http://127.0.0.1:1/x/"), lambda line: line.send(POST, 5))
+    server = await over(lambda: aiohttp.ClientSession("http://127.0.0.1:1/x/"), lambda line: line.send(POST, 60))
     assert server.seen[0].target == SUBMIT_PATH
 
 
@@ -59,17 +59,17 @@ async def test_a_session_that_raises_for_statuses_raises_nothing_here() -> None:
         aiohttp.ClientSession(raise_for_status=True) as theirs,
         line_to(server.url, theirs) as line,
     ):
-        assert (await line.send(POST, 5)).status == 500
+        assert (await line.send(POST, 60)).status == 500
 
 
 async def test_a_callers_session_stays_open_and_a_closed_one_sends_nothing() -> None:
     async with raw_server(accept) as server, aiohttp.ClientSession() as theirs:
         async with line_to(server.url, theirs) as line:
-            await line.send(POST, 5)
+            await line.send(POST, 60)
         assert not theirs.closed
         await theirs.close()
         async with line_to(server.url, theirs) as line:
-            assert (await line.send(POST, 5)).verdict is Verdict.UNSENT
+            assert (await line.send(POST, 60)).verdict is Verdict.UNSENT
     assert len(server.seen) == 1
 
 
@@ -105,6 +105,6 @@ async def test_tracing_that_fails_decides_nothing_about_money(error: Exception) 
     async with raw_server(accept) as server:
         for traces in (early, late):
             async with aiohttp.ClientSession(trace_configs=[traces]) as theirs, line_to(server.url, theirs) as line:
-                verdicts.append((await line.send(POST, 5)).verdict)
+                verdicts.append((await line.send(POST, 60)).verdict)
     assert verdicts == [Verdict.UNSENT, Verdict.UNKNOWN]
     assert len(server.posts) == 1

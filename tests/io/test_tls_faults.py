@@ -201,7 +201,7 @@ async def test_a_server_that_wants_a_certificate_of_the_client_says_so_too_late_
     context.verify_mode = ssl.CERT_REQUIRED
 
     async with service(ServerSide.shake, context) as at, line_to(at.url) as line:
-        answer = await line.send(POST, 5)
+        answer = await line.send(POST, 60)
     assert (answer.verdict, "CERTIFICATE_REQUIRED" in answer.message) == (UNKNOWN, True)
 
 
@@ -236,7 +236,7 @@ accept = after_body(sealed(ANSWER), ServerSide.notify)
 @refused_certificates
 async def test_a_certificate_that_is_refused_is_named_with_what_to_check(served: str, trusted: str, words: str) -> None:
     async with service(accept, serving(certificate=served)) as at, line_to(at.url, tls=trusting(trusted)) as line:
-        answer = await line.send(POST, 5)
+        answer = await line.send(POST, 60)
     assert (answer.verdict, at.posts) == (UNSENT, 0)
     assert answer.message.startswith(f"cannot connect to 127.0.0.1: its certificate is refused: {words}")
 
@@ -247,7 +247,7 @@ async def test_a_certificate_that_expires_between_two_posts_stops_them_until_it_
     async with service(accept, context) as at, line_to(at.url, tls=trusting(CERTIFICATE, EXPIRED)) as line:
         for certificate in (CERTIFICATE, EXPIRED, CERTIFICATE):
             context.load_cert_chain(certificate, KEY)
-            verdicts.append((await line.send(POST, 5)).verdict)
+            verdicts.append((await line.send(POST, 60)).verdict)
     assert verdicts == [ACCEPTED, UNSENT, ACCEPTED]
 
 
@@ -258,7 +258,7 @@ async def test_each_post_is_accepted_once_with_any_tickets_and_protocols(tickets
     context.num_tickets = tickets
     context.set_alpn_protocols(protocols)
     async with service(accept, context) as at, line_to(at.url) as line:
-        verdicts = [(await line.send(POST, 5)).verdict for _ in range(3)]
+        verdicts = [(await line.send(POST, 60)).verdict for _ in range(3)]
     assert (verdicts, at.connections, at.posts) == ([ACCEPTED] * 3, 3, 3)
 
 
@@ -279,7 +279,7 @@ class Stuck:
 
     async def given_up(self, line: Http) -> asyncio.CancelledError | None:
         """A POST that is cancelled there: its cancellation, or ``None`` if its answer was quicker."""
-        sending = asyncio.ensure_future(line.send(POST, 5))
+        sending = asyncio.ensure_future(line.send(POST, 60))
         await self.reached.wait()
         sending.cancel()
         try:
@@ -330,7 +330,7 @@ async def test_posts_that_are_cancelled_anywhere_leave_nothing_and_the_next_is_a
                 assert (await sending).verdict is ACCEPTED
             except asyncio.CancelledError:
                 cancelled += 1
-        assert (await line.send(POST, 5)).verdict is ACCEPTED
+        assert (await line.send(POST, 60)).verdict is ACCEPTED
     assert 0 < cancelled < 80
     assert at.posts <= 81
 
@@ -341,7 +341,7 @@ async def test_many_posts_hold_no_more_than_some_did() -> None:
     async with service(accept, serving()) as at, line_to(at.url) as line:
         for _ in range(3):
             for _ in range(60):
-                assert (await line.send(POST, 5)).verdict is ACCEPTED
+                assert (await line.send(POST, 60)).verdict is ACCEPTED
             gc.collect()
             held.append(len(gc.get_objects()))
     assert held[-1] - held[0] < 60

@@ -149,7 +149,7 @@ async def test_a_session_whose_stream_has_no_end_takes_over_all_the_same(
         line.session(journal=path, keep_jobs=True, max_running=1) as session,
         contextlib.aclosing(session.stream(job(f"job {number}") for number in itertools.count())) as stream,
     ):
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while f"left {TAKEN_AT_ONCE}" not in line.prompts:
                 await anext(stream)
 

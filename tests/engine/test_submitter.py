@@ -342,7 +342,7 @@ async def test_a_job_of_urls_waits_for_no_upload_once_the_one_before_it_is_withd
         light = await session.submit(job("light"))
         for task in heavy:
             task.cancel()
-        with anyio.fail_after(5):
+        with anyio.fail_after(30):
             await light.accepted()
         await session.aclose(grace=0)
     assert len(line.posts) == 60 + MAX_HEAVY + 1

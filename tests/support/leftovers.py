@@ -17,7 +17,7 @@ import attrs
 import pytest
 
 #: A thread that was told to end and a child that was killed take a moment to be gone. Only a leak waits so long.
-PATIENCE_S = 2.0
+PATIENCE_S = 20.0
 #: A task that was cancelled, or a transport that was closed, is gone after a few rounds of the loop.
 ROUNDS = 20
 

@@ -6,6 +6,7 @@ trusts everyone, and by TCP, where it wants a password.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -16,6 +17,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from random import SystemRandom
 from typing import Any
 
 import attrs
@@ -41,9 +43,12 @@ def _whom() -> dict[str, Any]:
 
 
 def _free_port() -> int:
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return int(listening.getsockname()[1])
+    """Below those that the kernel gives to connections: one of those could have it when the server starts, or again."""
+    while True:
+        port = SystemRandom().randrange(15_000, 32_000)
+        with contextlib.suppress(OSError), socket.socket() as listening:
+            listening.bind(("127.0.0.1", port))
+            return port
 
 
 @attrs.define(eq=False)

@@ -32,7 +32,7 @@ def run_python(arguments: list[str], folder: Path, service: Emulator) -> subproc
         env={**os.environ, "PYTHONPATH": str(ROOT), **credentials(service)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
 

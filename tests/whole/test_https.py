@@ -68,7 +68,7 @@ async def test_a_session_that_closes_while_it_shakes_hands_has_sent_nothing(path
         async with AsyncSession(api_key=KEY, base_url=f"https://127.0.0.1:{port}", journal=path) as session:
             generations = [await session.submit(job(key=f"{number}")) for number in range(4)]
             await until(lambda: shaking)
-            with anyio.fail_after(5):
+            with anyio.fail_after(10):
                 await session.aclose(grace=0)
         ends = await asyncio.gather(*generations, return_exceptions=True)
         await settle()

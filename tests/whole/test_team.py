@@ -94,11 +94,11 @@ async def read(session: AsyncSession, work: list[ImageToVideo]) -> int:
 async def test_two_sessions_fill_the_slots_of_the_team_together_and_find_its_limit_once(
     service: Emulator, journal: str
 ) -> None:
-    service.service.generation_s = 1.5  # none ends while the first POSTs are on their way, which would hide the limit
+    service.service.generation_s = 600.0  # none ends while the first POSTs are on their way, which would hide the limit
     async with session_at(service, journal) as one, session_at(service, journal) as two:
         reading = asyncio.gather(read(one, jobs("a", 8)), read(two, jobs("b", 8)))
-        await until(lambda: service.ledger.submits_accepted >= 4)
-        service.service.generation_s = 0.3
+        await until(lambda: (one.stats().limit, two.stats().limit) == (2, 2))
+        service.service.generation_s, service.clock_offset_s = 0.3, 600.0
         await reading
         assert (one.stats().limit, two.stats().limit) == (2, 2)
     ledger = service.ledger

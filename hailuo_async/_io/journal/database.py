@@ -40,8 +40,8 @@ Row: TypeAlias = Mapping[str, Any]
 UNUSED = "it is empty: no session has used it yet"
 #: The notification that says only that something has changed.
 ANYTHING = ""
-#: How a notification begins that passes on a notice. Earlier versions of this library know it by this word.
-NOTICE = "hint:"
+#: How a notification begins that passes on a notice.
+NOTICE = "notice:"
 
 #: One entry for each schema version, which brings a journal from the version before it. Only ever appended to. What a
 #: type is called is the engine's: ``Database.TYPES``.

@@ -47,7 +47,7 @@ class KeptJob:
     options: Mapping[str, Any] = attrs.field(repr=False)
     images: Mapping[str, KeptImage]
     asked_at: float | None = None
-    """When it was asked for, in Unix seconds by that machine's clock. Earlier versions do not keep it."""
+    """When it was asked for, in Unix seconds by that machine's clock; ``None`` for a job of a stream."""
 
     @property
     def digests(self) -> dict[str, KeptImage]:

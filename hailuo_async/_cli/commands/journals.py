@@ -16,7 +16,7 @@ from hailuo_async.settings import JournalLocation
 @click.argument(
     "journal",
     default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME),
-    type=options.Place(exists=True),
+    type=options.JournalPath(exists=True),
 )
 @click.option("--watch", "is_watched", is_flag=True, help="Show it again every two seconds, until all is done.")
 @options.json
@@ -32,7 +32,7 @@ def status(journal: JournalLocation, is_watched: bool, is_json: bool) -> NoRetur
 
 
 @click.command()
-@click.argument("journal", type=options.Place(exists=True))
+@click.argument("journal", type=options.JournalPath(exists=True))
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True, shell_complete=options.complete_key)
 @click.option("--task-id", metavar="ID", help="The service did accept it, under this id.")
 @click.option("--resubmit", is_flag=True, help="Send it again. If it was paid for before, it is paid for again.")

@@ -67,7 +67,7 @@ class FilePath(click.Path):
         return super().convert(os.path.expanduser(value), param, ctx)
 
 
-class Place(FilePath):
+class JournalPath(FilePath):
     """A journal: a file, or the DSN of a PostgreSQL database. A password is not repeated."""
 
     def __init__(self, *, exists: bool = False) -> None:
@@ -140,7 +140,7 @@ def count(name: str, help: str) -> Callable[[Command], Command]:
 
 
 def journal(help: str) -> Callable[[Command], Command]:
-    return click.option("--journal", metavar="FILE|DSN", type=Place(), help=help)
+    return click.option("--journal", metavar="FILE|DSN", type=JournalPath(), help=help)
 
 
 json = click.option("--json", "is_json", is_flag=True, help="One JSON object a line on stdout, for machines.")

@@ -51,8 +51,10 @@ class WebhookPost:
 
     @property
     def url(self) -> str:
+        """Where it is sent."""
         return self.announcement.url
 
     @property
     def task_id(self) -> str:
+        """The task whose end it tells."""
         return self.announcement.task_id

@@ -132,6 +132,7 @@ class FaultRates:
             raise ValueError(f"the probabilities of one kind of request must not sum to more than 1; got {total:g}")
 
     def rate(self, fault: Fault) -> float:
+        """The probability of ``fault``."""
         return self._rates.get(fault, 0.0)
 
 
@@ -154,6 +155,7 @@ class Faults:
     webhook: FaultRates = attrs.field(default=_NEVER, validator=_check_kind)
 
     def of(self, kind: Kind) -> FaultRates:
+        """The rates for requests of that kind."""
         rates: FaultRates = getattr(self, kind.value, _NEVER)
         return rates
 

@@ -79,10 +79,12 @@ class Emulator:
 
     @property
     def api_key(self) -> str:
+        """The one key that it takes."""
         return self.service.api_key
 
     @property
     def ledger(self) -> Ledger:
+        """What it has seen: each request, and sums over all of them."""
         return self.service.ledger
 
     @property

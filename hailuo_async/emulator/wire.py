@@ -66,9 +66,11 @@ class Reply:
     """A webhook to be called before this reply is sent."""
 
     def adding(self, headers: Mapping[str, str]) -> Reply:
+        """The same reply with these headers, too."""
         return attrs.evolve(self, headers={**self.headers, **headers})
 
     def json(self) -> Any:
+        """The JSON of its body. Raises ``ValueError`` for a body that is none."""
         return json.loads(self.body)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -226,8 +227,8 @@ def test_a_dry_run_looks_at_the_picture_too(service: Emulator, here: Path) -> No
 
 
 def test_a_job_that_waits_says_what_for_and_its_place_in_the_line() -> None:
-    ended = {"succeeded": 0, "failed": 0, "refused": 0, "unknown": 0, "abandoned": 0}
-    alone = Stats(queued=1, running=0, limit=1, requests_left=None, refusals=0, **ended)  # type: ignore[arg-type]
+    ended: dict[str, Any] = {"succeeded": 0, "failed": 0, "refused": 0, "unknown": 0, "abandoned": 0}
+    alone = Stats(queued=1, running=0, limit=1, requests_left=None, refusals=0, **ended)
     assert line_message(alone, has_line=False) == "waits for the team's only slot"
     third = attrs.evolve(alone, limit=3, ahead=2, refusals=4)
     words = "number 3 in line for one of the team's 3 slots; refused 4 times so far, which costs nothing"

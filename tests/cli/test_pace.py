@@ -6,6 +6,7 @@ import heapq
 import itertools
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -14,21 +15,21 @@ from hailuo_async.hooks import Accepted, Downloaded, Ended, Refused, Sent, Sessi
 from hailuo_async.outcomes import Status
 
 
-def facts(number: int, at: float) -> dict[str, object]:
+def facts(number: int, at: float) -> dict[str, Any]:
     return {"at": at, "number": number, "job": None, "key": None, "task_id": None, "waited_s": 0.0}
 
 
 def sent(number: int, at: float) -> SessionEvent:
-    return Sent(**facts(number, at), attempt=1, doubts=0)  # type: ignore[arg-type]
+    return Sent(**facts(number, at), attempt=1, doubts=0)
 
 
 def accepted(number: int, at: float, attempt: int = 1) -> SessionEvent:
-    return Accepted(**facts(number, at), attempt=attempt, answered_s=None)  # type: ignore[arg-type]
+    return Accepted(**facts(number, at), attempt=attempt, answered_s=None)
 
 
 def ended(number: int, at: float) -> SessionEvent:
-    nothing = {"video": None, "error": None, "ran_s": None, "late_s": None}
-    return Ended(**facts(number, at), status=Status.SUCCESS, **nothing)  # type: ignore[arg-type]
+    nothing: dict[str, Any] = {"video": None, "error": None, "ran_s": None, "late_s": None}
+    return Ended(**facts(number, at), status=Status.SUCCESS, **nothing)
 
 
 @pytest.mark.parametrize(("jobs", "slots", "spread"), [(50, 3, 0.2), (120, 12, 0.5), (300, 30, 0.2), (20, 2, 0.0)])
@@ -69,7 +70,7 @@ def test_while_nothing_has_ended_it_is_what_is_usual_and_while_little_has_a_rang
 
 def test_a_doubt_and_a_refusal_are_no_speed_nor_is_a_task_of_an_earlier_run() -> None:
     pace = Pace()
-    refused = Refused(**facts(0, 1.0), attempt=1, reason="", message="", answered_s=0.0)  # type: ignore[arg-type]
+    refused = Refused(**facts(0, 1.0), attempt=1, reason="", message="", answered_s=0.0)
     for event in (sent(0, 0.0), refused, sent(1, 0.0), ended(1, 0.1), accepted(2, 0.0, attempt=0), ended(2, 0.1)):
         pace(event)
     pace(sent(3, 0.0))

@@ -126,8 +126,8 @@ def shape(value: Any) -> Any:
 
 
 @pytest.mark.parametrize(("recorded", "settings"), [("success-billed", {}), ("canceled", {"cancel_rate": 1.0})])
-def test_a_query_is_answered_in_the_form_of_the_recorded_answer(recorded: str, settings: dict[str, float]) -> None:
-    service = Service(generation_s=93.5, spread=0, **settings)  # type: ignore[arg-type]
+def test_a_query_is_answered_in_the_form_of_the_recorded_answer(recorded: str, settings: dict[str, Any]) -> None:
+    service = Service(generation_s=93.5, spread=0, **settings)
     request = submit(json.loads(job().body), "/api/v1/minimax/hailuo-2.3-fast-i2v")
     task_id = service.handle(request, NOW).json()["data"]["task_id"]
     answer = service.handle(ask("GET", f"/api/v1/tasks/{task_id}"), NOW + 100).json()

@@ -186,8 +186,8 @@ def test_a_task_of_elsewhere_is_neither_queued_nor_sent() -> None:
         return told(200, failed("task-7"))
 
     accepted, ended = told_of(Line(on_query=give_up), attach)
-    facts = {"number": 0, "job": None, "key": None, "task_id": "task-7"}
-    assert accepted == Accepted(**facts, at=0.0, waited_s=0.0, attempt=0, answered_s=None)  # type: ignore[arg-type]
+    facts: dict[str, Any] = {"number": 0, "job": None, "key": None, "task_id": "task-7"}
+    assert accepted == Accepted(**facts, at=0.0, waited_s=0.0, attempt=0, answered_s=None)
     assert isinstance(ended, Ended)
     assert (ended.status, ended.ran_s, ended.late_s) == (Status.FAILED, None, None)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from itertools import pairwise
+from typing import Any
 
 import aiohttp
 import anyio
@@ -49,10 +50,10 @@ QUERY_FAULTS = [
 ]
 
 
-def over(service: Service, **settings: object) -> AsyncSession:
+def over(service: Service, **settings: Any) -> AsyncSession:
     """A session on an emulated service, on the virtual clock."""
     transport = InMemory(service)
-    return AsyncSession(api_key=DEFAULT_API_KEY, base_url="http://localhost", transport=transport, **settings)  # type: ignore[arg-type]
+    return AsyncSession(api_key=DEFAULT_API_KEY, base_url="http://localhost", transport=transport, **settings)
 
 
 # --- Failing ----------------------------------------------------------------------------------------------------------

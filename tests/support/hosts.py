@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from benchmarks.hosts import Host, Hosts, Night
 from benchmarks.processes import run_processes
@@ -24,8 +25,14 @@ def hosts_at_work(path: Path, sessions: int, work: Callable[[list[Host]], Awaita
     """Opens so many sessions on one journal, and has them do their work."""
 
     async def main() -> None:
-        settings = {"max_running": 2, "requests_per_minute": None, "generation_s": 1e6, "spread": 0.0, **facts}
-        service = Service(ledger_entries=0, balance=1e9, **settings)  # type: ignore[arg-type]
+        settings: dict[str, Any] = {
+            "max_running": 2,
+            "requests_per_minute": None,
+            "generation_s": 1e6,
+            "spread": 0.0,
+            **facts,
+        }
+        service = Service(ledger_entries=0, balance=1e9, **settings)
         night = Night(Hosts(), service, path / "journal.db", Random(0))
         hosts = [night.make_host() for _ in range(sessions)]
         for host in hosts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -252,14 +253,14 @@ async def in_doubt(path: Path, asked: Job) -> str:
     [({"resubmit": True}, 1, "task-1"), ({"task_id": "task-7"}, 0, "task-7"), ({"forget": True}, 1, "task-1")],
 )
 async def test_a_doubt_waits_for_its_owners_word(
-    path: Path, asked: Job, word: dict[str, object], posts: int, task: str
+    path: Path, asked: Job, word: dict[str, Any], posts: int, task: str
 ) -> None:
     key = await in_doubt(path, asked)
     line = Line()
     async with line.session(journal=path) as session:
         before = [outcome async for outcome in session.stream([asked])]
         assert in_short(before) == ["SubmissionUnknownError"]
-        await session.resolve(key, **word)  # type: ignore[arg-type]
+        await session.resolve(key, **word)
         after = [outcome async for outcome in session.stream([asked])]
     assert in_short(after) == [task]
     assert len(line.posts) == posts
@@ -270,11 +271,11 @@ async def test_a_doubt_waits_for_its_owners_word(
 @pytest.mark.parametrize(
     "word", [{}, {"resubmit": True, "forget": True}, {"task_id": ""}, {"task_id": "two words"}, {"task_id": 7}]
 )
-async def test_a_word_that_cannot_be_meant_is_refused(path: Path, word: dict[str, object]) -> None:
+async def test_a_word_that_cannot_be_meant_is_refused(path: Path, word: dict[str, Any]) -> None:
     key = await in_doubt(path, job(key="cat"))
     async with Line().session(journal=path) as session:
         with pytest.raises(JobError):
-            await session.resolve(key, **word)  # type: ignore[arg-type]
+            await session.resolve(key, **word)
         with pytest.raises(JobError, match="must name a job in this journal"):
             await session.resolve("dog", forget=True)
     assert await states_in(path) == {"cat": JournalState.UNKNOWN}

@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import anyio
@@ -44,7 +45,7 @@ from ..support.service import (
     until,
 )
 
-FAST = {"generation_s": 0.02, "spread": 0.0, "max_running": None, "requests_per_minute": None}
+FAST: dict[str, Any] = {"generation_s": 0.02, "spread": 0.0, "max_running": None, "requests_per_minute": None}
 
 
 async def stay(request: Request) -> Answer:
@@ -294,7 +295,7 @@ def test_three_runs_make_three_posts_for_three_jobs() -> None:
     with asyncio.Runner() as serving_loop:
 
         async def three() -> tuple[set[str], int]:
-            async with Emulator(**FAST) as emulator:  # type: ignore[arg-type]
+            async with Emulator(**FAST) as emulator:
                 ids = {await asyncio.to_thread(asyncio.run, one(emulator.url, emulator.api_key)) for _ in range(3)}
                 return ids, emulator.ledger.posts
 
@@ -358,7 +359,7 @@ def test_a_post_under_way_when_the_loop_ends_is_in_doubt() -> None:
 async def test_on_a_loop_whose_tasks_begin_at_once_each_job_is_paid_for_once(tmp_path: Path, has_journal: bool) -> None:
     loop, journal = asyncio.get_running_loop(), tmp_path / "batch.db" if has_journal else None
     before, at_once = loop.get_task_factory(), getattr(asyncio, "eager_task_factory")  # noqa: B009 (for mypy on 3.11)
-    async with Emulator(**FAST | {"max_running": 3}) as emulator:  # type: ignore[arg-type]
+    async with Emulator(**FAST | {"max_running": 3}) as emulator:
         loop.set_task_factory(at_once)
         try:
             async with AsyncSession(
@@ -438,7 +439,7 @@ async def test_many_sessions_live_side_by_side() -> None:
 
 
 async def test_a_callers_aiohttp_session_is_used_and_left_open() -> None:
-    async with Emulator(**FAST) as emulator, aiohttp.ClientSession(headers={"X-Trace": "7"}) as theirs:  # type: ignore[arg-type]
+    async with Emulator(**FAST) as emulator, aiohttp.ClientSession(headers={"X-Trace": "7"}) as theirs:
         for _ in range(2):
             async with AsyncSession(
                 api_key=emulator.api_key, base_url=emulator.url, client_session=theirs, poll_interval=(0.01, 0.05)

@@ -109,10 +109,8 @@ def test_prompt_and_picture_are_gone_as_soon_as_they_are_not_needed(
     elif end in ("forgotten", "task id"):
         did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
         assert picture(ours) == CAT
-        word = {"resubmit": False, "task_id": None, "forget": True} | (
-            {"task_id": "t1", "forget": False} if end == "task id" else {}
-        )
-        did(ours, lambda it: it.resolve("cat", **word))  # type: ignore[arg-type]
+        task_id = "t1" if end == "task id" else None
+        did(ours, lambda it: it.resolve("cat", resubmit=False, task_id=task_id, forget=task_id is None))
     assert picture(ours) == b""
     did(ours, lambda it: KeptTable(it).tidy())
     assert b"S3CRET" not in everything()

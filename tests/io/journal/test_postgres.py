@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 import signal
 import threading
@@ -373,8 +374,9 @@ async def test_a_server_that_is_killed_again_and_again_delays_a_batch_and_ends_n
     server = await to_thread.run_sync(Postgres.make)
     try:
         async with Emulator(generation_s=0.2, requests_per_minute=None, max_running=4) as emulator:
-            settings = {"api_key": DEFAULT_API_KEY, "base_url": emulator.url, "poll_interval": (0.05, 0.2)}
-            async with AsyncSession(journal=server.dsn(), **settings) as session:  # type: ignore[arg-type]
+            async with AsyncSession(
+                api_key=DEFAULT_API_KEY, base_url=emulator.url, journal=server.dsn(), poll_interval=(0.05, 0.2)
+            ) as session:
                 jobs = (ImageToVideo("https://e.example/a.jpg", str(number), key=str(number)) for number in range(40))
                 ends = []
                 async for outcome in session.stream(jobs):
@@ -417,8 +419,8 @@ async def test_a_connection_is_used_by_the_threads_of_its_journal_alone(
     hear_all = engine.PostgresDatabase._hear_all
     monkeypatch.setattr(engine.PostgresDatabase, "_hear_all", note)
     async with Emulator(generation_s=0.05, requests_per_minute=None, max_running=2) as emulator:
-        settings = {"api_key": DEFAULT_API_KEY, "base_url": emulator.url, "journal": postgres.dsn(schema)}
-        async with AsyncSession(**settings) as one, AsyncSession(**settings) as other:  # type: ignore[arg-type]
+        make = functools.partial(AsyncSession, api_key=DEFAULT_API_KEY, base_url=emulator.url)
+        async with make(journal=postgres.dsn(schema)) as one, make(journal=postgres.dsn(schema)) as other:
             both = [[ImageToVideo("https://e.example/a.jpg", f"{name} {n}") for n in range(6)] for name in "ab"]
             ends = await asyncio.gather(*(ends_of(s.stream(jobs)) for s, jobs in zip((one, other), both, strict=True)))
     assert [type(end) for end in itertools.chain(*ends)] == [Success] * 12

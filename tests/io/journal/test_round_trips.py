@@ -108,8 +108,8 @@ async def test_a_post_leaves_one_round_trip_after_its_slot_was_asked_for(
             return await super().send(request, timeout_s)
 
     service = Service(max_running=3, generation_s=0.05, requests_per_minute=None)
-    facts = {"api_key": service.api_key, "base_url": "https://emulator.invalid", "poll_interval": (0.02, 0.1)}
-    async with AsyncSession(journal=dsn, transport=Watched(service), **facts) as session:  # type: ignore[arg-type]
+    make = functools.partial(AsyncSession, api_key=service.api_key, base_url="https://emulator.invalid", journal=dsn)
+    async with make(transport=Watched(service), poll_interval=(0.02, 0.1)) as session:
         for number in range(4):
             await session.generate(ImageToVideo("https://example.com/cat.jpg", key=f"cat {number}"))
     assert [after - before for before, after in zip(asked, left, strict=True)] == [1] * 4

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import attrs
 import pytest
@@ -450,9 +450,9 @@ async def test_opening_that_fails_or_is_cancelled_leaves_no_thread(path: Path, g
 
 
 @pytest.mark.parametrize("word", [{}, {"resubmit": True, "forget": True}, {"task_id": "t1", "resubmit": True}])
-async def test_a_job_is_resolved_by_exactly_one_word(journal: JournalWriter, word: dict[str, object]) -> None:
+async def test_a_job_is_resolved_by_exactly_one_word(journal: JournalWriter, word: dict[str, Any]) -> None:
     with pytest.raises(JobError, match="exactly one of resubmit, task_id and forget"):
-        await journal.resolve("cat", **word)  # type: ignore[arg-type]
+        await journal.resolve("cat", **word)
 
 
 async def test_a_saved_video_is_found_again_by_its_task(journal: JournalWriter, tmp_path: Path) -> None:

@@ -108,9 +108,9 @@ class Engine:
         try:
             await self._work()
         finally:
-            await _closed(self.recorder.aclose, LEASE_S + CLOSING_S)
+            await _close(self.recorder.aclose, LEASE_S + CLOSING_S)
             for close in (self.results.aclose, self._transport.aclose):
-                await _closed(close, CLOSING_S)
+                await _close(close, CLOSING_S)
 
     async def _work(self) -> None:
         """Works until it is closed, cancelled, or broken by a bug. In each case every job has ended then."""
@@ -238,7 +238,7 @@ class Engine:
         )
 
 
-async def _closed(close: Callable[[], Awaitable[None]], within_s: float) -> None:
+async def _close(close: Callable[[], Awaitable[None]], within_s: float) -> None:
     """Closes one part of a session; if that fails, the others are closed all the same."""
     try:
         with anyio.move_on_after(within_s, shield=True):

@@ -59,7 +59,7 @@ class Dispatcher:
     def __attrs_post_init__(self) -> None:
         self.following = Following(self._session_state, self._recorder.path, self.dispatch, self._give_back)
         self._listeners = (self._forget_if_ended, self._emitter.changed, self._go_on)
-        self._poller.expire = self._expire
+        self._poller.expire, self._submitter.follow = self._expire, self.follow
 
     @property
     def queued(self) -> int:

@@ -80,7 +80,7 @@ class Submitter:
     _resubmits: bool
     _emitter: EventEmitter
     _session_state: SessionState
-    _follow: Callable[[TrackedJob], None]
+    follow: Callable[[TrackedJob], None] = attrs.field(default=lambda _: None, init=False)
     """Gets each job that another session took over before its POST."""
     _queue: SubmitQueue = attrs.field(factory=SubmitQueue, init=False)
     _filled: Signal = attrs.field(factory=Signal, init=False)
@@ -190,7 +190,7 @@ class Submitter:
         elif permit is Permit.LATER:
             self.put_nowait(tracked)
         elif permit is Permit.TAKEN:
-            self._follow(tracked)
+            self.follow(tracked)
         elif not self._session_state.is_open:
             await self._recorder.unsent(tracked)
             if not tracked.status.is_final:  # its caller may have left while that was written

@@ -27,7 +27,6 @@ from hailuo_async._engine.results import Results
 from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.spending_limit import Money
 from hailuo_async._engine.submitter import Submitter
-from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.http import Http
 from hailuo_async._io.journal.kept import KeptBounds
 from hailuo_async._io.tls import ResumingContext
@@ -108,12 +107,8 @@ def _assemble(
     gate = Gate(slots, RateLimiter() if team is None else team.rate_limiter, Reachability(rng), state, emitter)
     recorder = _recorder(settings, journal, team)
     poller = Poller(gate, transport, recorder, cadence, settings, state)
-
-    def follow(tracked: TrackedJob) -> None:
-        dispatcher.follow(tracked)  # which is made of the submitter, and so after it
-
     resubmits, url = settings.on_unknown == "resubmit", settings.base_url
-    submitter = Submitter(gate, transport, recorder, url, resubmits, emitter, state, follow)
+    submitter = Submitter(gate, transport, recorder, url, resubmits, emitter, state)
     keeper = _keeper(settings, journal, recorder)
     dispatcher = Dispatcher(submitter, poller, gate, recorder, state, emitter, keeper)
     admission = Admission(dispatcher, poller, recorder, settings, state, money, keeper)

@@ -595,7 +595,7 @@ async def test_a_caller_that_leaves_as_a_closed_session_takes_its_permit_back_is
     state = SessionState()
     state.end("the session is closed")
     nothing: Any = None
-    submitter = Submitter(nothing, nothing, Leaves(), "", False, nothing, state, nothing)
+    submitter = Submitter(nothing, nothing, Leaves(), "", False, nothing, state)
     tracked = TrackedJob(0)
     assert not await submitter._may_post(tracked, Permit.GRANTED)
     assert isinstance(tracked.error, WaitTimeoutError)

@@ -32,6 +32,7 @@ from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._engine.workers import CLEANUP_S
+from hailuo_async._io.journal.records import Record
 from hailuo_async._rules.refusals import stops_everything
 from hailuo_async.errors import HailuoError, JournalError, SessionClosedError, SpendingLimitError
 from hailuo_async.outcomes import Failure, Outcome, Status, Success
@@ -239,7 +240,8 @@ class Stream:
             if stops_everything(error):
                 self._stop_with(error)
             else:
-                self._deliver(Failure(item, getattr(item, "key", None), index, error))
+                job = None if isinstance(item, Record) else item  # ``resume`` has no jobs
+                self._deliver(Failure(job, getattr(item, "key", None), index, error))
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # a save_as may raise anything

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -21,6 +21,8 @@ from hailuo_async import (
     ImageToVideo,
     InsufficientBalanceError,
     JobError,
+    JobNotFoundError,
+    JournalState,
     Outcome,
     SessionClosedError,
     SpendingLimitError,
@@ -28,7 +30,10 @@ from hailuo_async import (
     Success,
     TaskFailedError,
 )
-from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, LOOKAHEAD_ON_RECORD, SLOW_ITEM_S
+from hailuo_async._engine.dispatcher import Dispatcher
+from hailuo_async._engine.session_state import SessionState
+from hailuo_async._engine.stream import GATHER_S, LOOKAHEAD, LOOKAHEAD_ON_RECORD, SLOW_ITEM_S, Stream
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._rules.wire import Answer, Request, unknown
 from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
@@ -47,6 +52,7 @@ from ..support.service import (
     told,
     until,
 )
+from ..support.tables import record_in
 
 
 class Source:
@@ -146,6 +152,20 @@ async def test_one_jobs_error_is_a_failure_and_the_others_go_on() -> None:
     assert errors == {1: JobError, 2: ImageError, 4: SubmissionUnknownError, 5: TaskFailedError}
     assert isinstance(outcomes[0], Success)
     assert len(line.posts) == 4
+
+
+async def test_a_job_on_record_that_is_forgotten_as_it_is_resumed_is_a_failure_without_a_job() -> None:
+    state, error = SessionState(), JobNotFoundError(key="cat")
+    state.begin()
+
+    async def forgotten(record: object, find_fault: object) -> TrackedJob:
+        raise error
+
+    records = [record_in(JournalState.INTENDED)]
+    stream = Stream(records, forgotten, lambda _: True, cast(Dispatcher, None), state)
+    outcomes = [outcome async for outcome in stream.outcomes()]
+    await state.workers.end()
+    assert outcomes == [Failure(None, "cat", 0, error)]
 
 
 # --- Lazy -------------------------------------------------------------------------------------------------------------

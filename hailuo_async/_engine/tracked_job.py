@@ -72,72 +72,72 @@ class TrackedJob:
 
     # --- Where it stands ---
 
-    status: Status = attrs.field(default=Status.QUEUED, init=False)
+    status: Status = Status.QUEUED
     history: list[Status] = attrs.field(factory=lambda: [Status.QUEUED], init=False)
-    task_id: str | None = attrs.field(default=None, init=False)
-    created_at: float | None = attrs.field(default=None, init=False)
+    task_id: str | None = None
+    created_at: float | None = None
     """When the service made its task, in Unix seconds by the service's clock."""
-    ended_at: float | None = attrs.field(default=None, init=False)
+    ended_at: float | None = None
     """When its task probably ended, in loop time."""
-    video: Video | None = attrs.field(default=None, init=False)
-    error: HailuoError | None = attrs.field(default=None, init=False)
+    video: Video | None = None
+    error: HailuoError | None = None
     _deadline: asyncio.TimerHandle | None = attrs.field(default=None, init=False, repr=False)
     _changed: Signal = attrs.field(factory=Signal, init=False, repr=False)
     _ended: Signal = attrs.field(factory=Signal, init=False, repr=False)
 
     # --- Who works on it, and who wants it ---
 
-    is_followed: bool = attrs.field(default=False, init=False)
+    is_followed: bool = False
     """Whether another session works on it."""
-    is_attached: bool = attrs.field(default=False, init=False)
+    is_attached: bool = False
     """Whether it was submitted elsewhere or earlier, so that the session only waits for it."""
     is_quiet: bool = False
     """Whether it causes no events and is not counted: no caller waits for it, or only for a finished video's URL."""
-    is_shared: bool = attrs.field(default=False, init=False)
+    is_shared: bool = False
     """Whether more than one caller waits for it: no caller alone can withdraw it."""
-    is_withheld: bool = attrs.field(default=False, init=False)
+    is_withheld: bool = False
     """Whether it is never sent again, even if its POST certainly was not accepted."""
-    caller_left: bool = attrs.field(default=False, init=False)
+    caller_left: bool = False
     """Whether its caller no longer waits for it."""
     is_kept: bool = False
     """Whether the journal has all of its content, so that other sessions can send it, too."""
     is_dropped: bool = False
     """Whether no caller in any session wants it any more: then the journal drops its content."""
-    fault: HailuoError | None = attrs.field(default=None, init=False)
+    fault: HailuoError | None = None
     """Why it must not be paid for: the job ends with this instead of waiting for a slot."""
 
     # --- Its POSTs ---
 
-    waits_since: float | None = attrs.field(default=None, init=False)
+    waits_since: float | None = None
     """Since when it counts as waiting for a slot, in loop time; ``None`` while it is behind the first of its lane."""
-    was_left: bool = attrs.field(default=False, init=False)
+    was_left: bool = False
     """Whether an earlier session had entered it in the journal, and left it unsent."""
     request: Request | None = attrs.field(default=None, repr=False)
     is_heavy: bool = False
     """Whether its POST reads images while it is sent."""
-    attempts: int = attrs.field(default=0, init=False)
+    attempts: int = 0
     """The number of its POSTs, the one under way included."""
-    sent_at: float = attrs.field(default=-math.inf, init=False)
+    sent_at: float = -math.inf
     """When the last POST began, in loop time."""
-    attempt_at: float | None = attrs.field(default=None, init=False)
+    attempt_at: float | None = None
     """When its last POST was put on record, in Unix seconds: the journal's name for that attempt."""
-    resubmits: int = attrs.field(default=0, init=False)
+    resubmits: int = 0
     doubt: SubmissionUnknownError | None = attrs.field(default=None, init=False, repr=False)
     """The error of an earlier POST, which may be paid for even if the next one is refused."""
-    is_back_in_doubt: bool = attrs.field(default=False, init=False)
+    is_back_in_doubt: bool = False
     """Whether it ended in that doubt: it was not sent again, or its last POST certainly was not accepted."""
-    unsent_since: float = attrs.field(default=math.inf, init=False)
+    unsent_since: float = math.inf
     """Since when none of its POSTs has reached the service, in loop time."""
-    unsent_reason: str | None = attrs.field(default=None, init=False)
+    unsent_reason: str | None = None
     """Why the last of these did not."""
-    accepted_at: float = attrs.field(default=-math.inf, init=False)
+    accepted_at: float = -math.inf
     """When the service accepted it, in loop time; minus infinity if that is not known."""
 
     # --- Its queries ---
 
-    query_path: str | None = attrs.field(default=None, init=False)
+    query_path: str | None = None
     """Where the service said that its task can be queried."""
-    watched: WatchedTask | None = attrs.field(default=None, init=False)
+    watched: WatchedTask | None = None
     """Its task, while the poller watches it."""
 
     @property
@@ -258,21 +258,21 @@ class WatchedTask(PollState):
     job: TrackedJob = attrs.field(kw_only=True)
     path: str | None = None
     """Where it is queried; ``None`` for the documented path."""
-    failed_queries: int = attrs.field(default=0, init=False)
+    failed_queries: int = 0
     """Queries in a row whose answers said nothing about the task."""
-    asks_alone: bool = attrs.field(default=False, init=False)
+    asks_alone: bool = False
     """Whether its next query needs a new connection: the last answer named no task, and may be another query's."""
-    is_asked: bool = attrs.field(default=False, init=False)
+    is_asked: bool = False
     """Whether a query for it is under way, or about to be."""
-    is_watched: bool = attrs.field(default=True, init=False)
+    is_watched: bool = True
     """Whether the poller still watches it."""
-    due_tick: int = attrs.field(default=-1, init=False)
+    due_tick: int = -1
     """The number of its valid entry in ``DueTasks``."""
-    is_noticed: bool = attrs.field(default=False, init=False)
+    is_noticed: bool = False
     """Whether a notice of its end came, and no query has left since."""
-    noticed_at: float = attrs.field(default=-math.inf, init=False)
+    noticed_at: float = -math.inf
     """When a notice last caused an early query, in loop time."""
-    was_noticed: bool = attrs.field(default=False, init=False)
+    was_noticed: bool = False
     """Whether the last query left because of a notice."""
 
 

@@ -44,6 +44,7 @@ from ..support.commands import (
     write_jobs,
 )
 from ..support.running_emulator import credentials, emulator_in_thread
+from ..support.service import until
 
 ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
@@ -139,7 +140,7 @@ def test_a_signal_that_was_to_be_ignored_is_ignored_from_the_beginning(tmp_path:
 async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_for_none(
     number: signal.Signals, saved: int, service: Emulator, tmp_path: Path
 ) -> None:
-    service.service.generation_s = 3.0  # none ends before the signal is there
+    service.service.generation_s = 600.0
     jobs = {key: ImageToVideo("https://example.com/cat.jpg", prompt=f"scene {key}", key=key) for key in "abcdefghijkl"}
     told: list[ResultLine] = []
     entries = [Entry(key, jobs.__getitem__) for key in jobs]
@@ -151,6 +152,9 @@ async def test_a_batch_that_is_stopped_sends_no_more_and_one_that_is_quit_waits_
         tasks.start_soon(batch.run, session, Screen(lambda _: None))
         await anyio.to_thread.run_sync(wait_until, lambda: service.ledger.submits_accepted == 2)
         signal.raise_signal(number)
+        if saved:
+            await until(lambda: batch.is_interrupted)
+            service.clock_offset_s = 600.0
     assert ([line.result for line in told], batch.is_interrupted, batch.stopped_by) == (
         [JobResult.SAVED] * saved,
         True,
@@ -185,16 +189,19 @@ async def interrupt_when(holds: Callable[[], bool]) -> None:
 def test_interrupted_once_it_sends_nothing_more_and_saves_what_runs_and_goes_on_when_it_is_run_again(
     service: Emulator, tmp_path: Path
 ) -> None:
-    service.service.generation_s = 3.0  # none ends before the signal is there
+    service.service.generation_s = 600.0
     jobs = write_jobs(tmp_path, 6)
     env = environment(**credentials(service))
     with child("batch", jobs, "--output", tmp_path, "--yes", "--json", env=env) as process:
-        wait_until(lambda: service.ledger.submits_accepted == 3)
+        wait_until(lambda: service.ledger.posts > service.ledger.submits_accepted == 3)  # there is room for no fourth
         process.send_signal(signal.SIGINT)
+        assert process.stderr is not None
+        told = next(line for line in process.stderr if "no more jobs" in line)
+        service.clock_offset_s = 600.0
         output, errors = process.communicate(timeout=60)
     saved = {key for key, status in statuses(output).items() if status == "saved"}
     assert (process.returncode, Counter(statuses(output).values())) == (130, {"saved": 3, "not sent": 3})
-    assert re.search(r"^hailuo-async: no more jobs are sent; waiting for those that run: [34]", errors, re.MULTILINE)
+    assert re.match(r"hailuo-async: no more jobs are sent; waiting for those that run: [34]", told)
     assert errors.endswith("\n3 not sent\nRun the same command again to go on: nothing is paid for twice\n")
     assert paid(service) == {f"scene {key}": 1 for key in saved}
 
@@ -205,7 +212,7 @@ def test_interrupted_once_it_sends_nothing_more_and_saves_what_runs_and_goes_on_
 
 @pytest.mark.slow
 def test_told_to_end_it_names_what_runs_and_has_it_when_it_is_run_again(service: Emulator, tmp_path: Path) -> None:
-    service.service.generation_s = 3.0  # none ends before the signal is there
+    service.service.generation_s = 600.0
     arguments = ("batch", write_jobs(tmp_path, 3), "--output", tmp_path, "--yes", "--json")
 
     def end_it() -> None:
@@ -221,6 +228,7 @@ def test_told_to_end_it_names_what_runs_and_has_it_when_it_is_run_again(service:
     assert {f"scene {key}": [fact["task_id"]] for key, fact in facts(first.stdout).items()} == service.ledger.accepted
     assert "hailuo-async: quitting; what runs goes on at the service\n" in first.stderr
 
+    service.clock_offset_s = 600.0
     again = run(*arguments, env=credentials(service))
     assert (again.exit_code, statuses(again.stdout)) == (0, dict.fromkeys("abc", "saved"))
     assert paid(service) == once("abc")

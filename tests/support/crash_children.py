@@ -41,7 +41,7 @@ class Child:
 
     async def says(self, word: str, times: int = 1) -> None:
         """Returns when it has said that word so often."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             while [said["word"] for said in self.said].count(word) < times:
                 self._happened.clear()
                 await self._happened.wait()
@@ -58,7 +58,7 @@ class Child:
 
     async def ended(self) -> int:
         """Its exit code, as soon as it has ended."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             return await self.process.wait()
 
     def outcomes(self) -> dict[str, str]:

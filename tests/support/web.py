@@ -81,7 +81,7 @@ class Server:
 
     async def url(self) -> str:
         """Where it serves, as soon as it does: not while it is about to end."""
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             await self._up.wait()
         return self._url
 
@@ -92,7 +92,7 @@ class Server:
         self._up = anyio.Event()
         with contextlib.suppress(ProcessLookupError):
             self._process.send_signal(number)
-        with anyio.fail_after(60):
+        with anyio.fail_after(120):
             await self._listening
             return await self._process.wait()
 

@@ -330,7 +330,7 @@ GOOD = Round(kills=5, cancels=1, paid=60, unknown=2, twice=[], lost=[], size=AT_
 
 @pytest.mark.slow
 def test_a_batch_that_is_killed_pays_once_and_loses_nothing(capfd: pytest.CaptureFixture[str]) -> None:
-    assert main(["soak", "--minutes", "0.5", "--kills", "2"]) == 0
+    assert main(["soak", "--minutes", "5", "--kills", "2"]) == 0
     out, err = capfd.readouterr()
     first, verdict = out.splitlines()
     assert first.startswith("round 1: ")

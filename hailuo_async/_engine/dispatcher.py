@@ -146,8 +146,6 @@ class Dispatcher:
         if tracked.payment.is_reserved and tracked.doubt is None:  # else POSTs of this session may be paid for
             tracked.payment.give_back()
         self.following.add(tracked)
-        if tracked.is_overdue(self._now()):
-            self._expire(tracked)
 
     def _deliver(self, tracked: TrackedJob, record: Record) -> None:
         """Delivers the video on record if its URLs are valid or its file is on the disk, or else queries the task."""

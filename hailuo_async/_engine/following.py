@@ -102,7 +102,7 @@ class Following:
                 tracked.fail(Event.ABANDON, error)
             return
         if claim is None or not self._is_followed(tracked):
-            if claim is not None and claim.ours and tracked.status.is_final:
+            if claim is not None and claim.ours:
                 self._give_back(tracked, claim)
             return
         if claim.ours or claim.record.state not in AT_WORK:

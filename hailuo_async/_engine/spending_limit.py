@@ -178,11 +178,10 @@ class Payment:
         return True
 
     def adopt_task(self, task_id: str) -> None:
-        """Counts an attached task that no journal knows, unless it is counted already. It has one limit."""
+        """Counts an attached task that no journal knows; ``settle`` does so once. It has one limit."""
         for limit in self.limits:
-            if task_id not in limit.settled:
-                self.price = limit.take_unfinished(task_id)
-                self._committed = self._price
+            self.price = limit.take_unfinished(task_id)
+            self._committed = self._price
 
     def adopt(self, record: Record) -> None:
         """Counts a job that the journal knows as sent: no limit can stop it any more.

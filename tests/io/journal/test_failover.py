@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 
@@ -97,6 +98,19 @@ def test_nothing_is_sent_for_a_lease_after_a_failover(
     assert asked(a, "dog", over - 0.1).permits == (Permit.LATER,)
     assert asked(a, "cow", over).permits == (Permit.GRANTED,)
     assert len(caplog.records) == 1
+    for team in (a, b):
+        team.close()
+
+
+def test_no_session_counts_as_dead_for_a_lease_after_a_failover_though_the_copy_lacks_its_renewals(
+    postgres: Postgres, schema: str
+) -> None:
+    a, b = joined(postgres, schema, "a"), joined(postgres, schema, "b")
+    a.jobs.judgement.begins_at = -math.inf  # the server has run for long
+    postgres.run(f"UPDATE {schema}.member SET lease_until = 1 WHERE holder = 'b'")
+    assert did(a.jobs, lambda _: a.members.dead()) == ("b",)
+    moved_elsewhere(postgres, schema)
+    assert did(a.jobs, lambda _: (a.reread(), a.members.dead())[1]) == ()
     for team in (a, b):
         team.close()
 

@@ -140,6 +140,20 @@ def test_what_a_job_has_cost_counts_after_its_owner_had_it_sent_again_and_its_ca
     assert did(ours, lambda it: spent_in(it.database)) == Decimal("0.3")
 
 
+def test_no_job_is_dropped_that_another_session_holds_or_whose_post_may_have_left(
+    ours: JobTable, theirs: JobTable
+) -> None:
+    keep(theirs, "theirs")
+    for key in ("sending", "accepted"):
+        keep(ours, key)
+        did(ours, lambda it, key=key: it.sending(key, 1.0))  # type: ignore[misc]
+    did(ours, lambda it: it.accepted("accepted", "t1", 2.0))
+    for key in ("theirs", "sending", "accepted"):
+        did(ours, lambda it, key=key: KeptTable(it).drop(key))  # type: ignore[misc]
+    states = [record_of(ours, key).state for key in ("theirs", "sending", "accepted")]
+    assert states == [JournalState.INTENDED, JournalState.SENDING, JournalState.ACCEPTED]
+
+
 # --- Who takes over ---------------------------------------------------------------------------------------------------
 
 

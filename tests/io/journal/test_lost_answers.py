@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import anyio.to_thread
@@ -14,12 +13,12 @@ import pytest
 from hailuo_async import ImageToVideo, JournalState, WaitTimeoutError
 from hailuo_async._io.journal.resolving import Resolution
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import JobError
+from hailuo_async.errors import JobError, SubmissionUnknownError
 
 from ...support.crash_journal import never, records_in, wait_for
 from ...support.leaping import Leap
 from ...support.service import IMAGE_URL, Line, job, settle
-from ...support.tables import Mute, accepted, did, in_doubt, mute, record_of, sent
+from ...support.tables import LEASE_S, Clock, Mute, did, in_doubt, intent, mute, record_of, sent
 
 
 @attrs.frozen
@@ -51,9 +50,16 @@ def test_a_decision_whose_answer_was_lost_is_made_once_and_is_no_error(ours: Job
         assert (None if record is None else record.state) is word.state
 
 
+@pytest.mark.parametrize("is_left_behind", [False, True])
 @pytest.mark.parametrize("word", WORDS, ids=str)
-def test_a_decision_that_was_taken_back_is_made_by_the_next_try(ours: JobTable, word: Word) -> None:
-    in_doubt(ours)
+def test_a_decision_that_was_taken_back_is_made_by_the_next_try(
+    ours: JobTable, theirs: JobTable, clock: Clock, word: Word, is_left_behind: bool
+) -> None:
+    if is_left_behind:
+        sent(theirs)
+        clock.time += LEASE_S
+    else:
+        in_doubt(ours)
     resolution = word.resolution()
 
     def spoilt(table: JobTable) -> None:
@@ -66,16 +72,19 @@ def test_a_decision_that_was_taken_back_is_made_by_the_next_try(ours: JobTable, 
     assert (None if record is None else record.state) is word.state
 
 
-@pytest.mark.parametrize("end", [in_doubt, accepted])
+@pytest.mark.parametrize("is_accepted", [False, True])
 def test_a_job_that_was_sent_again_since_the_lost_answer_is_not_sent_a_third_time(
-    ours: JobTable, end: Callable[[JobTable], None]
+    ours: JobTable, is_accepted: bool
 ) -> None:
     in_doubt(ours)
     resolution = WORDS[0].resolution()
     did(ours, resolution)
-    did(ours, lambda it: it.sending("cat", 2.0))
-    if end is in_doubt:
-        did(ours, lambda it: it.unknown("cat", JobError(field="a", value="b", rule="c")))
+    assert did(ours, lambda it: it.intend(intent())).ours
+    assert did(ours, lambda it: it.sending("cat", 2000.0))
+    if is_accepted:
+        did(ours, lambda it: it.accepted("cat", "t1", 2001.0))
+    else:
+        did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut", key="cat")))
     before = record_of(ours)
     assert did(ours, resolution) == before
 

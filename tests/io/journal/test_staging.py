@@ -14,9 +14,11 @@ import pytest
 from anyio import to_thread
 
 from hailuo_async._io.journal import staging
+from hailuo_async._io.journal.commits import Work
 from hailuo_async._io.journal.kept import KeptBounds, KeptImage, KeptJob, Pieces
 from hailuo_async._io.journal.kept_table import KeptTable
 from hailuo_async._io.journal.records import Claim, JournalState
+from hailuo_async._io.journal.staging import Staging
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import ImageError, QueueFullError
@@ -170,6 +172,28 @@ async def test_a_caller_that_leaves_while_an_image_is_read_leaves_nothing(journa
     await asyncio.wait([keeping])
     await picture.closed()
     assert await rows_left(journal) == [0, 0, 0]
+
+
+@pytest.mark.parametrize("is_known", [False, True])
+async def test_a_caller_that_leaves_takes_back_the_job_unless_another_had_left_it_there(
+    journal: JournalWriter, is_known: bool
+) -> None:
+    async def ask_and_leave(work: Work, undo: Work) -> object:
+        await journal._commits.put(work)
+        await journal._commits.put(undo)
+        raise asyncio.CancelledError
+
+    if is_known:
+        await keep(journal, Picture(SMALL))
+        journal.note_nowait(journal.jobs.release, "cat")
+    picture = Picture(SMALL)
+    kept = KeptJob("/a", {}, {"image": KeptImage(sha256=picture.sha256, mime="image/png", size=len(SMALL))})
+    leaving = Staging(ask_and_leave, journal._note_nowait, "stage", "batch.db")
+    with pytest.raises(asyncio.CancelledError):
+        await leaving.keep(intent(), kept, {picture.sha256: picture.pieces}, BOUNDS)
+    record = await journal.ask(journal.jobs.find, "cat")
+    assert (record is not None, record and record.holder) == (is_known, None)
+    assert await rows_left(journal) == ([2, 1, 1] if is_known else [0, 0, 0])
 
 
 async def test_a_large_image_that_is_there_already_is_not_read_again(journal: JournalWriter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import attrs
 import pytest
@@ -259,6 +260,7 @@ def test_a_second_task_of_one_job_gets_a_row_of_its_own(ours: JobTable, theirs: 
     did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
     accepted(theirs, task_id="t2")
     did(ours, lambda it: it.accepted("cat", "t1", 1001.0))
+    assert (record_of(ours, "task:t1").state, record_of(ours, "task:t1").holder) == (JournalState.ACCEPTED, "ours")
     did(ours, lambda it: it.succeeded("cat", video("t1")))
     did(theirs, lambda it: it.failed("cat", TaskFailedError(reason="dark", task_id="t2")))
     assert (record_of(ours).task_id, record_of(ours).state) == ("t2", JournalState.FAILED)
@@ -433,3 +435,62 @@ def test_a_video_on_record_stays_when_its_task_is_later_unknown(ours: JobTable) 
     did(ours, lambda it: it.failed("cat", TaskFailedError(reason="gone", task_id="t1")))
     did(ours, lambda it: it.accepted("cat", "t1", 1002.0))
     assert (record_of(ours).state, record_of(ours).video) == (JournalState.SUCCESS, video())
+
+
+# --- Two sessions at once ---------------------------------------------------------------------------------------------
+
+
+@attrs.define(eq=False)
+class Raced(JobTable):
+    """Another session commits something between what this one reads first and what it writes."""
+
+    meanwhile: Callable[[], object] = attrs.field(default=lambda: None, init=False)
+
+    def find(self, identity: str) -> Record | None:
+        found, meanwhile = super().find(identity), self.meanwhile
+        self.meanwhile = lambda: None
+        meanwhile()
+        return found
+
+
+def decided(table: JobTable, *, resubmit: bool = False, task_id: str | None = None, forget: bool = False) -> None:
+    did(table, lambda it: it.resolve("cat", resubmit=resubmit, task_id=task_id, forget=forget))
+
+
+@pytest.fixture
+def raced(ours: JobTable) -> Raced:
+    return Raced(ours.database, "ours", LEASE_S)
+
+
+@pytest.mark.parametrize("engine", ["postgres"])  # a file has one writer at a time
+def test_a_job_is_not_claimed_that_its_session_goes_on_with_between_the_look_and_the_claim(
+    raced: Raced, theirs: JobTable, clock: Clock
+) -> None:
+    did(theirs, lambda it: it.intend(intent("waits")))
+    sent(theirs, "sent")
+    clock.time += LEASE_S
+    raced.meanwhile = lambda: did(theirs, JobTable.renew)
+    assert not did(raced, lambda it: it.intend(intent("waits"))).ours
+    clock.time += LEASE_S
+    raced.meanwhile = lambda: did(theirs, lambda it: it.accepted("sent", "t1", 1001.0))
+    did(raced, lambda it: it.follow("sent"))
+    assert (record_of(raced, "sent").state, record_of(raced, "sent").holder) == (JournalState.ACCEPTED, "theirs")
+
+
+@pytest.mark.parametrize("engine", ["postgres"])
+@pytest.mark.parametrize("is_attached", [False, True])
+@pytest.mark.parametrize("word", [{"resubmit": True}, {"task_id": "t1"}, {"forget": True}])
+def test_a_decision_on_a_doubt_changes_nothing_if_another_session_sends_the_job_before_it_is_written(
+    raced: Raced, theirs: JobTable, word: dict[str, Any], is_attached: bool
+) -> None:
+    def send_again() -> None:
+        decided(theirs, resubmit=True)
+        sent(theirs)
+
+    in_doubt(theirs)
+    if is_attached:
+        did(theirs, lambda it: it.adopt("t1", None))
+    raced.meanwhile = send_again
+    with pytest.raises(JobError, match="names a job whose state is sending"):
+        decided(raced, **word)
+    assert (record_of(raced).state, record_of(raced).holder) == (JournalState.SENDING, "theirs")

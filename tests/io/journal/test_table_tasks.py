@@ -39,6 +39,14 @@ from ...support.tables import (
 from .conftest import Everything
 
 
+def test_a_failed_job_that_is_sent_again_gets_its_next_task_in_its_own_row(ours: JobTable) -> None:
+    accepted(ours)
+    did(ours, lambda it: it.failed("cat", TaskFailedError(reason="dark", task_id="t1")))
+    assert did(ours, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False)) is not None
+    accepted(ours, task_id="t2")
+    assert (record_of(ours).state, record_of(ours).task_id) == (JournalState.ACCEPTED, "t2")
+
+
 def test_a_task_submitted_elsewhere_is_adopted_under_its_own_name(
     ours: JobTable, theirs: JobTable, clock: Clock
 ) -> None:

@@ -253,6 +253,23 @@ def test_a_step_that_others_forestall_for_ever_changes_nothing_and_says_so(a: Te
     assert record_of(a.jobs).state is JournalState.INTENDED
 
 
+def test_a_step_whose_answer_was_lost_and_that_others_then_forestall_for_ever_leaves_no_post_on_record(
+    a: TeamTable, b: TeamTable
+) -> None:
+    if a.jobs.database.IS_LOCAL:
+        return  # no other session writes amid a step
+    made = Step(now=NOW, turns=(turn(a, "cat"),))
+    with a.jobs.transaction():
+        a.step(made)
+    a.forget()
+    with overtaken(b, 99):
+        step(b)
+        with a.jobs.transaction():
+            tried = a.step(made)
+        assert tried.outcome().permits == (Permit.LATER,)
+    assert record_of(a.jobs).state is JournalState.INTENDED
+
+
 def test_who_came_first_is_first_also_in_another_session(a: TeamTable, b: TeamTable) -> None:
     filled(a)
     waiting = turn(b, "visitor", place=NOW - 5)

@@ -12,6 +12,7 @@ from hailuo_async._engine.session_state import SessionState
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.last_connection import LastConnection
 from hailuo_async._io.journal.records import LEASE_S, Claim, JournalState
+from hailuo_async._io.journal.team_values import JobChange
 from hailuo_async._rules.lifecycle import Event
 from hailuo_async.errors import JournalError
 from hailuo_async.testing import run_virtual
@@ -92,6 +93,37 @@ def test_a_job_that_a_copy_of_the_journal_lacks_is_waited_for_until_its_session_
         return status, [claim.record.state for claim in dispatched]
 
     assert run_virtual(main) == (Status.QUEUED, [JournalState.SUCCESS])
+
+
+@pytest.mark.parametrize(
+    ("state", "is_held", "is_looked_at"),
+    [
+        (JournalState.SENDING, True, False),
+        (JournalState.INTENDED, False, True),
+        (JournalState.ACCEPTED, False, True),
+        (JournalState.UNKNOWN, False, True),
+    ],
+)
+def test_a_followed_job_is_looked_at_when_it_has_ended_or_is_no_longer_held(
+    state: JournalState, is_held: bool, is_looked_at: bool
+) -> None:
+    async def main() -> None:
+        looks = list[float]()
+
+        async def try_claim() -> Claim:
+            looks.append(anyio.current_time())
+            return Claim(record_in(JournalState.SENDING, holder="theirs"), ours=False)
+
+        open_state = SessionState()
+        open_state.begin()
+        following = Following(open_state, "batch.db", unexpected, unexpected)
+        following.add(TrackedJob(1, identity="cat", try_claim=try_claim))
+        await anyio.sleep(1)
+        following.apply([JobChange("cat", state, "t1", is_held)])
+        await anyio.sleep(1)
+        assert looks == [0.0, 1.0][: 1 + is_looked_at]
+
+    run_virtual(main)
 
 
 @pytest.mark.parametrize(("connections", "after_s"), [(1, 0.0), (2, LEASE_S)])

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from hailuo_async import estimate
 from hailuo_async._engine.funds import Funds
 from hailuo_async._engine.spending_limit import SpendingLimit
+from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.prices import PriceBook
 
 from ..support.service import Line, job
+from ..support.tables import record_in
 
 PRICE = estimate(job()).high or Decimal(0)
 
@@ -32,6 +36,16 @@ def test_without_a_limit_there_is_nothing_to_ask() -> None:
     assert Funds.of((SpendingLimit(), SpendingLimit()), PriceBook(), None) is None
     assert Funds.of((SpendingLimit(), SpendingLimit(max_jobs=3)), PriceBook(), None) is not None
     assert Funds.of((SpendingLimit(), SpendingLimit(max_cost=PRICE)), PriceBook(), None) is not None
+
+
+@pytest.mark.parametrize("state", JournalState)
+async def test_only_a_job_that_was_never_sent_or_was_refused_needs_money(state: JournalState) -> None:
+    async def ask(verb: object, key: str) -> Record:
+        return record_in(state)
+
+    journal: Any = SimpleNamespace(ask=ask, jobs=SimpleNamespace(find=None))
+    needs_money = not await Funds((), PriceBook(), journal).knows_as_sent(job(key="cat"))
+    assert needs_money is (state in (JournalState.INTENDED, JournalState.REFUSED))
 
 
 async def test_a_job_counts_as_sent_by_its_key_in_the_journal(tmp_path: Path) -> None:

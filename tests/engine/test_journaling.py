@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
+from typing import Any, cast
 
 import attrs
 import pytest
@@ -30,6 +31,7 @@ from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.journal.commits import FirstWork
 from hailuo_async._io.journal.kept import KeptBounds, KeptJob
 from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Permit
+from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
 from hailuo_async.outcomes import Resource, Video
@@ -173,6 +175,46 @@ async def test_a_job_that_another_session_took_over_is_not_sent(recorder: Journa
     await other.aclose()
 
 
+@pytest.mark.parametrize(
+    ("learns", "state"),
+    [
+        ("unsent", JournalState.INTENDED),
+        ("refused", JournalState.REFUSED),
+        ("a task in doubt", JournalState.UNKNOWN),
+    ],
+)
+async def test_what_is_learned_of_a_post_settles_the_doubt_of_a_session_that_took_its_own_for_dead(
+    recorder: JournalRecorder, path: Path, learns: str, state: JournalState
+) -> None:
+    tracked = await sent(recorder)
+    other = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: time.time() + 30)
+    claim = await other.ask(other.jobs.follow, "cat")
+    assert claim is not None
+    assert claim.record.state is JournalState.UNKNOWN
+    await other.aclose()
+    if learns == "unsent":
+        await recorder.unsent(tracked)
+    elif learns == "refused":
+        await recorder.refused(tracked, RequestRejectedError(message="no", status=422))
+    else:
+        await recorder.unknown(tracked, SubmissionUnknownError(reason="cut", task_id="t1"))
+    record = (await records_in(path))["cat"]
+    assert (record.state, record.task_id) == (state, "t1" if state is JournalState.UNKNOWN else None)
+
+
+async def test_a_caller_that_leaves_while_a_job_is_claimed_for_it_leaves_that_to_the_session() -> None:
+    """The claim is made all the same: without the doubt, no session would ask what became of the task."""
+    doubted, journal, updates = list[str](), Idle(), SimpleNamespace(doubt_claims=lambda: doubted.append("yes"))
+    recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, journal))
+    recorder.team = cast(Any, SimpleNamespace(updates=updates))
+    for claiming in (recorder.find("cat"), recorder.adopt("t1")):
+        caller = asyncio.ensure_future(cast("Awaitable[object]", claiming))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.wait([caller])
+    assert doubted == ["yes", "yes"]
+
+
 async def test_a_journal_that_cannot_be_written_keeps_a_job_from_being_sent(
     recorder: JournalRecorder, path: Path
 ) -> None:
@@ -307,6 +349,18 @@ async def test_a_close_that_cannot_write_says_what_is_lost(
     assert "its jobs are free for others in 30 s" in caplog.text
 
 
+async def test_a_doubt_to_which_a_job_comes_back_is_a_note_that_a_close_misses(
+    recorder: JournalRecorder, path: Path
+) -> None:
+    """Without it, the next session would send the job, which may be paid for."""
+    tracked = await sent(recorder)
+    await recorder.sent_again(tracked)
+    async with locked_out(recorder, path):
+        recorder.back_in_doubt_nowait(tracked, SubmissionUnknownError(reason="cut", key="cat"))
+        await recorder.aclose()
+    assert recorder._journal.lost == 1
+
+
 async def test_a_lease_is_let_go_of_behind_what_is_owed(recorder: JournalRecorder, path: Path) -> None:
     tracked = await sent(recorder)
     async with locked_out(recorder, path):
@@ -388,6 +442,11 @@ class Idle:
     renewed: int = 0
     is_away: bool = False
 
+    jobs = JobTable
+
+    async def ask(self, *_: object) -> None:
+        await asyncio.sleep(3600.0)
+
     async def renew(self, within_s: float) -> None:
         self.renewed += 1
         if self.is_away:
@@ -437,6 +496,27 @@ def test_an_ownership_check_lapses_while_the_machine_is_suspended_although_the_l
 
     monkeypatch.setattr("hailuo_async._engine.clock.suspended_s", lambda: 0.0)
     assert run_virtual(main) == [True, False, False, True]
+
+
+def test_a_lease_counts_from_when_its_renewal_was_asked_for_not_from_its_answer() -> None:
+    class Slow(Idle):
+        async def renew(self, within_s: float) -> None:
+            await asyncio.sleep(20.0)
+
+    async def main() -> list[bool]:
+        recorder = JournalRecorder("batch.db", journal=cast(JournalWriter, Slow()))
+        is_ours = recorder.ownership_check()
+        assert is_ours is not None
+        keeping = asyncio.create_task(recorder.keep_up())
+        seen = []
+        for _ in range(2):
+            await asyncio.sleep(0.7 * LEASE_S)  # the renewal that is answered in between was asked for at first
+            seen.append(is_ours())
+        keeping.cancel()
+        await asyncio.wait([keeping])
+        return seen
+
+    assert run_virtual(main) == [True, False]
 
 
 def test_a_job_that_is_claimed_after_the_leases_had_lapsed_may_be_sent_for_as_long_as_its_own_lease() -> None:

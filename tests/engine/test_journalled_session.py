@@ -137,9 +137,20 @@ async def test_where_all_slots_are_taken_a_job_takes_two_commits(path: Path) -> 
     ],
 )
 async def test_each_bad_end_is_on_disk_before_it_is_told(
-    path: Path, submit: Answer | None, query: Answer | None, state: JournalState, error: type[Exception]
+    path: Path,
+    submit: Answer | None,
+    query: Answer | None,
+    state: JournalState,
+    error: type[Exception],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    line = Line()
+    line, note, told_at_a_note = Line(), JournalWriter.note, list[bool]()
+
+    async def note_and_look(*asked: Any) -> None:
+        await note(*asked)
+        told_at_a_note.append(generation.status.is_final)
+
+    monkeypatch.setattr(JournalWriter, "note", note_and_look)
 
     async def answer(request: Request) -> Answer:
         return submit or line.accept()
@@ -156,6 +167,7 @@ async def test_each_bad_end_is_on_disk_before_it_is_told(
         record = (await records_in(path))["cat"]
     assert (record.state, type(record.error), str(record.error)) == (state, error, str(caught.value))
     assert record.holder is None
+    assert {*told_at_a_note} == {False}
 
 
 @pytest.mark.parametrize("how", ["attach", "resolve"])
@@ -456,6 +468,16 @@ async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: P
     assert len(line.posts) == 2
 
 
+async def test_a_job_that_waits_in_another_session_takes_no_place_and_no_money_of_this_one(path: Path) -> None:
+    line, other = Line(on_query=never), Line()
+    async with line.session(journal=path, max_running=1) as first, other.session(journal=path, max_jobs=1) as second:
+        await (await first.submit(job("holds the slot", key="held"))).accepted()
+        await first.submit(job(key="cat"))
+        assert (await second.submit(job(key="cat"))).status is Status.QUEUED
+        assert second.stats().queued == 0
+        await second.submit(job(key="dog"))
+
+
 @pytest.mark.parametrize("key", ["a\0b", "\ud800", "x" * 1_000_001, "", 5, 10**40, ["k"], None])
 async def test_what_can_name_no_job_is_found_nowhere(path: Path, key: Any) -> None:
     async with Line().session(journal=path) as session:
@@ -585,6 +607,7 @@ async def test_a_job_whose_post_may_not_leave_as_the_journal_is_locked_waits_and
                 await waiting[0]
             assert len(line.posts) == 1
         assert (await waiting[1]).task_id == "task-2"
+        assert session.stats().running == 0
     assert len(line.posts) == 2
 
 

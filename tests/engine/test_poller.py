@@ -307,6 +307,21 @@ def test_a_sessions_timeout_is_every_jobs_unless_it_has_its_own() -> None:
     assert run_virtual(main) == pytest.approx([50, 20])
 
 
+def test_a_deadline_that_passes_during_the_post_waits_for_the_task_id() -> None:
+    async def main() -> tuple[float, str | None]:
+        async def accept_late(request: Request) -> Answer:
+            await anyio.sleep(20)
+            return line.accept()
+
+        line = Line(on_post=accept_late)
+        async with line.session() as session:
+            with pytest.raises(WaitTimeoutError) as caught:
+                await session.generate(job(), timeout=10)
+            return anyio.current_time(), caught.value.task_id
+
+    assert run_virtual(main) == (20, "task-1")
+
+
 def test_a_deadline_passes_while_the_query_is_under_way() -> None:
     async def main() -> float:
         async def hang(request: Request) -> Answer:

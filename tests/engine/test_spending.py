@@ -277,6 +277,46 @@ def test_what_was_kept_of_a_doubt_stays_committed_when_another_session_sends_a_d
     assert (limit.spent, limit.committed) == (2 * PRICE, PRICE)
 
 
+def test_the_task_of_a_doubt_adds_what_it_cost_itself_and_not_once_more_what_was_paid_before() -> None:
+    limit = SpendingLimit()
+    limit.begin_with(Spending(PRICE, {"cat": PRICE}))
+    cost = Decimal("0.25")
+    limit.resolve(record_in(JournalState.SUCCESS, price=PRICE, cost=cost, cost_before=PRICE, task_id="task-1"))
+    assert (limit.spent, limit.committed) == (PRICE + cost, ZERO)
+
+
+@pytest.mark.parametrize("state", [JournalState.SENDING, JournalState.ACCEPTED, JournalState.UNKNOWN])
+def test_a_job_that_another_session_may_have_paid_for_is_committed_in_each_limit(state: JournalState) -> None:
+    payment = Payment((SpendingLimit(), SpendingLimit()))
+    payment.adopt(record_in(state, price=PRICE))
+    assert [limit.committed for limit in payment.limits] == [PRICE, PRICE]
+
+
+@pytest.mark.parametrize(
+    ("runs", "in_doubt", "ahead", "waits"),
+    [(True, False, 0, True), (False, True, 0, False), (False, False, 0, False), (False, False, 2, True)],
+)
+def test_a_job_waits_for_room_in_a_limit_only_if_what_runs_or_is_ahead_of_it_may_make_some(
+    runs: bool, in_doubt: bool, ahead: int, waits: bool
+) -> None:
+    limit = SpendingLimit(max_jobs=2, max_cost=PRICE)
+    limit.committed += PRICE * runs
+    limit.begin_with(Spending(ZERO, {"cat": PRICE} if in_doubt else {}))
+    assert limit.has_no_room_yet(PRICE, [ZERO] * ahead) is waits
+
+
+def test_a_job_is_sent_again_only_if_each_limit_has_room_and_its_end_gives_all_of_that_back() -> None:
+    payment = Payment((SpendingLimit(max_cost=3 * PRICE), SpendingLimit(max_cost=2 * PRICE)), PRICE)
+    payment.reserve()
+    assert (payment.reserve_again(), payment.reserve_again()) == (True, False)
+    assert [limit.committed for limit in payment.limits] == [2 * PRICE] * 2
+    payment.give_back_last()
+    assert [limit.committed for limit in payment.limits] == [PRICE] * 2
+    for committed, used, change in ((ZERO, 0, payment.give_back), (PRICE, 1, payment.reserve)):
+        change()
+        assert [(limit.committed, limit.used) for limit in payment.limits] == [(committed, used)] * 2
+
+
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:
     line = Line(on_post=lose_it)
     async with line.session(on_unknown="resubmit", max_cost="0.7") as session:

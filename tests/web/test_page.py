@@ -180,6 +180,8 @@ async def test_what_failed_says_why_and_is_tried_again_once(visit: Visit) -> Non
     job = await visit.when(id_of(1), "failed")
     assert "the service gave the task up" in job["error"]
     visit.emulator.service.fail_rate = 0.0
+    guessable = await visit.client.post(f"/api/jobs/{id_of(1)}/retry", json={"id": "2"})
+    assert (guessable.status_code, guessable.json()["field"]) == (422, "id")
     for _ in range(2):
         answer = await visit.client.post(f"/api/jobs/{id_of(1)}/retry", json={"id": id_of(2)})
         assert answer.status_code == 202
@@ -277,6 +279,13 @@ async def test_a_doubt_is_decided_by_sending_it_again_once(visit: Visit) -> None
     assert await decide(visit, action="resubmit") == 409
     await visit.when(id_of(1), "success")
     assert visit.emulator.ledger.posts == 2
+
+
+async def test_a_doubt_whose_picture_is_gone_stays_one_and_is_not_sent_again(visit: Visit) -> None:
+    await in_doubt(visit)
+    await anyio.to_thread.run_sync(visit.page._intake.pictures.remove, id_of(1))
+    assert await decide(visit, action="resubmit") == 409
+    assert (await visit.job(id_of(1)))["status"] == "unknown"
 
 
 async def test_a_decision_that_an_outage_cuts_in_the_middle_can_be_made_again(

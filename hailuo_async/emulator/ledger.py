@@ -101,6 +101,7 @@ class Ledger:
         return [entry for entry in list(self.entries) if entry.kind == kind]
 
     def note(self, entry: Entry) -> None:
+        """Writes down one request and what became of it."""
         self.entries.append(entry)
         self.requests[entry.kind] += 1
         self.statuses[entry.kind, entry.status] += 1

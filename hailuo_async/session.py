@@ -290,9 +290,9 @@ class AsyncSession(ServiceCalls):
         """A handle on any job in the journal, of any session, by its key. The job is not paid for again.
 
         Its changes arrive about a tenth of a second after they are on record. If the session that worked on it has
-        gone, this one waits for its task; a job that was never sent ends in ``JournalError``. Raises
-        ``JobNotFoundError``, ``JournalError``, and ``ConfigError`` if the session has no journal. Cancelled before it
-        returns, it loses nothing.
+        gone, this one waits for its task. A job that was never sent ends in ``JournalError``, but one that is kept is
+        sent, and paid for, by a session with ``keep_jobs``. Raises ``JobNotFoundError``, ``JournalError``, and
+        ``ConfigError`` without a journal. Cancelled before it returns, it loses nothing.
         """
         return Generation(await self._running_engine().admission.find(key))
 
@@ -301,7 +301,8 @@ class AsyncSession(ServiceCalls):
 
         It waits for the tasks that run. A job in doubt is a ``Failure`` with ``SubmissionUnknownError``, until
         ``resolve`` decides. One that was never sent is a ``Failure`` with ``JournalError``: give the job itself again
-        to send it. Left or cancelled, it loses nothing. Raises ``JournalError``, and ``ConfigError`` without a journal.
+        to send it; but one that is kept is sent, and paid for, by a session with ``keep_jobs``. Left or cancelled, it
+        loses nothing. Raises ``JournalError``, and ``ConfigError`` without a journal.
         """
         async with contextlib.aclosing(await self._running_engine().resume()) as outcomes:
             async for outcome in outcomes:

@@ -15,7 +15,8 @@ try:
 except ModuleNotFoundError:
     from hailuo_async._cli.extras import install_hint
 
-    sys.exit(f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}")
+    print(f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}", file=sys.stderr)
+    sys.exit(2)  # ``exit_codes.USAGE``, which lies behind Click
 
 from hailuo_async import __version__
 from hailuo_async._cli.commands import journals, others, videos

@@ -43,7 +43,7 @@ _TASKS: tuple[tuple[str, str, Callable[[str], object], str], ...] = (
 def main(arguments: Sequence[str] | None = None, program: str = "python -m hailuo_async.emulator") -> None:
     """Serves until SIGINT or SIGTERM. ``program`` is the command as it was typed, for the usage.
 
-    Exits with status 2 and the reason if the arguments are wrong, with 1 if it cannot serve with them.
+    Exits with status 2 and the reason if the arguments are wrong, or if it cannot serve with them.
     """
     parser = _parser(program)
     chosen = parser.parse_args(arguments)
@@ -56,9 +56,9 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m hailu
     except KeyboardInterrupt:  # where the loop cannot take signals
         pass
     except ImportError as error:
-        parser.exit(1, f"{error}: films need the extra 'emulator'; --plain does without\n")
+        parser.exit(2, f"{error}: films need the extra 'emulator'; --plain does without\n")
     except (OSError, OverflowError) as error:
-        parser.exit(1, f"cannot serve at {chosen.host}, port {chosen.port}: {error}\n")
+        parser.exit(2, f"cannot serve at {chosen.host}, port {chosen.port}: {error}\n")
 
 
 def build_emulator(chosen: argparse.Namespace) -> Emulator:

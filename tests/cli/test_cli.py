@@ -166,7 +166,7 @@ def test_without_its_extra_the_command_says_what_to_install(tmp_path: Path) -> N
     (tmp_path / "click.py").write_text("raise ModuleNotFoundError('click')")
     done = subprocess.run(command("demo"), env=environment(tmp_path), capture_output=True, text=True, timeout=60)
     words = f"hailuo-async: the command line needs the extra 'cli': {install_hint('cli')}\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", words)
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", words)
 
 
 @pytest.mark.parametrize(

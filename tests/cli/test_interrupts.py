@@ -132,7 +132,7 @@ def test_a_signal_ends_the_command_in_good_order_before_it_has_begun(tmp_path: P
 @pytest.mark.slow
 def test_a_signal_that_was_to_be_ignored_is_ignored_from_the_beginning(tmp_path: Path) -> None:
     done = started(tmp_path, "signal.signal(signal.SIGHUP, signal.SIG_IGN)", "SIGHUP")
-    assert (done.returncode, "needs the extra 'cli'" in done.stderr) == (1, True)
+    assert (done.returncode, "needs the extra 'cli'" in done.stderr) == (2, True)
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ def test_a_request_is_described_in_a_line(facts: dict[str, Any], line: str) -> N
 def test_a_port_that_no_machine_has_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(["--plain", "--port", "99999"])
-    assert exit_.value.code == 1
+    assert exit_.value.code == 2
     assert "cannot serve at 127.0.0.1, port 99999: " in capsys.readouterr().err
 
 
@@ -129,7 +129,7 @@ def test_a_port_that_is_taken_is_named(capsys: pytest.CaptureFixture[str]) -> No
         port = taken.getsockname()[1]
         with pytest.raises(SystemExit) as exit_:
             main(["--plain", "--port", str(port)])
-    assert exit_.value.code == 1
+    assert exit_.value.code == 2
     assert f"cannot serve at 127.0.0.1, port {port}: " in capsys.readouterr().err
 
 
@@ -141,7 +141,7 @@ def test_without_what_it_takes_to_render_it_says_what_is_missing() -> None:
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
-    assert (ended.returncode, ended.stdout) == (1, "")
+    assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr.endswith("films need the extra 'emulator'; --plain does without\n")
 
 

@@ -282,19 +282,22 @@ class Cadence:
     def ended(self, task: PollState, now: float, reported_s: float | None, *, is_noticed: bool = False) -> float:
         """Notes that ``task`` has ended, and returns when it probably did, in loop time.
 
-        ``reported_s`` is how long the service says that it worked, if it does.
+        ``reported_s`` is how long the service says that it worked, if it does; it is believed if that can be.
         """
         if task.expects_notice:
             model = self._model(task.kind)
             came, lost = max(_LEAST_LOSS, model.notice_loss * _CAME), max(model.notice_loss, _DID_NOT_COME)
             model.notice_loss = came if is_noticed else lost
         young, old = task.asked_at - task.began_at, now - task.began_at
-        if reported_s is not None and reported_s > old * 1.1 + _REPORTED_SLACK_S:
+        longest = old * 1.1 + _REPORTED_SLACK_S
+        if reported_s is not None and reported_s > longest and not task.is_whole:
             return task.asked_at  # the task began before we watched it, so its age teaches nothing
-        if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s:
+        if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s <= longest:
             if reported_s > old:  # it counts from the acceptance, the time in the service's queue included
                 reported_s = max(young, reported_s - (task.began_at - task.watched_at))
             at = min(max(young, reported_s), old)
+        elif is_noticed:
+            at = old  # a notice comes when its task ends
         else:
             at = self._up_to_date(task.kind).draw(young, old, self._rng)
         self._model(task.kind).end(young, at)

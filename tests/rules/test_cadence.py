@@ -184,8 +184,27 @@ def test_the_end_lies_between_the_last_answer_and_this_one_whatever_the_service_
 
 def test_a_task_that_began_before_we_knew_of_it_teaches_nothing() -> None:
     cadence = make_cadence()
-    assert cadence.ended(PollState("t", "kind", 100.0), 100.2, 90.0) == 100.0
+    assert cadence.ended(PollState("t", "kind", 100.0, is_whole=False), 100.2, 90.0) == 100.0
     assert cadence.turnover(1) == 0.0
+
+
+def test_a_length_that_no_task_of_ours_can_have_had_is_not_believed_and_the_task_teaches_as_one_without() -> None:
+    """Else the end seems to be the last answer that saw it running: too early, and for ever, if all are told so."""
+    alike = [make_cadence(), make_cadence()]
+    ends = [
+        [cadence.ended(PollState("t", "kind", 100.0), 108.0, said) for _ in range(9)]
+        for cadence, said in zip(alike, (None, 93.5), strict=True)
+    ]
+    assert ends[0] == ends[1]
+    assert alike[1].turnover(1) == alike[0].turnover(1) > 0
+
+
+@pytest.mark.parametrize("reported_s", [None, 93.5])
+def test_a_task_whose_end_was_noticed_ended_just_now_unless_the_service_says_when(reported_s: float | None) -> None:
+    """Drawn from all of its age, as no query came before the notice, its end would seem far too early."""
+    cadence = make_cadence()
+    assert cadence.ended(PollState("t", "kind", 100.0), 108.0, reported_s, is_noticed=True) == 108.0
+    assert cadence.ended(PollState("t", "kind", 100.0), 108.0, 7.5, is_noticed=True) == 107.5
 
 
 @pytest.mark.parametrize("reported_s", [None, 0.3])

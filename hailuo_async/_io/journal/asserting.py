@@ -97,7 +97,8 @@ class _Known:
         """Whether a copy that has this ``row`` of the job, or none, lacks its task or doubt; ``holder`` is us."""
         if row is None:
             return True
-        if row["task_id"] is not None or (self.is_in_doubt and row["state"] == JournalState.UNKNOWN):
+        has_task = row["task_id"] is not None and self.record.task_id in (None, row["task_id"])
+        if has_task or (self.is_in_doubt and row["state"] == JournalState.UNKNOWN):
             return False
         return (self.is_back_in_doubt and row["holder"] == holder) or _paid_before(row) <= self.paid_before
 

@@ -23,7 +23,7 @@ from hailuo_async.errors import JobError, QueueFullError, SubmissionUnknownError
 from hailuo_async.settings import Dsn
 
 from ...support.postgres import Postgres
-from ...support.tables import LEASE_S, did, intent, opened_at, record_of, sent
+from ...support.tables import LEASE_S, did, intent, opened_at, record_of, sent, video
 
 BASE_URL = "https://api.modellix.ai"
 
@@ -555,6 +555,24 @@ def test_a_failover_loses_no_task_of_a_job_that_was_in_doubt_before_its_owner_ha
         ended(table, "again")
     assert after_reconnecting(table, "cat") == ("unknown", None, None)
     assert record_of(table, "again").task_id == "t-again"
+    table.close()
+
+
+@pytest.mark.parametrize("word", ["resubmit", "forget"])
+def test_a_failover_that_lost_the_owners_word_on_a_failed_job_loses_no_task_that_has_ended_since(
+    postgres: Postgres, schema: str, word: str
+) -> None:
+    table, said = asserting(postgres, schema), {"resubmit": False, "task_id": None, "forget": False, word: True}
+    ended(table)
+    with failover(postgres, schema):
+        did(table, lambda it: it.resolve("cat", **said))  # type: ignore[arg-type]
+        did(table, lambda it: it.intend(intent()))
+        did(table, lambda it: it.sending("cat", 3.0))
+        did(table, lambda it: it.accepted("cat", "t2", 4.0))
+        did(table, lambda it: it.succeeded("cat", video("t2")))
+    assert after_reconnecting(table, "cat") == ("failed", "t-cat", None)
+    record = record_of(table, "task:t2")
+    assert (record.state, record.holder) == ("accepted", "ours")
     table.close()
 
 

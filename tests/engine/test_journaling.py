@@ -412,6 +412,7 @@ async def _is_logged(caplog: pytest.LogCaptureFixture, text: str, leap: Leap) ->
         await asyncio.sleep(0.005)
 
 
+@pytest.mark.slow
 async def test_leases_are_renewed_and_what_is_owed_is_made_up_for_meanwhile(
     leap: Leap, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -15,7 +15,7 @@ import anyio
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from hailuo_async._io.http import MAX_ANSWER_BYTES, proxy_for
+from hailuo_async._io.http import LAST_LOOK_S, MAX_ANSWER_BYTES, proxy_for
 from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
 from hailuo_async.errors import ConfigError, SessionClosedError
 
@@ -228,6 +228,8 @@ async def test_an_answer_that_takes_too_long_is_a_doubt(leap: Leap, dripped: byt
             await settle()
             leap(1)
         leap(60)
+        await settle()
+        leap(LAST_LOOK_S)
         await anyio.sleep_forever()
 
     answer, server = await answer_of(stall, timeout_s=60, tls=tls)

@@ -22,6 +22,7 @@ import pytest
 
 from hailuo_async import FirstLastFrameToVideo, ImageError, ImageToVideo
 from hailuo_async._images.frame import inspect_image
+from hailuo_async._io.http import LAST_LOOK_S
 from hailuo_async._rules.wire import Answer, Part, Refusal, Request, Verdict, build_upload
 from hailuo_async.errors import SessionClosedError
 from hailuo_async.jobs import Job
@@ -29,7 +30,7 @@ from hailuo_async.jobs import Job
 from ..support.https import over_both
 from ..support.leaping import Leap
 from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server
-from ..support.service import envelope, job, line_to, picture, refusal, request_for, taken, until
+from ..support.service import envelope, job, line_to, picture, refusal, request_for, settle, taken, until
 
 PNG = picture()
 LARGE = picture(1000, 1000)
@@ -264,6 +265,8 @@ async def test_a_time_out_while_an_image_is_read_leaves_nothing_open(leap: Leap)
     async def say_nothing(exchange: Exchange) -> None:
         await until(lambda: slow.reads == 2)
         leap(60)
+        await settle()
+        leap(LAST_LOOK_S)
         await exchange.reader.read()
 
     async with slow_part() as slow:

@@ -292,10 +292,10 @@ class Cadence:
         longest = old * 1.1 + _REPORTED_SLACK_S
         if reported_s is not None and reported_s > longest and not task.is_whole:
             return task.asked_at  # the task began before we watched it, so its age teaches nothing
-        if reported_s is not None and young - _REPORTED_SLACK_S <= reported_s <= longest:
+        if reported_s is not None and young <= reported_s <= longest:
             if reported_s > old:  # it counts from the acceptance, the time in the service's queue included
                 reported_s = max(young, reported_s - (task.began_at - task.watched_at))
-            at = min(max(young, reported_s), old)
+            at = min(reported_s, old)
         elif is_noticed:
             at = old  # a notice comes when its task ends
         else:

@@ -199,6 +199,15 @@ def test_a_length_that_no_task_of_ours_can_have_had_is_not_believed_and_the_task
     assert alike[1].turnover(1) == alike[0].turnover(1) > 0
 
 
+def test_a_length_that_is_shorter_than_the_task_was_seen_to_run_is_not_believed_either() -> None:
+    """Taken for its shortest, each task would seem to have ended at the last query that saw it running."""
+    cadence = make_cadence()
+    for _ in range(9):
+        task = PollState("t", "kind", 100.0)
+        cadence.still_runs(task, 100.8, is_pending=False)
+        assert 100.8 < cadence.ended(task, 102.0, 0.2) <= 102.0
+
+
 @pytest.mark.parametrize("reported_s", [None, 93.5])
 def test_a_task_whose_end_was_noticed_ended_just_now_unless_the_service_says_when(reported_s: float | None) -> None:
     """Drawn from all of its age, as no query came before the notice, its end would seem far too early."""

@@ -546,8 +546,8 @@ def test_without_a_terminal_nobody_is_asked_and_nothing_is_paid_for(service: Emu
     assert (result.exit_code, service.ledger.posts, (tmp_path / "out").exists()) == (2, 0, False)
     assert result.stderr.splitlines() == [
         "Jobs: 2 to pay for: 12 s of video, $0.65 to $1.44 by the prices of 2026-08-10.",
-        "hailuo-async: there is no terminal to ask at before paying: give --yes, or --max-jobs N or "
-        "--max-cost USD to pay for no more",
+        "hailuo-async: there is no terminal to ask at before paying: give --yes; batch also takes --max-jobs N "
+        "and --max-cost USD, to pay for no more",
     ]
 
 

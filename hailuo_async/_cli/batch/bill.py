@@ -147,7 +147,7 @@ def saved_path(record: Record) -> Path | None:
 def confirm(bill: Bill, *, is_agreed: bool) -> None:
     """Asks whether to pay. Exits if the answer is no, or without a terminal."""
     if bill.to_pay and not is_agreed:
-        ask("Go on?", "paying: give --yes, or --max-jobs N or --max-cost USD to pay for no more")
+        ask("Go on?", "paying: give --yes; batch also takes --max-jobs N and --max-cost USD, to pay for no more")
 
 
 def confirm_twice(keys: Collection[str], *, is_agreed: bool) -> None:

@@ -23,6 +23,11 @@ def write_job_file(folder: Path, *, is_recursive: bool) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for key, path in [*pictures.found.items(), *(("", path) for path in pictures.twice)]:  # without one, a key is made
-        writer.writerow([key, os.fspath(path), "", "", "", ""])
+        try:
+            os.fspath(path).encode()
+        except UnicodeEncodeError:
+            echo(f"Left out: {click.format_filename(path)}, whose name is not in UTF-8, as the file is: rename it")
+        else:
+            writer.writerow([key, os.fspath(path), "", "", "", ""])
     if pictures.left_out:
         echo(f"Left out: {pictures.left_out}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import sqlite3
 import subprocess
@@ -310,6 +311,14 @@ def test_a_picture_without_a_name_of_its_own_is_in_the_file_too(tmp_path: Path) 
         (tmp_path / name).touch()
     rows = [row.split(",")[:2] for row in run("init", tmp_path).stdout.splitlines()[1:]]
     assert rows == [["a-png", f"{tmp_path}/a-png.jpg"], ["a", f"{tmp_path}/a.jpg"], ["", f"{tmp_path}/a.png"]]
+
+
+def test_a_file_of_jobs_to_edit_leaves_out_a_name_that_it_cannot_hold(tmp_path: Path) -> None:
+    for name in (b"caf\xe9.jpg", b"cat.jpg"):
+        Image.new("RGB", (320, 320)).save(tmp_path / os.fsdecode(name))
+    made = run("init", tmp_path)
+    assert [row.split(",")[0] for row in made.stdout.splitlines()[1:]] == ["cat"]
+    assert made.stderr.endswith("caf\ufffd.jpg, whose name is not in UTF-8, as the file is: rename it\n")
 
 
 # --- What goes wrong ---

@@ -13,7 +13,7 @@ from hailuo_async._io.journal import holders
 from hailuo_async._io.journal.database import SELECT, Rows
 from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptClaim, KeptImage, KeptJob, kept_from, kept_text
 from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
-from hailuo_async._io.journal.rows import IS_OVER
+from hailuo_async._io.journal.rows import CHANGED, FREE, IS_OVER
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async.errors import JobError, QueueFullError
 
@@ -124,15 +124,19 @@ class KeptTable:
     def drop(self, identity: str) -> None:
         """Removes a job that no caller wants any more and that was not sent, with its images.
 
-        What its earlier POSTs have cost, if its owner had it sent again, stays in the journal's sum.
+        One that waits to be sent again stays, without what would send it: its earlier POSTs may be paid for.
         """
-        which = "FROM job WHERE identity = :identity AND state = 'intended' AND holder = :us"
-        paid, us = f"SELECT COALESCE(MAX(cost_before), 0) {which}", self._jobs.holder
-        self._execute(f"UPDATE journal SET forgotten = forgotten + ({paid})", identity=identity, us=us)
-        if self._execute(f"DELETE {which}", identity=identity, us=us).rowcount == 1:
-            self._jobs.free_kept(identity)
+        ours = "identity = :identity AND state = 'intended' AND holder = :us"
+        removing = f"DELETE FROM job WHERE {ours} AND cost_before IS NULL"
+        freeing = f"UPDATE job SET {FREE}, {CHANGED} WHERE {ours}"
+        if self._execute(removing, identity=identity, us=self._jobs.holder).rowcount == 1:
             self._jobs.count_gone()
-            self._jobs.dropped(identity)
+        elif self._execute(freeing, identity=identity, us=self._jobs.holder).rowcount == 1:
+            self._jobs.notify_followers()
+        else:
+            return
+        self._jobs.free_kept(identity)
+        self._jobs.dropped(identity)
 
     def tidy(self) -> None:
         """Frees what sessions that know nothing of kept jobs left behind, and gives free pages back."""

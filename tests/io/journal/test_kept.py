@@ -9,7 +9,7 @@ from decimal import Decimal
 import attrs
 import pytest
 
-from hailuo_async._io.journal.database import Database, Parameters, Rows, spent_in
+from hailuo_async._io.journal.database import Database, Parameters, Rows
 from hailuo_async._io.journal.kept import FORM, KeptBounds, KeptImage, KeptJob
 from hailuo_async._io.journal.kept_table import STAGE_S, KeptTable, Unstaged
 from hailuo_async._io.journal.records import Claim, JournalState
@@ -126,18 +126,18 @@ def test_a_job_that_is_in_doubt_can_be_sent_again_as_it_was_submitted(ours: JobT
     assert taken(theirs) == ["cat"]
 
 
-def test_what_a_job_has_cost_counts_after_its_owner_had_it_sent_again_and_its_caller_took_it_back(
-    ours: JobTable,
+def test_a_job_that_waits_to_be_sent_again_stays_on_record_when_its_caller_takes_it_back(
+    ours: JobTable, theirs: JobTable
 ) -> None:
-    job = attrs.evolve(intent(), price=Decimal("0.3"))
-    did(ours, lambda it: it.intend(job))
+    """Its POST before may be paid for, and no other record says so."""
+    keep(ours)
     did(ours, lambda it: it.sending("cat", 1.0))
-    did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
-    did(ours, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
-    did(ours, lambda it: it.intend(job))
+    did(ours, lambda it: it.sent_again("cat", 1.0))
     did(ours, lambda it: KeptTable(it).drop("cat"))
-    assert did(ours, lambda it: it.find("cat")) is None
-    assert did(ours, lambda it: spent_in(it.database)) == Decimal("0.3")
+    record = record_of(ours)
+    assert (record.state, record.holder, record.cost_before) == (JournalState.INTENDED, None, Decimal(0))
+    assert picture(ours) == b""
+    assert taken(theirs) == []
 
 
 def test_no_job_is_dropped_that_another_session_holds_or_whose_post_may_have_left(

@@ -210,7 +210,7 @@ class Dispatcher:
         self.ended[tracked.status] += not tracked.is_quiet
         if tracked.identity is not None:
             self._by_identity.pop(tracked.identity, None)
-            self._release(tracked)
+            self._release(tracked, tracked.identity)
         self._count_payment(tracked)
 
     def _count_payment(self, tracked: TrackedJob) -> None:
@@ -223,14 +223,12 @@ class Dispatcher:
         else:
             tracked.payment.give_back()
 
-    def _release(self, tracked: TrackedJob) -> None:
-        """Frees a job whose end is not on record for other sessions, unless this one has it again."""
-        if tracked.identity is None or tracked.identity in self._by_identity:
-            return
+    def _release(self, tracked: TrackedJob, identity: str) -> None:
+        """Frees a job whose end is not on record for other sessions."""
         if tracked.is_back_in_doubt and tracked.doubt is not None:
             self._recorder.back_in_doubt_nowait(tracked, tracked.doubt)
             return
-        is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, tracked.identity)
+        is_dropped = self._keeper is not None and self._keeper.end_nowait(tracked, identity)
         if not is_dropped and tracked.status not in (Status.SUCCESS, Status.UNKNOWN):
             self._recorder.release_nowait(tracked)
 

@@ -37,11 +37,13 @@ from hailuo_async import (
 from hailuo_async._engine import keeping
 from hailuo_async._engine.keeping import TAKEN_AT_ONCE, Keeper, PictureLeft
 from hailuo_async._engine.recording import Recorder
+from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.kept import KeptBounds, KeptClaim, KeptImage, KeptJob
 from hailuo_async._io.journal.records import Claim, Intent
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unsent
+from hailuo_async.testing import run_virtual
 
 from ..support.crash_journal import bytes_of, lapse, locked, never, records_in, states_in, wait_for
 from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, taken, told, until
@@ -423,6 +425,16 @@ async def test_the_bounds_of_a_journal_are_those_of_all_its_sessions(path: Path)
             await other.submit(job(key="d"))
 
 
+async def test_the_task_of_a_kept_job_whose_deadline_has_passed_is_free_for_other_sessions(path: Path) -> None:
+    async with Line(on_query=never).session(journal=path, keep_jobs=True) as session:
+        generation = await session.submit(job(key="cat"), timeout=0.2)
+        await generation.accepted()
+        with pytest.raises(WaitTimeoutError):
+            await generation
+        found = await wait_for(path, lambda records: records["cat"].holder is None)
+        assert found["cat"].task_id == "task-1"
+
+
 def test_keeping_needs_a_journal() -> None:
     with pytest.raises(ConfigError, match="keep_jobs True: needs a journal to keep them in: give journal="):
         Line().session(keep_jobs=True)
@@ -510,6 +522,57 @@ async def test_a_look_at_a_job_that_ends_and_is_forgotten_meanwhile_leaves_none_
         await has_looked.wait()
         await wait_for(path, lambda records: {key: record.holder for key, record in records.items()} == left)
     assert len(line.posts) == 1
+
+
+def test_after_an_error_that_each_job_would_meet_none_is_taken_over_for_a_while_and_then_one() -> None:
+    looks: list[tuple[float, int]] = []
+
+    class Empty:
+        async def take_kept(self, limit: int, identity: str | None) -> list[KeptClaim]:
+            looks.append((anyio.current_time(), limit))
+            return []
+
+        async def tidy_kept(self) -> int:
+            return 0
+
+    async def main() -> None:
+        keeper, refused = Keeper(cast("JournalWriter", Empty()), Recorder(), KeptBounds(1, 1)), TrackedJob(0)
+        refused.error = InsufficientBalanceError(message="no", status=402)
+        keeper.end_nowait(refused, "cat")
+        with anyio.move_on_after(keeping.PAUSE_S + keeping.TAKE_EVERY_S + 1):
+            await keeper.run(lambda: 0)
+
+    run_virtual(main)
+    assert looks == [(keeping.PAUSE_S, 1), (keeping.PAUSE_S + keeping.TAKE_EVERY_S, TAKEN_AT_ONCE)]
+
+
+@pytest.mark.parametrize("is_paused", [False, True])
+async def test_a_followed_job_that_its_session_has_left_is_taken_over_unless_it_would_be_refused(
+    is_paused: bool,
+) -> None:
+    taken_over: list[str | None] = []
+
+    class Left(Recorder):
+        async def try_claim(self, identity: str) -> Claim | None:
+            raise self.not_sent(identity)
+
+        async def find(self, identity: str) -> Claim:
+            return Claim(record_in(JournalState.INTENDED), ours=False)
+
+    class Keeps:
+        async def keeps(self, identity: str) -> bool:
+            return True
+
+        async def take_kept(self, limit: int, identity: str | None) -> list[KeptClaim]:
+            taken_over.append(identity)
+            return [KeptClaim(record_in(JournalState.INTENDED), KeptJob("/a", {}, {}))]
+
+    keeper, refused = Keeper(cast("JournalWriter", Keeps()), Left(), KeptBounds(1, 1)), TrackedJob(0)
+    if is_paused:
+        refused.error = InsufficientBalanceError(message="no", status=402)
+        keeper.end_nowait(refused, "dog")
+    claim = await keeper.try_claim("cat")
+    assert (claim is None, taken_over) == ((False, []) if is_paused else (True, ["cat"]))
 
 
 def test_what_was_taken_over_is_handed_on_at_once_though_a_job_among_it_cannot_be_sent() -> None:

@@ -160,6 +160,15 @@ async def test_a_streams_limit_ends_the_stream_after_what_runs() -> None:
     assert len(line.posts) == 6
 
 
+async def test_jobs_that_were_taken_before_one_that_cannot_be_paid_for_are_sent_all_the_same() -> None:
+    line, outcomes = billing("0.3240"), list[Outcome]()
+    async with line.session(max_running=1) as session:
+        given = [*paid_jobs(3), ImageToVideo("https://pictures.example/cat.jpg", model=UNKNOWN_MODEL)]
+        with pytest.raises(SpendingLimitError):
+            await read_into(outcomes, session.stream(given, max_cost=9))
+    assert [type(outcome) for outcome in outcomes] == [Success] * 3
+
+
 @pytest.mark.parametrize("is_journalled", [False, True])
 async def test_a_stream_waits_for_running_jobs_that_may_cost_less_than_is_committed(
     tmp_path: Path, *, is_journalled: bool
@@ -286,9 +295,10 @@ def test_the_task_of_a_doubt_adds_what_it_cost_itself_and_not_once_more_what_was
 
 
 @pytest.mark.parametrize("state", [JournalState.SENDING, JournalState.ACCEPTED, JournalState.UNKNOWN])
-def test_a_job_that_another_session_may_have_paid_for_is_committed_in_each_limit(state: JournalState) -> None:
+def test_a_job_that_another_session_may_have_paid_for_is_committed_once_in_each_limit(state: JournalState) -> None:
     payment = Payment((SpendingLimit(), SpendingLimit()))
-    payment.adopt(record_in(state, price=PRICE))
+    for _ in range(2):  # this session goes on with it
+        payment.adopt(record_in(state, price=PRICE))
     assert [limit.committed for limit in payment.limits] == [PRICE, PRICE]
 
 

@@ -12,17 +12,19 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import anyio.to_thread
 import attrs
 import PIL.Image
 import pytest
+from aiohttp.abc import AbstractStreamWriter
+from anyio import CapacityLimiter
 
 from hailuo_async import FirstLastFrameToVideo, ImageError, ImageToVideo
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._io.http import LAST_LOOK_S
+from hailuo_async._io.http import LAST_LOOK_S, _Body
 from hailuo_async._rules.wire import Answer, Part, Refusal, Request, Verdict, build_upload
 from hailuo_async.errors import SessionClosedError
 from hailuo_async.jobs import Job
@@ -347,3 +349,16 @@ async def test_a_child_that_was_forked_in_the_middle_of_a_body_sends_no_more_of_
         answer, server = await answer_of(attrs.evolve(request, may_go_on=fork), accept)
     assert (answer.verdict, type(answer.problem)) == (Verdict.UNSENT, SessionClosedError)
     assert server.connections == 1
+
+
+async def test_a_body_has_begun_once_its_first_piece_was_given_on_even_if_that_fails() -> None:
+    """A part of it may have left, and a gateway counts what has begun."""
+
+    class Torn:
+        async def write(self, piece: bytes) -> None:
+            raise ConnectionResetError
+
+    body = _Body(request_for(job()), CapacityLimiter(1), os.getpid())
+    with pytest.raises(ConnectionResetError):
+        await body.write(cast(AbstractStreamWriter, Torn()))
+    assert body.begun

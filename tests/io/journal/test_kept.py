@@ -140,6 +140,17 @@ def test_a_job_that_waits_to_be_sent_again_stays_on_record_when_its_caller_takes
     assert taken(theirs) == []
 
 
+@pytest.mark.parametrize("state", [JournalState.INTENDED, JournalState.SENDING, JournalState.UNKNOWN])
+def test_what_may_be_sent_yet_is_kept_when_leftovers_are_removed(ours: JobTable, state: JournalState) -> None:
+    keep(ours)
+    if state is not JournalState.INTENDED:
+        did(ours, lambda it: it.sending("cat", 1.0))
+    if state is JournalState.UNKNOWN:
+        did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut")))
+    did(ours, lambda it: KeptTable(it).tidy())
+    assert (record_of(ours).state, picture(ours)) == (state, CAT)
+
+
 def test_no_job_is_dropped_that_another_session_holds_or_whose_post_may_have_left(
     ours: JobTable, theirs: JobTable
 ) -> None:

@@ -401,6 +401,9 @@ def test_a_released_job_is_free_for_others_at_once_unless_its_post_is_under_way(
 ) -> None:
     did(ours, lambda it: it.intend(intent("queued")))
     sent(ours, "sent")
+    with theirs.transaction():
+        theirs.release("queued")  # which does nothing: it is not theirs
+    assert record_of(theirs, "queued").holder == "ours"
     with ours.transaction():
         ours.release("queued")
         ours.release("sent")

@@ -298,6 +298,18 @@ async def test_an_intent_that_is_cancelled_during_its_commit_is_given_up_to_othe
     assert (record.state, record.holder) == (JournalState.INTENDED, None)
 
 
+async def test_a_caller_that_leaves_as_its_job_is_refused_frees_none_of_another_caller(
+    journal: JournalWriter, gate: Gate
+) -> None:
+    await journal.intend(intent())
+    leaving = await gate.hold(journal.intend(attrs.evolve(intent(), fingerprint="another")))
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    gate.lift()
+    await journal.renew()
+    assert (await recorded(journal)).holder == "ours"
+
+
 async def test_a_cancelled_sender_does_not_send_so_its_job_is_taken_back(journal: JournalWriter, gate: Gate) -> None:
     await journal.intend(intent())
     held = await gate.shut(journal)

@@ -189,6 +189,12 @@ async def test_what_failed_says_why_and_is_tried_again_once(visit: Visit) -> Non
     assert visit.emulator.ledger.posts == 2
 
 
+async def test_a_job_that_is_refused_under_the_id_of_another_takes_no_picture_from_that(visit: Visit) -> None:
+    await visit.make(id_of(1), prompt="a cat")
+    assert (await visit.make(id_of(1), prompt="a dog")).status_code == 422
+    assert (await visit.client.get(f"/api/jobs/{id_of(1)}/picture")).content == PICTURE
+
+
 async def test_of_a_retry_that_is_not_taken_no_picture_stays(tmp_path: Path, emulator: Emulator) -> None:
     page = page_over(tmp_path, emulator, max_jobs=1)
     app = page.app(hosts={"127.0.0.1:8765"})

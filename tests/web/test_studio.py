@@ -130,8 +130,10 @@ async def test_a_job_is_taken_once_under_the_visitors_own_key(visitor: Visitor, 
 async def test_an_id_that_is_easily_guessed_is_refused_by_the_name_the_visitor_gave_it(visitor: Visitor) -> None:
     by_header = await visitor.post(prompt="a cat", headers={"Idempotency-Key": "order-7"})
     by_field = await visitor.post(prompt="a cat", id="order-7")
-    assert [(each.status, each.content["field"]) for each in (by_header, by_field)] == [
+    as_a_path = await visitor.post(prompt="a cat", id=f"{ID}/..")
+    assert [(each.status, each.content["field"]) for each in (by_header, by_field, as_a_path)] == [
         (422, "Idempotency-Key"),
+        (422, "id"),
         (422, "id"),
     ]
     assert "16 to 64" in str(by_header.content["message"])
@@ -143,7 +145,7 @@ async def test_an_id_that_is_made_here_is_one_that_nobody_guesses(visitor: Visit
 
 
 async def test_an_option_is_the_applications_unless_it_is_left_to_visitors(emulator: Emulator, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"options": {"duration"}, "defaults": {"resolution": "768P"}}
+    options: dict[str, Any] = {"options": {"duration"}, "defaults": {"resolution": "768P", "duration": 6}}
     async with visited(session_on(emulator, tmp_path), **options) as visitor:
         assert (await visitor.post(duration="10", id=ID)).status == 202
         refused = await visitor.post(model="hailuo-02-i2v")
@@ -164,6 +166,7 @@ async def test_a_full_queue_says_when_to_come_again(emulator: Emulator, tmp_path
         full = answers[-1]
         assert (answers[0].status, full.status, full.headers["Retry-After"]) == (202, 503, "30")
         assert full.content["error"] == "QueueFullError"
+        assert len(str(full.content["id"])) == 32  # with it the visitor comes again
 
 
 @pytest.mark.parametrize(

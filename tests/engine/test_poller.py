@@ -322,7 +322,9 @@ def test_a_deadline_that_passes_during_the_post_waits_for_the_task_id() -> None:
     assert run_virtual(main) == (20, "task-1")
 
 
-def test_a_deadline_passes_while_the_query_is_under_way() -> None:
+def test_a_deadline_passes_while_the_query_is_under_way_and_its_answer_counts_no_more(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async def main() -> float:
         async def hang(request: Request) -> Answer:
             await anyio.sleep(20)
@@ -331,9 +333,13 @@ def test_a_deadline_passes_while_the_query_is_under_way() -> None:
         async with Line(on_query=hang).session() as session:
             with pytest.raises(WaitTimeoutError):
                 await session.generate(job(), timeout=10)
-            return anyio.current_time()
+            ended_at = anyio.current_time()
+            await anyio.sleep(20)
+            assert session.stats().running == 0
+            return ended_at
 
     assert run_virtual(main) == 10
+    assert "please report this" not in caplog.text
 
 
 def test_without_a_deadline_a_task_is_waited_for_as_long_as_its_result_is_kept() -> None:

@@ -412,6 +412,20 @@ def test_tasks_that_were_counted_long_ago_are_forgotten(monkeypatch: pytest.Monk
     for number in range(4):
         limit.settle(f"task-{number}", is_sent=True)
     assert [*limit.settled] == ["task-2", "task-3"]
+    limit.settle("task-3", is_sent=False)  # it was attached, too: a job that is sent counts all the same
+    assert [limit.has_counted("task-3", is_sent=is_sent) for is_sent in (True, False)] == [False, True]
+
+
+def test_a_job_that_another_session_had_sent_counts_beside_one_whose_answer_names_the_same_task() -> None:
+    limit = SpendingLimit()
+    for kind, spent in (("ImageToVideo", 2 * PRICE), (None, PRICE)):  # one that was attached counts once
+        limit.spent, limit.settled = ZERO, {}
+        theirs, ours = Payment((limit,)), Payment((limit,), PRICE)
+        theirs.adopt(record_in(JournalState.ACCEPTED, kind=kind, price=PRICE, task_id="task-1"))
+        theirs.settle(PRICE, "task-1")
+        ours.reserve()
+        ours.settle(PRICE, "task-1")
+        assert limit.spent == spent
 
 
 async def test_a_doubt_whose_task_is_attached_counts_that_task_alone() -> None:

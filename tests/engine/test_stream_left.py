@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -57,6 +58,26 @@ async def leave_by_cancellation(stream: Any) -> None:
     await settle()
     task.cancel()
     await asyncio.wait([task])
+
+
+async def test_a_job_of_a_stream_that_was_left_is_sent_again_if_another_caller_has_joined_it(tmp_path: Path) -> None:
+    may_answer = asyncio.Event()
+
+    async def refuse_once(request: Request) -> Answer:
+        await may_answer.wait()
+        return told(429, CONCURRENT) if len(line.posts) == 1 else line.accept()
+
+    line = Line(on_post=refuse_once)
+    async with line.session(journal=tmp_path / "batch.db") as session:
+        async with contextlib.aclosing(session.stream([job(key="cat")])) as stream:
+            reading = asyncio.ensure_future(anext(stream))
+            await until(lambda: line.posts)
+            reading.cancel()
+            await asyncio.wait([reading])
+        joined = await session.submit(job(key="cat"))
+        may_answer.set()
+        assert (await joined).task_id == "task-1"
+    assert len(line.posts) == 2
 
 
 LEAVES = [leave_by_break, leave_by_an_exception, leave_by_forgetting, leave_by_a_timeout, leave_by_cancellation]

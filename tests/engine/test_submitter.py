@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import math
 import weakref
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,7 @@ from hailuo_async import (
     ImageError,
     ImageToVideo,
     InsufficientBalanceError,
+    JournalError,
     ProtocolError,
     RequestRejectedError,
     ServiceUnavailableError,
@@ -32,12 +34,21 @@ from hailuo_async import (
 from hailuo_async._engine.gate import MAX_HEAVY
 from hailuo_async._engine.recording import Recorder
 from hailuo_async._engine.session_state import SessionState
-from hailuo_async._engine.submitter import MAX_AT_ONCE, MAX_RESUBMITS, UNREACHABLE_FOR_S, Submitter
+from hailuo_async._engine.submitter import (
+    ANSWER_TIMEOUT_S,
+    MAX_AT_ONCE,
+    MAX_RESUBMITS,
+    SHORTEST_ANSWER_TIMEOUT_S,
+    SLOWEST_UPLOAD_BYTES_PER_S,
+    UNREACHABLE_FOR_S,
+    Submitter,
+    _answer_timeout_s,
+)
 from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._io.journal.records import Permit
 from hailuo_async._io.transport import note_not_begun
 from hailuo_async._rules.lifecycle import Event
-from hailuo_async._rules.wire import Answer, Request, unknown, unsent
+from hailuo_async._rules.wire import Answer, Part, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
 
@@ -54,6 +65,7 @@ from ..support.service import (
     prompt_of,
     refusal,
     running,
+    settle,
     taken,
     told,
     until,
@@ -372,12 +384,12 @@ def test_a_service_that_cannot_be_reached_ends_the_job_at_its_deadline_without_a
             return unsent("cannot connect")
 
         async with Line(on_post=fail).session() as session:
-            return await error_of(session, timeout=100), anyio.current_time()
+            return await error_of(session, timeout=2 * UNREACHABLE_FOR_S), anyio.current_time()
 
     error, at = run_virtual(main)
     assert isinstance(error, WaitTimeoutError)
-    assert (error.task_id, error.reason, at) == (None, "cannot connect", 100)
-    assert str(error) == "no video within 100 s; it was never sent: cannot connect"
+    assert (error.task_id, error.reason, at) == (None, "cannot connect", 600)
+    assert str(error) == "no video within 600 s; it was never sent: cannot connect"
 
 
 def test_without_a_deadline_it_is_given_up_after_a_while() -> None:
@@ -442,6 +454,46 @@ async def test_an_image_that_has_gone_since_it_was_looked_at_ends_its_job_and_is
             await generation
         assert generation.status is Status.REFUSED
         assert emulator.ledger.submits_accepted == 0
+
+
+async def test_a_job_whose_picture_the_journal_cannot_give_just_then_is_sent_when_it_can() -> None:
+    async def be_away_once(request: Request) -> Answer:
+        away = JournalError(path="batch.db", reason="it is locked", is_outage=True)
+        return unsent("it is locked", away) if len(line.posts) == 1 else line.accept()
+
+    line = Line(on_post=be_away_once)
+    async with line.session() as session:
+        assert (await session.generate(job())).task_id == "task-1"
+    assert len(line.posts) == 2
+
+
+async def test_a_429_while_requests_are_left_shows_how_many_tasks_may_run() -> None:
+    async def refuse_the_second(request: Request) -> Answer:
+        left = {"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "50"}
+        return line.accept() if len(line.posts) == 1 else told(429, refusal(429, "Rate limit exceeded"), left)
+
+    line = Line(on_post=refuse_the_second, on_query=never)
+    async with line.session() as session:
+        await (await session.submit(job("runs"))).accepted()
+        await session.submit(job("waits"))
+        await until(lambda: len(line.posts) == 2)
+        await settle()
+        assert session.stats().limit == 1
+
+
+@pytest.mark.parametrize(
+    ("length", "left_s", "timeout_s"),
+    [
+        (0, math.inf, ANSWER_TIMEOUT_S),
+        (SLOWEST_UPLOAD_BYTES_PER_S * 100, math.inf, ANSWER_TIMEOUT_S + 100),
+        (0, 30.0, 30.0),
+        (0, 1.0, SHORTEST_ANSWER_TIMEOUT_S),
+    ],
+)
+def test_the_answer_to_a_post_is_waited_for_by_its_size_and_never_too_short(
+    length: int, left_s: float, timeout_s: float
+) -> None:
+    assert _answer_timeout_s(Request("POST", "/", (Part(length, lambda: iter(())),)), left_s) == timeout_s
 
 
 # --- Sent again on demand ---------------------------------------------------------------------------------------------

@@ -47,6 +47,9 @@ class Asked(Recorder):
             raise self.answer
         return self.answer
 
+    async def withdrawn(self, tracked: TrackedJob) -> None:
+        self.told.append("withdrawn")
+
     def let_go_nowait(self, tracked: TrackedJob) -> None:
         self.told.append("let go")
 
@@ -122,3 +125,10 @@ async def test_a_job_that_waits_for_an_outage_when_its_session_closes_ends_with_
     tracked = TrackedJob(0, request=request_for(job()))
     submitter, _, _ = await posted(Asked(answer=AWAY), tracked, closes=True)
     assert (type(tracked.error), submitter.queued) == (SessionClosedError, 0)
+
+
+async def test_a_job_that_ended_while_its_leave_was_granted_is_put_on_record_as_not_sent() -> None:
+    recorder, tracked = Asked(), TrackedJob(0)
+    tracked.fail(Event.ABANDON, WaitTimeoutError(timeout_s=1.0))
+    await posted(recorder, tracked)
+    assert recorder.told == ["check", "sending", "withdrawn"]

@@ -251,6 +251,15 @@ def test_a_statement_larger_than_a_socket_holds_is_sent_whole(
     assert postgres.run(f'SELECT length(urls) FROM "{schema}".place') == [(len(urls),)]
 
 
+def test_a_server_that_became_a_standby_is_an_outage_and_a_key_that_is_there_already_is_none(
+    postgres: Postgres, schema: str
+) -> None:
+    table = opened_at(postgres.dsn(schema))
+    faults = (psycopg.errors.ReadOnlySqlTransaction(), psycopg.errors.UniqueViolation())
+    assert [table.database.is_outage(fault) for fault in faults] == [True, False]
+    table.close()
+
+
 def test_a_lost_connection_is_an_outage_and_the_next_transaction_makes_another(postgres: Postgres, schema: str) -> None:
     table = opened_at(postgres.dsn(schema))
     sent(table)

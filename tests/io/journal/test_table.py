@@ -99,6 +99,9 @@ def test_money_is_kept_to_the_cent_and_a_failed_task_counts_until_the_service_sa
         return did(ours, lambda it: it.spending())
 
     assert spending() == Spending()
+    ask("is being sent")
+    assert spending() == Spending(unfinished={"is being sent": Decimal("0.3240")})
+    did(ours, lambda it: it.unsent("is being sent"))
     take("billed")
     take("silent")
     take("failed")

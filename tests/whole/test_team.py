@@ -153,11 +153,13 @@ async def test_a_job_of_another_session_is_found_with_its_status_its_updates_and
     service: Emulator, journal: str
 ) -> None:
     [job] = jobs("cat", 1)
+    service.service.generation_s = 600.0
     async with session_at(service, journal) as worker, session_at(service, journal) as web:
         generation = await worker.submit(job)
         found = await web.find("cat-0")
         seen = asyncio.ensure_future(statuses(found))
         assert await found.accepted() == await generation.accepted()
+        service.clock_offset_s = 600.0  # it ends when its acceptance was seen
         video = await generation
         with anyio.fail_after(60):
             assert (await found).task_id == video.task_id
@@ -183,6 +185,7 @@ async def test_a_key_that_the_journal_does_not_know_is_not_found(service: Emulat
 async def test_a_found_job_whose_session_closes_before_it_was_sent_ends_in_an_error_that_says_what_to_do(
     service: Emulator, journal: str
 ) -> None:
+    service.service.generation_s = 600.0
     async with session_at(service, journal) as web:
         async with session_at(service, journal, max_running=1) as worker:
             for job in jobs("cat", 3):
@@ -194,6 +197,7 @@ async def test_a_found_job_whose_session_closes_before_it_was_sent_ends_in_an_er
 
 async def test_a_task_that_another_session_waits_for_is_not_found_queued(service: Emulator, journal: str) -> None:
     [job] = jobs("cat", 1)
+    service.service.generation_s = 600.0
     async with session_at(service, journal) as web, session_at(service, journal) as worker:
         task_id = await (await worker.submit(job)).accepted()
         found = await web.find("cat-0")

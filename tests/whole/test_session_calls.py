@@ -277,13 +277,14 @@ async def test_a_download_is_bounded_as_the_caller_says(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 async def test_the_figures_tell_what_waits_what_runs_and_how_jobs_ended() -> None:
-    async with emulated(max_running=2, generation_s=0.3, requests_per_minute=1000) as (emulator, session):
+    async with emulated(max_running=2, generation_s=600.0, requests_per_minute=1000) as (emulator, session):
         generations = [await session.submit(each) for each in jobs(5)]
         await until(lambda: session.stats().running == 2 and session.stats().refusals)
         stats = session.stats()
         assert (stats.queued, stats.running, stats.limit) == (3, 2, 2)
         assert stats.requests_left is not None
         assert 900 < stats.requests_left < 1000
+        emulator.service.generation_s, emulator.clock_offset_s = 0.05, 600.0
         await asyncio.gather(*generations)
         emulator.next_fault(Kind.SUBMIT, "cut_after")
         emulator.next_fault(Kind.SUBMIT, "refuse")

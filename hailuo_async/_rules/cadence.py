@@ -101,7 +101,7 @@ class PollState:
     asked_at: float = attrs.field(init=False)
     """When the task was last seen running; at first, when it was accepted."""
     began_at: float = attrs.field(init=False)
-    """The earliest start of the service's work: when the task was accepted, or last seen pending."""
+    """The earliest start of the service's work: when the task was accepted, or last seen pending if that says so."""
 
     def __attrs_post_init__(self) -> None:
         self.asked_at = self.began_at = self.watched_at
@@ -124,6 +124,10 @@ class DurationModel:
     ended: list[float] = attrs.field(factory=lambda: [0.0] * _STEPS)
     is_known: bool = False
     """Whether a task of the kind has ended."""
+    is_seen_at_work: bool = False
+    """Whether a task of the kind was ever seen between pending and its end."""
+    ends_pending: bool = False
+    """Whether one has ended that was only ever seen pending."""
     unread: int = 0
     """Observations since the tables below were built."""
     seen: int = 0
@@ -135,6 +139,11 @@ class DurationModel:
     """The probability that an expected notice does not come."""
     breadth_s: float = 0.0
     """About queries per task times mean delay, in seconds: small where all tasks take equally long."""
+
+    @property
+    def works_while_pending(self) -> bool:
+        """Whether the service seems to call its tasks pending until they end, so that the word says nothing."""
+        return self.ends_pending and not self.is_seen_at_work
 
     def refresh(self) -> None:
         """Rebuilds the tables, if enough was observed since."""
@@ -268,10 +277,14 @@ class Cadence:
 
     def still_runs(self, task: PollState, now: float, *, is_pending: bool) -> None:
         """Notes that ``task`` has not ended. While it is pending, the service has not begun to work on it."""
-        if is_pending:
+        model = self._model(task.kind)
+        model.is_seen_at_work = model.is_seen_at_work or not is_pending
+        if is_pending and not model.works_while_pending:
             task.began_at = now
         else:
-            self._model(task.kind).ran(task.asked_at - task.began_at, now - task.began_at)
+            if model.works_while_pending:
+                task.began_at = task.watched_at
+            model.ran(task.asked_at - task.began_at, now - task.began_at)
         task.asked_at = now
 
     def notice_came_late(self, kind: Hashable) -> None:
@@ -284,10 +297,13 @@ class Cadence:
 
         ``reported_s`` is how long the service says that it worked, if it does; it is believed if that can be.
         """
+        model = self._model(task.kind)
         if task.expects_notice:
-            model = self._model(task.kind)
             came, lost = max(_LEAST_LOSS, model.notice_loss * _CAME), max(model.notice_loss, _DID_NOT_COME)
             model.notice_loss = came if is_noticed else lost
+        model.ends_pending = model.ends_pending or task.began_at == task.asked_at > task.watched_at
+        if model.works_while_pending:
+            task.began_at = task.watched_at
         young, old = task.asked_at - task.began_at, now - task.began_at
         longest = old * 1.1 + _REPORTED_SLACK_S
         if reported_s is not None and reported_s > longest and not task.is_whole:

@@ -20,7 +20,13 @@ def make_cadence(seed: int = 7) -> Cadence:
 
 
 def watch(
-    cadence: Cadence, ends_at: float, *, rate: float | None = None, running: int = 1, told: bool = True
+    cadence: Cadence,
+    ends_at: float,
+    *,
+    rate: float | None = None,
+    running: int = 1,
+    told: bool = True,
+    pending: bool = False,
 ) -> list[float]:
     """Ask about one task, begun at 0.0, until its end is seen. Returns the ages at which it was asked."""
     task, asked = PollState("t", "kind", 0.0), []
@@ -30,7 +36,7 @@ def watch(
         if now >= ends_at:
             cadence.ended(task, now, ends_at if told else None)
             return asked
-        cadence.still_runs(task, now, is_pending=False)
+        cadence.still_runs(task, now, is_pending=pending)
 
 
 def taught(spread: float, length: float = 90.0, count: int = 60, **how: bool) -> Cadence:
@@ -230,6 +236,20 @@ def test_work_begins_when_the_task_was_last_seen_pending() -> None:
     cadence.still_runs(task, 40.0, is_pending=True)
     cadence.still_runs(task, 100.0, is_pending=False)
     assert cadence.ended(task, 140.0, 90.0) == 130.0
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_service_that_calls_a_task_pending_until_it_ends_is_asked_as_seldom_as_one_that_does_not(told: bool) -> None:
+    cadence = taught(0.2, pending=True, told=told)
+    assert len(watch(cadence, 90.0, pending=True, told=told)) < 25
+
+
+def test_a_task_in_the_queue_is_asked_as_one_that_has_not_begun_if_the_service_tells_the_two_apart() -> None:
+    cadence = taught(0.05, pending=True)  # so brief, or asked so seldom, that none was seen at work
+    watch(cadence, 90.0)
+    task = PollState("t", "kind", 0.0)
+    cadence.still_runs(task, 300.0, is_pending=True)
+    assert task.began_at == 300.0
 
 
 def test_a_reported_length_that_includes_the_time_in_the_queue_is_counted_from_the_acceptance() -> None:

@@ -468,6 +468,25 @@ async def test_a_job_taken_over_before_its_post_is_followed_and_not_sent(path: P
     assert len(line.posts) == 2
 
 
+async def test_of_a_job_at_work_its_own_session_asks_the_journal_no_more_and_another_under_its_key_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A caller who leaves while that is asked would free the job of the caller before."""
+    intend, asked = JournalWriter.intend, list[str | None]()
+
+    async def note(journal: JournalWriter, intent: Intent) -> Claim:
+        asked.append(intent.key)
+        return await intend(journal, intent)
+
+    monkeypatch.setattr(JournalWriter, "intend", note)
+    async with Line(on_query=never).session(journal=path) as session:
+        first, second = [await session.submit(job("a cat", key="cat")) for _ in range(2)]
+        assert await first.accepted() == await second.accepted()
+        assert asked == ["cat"]
+        with pytest.raises(JobError, match="names another job in this journal"):
+            await session.submit(job("a dog", key="cat"))
+
+
 async def test_a_job_that_waits_in_another_session_takes_no_place_and_no_money_of_this_one(path: Path) -> None:
     line, other = Line(on_query=never), Line()
     async with line.session(journal=path, max_running=1) as first, other.session(journal=path, max_jobs=1) as second:
@@ -517,8 +536,9 @@ async def test_a_job_found_and_then_given_is_sent_though_its_session_ended_unnot
 
             found._tracked.try_claim = claim_late
         given = await second.submit(job(key="cat"))
+        with anyio.fail_after(20):
+            assert (await found).task_id == (await given).task_id == "task-1"
         may_claim.set()
-        assert (await found).task_id == (await given).task_id == "task-1"
     assert (line.prompts, other.prompts) == (["holds the slot"], ["a cat"])
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 import anyio.to_thread
@@ -13,7 +14,8 @@ import pytest
 from hailuo_async import ImageToVideo, JournalState, WaitTimeoutError
 from hailuo_async._io.journal.resolving import Resolution
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import JobError, SubmissionUnknownError
+from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.errors import JobError, JournalError, SubmissionUnknownError
 
 from ...support.crash_journal import never, records_in, wait_for
 from ...support.leaping import Leap
@@ -138,6 +140,20 @@ async def test_a_job_that_its_caller_left_while_the_answer_to_its_leave_was_lost
         assert keep_jobs or found["cat"].state is JournalState.INTENDED
     assert len(line.posts) == 1
     assert (await records_in(path))["first"].state is JournalState.SUCCESS
+
+
+async def test_a_leave_whose_answer_was_lost_until_its_caller_gave_up_is_taken_back(path: Path) -> None:
+    journal = await JournalWriter.open(path, base_url="http://localhost", now=time.time, patience_s=0.1)
+    await journal.intend(intent())
+    database = mute(journal._table)
+    database.is_mute = True
+    with pytest.raises(JournalError, match="the answer was lost"):
+        await journal.sending("cat", 1.0)
+    assert (await records_in(path))["cat"].state is JournalState.SENDING
+    database.is_mute = False
+    await journal.renew()
+    assert (await records_in(path))["cat"].state is JournalState.INTENDED
+    await journal.aclose()
 
 
 def test_a_lost_answer_is_an_outage(ours: JobTable) -> None:

@@ -25,8 +25,9 @@ so the session looks for forgotten jobs when it renews its leases, and one may c
 A session that closes while its database is away waits for that to come back only if a copy may lack a task or a doubt
 that it has noted, as the last of them is younger than some renewals of its leases.
 
-What stays lost: commits of a process that dies, too, or is not connected again within that lease; and the images of
-kept jobs, as no session has them any more. Such a job ends in an ``ImageError``, unpaid.
+What stays lost: commits of a process that dies, too, or is not connected again within that lease; the images of kept
+jobs, as no session has them any more (such a job ends in an ``ImageError``, unpaid); and a doubt, if the copy has an
+earlier task of the job, as it lacks the owner's word on that: it looks as if he had said that the doubt led to it.
 """
 
 from __future__ import annotations

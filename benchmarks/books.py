@@ -62,7 +62,10 @@ class Books:
     told: set[str] = attrs.field(factory=set)
     """Tasks that a caller or a hook has heard of."""
     promised: set[str] = attrs.field(factory=set)
-    """Keys of jobs that have to be made: a session that keeps jobs has taken them, and none was withdrawn."""
+    """Keys of jobs that have to be made: a session that keeps jobs has taken them, and none was withdrawn or refused.
+
+    Refused is also a job for which the service could not be reached for five minutes.
+    """
     withdrawn: set[str] = attrs.field(factory=set)
     given_up: set[str] = attrs.field(factory=set)
     _forgotten: set[str] = attrs.field(factory=set)

@@ -16,7 +16,7 @@ from benchmarks.journals import Place
 from benchmarks.network import Network, Wire
 from benchmarks.processes import Process
 from benchmarks.videos import downloads_over
-from hailuo_async import AsyncSession, HailuoError
+from hailuo_async import AsyncSession, HailuoError, Status
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.emulator import DEFAULT_API_KEY
 from hailuo_async.hooks import Accepted, Ended, SessionEvent
@@ -133,3 +133,5 @@ class Member:
     def _note(self, event: SessionEvent) -> None:
         if isinstance(event, Accepted | Ended) and event.task_id is not None:
             self.books.told.add(event.task_id)
+        if isinstance(event, Ended) and event.status is Status.REFUSED:
+            self.books.promised.discard(event.key or "")  # until it is given again

@@ -216,6 +216,26 @@ def test_a_late_doubt_does_not_stop_a_job_that_its_owner_has_sent_again(postgres
         table.close()
 
 
+def test_a_post_on_its_way_does_not_stop_a_job_that_its_owner_has_sent_again(postgres: Postgres, schema: str) -> None:
+    ours, theirs = asserting(postgres, schema), opened_at(postgres.dsn(schema), "theirs")
+    job = attrs.evolve(intent(), price=Decimal("0.3"))
+    did(ours, lambda it: it.intend(job))
+    did(ours, lambda it: it.sending("cat", 999.0))
+    postgres.run(
+        f"UPDATE {schema}.job SET state = 'unknown', holder = NULL, lease_until = NULL"
+    )  # ours was taken for dead
+    did(theirs, lambda it: it.resolve("cat", resubmit=True, task_id=None, forget=False))
+    assert did(theirs, lambda it: it.intend(job)).ours
+    cut(postgres)
+    for table in (ours, theirs):
+        with pytest.raises(psycopg.Error):
+            did(table, lambda it: it.find("cat"))
+    did(ours, lambda it: it.find("cat"))
+    assert did(theirs, lambda it: it.sending("cat", 2000.0))
+    for table in (ours, theirs):
+        table.close()
+
+
 def test_a_failover_that_lost_an_end_alone_leaves_no_task_that_no_session_waits_for(
     postgres: Postgres, schema: str
 ) -> None:

@@ -7,14 +7,18 @@ import contextlib
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import anyio
 import anyio.to_thread
 import pytest
 
-from hailuo_async import ImageToVideo, Stats
-from hailuo_async._engine.stream import LOOKAHEAD
+from hailuo_async import ImageToVideo, Outcome, SessionClosedError, Stats
+from hailuo_async._engine.session_state import SessionState
+from hailuo_async._engine.stream import LOOKAHEAD, Stream
+from hailuo_async._engine.tracked_job import TrackedJob
+from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.testing import run_virtual
 
@@ -78,6 +82,34 @@ async def test_a_job_of_a_stream_that_was_left_is_sent_again_if_another_caller_h
         may_answer.set()
         assert (await joined).task_id == "task-1"
     assert len(line.posts) == 2
+
+
+async def test_a_job_that_is_taken_just_as_its_stream_stops_is_not_sent() -> None:
+    state, tracked, withheld = SessionState(), TrackedJob(0), list[TrackedJob]()
+    state.begin()
+
+    async def take_late(item: object, find_fault: object) -> TrackedJob:
+        with contextlib.suppress(asyncio.CancelledError):  # it was on record by then
+            await anyio.sleep_forever()
+        return tracked
+
+    def withhold(job: TrackedJob) -> None:
+        withheld.append(job)
+        job.is_withheld = True
+        job.fail(Event.ABANDON, SessionClosedError(reason="not sent"))
+
+    dispatcher: Any = SimpleNamespace(withhold=withhold)
+    stream = Stream([job()], take_late, lambda _: True, dispatcher, state)
+    reading = asyncio.ensure_future(read_all(stream))
+    await settle()
+    stream.stop_nowait()
+    assert await reading == []
+    assert withheld == [tracked]
+    await state.workers.end()
+
+
+async def read_all(stream: Stream) -> list[Outcome]:
+    return [outcome async for outcome in stream.outcomes()]
 
 
 LEAVES = [leave_by_break, leave_by_an_exception, leave_by_forgetting, leave_by_a_timeout, leave_by_cancellation]

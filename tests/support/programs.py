@@ -49,4 +49,10 @@ def run_tests(source: str, folder: Path, service: Emulator) -> str:
     """What pytest says of a file of tests."""
     (folder / "test_program.py").write_text(source, encoding="utf-8")
     others = [f"-pno:{name}" for name in ("asyncio", "aiohttp", "cacheprovider")]  # the first warns of its own defaults
-    return run_python(["-m", "pytest", "-q", "-W", "error", *others], folder, service).stdout
+    done = run_python(["-m", "pytest", "-q", "-W", "error", *others, own_basetemp(folder)], folder, service)
+    return done.stdout + done.stderr
+
+
+def own_basetemp(folder: Path) -> str:
+    """A folder of its own for a pytest: those who share one clean up at once, and their warnings are errors."""
+    return f"--basetemp={folder.with_name(folder.name + '-temporary')}"

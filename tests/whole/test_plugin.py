@@ -22,6 +22,8 @@ from hailuo_async import (
 from hailuo_async.emulator import Emulator, FaultRates, Faults
 from hailuo_async.testing.plugin import build_emulator
 
+from ..support.programs import own_basetemp
+
 JOB = ImageToVideo("https://example.com/cat.jpg", prompt="a cat")
 
 
@@ -199,12 +201,12 @@ def run(folder: Path, code: str, *options: str) -> str:
     (folder / "test_project.py").write_text(code, encoding="utf-8")
     strict = ("-Werror", "--strict-markers", "--strict-config", "-pno:cacheprovider")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", *strict, *options],
+        [sys.executable, "-m", "pytest", "-q", *strict, own_basetemp(folder), *options],
         cwd=folder,
         env={name: value for name, value in os.environ.items() if not name.startswith(("MODELLIX_", "PYTEST_"))},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     return done.stdout + done.stderr

@@ -7,6 +7,7 @@ import contextlib
 import io
 import itertools
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -124,6 +125,8 @@ async def test_a_session_that_was_not_told_to_never_sends_what_it_was_not_given(
 async def test_a_session_that_keeps_jobs_takes_over_without_a_call_in_the_order_of_asking(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    asked = itertools.count(time.time() - 3600)  # a second apart: two clocks say what was first
+    monkeypatch.setattr(keeping, "wall_clock", lambda: next(asked))
     monkeypatch.setattr(keeping, "TAKE_EVERY_S", 0.05)
     await left_unsent(path, *(job(f"job {number}", key=str(number)) for number in range(40)))
     line, done = Line(), anyio.Event()

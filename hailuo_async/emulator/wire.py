@@ -70,7 +70,7 @@ class Reply:
         return attrs.evolve(self, headers={**self.headers, **headers})
 
     def json(self) -> Any:
-        """The JSON of its body. Raises ``ValueError`` for a body that is none."""
+        """The JSON of its body. Raises ``ValueError`` if the body is not JSON."""
         return json.loads(self.body)
 
 

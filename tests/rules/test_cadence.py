@@ -195,7 +195,7 @@ def test_a_task_that_began_before_we_knew_of_it_teaches_nothing() -> None:
 
 
 def test_a_length_that_no_task_of_ours_can_have_had_is_not_believed_and_the_task_teaches_as_one_without() -> None:
-    """Else the end seems to be the last answer that saw it running: too early, and for ever, if all are told so."""
+    """Believed, it would put each end as early as the last answer that saw the task running, task after task."""
     alike = [make_cadence(), make_cadence()]
     ends = [
         [cadence.ended(PollState("t", "kind", 100.0), 108.0, said) for _ in range(9)]

@@ -1,4 +1,4 @@
-"""What a journal says of tasks that nobody here submitted, or that nobody knows the end of; and its owner's word."""
+"""What a journal says of tasks that were submitted elsewhere, or whose end is not known; and its owner's word."""
 
 from __future__ import annotations
 

@@ -202,6 +202,8 @@ class SingleVideo:
             return f"hailuo-async: {made}. To make another, and pay for it, give another --journal, or none"
         if line.result is JobResult.UNKNOWN and journal:
             return f"To decide: hailuo-async status {journal}"
+        if isinstance(line.error, TaskFailedError) and journal:
+            return f"To make it again, and pay for it again: hailuo-async status {journal} says how"
         target, kept = shlex.quote(str(self.target)), f" --journal {journal}" if journal else ""
         fetch = f"hailuo-async generate --task-id {line.task_id or 'ID'} -o {target}{kept}"
         if line.result is JobResult.UNKNOWN:

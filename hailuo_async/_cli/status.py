@@ -105,9 +105,11 @@ def _table(journal: JournalLocation, overview: _Overview) -> Iterator[str]:
     quoted = shlex.quote(str(journal))
     failed = {record.state for record, result in overview.troubled if result is JobResult.FAILED}
     if JournalState.FAILED in failed:
-        yield "To make again what failed, which is paid for again: the batch's own command with --retry-failed"
+        again = f"hailuo-async resolve {quoted} KEY... --resubmit, and the command that sent it"
+        batch = "for a batch, its own command with --retry-failed"
+        yield f"To make again what failed, and pay for it again: {again}; {batch}"
     if JournalState.REFUSED in failed:
-        yield "To send again what was refused, which cost nothing: the batch's own command"
+        yield "To send again what was refused, which cost nothing: the command that sent it"
     if overview.counts[JobResult.UNKNOWN]:
         yield f"To decide: hailuo-async resolve {quoted} KEY... --task-id ID | --resubmit | --forget"
 

@@ -364,6 +364,22 @@ def test_a_task_that_the_service_gave_up_is_made_again_when_its_owner_says_so(
 
 
 @pytest.mark.slow
+def test_a_video_that_is_gone_here_and_at_the_service_is_made_anew_when_its_owner_says_so(
+    service: Emulator, tmp_path: Path
+) -> None:
+    """The journal has it as made: so --retry-failed would not send it again."""
+    again = ("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes")
+    run(*again)
+    (tmp_path / "a.mp4").unlink()
+    service.clock_offset_s = 8 * 86400.0
+    result = run(*again)
+    advice = "To make anew a video that has expired, and pay for it again: the same command with --redo KEY"
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (1, advice)
+    anew = run(*again, "--redo", "a")
+    assert (anew.exit_code, names_in(tmp_path), service.ledger.posts) == (0, ["a.mp4"], 2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("readings", "code"), [(0, 2), (2, 1)])
 def test_an_error_after_jobs_were_sent_is_not_told_as_if_nothing_was(
     readings: int, code: int, service: Emulator, tmp_path: Path

@@ -156,6 +156,28 @@ def test_a_task_that_failed_is_not_to_be_fetched(service: Emulator, here: Path) 
 
 
 @pytest.mark.slow
+def test_with_a_journal_a_task_that_failed_is_made_again_by_what_the_journal_says(
+    service: Emulator, here: Path
+) -> None:
+    again = ["generate", "Cat.jpg", "--journal", "j.db"]
+    service.service.fail_rate = 1.0
+    result = run(*again)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        1,
+        "To make it again, and pay for it again: hailuo-async status j.db says how",
+    )
+    service.service.fail_rate = 0.0
+    *_, failure, advice = run("status", "j.db").stdout.splitlines()
+    key = failure.partition(" failed: ")[0]
+    assert advice == (
+        "To make again what failed, and pay for it again: hailuo-async resolve j.db KEY... --resubmit, "
+        "and the command that sent it; for a batch, its own command with --retry-failed"
+    )
+    assert run("resolve", "j.db", key, "--resubmit", "--yes").exit_code == 0
+    assert (run(*again).exit_code, service.ledger.posts) == (0, 2)
+
+
+@pytest.mark.slow
 def test_an_unknown_outcome_says_how_to_fetch_what_the_dashboard_has(service: Emulator, here: Path) -> None:
     service.next_fault("submit", "cut_after")
     result = run("generate", "Cat.jpg", "--prompt", "a cat", "-o", "my cat.mp4")

@@ -68,7 +68,7 @@ def test_the_states_are_counted_and_what_is_in_doubt_is_named(journal: Path) -> 
     )
     assert re.fullmatch(f"a may have been accepted and paid for: {WHEN}, cut", doubt)
     assert failure == "b refused: 400 no"
-    assert retry == "To send again what was refused, which cost nothing: the batch's own command"
+    assert retry == "To send again what was refused, which cost nothing: the command that sent it"
     assert advice == f"To decide: hailuo-async resolve {journal} KEY... --task-id ID | --resubmit | --forget"
 
 

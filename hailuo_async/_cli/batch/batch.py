@@ -83,7 +83,7 @@ class BatchPlan:
         """
         bill = Bill(
             self.targets, read_records(self.journal), self.redo | self.resubmit, self.max_jobs, self.max_cost,
-            read_spent(self.journal), is_new=not any(self.output.glob(f"*{DEFAULT_SUFFIX}")),
+            read_spent(self.journal), is_new=not (self.redo or any(self.output.glob(f"*{DEFAULT_SUFFIX}"))),
         )  # fmt: skip
         for entry in self.entries():
             if not entry.key.isascii():

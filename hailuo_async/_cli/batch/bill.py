@@ -45,7 +45,7 @@ class Bill:
     spent: Decimal = Decimal(0)
     """US dollars that earlier runs have spent."""
     is_new: bool = False
-    """Whether the folder has no video at all."""
+    """Whether no target is looked at: the folder has no video, and no job is made anew, whose file is chosen here."""
     there: dict[str, Path] = attrs.field(factory=dict, init=False)
     """The videos of earlier runs, by the keys of their jobs."""
     left_alone: set[str] = attrs.field(factory=set, init=False)

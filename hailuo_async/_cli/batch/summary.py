@@ -37,9 +37,10 @@ _TROUBLES = {
 _MENDED_BY_RUNNING_AGAIN = (JobResult.FAILED, JobResult.NOT_SAVED, JobResult.UNFINISHED, JobResult.NOT_SENT)
 _DECIDE = "Look for an unknown job on the dashboard, and then: {} --task-id ID | --resubmit | --forget"
 _RETRY = "To make again what the service gave up, and pay for it again: the same command with --retry-failed"
+_EXPIRED = "To make anew a video that has expired, and pay for it again: the same command with --redo KEY"
 _REDO = "To have it take the place of the job that has its key: the same command with --redo KEY"
 _AGAIN = "Run the same command again to go on: nothing is paid for twice"
-_ALL_ADVICE = (_DECIDE, _RETRY, _REDO, _AGAIN)
+_ALL_ADVICE = (_DECIDE, _RETRY, _EXPIRED, _REDO, _AGAIN)
 _AGAIN_FOR_MORE = "To go on: the same command with a higher --max-cost; nothing is paid for twice"
 #: Errors that the same job would meet again.
 _STAYS = (JobError, RequestRejectedError, TaskFailedError, TaskExpiredError)
@@ -106,8 +107,10 @@ def why_stopped(stopped_by: HailuoError) -> str:
 def _advice(line: ResultLine) -> Iterator[str]:
     if line.result is JobResult.UNKNOWN:
         yield _DECIDE
-    if isinstance(line.error, TaskFailedError | TaskExpiredError):
+    if isinstance(line.error, TaskFailedError):
         yield _RETRY
+    if isinstance(line.error, TaskExpiredError):  # the journal may have its video: then it has not failed there
+        yield _EXPIRED
     if isinstance(line.error, JobError) and line.error.field == "key":
         yield _REDO
     if line.result in _MENDED_BY_RUNNING_AGAIN and not isinstance(line.error, _STAYS):

@@ -288,6 +288,8 @@ class DownloadError(HailuoError):
     path: str | None = None
     is_busy: bool = False
     """Whether another download, of this or another process, writes the file now."""
+    cost: Decimal | None = attrs.field(default=None, converter=_optional_decimal)
+    """What the service says that the video cost, in USD: that is paid, also where the video cannot be saved."""
 
     def _message(self) -> str:
         return self.reason if self.path is None else f"{self.path}: {self.reason}"

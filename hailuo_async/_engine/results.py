@@ -93,10 +93,14 @@ class Results:
         overwrite: bool = False,
     ) -> Path:
         """Saves the video as ``path``, or in that directory, and returns the file. As ``AsyncSession.download``."""
-        with anyio.move_on_after(limits.timeout_s):  # also for the wait behind another save of it, or for a new URL
-            return await self._save(video, path, limits, key=key, overwrite=overwrite)
-        reason = f"not whole within {limits.timeout_s:g} s"
-        raise DownloadError(reason=reason, path=os.fsdecode(path), task_id=video.task_id)
+        try:
+            with anyio.move_on_after(limits.timeout_s):  # also for the wait behind another save of it, or for a new URL
+                return await self._save(video, path, limits, key=key, overwrite=overwrite)
+            reason = f"not whole within {limits.timeout_s:g} s"
+            raise DownloadError(reason=reason, path=os.fsdecode(path), task_id=video.task_id)
+        except DownloadError as error:
+            error.cost = video.cost
+            raise
 
     async def _save(
         self, video: Video, path: str | os.PathLike[str], limits: Limits, *, key: str | None, overwrite: bool

@@ -92,6 +92,19 @@ def test_an_object_tells_all_that_is_known_of_an_outcome(service: Emulator, tmp_
 
 
 @pytest.mark.slow
+def test_what_was_paid_is_told_of_a_video_that_cannot_be_saved_and_of_a_task_that_failed(
+    service: Emulator, tmp_path: Path
+) -> None:
+    (tmp_path / "a.mp4.part").mkdir()
+    unsaved = run("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes", "--json")
+    told = facts(unsaved.stdout)["a"]
+    assert (unsaved.exit_code, told["status"], told["cost"]) == (1, "not saved", "0.3240")
+    service.service.fail_rate, service.service.bills_failures = 1.0, False
+    gave_up = run("batch", write_jobs(tmp_path, 2), "--output", tmp_path, "--yes", "--json")
+    assert {key: each["cost"] for key, each in facts(gave_up.stdout).items()} == {"a": "0.3240", "b": "0.0000"}
+
+
+@pytest.mark.slow
 def test_a_video_that_was_deleted_is_fetched_again_and_not_paid_for_again(service: Emulator, tmp_path: Path) -> None:
     run("batch", write_jobs(tmp_path, 1), "--output", tmp_path, "--yes")
     (tmp_path / "a.mp4").unlink()

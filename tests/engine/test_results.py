@@ -95,6 +95,7 @@ async def test_the_time_for_a_download_bounds_its_wait_behind_another_save_of_th
         with pytest.raises(DownloadError, match=r"not whole within 0\.05 s") as caught:
             await session.download(video, target.with_name("dog.mp4"), timeout=0.05)
         assert (caught.value.task_id, caught.value.path) == (video.task_id, str(target.with_name("dog.mp4")))
+        assert caught.value.cost == video.cost
         host.may_go_on.set()
     assert await anyio.Path(target).exists()
 

@@ -22,6 +22,7 @@ from hailuo_async.errors import (
     JobError,
     SessionClosedError,
     SubmissionUnknownError,
+    TaskFailedError,
     WaitTimeoutError,
 )
 from hailuo_async.outcomes import Failure, Outcome, Video
@@ -135,7 +136,8 @@ def line_of(outcome: Outcome) -> ResultLine:
     if isinstance(outcome, Failure):
         return failed(key, outcome.error)
     if outcome.path is None:  # the session was closed before it was saved
-        return ResultLine(key=key, result=JobResult.UNFINISHED, task_id=outcome.video.task_id)
+        video = outcome.video
+        return ResultLine(key=key, result=JobResult.UNFINISHED, task_id=video.task_id, cost=video.cost)
     return saved(key, outcome.video, outcome.path)
 
 
@@ -166,7 +168,8 @@ def failed(key: str, error: HailuoError) -> ResultLine:
             result = JobResult.NOT_SAVED
         case _:
             result = JobResult.FAILED
-    return ResultLine(key=key, result=result, task_id=error.task_id, error=error)
+    cost = error.cost if isinstance(error, DownloadError | TaskFailedError) else None
+    return ResultLine(key=key, result=result, task_id=error.task_id, error=error, cost=cost)
 
 
 def result_of(record: Record) -> JobResult:
@@ -182,9 +185,13 @@ def result_of(record: Record) -> JobResult:
 
 def line_on_record(record: Record) -> ResultLine:
     """The line for a job on record, of any session."""
-    path = None if record.saved_to is None else Path(record.saved_to)
     return ResultLine(
-        key=record.identity, result=result_of(record), path=path, task_id=record.task_id, error=record.error
+        key=record.identity,
+        result=result_of(record),
+        path=None if record.saved_to is None else Path(record.saved_to),
+        task_id=record.task_id,
+        error=record.error,
+        cost=record.cost,
     )
 
 

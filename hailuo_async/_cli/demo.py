@@ -110,7 +110,7 @@ def build_batch_plan(plan: Plan, output: Path, *, is_real: bool, is_json: bool) 
         targets=targets.__getitem__,
         output=output,
         journal=output / JOURNAL_NAME if is_real else None,
-        unusable=tuple(
+        left_out=tuple(
             ResultLine(key=click.format_filename(name), result=JobResult.UNUSABLE, error=error)
             for name, error in plan.unusable.items()
         ),

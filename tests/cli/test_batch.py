@@ -115,6 +115,30 @@ def test_a_video_that_was_deleted_is_fetched_again_and_not_paid_for_again(servic
 
 
 @pytest.mark.slow
+def test_a_row_whose_video_is_there_needs_its_picture_no_more(service: Emulator, tmp_path: Path) -> None:
+    for name in ("cat.jpg", "dog.jpg"):
+        Image.new("RGB", (320, 320)).save(tmp_path / name)
+    (tmp_path / "jobs.csv").write_text("key,image\na,cat.jpg\nb,dog.jpg\n")
+    again = ("batch", tmp_path / "jobs.csv", "--output", tmp_path, "--yes", "--json")
+    run(*again, "--max-jobs", "1")
+    (made,) = names_in(tmp_path)
+    picture = {"a.mp4": tmp_path / "cat.jpg", "b.mp4": tmp_path / "dog.jpg"}[made]
+    picture.unlink()
+    for _ in range(2):
+        result = run(*again)
+        assert (result.exit_code, service.ledger.posts, statuses(result.stdout)[made[0]]) == (0, 2, "there")
+        assert "\n2 of 2 saved in " in result.stderr
+    picture.write_bytes(b"no picture")
+    assert run(*again).exit_code == 2
+    for name in ("cat.jpg", "dog.jpg"):
+        (tmp_path / name).unlink()
+    assert (run(*again).exit_code, service.ledger.posts) == (0, 2)
+    assert run(*again, "--redo", made[0]).exit_code == 2
+    (tmp_path / made).unlink()
+    assert (run(*again).exit_code, service.ledger.posts) == (2, 2)
+
+
+@pytest.mark.slow
 def test_a_batch_that_was_ended_while_it_made_its_journal_can_be_run_again(service: Emulator, tmp_path: Path) -> None:
     with contextlib.closing(sqlite3.connect(tmp_path / "batch.db")) as connection:
         connection.execute("PRAGMA journal_mode = WAL")

@@ -50,8 +50,8 @@ class BatchPlan:
     output: Path
     journal: JournalLocation | None = None
     """Remembers the jobs; without it nothing is paid for."""
-    unusable: tuple[ResultLine, ...] = ()
-    """Lines for the rows and pictures that make no job."""
+    left_out: tuple[ResultLine, ...] = ()
+    """Lines for the rows and pictures that make no job, and for rows whose videos are there, but not their pictures."""
     redo: frozenset[str] = frozenset()
     """Keys of jobs that the journal knows, and that are made anew."""
     resubmit: frozenset[str] = frozenset()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import click
 
 from hailuo_async import JournalState, Record
 from hailuo_async._cli.batch.batch import BatchPlan
-from hailuo_async._cli.batch.bill import read_fingerprint, read_records
-from hailuo_async._cli.batch.results import JobResult, ResultLine
+from hailuo_async._cli.batch.bill import read_fingerprint, read_records, saved_path
+from hailuo_async._cli.batch.results import JobResult, ResultLine, line_on_record
 from hailuo_async._cli.commands.options import JOURNAL_NAME
 from hailuo_async._cli.exit_codes import USAGE, exit_with
 from hailuo_async._cli.jobfile.fields import TAKEN, kind_of
@@ -35,10 +36,14 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
     ``JobError``, ``ConfigError``, ``JournalError`` and ``click.UsageError``.
     """
     check_fields(fields)
-    jobs = _read(source, fields, given)
     journal = given["journal"] or given["output"] / JOURNAL_NAME
-    redo = frozenset(given["redo"])
-    states = _look_up(jobs, read_records(journal), redo)
+    records, redo = read_records(journal), frozenset(given["redo"])
+
+    def is_made(key: str) -> bool:
+        return key not in redo and key in records and saved_path(records[key]) is not None
+
+    jobs = _read(source, fields, given, is_made)
+    states = _look_up(jobs, records, redo)
     if unknown := sorted(redo - states.keys()):
         raise click.UsageError(f"--redo {unknown[0]} names no job of {click.format_filename(source)}")
 
@@ -53,7 +58,7 @@ def prepare(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -
         targets=TargetFiles(given["output"], jobs.alike, redo, _near(jobs, redo)),
         output=given["output"],
         journal=journal,
-        unusable=_unusable(jobs.problems),
+        left_out=(*_unusable(jobs.problems), *(_there(records[key]) for key in jobs.made)),
         redo=frozenset(key for key in redo if states[key] is not None),
         resubmit=frozenset(failed | doubtful),
         doubtful=frozenset(doubtful),
@@ -77,8 +82,9 @@ def check_fields(fields: Mapping[str, Any]) -> None:
     )
 
 
-def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any]) -> JobList:
+def _read(source: Path, fields: Mapping[str, Any], given: Mapping[str, Any], is_made: Callable[[str], bool]) -> JobList:
     options = ReadOptions(
+        is_made=is_made,
         defaults=fields,
         takes=given["takes"] or 1,
         is_recursive=given["is_recursive"],
@@ -128,6 +134,11 @@ def _unusable(problems: Sequence[Problem]) -> tuple[ResultLine, ...]:
         )
         for place, problem in reversed(first.items())
     )
+
+
+def _there(record: Record) -> ResultLine:
+    """The line for a row without its picture, whose video is there."""
+    return attrs.evolve(line_on_record(record), result=JobResult.THERE)
 
 
 # --- Jobs that the journal knows ---

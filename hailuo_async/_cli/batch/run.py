@@ -73,7 +73,7 @@ def run_batch(plan: BatchPlan, opening: AbstractAsyncContextManager[AsyncSession
         make_folder(plan.output)
     printer = ResultPrinter(plan.is_json, min(bill.width, _MAX_KEY_WIDTH))
     batch = Batch(plan, bill, printer.print)
-    for line in plan.unusable:
+    for line in plan.left_out:
         printer.print(line)
     with exit_codes.something_sent(lambda: batch.has_begun):
         try:
@@ -113,7 +113,7 @@ def _report(batch: Batch, printer: ResultPrinter) -> int:
     is_all_saved = all(line.result is not JobResult.NOT_SAVED for line in batch.lines.values())
     records = {} if is_all_known and is_all_saved else read_records(plan.journal)
     summary = Summary(plan.journal)
-    for line in plan.unusable:
+    for line in plan.left_out:
         summary.add(line)
     for entry in plan.entries():
         ended = batch.lines.get(entry.key)

@@ -74,6 +74,8 @@ class ReadOptions:
     """How many videos of each job."""
     is_recursive: bool = False
     encoding: str | None = None
+    is_made: Callable[[str], bool] = lambda key: False
+    """Whether the video of that key is there: then the pictures of its row may be gone."""
 
 
 @attrs.define(eq=False)
@@ -110,6 +112,8 @@ class JobList:
     """All problems. A row with a problem is not among the jobs."""
     notes: list[Problem | str] = attrs.field(factory=list, init=False)
     """What the user should know before the jobs are paid for: the encoding, brackets that are no camera commands."""
+    made: list[str] = attrs.field(factory=list, init=False)
+    """The keys of rows without their pictures, whose videos are there: they are not among the jobs."""
     _bad: set[float] = attrs.field(factory=set, init=False)
     """The numbers of the rows with problems."""
     _taken: TakenKeys = attrs.field(factory=TakenKeys, init=False)
@@ -171,7 +175,7 @@ class JobList:
         """Checks all rows, their images and their keys."""
         problems: list[tuple[float, Problem]] = []
         notes: dict[str, tuple[Problem, int]] = {}
-        number = 0
+        number, made = 0, set[float]()
         for found in self._read():
             if isinstance(found, str):
                 self.notes.append(found)
@@ -180,9 +184,12 @@ class JobList:
             else:
                 number += 1
                 job_row = read_job_row(found, self._base, self._options.defaults)
-                doubts = job_row.check()
+                doubts, is_whole = job_row.check(), not job_row.problems
                 self._look_at(job_row)
-                problems += [(number, problem) for problem in job_row.problems]
+                if is_whole and job_row.problems and self._is_made(job_row):
+                    made.add(number)
+                else:
+                    problems += [(number, problem) for problem in job_row.problems]
                 for note in doubts:
                     first, count = notes.get(note) or (found.problem("prompt", note), 0)
                     notes[note] = first, count + 1
@@ -193,7 +200,7 @@ class JobList:
         problems += self._doubled_keys()
         self.notes += [_counted(first, count) for first, count in notes.values()]
         self.problems += [problem for _, problem in sorted(problems, key=lambda each: each[0])]
-        self._bad = {number for number, _ in problems}
+        self._bad = {number for number, _ in problems} | made
         self.rows = number - sum(1 for number in self._bad if isinstance(number, int))
 
     def _look_at(self, job_row: JobRow) -> None:
@@ -204,6 +211,14 @@ class JobList:
                     job_row.refuse(field, seen)
         for key in _keys(job_row, self._options.takes):
             self._taken.add(key)
+
+    def _is_made(self, job_row: JobRow) -> bool:
+        """Whether a picture of a row is gone, and all of its videos are there. Then notes their keys."""
+        keys = _keys(job_row, self._options.takes)
+        is_gone = any(isinstance(source, Path) and not source.exists() for source in job_row.images.values())
+        is_made = is_gone and bool(keys) and all(map(self._options.is_made, keys))
+        self.made += keys if is_made else ()
+        return is_made
 
     def _doubled_keys(self) -> Iterator[tuple[int, Problem]]:
         """The problems of keys that more than one row gives. Reads the rows again only if there may be any."""
@@ -261,7 +276,7 @@ def read_jobs(source: Path, options: ReadOptions | None = None) -> JobList:
     is_folder = source != STDIN and source.is_dir()
     found = _open_folder(source, options) if is_folder else _open_file(source, options)
     found.check()
-    if not found.rows and not found.problems:
+    if not (found.rows or found.made or found.problems):
         what = "JPEG, PNG or WebP picture" if is_folder else "job"
         found.problems.append(Problem(_name_of(source), None, f"holds no {what}", is_whole=True))
     return found

@@ -43,6 +43,12 @@ class ServiceCalls(abc.ABC):
     def notice(self, task_id: str) -> None:
         """Takes a notice that a task may have ended, from a webhook's receiver. Never believed, nor charged for.
 
+        ::
+
+            async def hear(request):  # for a POST route of aiohttp.web, Starlette or FastAPI
+                session.notice(request.headers.get("X-Modellix-Task-ID", ""))
+                return Response(status=204)  # in Starlette and FastAPI: status_code=204
+
         A task of this session is queried at once, ahead of the others: at most once a second, and within what the
         request rate leaves to queries. A task of another session on the same journal is asked about by that one; of a
         flood of notices most are dropped. A notice about any other task, or what is no task id, costs no request.

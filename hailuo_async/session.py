@@ -91,7 +91,7 @@ class AsyncSession(ServiceCalls):
     ``allow_private_network``
         Allows downloads over http and from private addresses; always allowed if the service is on this machine.
     ``webhook_url``
-        A public https URL to which the service sends the end of each task. Give each delivery to ``notice``.
+        A public https URL to which the service sends the end of each task. ``notice`` shows how to receive that.
     ``client_session``
         An aiohttp session to use, for its proxy, TLS or tracing. It stays yours to close. Its retries, middlewares
         and redirects are not used for requests that cost money. Without it, proxies are taken from the

@@ -1,4 +1,9 @@
-"""A receiver of the service's webhooks for aiohttp.web. It answers at once: a delivery is a hint, no more."""
+"""A receiver of the service's webhooks for aiohttp.web, over an open session.
+
+``app.add_subapp("/hailuo", receiver(session))`` takes them at ``https://your.host/hailuo/done``, the session's
+``webhook_url``. It needs no secret, reads no body, and answers at once: a stranger's delivery is not believed, and
+causes one query at most.
+"""
 
 from aiohttp import web
 

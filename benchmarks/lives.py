@@ -33,7 +33,7 @@ from benchmarks.journals import FileJournal, Place, ServerJournal
 from benchmarks.members import Member
 from benchmarks.network import Network
 from benchmarks.processes import run_processes
-from benchmarks.weather import PICTURES, draw_faults, draw_job, draw_service, draw_settings
+from benchmarks.weather import PICTURES, draw_account, draw_faults, draw_job, draw_service, draw_settings, settle_account
 from hailuo_async._engine.loading import import_engine
 from hailuo_async._io.journal.records import LEASE_S
 from hailuo_async.emulator import Faults
@@ -148,7 +148,7 @@ class Life:
 
     def _leave(self) -> None:
         if (member := self._some_member()) is not None and len(self.members) > 1:
-            self._dismiss(member, self.rng.choice((0.0, 1.0, 30.0)))
+            self._dismiss(member, self.rng.choice((0.0, 0.05, 1.0, 30.0)))
 
     def _dismiss(self, member: Member, grace_s: float) -> None:
         self.books.counts["hurried"] += grace_s < 30.0
@@ -174,7 +174,7 @@ class Life:
     def _stop(self, member: Member) -> None:
         self.books.counts["stopped"] += 1
         member.payer.is_struck = True
-        member.process.stop(self.rng.choice((1.0, 20.0, 40.0, 100.0)))
+        member.process.stop(self.rng.choice((1.0, 20.0, 40.0, 100.0, 1000.0)))
 
     def _strike(self, payer: Payer) -> None:
         """Stops or kills a process in the middle of a POST, or closes its session at once."""
@@ -202,6 +202,7 @@ class Life:
     def _change_weather(self) -> None:
         self.network.is_down = self.rng.random() < 0.2
         self.network.service.faults = draw_faults(self.rng, self.books)
+        draw_account(self.rng, self.network.service)
 
     def _change_limits(self) -> None:
         service = self.network.service
@@ -234,6 +235,7 @@ class Life:
         self.network.is_down = False
         self.network.unsent_rate = self.network.slow_rate = self.network.contrary_rate = 0.0
         service.faults, service.max_running, service.others_running = Faults(), 4, 0
+        settle_account(service)
         for member in self.members:
             if member.process.is_stopped:
                 member.process.go_on()

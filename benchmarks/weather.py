@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.books import Books, Payer
 from benchmarks.network import WatchedService
 from hailuo_async import ImageToVideo
-from hailuo_async.emulator import RUNNING_LIMIT_WORDINGS, Fault, FaultRates, Faults
+from hailuo_async.emulator import DEFAULT_API_KEY, RUNNING_LIMIT_WORDINGS, Fault, FaultRates, Faults, Service
 
 _URL = "https://pictures.example/cat.jpg"
 _SUBMIT = (
@@ -28,6 +28,8 @@ _QUERY = (
 )
 _DOWNLOAD = ("error_500", "cut", "truncated")
 _WEBHOOK = ("lost", "doubled", "early", "late", "out_of_order")
+#: More than all jobs cost.
+_RICH = 1e9
 
 
 def _draw_picture(shade: int) -> bytes:
@@ -70,6 +72,17 @@ def draw_faults(rng: Random, books: Books) -> Faults:
     return Faults(submit=submit, query=query, webhook=webhook, download=rates(_DOWNLOAD, 0.2))
 
 
+def draw_account(rng: Random, service: Service) -> None:
+    """Whether the service takes the team's key for a while, and what the team has left to spend."""
+    service.api_key = rng.choice((*[DEFAULT_API_KEY] * 15, "its successor"))
+    service.balance = rng.choice((*[_RICH] * 9, 1.0))
+
+
+def settle_account(service: Service) -> None:
+    """The key is valid again, and there is money for all jobs."""
+    service.api_key, service.balance = DEFAULT_API_KEY, _RICH
+
+
 def draw_service(seed: int, rng: Random) -> WatchedService:
     """A service that keeps its books, and does not err yet."""
     service = _service(seed, rng)
@@ -89,7 +102,7 @@ def _service(seed: int, rng: Random) -> WatchedService:
         bills_failures=rng.random() < 0.5,
         bare_answers=rng.random() < 0.2,
         url_lasts_s=rng.choice((20.0, 7 * 86_400.0)),
-        balance=1e9,
+        balance=_RICH,
         seed=seed,
     )
 

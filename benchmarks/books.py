@@ -132,7 +132,7 @@ class Books:
     def left(self, prompts: Iterable[str], at: float) -> None:
         """Notes that the only callers of jobs have left, or got their ends: no POST for them may begin."""
         for prompt in prompts:
-            self._left_at[prompt] = at
+            self._left_at.setdefault(prompt, at)
 
     def limit(self, prompts: Iterable[str], max_jobs: int | None, max_cost: str | None) -> None:
         """Notes what may be paid for the jobs of a stream, which no other caller asks for."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,9 +15,14 @@ import attrs
 from benchmarks.books import Books
 from benchmarks.journals import Place
 from hailuo_async import AsyncSession, HailuoError, ImageToVideo, Outcome, Success
+from hailuo_async._engine.outcome_stream import OutcomeStream
 
 #: After so long a caller leaves; the last waits for its end.
 PATIENCE_S = (0.0, 0.001, 0.1, 1.0, 10.0, 60.0, 300.0, None)
+
+
+class SourceError(Exception):
+    """Raised by a source of jobs."""
 
 
 @attrs.define(eq=False)
@@ -109,20 +115,41 @@ class Callers:
         options = self._options()
         if not self.place.is_shared:
             self.books.limit((job.prompt or "" for job in jobs), options["max_jobs"], options["max_cost"])
-        stream = session.stream(jobs, **options)
+        stream = session.stream(jobs if rng.random() < 0.5 else self._source(jobs), **options)
         read = 0
         leaves_after, stops = rng.randrange(16), rng.random() < 0.5
-        with self._wanted(jobs), anyio.move_on_after(rng.choice(PATIENCE_S)):
+        with self._wanted(jobs), contextlib.suppress(SourceError), anyio.move_on_after(rng.choice(PATIENCE_S)):
+            self._stop_later(stream, jobs)
             async with contextlib.aclosing(stream):
                 async for outcome in stream:
                     self._read(outcome)
                     read += 1
                     if read == leaves_after and stops:
-                        stream.stop()
+                        self._stop(stream, jobs)
                     elif read == leaves_after:
                         break
                     if rng.random() < 0.1:
                         await anyio.sleep(rng.choice((0.1, 50.0)))
+
+    async def _source(self, jobs: list[ImageToVideo]) -> AsyncIterator[ImageToVideo]:
+        """Jobs that come one by one; some come twice, if they are asked for more than once anyway."""
+        pause_s, fails = self.rng.choice((0.0, 0.1, 30.0)), self.rng.random() < 0.2
+        again = self.rng.sample(jobs, len(jobs) // 4) if self.place.is_shared else []
+        for job in [*jobs, *again]:
+            await anyio.sleep(pause_s)
+            yield job
+        if fails:
+            raise SourceError
+
+    def _stop_later(self, stream: OutcomeStream, jobs: list[ImageToVideo]) -> None:
+        """Lets another task stop the stream, whether it runs then or has ended."""
+        if self.rng.random() < 0.2:
+            asyncio.get_running_loop().call_later(self.rng.choice((0.0, 1.0, 60.0)), self._stop, stream, jobs)
+
+    def _stop(self, stream: OutcomeStream, jobs: list[ImageToVideo]) -> None:
+        stream.stop()
+        if not self.place.is_shared:
+            self.books.left((job.prompt or "" for job in jobs), anyio.current_time())
 
     def _options(self) -> dict[str, Any]:
         rng = self.rng

@@ -12,7 +12,7 @@ import hashlib
 import logging
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,9 @@ class Payer:
     is_struck: bool = False
     """Whether its process was stopped or killed: others may have taken over what it was to send again."""
     max_cost: Decimal | None = None
+    max_jobs: int | None = None
+    jobs: set[str] = attrs.field(factory=set)
+    """The prompts of those jobs that were accepted from it."""
     spent_before: Decimal = Decimal(0)
     """What its journal had spent as it opened."""
     doubts: int = 0
@@ -70,6 +73,7 @@ class Books:
     given_up: set[str] = attrs.field(factory=set)
     _forgotten: set[str] = attrs.field(factory=set)
     """Of those, the tasks of jobs that were taken out of the journal."""
+    _decisions: Counter[str] = attrs.field(factory=Counter, init=False)
     unheard: dict[str, Payer] = attrs.field(factory=dict)
     """Tasks whose acceptance has not been heard by the session that made the POST."""
     _left_at: dict[str, float] = attrs.field(factory=dict)
@@ -92,7 +96,7 @@ class Books:
             return
         earlier = [task for task in self.service.ledger.accepted[prompt] if task != task_id]
         self.unheard[task_id] = post.session
-        self._count_cost(prompt, task_id, post.session)
+        self._count(prompt, task_id, post.session)
         for task in set(earlier) - self.given_up:
             if not self._is_sent_again(task, post.session):
                 self.problems.append(f"PAID TWICE: {prompt}, as {task} and then {task_id} by {post.session.name}")
@@ -108,7 +112,10 @@ class Books:
             return False
         return by is lost_to or lost_to.is_struck or self.is_database_troubled
 
-    def _count_cost(self, prompt: str, task_id: str, by: Payer) -> None:
+    def _count(self, prompt: str, task_id: str, by: Payer) -> None:
+        by.jobs.add(prompt)
+        if by.max_jobs is not None and len(by.jobs) > by.max_jobs:
+            self.problems.append(f"TOO MANY JOBS: {by.name} may send {by.max_jobs}, it sent {by.jobs}")
         by.paid += self.service.ledger.costs[task_id]
         if by.max_cost is not None and by.spent_before + by.paid > by.max_cost:
             words = f"{by.name} may spend {by.max_cost}, {by.spent_before} stood in its journal, it paid {by.paid}"
@@ -122,12 +129,21 @@ class Books:
             self._reasons[post.prompt] += 1
             post.session.doubts += 1
 
-    def decide(self, prompt: str, *, forget: bool) -> None:
-        """Its owner gives up all tasks that were accepted for a job until now."""
-        tasks = self.service.ledger.accepted.get(prompt, ())
-        self.given_up.update(tasks)
-        if forget:
-            self._forgotten.update(tasks)
+    def decide(self, prompt: str, *, forget: bool) -> Callable[[], None]:
+        """Its owner gives up all tasks that were accepted for a job until now. Returns what takes that back."""
+        tasks = {*self.service.ledger.accepted.get(prompt, ())}
+        given_up, forgotten = tasks - self.given_up, tasks - self._forgotten if forget else set[str]()
+        self.given_up |= given_up
+        self._forgotten |= forgotten
+        self._decisions[prompt] += 1
+        number = self._decisions[prompt]
+
+        def take_back() -> None:
+            if self._decisions[prompt] == number:  # else there was another decision meanwhile
+                self.given_up -= given_up
+                self._forgotten -= forgotten
+
+        return take_back
 
     def left(self, prompts: Iterable[str], at: float) -> None:
         """Notes that the only callers of jobs have left, or got their ends: no POST for them may begin."""
@@ -222,6 +238,8 @@ class Books:
                 yield f"OVER LIMIT: of {max_jobs} jobs and {max_cost} USD a stream paid for {paid}, {cost} USD"
 
     def _check_rows(self, rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+        times = Counter(row["task_id"] for row in rows.values() if row["task_id"] is not None)
+        yield from (f"IN TWO ROWS: {task_id}" for task_id in times if times[task_id] > 1)
         for identity, row in rows.items():
             state, task_id, tasks = row["state"], row["task_id"], self.service.ledger.accepted.get(identity, [])
             if state in ("sending", "accepted"):

@@ -13,8 +13,8 @@ import anyio
 import attrs
 
 from benchmarks.books import Books
-from benchmarks.journals import Place
-from hailuo_async import AsyncSession, HailuoError, ImageToVideo, Outcome, Success
+from benchmarks.journals import Place, Rows
+from hailuo_async import AsyncSession, HailuoError, ImageToVideo, JobError, Outcome, Success
 from hailuo_async._engine.outcome_stream import OutcomeStream
 
 #: After so long a caller leaves; the last waits for its end.
@@ -185,6 +185,9 @@ class Callers:
     async def _decide(self, session: AsyncSession) -> None:
         """Decides on a job in doubt, or that has ended, as its owner who has looked at journal and dashboard."""
         rows = self.place.rows()
+        if self.rng.random() < 0.2:
+            await self._decide_oddly(session, rows)
+            return
         doubts = [key for key, row in rows.items() if row["state"] == "unknown"]
         ends = [key for key, row in rows.items() if row["state"] in ("failed", "success")]
         keys = doubts if doubts and self.rng.random() < 0.8 else ends
@@ -200,12 +203,26 @@ class Callers:
         else:
             await self._pay_again(session, job)
 
+    async def _decide_oddly(self, session: AsyncSession, rows: Rows) -> None:
+        """Decides on any job, at any moment. The journal refuses what does not fit how the job stands."""
+        job = self.rng.choice(self.jobs)
+        others = [rows[other.key or ""]["task_id"] for other in self.jobs if other is not job and other.key in rows]
+        tasks = [task_id for task_id in others if task_id is not None]
+        if tasks and self.rng.random() < 0.3:
+            await session.resolve(job.key or "", task_id=self.rng.choice(tasks))
+        else:
+            await self._pay_again(session, job)
+
     async def _pay_again(self, session: AsyncSession, job: ImageToVideo) -> None:
         key, forget = job.key or "", self.rng.random() < 0.5
         self.books.counts["decisions"] += 1
         self._withdraw([job])
-        self.books.decide(key, forget=forget)
-        await session.resolve(key, forget=forget, resubmit=not forget)
+        take_back = self.books.decide(key, forget=forget)
+        try:
+            await session.resolve(key, forget=forget, resubmit=not forget)
+        except JobError:
+            take_back()
+            raise
         self.books.decide(key, forget=forget)
         if self.rng.random() < 0.7:
             with anyio.move_on_after(self.rng.choice(PATIENCE_S)):

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from tests.support.virtual_postgres import VirtualServer
 
 T = TypeVar("T")
+
+#: By how much a clock is set.
+_CLOCK_STEPS_S = (-600.0, 600.0, -40.0, -10.0, 10.0, 40.0)
 Rows = Mapping[str, Mapping[str, Any]]
 _COLUMNS = ("identity", "state", "task_id", "holder", "lease_until", "price", "cost", "cost_before", "error")
 _ROWS = f"SELECT {', '.join(_COLUMNS)} FROM job"
@@ -91,8 +94,8 @@ class Place:
 class _ErringFile(Server):
     """A file on a disk that errs: no transaction begins, or the answer to half of the commits is lost."""
 
-    def __init__(self, place: FileJournal, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, place: FileJournal, path: Path, opened: sqlite3.Connection, now: Callable[[], float]) -> None:
+        super().__init__(path, opened, lambda: now() + place.offset_s)
         self._place = place
 
     @contextlib.contextmanager
@@ -130,6 +133,8 @@ class FileJournal(Place):
     rng: Random
     fault: str | None = attrs.field(default=None, init=False)
     """What is wrong with the disk."""
+    offset_s: float = attrs.field(default=0.0, init=False)
+    """How far the machine's clock has been set forward."""
     _heals: asyncio.TimerHandle | None = attrs.field(default=None, init=False)
     is_shared = True
 
@@ -144,6 +149,8 @@ class FileJournal(Place):
         return open_file(self.path, base_url, line, holder, functools.partial(_ErringFile, self))
 
     def trouble(self, line: Line) -> bool:
+        if self.rng.random() < 0.2:
+            self.offset_s += self.rng.choice(_CLOCK_STEPS_S)
         self.heal()
         self.fault = self.rng.choice(("SQLITE_FULL", "SQLITE_BUSY", "SQLITE_IOERR"))
         for_s = self.rng.choice((0.1, 3.0, 10.0, 60.0))
@@ -251,7 +258,7 @@ class ServerJournal(Place):
         return sum(line.is_shut for line in self._lines)
 
     async def _set_clock(self, _: VirtualLine) -> None:
-        self.server.offset_s += self.rng.choice((-600.0, 600.0, self.rng.uniform(-60.0, 60.0)))
+        self.server.offset_s += self.rng.choice(_CLOCK_STEPS_S)
 
     def heal(self) -> None:
         for trouble in self._troubles:

@@ -33,10 +33,9 @@ from benchmarks.journals import FileJournal, Place, ServerJournal
 from benchmarks.members import Member
 from benchmarks.network import Network
 from benchmarks.processes import run_processes
-from benchmarks.weather import PICTURES, draw_account, draw_faults, draw_job, draw_service, draw_settings, settle_account
+from benchmarks.weather import PICTURES, calm_down, draw_account, draw_faults, draw_job, draw_service, draw_settings
 from hailuo_async._engine.loading import import_engine
 from hailuo_async._io.journal.records import LEASE_S
-from hailuo_async.emulator import Faults
 
 #: Events of a life, and the seconds between two of them.
 EVENTS, PACES = 80, ((0.0, 0.0, 0.1, 1.0, 5.0, 20.0), (0.0, 0.01, 0.1), (0.1, 60.0))
@@ -145,6 +144,17 @@ class Life:
             self.members.append(member)
             self.everyone.append(member)
             member.start()
+            if self.rng.random() < 0.2:
+                delay_s = self.rng.choice((0.0, 0.001, 0.01, 0.1, 100.0))
+                asyncio.get_running_loop().call_later(delay_s, self._interrupt, member)
+
+    def _interrupt(self, member: Member) -> None:
+        """Cancels the task that opens the session, has it open or closes it, as Ctrl-C does."""
+        if member.life is not None and not (self.is_calm or member.process.is_stopped):
+            self.books.counts["interrupted"] += member.life.cancel()
+            if member in self.members:
+                self.books.counts["left"] += 1
+                self.members.remove(member)
 
     def _leave(self) -> None:
         if (member := self._some_member()) is not None and len(self.members) > 1:
@@ -155,6 +165,8 @@ class Life:
         self.books.counts["left"] += 1
         self.members.remove(member)
         member.leave(grace_s)
+        if self.rng.random() < 0.1:
+            asyncio.get_running_loop().call_later(self.rng.choice((0.0, 0.01, 1.0)), self._interrupt, member)
 
     def _kill_one(self) -> None:
         if (member := self._some_member()) is not None and len(self.members) > 1:
@@ -230,12 +242,11 @@ class Life:
 
     async def _calm_down(self) -> None:
         """All troubles pass. Then every call comes to its end."""
-        self.is_calm, service = True, self.network.service
+        self.is_calm = True
         self.place.heal()
         self.network.is_down = False
         self.network.unsent_rate = self.network.slow_rate = self.network.contrary_rate = 0.0
-        service.faults, service.max_running, service.others_running = Faults(), 4, 0
-        settle_account(service)
+        calm_down(self.network.service)
         for member in self.members:
             if member.process.is_stopped:
                 member.process.go_on()

@@ -78,8 +78,9 @@ def draw_account(rng: Random, service: Service) -> None:
     service.balance = rng.choice((*[_RICH] * 9, 1.0))
 
 
-def settle_account(service: Service) -> None:
-    """The key is valid again, and there is money for all jobs."""
+def calm_down(service: Service) -> None:
+    """The service errs no more, its key is valid, and there is money for all jobs."""
+    service.faults, service.max_running, service.others_running = Faults(), 4, 0
     service.api_key, service.balance = DEFAULT_API_KEY, _RICH
 
 
@@ -111,7 +112,9 @@ def draw_settings(rng: Random, payer: Payer, *, has_journal: bool) -> dict[str, 
     """The settings of a session, but where its journal is."""
     payer.resubmits = rng.random() < 0.4
     payer.max_cost = rng.choice((None, None, None, Decimal("2.5"), Decimal(20)))
+    payer.max_jobs = rng.choice((None, None, None, None, 5))
     return {
+        "max_jobs": payer.max_jobs,
         "max_running": rng.choice((None, None, 1, 3)),
         "max_cost": payer.max_cost,
         "on_unknown": "resubmit" if payer.resubmits else "raise",

@@ -183,6 +183,8 @@ class ServerJournal(Place):
 
     None takes over that lacks commits of a session that has closed meanwhile.
     """
+    cut_rate: float = attrs.field(default=0.0, init=False)
+    """How often a line is cut while something is on its way: that arrives or not, and its answer is lost."""
     server: VirtualServer = attrs.field(init=False)
     _lines: list[VirtualLine] = attrs.field(factory=list, init=False)
     _troubles: set[asyncio.Task[None]] = attrs.field(factory=set, init=False)
@@ -193,6 +195,7 @@ class ServerJournal(Place):
         from tests.support.virtual_postgres import VirtualServer  # psycopg is for those who develop
 
         offset_s = self.rng.uniform(-100.0, 100.0)
+        self.cut_rate = self.rng.choice((0.0, 0.0, 0.003, 0.03))
         self.server = VirtualServer(Random(self.rng.random()), offset_s=offset_s, notice_s=self._notice_s)
 
     @property
@@ -209,6 +212,8 @@ class ServerJournal(Place):
 
         def half_s() -> float:
             self.befall(line)
+            if self.rng.random() < self.cut_rate:
+                line.cut()
             return 0.005 * (1 + self.rng.expovariate(2.0))
 
         line = VirtualLine(self.server, Random(self.rng.random()), half_s)
@@ -261,6 +266,7 @@ class ServerJournal(Place):
         self.server.offset_s += self.rng.choice(_CLOCK_STEPS_S)
 
     def heal(self) -> None:
+        self.cut_rate = 0.0
         for trouble in self._troubles:
             trouble.cancel()
         self.server.start()

@@ -62,6 +62,8 @@ class Books:
     service: Service
     problems: list[str] = attrs.field(factory=list)
     counts: Counter[str] = attrs.field(factory=Counter)
+    keyless: dict[str, str] = attrs.field(factory=dict)
+    """The prompts of the jobs without a key in a journal, by their fingerprints: one may be made more than once."""
     told: set[str] = attrs.field(factory=set)
     """Tasks that a caller or a hook has heard of."""
     promised: set[str] = attrs.field(factory=set)
@@ -97,7 +99,7 @@ class Books:
         earlier = [task for task in self.service.ledger.accepted[prompt] if task != task_id]
         self.unheard[task_id] = post.session
         self._count(prompt, task_id, post.session)
-        for task in set(earlier) - self.given_up:
+        for task in set(earlier) - self.given_up if prompt not in self.keyless.values() else ():
             if not self._is_sent_again(task, post.session):
                 self.problems.append(f"PAID TWICE: {prompt}, as {task} and then {task_id} by {post.session.name}")
             self.given_up.add(task)
@@ -209,7 +211,9 @@ class Books:
         accepted = self.service.ledger.accepted
         for prompt, tasks in accepted.items():
             self.counts["paid"] += len(tasks)
-            if (last := tasks[-1]) not in self.given_up and not self._is_known(prompt or "", last, rows):
+            if rows is not None and prompt in self.keyless.values():
+                self.problems += self._check_keyless(prompt, tasks, rows)
+            elif (last := tasks[-1]) not in self.given_up and not self._is_known(prompt or "", last, rows):
                 heard = f"not heard by {self.unheard[last]}" if last in self.unheard else "heard"
                 self.problems.append(f"LOST: {prompt}, task {last}, {heard}; the journal has {_row(rows, prompt)}")
         self.problems += self._check_limits()
@@ -229,6 +233,19 @@ class Books:
         # It waits to be sent again: its price is in ``cost_before`` then, as ``_check_costs`` sees.
         return row["state"] == "intended" and row["cost_before"] is not None and self._is_sent_again(task_id, None)
 
+    def _check_keyless(
+        self, prompt: str | None, tasks: list[str], rows: Mapping[str, Mapping[str, Any]]
+    ) -> Iterator[str]:
+        """Each task is a job's own, or in doubt, or its job was sent again by ``on_unknown="resubmit"``."""
+        own = [row for name, row in rows.items() if self._prompt_of(name) == prompt]
+        others = {*tasks} - {row["task_id"] for row in own}
+        others -= {task for task, payer in self.unheard.items() if payer.resubmits}
+        if len(others) > len([row for row in own if row["state"] == "unknown"]):
+            yield f"PAID TWICE, OR LOST: {others} of {prompt}; the journal has {[dict(row) for row in own]}"
+
+    def _prompt_of(self, identity: str) -> str:
+        return self.keyless.get(identity.partition("#")[0], identity)
+
     def _check_limits(self) -> Iterator[str]:
         accepted, costs = self.service.ledger.accepted, self.service.ledger.costs
         for prompts, max_jobs, max_cost in self._limits:
@@ -242,20 +259,21 @@ class Books:
         times = Counter(row["task_id"] for name, row in rows.items() if name != f"task:{row['task_id']}")
         yield from (f"OF TWO JOBS: {task_id}" for task_id in times if task_id is not None and times[task_id] > 1)
         for identity, row in rows.items():
-            state, task_id, tasks = row["state"], row["task_id"], self.service.ledger.accepted.get(identity, [])
+            state, task_id, prompt = row["state"], row["task_id"], self._prompt_of(identity)
             if state in ("sending", "accepted"):
                 yield f"NO END: the journal has {dict(row)}"
             elif state in ("success", "failed"):
                 ending = self.ending(task_id)
                 if (ending == "success") is not (state == "success"):
                     yield f"WRONG END: {task_id} has ended as {ending}, the journal has {state}: {row['error']}"
-            elif state == "unknown" and not self._is_doubt_due(identity, tasks):
+            elif state == "unknown" and not self._is_doubt_due(prompt):
                 yield f"DOUBT WITHOUT A REASON: {identity}, {row['error']}"
             if state == "intended" and identity in self.promised - self.withdrawn:
                 yield f"NOT MADE: {identity} was taken by a session that keeps jobs"
 
-    def _is_doubt_due(self, identity: str, tasks: list[str]) -> bool:
-        if self._reasons[identity] or self.is_database_troubled or any(task in self.unheard for task in tasks):
+    def _is_doubt_due(self, prompt: str) -> bool:
+        tasks = self.service.ledger.accepted.get(prompt, [])
+        if self._reasons[prompt] or self.is_database_troubled or any(task in self.unheard for task in tasks):
             return True
         return self.counts["killed"] + self.counts["stopped"] + self.counts["hurried"] > 0
 

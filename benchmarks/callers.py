@@ -16,6 +16,8 @@ from benchmarks.books import Books
 from benchmarks.journals import Place, Rows
 from hailuo_async import AsyncSession, HailuoError, ImageToVideo, JobError, Outcome, Success
 from hailuo_async._engine.outcome_stream import OutcomeStream
+from hailuo_async._images.frame import inspect_image
+from hailuo_async._rules.identity import build_fingerprint
 
 #: After so long a caller leaves; the last waits for its end.
 PATIENCE_S = (0.0, 0.001, 0.1, 1.0, 10.0, 60.0, 300.0, None)
@@ -66,7 +68,7 @@ class Callers:
     def _jobs(self, count: int) -> list[ImageToVideo]:
         if self.place.is_shared:
             jobs = self.rng.sample(self.jobs, min(count, len(self.jobs)))
-            return [attrs.evolve(job, duration=10) if self.rng.random() < 0.05 else job for job in jobs]  # edited
+            return [_edited(job) if self.rng.random() < 0.05 else job for job in jobs]
         return [self.jobs.pop() for _ in range(min(count, len(self.jobs)))]
 
     def _withdraw(self, jobs: list[ImageToVideo]) -> None:
@@ -95,7 +97,7 @@ class Callers:
             timeout = self.rng.choice((None, None, None, 100.0))
             generation = await session.submit(job, timeout=timeout)
             if session._settings.keep_jobs and timeout is None and session._settings.timeout is None:
-                self.books.promised.add(job.prompt or "")
+                self.books.promised.add(job.key or "")
             match self.rng.randrange(4):
                 case 0:
                     self.books.heard(job.prompt, await generation)
@@ -246,3 +248,13 @@ class Callers:
         session.stats()
         with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
             await session.account()
+
+
+def _edited(job: ImageToVideo) -> ImageToVideo:
+    return attrs.evolve(job, duration=10)
+
+
+def fingerprints(job: ImageToVideo) -> list[str]:
+    """Those of a job as it is and as it is edited: they begin its names in the journal, if it has no key."""
+    frames = {field: inspect_image(field, source, fingerprint=True) for field, source in job.frames.items()}
+    return [build_fingerprint(asked, frames) for asked in (job, _edited(job))]

@@ -27,7 +27,7 @@ import anyio
 import attrs
 
 from benchmarks.books import Books, Listener, Payer
-from benchmarks.callers import Callers
+from benchmarks.callers import Callers, fingerprints
 from benchmarks.hosts import EPOCH, Line
 from benchmarks.journals import FileJournal, Place, ServerJournal
 from benchmarks.members import Member
@@ -70,9 +70,12 @@ class Life:
         place = _make_place(rng, directory)
         names = [f"job {number}" for number in range(rng.choice((8, 60)) if place.is_shared else 1000)]
         pictures = PICTURES if place.takes_pictures else ()
-        jobs = [draw_job(name, rng, pictures, has_key=place.is_shared) for name in names]
+        keyless_rate = rng.choice((0.0, 0.3)) if place.is_shared else 0.5
+        jobs = [draw_job(name, rng, pictures, keyless_rate=keyless_rate) for name in names]
         network = Network(service, Random(rng.random()), latency_s=rng.choice((0.0, 0.1, 0.2)))
         callers = Callers(books, Random(rng.random()), jobs, directory / "videos", place)
+        if place.is_shared:
+            books.keyless = {mark: job.prompt or "" for job in jobs if job.key is None for mark in fingerprints(job)}
         return cls(rng, place, network, callers, books)
 
     async def live(self) -> None:

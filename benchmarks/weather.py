@@ -47,13 +47,13 @@ def _draw_picture(shade: int) -> bytes:
 PICTURES = tuple(map(_draw_picture, range(3)))
 
 
-def draw_job(name: str, rng: Random, pictures: Sequence[bytes], *, has_key: bool) -> ImageToVideo:
+def draw_job(name: str, rng: Random, pictures: Sequence[bytes], *, keyless_rate: float) -> ImageToVideo:
     """A job that its prompt tells apart."""
     images: list[str | bytes] = [_URL, _URL, *pictures]
     return ImageToVideo(
         rng.choice(images),
         prompt=name,
-        key=name if has_key or rng.random() < 0.5 else None,
+        key=None if rng.random() < keyless_rate else name,
         duration=rng.choice((6, 10)),
         model=rng.choice(("hailuo-2.3-i2v", "hailuo-2.3-i2v", "hailuo-02-i2v")),
     )

@@ -18,6 +18,7 @@ from hailuo_async import AsyncSession, HailuoError, ImageToVideo, JobError, Outc
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._rules.identity import build_fingerprint
+from hailuo_async.hooks import Accepted, Queued, Refused, Sent, SessionEvent
 
 #: After so long a caller leaves; the last waits for its end.
 PATIENCE_S = (0.0, 0.001, 0.1, 1.0, 10.0, 60.0, 300.0, None)
@@ -120,7 +121,8 @@ class Callers:
         stream = session.stream(jobs if rng.random() < 0.5 else self._source(jobs), **options)
         read = 0
         leaves_after, stops = rng.randrange(16), rng.random() < 0.5
-        with self._wanted(jobs), contextlib.suppress(SourceError), anyio.move_on_after(rng.choice(PATIENCE_S)):
+        may_fail, hooked = contextlib.suppress(SourceError), self._stopping_hook(session, stream, jobs)
+        with self._wanted(jobs), hooked, may_fail, anyio.move_on_after(rng.choice(PATIENCE_S)):
             self._stop_later(stream, jobs)
             async with contextlib.aclosing(stream):
                 async for outcome in stream:
@@ -147,6 +149,21 @@ class Callers:
         """Lets another task stop the stream, whether it runs then or has ended."""
         if self.rng.random() < 0.2:
             asyncio.get_running_loop().call_later(self.rng.choice((0.0, 1.0, 60.0)), self._stop, stream, jobs)
+
+    @contextlib.contextmanager
+    def _stopping_hook(self, session: AsyncSession, stream: OutcomeStream, jobs: list[ImageToVideo]) -> Iterator[None]:
+        """Has the stream stopped by a hook, in the middle of what the session does."""
+        kind = self.rng.choice((*[None] * 6, Queued, Sent, Refused, Accepted))
+
+        def stop(event: SessionEvent) -> None:
+            if kind is not None and isinstance(event, kind) and event.job in jobs:
+                self._stop(stream, jobs)
+
+        session.hooks.append(stop)
+        try:
+            yield
+        finally:
+            session.hooks.remove(stop)
 
     def _stop(self, stream: OutcomeStream, jobs: list[ImageToVideo]) -> None:
         stream.stop()

@@ -147,7 +147,7 @@ class Life:
             self.members.append(member)
             self.everyone.append(member)
             member.start()
-            if self.rng.random() < 0.2:
+            if self.rng.random() < 0.1:
                 delay_s = self.rng.choice((0.0, 0.001, 0.01, 0.1, 100.0))
                 asyncio.get_running_loop().call_later(delay_s, self._interrupt, member)
 
@@ -247,8 +247,7 @@ class Life:
         """All troubles pass. Then every call comes to its end."""
         self.is_calm = True
         self.place.heal()
-        self.network.is_down = False
-        self.network.unsent_rate = self.network.slow_rate = self.network.contrary_rate = 0.0
+        self.network.calm_down()
         calm_down(self.network.service)
         for member in self.members:
             if member.process.is_stopped:

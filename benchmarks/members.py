@@ -19,7 +19,7 @@ from benchmarks.videos import downloads_over
 from hailuo_async import AsyncSession, HailuoError, Status
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.emulator import DEFAULT_API_KEY
-from hailuo_async.hooks import Accepted, Ended, SessionEvent
+from hailuo_async.hooks import Accepted, Ended, GateClosed, SessionEvent
 from hailuo_async.settings import JournalLocation
 
 
@@ -62,6 +62,8 @@ class Member:
         session._open_journal = open_journal
         member = cls(payer, Process(payer.name), network, line, session, network.service.books, Random(rng.random()))
         session.hooks.append(member._note)
+        if rng.random() < 0.3:
+            session.hooks.append(member._meddle)
         return member
 
     def start(self) -> None:
@@ -135,3 +137,13 @@ class Member:
             self.books.told.add(event.task_id)
         if isinstance(event, Ended) and event.status is Status.REFUSED:
             self.books.promised.discard(event.key or "")  # until it is given again
+
+    def _meddle(self, event: SessionEvent) -> None:
+        """Cancels a call in the middle of what is under way, gives a hint, or fails."""
+        drawn = self.rng.random()
+        if drawn < 0.05 and self.calls and not self.network.is_calm:
+            self.rng.choice(list(self.calls)).cancel()
+        elif drawn < 0.1 and not isinstance(event, GateClosed) and event.task_id is not None:
+            self.session.notice(event.task_id)
+        elif drawn < 0.15:
+            raise RuntimeError("a hook that fails")

@@ -68,6 +68,16 @@ class Network:
     """Stops or kills the process that is about to send a POST, or has just got its answer; or closes its session."""
     is_down: bool = False
 
+    @property
+    def is_calm(self) -> bool:
+        """Whether nothing happens any more."""
+        return not self.unsent_rate
+
+    def calm_down(self) -> None:
+        """Ends all troubles."""
+        self.unsent_rate = self.slow_rate = self.contrary_rate = 0.0
+        self.is_down = False
+
     async def befall(self, payer: Payer) -> None:
         """A moment at which a process may be struck."""
         if self.rng.random() < self.strike_rate:

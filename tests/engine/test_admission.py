@@ -16,8 +16,7 @@ from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.errors import HailuoError, JobError
 from hailuo_async.hooks import Ended, SessionEvent
 
-from ..support.crash_journal import never
-from ..support.service import Line, job, request_for, until
+from ..support.service import Line, job, never, request_for, until
 from ..support.tables import record_in
 
 

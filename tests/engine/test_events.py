@@ -51,6 +51,7 @@ from ..support.service import (
     finished,
     job,
     jobs,
+    never,
     refusal,
     running,
     told,
@@ -193,9 +194,6 @@ def test_a_task_of_elsewhere_is_neither_queued_nor_sent() -> None:
 
 
 def test_a_deadline_that_passes_is_told_as_any_other_end() -> None:
-    async def never(request: Request) -> Answer:
-        return told(200, running())
-
     ended = told_of(line_that(on_query=never), timeout=50)[-1]
     assert isinstance(ended, Ended)
     assert isinstance(ended.error, WaitTimeoutError)

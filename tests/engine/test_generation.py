@@ -21,12 +21,27 @@ from hailuo_async import (
     TaskFailedError,
     Video,
 )
-from hailuo_async._rules.wire import Answer, Request, unknown
+from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, FaultRates, Faults, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
-from ..support.service import CONCURRENT, Line, asked_about, failed, finished, job, jobs, picture, running, told, until
+from ..support.service import (
+    CONCURRENT,
+    Line,
+    asked_about,
+    failed,
+    finished,
+    job,
+    jobs,
+    lost,
+    never,
+    no_answer,
+    picture,
+    running,
+    told,
+    until,
+)
 
 
 @pytest.fixture
@@ -40,10 +55,6 @@ async def give_up(task: asyncio.Future[Video]) -> None:
     task.cancel()
     await asyncio.wait([task])
     assert task.cancelled()
-
-
-async def stay(request: Request) -> Answer:
-    return told(200, running(asked_about(request)))
 
 
 # --- Waiting ----------------------------------------------------------------------------------------------------------
@@ -90,7 +101,7 @@ async def test_each_waiter_raises_an_error_of_its_own() -> None:
 
 
 async def test_a_handle_tells_where_the_job_stands() -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session(max_running=1) as session:
         first, second = await session.submit(job(key="one")), await session.submit(job("two"))
         assert (first.job, first.key, second.key) == (job(key="one"), "one", None)
@@ -105,10 +116,7 @@ async def test_a_handle_tells_where_the_job_stands() -> None:
 
 
 async def test_waiting_for_the_acceptance_of_a_job_in_doubt_raises_the_doubt() -> None:
-    async def lose(request: Request) -> Answer:
-        return unknown("cut")
-
-    async with Line(on_post=lose).session() as session:
+    async with Line(on_post=lost).session() as session:
         with pytest.raises(SubmissionUnknownError):
             await (await session.submit(job())).accepted()
 
@@ -143,7 +151,7 @@ async def test_cancelled_while_its_image_is_looked_at_nothing_was_sent(tmp_path:
 
 
 async def test_cancelled_in_the_queue_it_is_withdrawn_and_leaves_no_hole() -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session(max_running=1) as session:
         tasks = [asyncio.ensure_future(session.generate(each)) for each in jobs(4)]
         await until(lambda: line.queries)
@@ -197,7 +205,7 @@ async def test_cancelled_while_its_post_is_under_way_and_then_refused_for_want_o
 async def test_cancelled_while_its_task_runs_the_id_is_logged_and_the_task_is_still_followed(
     info: pytest.LogCaptureFixture,
 ) -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session() as session:
         task = asyncio.ensure_future(session.generate(job()))
         await until(lambda: line.queries)
@@ -211,7 +219,7 @@ async def test_cancelled_while_its_task_runs_the_id_is_logged_and_the_task_is_st
 async def test_a_task_that_runs_when_its_session_ends_is_logged_unless_a_journal_or_a_caller_has_its_id(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, *, is_journalled: bool
 ) -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session(journal=tmp_path / "batch.db" if is_journalled else None) as session:
         await (await session.submit(job())).accepted()
         await session.attach("task-of-another")
@@ -226,11 +234,7 @@ async def test_a_task_that_runs_when_its_session_ends_is_logged_unless_a_journal
 async def test_a_post_that_a_closing_session_cannot_wait_for_is_logged_as_a_doubt(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async def never(request: Request) -> Answer:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    line = Line(on_post=never)
+    line = Line(on_post=no_answer)
     async with line.session() as session:
         await session.submit(job(key="mine"))
         await until(lambda: line.posts)
@@ -240,7 +244,7 @@ async def test_a_post_that_a_closing_session_cannot_wait_for_is_logged_as_a_doub
 
 
 async def test_a_submitted_job_does_not_depend_on_who_waits_for_it() -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session(max_running=1) as session:
         generations = [await session.submit(each) for each in jobs(2)]
         for generation in generations:

@@ -51,9 +51,7 @@ from ..support.crash_journal import (
     keyed,
     lapse,
     locked,
-    never,
     no_room,
-    read_into,
     records_in,
     run_batch,
     states_in,
@@ -71,11 +69,13 @@ from ..support.service import (
     job,
     jobs,
     make_settings,
+    never,
     refusal,
     running,
     told,
     until,
 )
+from ..support.streams import read_into
 
 pytestmark = pytest.mark.anyio
 

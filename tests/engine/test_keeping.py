@@ -46,8 +46,8 @@ from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.wire import Answer, Request, unsent
 from hailuo_async.testing import run_virtual
 
-from ..support.crash_journal import bytes_of, lapse, locked, never, records_in, states_in, wait_for
-from ..support.service import Line, asked_about, finished, job, picture, refusal, request_for, taken, told, until
+from ..support.crash_journal import bytes_of, lapse, locked, records_in, states_in, wait_for
+from ..support.service import Line, asked_about, finished, job, never, picture, refusal, request_for, taken, told, until
 from ..support.tables import record_in
 
 

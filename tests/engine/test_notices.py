@@ -20,7 +20,7 @@ from hailuo_async.emulator import FaultRates, Faults, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
-from ..support.service import Line, asked_about, finished, job, jobs, running, taken, told, until
+from ..support.service import Line, asked_about, finished, job, jobs, never, running, taken, told, until
 
 URL = "https://hooks.example/done"
 
@@ -265,10 +265,7 @@ async def test_a_notice_reaches_a_job_whose_task_was_attached_before_its_answer_
         await answered.wait()
         return line.accept()
 
-    async def stay(request: Request) -> Answer:
-        return told(200, running(asked_about(request)))
-
-    line = Line(on_post=accept, on_query=stay)
+    line = Line(on_post=accept, on_query=never)
     async with line.session(poll_interval=(60, 60)) as session:
         submitted = await session.submit(job())
         await until(lambda: line.posts)

@@ -31,7 +31,20 @@ from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Fault, FaultRates, 
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
-from ..support.service import Line, asked_about, envelope, failed, finished, job, jobs, refusal, running, told, until
+from ..support.service import (
+    Line,
+    asked_about,
+    envelope,
+    failed,
+    finished,
+    job,
+    jobs,
+    never,
+    refusal,
+    running,
+    told,
+    until,
+)
 
 NOT_FOUND = refusal(404, "Resource not found")
 QUERY_FAULTS = [
@@ -293,15 +306,12 @@ def test_at_its_deadline_a_job_ends_with_its_task_id_and_goes_on_at_the_service(
 
 def test_a_sessions_timeout_is_every_jobs_unless_it_has_its_own() -> None:
     async def main() -> list[float]:
-        async def stay(request: Request) -> Answer:
-            return told(200, running(asked_about(request)))
-
         async def ended_at(session: AsyncSession, **options: float) -> float:
             with contextlib.suppress(WaitTimeoutError):
                 await session.generate(job(), **options)
             return anyio.current_time()
 
-        async with Line(on_query=stay).session(timeout=50) as session:
+        async with Line(on_query=never).session(timeout=50) as session:
             return list(await asyncio.gather(ended_at(session), ended_at(session, timeout=20)))
 
     assert run_virtual(main) == pytest.approx([50, 20])
@@ -344,10 +354,7 @@ def test_a_deadline_passes_while_the_query_is_under_way_and_its_answer_counts_no
 
 def test_without_a_deadline_a_task_is_waited_for_as_long_as_its_result_is_kept() -> None:
     async def main() -> tuple[float, int]:
-        async def stay(request: Request) -> Answer:
-            return told(200, running(asked_about(request)))
-
-        line = Line(on_query=stay)
+        line = Line(on_query=never)
         async with line.session(poll_interval=(1, 600)) as session:
             with pytest.raises(WaitTimeoutError) as caught:
                 await session.generate(job())
@@ -387,10 +394,7 @@ def test_a_task_without_a_deadline_is_given_up_soon_after_its_result_is_deleted_
 
 def test_a_longer_deadline_than_a_result_is_kept_holds_and_takes_few_more_queries() -> None:
     async def main() -> tuple[float, int]:
-        async def stay(request: Request) -> Answer:
-            return told(200, running(asked_about(request)))
-
-        line = Line(on_query=stay)
+        line = Line(on_query=never)
         async with line.session(poll_interval=(1, 600)) as session:
             with pytest.raises(WaitTimeoutError):
                 await session.generate(job(), timeout=2 * RESULT_KEPT_S)

@@ -13,7 +13,7 @@ from hailuo_async.emulator import Service
 from hailuo_async.testing import InMemory, run_virtual
 
 from ..support.service import job, jobs
-from .test_stream import collect
+from ..support.streams import collect
 
 
 def drain(queue: SubmitQueue) -> list[int]:

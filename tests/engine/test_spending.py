@@ -30,9 +30,23 @@ from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import records_in, taken_over
 from ..support.leaping import Leap
-from ..support.service import CONCURRENT, KEY, Line, Reply, asked_about, failed, finished, refusal, taken, told, until
+from ..support.service import (
+    CONCURRENT,
+    KEY,
+    Line,
+    Reply,
+    asked_about,
+    failed,
+    finished,
+    lost,
+    never,
+    refusal,
+    taken,
+    told,
+    until,
+)
+from ..support.streams import read_into
 from ..support.tables import record_in
-from .test_stream import read_into, stay_running
 
 PRICE, ZERO = Decimal("0.3240"), Decimal(0)
 UNKNOWN_MODEL = "/api/v1/minimax/some-other-model"
@@ -67,7 +81,7 @@ def money(session: AsyncSession) -> tuple[Decimal, Decimal]:
 
 async def test_what_waits_and_runs_is_committed_and_what_has_ended_is_spent_as_it_was_billed() -> None:
     line = billing("0.3000")
-    line.on_query = stay_running
+    line.on_query = never
     async with line.session(max_running=1) as session:
         first = await session.submit(paid_job(1))
         second = await session.submit(paid_job(2))
@@ -112,7 +126,7 @@ async def test_a_doubt_stays_committed_and_a_refusal_costs_nothing() -> None:
 
 
 async def test_a_job_that_may_pass_the_limit_is_not_sent_and_the_error_names_the_sums() -> None:
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
     async with line.session(max_cost=1) as session:
         for number in range(3):
             await (await session.submit(paid_job(number))).accepted()
@@ -194,9 +208,9 @@ async def test_a_stream_does_not_wait_for_what_runs_if_no_end_of_it_makes_room()
 async def test_a_job_that_was_sent_before_is_not_held_back_until_there_is_money(tmp_path: Path) -> None:
     async def answer(request: Request) -> Answer:
         is_slow = asked_about(request) == "task-1"
-        return await stay_running(request) if is_slow else told(200, bill(finished(asked_about(request)), "0.3240"))
+        return await never(request) if is_slow else told(200, bill(finished(asked_about(request)), "0.3240"))
 
-    line, path, outcomes = Line(on_query=stay_running), tmp_path / "batch.db", list[Outcome]()
+    line, path, outcomes = Line(on_query=never), tmp_path / "batch.db", list[Outcome]()
     async with line.session(journal=path) as session:
         for job in paid_jobs(40):  # more than a stream pulls at once
             await (await session.submit(job)).accepted()
@@ -231,10 +245,10 @@ async def test_what_runs_or_is_in_doubt_when_a_session_ends_is_committed_in_the_
     tmp_path: Path,
 ) -> None:
     line, path = billing("0.3000"), tmp_path / "batch.db"
-    line.on_query = stay_running
+    line.on_query = never
     async with line.session(journal=path) as session:
         await (await session.submit(paid_job(1, key="runs"))).accepted()
-        line.on_post = lose_it
+        line.on_post = lost
         with pytest.raises(SubmissionUnknownError):
             await session.generate(paid_job(2, key="doubt"))
         assert money(session) == (ZERO, 2 * PRICE)
@@ -249,10 +263,6 @@ async def test_what_runs_or_is_in_doubt_when_a_session_ends_is_committed_in_the_
         await session.generate(paid_job(2, key="doubt"))
         assert money(session) == (Decimal("0.6000"), ZERO)
     assert len(line.posts) == 2
-
-
-async def lose_it(request: Request) -> Answer:
-    return unknown("cut")
 
 
 def test_a_job_that_another_session_was_sending_and_left_unsent_is_committed_once() -> None:
@@ -328,7 +338,7 @@ def test_a_job_is_sent_again_only_if_each_limit_has_room_and_its_end_gives_all_o
 
 
 async def test_a_job_sent_again_after_a_doubt_commits_both_and_not_beyond_the_limit() -> None:
-    line = Line(on_post=lose_it)
+    line = Line(on_post=lost)
     async with line.session(on_unknown="resubmit", max_cost="0.7") as session:
         with pytest.raises(SubmissionUnknownError):
             await session.generate(paid_job())
@@ -355,13 +365,13 @@ async def test_a_task_that_is_attached_before_its_submit_is_answered_counts_once
         await answered.wait()
         return line.accept()
 
-    line, bill_it = Line(on_post=accept, on_query=stay_running), billing("0.25").on_query
+    line, bill_it = Line(on_post=accept, on_query=never), billing("0.25").on_query
     path = tmp_path / "batch.db" if has_journal else None
     async with line.session(journal=path) as session:
         submitted = await session.submit(paid_job())
         await until(lambda: line.posts)
         attached = await session.attach("task-1")
-        line.on_query = bill_it if ends_first else stay_running
+        line.on_query = bill_it if ends_first else never
         if ends_first:
             await attached
         answered.set()
@@ -446,8 +456,8 @@ async def test_a_doubt_whose_task_is_attached_counts_that_task_alone() -> None:
 async def test_a_task_that_was_attached_and_turns_out_to_be_that_of_a_doubt_counts_once(
     tmp_path: Path, has_ended: bool
 ) -> None:
-    line, bill_it = Line(on_post=lose_it), billing("0.25").on_query
-    line.on_query = bill_it if has_ended else stay_running
+    line, bill_it = Line(on_post=lost), billing("0.25").on_query
+    line.on_query = bill_it if has_ended else never
     async with line.session(journal=tmp_path / "batch.db") as session:
         with pytest.raises(SubmissionUnknownError):
             await session.generate(paid_job(key="cat"))
@@ -468,7 +478,7 @@ async def test_a_task_that_was_attached_and_turns_out_to_be_that_of_a_doubt_coun
 
 async def test_a_doubt_whose_task_another_session_has_seen_end_is_spent(tmp_path: Path) -> None:
     line = billing("0.25")
-    line.on_post = lose_it
+    line.on_post = lost
     async with line.session(journal=tmp_path / "batch.db") as session:
         with pytest.raises(SubmissionUnknownError):
             await session.generate(paid_job(key="cat"))
@@ -499,7 +509,7 @@ async def test_a_task_whose_query_met_a_wrong_key_stays_committed_until_it_is_kn
 async def test_a_task_whose_deadline_passed_stays_committed_until_it_is_known(
     leap: Leap, tmp_path: Path, has_journal: bool
 ) -> None:
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
     async with line.session(journal=tmp_path / "batch.db" if has_journal else None) as session:
         generation = await session.submit(paid_job(), timeout=15)
         await generation.accepted()
@@ -613,12 +623,12 @@ async def test_doubts_that_were_sent_again_stay_committed_when_another_session_t
 ) -> None:
     path = tmp_path / "batch.db"
 
-    async def lose_it_to_another(request: Request) -> Answer:
+    async def lost_to_another(request: Request) -> Answer:
         if len(line.posts) == 2:
             await taken_over(path, "cat")
         return unknown("cut")
 
-    line = Line(on_post=lose_it_to_another)
+    line = Line(on_post=lost_to_another)
     async with line.session(on_unknown="resubmit", journal=path) as session:
         generation = await session.submit(paid_job(key="cat"))
         await until(lambda: session._engine is not None and len(session._engine.dispatcher.following) == 1)
@@ -647,7 +657,7 @@ async def test_what_a_forgotten_job_cost_or_may_have_cost_still_counts(tmp_path:
     async def fail(request: Request) -> Answer:
         return told(200, failed(asked_about(request)))
 
-    line.on_post = lose_it if end == "unknown" else None
+    line.on_post = lost if end == "unknown" else None
     line.on_query = fail if end == "failed" else None
     async with line.session(journal=path) as session:
         await asyncio.gather(session.generate(paid_job(key="cat")), return_exceptions=True)

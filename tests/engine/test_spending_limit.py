@@ -17,12 +17,12 @@ from hailuo_async import (
 )
 from hailuo_async._rules.wire import Answer, Request
 
-from ..support.service import Line, job, jobs, picture, refusal, told, until
-from .test_stream import read_into, stay_running
+from ..support.service import Line, job, jobs, never, picture, refusal, told, until
+from ..support.streams import read_into
 
 
 async def test_a_full_queue_refuses_at_once_and_takes_again_when_there_is_room() -> None:
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
     async with line.session(max_running=1, max_queued=2) as session:
         running_ = await session.submit(job("runs"))
         await running_.accepted()

@@ -45,6 +45,7 @@ from ..support.service import (
     finished,
     job,
     jobs,
+    never,
     prompt_of,
     refusal,
     running,
@@ -52,43 +53,10 @@ from ..support.service import (
     told,
     until,
 )
+from ..support.streams import Source, as_async, collect, read_into
 from ..support.tables import record_in
 
-
-class Source:
-    """Counts how many jobs were pulled from it."""
-
-    def __init__(self, count: int = 1_000_000) -> None:
-        self.pulled = 0
-        self._count = count
-
-    def __iter__(self) -> Iterator[ImageToVideo]:
-        for item in jobs(self._count):
-            self.pulled += 1
-            yield item
-
-
-async def stay_running(request: Request) -> Answer:
-    return told(200, running(asked_about(request)))
-
-
-async def collect(stream: Any) -> list[Outcome]:
-    return [outcome async for outcome in stream]
-
-
-async def read_into(told_of: list[Outcome], stream: Any) -> None:
-    """Reads a stream that ends with an error."""
-    async for outcome in stream:
-        told_of.append(outcome)
-
-
 # --- All of them ------------------------------------------------------------------------------------------------------
-
-
-async def as_async(items: Iterator[ImageToVideo]) -> AsyncIterator[ImageToVideo]:
-    for item in items:
-        await asyncio.sleep(0)
-        yield item
 
 
 @pytest.mark.slow
@@ -176,7 +144,7 @@ async def test_a_job_on_record_that_is_forgotten_as_it_is_resumed_is_a_failure_w
 async def test_a_stream_pulls_a_few_ahead_and_several_more_once_half_of_those_are_sent(
     ahead: int, is_half_sent: bool, tmp_path: Path
 ) -> None:
-    source, line = Source(), Line(on_query=stay_running)
+    source, line = Source(), Line(on_query=never)
     sent, pulled = (ahead // 2, ahead + ahead // 2) if is_half_sent else (3, ahead)
     journal = tmp_path / "batch.db" if ahead == LOOKAHEAD_ON_RECORD else None
     async with (
@@ -317,7 +285,7 @@ async def test_a_source_that_raises_ends_it_with_its_own_error_after_what_runs()
 async def test_closing_the_session_ends_a_stream_with_an_error_and_names_what_runs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    line, told_of = Line(on_query=stay_running), list[Outcome]()
+    line, told_of = Line(on_query=never), list[Outcome]()
     async with line.session(max_running=2) as session:
         reading = asyncio.ensure_future(read_into(told_of, session.stream(Source())))
         await until(lambda: len(line.queries) > 2)

@@ -22,8 +22,8 @@ from hailuo_async._rules.lifecycle import Event
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.testing import run_virtual
 
-from ..support.service import CONCURRENT, Line, job, jobs, picture, settle, told, until
-from .test_stream import Source, as_async, stay_running
+from ..support.service import CONCURRENT, Line, job, jobs, never, picture, settle, told, until
+from ..support.streams import Source, as_async
 
 
 async def leave_by_break(stream: Any) -> None:
@@ -150,7 +150,7 @@ def test_a_post_under_way_when_the_stream_is_left_is_not_sent_again_once_refused
 
 async def test_the_ids_of_tasks_that_go_on_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "hailuo_async")
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
     async with line.session(max_running=2) as session:
         stream = session.stream(jobs(5))
         reading = asyncio.ensure_future(anext(stream))

@@ -22,7 +22,7 @@ from ..support.crash_journal import records_in
 from ..support.films import FILM, films, in_short, names_in, read
 from ..support.rawserver import Exchange, raw_server
 from ..support.service import Line, emulated, finished, job, jobs, refusal, told, until
-from .test_stream import Source, read_into
+from ..support.streams import Source, read_into
 
 # --- What is saved, and where -----------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from hailuo_async._rules.wire import Answer, Request
 
 from ..support.films import FILM, films, in_short, names_in, read
 from ..support.service import asked_about, job, jobs, running, told, until
-from .test_stream import read_into
+from ..support.streams import read_into
 
 
 async def test_a_stream_that_is_left_saves_nothing_more(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from hailuo_async import ImageToVideo, SpendingLimitError, Success
 from hailuo_async._engine.workers import CLEANUP_S
 from hailuo_async.testing import run_virtual
 
-from ..support.service import Line, job, jobs, settle, until
-from .test_stream import as_async, read_into, stay_running
+from ..support.service import Line, job, jobs, never, settle, until
+from ..support.streams import as_async, read_into
 
 
 class Failed(BaseException):
@@ -48,7 +48,7 @@ async def test_whatever_a_source_raises_is_raised_where_it_is_read_and_ends_noth
 
 @pytest.mark.parametrize("error", ERRORS, ids=repr)
 async def test_what_is_no_exception_does_not_wait_for_what_runs(error: BaseException) -> None:
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
 
     async def source() -> AsyncIterator[ImageToVideo]:
         yield job()
@@ -126,7 +126,7 @@ async def test_the_cleanup_of_a_source_is_awaited_also_when_the_session_is_close
             await asyncio.sleep(0.001)
             steps.append("closed")
 
-    async with Line(on_query=stay_running).session() as session:
+    async with Line(on_query=never).session() as session:
         reading = asyncio.ensure_future(read_into([], session.stream(source())))
         await until(lambda: session.stats().running)
     await asyncio.wait([reading])
@@ -144,7 +144,7 @@ def test_a_source_that_swallows_cancellation_does_not_hold_the_close(caplog: pyt
                 with contextlib.suppress(asyncio.CancelledError):
                     await let_go.wait()
 
-        session = Line(on_query=stay_running).session()
+        session = Line(on_query=never).session()
         await session.__aenter__()
         reading = asyncio.ensure_future(read_into([], session.stream(stubborn())))
         await until(lambda: session.stats().running)

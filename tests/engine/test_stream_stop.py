@@ -17,7 +17,7 @@ from hailuo_async._rules.wire import Answer, Request
 
 from ..support.films import films, in_short
 from ..support.service import CONCURRENT, Line, asked_about, finished, job, jobs, running, told, until
-from .test_stream import Source, collect
+from ..support.streams import Source, collect
 
 
 async def test_nothing_more_is_sent_and_what_runs_is_yielded(caplog: pytest.LogCaptureFixture) -> None:

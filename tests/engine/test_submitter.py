@@ -52,7 +52,6 @@ from hailuo_async._rules.wire import Answer, Part, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
 
-from ..support.crash_journal import never
 from ..support.service import (
     CONCURRENT,
     TOO_MANY,
@@ -61,6 +60,9 @@ from ..support.service import (
     finished,
     job,
     jobs,
+    lost,
+    never,
+    no_answer,
     picture,
     prompt_of,
     refusal,
@@ -499,12 +501,8 @@ def test_the_answer_to_a_post_is_waited_for_by_its_size_and_never_too_short(
 # --- Sent again on demand ---------------------------------------------------------------------------------------------
 
 
-async def lose(request: Request) -> Answer:
-    return unknown("the connection was cut")
-
-
 async def test_resubmitting_is_bounded_and_ends_in_the_doubt() -> None:
-    line = Line(on_post=lose)
+    line = Line(on_post=lost)
     async with line.session(on_unknown="resubmit") as session:
         error = await error_of(session)
         assert session.stats().unknown == 1
@@ -555,12 +553,8 @@ async def test_a_job_in_doubt_that_waits_to_be_sent_again_is_not_called_unsent_w
 
 
 async def test_a_post_that_the_grace_did_not_suffice_for_is_in_doubt() -> None:
-    async def hang(request: Request) -> Answer:
-        await anyio.sleep_forever()
-        raise AssertionError
-
     for on_unknown in ("raise", "resubmit"):
-        line = Line(on_post=hang)
+        line = Line(on_post=no_answer)
         async with line.session(on_unknown=on_unknown) as session:
             generation = await session.submit(job(key="torn"))
             await until(lambda: line.posts)  # noqa: B023

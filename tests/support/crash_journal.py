@@ -14,10 +14,11 @@ import anyio
 from anyio import to_thread
 
 from hailuo_async import ImageToVideo, Job, Journal, JournalError, JournalState, Outcome, Record, Success
-from hailuo_async._rules.wire import Answer, Request, unknown
+from hailuo_async._rules.wire import Answer, Request
 
 from .full_disk import files_end_at
-from .service import Line, Reply, asked_about, job, prompt_of, running, told
+from .service import Line, Reply, job, prompt_of
+from .streams import read_into
 
 
 def _read(path: Path) -> dict[str, Record]:
@@ -112,16 +113,6 @@ def no_room(path: Path) -> Iterator[None]:
 # --- Batches ----------------------------------------------------------------------------------------------------------
 
 
-async def never(request: Request) -> Answer:
-    """The service works on it for ever."""
-    return told(200, running(asked_about(request)))
-
-
-async def lost(request: Request) -> Answer:
-    """The service may have it, or not."""
-    return unknown("the connection was cut")
-
-
 def by_prompt(line: Line, answers: Mapping[str, Answer]) -> Reply:
     """Answers submits by their prompts, and accepts the others."""
 
@@ -142,12 +133,6 @@ async def run_batch(line: Line, path: Path, jobs: Iterable[Job], **settings: Any
     async with line.session(journal=path, **settings) as session:
         await read_into(seen, session.stream(jobs))
     return sorted(seen, key=lambda outcome: outcome.index)
-
-
-async def read_into(seen: list[Outcome], stream: AsyncIterator[Outcome]) -> None:
-    """Adds what a stream yields, as long as it yields."""
-    async for outcome in stream:
-        seen.append(outcome)
 
 
 def in_short(outcomes: Sequence[Outcome]) -> list[str]:

@@ -20,7 +20,7 @@ from hailuo_async import AsyncSession, ImageToVideo
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.http import Http
 from hailuo_async._io.tls import ResumingContext
-from hailuo_async._rules.wire import Answer, Request, build_submit, decipher
+from hailuo_async._rules.wire import Answer, Request, build_submit, decipher, unknown
 from hailuo_async.emulator import Emulator
 from hailuo_async.jobs import Job
 from hailuo_async.settings import Settings, check_settings
@@ -175,6 +175,22 @@ class Line:
         """A session over this line that asks often."""
         given: dict[str, Any] = {"poll_interval": (0.005, 0.02)}
         return AsyncSession(api_key=KEY, base_url="http://localhost", transport=self, **(given | settings))
+
+
+async def never(request: Request) -> Answer:
+    """The task that is asked about runs for ever."""
+    return told(200, running(asked_about(request)))
+
+
+async def lost(request: Request) -> Answer:
+    """The service may have the job, or not."""
+    return unknown("the connection was cut")
+
+
+async def no_answer(request: Request) -> Answer:
+    """Nothing comes, and nothing is cut."""
+    await anyio.sleep_forever()
+    raise AssertionError
 
 
 @asynccontextmanager

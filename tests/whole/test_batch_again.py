@@ -28,29 +28,21 @@ from hailuo_async import (
 )
 from hailuo_async._rules.wire import Answer, Request, unknown
 
-from ..support.crash_journal import (
-    by_prompt,
-    in_short,
-    keyed,
-    lost,
-    never,
-    no_room,
-    read_into,
-    run_batch,
-    states_in,
-    wait_for,
-)
+from ..support.crash_journal import by_prompt, in_short, keyed, no_room, run_batch, states_in, wait_for
 from ..support.service import (
     Line,
     asked_about,
     failed,
     finished,
     job,
+    lost,
+    never,
     picture,
     refusal,
     running,
     told,
 )
+from ..support.streams import read_into
 
 pytestmark = pytest.mark.anyio
 

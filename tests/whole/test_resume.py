@@ -31,13 +31,9 @@ from hailuo_async.testing.in_memory import InMemory
 
 from ..support.crash_journal import bytes_of, count_in, no_room, records_in, states_in, wait_for
 from ..support.leaping import Leap
-from ..support.service import Line, asked_about, finished, job, jobs, refusal, running, told, until
+from ..support.service import Line, asked_about, finished, job, jobs, lost, never, refusal, running, told, until
 
 pytestmark = pytest.mark.anyio
-
-
-async def never(request: Request) -> Answer:
-    return told(200, running(asked_about(request)))
 
 
 async def everything(session: AsyncSession) -> dict[str | None, Outcome]:
@@ -53,11 +49,7 @@ async def left_behind(path: Path) -> None:
         await session.generate(job("done", key="done"))
         line.on_query = never
         await (await session.submit(job("accepted", key="accepted"))).accepted()
-
-        async def lose(request: Request) -> Answer:
-            return unknown("cut")
-
-        line.on_post = lose
+        line.on_post = lost
         with pytest.raises(SubmissionUnknownError):
             await session.generate(job("lost", key="lost"))
         line.on_post = None

@@ -38,23 +38,15 @@ from ..support.service import (
     finished,
     job,
     jobs,
+    never,
+    no_answer,
     picture,
-    running,
     taken,
     told,
     until,
 )
 
 FAST: dict[str, Any] = {"generation_s": 0.02, "spread": 0.0, "max_running": None, "requests_per_minute": None}
-
-
-async def stay(request: Request) -> Answer:
-    return told(200, running(asked_about(request)))
-
-
-async def hang(request: Request) -> Answer:
-    await anyio.sleep_forever()
-    raise AssertionError
 
 
 # --- Used when it may not be ------------------------------------------------------------------------------------------
@@ -203,7 +195,7 @@ async def test_a_part_that_cannot_be_closed_is_logged_and_keeps_no_other_open(
 
 
 async def test_it_may_be_closed_many_times_and_by_many_at_once() -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session() as session:
         generation = await session.submit(job())
         await generation.accepted()
@@ -215,7 +207,7 @@ async def test_it_may_be_closed_many_times_and_by_many_at_once() -> None:
 
 
 async def test_of_many_who_close_it_the_least_patient_has_his_way() -> None:
-    line = Line(on_post=hang)
+    line = Line(on_post=no_answer)
     async with line.session() as session:
         generation = await session.submit(job())
         await until(lambda: line.posts)
@@ -245,7 +237,7 @@ async def test_one_that_is_closed_while_it_opens_does_not_open(tmp_path: Path) -
 
 
 async def test_a_caller_of_close_that_is_cancelled_stops_nothing() -> None:
-    line = Line(on_post=hang)
+    line = Line(on_post=no_answer)
     async with line.session() as session:
         generation = await session.submit(job())
         await until(lambda: line.posts)
@@ -262,7 +254,7 @@ async def test_a_caller_of_close_that_is_cancelled_stops_nothing() -> None:
 
 
 async def test_everyone_who_waits_when_it_closes_is_answered() -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session(max_running=2) as session:
         tasks = [asyncio.ensure_future(session.generate(each)) for each in jobs(5)]
         await until(lambda: session.stats().queued == 3 and len(line.queries) > 2)
@@ -304,7 +296,7 @@ def test_three_runs_make_three_posts_for_three_jobs() -> None:
 
 
 def test_ctrl_c_closes_it_and_leaves_no_waiter(capfd: pytest.CaptureFixture[str]) -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     ends: list[BaseException] = []
 
     async def main() -> None:
@@ -327,7 +319,7 @@ def test_ctrl_c_closes_it_and_leaves_no_waiter(capfd: pytest.CaptureFixture[str]
 
 def test_a_loop_that_ends_under_it_answers_whoever_waits() -> None:
     """The main task forgets to close it: ``asyncio.run`` cancels what is left."""
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     session = line.session()
 
     async def main() -> object:
@@ -342,7 +334,7 @@ def test_a_loop_that_ends_under_it_answers_whoever_waits() -> None:
 
 
 def test_a_post_under_way_when_the_loop_ends_is_in_doubt() -> None:
-    line = Line(on_post=hang)
+    line = Line(on_post=no_answer)
     session = line.session()
 
     async def main() -> object:
@@ -378,7 +370,7 @@ async def test_on_a_loop_whose_tasks_begin_at_once_each_job_is_paid_for_once(tmp
 
 
 async def test_a_bug_in_the_engine_wakes_everyone_with_an_error(caplog: pytest.LogCaptureFixture) -> None:
-    line = Line(on_query=stay)
+    line = Line(on_query=never)
     async with line.session(max_running=1) as session:
         tasks = [asyncio.ensure_future(session.generate(each)) for each in jobs(3)]
         stream = asyncio.ensure_future(anext(session.stream(jobs(3))))

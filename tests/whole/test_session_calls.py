@@ -45,6 +45,7 @@ from ..support.service import (
     envelope,
     job,
     jobs,
+    no_answer,
     picture,
     refusal,
     told,
@@ -196,11 +197,7 @@ async def test_an_upload_that_brings_no_url_is_a_protocol_error(content: object)
 
 
 async def test_an_upload_that_is_cancelled_gives_back_what_it_took() -> None:
-    async def hang(request: Request) -> Answer:
-        await anyio.sleep_forever()
-        raise AssertionError
-
-    line = Line(on_post=hang)
+    line = Line(on_post=no_answer)
     async with line.session() as session:
         task = asyncio.ensure_future(session.upload(picture()))
         await until(lambda: line.posts)

@@ -16,7 +16,7 @@ from hailuo_async._rules.wire import Answer, Request, decipher
 from hailuo_async.contract import UPLOADS_PATH
 from hailuo_async.emulator import Kind
 
-from ..support.service import Line, asked_about, emulated, envelope, finished, picture, running, told, until
+from ..support.service import Line, asked_about, emulated, envelope, finished, never, picture, told, until
 
 PICTURES = [picture(seed=number) for number in range(12)]
 
@@ -168,9 +168,6 @@ async def test_uploads_that_cannot_be_read_are_an_error() -> None:
 
 
 async def test_a_source_that_exits_waits_for_no_running_job_though_those_use_uploads() -> None:
-    async def never_ends(request: Request) -> Answer:
-        return told(200, running(asked_about(request)))
-
     async def post(request: Request) -> Answer:
         if request.path == UPLOADS_PATH:
             return told(200, envelope({"url": "https://files.example/1.png", "file_id": "1"}))
@@ -182,7 +179,7 @@ async def test_a_source_that_exits_waits_for_no_running_job_though_those_use_upl
         await until(lambda: any(request.path == UPLOADS_PATH for request in line.posts))
         raise SystemExit
 
-    line = Line(on_post=post, on_query=never_ends)
+    line = Line(on_post=post, on_query=never)
     async with line.session() as session:
         with anyio.fail_after(60), pytest.raises(SystemExit):
             async for _ in session.stream(source(), share_uploads=True):

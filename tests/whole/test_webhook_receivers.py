@@ -23,9 +23,8 @@ from starlette.routing import Mount
 from hailuo_async import AsyncSession
 from hailuo_async.emulator import Emulator
 
-from ..engine.test_stream import stay_running
 from ..examples import webhook_aiohttp, webhook_starlette
-from ..support.service import Line, job, jobs
+from ..support.service import Line, job, jobs, never
 
 
 @pytest.mark.slow
@@ -53,7 +52,7 @@ async def test_the_receiver_for_aiohttp_finds_every_video_long_before_it_would_b
 
 
 async def test_the_receiver_for_starlette_answers_at_once_and_has_the_task_asked_about() -> None:
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
     async with line.session(poll_interval=(300, 600)) as session:
         generation = await session.submit(job())
         task_id = await generation.accepted()
@@ -79,7 +78,7 @@ async def test_the_handler_that_notice_shows_works(
     response: type, request_of: Callable[[dict[str, str]], object], status: str
 ) -> None:
     shown = (AsyncSession.notice.__doc__ or "").partition("::\n\n")[2].partition("\n\n")[0]
-    line = Line(on_query=stay_running)
+    line = Line(on_query=never)
     async with line.session(poll_interval=(300, 600)) as session:
         names: dict[str, Any] = {"session": session, "Response": response}
         exec(textwrap.dedent(shown).replace("(status=", f"({status}="), names)

@@ -17,9 +17,9 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JobError, JournalError, SubmissionUnknownError
 
-from ...support.crash_journal import never, records_in, wait_for
+from ...support.crash_journal import records_in, wait_for
 from ...support.leaping import Leap
-from ...support.service import IMAGE_URL, Line, job, settle
+from ...support.service import IMAGE_URL, Line, job, never, settle
 from ...support.tables import LEASE_S, Clock, Mute, did, in_doubt, intent, mute, record_of, sent
 
 

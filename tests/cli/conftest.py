@@ -7,6 +7,7 @@ import pytest
 
 from hailuo_async.emulator import Emulator
 
+from ..support.commands import write_pictures
 from ..support.joblists import draw_pictures
 from ..support.running_emulator import credentials, emulator_in_thread
 
@@ -27,3 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Path("in").mkdir()
     draw_pictures(Path("in"))
     return Path("in")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "pictures")

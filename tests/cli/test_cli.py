@@ -37,14 +37,7 @@ from ..support.commands import (
     run,
     statuses,
     terminal,
-    write_pictures,
 )
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "pictures")
-
 
 # --- The demo, against a service that it takes for the real one ---
 

@@ -11,13 +11,6 @@ from hailuo_async._cli.demo_pictures import draw_pictures
 from hailuo_async._cli.jobfile.folder import find_pictures
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
 
-from ..support.commands import write_pictures
-
-
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    return write_pictures(tmp_path / "pictures")
-
 
 def pictures_in(folder: Path) -> dict[str, Path]:
     return {path.name: path for path in find_pictures(folder).found.values()}

@@ -30,19 +30,18 @@ from hailuo_async._engine.tracked_job import TrackedJob
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.journal.commits import FirstWork
 from hailuo_async._io.journal.kept import KeptBounds, KeptJob
-from hailuo_async._io.journal.records import LEASE_S, Claim, Intent, Permit
+from hailuo_async._io.journal.records import LEASE_S, Claim, Permit
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async._rules.identity import DuplicateNumbers
-from hailuo_async.outcomes import Resource, Video
 from hailuo_async.testing import run_virtual
 
 from ..support.crash_journal import locked, records_in, states_in, wait_for
 from ..support.leaping import Leap
 from ..support.service import job
+from ..support.tables import intent, video
 
 BASE_URL = "http://localhost"
-FIRST, SECOND = "1" * 64, "2" * 64
 
 
 @pytest.fixture
@@ -67,10 +66,6 @@ async def locked_out(recorder: JournalRecorder, path: Path) -> AsyncIterator[Non
     commits._patience_s = 60.0
 
 
-def intent(key: str = "cat") -> Intent:
-    return Intent(identity=key, key=key, fingerprint=FIRST, kind="ImageToVideo", model="m", facts={})
-
-
 async def sent(recorder: JournalRecorder, key: str = "cat", task_id: str | None = None) -> TrackedJob:
     """A job whose POST is under way; with a ``task_id``, one that was just accepted and is not on record as such."""
     tracked = TrackedJob(0, key=key, identity=key)
@@ -78,10 +73,6 @@ async def sent(recorder: JournalRecorder, key: str = "cat", task_id: str | None 
     assert await recorder.sending(tracked, 1.0) is Permit.GRANTED
     tracked.task_id = task_id
     return tracked
-
-
-def video(task_id: str = "t1") -> Video:
-    return Video(task_id, "m", (Resource("https://results.example/1.mp4?sig=x", "video"),))
 
 
 async def test_a_kept_job_that_was_taken_back_while_its_leave_was_granted_is_left_to_no_keeper(
@@ -100,20 +91,6 @@ async def test_a_kept_job_that_was_taken_back_while_its_leave_was_granted_is_lef
 
 
 # --- Counting ---------------------------------------------------------------------------------------------------------
-
-
-def test_jobs_that_ask_for_the_same_are_told_apart_by_their_number() -> None:
-    asked = DuplicateNumbers()
-    names = [asked.next_identity(fingerprint) for fingerprint in (FIRST, FIRST, SECOND, FIRST)]
-    assert names == [f"{FIRST}#0", f"{FIRST}#1", f"{SECOND}#0", f"{FIRST}#2"]
-
-
-def test_numbers_given_back_are_used_again_the_lowest_first() -> None:
-    asked = DuplicateNumbers()
-    names = [asked.next_identity(FIRST) for _ in range(3)]
-    asked.give_back(names[2])
-    asked.give_back(names[0])
-    assert [asked.next_identity(FIRST) for _ in range(3)] == [names[0], names[2], f"{FIRST}#3"]
 
 
 async def test_a_key_is_a_name_and_counts_nothing(recorder: JournalRecorder) -> None:
@@ -396,7 +373,7 @@ async def test_what_is_owed_is_written_before_the_next_grant_that_hangs_on_it(
 async def test_a_key_that_names_another_job_is_refused(recorder: JournalRecorder) -> None:
     await recorder.intend(intent())
     with pytest.raises(JobError, match="names another job in this journal"):
-        await recorder.intend(Intent(identity="cat", key="cat", fingerprint=SECOND, kind="x", model="m", facts={}))
+        await recorder.intend(intent(fingerprint="f2"))
 
 
 # --- Leases -----------------------------------------------------------------------------------------------------------

@@ -70,6 +70,7 @@ from ..support.service import (
     jobs,
     make_settings,
     never,
+    no_such_key,
     refusal,
     running,
     told,
@@ -274,10 +275,7 @@ async def test_another_job_under_a_key_is_refused_and_the_batch_goes_on(path: Pa
 
 @pytest.mark.parametrize("keep_jobs", [False, True])
 async def test_a_job_that_a_wrong_key_left_unsent_may_be_changed_under_its_own(path: Path, keep_jobs: bool) -> None:
-    async def locked_out(request: Request) -> Answer:
-        return told(401, refusal(401, "Authentication failed: no such key"))
-
-    line = Line(on_post=locked_out)
+    line = Line(on_post=no_such_key)
     async with line.session(journal=path, keep_jobs=keep_jobs) as session:
         with pytest.raises(AuthenticationError):
             await session.generate(job("a cat", key="pet"))

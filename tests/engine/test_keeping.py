@@ -47,13 +47,23 @@ from hailuo_async._rules.wire import Answer, Request, unsent
 from hailuo_async.testing import run_virtual
 
 from ..support.crash_journal import bytes_of, lapse, locked, records_in, states_in, wait_for
-from ..support.service import Line, asked_about, finished, job, never, picture, refusal, request_for, taken, told, until
+from ..support.service import (
+    Line,
+    asked_about,
+    body_of,
+    finished,
+    job,
+    never,
+    no_such_key,
+    picture,
+    refusal,
+    request_for,
+    taken,
+    told,
+    until,
+)
+from ..support.streams import resumed
 from ..support.tables import record_in
-
-
-def body_of(request: Request) -> bytes:
-    """All that is sent. Blocks."""
-    return b"".join(part if isinstance(part, bytes) else b"".join(part.pieces()) for part in request.body)
 
 
 def expected_of(asked: Job) -> bytes:
@@ -82,10 +92,6 @@ def bodies_taken_by(line: Line) -> list[bytes]:
     return bodies
 
 
-async def outcomes_of(session: object) -> dict[str | None, Success | Failure]:
-    return {outcome.key: outcome async for outcome in session.resume()}  # type: ignore[attr-defined]
-
-
 async def test_what_a_session_left_is_sent_by_the_next_one_as_it_was_submitted(path: Path, tmp_path: Path) -> None:
     content = picture()
     file = tmp_path / "dog.png"
@@ -104,7 +110,7 @@ async def test_what_a_session_left_is_sent_by_the_next_one_as_it_was_submitted(p
     line = Line()
     bodies = bodies_taken_by(line)
     async with line.session(journal=path, keep_jobs=True) as session:
-        told_of = await outcomes_of(session)
+        told_of = await resumed(session)
     assert sorted(bodies) == sorted(expected)  # each is read on a thread, and the shortest may be first
     assert all(isinstance(told_of[key], Success) for key in ("bytes", "file", "PIL"))
     assert set((await states_in(path)).values()) == {JournalState.SUCCESS}
@@ -115,7 +121,7 @@ async def test_a_session_that_was_not_told_to_never_sends_what_it_was_not_given(
     await left_unsent(path, job(key="cat"))
     line = Line()
     async with line.session(journal=path) as session:
-        outcome = (await outcomes_of(session))["cat"]
+        outcome = (await resumed(session))["cat"]
         assert isinstance(outcome, Failure)
         assert isinstance(outcome.error, JournalError)
     assert line.posts == []
@@ -291,10 +297,7 @@ async def test_a_job_whose_session_is_closed_while_it_is_written_ends_as_closed(
 
 
 async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(path: Path) -> None:
-    async def locked_out(request: Request) -> Answer:
-        return told(401, refusal(401, "Authentication failed: no such key"))
-
-    line = Line(on_post=locked_out)
+    line = Line(on_post=no_such_key)
     async with line.session(journal=path, keep_jobs=True) as session:
         with pytest.raises(AuthenticationError):
             await session.generate(job(key="cat"))
@@ -303,7 +306,7 @@ async def test_a_key_that_is_not_valid_leaves_its_jobs_to_sessions_with_another(
     assert (await states_in(path))["cat"] is JournalState.INTENDED
     other = Line()
     async with other.session(journal=path, keep_jobs=True) as session:
-        assert isinstance((await outcomes_of(session))["cat"], Success)
+        assert isinstance((await resumed(session))["cat"], Success)
 
 
 async def test_kept_jobs_that_met_an_empty_balance_are_sent_when_it_is_topped_up(
@@ -384,7 +387,7 @@ async def test_a_kept_picture_that_was_damaged_ends_its_job_unpaid(path: Path) -
 
     line.on_post = read
     async with line.session(journal=path, keep_jobs=True) as session:
-        outcome = (await outcomes_of(session))["cat"]
+        outcome = (await resumed(session))["cat"]
     assert isinstance(outcome, Failure)
     assert isinstance(outcome.error, ImageError)
     assert (await records_in(path))["cat"].state is JournalState.REFUSED

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.anyio
 PROMPTS = {f"job {number}" for number in range(30)}
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
-
-
 def service(generation_s: float) -> Emulator:
     return Emulator(generation_s=generation_s, requests_per_minute=None, max_running=8)
 

@@ -21,14 +21,15 @@ from .service import Line, Reply, job, prompt_of
 from .streams import read_into
 
 
-def _read(path: Path) -> dict[str, Record]:
+def read_records(path: Path) -> dict[str, Record]:
+    """Every job in the journal at ``path``, as any other program finds it now. Blocks."""
     with Journal.open(path) as journal:
         return {record.identity: record for record in journal.records()}
 
 
 async def records_in(path: Path) -> dict[str, Record]:
-    """Every job in the journal at ``path``, as any other program finds it now."""
-    return await to_thread.run_sync(_read, path)
+    """``read_records`` in a thread."""
+    return await to_thread.run_sync(read_records, path)
 
 
 async def states_in(path: Path) -> dict[str, JournalState]:

@@ -77,19 +77,9 @@ class Postgres:
 
     def start(self) -> None:
         """Returns when it takes connections. It is no child of ours: those are counted."""
-        settings = f"-k {self.folder} -p {self.port} -h 127.0.0.1 {SETTINGS}"
-        command = (
-            _tool("pg_ctl"),
-            "start",
-            "-W",
-            "-D",
-            self.folder / "data",
-            "-l",
-            self.folder / "log",
-            "-o",
-            settings,
-        )
-        subprocess.run((*command, "-o", settings), check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **_whom())
+        options = ("-l", self.folder / "log", "-o", f"-k {self.folder} -p {self.port} -h 127.0.0.1 {SETTINGS}")
+        command = (_tool("pg_ctl"), "start", "-W", "-D", self.folder / "data", *options)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=self.folder, **_whom())
         for _ in range(6000):
             try:
                 self.run("SELECT 1")

@@ -187,6 +187,11 @@ async def lost(request: Request) -> Answer:
     return unknown("the connection was cut")
 
 
+async def no_such_key(request: Request) -> Answer:
+    """The key is not valid."""
+    return told(401, refusal(401, "Authentication failed: no such key"))
+
+
 async def no_answer(request: Request) -> Answer:
     """Nothing comes, and nothing is cut."""
     await anyio.sleep_forever()
@@ -220,6 +225,11 @@ def prompt_of(request: Request) -> str | None:
     body = b"".join(part for part in request.body if isinstance(part, bytes))
     found: str | None = json.loads(body).get("prompt")
     return found
+
+
+def body_of(request: Request) -> bytes:
+    """All that is sent. Blocks."""
+    return b"".join(part if isinstance(part, bytes) else b"".join(part.pieces()) for part in request.body)
 
 
 async def settle() -> None:

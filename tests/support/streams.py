@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
-from hailuo_async import ImageToVideo, Outcome
+from hailuo_async import AsyncSession, ImageToVideo, Outcome
 
 from .service import jobs
 
@@ -37,3 +37,8 @@ async def read_into(seen: list[Outcome], stream: AsyncIterable[Outcome]) -> None
     """Adds what a stream yields, which may end with an error."""
     async for outcome in stream:
         seen.append(outcome)
+
+
+async def resumed(session: AsyncSession) -> dict[str | None, Outcome]:
+    """What ``resume`` yields, by key."""
+    return {outcome.key: outcome async for outcome in session.resume()}

@@ -27,7 +27,6 @@ from ..support.service import KEY, picture, until
 
 ORIGIN = "http://127.0.0.1:8765"
 PICTURE = picture()
-EMULATED: dict[str, Any] = {"api_key": KEY, "generation_s": 0.02, "spread": 0.0, "max_running": 5}
 
 
 @attrs.define(eq=False)
@@ -59,12 +58,6 @@ def page_over(folder: Path, emulator: Emulator, key: str = KEY, **settings: Any)
         return AsyncSession(api_key=key, base_url=emulator.url, journal=folder / "batch.db", **(given | settings))
 
     return Page(make_session=make_session, journal=folder / "batch.db", folder=folder)
-
-
-@pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(**EMULATED) as emulator:
-        yield emulator
 
 
 @pytest.fixture

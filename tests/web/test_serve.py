@@ -16,7 +16,7 @@ from hailuo_async._cli.serve import Address, _serve, check_address
 from hailuo_async.emulator import Emulator
 
 from ..support.service import until
-from .test_page import EMULATED, id_of, page_over
+from .test_page import id_of, page_over
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.168.0.7", "example.com", "::"])
@@ -52,18 +52,17 @@ async def test_an_address_that_is_taken_is_named_and_what_to_do(tmp_path: Path) 
 
 @pytest.mark.slow
 async def test_it_serves_until_a_signal_and_makes_what_it_was_given(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, emulator: Emulator, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    async with Emulator(**EMULATED) as emulator:
-        page = page_over(tmp_path, emulator)
-        job = ImageToVideo("https://example.com/cat.jpg", prompt="a cat")
-        serving = asyncio.ensure_future(_serve(page, check_address("127.0.0.1", 0, None), {id_of(1): job}))
-        while not (url := capsys.readouterr().out.strip()):  # noqa: ASYNC110 (stdout tells nobody)
-            await asyncio.sleep(0.005)
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
-            assert (await client.get("/")).status_code == 200
-            assert (await client.get("/", headers={"Host": "elsewhere.example"})).status_code == 403
-        await until(lambda: emulator.ledger.submits_accepted == 1)
-        signal.raise_signal(signal.SIGINT)
-        await serving
+    page = page_over(tmp_path, emulator)
+    job = ImageToVideo("https://example.com/cat.jpg", prompt="a cat")
+    serving = asyncio.ensure_future(_serve(page, check_address("127.0.0.1", 0, None), {id_of(1): job}))
+    while not (url := capsys.readouterr().out.strip()):  # noqa: ASYNC110 (stdout tells nobody)
+        await asyncio.sleep(0.005)
+    async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+        assert (await client.get("/")).status_code == 200
+        assert (await client.get("/", headers={"Host": "elsewhere.example"})).status_code == 403
+    await until(lambda: emulator.ledger.submits_accepted == 1)
+    signal.raise_signal(signal.SIGINT)
+    await serving
     assert emulator.ledger.posts == 1

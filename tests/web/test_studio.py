@@ -50,13 +50,6 @@ from ..support.service import KEY, Line, picture, until
 
 PICTURE = picture()
 ID = "0123456789abcdef"
-EMULATED: dict[str, Any] = {"api_key": KEY, "generation_s": 0.02, "spread": 0.0, "max_running": 5}
-
-
-@pytest.fixture
-async def emulator() -> AsyncIterator[Emulator]:
-    async with Emulator(**EMULATED) as emulator:
-        yield emulator
 
 
 def session_on(emulator: Emulator, folder: Path, **settings: Any) -> AsyncSession:

@@ -37,6 +37,7 @@ from ..support.service import (
     job,
     lost,
     never,
+    no_such_key,
     picture,
     refusal,
     running,
@@ -216,11 +217,8 @@ async def test_a_task_accepted_a_moment_ago_may_be_unknown_to_the_service_for_a_
 
 
 async def test_a_key_that_was_not_valid_does_not_end_a_task_that_was_paid_for(path: Path) -> None:
-    async def locked_out(request: Request) -> Answer:
-        return told(401, refusal(401, "Authentication failed: no such key"))
-
     with pytest.raises(AuthenticationError):
-        await run_batch(Line(on_query=locked_out), path, keyed("cat"))
+        await run_batch(Line(on_query=no_such_key), path, keyed("cat"))
     assert await states_in(path) == {"cat": JournalState.ACCEPTED}
     again = Line()
     assert in_short(await run_batch(again, path, keyed("cat"))) == ["task-1"]

@@ -32,13 +32,9 @@ from hailuo_async.testing.in_memory import InMemory
 from ..support.crash_journal import bytes_of, count_in, no_room, records_in, states_in, wait_for
 from ..support.leaping import Leap
 from ..support.service import Line, asked_about, finished, job, jobs, lost, never, refusal, running, told, until
+from ..support.streams import resumed
 
 pytestmark = pytest.mark.anyio
-
-
-async def everything(session: AsyncSession) -> dict[str | None, Outcome]:
-    """What ``resume`` yields, by key."""
-    return {outcome.key: outcome async for outcome in session.resume()}
 
 
 async def left_behind(path: Path) -> None:
@@ -72,8 +68,8 @@ async def test_everything_unfinished_is_told_without_the_jobs_and_without_a_post
     await left_behind(path)
     line = Line()
     async with line.session(journal=path) as session:
-        found = await everything(session)
-        again = await everything(session)
+        found = await resumed(session)
+        again = await resumed(session)
     assert line.posts == []
     accepted, lost, queued, keyless = (found[key] for key in ("accepted", "lost", "queued", None))
     assert isinstance(accepted, Success)
@@ -91,7 +87,7 @@ async def test_everything_unfinished_is_told_without_the_jobs_and_without_a_post
 async def test_a_journal_in_which_everything_is_finished_resumes_nothing(path: Path) -> None:
     async with Line().session(journal=path) as session:
         await session.generate(job())
-        assert await everything(session) == {}
+        assert await resumed(session) == {}
 
 
 async def test_leaving_a_resume_takes_nothing_from_a_stream_of_the_same_session(path: Path) -> None:
@@ -128,7 +124,7 @@ async def test_a_resume_follows_what_another_session_works_on(path: Path) -> Non
             found: dict[str | None, Outcome] = {}
 
             async def resume() -> None:
-                found.update(await everything(second))
+                found.update(await resumed(second))
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(resume)
@@ -151,7 +147,7 @@ async def test_a_resume_tells_what_another_session_left_unsent(path: Path) -> No
             found: dict[str | None, Outcome] = {}
 
             async def resume() -> None:
-                found.update(await everything(second))
+                found.update(await resumed(second))
 
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(resume)
@@ -168,7 +164,7 @@ async def test_a_resume_waits_for_a_journal_that_cannot_be_written(path: Path) -
     await left_behind(path)
     async with Line().session(journal=path) as session:
         with no_room(path):
-            resuming = asyncio.ensure_future(everything(session))
+            resuming = asyncio.ensure_future(resumed(session))
             await asyncio.wait([resuming], timeout=0.1)
             assert not resuming.done()
         assert await resuming
@@ -231,7 +227,7 @@ async def test_a_task_that_was_submitted_elsewhere_is_on_record_from_then_on(pat
     async with Line(on_query=never).session(journal=path) as session:
         await session.attach("task-7")
     async with Line().session(journal=path) as session:
-        found = await everything(session)
+        found = await resumed(session)
     (outcome,) = found.values()
     assert isinstance(outcome, Success)
     assert outcome.video.task_id == "task-7"

@@ -10,12 +10,11 @@ import pytest
 
 from hailuo_async._io.journal import postgres_opening
 from hailuo_async._io.journal.table import JobTable, open_table
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.settings import Dsn, JournalLocation
 
 from ...support.postgres import Postgres
 from ...support.tables import LEASE_S, Clock, Opener, ServerClock, everything_in
-
-BASE_URL = "https://api.modellix.ai"
 
 Everything: TypeAlias = Callable[[], bytes]
 
@@ -24,11 +23,6 @@ Everything: TypeAlias = Callable[[], bytes]
 def engine(request: pytest.FixtureRequest) -> str:
     """Where the journal is."""
     return str(request.param)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
 
 
 @pytest.fixture
@@ -73,11 +67,11 @@ def opened(place: JournalLocation, clock: Clock) -> Iterator[Opener]:
 
     def open_as(holder: str) -> JobTable:
         if isinstance(clock, ServerClock) and isinstance(place, Dsn):
-            table = JobTable(postgres_opening.open_for_writing(place, BASE_URL, clock.sql), holder, LEASE_S)
+            table = JobTable(postgres_opening.open_for_writing(place, DEFAULT_BASE_URL, clock.sql), holder, LEASE_S)
             with table.transaction():
                 table.wipe_expired()
         else:
-            table = open_table(place, BASE_URL, clock, holder, LEASE_S, 0.2)
+            table = open_table(place, DEFAULT_BASE_URL, clock, holder, LEASE_S, 0.2)
         tables.append(table)
         return table
 

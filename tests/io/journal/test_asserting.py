@@ -21,13 +21,13 @@ from hailuo_async._io.journal.records import Record
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import JobError, QueueFullError, SubmissionUnknownError, TaskFailedError
 from hailuo_async.settings import Dsn
 
 from ...support.postgres import Postgres
 from ...support.tables import LEASE_S, accepted, did, intent, opened_at, record_of, sent, video
 
-BASE_URL = "https://api.modellix.ai"
 DOUBT = SubmissionUnknownError(reason="the connection was cut", key="cat", sent_at=1.0)
 PRICE = Decimal("0.3240")
 
@@ -71,7 +71,7 @@ def opened(postgres: Postgres, schema: str) -> Iterator[Callable[[str], Assertin
     with contextlib.ExitStack() as tables:
 
         def open_as(holder: str) -> AssertingTable:
-            database = postgres_opening.open_for_writing(Dsn(postgres.dsn(schema)), BASE_URL)
+            database = postgres_opening.open_for_writing(Dsn(postgres.dsn(schema)), DEFAULT_BASE_URL)
             tables.callback(database.close)
             return AssertingTable(database, holder, LEASE_S)
 
@@ -188,7 +188,7 @@ async def test_a_session_that_closes_and_finds_its_connection_cut_writes_first_w
 ) -> None:
     """Nothing waits to be written, and the cut is not known before: another session would send the job again."""
     dsn, off_loop = Dsn(postgres.dsn(schema)), anyio.to_thread.run_sync
-    journal = await JournalWriter.open(dsn, base_url=BASE_URL, now=lambda: 1.0, holder="ours")
+    journal = await JournalWriter.open(dsn, base_url=DEFAULT_BASE_URL, now=lambda: 1.0, holder="ours")
     await journal.intend(intent())
     lost = primary.failover()
     await off_loop(lost.__enter__)

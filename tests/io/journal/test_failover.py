@@ -16,17 +16,17 @@ from hailuo_async._io.journal.table import open_table
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_values import Step, StepDone, Turn
 from hailuo_async._rules.team import TeamState, load_state
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.settings import Dsn
 
 from ...support.postgres import Postgres
 from ...support.tables import LEASE_S, did, intent, record_of
 
-BASE_URL = "https://api.modellix.ai"
 CUT = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'hailuo-async'"
 
 
 def joined(server: Postgres, schema: str, holder: str) -> TeamTable:
-    opened = postgres_opening.open_for_writing(Dsn(server.dsn(schema)), BASE_URL)
+    opened = postgres_opening.open_for_writing(Dsn(server.dsn(schema)), DEFAULT_BASE_URL)
     team = TeamTable(AssertingTable(opened, holder, LEASE_S))
     with team.jobs.transaction():
         team.join()
@@ -69,7 +69,7 @@ def test_a_standby_that_is_promoted_is_another_server_and_one_that_was_restarted
         assert asked(b, "dog", at).permits == (Permit.GRANTED,)
         b.jobs.database.close()
         hosts = f"host={standby.folder},{primary.folder}&port={standby.port},{primary.port}"
-        both = postgres_opening.open_for_writing(Dsn(f"postgresql://owner@/postgres?{hosts}"), BASE_URL)
+        both = postgres_opening.open_for_writing(Dsn(f"postgresql://owner@/postgres?{hosts}"), DEFAULT_BASE_URL)
         assert both.server == b.jobs.database.server
         both.close()
         standby.promote()
@@ -227,7 +227,7 @@ def test_a_session_takes_its_own_tasks_up_again_after_a_reconnect(postgres: Post
 
 
 def test_a_file_that_was_put_back_holds_nothing_up_as_its_sessions_run_by_another_clock(tmp_path: Path) -> None:
-    a = TeamTable(open_table(tmp_path / "batch.db", BASE_URL, time.time, "a", LEASE_S, 1.0))
+    a = TeamTable(open_table(tmp_path / "batch.db", DEFAULT_BASE_URL, time.time, "a", LEASE_S, 1.0))
     with a.jobs.transaction():
         a.join()
     assert asked(a, "cat", 500.0).permits == (Permit.GRANTED,)

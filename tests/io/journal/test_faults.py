@@ -24,11 +24,12 @@ from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import Intent, JournalState, Record
 from hailuo_async._io.journal.table import open_table
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import JournalError
 
+from ...support.crash_journal import read_records
 from ...support.tables import accepted
 
-BASE_URL = "https://api.modellix.ai"
 ROOT = Path(__file__).parents[3]
 
 #: A child that works on many jobs at once, and says on its standard output that one is sent, and that its task is kept.
@@ -84,7 +85,7 @@ asyncio.run(main(sys.argv[1]))
 """
 
 
-def refusal(path: Path, base_url: str = BASE_URL) -> str:
+def refusal(path: Path, base_url: str = DEFAULT_BASE_URL) -> str:
     """Why a journal at ``path`` cannot be opened for writing."""
     opening = partial(JournalWriter.open, path, base_url=base_url, now=time.time, busy_timeout_s=0.05)
     with pytest.raises(JournalError) as caught:
@@ -97,7 +98,7 @@ def made(path: Path, jobs: int = 0) -> None:
     """A journal at ``path``, closed again, with so many intended jobs."""
 
     async def make() -> None:
-        journal = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
+        journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=time.time)
         async with anyio.create_task_group() as group:
             for number in range(jobs):
                 group.start_soon(journal.intend, intent(str(number)))
@@ -124,20 +125,10 @@ def altered(path: Path, *statements: str) -> None:
     connection.close()
 
 
-def records_of(path: Path) -> dict[str, Record]:
-    with Journal.open(path) as journal:
-        return {record.identity: record for record in journal.records()}
-
-
 def child(program: str, *arguments: str | Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", program, *map(str, arguments)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
 
 
 @pytest.fixture
@@ -189,7 +180,7 @@ def test_a_journal_of_a_newer_version_is_left_as_it_is(path: Path) -> None:
 def test_a_journal_of_another_service_is_refused(path: Path) -> None:
     made(path)
     reason = refusal(path, "http://localhost:8000")
-    assert reason == f"it belongs to {BASE_URL}, and this session to http://localhost:8000: give each its own"
+    assert reason == f"it belongs to {DEFAULT_BASE_URL}, and this session to http://localhost:8000: give each its own"
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.9])
@@ -230,7 +221,7 @@ def test_a_new_journal_that_another_program_does_not_let_go_of_is_refused(path: 
 def test_an_empty_file_becomes_a_journal(path: Path) -> None:
     path.touch()
     made(path)
-    assert records_of(path) == {}
+    assert read_records(path) == {}
 
 
 def test_a_name_that_means_something_to_sqlite_is_a_file_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +229,7 @@ def test_a_name_that_means_something_to_sqlite_is_a_file_name(tmp_path: Path, mo
     for name in (":memory:", "file:x?mode=memory"):
         made(Path(name), jobs=1)
         assert (tmp_path / name).is_file()
-        assert list(records_of(Path(name))) == ["0"]
+        assert list(read_records(Path(name))) == ["0"]
 
 
 def test_a_file_system_that_cannot_be_written_is_refused() -> None:
@@ -257,7 +248,7 @@ def test_a_full_disk_is_told_and_the_next_write_is_tried_anew(small_disk: Path) 
     path, filler = small_disk / "batch.db", small_disk / "filler"
 
     async def write() -> None:
-        journal = await JournalWriter.open(path, base_url=BASE_URL, now=time.time, patience_s=0.2)
+        journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=time.time, patience_s=0.2)
         await journal.intend(intent("before"))
         await to_thread.run_sync(filled_up, filler)
         with pytest.raises(JournalError, match="the disk is full: free some room, then run it again"):
@@ -268,12 +259,12 @@ def test_a_full_disk_is_told_and_the_next_write_is_tried_anew(small_disk: Path) 
         await journal.aclose()
 
     anyio.run(write)
-    assert list(records_of(path)) == ["before", "after"]
+    assert list(read_records(path)) == ["before", "after"]
 
 
 def test_a_session_that_closes_on_a_full_disk_leaves_its_log_and_the_next_goes_on(small_disk: Path) -> None:
     path, filler = small_disk / "batch.db", small_disk / "filler"
-    table = open_table(path, BASE_URL, time.time, None, 30.0, 0.1)
+    table = open_table(path, DEFAULT_BASE_URL, time.time, None, 30.0, 0.1)
     accepted(table)
     table.database.fold_soon()
     with table.transaction():
@@ -282,8 +273,8 @@ def test_a_session_that_closes_on_a_full_disk_leaves_its_log_and_the_next_goes_o
     with pytest.raises(sqlite3.OperationalError):
         table.close()
     filler.unlink()
-    open_table(path, BASE_URL, time.time, None, 30.0, 0.1).close()
-    assert list(records_of(path)) == ["cat"]
+    open_table(path, DEFAULT_BASE_URL, time.time, None, 30.0, 0.1).close()
+    assert list(read_records(path)) == ["cat"]
 
 
 def test_an_interrupt_leaves_no_transaction_open(path: Path) -> None:
@@ -294,7 +285,7 @@ def test_an_interrupt_leaves_no_transaction_open(path: Path) -> None:
             raise interrupts.pop()
         return time.time()
 
-    table = open_table(path, BASE_URL, now, None, 30.0, 0.1)
+    table = open_table(path, DEFAULT_BASE_URL, now, None, 30.0, 0.1)
     interrupts.append(KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt), table.transaction():
         pytest.fail("it has begun")
@@ -307,7 +298,7 @@ def test_an_interrupt_leaves_no_transaction_open(path: Path) -> None:
 
 
 def test_a_log_is_folded_before_it_fills_the_disk(small_disk: Path) -> None:
-    table = open_table(small_disk / "batch.db", BASE_URL, time.time, None, 30.0, 0.1)
+    table = open_table(small_disk / "batch.db", DEFAULT_BASE_URL, time.time, None, 30.0, 0.1)
     with table.transaction():
         table.intend(intent("cat"))
     for _ in range(1000):  # each takes some 12 KB of the log
@@ -326,14 +317,14 @@ def test_a_write_beyond_the_largest_file_size_fails_alone(path: Path) -> None:
         told, complaint = process.communicate(timeout=60)
     assert (process.returncode, complaint) == (0, "")
     assert told.strip() in {"the disk is full", "the disk or the file system failed"}
-    assert list(records_of(path)) == ["before", "after"]
+    assert list(read_records(path)) == ["before", "after"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [1, 60, 400])
 def test_nothing_that_was_reported_is_lost_by_a_kill(path: Path, after: int) -> None:
     lines = killed_after(path, after)
-    records = records_of(path)
+    records = read_records(path)
     kept = {line.split()[1] for line in lines if line.startswith("kept")}
     sent = {line.split()[1] for line in lines if line.startswith("sent")}
     assert {records[key].task_id for key in kept} == {f"task-{key}" for key in kept}
@@ -341,7 +332,7 @@ def test_nothing_that_was_reported_is_lost_by_a_kill(path: Path, after: int) -> 
     assert all(is_gone(record.holder) for record in records.values() if record.holder)
 
     async def taken_up() -> tuple[str, list[Record]]:
-        journal = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
+        journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=time.time)
         unfinished = await journal.unfinished()
         await journal.aclose()
         return journal.holder, unfinished
@@ -375,12 +366,12 @@ def test_two_processes_never_both_send_a_job(path: Path) -> None:
     ] * 3
     sent = sorted(int(line.split()[1]) for said, _ in outputs for line in said.splitlines() if line.startswith("sent"))
     assert sent == list(range(150))
-    assert {record.state for record in records_of(path).values()} == {JournalState.ACCEPTED}
+    assert {record.state for record in read_records(path).values()} == {JournalState.ACCEPTED}
 
 
 def test_a_loss_of_power_loses_nothing_that_had_returned(path: Path, tmp_path: Path) -> None:
     async def lose_power_after_each_write() -> None:
-        journal = await JournalWriter.open(path, base_url=BASE_URL, now=time.time)
+        journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=time.time)
         for number in range(20):
             await journal.intend(intent(str(number)))
             copy = tmp_path / f"copy-{number}"
@@ -402,12 +393,12 @@ def copied(path: Path, to: Path, torn: int) -> None:
 
 
 def recovered(path: Path) -> list[str]:
-    sqlite.open_for_writing(path, BASE_URL, time.time, 1.0).close()
-    return list(records_of(path))
+    sqlite.open_for_writing(path, DEFAULT_BASE_URL, time.time, 1.0).close()
+    return list(read_records(path))
 
 
 def test_a_journal_is_flushed_to_the_disk_with_every_commit(path: Path) -> None:
-    database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
+    database = sqlite.open_for_writing(path, DEFAULT_BASE_URL, time.time, 1.0)
     names = ("journal_mode", "synchronous", "secure_delete")
     told = {name: database.execute(f"PRAGMA {name}").fetchone()[0] for name in names}
     database.close()
@@ -415,7 +406,7 @@ def test_a_journal_is_flushed_to_the_disk_with_every_commit(path: Path) -> None:
 
 
 def test_a_log_that_cannot_be_folded_now_is_folded_later(path: Path) -> None:
-    database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
+    database = sqlite.open_for_writing(path, DEFAULT_BASE_URL, time.time, 1.0)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM journal").fetchall()
@@ -432,7 +423,7 @@ def test_a_log_that_cannot_be_folded_now_is_folded_later(path: Path) -> None:
 
 
 def test_an_answer_that_is_not_read_is_not_in_the_way_of_the_log_or_of_the_next_transaction(path: Path) -> None:
-    ours, theirs = (sqlite.open_for_writing(path, BASE_URL, time.time, 0.05) for _ in range(2))
+    ours, theirs = (sqlite.open_for_writing(path, DEFAULT_BASE_URL, time.time, 0.05) for _ in range(2))
     ours.fold_soon()
     with ours.transaction():
         ours.execute("INSERT INTO place (urls) VALUES (zeroblob(50000))")
@@ -449,7 +440,7 @@ def test_an_answer_that_is_not_read_is_not_in_the_way_of_the_log_or_of_the_next_
 
 
 def test_a_log_that_has_grown_is_folded(path: Path) -> None:
-    database = sqlite.open_for_writing(path, BASE_URL, time.time, 1.0)
+    database = sqlite.open_for_writing(path, DEFAULT_BASE_URL, time.time, 1.0)
     for _ in range(3):
         with database.transaction():
             database.execute("INSERT INTO place (urls) VALUES (zeroblob(5000000))")

@@ -20,16 +20,16 @@ from hailuo_async._io.journal.database import MIGRATIONS, faults_as_errors
 from hailuo_async._io.journal.opening import is_used
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.table import JobTable, open_table
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import JournalError
 
 from ...support.tables import LEASE_S, accepted, did, intent, record_of, sent
 
-BASE_URL = "https://api.modellix.ai"
 PAGE = 24 + 4096
 
 
 def opened(path: Path) -> JobTable:
-    return open_table(path, BASE_URL, time.time, None, LEASE_S, 0.1)
+    return open_table(path, DEFAULT_BASE_URL, time.time, None, LEASE_S, 0.1)
 
 
 def refusal(path: Path) -> str:
@@ -37,11 +37,6 @@ def refusal(path: Path) -> str:
     with pytest.raises(JournalError) as caught:
         opened(path).close()
     return caught.value.reason
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from hailuo_async import AsyncSession, ImageToVideo, Journal, Outcome, OutcomeSt
 from hailuo_async._io.journal import commits, postgres_opening, writer
 from hailuo_async._io.journal import postgres as engine
 from hailuo_async._io.journal.table import JobTable
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator
 from hailuo_async.errors import JournalError
 from hailuo_async.settings import Dsn
@@ -26,10 +27,8 @@ from ...support.postgres import PASSWORD, QUOTED_PASSWORD, Postgres
 from ...support.relay import relayed
 from ...support.tables import LEASE_S, did, intent, opened_at, record_of, sent
 
-BASE_URL = "https://api.modellix.ai"
 
-
-def refusal(dsn: str, base_url: str = BASE_URL) -> str:
+def refusal(dsn: str, base_url: str = DEFAULT_BASE_URL) -> str:
     """Why a journal cannot be opened for writing."""
     with pytest.raises(JournalError) as caught:
         postgres_opening.open_for_writing(Dsn(dsn), base_url)
@@ -159,7 +158,7 @@ def test_a_newer_schema_is_left_as_it_is(postgres: Postgres, schema: str) -> Non
 def test_a_journal_of_another_service_is_refused(postgres: Postgres, schema: str) -> None:
     opened_at(postgres.dsn(schema)).close()
     reason = refusal(postgres.dsn(schema), "http://localhost:8000")
-    assert reason == f"it belongs to {BASE_URL}, and this session to http://localhost:8000: give each its own"
+    assert reason == f"it belongs to {DEFAULT_BASE_URL}, and this session to http://localhost:8000: give each its own"
 
 
 def test_nothing_is_made_outside_the_schema(postgres: Postgres, schema: str) -> None:
@@ -408,7 +407,7 @@ async def test_a_session_whose_server_is_silent_closes_and_leaves_no_thread(
         monkeypatch.setattr(room, "SHORT_PATIENCE_S", 0.1)
     with relayed(postgres.port) as relay:
         journal = postgres.tcp_dsn(schema=schema, port=relay.address)
-        async with AsyncSession(api_key=DEFAULT_API_KEY, base_url=BASE_URL, journal=journal):
+        async with AsyncSession(api_key=DEFAULT_API_KEY, base_url=DEFAULT_BASE_URL, journal=journal):
             relay.is_silent = True
     assert "its jobs are free for others in 30 s: go on with them then" in caplog.text
 

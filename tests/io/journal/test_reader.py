@@ -7,7 +7,7 @@ import contextlib
 import io
 import json
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -18,26 +18,17 @@ import pytest
 from anyio import from_thread, to_thread
 
 from hailuo_async._io.journal.reader import Journal
-from hailuo_async._io.journal.records import Intent, JournalState
+from hailuo_async._io.journal.records import JournalState
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.errors import JournalError, SubmissionUnknownError, TaskFailedError
-from hailuo_async.outcomes import Resource, Video
+
+from ...support.tables import SECRET, intent, video
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "Signature=5ECRET"
 NOW = 1_000_000.0
 
 T = TypeVar("T")
-
-
-async def off_loop(work: Callable[[], T]) -> T:
-    return await to_thread.run_sync(work)
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "batch.db"
 
 
 @asynccontextmanager
@@ -49,21 +40,13 @@ async def opened(path: Path) -> AsyncIterator[JournalWriter]:
         await journal.aclose()
 
 
-def intent(key: str) -> Intent:
-    return Intent(identity=key, key=key, fingerprint="f1", kind="ImageToVideo", model="m", facts={"duration": 6})
-
-
-def video() -> Video:
-    return Video(task_id="t1", model="m", resources=(Resource(url=f"https://cdn.example/x.mp4?{SECRET}"),))
-
-
 async def filled(path: Path) -> None:
     """A journal with a video, a failure, a doubt, and as many intentions as need two pages."""
     async with opened(path) as journal:
         await journal.intend(intent("won"))
         await journal.note(journal.jobs.accepted, "won", "t1", NOW)
         await journal.note(journal.jobs.succeeded, "won", video())
-        await journal.intend(intent("lost"))
+        await journal.intend(intent("lost", duration=6))
         await journal.note(journal.jobs.failed, "lost", TaskFailedError(reason="dark", task_id="t2"))
         await journal.intend(intent("doubtful"))
         await journal.sending("doubtful", NOW)
@@ -87,7 +70,7 @@ async def test_a_reader_lists_filters_and_counts(path: Path) -> None:
             with pytest.raises(ValueError, match="lost"):
                 journal.records(state="lost")
 
-    await off_loop(look)
+    await to_thread.run_sync(look)
 
 
 async def test_a_reader_knows_what_was_paid_also_for_what_was_forgotten(path: Path) -> None:
@@ -102,11 +85,11 @@ async def test_a_reader_knows_what_was_paid_also_for_what_was_forgotten(path: Pa
         with Journal.open(path) as journal:
             return journal.spent()
 
-    assert await off_loop(spent) == 2 * price
-    await off_loop(lambda: alter(path, "ALTER TABLE journal DROP COLUMN forgotten"))  # as before this version
-    assert await off_loop(spent) == price
-    await off_loop(lambda: alter(path, "DELETE FROM journal"))
-    assert await off_loop(spent) == price
+    assert await to_thread.run_sync(spent) == 2 * price
+    await to_thread.run_sync(lambda: alter(path, "ALTER TABLE journal DROP COLUMN forgotten"))  # as before this version
+    assert await to_thread.run_sync(spent) == price
+    await to_thread.run_sync(lambda: alter(path, "DELETE FROM journal"))
+    assert await to_thread.run_sync(spent) == price
 
 
 def alter(path: Path, sql: str) -> None:
@@ -123,7 +106,7 @@ async def test_an_export_has_a_line_for_each_job_and_no_signed_url(path: Path) -
         with Journal.open(path) as journal:
             journal.export(lines)
 
-    await off_loop(export)
+    await to_thread.run_sync(export)
     assert SECRET not in lines.getvalue()
     told = [json.loads(line) for line in lines.getvalue().splitlines()]
     assert len(told) == 300
@@ -169,7 +152,7 @@ async def test_a_reader_works_beside_a_writer_and_sees_what_comes_meanwhile(path
                 from_thread.run(journal.intend, intent("dog"))
                 return [before, [record.identity for record in reader.records()]]
 
-        assert await off_loop(look_twice) == [["cat"], ["cat", "dog"]]
+        assert await to_thread.run_sync(look_twice) == [["cat"], ["cat", "dog"]]
 
 
 async def test_a_closed_reader_says_so_in_a_journal_error(path: Path) -> None:
@@ -183,4 +166,4 @@ async def test_a_closed_reader_says_so_in_a_journal_error(path: Path) -> None:
         with pytest.raises(JournalError, match="closed"):
             reader.count()
 
-    await off_loop(read_closed)
+    await to_thread.run_sync(read_closed)

@@ -15,6 +15,7 @@ from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.team import TeamTable
 from hailuo_async._io.journal.team_values import Step, Turn
 from hailuo_async._rules.wire import Answer, Request
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.emulator import Service
 from hailuo_async.settings import Dsn
 from hailuo_async.testing import InMemory
@@ -22,8 +23,6 @@ from hailuo_async.testing import InMemory
 from ...support.postgres import Postgres
 from ...support.relay import Relay, relayed
 from ...support.tables import LEASE_S, did, intent
-
-BASE_URL = "https://api.modellix.ai"
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def dsn(postgres: Postgres, relay: Relay) -> Iterator[str]:
 
 @pytest.fixture
 def team(dsn: str) -> Iterator[TeamTable]:
-    jobs = JobTable(postgres_opening.open_for_writing(Dsn(dsn), BASE_URL), "ours", LEASE_S)
+    jobs = JobTable(postgres_opening.open_for_writing(Dsn(dsn), DEFAULT_BASE_URL), "ours", LEASE_S)
     team = TeamTable(jobs)
     with jobs.transaction():
         team.join()

@@ -21,11 +21,11 @@ from hailuo_async._io.journal.records import Claim, JournalState
 from hailuo_async._io.journal.staging import Staging
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import ImageError, QueueFullError
 from hailuo_async.settings import JournalLocation
 
 from ...support.tables import intent
-from .conftest import BASE_URL
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 async def journal(place: JournalLocation) -> AsyncIterator[JournalWriter]:
-    writer = await JournalWriter.open(place, base_url=BASE_URL, now=time.time)
+    writer = await JournalWriter.open(place, base_url=DEFAULT_BASE_URL, now=time.time)
     yield writer
     await writer.aclose()
 
@@ -143,7 +143,7 @@ async def test_a_slow_disk_holds_up_no_other_write_and_no_other_session(
     picture.hold()
     keeping = asyncio.ensure_future(keep(journal, picture))
     await picture.reached()
-    other = await JournalWriter.open(place, base_url=BASE_URL, now=time.time)
+    other = await JournalWriter.open(place, base_url=DEFAULT_BASE_URL, now=time.time)
     for each, key in ((journal, "dog"), (other, "cow")):
         async with asyncio.timeout(60):
             assert (await each.intend(intent(key))).ours

@@ -19,10 +19,11 @@ from hailuo_async._io.journal import commits
 from hailuo_async._io.journal.commits import FirstWork
 from hailuo_async._io.journal.kept import KeptBounds, KeptJob
 from hailuo_async._io.journal.reader import Journal
-from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record
+from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._io.journal.sqlite import SqliteDatabase
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
+from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import (
     JobError,
     JournalError,
@@ -30,14 +31,12 @@ from hailuo_async.errors import (
     SubmissionUnknownError,
     TaskFailedError,
 )
-from hailuo_async.outcomes import Resource, Video
 
 from ...support.crash_journal import records_in
+from ...support.tables import intent, video
 
 pytestmark = pytest.mark.anyio
 
-SECRET = "Signature=5ECRET"
-BASE_URL = "https://api.modellix.ai"
 
 T = TypeVar("T")
 
@@ -67,15 +66,11 @@ class Gate:
         self._open.clear()
         self._reached.clear()
         held = asyncio.ensure_future(asking)
-        await off_loop(partial(self._reached.wait, 60))
+        await to_thread.run_sync(partial(self._reached.wait, 60))
         return held
 
     def lift(self) -> None:
         self._open.set()
-
-
-async def off_loop(work: Callable[[], T]) -> T:
-    return await to_thread.run_sync(work)
 
 
 async def settled() -> None:
@@ -92,7 +87,7 @@ def gate() -> Gate:
 @asynccontextmanager
 async def opened(path: Path, now: Callable[[], float], holder: str | None = "ours") -> AsyncIterator[JournalWriter]:
     journal = await JournalWriter.open(
-        path, base_url=BASE_URL, now=now, holder=holder, busy_timeout_s=0.05, patience_s=0.1
+        path, base_url=DEFAULT_BASE_URL, now=now, holder=holder, busy_timeout_s=0.05, patience_s=0.1
     )
     try:
         yield journal
@@ -109,14 +104,6 @@ async def journal(path: Path, gate: Gate) -> AsyncIterator[JournalWriter]:
 def be_patient(journal: JournalWriter) -> None:
     """Whoever asks from here on waits until the outage is over, on any machine."""
     journal._commits._patience_s = 60.0
-
-
-def intent(key: str = "cat", fingerprint: str = "f1") -> Intent:
-    return Intent(identity=key, key=key, fingerprint=fingerprint, kind="ImageToVideo", model="m", facts={"duration": 6})
-
-
-def video(task_id: str = "t1") -> Video:
-    return Video(task_id=task_id, model="m", resources=(Resource(url=f"https://cdn.example/x.mp4?{SECRET}"),))
 
 
 def read(path: Path) -> list[Record]:
@@ -147,7 +134,7 @@ async def test_every_step_is_readable_from_outside_as_soon_as_it_returns(
         journal.note(journal.jobs.succeeded, "cat", video()),
     ):
         await step
-        seen.extend(record.state.value for record in await off_loop(partial(read, path)))
+        seen.extend(record.state.value for record in await to_thread.run_sync(partial(read, path)))
     assert seen == ["intended", "sending", "intended", "sending", "accepted", "success"]
 
 
@@ -214,7 +201,7 @@ async def test_a_close_makes_the_writes_that_no_caller_waits_for(path: Path, gat
     async with opened(path, gate) as journal:
         await journal.intend(intent())
         journal.note_nowait(journal.jobs.release, "cat")
-    (record,) = await off_loop(partial(read, path))
+    (record,) = await to_thread.run_sync(partial(read, path))
     assert (record.state, record.holder) == (JournalState.INTENDED, None)
 
 
@@ -240,11 +227,11 @@ async def test_every_writer_that_an_outage_outlasts_gets_an_error_of_its_own_and
     journal: JournalWriter, path: Path, gate: Gate
 ) -> None:
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    await off_loop(partial(other.execute, "BEGIN IMMEDIATE"))
+    await to_thread.run_sync(partial(other.execute, "BEGIN IMMEDIATE"))
     errors = await asyncio.gather(
         *(journal.intend(intent(f"job-{number}")) for number in range(5)), return_exceptions=True
     )
-    await off_loop(other.close)
+    await to_thread.run_sync(other.close)
     be_patient(journal)
     assert [(type(error), getattr(error, "is_outage", None)) for error in errors] == [(JournalError, True)] * 5
     assert len({id(error) for error in errors}) == 5
@@ -356,7 +343,7 @@ async def test_a_cancelled_sender_that_had_no_leave_does_not_take_back_anothers(
 
 
 async def test_closing_writes_what_was_asked_for_and_takes_back_what_was_cancelled(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours")
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours")
     await journal.intend(intent("cat"))
     await journal.intend(intent("dog"))
     held = await gate.shut(journal)
@@ -368,7 +355,7 @@ async def test_closing_writes_what_was_asked_for_and_takes_back_what_was_cancell
     await settled()
     gate.lift()
     await asyncio.wait([closing, fact, held])
-    assert [(record.state.value, record.holder) for record in await off_loop(partial(read, path))] == [
+    assert [(record.state.value, record.holder) for record in await to_thread.run_sync(partial(read, path))] == [
         ("intended", None),
         ("accepted", None),
     ]
@@ -376,18 +363,18 @@ async def test_closing_writes_what_was_asked_for_and_takes_back_what_was_cancell
 
 
 async def test_a_write_asked_for_in_the_very_turn_of_the_close_is_made(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours")
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours")
     await journal.intend(intent())
     asked = journal._commits.put(lambda table: table.accepted("cat", "t1", gate.time))
     await journal.aclose()
     assert asked.done()
-    assert [(record.state.value, record.holder) for record in await off_loop(partial(read, path))] == [
+    assert [(record.state.value, record.holder) for record in await to_thread.run_sync(partial(read, path))] == [
         ("accepted", None),
     ]
 
 
 async def test_a_cancelled_close_goes_on_by_itself(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours")
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours")
     held = await gate.shut(journal)
     asking = asyncio.ensure_future(journal.intend(intent()))
     sender = asyncio.ensure_future(journal.sending("cat", gate.time))
@@ -400,16 +387,16 @@ async def test_a_cancelled_close_goes_on_by_itself(path: Path, gate: Gate) -> No
     gate.lift()
     assert (await asking).ours
     await held
-    await off_loop(journal._thread.shutdown)
+    await to_thread.run_sync(journal._thread.shutdown)
     # Its take-back came too late for the thread, so the next session will call this one in doubt: safe, if not kind.
-    assert [(record.state.value, record.holder) for record in await off_loop(partial(read, path))] == [
+    assert [(record.state.value, record.holder) for record in await to_thread.run_sync(partial(read, path))] == [
         ("sending", None),
     ]
     assert journal_threads() == []
 
 
 async def test_a_close_that_is_cancelled_at_its_very_end_ends_all_the_same(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours")
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours")
     await journal.intend(intent())
     gate._open.clear()
     closing = asyncio.ensure_future(journal.aclose())
@@ -419,7 +406,7 @@ async def test_a_close_that_is_cancelled_at_its_very_end_ends_all_the_same(path:
     gate.lift()
     await asyncio.wait([closing])
     assert closing.cancelled()
-    assert [record.holder for record in await off_loop(partial(read, path))] == [None]
+    assert [record.holder for record in await to_thread.run_sync(partial(read, path))] == [None]
     assert journal_threads() == []
 
 
@@ -433,30 +420,30 @@ async def test_a_closed_journal_refuses_and_closes_again_without_ado(path: Path,
 
 async def test_a_close_that_cannot_let_go_says_so_and_closes_all_the_same(path: Path, gate: Gate) -> None:
     journal = await JournalWriter.open(
-        path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.05, patience_s=0.05
+        path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours", busy_timeout_s=0.05, patience_s=0.05
     )
     await journal.intend(intent())
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    await off_loop(partial(other.execute, "BEGIN IMMEDIATE"))
+    await to_thread.run_sync(partial(other.execute, "BEGIN IMMEDIATE"))
     with pytest.raises(JournalError, match="another program has locked it"):
         await journal.aclose()
-    await off_loop(other.close)
+    await to_thread.run_sync(other.close)
     assert journal_threads() == []
-    assert [record.holder for record in await off_loop(partial(read, path))] == ["ours"]
+    assert [record.holder for record in await to_thread.run_sync(partial(read, path))] == ["ours"]
 
 
 async def test_opening_that_fails_or_is_cancelled_leaves_no_thread(path: Path, gate: Gate) -> None:
     with pytest.raises(JournalError, match="it is a directory"):
-        await JournalWriter.open(path.parent, base_url=BASE_URL, now=gate)
+        await JournalWriter.open(path.parent, base_url=DEFAULT_BASE_URL, now=gate)
     gate._open.clear()
-    opening = asyncio.ensure_future(JournalWriter.open(path, base_url=BASE_URL, now=gate))
-    await off_loop(partial(gate._reached.wait, 60))
+    opening = asyncio.ensure_future(JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate))
+    await to_thread.run_sync(partial(gate._reached.wait, 60))
     opening.cancel()
     await asyncio.wait([opening])
     threads = [thread for thread in threading.enumerate() if thread.name.startswith("hailuo-journal")]
     gate.lift()
     for thread in threads:
-        await off_loop(partial(thread.join, 60))
+        await to_thread.run_sync(partial(thread.join, 60))
     assert journal_threads() == []
     assert opening.cancelled()
 
@@ -541,15 +528,15 @@ async def test_a_listener_that_raises_keeps_no_answer_back_and_is_logged_once(
 async def locked_out(path: Path) -> AsyncIterator[None]:
     """Another program holds the file meanwhile."""
     other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    await off_loop(partial(other.execute, "BEGIN IMMEDIATE"))
+    await to_thread.run_sync(partial(other.execute, "BEGIN IMMEDIATE"))
     try:
         yield
     finally:
-        await off_loop(other.close)
+        await to_thread.run_sync(other.close)
 
 
 async def test_an_outage_delays_what_is_asked_for_and_changes_nothing_else(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
     await journal.intend(intent("cat"))
     async with locked_out(path):
         sending = asyncio.ensure_future(journal.sending("cat", gate.time))
@@ -587,7 +574,7 @@ async def test_who_has_waited_long_enough_for_its_turn_waits_for_no_outage(journ
 
 
 async def test_what_a_caller_has_given_up_in_an_outage_is_not_done_after_it(path: Path, gate: Gate) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, busy_timeout_s=0.01, patience_s=0.0)
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, busy_timeout_s=0.01, patience_s=0.0)
     async with locked_out(path):
         with pytest.raises(JournalError, match="another program has locked it"):
             await journal.ask(journal.jobs.adopt, "t9", None)
@@ -610,7 +597,7 @@ async def test_a_close_in_an_outage_waits_longer_if_a_note_on_a_job_is_still_to_
 ) -> None:
     """Also in an outage that only the close itself finds."""
     monkeypatch.setattr(commits, "SHORT_PATIENCE_S", 0.0)
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
     await journal.intend(intent())
     await journal.sending("cat", gate.time)
     async with locked_out(path):
@@ -642,7 +629,7 @@ async def test_a_doubt_about_a_job_that_waited_to_be_sent_again_is_a_note_though
 ) -> None:
     """Without it the next run would send the job, and pay for it, once more."""
     monkeypatch.setattr(commits, "SHORT_PATIENCE_S", 0.0)
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours", busy_timeout_s=0.01)
     await journal.intend(intent())
     await journal.sending("cat", gate.time)
     await journal.note(journal.jobs.sent_again, "cat", gate.time)
@@ -675,7 +662,7 @@ async def test_a_job_whose_leave_came_too_late_for_its_sender_is_not_in_the_way_
 ) -> None:
     """The sender gives up while a commit is under way, which is made then, or fails and is tried again."""
     journal = await JournalWriter.open(
-        path, base_url=BASE_URL, now=gate, holder="ours", busy_timeout_s=0.3, patience_s=0.5
+        path, base_url=DEFAULT_BASE_URL, now=gate, holder="ours", busy_timeout_s=0.3, patience_s=0.5
     )
     await journal.intend(intent())
     async with locked_out(path):
@@ -691,7 +678,7 @@ async def test_a_job_whose_leave_came_too_late_for_its_sender_is_not_in_the_way_
 
 
 async def test_who_has_waited_long_enough_just_after_an_outage_gets_the_answer_of_the_next_commit(path: Path) -> None:
-    journal = await JournalWriter.open(path, base_url=BASE_URL, now=lambda: 500.0)
+    journal = await JournalWriter.open(path, base_url=DEFAULT_BASE_URL, now=lambda: 500.0)
     commits, has_ended = journal._commits, threading.Event()
     before = commits.put(lambda _: has_ended.wait(60))
     for _ in range(10):

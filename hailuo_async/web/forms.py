@@ -7,7 +7,6 @@ visitor becomes a file name, not even the picture's own name. Framework-free: a 
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
@@ -120,7 +119,8 @@ async def _whole(pieces: AsyncIterator[bytes]) -> bytes:
 
 def _pairs(body: bytes) -> list[tuple[str, str]]:
     try:
-        return parse_qsl(body.decode(), keep_blank_values=True, strict_parsing=bool(body), max_num_fields=MAX_FIELDS)
+        text, is_given = body.decode(), bool(body)
+        return parse_qsl(text, True, is_given, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError:
         raise RefusedRequest(422, f"the form cannot be read, or has more than {MAX_FIELDS} fields") from None
 
@@ -162,7 +162,7 @@ def _decode(name: str, url: str) -> Path:
         raise RefusedRequest(422, "must be a data URL in base64", name)
     try:
         data = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # of base64, or of letters beyond ASCII
         raise RefusedRequest(422, "must be a data URL in base64", name) from None
     if len(data) > IMAGE_UNDER_BYTES:
         raise _too_large(IMAGE_UNDER_BYTES, name)

@@ -126,6 +126,9 @@ class Intake:
         last = form.pictures.get("last_frame_image")
         prompt = form.texts.get("prompt") or None
         if last is not None:
+            if given.get("fast_pretreatment"):
+                raise RefusedRequest(422, "does not go with last_frame_image", "fast_pretreatment")
+            options.pop("fast_pretreatment", None)  # a default for the other jobs
             return FirstLastFrameToVideo(last, first_frame_image=first, prompt=prompt, key=id, **options)
         if first is None:
             raise RefusedRequest(422, "is missing: give a picture", "image")

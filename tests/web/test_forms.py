@@ -196,6 +196,7 @@ async def test_json_brings_a_picture_as_a_data_url_or_a_url() -> None:
         ({"image": "file:///etc/passwd"}, 422, "image"),
         ({"image": "data:image/png,plain"}, 422, "image"),
         ({"image": "data:image/png;base64,%%%"}, 422, "image"),
+        ({"image": "data:image/png;base64,ä"}, 422, "image"),
         ({"image": ["x"]}, 422, "image"),
         ({"prompt": 1.5}, 422, "prompt"),
     ],
@@ -212,9 +213,10 @@ async def test_a_plain_form_is_read_and_any_other_type_is_not() -> None:
     plain = {"Content-Type": "application/x-www-form-urlencoded"}
     form = await read_form(plain, in_pieces(b"prompt=a+cat&image=https%3A%2F%2Fexample.com%2Fa.jpg"))
     assert (form.texts, form.pictures) == ({"prompt": "a cat"}, {"image": "https://example.com/a.jpg"})
-    with pytest.raises(RefusedRequest) as refused:
-        await read_form(plain, in_pieces(b"&".join(b"a=b" for _ in range(100))))
-    assert refused.value.status == 422
+    for body in (b"&".join(b"a=b" for _ in range(100)), b"prompt=%ff"):
+        with pytest.raises(RefusedRequest) as refused:
+            await read_form(plain, in_pieces(body))
+        assert refused.value.status == 422
     with pytest.raises(RefusedRequest) as refused:
         await read_form({"Content-Type": "text/plain"}, in_pieces(b"x"))
     assert refused.value.status == 415

@@ -147,6 +147,15 @@ async def test_an_option_is_the_applications_unless_it_is_left_to_visitors(emula
     assert (emulator.ledger.paid_s, emulator.ledger.posts) == (10, 1)
 
 
+async def test_a_job_that_ends_on_a_picture_has_no_fast_pretreatment(emulator: Emulator, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"options": {"fast_pretreatment"}, "defaults": {"fast_pretreatment": True}}
+    url = "https://example.com/last.jpg"
+    async with visited(session_on(emulator, tmp_path), **options) as visitor:
+        assert (await visitor.post(last_frame_image=url)).status == 202  # the default is for other jobs
+        refused = await visitor.post(last_frame_image=url, fast_pretreatment="true")
+        assert (refused.status, refused.content["field"]) == (422, "fast_pretreatment")
+
+
 async def test_a_picture_that_is_given_by_both_of_its_names_is_refused(visitor: Visitor, emulator: Emulator) -> None:
     answer = await visitor.post(first_frame_image="https://example.com/a.png")
     assert (answer.status, answer.content["field"], emulator.ledger.posts) == (422, "first_frame_image", 0)

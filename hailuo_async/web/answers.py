@@ -43,6 +43,8 @@ _WORDS: Mapping[type[errors.HailuoError], str] = MappingProxyType(
         errors.SessionClosedError: "the server is stopping: try again later",
     }
 )
+#: Names of form fields for those of a job.
+_FORM_FIELDS = MappingProxyType({"first_frame_image": "image", "key": "id"})
 #: What a job ended in, as its session has logged. Each look of a visitor's meets the same again.
 _ENDS = (errors.SubmissionUnknownError, errors.TaskFailedError, errors.WaitTimeoutError)
 
@@ -104,11 +106,11 @@ def is_out_of_files(error: BaseException) -> bool:
     return isinstance(cause, OSError) and cause.errno in (errno.EMFILE, errno.ENFILE)
 
 
-def error_content(error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({})) -> dict[str, object]:
-    """What a stranger may know of ``error``. ``fields`` renames fields of a job to those of the form."""
+def error_content(error: errors.HailuoError) -> dict[str, object]:
+    """What a stranger may know of ``error``, by the names of the form."""
     kind = type(error).__name__
     if isinstance(error, errors.JobError) and not is_out_of_files(error):
-        field = fields.get(error.field, error.field)
+        field = _FORM_FIELDS.get(error.field, error.field)
         rule = "names another job: choose another" if error.field == "key" else error.rule
         is_shown = isinstance(error, errors.ImageError) and error.can_fit  # its format or shape, and no words of a file
         found = f"found {error.value}; " if is_shown else ""
@@ -120,9 +122,7 @@ def error_content(error: errors.HailuoError, fields: Mapping[str, str] = Mapping
     return {"error": kind, "message": words or NOT_NOW}
 
 
-def error_answer(
-    error: errors.HailuoError, fields: Mapping[str, str] = MappingProxyType({}), *, id: str | None = None
-) -> Answer:
+def error_answer(error: errors.HailuoError, *, id: str | None = None) -> Answer:
     """``error`` as an answer: its ``http_status``, and nothing of it but what a stranger may know.
 
     An outage of the journal passes, and so does a lack of open files: both are a 503, and a client comes again. A 503
@@ -132,7 +132,7 @@ def error_answer(
     if status >= 500:
         level = logging.DEBUG if isinstance(error, _ENDS) else logging.WARNING
         _logger.log(level, "%s: %s", type(error).__name__, error)
-    content = error_content(error, fields)
+    content = error_content(error)
     if status != 503:
         return json_answer(content, status)
     return come_again(content if id is None else {**content, "id": id})

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping
-from types import MappingProxyType
 from typing import Any
 from uuid import uuid4
 
@@ -30,8 +29,6 @@ from hailuo_async.web.line import Line
 
 _logger = logging.getLogger("hailuo_async")
 
-#: Names of form fields for those of a job.
-FIELDS = MappingProxyType({"first_frame_image": "image", "key": "id"})
 #: What a visitor may set only where it is allowed: it costs more, or is the application's choice.
 OPTIONS = frozenset({"model", "duration", "resolution", "prompt_optimizer", "fast_pretreatment"})
 #: Seconds that a visitor waits for the journal, which an outage stops for longer. Proxies give up after 30 to 60.
@@ -89,7 +86,7 @@ class Intake:
         try:
             await self.take(id, form)
         except HailuoError as error:
-            return error_answer(error, FIELDS, id=id)
+            return error_answer(error, id=id)
         return json_answer({"id": id}, 202, {"Location": f"{path.rstrip('/')}/{id}"})
 
     async def take(self, id: str, form: Form) -> None:

@@ -16,7 +16,7 @@ from typing import Literal, NoReturn, TypeAlias
 
 import attrs
 
-from hailuo_async.errors import ConfigError, HailuoError, shown
+from hailuo_async.errors import ConfigError, HailuoError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
 
@@ -198,11 +198,17 @@ class Hooks:
                 level = logging.DEBUG if held.has_failed else logging.WARNING
                 held.has_failed = True
                 advice = "correct it, or take it out of session.hooks; its next exceptions are logged at DEBUG"
-                _logger.log(level, "the hook %s raised: %s", shown(held.hook), advice, exc_info=True)
+                _logger.log(level, "the hook %s raised: %s", _name_of(held.hook), advice, exc_info=True)
 
 
 def _is_plain(hook: Hook) -> bool:
     return callable(hook) and not any(map(inspect.iscoroutinefunction, (hook, type(hook).__call__)))
+
+
+def _name_of(hook: Hook) -> str:
+    """The hook's name. The ``repr`` of a bound method shows all that its object holds: secrets, or ever so much."""
+    name: str = getattr(hook, "__qualname__", type(hook).__qualname__)
+    return name
 
 
 def _raise(error: BaseException) -> NoReturn:

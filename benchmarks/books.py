@@ -66,6 +66,8 @@ class Books:
     """The prompts of the jobs without a key in a journal, by their fingerprints: one may be made more than once."""
     told: set[str] = attrs.field(factory=set)
     """Tasks that a caller or a hook has heard of."""
+    videos: list[Video] = attrs.field(factory=list, init=False)
+    """Those that callers have got."""
     promised: set[str] = attrs.field(factory=set)
     """Keys of jobs that have to be made: a session that keeps jobs has taken them, and none was withdrawn or refused.
 
@@ -162,6 +164,7 @@ class Books:
         """A caller has got a video."""
         self.told.add(video.task_id)
         self.counts["videos"] += 1
+        self.videos.append(video)
         if prompt is not None and video.task_id not in self.service.ledger.accepted.get(prompt, ()):
             self.problems.append(f"WRONG VIDEO: {prompt} got that of {video.task_id}")
         if self.ending(video.task_id) != "success":

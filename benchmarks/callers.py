@@ -36,6 +36,8 @@ class Callers:
     rng: Random
     jobs: list[ImageToVideo]
     """All jobs that there are, by their keys. Without a journal each is asked for once."""
+    is_young: Callable[[str], bool]
+    """Whether the service may say that it does not know a task yet."""
     directory: Path
     """Where videos are saved."""
     place: Place
@@ -47,6 +49,7 @@ class Callers:
             self._submit: 4,
             self._stream: 4,
             self._attach: 2,
+            self._download: 2,
             self._hint: 2,
             self._look: 0.5,
         }
@@ -253,8 +256,17 @@ class Callers:
         with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
             self.books.heard(None, await (await session.attach(self._some_task())))
 
+    async def _download(self, session: AsyncSession) -> None:
+        """Saves a video that a caller of any session has got, perhaps long ago."""
+        if self.books.videos:
+            video = self.rng.choice(self.books.videos)
+            with anyio.move_on_after(self.rng.choice(PATIENCE_S)):
+                path = await session.download(video, self.directory, overwrite=self.rng.random() < 0.3)
+                self.books.saved(path, video.task_id)
+
     def _some_task(self) -> str:
         tasks = [task for tasks in self.books.service.ledger.accepted.values() for task in tasks]
+        tasks = [task for task in tasks if not self.is_young(task)]
         return self.rng.choice(tasks) if tasks and self.rng.random() < 0.8 else f"task-{self.rng.randrange(5)}"
 
     async def _hint(self, session: AsyncSession) -> None:

@@ -73,7 +73,9 @@ class Life:
         keyless_rate = rng.choice((0.0, 0.3)) if place.is_shared else 0.5
         jobs = [draw_job(name, rng, pictures, keyless_rate=keyless_rate) for name in names]
         network = Network(service, Random(rng.random()), latency_s=rng.choice((0.0, 0.1, 0.2)))
-        callers = Callers(books, Random(rng.random()), jobs, directory / "videos", place)
+        videos = directory / "videos"
+        videos.mkdir()
+        callers = Callers(books, Random(rng.random()), jobs, service.is_young, videos, place)
         if place.is_shared:
             books.keyless = {mark: job.prompt or "" for job in jobs if job.key is None for mark in fingerprints(job)}
         return cls(rng, place, network, callers, books)

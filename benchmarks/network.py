@@ -18,6 +18,8 @@ from hailuo_async.emulator import Kind, Reply, Service, WebhookPost
 from hailuo_async.emulator import Request as Received
 from hailuo_async.emulator.fields import Submission
 from hailuo_async.emulator.tasks import Task
+from hailuo_async.emulator.wire import Refusal as Refused
+from hailuo_async.emulator.wire import json_reply, refused
 from hailuo_async.testing import InMemory
 
 _POST = "x-post"
@@ -31,6 +33,10 @@ class WatchedService(Service):
     posts: dict[str, Post] = attrs.field(factory=dict, init=False)
     early: list[WebhookPost] = attrs.field(factory=list, init=False)
     numbers: Iterator[int] = attrs.field(factory=itertools.count, init=False)
+    lag_s: float = 0.0
+    """For so long a new task may not be known to what answers queries."""
+    lies: bool = False
+    """Whether it says nonsense about how long a task took."""
 
     def _accept(self, submission: Submission, price: Decimal, now: float, *, at_once: bool) -> Task:
         """As ``Service._accept``; a video of ten seconds takes three times as long."""
@@ -47,8 +53,25 @@ class WatchedService(Service):
         post, entry = self.posts.get(request.headers.get(_POST, "")), self.ledger.entries[-1]
         if post is not None and entry.kind is Kind.SUBMIT:
             self.books.arrived(entry.prompt or "", entry.task_id, post)
+        if entry.kind is Kind.QUERY and reply.status == 200:
+            reply = self._falsified(reply, entry.task_id or "")
         if reply.preceded_by is not None:
             self.early.append(reply.preceded_by)
+        return reply
+
+    def is_young(self, task_id: str) -> bool:
+        """Whether it may not be known yet to what answers queries."""
+        task = self._tasks.find(task_id)
+        return task is not None and EPOCH + anyio.current_time() < task.accepted_at + self.lag_s
+
+    def _falsified(self, reply: Reply, task_id: str) -> Reply:
+        """The answer to a query, as one gives it that knows of the task later, or not how long it took."""
+        if self.is_young(task_id) and self._dice.random() < 0.5:
+            return refused(Refused.of(404, "it is not known yet")).adding(reply.headers)
+        if self.lies and b'"duration"' in reply.body:
+            envelope = reply.json()
+            envelope["data"]["duration"] = self._dice.choice((0, -1, 1, 10**8, "long", None, [], 1e300))
+            return json_reply(200, envelope).adding(reply.headers)
         return reply
 
 

@@ -102,6 +102,8 @@ def _service(seed: int, rng: Random) -> WatchedService:
         cancel_rate=rng.choice((0.0, 0.05)),
         bills_failures=rng.random() < 0.5,
         bare_answers=rng.random() < 0.2,
+        lag_s=rng.choice((0.0, 0.0, 10.0)),
+        lies=rng.random() < 0.2,
         url_lasts_s=rng.choice((20.0, 7 * 86_400.0)),
         balance=_RICH,
         seed=seed,

@@ -260,7 +260,10 @@ class TaskExpiredError(HailuoError):
 
 @attrs.define(kw_only=True, slots=False, eq=False, repr=False)
 class WaitTimeoutError(HailuoError, TimeoutError):
-    """The job's deadline passed. With a ``task_id`` the task goes on at the service: ``attach`` waits for it again."""
+    """The deadline passed. With a ``task_id`` the task goes on at the service: ``attach`` waits for it again.
+
+    A job that has other callers in the session goes on for them, also where it was not sent yet.
+    """
 
     http_status = 504
 

@@ -17,7 +17,7 @@ import aiohttp
 
 from hailuo_async._engine.arguments import SaveAs, StrPath, check_download, check_grace, check_parts, check_stream
 from hailuo_async._engine.clock import running_loop
-from hailuo_async._engine.generation import Generation, video_of
+from hailuo_async._engine.generation import Generation, Wait, video_of
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
 from hailuo_async._engine.outcome_stream import OutcomeStream
 from hailuo_async._engine.session_state import Phase, SessionState
@@ -210,16 +210,16 @@ class AsyncSession(ServiceCalls):
         """Takes a job and returns its handle, without waiting for a slot. The job will be sent once, and is paid for.
 
         Its images are looked at first, in a thread, and with a journal the intent is on disk when this returns.
-        ``timeout`` is the job's deadline in seconds from now, over all of its requests; a job that this session works
-        on already keeps its own. Raises ``JobError`` or ``ImageError`` for a job that cannot be sent,
-        ``QueueFullError``, ``SpendingLimitError``, ``JournalError``, ``SessionClosedError``: in all these cases nothing
-        is paid for. Cancelled before it returns, it takes no job.
+        ``timeout`` is in seconds from now, over all of the job's requests: awaiting the handle ends then. A job that
+        has several callers in this session goes on until the last of their deadlines. Raises ``JobError`` or
+        ``ImageError`` for a job that cannot be sent, ``QueueFullError``, ``SpendingLimitError``, ``JournalError``,
+        ``SessionClosedError``: in all these cases nothing is paid for. Cancelled before it returns, it takes no job.
         """
-        admission = self._running_engine().admission
-        return Generation(await admission.submit(check_job(job), self._timeout_s(timeout)))
+        admission, wait = self._running_engine().admission, self._wait(timeout)
+        return Generation(await admission.submit(check_job(job), wait.timeout_s), wait)
 
-    def _timeout_s(self, given: float | None) -> float | None:
-        return optional_seconds("timeout", given) or self._settings.timeout
+    def _wait(self, timeout: float | None) -> Wait:
+        return Wait(optional_seconds("timeout", timeout) or self._settings.timeout)
 
     async def generate(self, job: Job, *, timeout: float | None = None) -> Video:
         """Submits a job and waits for its ``Video``. Paid for once. Raises what ``submit`` raises, or what it ended in.
@@ -227,10 +227,10 @@ class AsyncSession(ServiceCalls):
         Cancelled before the job was sent, the job is withdrawn and costs nothing. Cancelled later it goes on, as the
         service has no cancel; the log and a note on the exception name its task. ``submit`` keeps hold of the task.
         """
-        engine = self._running_engine()
-        tracked = await engine.admission.submit(check_job(job), self._timeout_s(timeout))
+        engine, wait = self._running_engine(), self._wait(timeout)
+        tracked = await engine.admission.submit(check_job(job), wait.timeout_s)
         try:
-            return await video_of(tracked)
+            return await video_of(tracked, wait)
         except asyncio.CancelledError as cancellation:
             engine.dispatcher.withdraw(tracked)
             if tracked.task_id is not None:
@@ -272,19 +272,19 @@ class AsyncSession(ServiceCalls):
         the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
         own = check_stream(jobs, save_to, save_as, share_uploads, max_jobs, max_cost)
-        terms = self._timeout_s(timeout), (self._money.limit, *own)
+        terms = self._wait(timeout).timeout_s, (self._money.limit, *own)
         return self._running_engine().stream(jobs, *terms, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.
 
-        ``timeout`` is in seconds from now; a task that this session waits for already keeps its own. Raises
-        ``JobError`` for what cannot be a task id, and ``JournalError``. A task that the service does not know, or no
-        longer, ends in ``TaskExpiredError``. Cancelled before it returns, it loses nothing.
+        ``timeout`` is as in ``submit``. Raises ``JobError`` for what cannot be a task id, and ``JournalError``. A task
+        that the service does not know, or no longer, ends in ``TaskExpiredError``. Cancelled before it returns, it
+        loses nothing.
         """
-        admission = self._running_engine().admission
+        admission, wait = self._running_engine().admission, self._wait(timeout)
         check_task_id(task_id)
-        return Generation(await admission.attach(task_id, self._timeout_s(timeout)))
+        return Generation(await admission.attach(task_id, wait.timeout_s), wait)
 
     async def find(self, key: str) -> Generation:
         """A handle on any job in the journal, of any session, by its key. The job is not paid for again.

@@ -133,6 +133,7 @@ class Admission:
             self._begin(tracked, claim)
         else:
             known.job = known.job or (job if kept is None else without_pictures(job, kept))
+            self._dispatcher.prolong(known, terms.timeout_s)
             _let_send(known, tracked)
             tracked = self._join(known, claim)
         if terms.uploads is not None:
@@ -203,13 +204,15 @@ class Admission:
 
         ``is_refresh``: queries the service even if the journal has the video, as its URLs may have expired.
         """
-        if (known := self._poller.find(task_id)) is not None:
-            return known.join()
-        self._session_state.check()
-        claim = await self._recorder.adopt(task_id)
-        identity = None if claim is None else claim.record.identity
-        known = self._poller.find(task_id) or self._dispatcher.find(identity)
+        claim, known = None, self._poller.find(task_id)
+        if known is None:
+            self._session_state.check()
+            claim = await self._recorder.adopt(task_id)
+            identity = None if claim is None else claim.record.identity
+            known = self._poller.find(task_id) or self._dispatcher.find(identity)
         if known is not None:
+            if not is_refresh:
+                self._dispatcher.prolong(known, timeout_s)
             return self._join(known, claim)
         if claim is not None and not (is_refresh and claim.record.state is JournalState.SUCCESS):
             return self._adopt(claim, timeout_s)
@@ -227,6 +230,7 @@ class Admission:
         A job that was never sent ends in a ``JournalError``: the record has no images, so it cannot be sent.
         """
         if (known := self._dispatcher.find(record.identity)) is not None:
+            self._dispatcher.prolong(known, None)
             return known.join()
         if record.task_id is not None and record.state is not JournalState.UNKNOWN:
             return await self.attach(record.task_id, None)

@@ -29,7 +29,6 @@ from hailuo_async.errors import (
     HailuoError,
     SessionClosedError,
     SpendingLimitError,
-    WaitTimeoutError,
 )
 from hailuo_async.outcomes import Status
 
@@ -81,6 +80,15 @@ class Dispatcher:
             self._by_identity[tracked.identity] = tracked
         if tracked.timeout_s is not None:
             tracked.set_deadline(tracked.taken_at + tracked.timeout_s, self._expire)
+
+    def prolong(self, tracked: TrackedJob, timeout_s: float | None) -> None:
+        """Has a job live on for one more caller, who waits for it so long; ``None``: without limit."""
+        if timeout_s is None or tracked.timeout_s is None:
+            tracked.timeout_s = None
+            tracked.cancel_deadline()
+        elif timeout_s > tracked.seconds_left(self._now()):
+            tracked.timeout_s = timeout_s
+            tracked.set_deadline(self._now() + timeout_s, self._expire)
 
     def resolve(self, tracked: TrackedJob, record: Record) -> None:
         """Notes that the task of a job without a record of its own is that of a job that was in doubt."""
@@ -190,9 +198,7 @@ class Dispatcher:
         """Ends a job whose deadline has passed. A POST under way may finish first, so that no task id is lost."""
         if tracked.status is Status.SENDING or tracked.status.is_final:
             return
-        timeout_s = RESULT_KEPT_S if tracked.timeout_s is None else tracked.timeout_s
-        reason = tracked.unsent_reason if tracked.task_id is None else None
-        self._drop(tracked, WaitTimeoutError(timeout_s=timeout_s, task_id=tracked.task_id, reason=reason))
+        self._drop(tracked, tracked.out_of_time(RESULT_KEPT_S if tracked.timeout_s is None else tracked.timeout_s))
 
     def _drop(self, tracked: TrackedJob, error: HailuoError) -> None:
         """Takes a job out of the queue or the poller, and ends it with ``error``."""

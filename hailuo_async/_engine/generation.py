@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import math
 import os
 from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING
 
-from hailuo_async._engine.clock import running_loop
+import attrs
+
+from hailuo_async._engine.clock import loop_time, running_loop
 from hailuo_async.errors import HailuoError, SessionClosedError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
@@ -22,6 +25,19 @@ _FORKED = (
 )
 
 
+@attrs.frozen
+class Wait:
+    """How long one caller waits for a job, from now on."""
+
+    timeout_s: float | None = None
+    until: float = attrs.field(init=False)
+    """In loop time."""
+
+    @until.default
+    def _until(self) -> float:
+        return math.inf if self.timeout_s is None else loop_time() + self.timeout_s
+
+
 class Generation:
     """A job that a session has taken: await it for its ``Video``, or read its status.
 
@@ -29,10 +45,10 @@ class Generation:
     on, as it may be paid for already. Waiting needs the session's loop; the attributes can be read anywhere.
     """
 
-    __slots__ = ("_loop", "_pid", "_tracked")
+    __slots__ = ("_loop", "_pid", "_tracked", "_wait")
 
-    def __init__(self, tracked: TrackedJob) -> None:
-        self._tracked = tracked
+    def __init__(self, tracked: TrackedJob, wait: Wait | None = None) -> None:
+        self._tracked, self._wait = tracked, wait
         self._loop = asyncio.get_running_loop()
         self._pid = os.getpid()
 
@@ -61,7 +77,7 @@ class Generation:
 
     def __await__(self) -> Generator[object, None, Video]:
         """Waits for the ``Video``. Raises the job's ``HailuoError`` if it ends without one, with its ``task_id``."""
-        return video_of(self._tracked_here()).__await__()
+        return video_of(self._tracked_here(), self._wait).__await__()
 
     async def accepted(self) -> str:
         """The task id, as soon as the service has accepted the job. Raises the job's error if it ends without one.
@@ -99,12 +115,17 @@ class Generation:
         return self._tracked
 
 
-async def video_of(tracked: TrackedJob) -> Video:
-    """Waits for a job's video. Raises the error that it ended in. Cancelling the call cancels only this wait."""
-    await tracked.ended()
-    if tracked.video is None:
-        raise _own_copy(tracked.error)
-    return tracked.video
+async def video_of(tracked: TrackedJob, wait: Wait | None = None) -> Video:
+    """Waits for a job's video. Raises the error that it ended in. Cancelling the call cancels only this wait.
+
+    Raises ``WaitTimeoutError`` at the end of ``wait`` if the job goes on for other callers.
+    """
+    await tracked.ended(math.inf if wait is None else wait.until)
+    if tracked.video is not None:
+        return tracked.video
+    if tracked.error is None and wait is not None and wait.timeout_s is not None:
+        raise tracked.out_of_time(wait.timeout_s)
+    raise _own_copy(tracked.error)
 
 
 def _own_copy(error: HailuoError | None) -> HailuoError:

@@ -17,13 +17,14 @@ from typing import TypeAlias
 
 import attrs
 
+from hailuo_async._engine.clock import loop_time
 from hailuo_async._engine.signal import Signal
 from hailuo_async._engine.spending_limit import Payment
 from hailuo_async._io.journal.records import Claim, JournalState, Record
 from hailuo_async._rules.cadence import PollState
 from hailuo_async._rules.lifecycle import Event, next_status
 from hailuo_async._rules.wire import Request
-from hailuo_async.errors import HailuoError, SubmissionUnknownError, TaskFailedError
+from hailuo_async.errors import HailuoError, SubmissionUnknownError, TaskFailedError, WaitTimeoutError
 from hailuo_async.jobs import Job
 from hailuo_async.outcomes import Status, Video
 
@@ -236,10 +237,20 @@ class TrackedJob:
         """Returns at the next change. Cancelling the call cancels only this wait."""
         await self._changed.wait()
 
-    async def ended(self) -> None:
-        """Returns when the status is final. Cancelling the call cancels only this wait."""
+    async def ended(self, until: float = math.inf) -> None:
+        """Returns when the status is final, or at the loop time ``until`` if more than one caller waits for it.
+
+        A POST under way may finish first, so that no task id is lost. Cancelling the call cancels only this wait.
+        """
         if not self.status.is_final:
-            await self._ended.wait()
+            await self._ended.wait(until if until == math.inf else until - loop_time())
+        while not (self.status.is_final or (self.is_shared and self.status is not Status.SENDING)):
+            await self._changed.wait()
+
+    def out_of_time(self, timeout_s: float) -> WaitTimeoutError:
+        """The error for a caller who has waited for ``timeout_s`` seconds."""
+        reason = self.unsent_reason if self.task_id is None else None
+        return WaitTimeoutError(timeout_s=timeout_s, task_id=self.task_id, reason=reason)
 
     def _report(self, status: Status) -> None:
         self._changed.notify()

@@ -23,15 +23,7 @@ from typing import Any
 import anyio
 import attrs
 
-from hailuo_async import (
-    AsyncSession,
-    HailuoError,
-    ImageToVideo,
-    JournalError,
-    Outcome,
-    SubmissionUnknownError,
-    Success,
-)
+from hailuo_async import AsyncSession, HailuoError, ImageToVideo, JournalError, Outcome, SubmissionUnknownError, Success
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, FaultRates, Faults
 
 #: Bytes of each film of the emulator.

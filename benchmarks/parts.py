@@ -126,12 +126,7 @@ PARTS = {
         measure_hosts,
         hosts_targets,
     ),
-    "start": Part(
-        "Start",
-        "Fresh processes that take turns, medians.",
-        measure_start,
-        start_targets,
-    ),
+    "start": Part("Start", "Fresh processes that take turns, medians.", measure_start, start_targets),
     "slow-peers": Part(
         "Slow peers",
         "Those that take minutes for 1,000 jobs, measured once. Only if it is asked for.",

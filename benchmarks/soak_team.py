@@ -118,12 +118,7 @@ class Team:
 
 
 def soak_team(
-    journal: str,
-    kills: int = 200,
-    processes: int = 4,
-    seed: int = 0,
-    server: Server | None = None,
-    crashes: int = 0,
+    journal: str, kills: int = 200, processes: int = 4, seed: int = 0, server: Server | None = None, crashes: int = 0
 ) -> int:
     """Kills processes of a team, ``kills`` in all, and prints what it came to; 1 if a promise was broken.
 

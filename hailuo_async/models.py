@@ -53,12 +53,7 @@ _720 = MappingProxyType({6: ("720P",)})
 
 _ROWS = (
     Model("hailuo-2.3-i2v", "/api/v1/minimax/hailuo-2.3-i2v/async", _768_1080, fast_pretreatment=True),
-    Model(
-        "hailuo-02-fl2v",
-        "/api/v1/image-to-video/minimax/hailuo-02-fl2v/async",
-        _768_1080,
-        takes_last_frame=True,
-    ),
+    Model("hailuo-02-fl2v", "/api/v1/image-to-video/minimax/hailuo-02-fl2v/async", _768_1080, takes_last_frame=True),
     Model("hailuo-2.3-fast-i2v", "/api/v1/minimax/hailuo-2.3-fast-i2v/async", _768_1080, fast_pretreatment=True),
     Model("hailuo-02-i2v", "/api/v1/minimax/hailuo-02-i2v/async", _512_768_1080),
     Model("minimax-i2v-01", "/api/v1/minimax/minimax-i2v-01/async", _720, camera_commands=False),

@@ -53,10 +53,7 @@ _COUNTERS = {
 
 
 def instrument(
-    session: AsyncSession,
-    *,
-    tracer_provider: TracerProvider | None = None,
-    meter_provider: MeterProvider | None = None,
+    session: AsyncSession, *, tracer_provider: TracerProvider | None = None, meter_provider: MeterProvider | None = None
 ) -> None:
     """Traces and measures ``session`` from now on, as a hook of it. Without a provider the global one is used.
 

@@ -76,10 +76,7 @@ ONE_OF_EACH: list[tuple[HailuoError, str]] = [
     (DownloadError(reason="it is cut short"), "it is cut short"),
     (DownloadError(reason="it is cut short", path="a/b.mp4"), "a/b.mp4: it is cut short"),
     (JournalError(path="a.db", reason="the disk is full"), "journal a.db: the disk is full"),
-    (
-        JobNotFoundError(key="cat"),
-        "no job 'cat' in the journal: check the key, and which journal the job was given to",
-    ),
+    (JobNotFoundError(key="cat"), "no job 'cat' in the journal: check the key, and which journal the job was given to"),
     (QueueFullError(max_queued=10), "10 jobs wait already: try again when some have been sent, or raise max_queued"),
     (SpendingLimitError(max_jobs=5), "5 jobs may be paid for here, and as many were sent: raise max_jobs to send more"),
     (

@@ -239,13 +239,7 @@ class Keeper:
 
 
 async def prepare(
-    recorder: Recorder,
-    keeper: Keeper | None,
-    intent: Intent,
-    job: Job,
-    frames: Mapping[str, Frame],
-    *,
-    is_single: bool,
+    recorder: Recorder, keeper: Keeper | None, intent: Intent, job: Job, frames: Mapping[str, Frame], *, is_single: bool
 ) -> tuple[KeptJob | None, TryClaim]:
     """What is to be kept of a job, if there is a keeper; and how it is claimed in the journal."""
     if keeper is None:

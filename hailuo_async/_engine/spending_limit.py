@@ -57,11 +57,7 @@ class SpendingLimit:
             return
         if price is None or not self.has_room(price):
             raise SpendingLimitError(
-                max_jobs=self.max_jobs,
-                max_cost=self.max_cost,
-                spent=self.spent,
-                committed=self.committed,
-                cost=price,
+                max_jobs=self.max_jobs, max_cost=self.max_cost, spent=self.spent, committed=self.committed, cost=price
             )
 
     def has_room(self, price: Decimal) -> bool:

@@ -47,14 +47,7 @@ from hailuo_async._images.exclusive import exclusive
 from hailuo_async._images.headers import read_header
 from hailuo_async._images.limits import MAX_FIT_BYTES, check_shape, check_size
 from hailuo_async._images.pillow import encoded
-from hailuo_async._images.source import (
-    ImageSource,
-    check_source,
-    file_name,
-    is_pil_image,
-    is_web_url,
-    shown_url,
-)
+from hailuo_async._images.source import ImageSource, check_source, file_name, is_pil_image, is_web_url, shown_url
 from hailuo_async.contract import IMAGE_UNDER_BYTES
 from hailuo_async.errors import ImageError
 

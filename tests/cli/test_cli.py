@@ -28,16 +28,7 @@ from hailuo_async.emulator import Emulator
 from hailuo_async.errors import SubmissionUnknownError, TaskFailedError
 from hailuo_async.models import MODELS
 
-from ..support.commands import (
-    ROOT,
-    child,
-    command,
-    environment,
-    names_in,
-    run,
-    statuses,
-    terminal,
-)
+from ..support.commands import ROOT, child, command, environment, names_in, run, statuses, terminal
 
 # --- The demo, against a service that it takes for the real one ---
 

@@ -16,15 +16,7 @@ from hailuo_async.emulator import Emulator
 from hailuo_async.errors import JobError
 from hailuo_async.outcomes import Stats
 
-from ..support.commands import (
-    INTERRUPT,
-    environment,
-    facts,
-    names_in,
-    paid,
-    run,
-    terminal,
-)
+from ..support.commands import INTERRUPT, environment, facts, names_in, paid, run, terminal
 
 
 @pytest.fixture

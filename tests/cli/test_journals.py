@@ -17,16 +17,7 @@ from hailuo_async._io.journal.table import open_table
 from hailuo_async.contract import DEFAULT_BASE_URL
 from hailuo_async.errors import RequestRejectedError, TaskFailedError
 
-from ..support.commands import (
-    child,
-    environment,
-    facts,
-    run,
-    statuses,
-    terminal,
-    wait_until,
-    write_jobs,
-)
+from ..support.commands import child, environment, facts, run, statuses, terminal, wait_until, write_jobs
 from ..support.running_emulator import credentials, emulator_in_thread
 from ..support.tables import LEASE_S, Clock, accepted, did, in_doubt, sent, video
 
@@ -62,10 +53,7 @@ def test_the_states_are_counted_and_what_is_in_doubt_is_named(journal: Path) -> 
     result = run("status", journal)
     assert (result.exit_code, result.stderr) == (3, "")
     head, *counts, doubt, failure, retry, advice = result.stdout.splitlines()
-    assert (head, counts) == (
-        f"{journal}: 3 jobs, $0.24 spent",
-        ["      1 saved", "      1 failed", "      1 unknown"],
-    )
+    assert (head, counts) == (f"{journal}: 3 jobs, $0.24 spent", ["      1 saved", "      1 failed", "      1 unknown"])
     assert re.fullmatch(f"a may have been accepted and paid for: {WHEN}, cut", doubt)
     assert failure == "b refused: 400 no"
     assert retry == "To send again what was refused, which cost nothing: the command that sent it"
@@ -166,10 +154,7 @@ def test_a_journal_is_completed_as_a_file_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("shell", "ask"),
     [
-        (
-            "bash",
-            'COMP_WORDS=(x resolve {0} "") COMP_CWORD=3; _hailuo_async_completion hailuo-async; echo $COMPREPLY',
-        ),
+        ("bash", 'COMP_WORDS=(x resolve {0} "") COMP_CWORD=3; _hailuo_async_completion hailuo-async; echo $COMPREPLY'),
         ("zsh", "compdef _seen hailuo-async; (( $+functions[_hailuo_async_completion] )) && echo a"),
         ("fish", 'complete -C "hailuo-async resolve {0} "'),
     ],

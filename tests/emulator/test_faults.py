@@ -9,17 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from hailuo_async.emulator import (
-    DEFAULT_API_KEY,
-    Delivery,
-    Fault,
-    FaultRates,
-    Faults,
-    Kind,
-    Reply,
-    Request,
-    Service,
-)
+from hailuo_async.emulator import DEFAULT_API_KEY, Delivery, Fault, FaultRates, Faults, Kind, Reply, Request, Service
 from hailuo_async.emulator.faults import AFTER, BEFORE, DELIVERY, FAULTS_OF
 
 NOW = 1_800_000_000.0
@@ -164,11 +154,7 @@ def test_a_request_that_is_not_let_in_uses_no_planned_fault_up() -> None:
 
 @pytest.mark.parametrize(
     ("fault", "status", "delivery"),
-    [
-        ("error_500", 500, Delivery.WHOLE),
-        ("cut", 200, Delivery.CUT),
-        ("truncated", 200, Delivery.TRUNCATED),
-    ],
+    [("error_500", 500, Delivery.WHOLE), ("cut", 200, Delivery.CUT), ("truncated", 200, Delivery.TRUNCATED)],
 )
 def test_a_download_meets_its_own_faults(fault: str, status: int, delivery: Delivery) -> None:
     service = generous()

@@ -47,10 +47,7 @@ def test_it_says_how_to_reach_it_serves_and_ends_cleanly_when_interrupted(interr
         (["--spread", "2"], "spread must be from 0 to 1; got 2.0"),
         (["--fault", "nonsense=0.1"], "'nonsense' is not a valid Fault"),
         (["--fault", "upload.hang=0.1"], "'upload' is not a valid Kind"),
-        (
-            ["--fault", "hang=often"],
-            "--fault hang=often: could not convert string to float: 'often': give it as in ",
-        ),
+        (["--fault", "hang=often"], "--fault hang=often: could not convert string to float: 'often': give it as in "),
         (["--fault", "hang"], "--fault hang: could not convert string to float"),
         (["--tier", "$7"], "there is no tier '$7': give one of 'under $10', '$10', '$100',"),
         (["--fault", "download.hang=0.1"], "a download cannot meet the fault 'hang'"),

@@ -118,11 +118,7 @@ def test_what_is_transparent_is_black(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "unreadable",
-    [
-        None,
-        Picture("https://example.com/a.jpg"),
-        Picture("a broken file", (plain(RED).data or b"")[:60]),
-    ],
+    [None, Picture("https://example.com/a.jpg"), Picture("a broken file", (plain(RED).data or b"")[:60])],
     ids=["absent", "only a URL", "broken behind its header"],
 )
 def test_a_picture_that_is_not_at_hand_is_replaced_by_a_drawn_one(unreadable: Picture | None, tmp_path: Path) -> None:

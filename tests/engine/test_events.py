@@ -120,8 +120,7 @@ def test_a_job_refused_for_want_of_room_and_sent_again_is_two_posts_and_one_refu
 
 
 @pytest.mark.parametrize(
-    ("status", "reason", "kind"),
-    [(422, "rejected", RequestRejectedError), (402, "balance", InsufficientBalanceError)],
+    ("status", "reason", "kind"), [(422, "rejected", RequestRejectedError), (402, "balance", InsufficientBalanceError)]
 )
 def test_a_job_that_is_refused_for_good_ends_with_it(status: int, reason: str, kind: type[Exception]) -> None:
     *_, sent, refused, ended = told_of(line_that((status, refusal(status, "no"))))

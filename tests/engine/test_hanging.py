@@ -75,9 +75,7 @@ def test_what_never_comes_ends_in_a_time_out() -> None:
     assert run_virtual(main) == pytest.approx(10.0 + LAST_LOOK_S)
 
 
-async def test_a_cancelled_generate_names_its_task_in_a_note_and_in_a_warning(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+async def test_a_cancelled_generate_names_its_task_in_a_note_and_in_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     async def never(request: Request) -> Answer:
         await anyio.sleep_forever()
         raise WaitTimeoutError(timeout_s=0)

@@ -154,11 +154,7 @@ async def test_a_job_that_another_session_took_over_is_not_sent(recorder: Journa
 
 @pytest.mark.parametrize(
     ("learns", "state"),
-    [
-        ("unsent", JournalState.INTENDED),
-        ("refused", JournalState.REFUSED),
-        ("a task in doubt", JournalState.UNKNOWN),
-    ],
+    [("unsent", JournalState.INTENDED), ("refused", JournalState.REFUSED), ("a task in doubt", JournalState.UNKNOWN)],
 )
 async def test_what_is_learned_of_a_post_settles_the_doubt_of_a_session_that_took_its_own_for_dead(
     recorder: JournalRecorder, path: Path, learns: str, state: JournalState

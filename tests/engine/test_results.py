@@ -11,16 +11,7 @@ from typing import Any
 import anyio
 import pytest
 
-from hailuo_async import (
-    AsyncSession,
-    ConfigError,
-    DownloadError,
-    JobError,
-    Record,
-    SessionClosedError,
-    Success,
-    Video,
-)
+from hailuo_async import AsyncSession, ConfigError, DownloadError, JobError, Record, SessionClosedError, Success, Video
 from hailuo_async._io.journal.table import JobTable
 
 from ..support.crash_journal import records_in

@@ -6,15 +6,7 @@ import asyncio
 
 import pytest
 
-from hailuo_async import (
-    ConfigError,
-    Failure,
-    ImageToVideo,
-    Outcome,
-    QueueFullError,
-    SpendingLimitError,
-    Success,
-)
+from hailuo_async import ConfigError, Failure, ImageToVideo, Outcome, QueueFullError, SpendingLimitError, Success
 from hailuo_async._rules.wire import Answer, Request
 
 from ..support.service import Line, job, jobs, never, picture, refusal, told, until

@@ -82,12 +82,7 @@ async def test_a_post_goes_on_only_while_the_job_is_ours_and_was_from_before_it_
 
 
 @pytest.mark.parametrize(
-    ("answer", "is_queued", "is_taken"),
-    [
-        (Permit.LATER, True, False),
-        (Permit.TAKEN, False, True),
-        (AWAY, True, False),
-    ],
+    ("answer", "is_queued", "is_taken"), [(Permit.LATER, True, False), (Permit.TAKEN, False, True), (AWAY, True, False)]
 )
 async def test_a_job_that_may_not_leave_waits_again_or_is_followed(
     answer: Permit | JournalError, is_queued: bool, is_taken: bool

@@ -18,12 +18,7 @@ from PIL import Image, ImageOps
 
 from hailuo_async._images.fit import fit_image
 from hailuo_async._images.frame import inspect_image
-from hailuo_async._images.limits import (
-    MAX_FIT_BYTES,
-    cropped_size,
-    enlarged_size,
-    reduced_size,
-)
+from hailuo_async._images.limits import MAX_FIT_BYTES, cropped_size, enlarged_size, reduced_size
 from hailuo_async._images.source import ImageSource
 from hailuo_async.errors import JobError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo
@@ -122,11 +117,7 @@ def test_a_picture_of_any_size_is_fitted_and_keeps_its_colour(width: int, height
         ((300, 750), (301, 752), ["scaled from 300x750 to 301x752"]),
         ((3000, 500), (1250, 500), ["cropped from 3000x500 to 1250x500 (centre)"]),
         ((401, 1100), (401, 1002), ["cropped from 401x1100 to 401x1002 (centre)"]),
-        (
-            (100, 1000),
-            (301, 752),
-            ["cropped from 100x1000 to 100x250 (centre)", "scaled from 100x250 to 301x752"],
-        ),
+        ((100, 1000), (301, 752), ["cropped from 100x1000 to 100x250 (centre)", "scaled from 100x250 to 301x752"]),
     ],
 )
 def test_what_was_done_to_the_shape_is_said(

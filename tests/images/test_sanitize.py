@@ -136,11 +136,7 @@ REFUSED = {
     "jpeg 2000": (written("JPEG2000"), "a JPEG 2000", FORMAT),
     "riff of sounds": (b"RIFF\x04\0\0\0WAVE" + bytes(99), "no image format known here", FORMAT),
     "jpeg without its end": (written("JPEG")[:-2], "a JPEG without its end", WHOLE),
-    "jpeg whose end is a thumbnail's": (
-        jpeg_with(segment(0xE1, b"\xff\xd9"))[:-2],
-        "a JPEG without its end",
-        WHOLE,
-    ),
+    "jpeg whose end is a thumbnail's": (jpeg_with(segment(0xE1, b"\xff\xd9"))[:-2], "a JPEG without its end", WHOLE),
     "jpeg whose end stands in a table": (
         written("JPEG")[:-2] + segment(0xC4, b"\xff\xd9"),
         "a JPEG without its end",
@@ -151,11 +147,7 @@ REFUSED = {
     "png of one long row": (declared(2**31 - 1, 1), "2147483647 x 1 px", PIXELS),
     "png whose pixels are cut short": (declared(400, 400), "image file is truncated", PILLOW),
     "animated webp cut short": (moving("WEBP")[:-9], "that announces", WHOLE),
-    "animated webp of noise": (
-        moving("WEBP").replace(b"ANMF", b"none"),
-        "could not create decoder object",
-        PILLOW,
-    ),
+    "animated webp of noise": (moving("WEBP").replace(b"ANMF", b"none"), "could not create decoder object", PILLOW),
     "gif of a screen alone": (gif(b";"), "a GIF without a picture", WELL_FORMED),
     "gif cut short in its screen": (gif()[:10], "the end, at byte 10", WHOLE),
     "gif cut short in its picture": (gif(gif_picture())[:-3], "the end, at byte", WHOLE),

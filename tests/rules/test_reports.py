@@ -197,11 +197,7 @@ NONSENSE: list[object] = [..., None, "93500", -1, True, float("nan"), float("inf
 
 
 @pytest.mark.parametrize(
-    ("duration", "seconds"),
-    [
-        *[(93500, 93.5), (0, 0.0), (1.5, 0.0015)],
-        *[(nonsense, None) for nonsense in NONSENSE],
-    ],
+    ("duration", "seconds"), [*[(93500, 93.5), (0, 0.0), (1.5, 0.0015)], *[(nonsense, None) for nonsense in NONSENSE]]
 )
 def test_the_time_taken_is_told_if_it_is_one(duration: object, seconds: float | None) -> None:
     assert video(read(success(duration=duration))).seconds_taken == seconds

@@ -105,12 +105,7 @@ def test_fast_pretreatment_is_never_said_to_a_model_that_has_no_such_field() -> 
 
 def test_both_frames_are_said_each_under_its_own_name() -> None:
     job = FirstLastFrameToVideo(
-        LAST,
-        first_frame_image=FIRST,
-        prompt="[Pan left]",
-        duration=6,
-        resolution="1080P",
-        prompt_optimizer=True,
+        LAST, first_frame_image=FIRST, prompt="[Pan left]", duration=6, resolution="1080P", prompt_optimizer=True
     )
     assert said(job) == {
         "last_frame_image": LAST,
@@ -205,11 +200,7 @@ def test_a_recorded_submit_is_accepted_with_its_data(name: str) -> None:
 def test_every_documented_refusal_certainly_was_not_accepted(row: dict[str, Any]) -> None:
     refused = decipher(row["status"], {}, json.dumps(row["body"]).encode())
     assert refused == Answer(
-        Verdict.REFUSED,
-        row["body"]["message"],
-        row["status"],
-        Refusal[row["refusal"]],
-        is_envelope=True,
+        Verdict.REFUSED, row["body"]["message"], row["status"], Refusal[row["refusal"]], is_envelope=True
     )
 
 

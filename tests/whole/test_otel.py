@@ -29,18 +29,7 @@ from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
 from ..support.listening import JOB, line_that
-from ..support.service import (
-    CONCURRENT,
-    Line,
-    emulated,
-    failed,
-    finished,
-    job,
-    jobs,
-    running,
-    told,
-    until,
-)
+from ..support.service import CONCURRENT, Line, emulated, failed, finished, job, jobs, running, told, until
 
 pytestmark = pytest.mark.anyio
 

@@ -16,15 +16,7 @@ import aiohttp
 import anyio
 import pytest
 
-from hailuo_async import (
-    AsyncSession,
-    ConfigError,
-    Resource,
-    SessionClosedError,
-    SubmissionUnknownError,
-    Success,
-    Video,
-)
+from hailuo_async import AsyncSession, ConfigError, Resource, SessionClosedError, SubmissionUnknownError, Success, Video
 from hailuo_async._engine.results import Results
 from hailuo_async._rules.wire import Answer, Request
 from hailuo_async.emulator import DEFAULT_API_KEY, Emulator

@@ -14,9 +14,7 @@ from hailuo_async.settings import JournalLocation
 
 @click.command()
 @click.argument(
-    "journal",
-    default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME),
-    type=options.JournalPath(exists=True),
+    "journal", default=str(options.DEFAULT_OUTPUT / options.JOURNAL_NAME), type=options.JournalPath(exists=True)
 )
 @click.option("--watch", "is_watched", is_flag=True, help="Show it again every two seconds, until all is done.")
 @options.json

@@ -29,15 +29,7 @@ import attrs
 
 from hailuo_async._io.journal import database, holders, opening
 from hailuo_async._io.journal.claims import UNFINISHED, JobClaims
-from hailuo_async._io.journal.records import (
-    Claim,
-    Intent,
-    JournalState,
-    Record,
-    error_text,
-    facts_text,
-    video_text,
-)
+from hailuo_async._io.journal.records import Claim, Intent, JournalState, Record, error_text, facts_text, video_text
 from hailuo_async._io.journal.rows import (
     CHANGED,
     FREE,

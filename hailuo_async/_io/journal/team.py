@@ -172,12 +172,7 @@ class TeamTable:
         status, is_anew = self.row.with_state(self.read(row)), self._refreshed_over.is_replaced
         self._refreshed_over.update()
         return Refreshed(
-            status=status,
-            changes=changes,
-            seen=row["seen"],
-            notices=notices,
-            at=self.at(row),
-            is_anew=is_anew,
+            status=status, changes=changes, seen=row["seen"], notices=notices, at=self.at(row), is_anew=is_anew
         )
 
     def pass_on(self, task_ids: Sequence[str]) -> None:

@@ -16,14 +16,7 @@ from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.download.values import Limits
 from hailuo_async.errors import SessionClosedError
 
-from ...support.film_hosts import (
-    BODY,
-    Shelf,
-    Stalling,
-    files,
-    film_host,
-    refused,
-)
+from ...support.film_hosts import BODY, Shelf, Stalling, files, film_host, refused
 from ...support.full_disk import files_end_at
 
 pytestmark = pytest.mark.anyio

@@ -18,18 +18,7 @@ from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.download.values import Limits
 from hailuo_async.errors import SessionClosedError, TaskExpiredError
 
-from ...support.film_hosts import (
-    BODY,
-    OTHER,
-    SECRET,
-    Shelf,
-    base64_of,
-    files,
-    film_host,
-    giving,
-    refused,
-    saying,
-)
+from ...support.film_hosts import BODY, OTHER, SECRET, Shelf, base64_of, files, film_host, giving, refused, saying
 
 pytestmark = pytest.mark.anyio
 

@@ -17,14 +17,7 @@ from aiohttp import web
 from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.download.values import Limits
 
-from ...support.film_hosts import (
-    BODY,
-    Shelf,
-    Stalling,
-    files,
-    film_host,
-    refused,
-)
+from ...support.film_hosts import BODY, Shelf, Stalling, files, film_host, refused
 from ...support.https import over_both
 
 pytestmark = pytest.mark.anyio

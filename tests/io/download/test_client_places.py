@@ -17,14 +17,7 @@ from hailuo_async._io.download.allowed_hosts import Reach, is_public
 from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.http import proxy_for
 
-from ...support.film_hosts import (
-    BODY,
-    SECRET,
-    Shelf,
-    files,
-    film_host,
-    refused,
-)
+from ...support.film_hosts import BODY, SECRET, Shelf, files, film_host, refused
 from ...support.service import Line
 
 pytestmark = pytest.mark.anyio

@@ -11,15 +11,7 @@ from aiohttp import web
 
 from hailuo_async._io.download.client import Downloads
 
-from ...support.film_hosts import (
-    BODY,
-    OTHER,
-    Shelf,
-    base64_of,
-    files,
-    film_host,
-    refused,
-)
+from ...support.film_hosts import BODY, OTHER, Shelf, base64_of, files, film_host, refused
 from ...support.https import over_both
 
 pytestmark = pytest.mark.anyio

@@ -13,15 +13,7 @@ from hailuo_async._io.download.client import Downloads
 from hailuo_async._io.download.values import Limits
 from hailuo_async.errors import DownloadError
 
-from ...support.film_hosts import (
-    BODY,
-    OTHER,
-    Shelf,
-    Stalling,
-    base64_of,
-    film_host,
-    giving,
-)
+from ...support.film_hosts import BODY, OTHER, Shelf, Stalling, base64_of, film_host, giving
 from ...support.https import over_both
 
 pytestmark = pytest.mark.anyio

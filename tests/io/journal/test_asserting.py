@@ -462,11 +462,7 @@ def test_a_job_that_its_owner_has_forgotten_does_not_come_back_after_a_cut(
 @pytest.mark.parametrize("sees", [lambda it: it.intend(intent()), lambda it: it.follow("cat")])
 @pytest.mark.parametrize("has_ended", [False, True])
 def test_a_job_that_another_session_has_taken_up_and_its_owner_has_forgotten_does_not_come_back_after_a_cut(
-    ours: AssertingTable,
-    theirs: AssertingTable,
-    primary: Primary,
-    sees: Callable[[JobTable], object],
-    has_ended: bool,
+    ours: AssertingTable, theirs: AssertingTable, primary: Primary, sees: Callable[[JobTable], object], has_ended: bool
 ) -> None:
     """It would be held, without an end, by a session that no longer works on it."""
     did(ours, lambda it: it.intend(intent()))

@@ -204,9 +204,7 @@ def test_what_the_environment_says_of_encodings_changes_nothing(
 
 
 @pytest.mark.slow
-def test_a_database_without_an_encoding_holds_every_key_and_one_of_few_letters_is_refused(
-    postgres: Postgres,
-) -> None:
+def test_a_database_without_an_encoding_holds_every_key_and_one_of_few_letters_is_refused(postgres: Postgres) -> None:
     for encoding in ("sql_ascii", "latin1"):
         postgres.run(f"CREATE DATABASE {encoding} ENCODING '{encoding}' TEMPLATE template0 LOCALE 'C'")
     table = opened_at(postgres.dsn(database="sql_ascii"))

@@ -9,19 +9,9 @@ from typing import Any
 import attrs
 import pytest
 
-from hailuo_async._io.journal.records import (
-    Claim,
-    JournalState,
-    Record,
-    Spending,
-)
+from hailuo_async._io.journal.records import Claim, JournalState, Record, Spending
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import (
-    JobError,
-    RequestRejectedError,
-    SubmissionUnknownError,
-    TaskFailedError,
-)
+from hailuo_async.errors import JobError, RequestRejectedError, SubmissionUnknownError, TaskFailedError
 
 from ...support.tables import (
     DAY_S,

@@ -9,33 +9,11 @@ from typing import Any
 import attrs
 import pytest
 
-from hailuo_async._io.journal.records import (
-    Claim,
-    JournalState,
-    Record,
-    Spending,
-)
+from hailuo_async._io.journal.records import Claim, JournalState, Record, Spending
 from hailuo_async._io.journal.table import JobTable
-from hailuo_async.errors import (
-    JobError,
-    RequestRejectedError,
-    SubmissionUnknownError,
-    TaskFailedError,
-)
+from hailuo_async.errors import JobError, RequestRejectedError, SubmissionUnknownError, TaskFailedError
 
-from ...support.tables import (
-    LEASE_S,
-    SECRET,
-    Clock,
-    Opener,
-    accepted,
-    did,
-    in_doubt,
-    intent,
-    record_of,
-    sent,
-    video,
-)
+from ...support.tables import LEASE_S, SECRET, Clock, Opener, accepted, did, in_doubt, intent, record_of, sent, video
 from .conftest import Everything
 
 

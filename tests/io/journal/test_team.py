@@ -56,13 +56,7 @@ def step(
     buried: Sequence[str] = (),
 ) -> StepDone:
     made = Step(
-        now=NOW,
-        held=held,
-        turns=tuple(turns),
-        changes=tuple(changes),
-        place=place,
-        passed=passed,
-        buried=tuple(buried),
+        now=NOW, held=held, turns=tuple(turns), changes=tuple(changes), place=place, passed=passed, buried=tuple(buried)
     )
     with team.jobs.transaction():
         tried = team.step(made)
@@ -120,7 +114,7 @@ def test_a_post_whose_grant_was_not_answered_and_is_not_given_again_is_no_longer
     assert tried.outcome().permits == (Permit.LATER, Permit.LATER)
     records = [record_of(a.jobs, key) for key in ("cat", "dog")]
     assert [(record.state, record.sent_at, record.holder) for record in records] == [
-        (JournalState.INTENDED, None, "ours"),
+        (JournalState.INTENDED, None, "ours")
     ] * 2
 
 

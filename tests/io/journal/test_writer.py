@@ -24,13 +24,7 @@ from hailuo_async._io.journal.sqlite import SqliteDatabase
 from hailuo_async._io.journal.table import JobTable
 from hailuo_async._io.journal.writer import JournalWriter
 from hailuo_async.contract import DEFAULT_BASE_URL
-from hailuo_async.errors import (
-    JobError,
-    JournalError,
-    RequestRejectedError,
-    SubmissionUnknownError,
-    TaskFailedError,
-)
+from hailuo_async.errors import JobError, JournalError, RequestRejectedError, SubmissionUnknownError, TaskFailedError
 
 from ...support.crash_journal import records_in
 from ...support.tables import intent, video
@@ -369,7 +363,7 @@ async def test_a_write_asked_for_in_the_very_turn_of_the_close_is_made(path: Pat
     await journal.aclose()
     assert asked.done()
     assert [(record.state.value, record.holder) for record in await to_thread.run_sync(partial(read, path))] == [
-        ("accepted", None),
+        ("accepted", None)
     ]
 
 
@@ -390,7 +384,7 @@ async def test_a_cancelled_close_goes_on_by_itself(path: Path, gate: Gate) -> No
     await to_thread.run_sync(journal._thread.shutdown)
     # Its take-back came too late for the thread, so the next session will call this one in doubt: safe, if not kind.
     assert [(record.state.value, record.holder) for record in await to_thread.run_sync(partial(read, path))] == [
-        ("sending", None),
+        ("sending", None)
     ]
     assert journal_threads() == []
 

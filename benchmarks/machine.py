@@ -59,7 +59,7 @@ class Machine:
             at=datetime.now().astimezone().isoformat(timespec="seconds"),
             commit=_commit(),
             python=f"{platform.python_implementation()} {platform.python_version()}",
-            packages={package: _version(package) for package in PACKAGES},
+            packages={package: installed_version(package) for package in PACKAGES},
             system=platform.platform(),
             processor=_processor(),
             cores=os.cpu_count() or 1,
@@ -79,7 +79,8 @@ class Machine:
         yield ", ".join(there) + (f"; absent: {', '.join(absent)}" if absent else "")
 
 
-def _version(package: str) -> str | None:
+def installed_version(package: str) -> str | None:
+    """``None`` if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 
 import attrs
 
+from benchmarks.machine import installed_version
 from benchmarks.targets import FLOOR, LIBRARY, SAFE_FLOOR, STREAM
 
 
@@ -29,21 +29,14 @@ class Subject:
     @property
     def problem(self) -> str:
         """Why it cannot be measured here; empty if it can."""
-        missing = [package for package in self.needs if _version(package) is None]
+        missing = [package for package in self.needs if installed_version(package) is None]
         return f"absent: {missing[0]} is not installed" if missing else ""
 
     def __str__(self) -> str:
         words = [self.name]
         if self.needs:
-            words += [_version(self.needs[0]) or "", f"({self.transport})"]
+            words += [installed_version(self.needs[0]) or "", f"({self.transport})"]
         return " ".join(filter(None, words))
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 OURS = Subject(name=LIBRARY, where="ours", client="Ours", calls="generate")

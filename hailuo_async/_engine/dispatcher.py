@@ -147,7 +147,7 @@ class Dispatcher:
         if tracked.status is Status.QUEUED:
             tracked.move(Event.ACCEPT)
         else:  # its status is known from the time when another session worked on it
-            self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
+            self._poller.watch_nowait(tracked)
 
     def follow(self, tracked: TrackedJob) -> None:
         """Waits for the outcome of a job that another session works on and pays for."""
@@ -186,7 +186,7 @@ class Dispatcher:
         if tracked.status.is_final or tracked.status is Status.SENDING:
             return
         if tracked.status is Status.PENDING and not tracked.is_followed:
-            self._poller.watch_nowait(tracked, ask_now=tracked.is_attached)
+            self._poller.watch_nowait(tracked)
             if tracked.caller_left:
                 tracked.log_that_it_goes_on()
         elif tracked.is_withheld and tracked.status is Status.QUEUED:

@@ -85,8 +85,8 @@ class Poller:
         task = self._tasks.get(task_id)
         return None if task is None else task.job
 
-    def watch_nowait(self, tracked: TrackedJob, *, ask_now: bool = False) -> None:
-        """Watches the task of ``tracked`` from now on; ``ask_now`` if it may have ended long ago."""
+    def watch_nowait(self, tracked: TrackedJob) -> None:
+        """Watches the task of ``tracked`` from now on. One that is attached is asked at once: it may have ended."""
         if tracked.task_id is None:
             raise ValueError("a job without a task id cannot be queried")
         now, is_whole = self._now(), not tracked.is_attached
@@ -96,7 +96,7 @@ class Poller:
         )
         task.is_noticed = self._notices.came_before(task.task_id)
         tracked.watched = self._tasks[task.task_id] = task
-        self._push(task, now if ask_now else self._next_due(task, now))
+        self._push(task, self._next_due(task, now) if is_whole else now)
 
     def notice_nowait(self, task_id: str) -> None:
         """Takes a notice that a task may have ended. It is not believed: the task is queried at once, if it runs here.

@@ -62,14 +62,12 @@ class FilmCache:
         """The film, rendered now or before. Cancelling a caller leaves the rendering to the others."""
         task = self._films.get(order.task_id)
         if task is None:
-            task = asyncio.create_task(self._render(order), name=f"render {order.task_id}")
+            rendering = anyio.to_thread.run_sync(self._render, order, limiter=self._places)
+            task = asyncio.create_task(rendering, name=f"render {order.task_id}")
             self._films[order.task_id] = task
         return await asyncio.shield(task)
 
-    async def _render(self, order: FilmOrder) -> FilmFile:
-        return await anyio.to_thread.run_sync(self._render_in_thread, order, limiter=self._places)
-
-    def _render_in_thread(self, order: FilmOrder) -> FilmFile:
+    def _render(self, order: FilmOrder) -> FilmFile:
         path = self.directory / f"{order.task_id}.mp4"
         self.render(order, path, self._closing.is_set)
         return FilmFile(path, path.stat().st_size, f'"{order.task_id}"')

@@ -5,9 +5,9 @@ import { pictureUrl, videoUrl } from "./api.js";
 const GROUPS = { all: "All", moving: "Under way", done: "Done", failed: "Failed", doubt: "In doubt" };
 const NAMES = {
   queued: "In line", sending: "Sending", pending: "Accepted", processing: "Being made", success: "Done", failed: "Failed",
-  refused: "Refused", unknown: "In doubt", unsent: "Not sent", abandoned: "Given up",
+  refused: "Refused", unknown: "In doubt", unsent: "Not sent",
 };
-const GROUP_OF = { success: "done", failed: "failed", refused: "failed", abandoned: "failed", unknown: "doubt", unsent: "failed" };
+const GROUP_OF = { success: "done", failed: "failed", refused: "failed", unknown: "doubt", unsent: "failed" };
 const groupOf = (job) => GROUP_OF[job.status] || "moving";
 
 const list = document.getElementById("list");

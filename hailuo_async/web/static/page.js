@@ -74,8 +74,8 @@ async function start() {
   api.watch(
     (news) => {
       by("offline").hidden = true;
-      if (news.jobs) jobs.take(news.jobs, Boolean(news.is_snapshot));
-      if (news.stats) showStats(news.stats);
+      jobs.take(news.jobs, news.is_snapshot);
+      showStats(news.stats);
     },
     (isOnLine) => { by("offline").hidden = isOnLine; },
   );

@@ -11,9 +11,8 @@ from ..support.emulated import NOW, accepted, ask, png, queried, refusal
 WHOLE = (200, None, 0, 1000)
 
 
-def result_url(service: Service, now: float = NOW) -> str:
-    task_id = accepted(service, now)
-    return str(queried(service, task_id, now + 10)["result"]["resources"][0]["url"])
+def result_url(service: Service) -> str:
+    return str(queried(service, accepted(service, NOW), NOW + 10)["result"]["resources"][0]["url"])
 
 
 def multipart(data: bytes, field: str = "file", filename: str = "cat one.png") -> Request:

@@ -27,8 +27,8 @@ def plain(colour: tuple[int, int, int], size: tuple[int, int] = (400, 400)) -> P
     return picture(Image.new("RGB", size, colour))
 
 
-def order(first: Picture | None, last: Picture | None = None, *, width: int = 320, height: int = 320) -> FilmOrder:
-    return FilmOrder("task-1", 6, width, height, first, last)
+def order(first: Picture | None, last: Picture | None = None, *, height: int = 320) -> FilmOrder:
+    return FilmOrder("task-1", 6, 320, height, first, last)
 
 
 def played(order: FilmOrder, path: Path) -> list[Image.Image]:

@@ -76,10 +76,8 @@ def night(service: Service, count: int, *, webhook: bool = True, flood: Sequence
     return told_of
 
 
-def playing(faults: Faults | None = None, spread: float = 0.2) -> Service:
-    return Service(
-        generation_s=4, spread=spread, max_running=12, requests_per_minute=None, faults=faults or Faults(), seed=5
-    )
+def playing(faults: Faults | None = None) -> Service:
+    return Service(generation_s=4, max_running=12, requests_per_minute=None, faults=faults or Faults(), seed=5)
 
 
 @pytest.mark.slow

@@ -39,10 +39,10 @@ class Journal:
         self.unsent.append(identity)
 
 
-def make_team(members: int = 2, ceiling: int | None = None) -> tuple[Team, Journal]:
+def make_team(members: int = 2) -> tuple[Team, Journal]:
     """A session that has just learned that it is one of so many."""
     journal, rng = Journal(), Random(0)
-    team = Team.make(cast(JournalWriter, journal), ceiling, rng, Cadence(0.5, 30.0, rng))
+    team = Team.make(cast(JournalWriter, journal), None, rng, Cadence(0.5, 30.0, rng))
     team.updates.apply(attrs.evolve(ALONE, members=members))
     journal.commits = 0
     return team, journal

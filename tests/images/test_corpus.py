@@ -32,8 +32,8 @@ PNG_END = b"\x00\x00\x00\x00IEND\xae\x42\x60\x82"
 MEMORY_BOUND = 300_000
 
 
-def ihdr(width: int, height: int, depth: int = 8, colour: int = 2) -> bytes:
-    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
+def ihdr(width: int, height: int) -> bytes:
+    return chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
 
 
 def png(width: int, height: int, *extra: bytes) -> bytes:

@@ -173,12 +173,12 @@ def test_a_picture_of_pillows_in_cmyk_goes_through_its_profile_without_being_fit
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
 
 
-def lying(format_name: str, kind: int = 3, orientation: int = 6) -> bytes:
+def lying(format_name: str, kind: int = 3) -> bytes:
     """Red above blue, 250 x 200, to be turned."""
     image = plain(250, 200, colour="blue")
     image.paste("red", (0, 0, 250, 100))
     code = {3: "Hxx", 4: "I"}[kind]
-    exif = b"MM\0*\0\0\0\x08\0\1" + struct.pack(f">HHI{code}", 0x0112, kind, 1, orientation) + bytes(4)
+    exif = b"MM\0*\0\0\0\x08\0\1" + struct.pack(f">HHI{code}", 0x0112, kind, 1, 6) + bytes(4)
     options = {"lossless": True} if format_name == "WEBP" else {"quality": 95} if format_name == "JPEG" else {}
     return written(image, format_name, exif=exif if format_name == "PNG" else b"Exif\0\0" + exif, **options)
 

@@ -27,9 +27,9 @@ from hailuo_async.errors import ImageError
 from ..support.pictures import FIELD, JPEG, data_url
 
 
-def made(format_name: str = "JPEG", size: tuple[int, int] = (400, 500), mode: str = "RGB", **options: Any) -> bytes:
+def made(format_name: str = "JPEG", **options: Any) -> bytes:
     buffer = io.BytesIO()
-    Image.new(mode, size).save(buffer, format_name, **options)
+    Image.new("RGB", (400, 500)).save(buffer, format_name, **options)
     return buffer.getvalue()
 
 

@@ -93,10 +93,10 @@ def mean(image: Image.Image) -> list[int]:
     return [round(value) for value in ImageStat.Stat(image).mean]
 
 
-def assert_alike(image: Image.Image, expected: Image.Image, tolerance: float = 6) -> None:
+def assert_alike(image: Image.Image, expected: Image.Image) -> None:
     assert image.size == expected.size
     difference = ImageStat.Stat(ImageChops.difference(image.convert("RGB"), expected.convert("RGB")))
-    assert max(difference.mean) < tolerance
+    assert max(difference.mean) < 6
 
 
 def refusal(call: Callable[[], object]) -> ImageError:

@@ -23,7 +23,7 @@ from hailuo_async._io.tls import ResumingContext
 from hailuo_async._rules.wire import Answer, Request, build_submit, decipher, unknown
 from hailuo_async.emulator import Emulator
 from hailuo_async.jobs import Job
-from hailuo_async.settings import Settings, check_settings
+from hailuo_async.settings import Settings
 
 from .https import speak_https, trusting
 
@@ -98,25 +98,9 @@ def request_for(asked: Job) -> Request:
 
 
 def make_settings(base_url: str, **changes: Any) -> Settings:
-    """Settings of a session, as its defaults have them."""
-    given: dict[str, Any] = {
-        "api_key": KEY,
-        "base_url": base_url,
-        "max_running": None,
-        "journal": None,
-        "timeout": None,
-        "max_queued": 1000,
-        "max_jobs": None,
-        "max_cost": None,
-        "webhook_url": None,
-        "poll_interval": (0.01, 0.05),
-        "on_unknown": "raise",
-        "journal_prompts": False,
-        "keep_jobs": False,
-        "max_kept_bytes": 4 << 30,
-        "allow_private_network": False,
-    }
-    return check_settings(**(given | changes))
+    """Settings of a session, as its defaults have them, that asks often."""
+    given: dict[str, Any] = {"api_key": KEY, "base_url": base_url, "poll_interval": (0.01, 0.05)}
+    return AsyncSession(**given | changes)._settings
 
 
 @asynccontextmanager

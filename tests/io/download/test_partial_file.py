@@ -32,10 +32,10 @@ def names(directory: Path) -> list[str]:
     return sorted(os.listdir(directory))
 
 
-def reopened(target: Path, of: str = "of") -> tuple[int, Stamp | None]:
+def reopened(target: Path) -> tuple[int, Stamp | None]:
     """What a later download finds to go on with."""
     part = Part(target=target, overwrite=False)
-    part.open(of)
+    part.open("of")
     found = part.size, part.stamp
     part.leave(useful=True)
     return found

@@ -35,8 +35,8 @@ _LONGEST_S = 86_400
 
 _COMMANDS = frozenset(command.casefold() for command in CAMERA_COMMANDS)
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]")
-#: Unicode's categories of control characters, and of line and paragraph separators. Everything else is
-#: part of somebody's file names: a macOS screenshot has U+202F, an emoji or a Persian word a joiner (category Cf).
+#: Unicode's categories of control characters, and of line and paragraph separators. Everything else
+#: occurs in file names: a macOS screenshot has U+202F, an emoji or a Persian word a joiner (category Cf).
 _NOT_IN_A_KEY = frozenset({"Cc", "Zl", "Zp"})
 
 #: Where code lies that makes a job and is not its caller's: this file, what attrs wrote for it, and ``attrs.evolve``.

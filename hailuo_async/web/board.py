@@ -29,7 +29,7 @@ from hailuo_async.web.pictures import Pictures
 
 _logger = logging.getLogger("hailuo_async")
 
-#: How often the journal is looked at while somebody looks at the page, and how soon after an event of this session.
+#: How often the journal is looked at while a viewer is connected, and how soon after an event of this session.
 _LOOK_S, _SOON_S = 1.0, 0.15
 #: So many changed jobs are read one by one; of more the whole journal.
 _FEW = 20

@@ -12,7 +12,7 @@ from hailuo_async.emulator import Emulator
 from ..support.commands import run
 
 
-def test_all_is_well(service: Emulator) -> None:
+def test_each_check_that_passes_is_a_line_with_what_was_found(service: Emulator) -> None:
     result = run("doctor")
     assert (result.exit_code, result.stderr) == (0, "")
     assert result.stdout.splitlines() == [

@@ -1,4 +1,4 @@
-"""Sessions whose journal keeps whole jobs: what was submitted is sent once, by whoever is alive."""
+"""Sessions whose journal keeps whole jobs: what was submitted is sent once, by a session that is alive."""
 
 from __future__ import annotations
 

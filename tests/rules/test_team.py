@@ -1,4 +1,4 @@
-"""What sessions that share a journal decide together: as one session would, whoever of them asks."""
+"""What sessions that share a journal decide together: as one session would, no matter which of them asks."""
 
 from __future__ import annotations
 

@@ -198,7 +198,7 @@ def test_a_table_of_one_subject_has_a_line_for_each_case() -> None:
     assert lines == ["       ms", "few     1", "many  100"]
 
 
-def test_a_table_in_markdown() -> None:
+def test_a_table_in_markdown_has_a_row_a_subject_and_its_notes_below() -> None:
     assert list(Table.of(TOLD).markdown()) == [
         "|  | wall s | efficiency | mana |",
         "| --- | ---: | ---: | ---: |",

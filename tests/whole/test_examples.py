@@ -55,7 +55,7 @@ def test_the_errors_example_tells_of_a_lost_answer(folder: Path, service: Emulat
 
 
 @pytest.mark.slow
-def test_a_progress_bar(folder: Path, service: Emulator) -> None:
+def test_the_progress_example_counts_what_is_done_and_what_runs(folder: Path, service: Emulator) -> None:
     assert run("progress", folder, service)[-1].startswith("2 done, 0 of ")
     assert sorted(path.name for path in (folder / "videos").iterdir()) == ["a.mp4", "b.mp4"]
 
@@ -88,7 +88,7 @@ def test_a_night_passes_in_seconds(folder: Path, service: Emulator) -> None:
 
 
 @pytest.mark.slow
-def test_a_handle_and_its_updates(folder: Path, service: Emulator) -> None:
+def test_the_handle_example_tells_the_task_id_and_each_status(folder: Path, service: Emulator) -> None:
     task_id, *statuses = run("handle", folder, service)
     assert service.ledger.accepted == {None: [task_id]}
     assert (statuses[0], statuses[-1]) == ("pending", "success")
@@ -107,7 +107,7 @@ def test_what_is_unknown_is_named_and_sent_again_when_its_owner_says_so(folder: 
 
 
 @pytest.mark.slow
-def test_where_the_limits_stand(folder: Path, service: Emulator) -> None:
+def test_the_limits_example_tells_the_balance_and_what_is_left(folder: Path, service: Emulator) -> None:
     account, stats = run("limits", folder, service)
     assert account == "True 100000.0"
     assert re.fullmatch("0 of 2 run, 0 wait, 9[89] requests left", stats)  # 99 where a minute ended between the two

@@ -1,4 +1,4 @@
-"""The life of a session: opened, used and closed by whoever, in whatever order, and nothing left behind."""
+"""The life of a session: opened, used and closed by any task, in any order, and nothing left behind."""
 
 from __future__ import annotations
 

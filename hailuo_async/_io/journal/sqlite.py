@@ -353,7 +353,7 @@ def _prepare(opened: SqliteDatabase, base_url: str | None) -> None:
 
 
 def _version_of_ours(opened: SqliteDatabase) -> int:
-    """The schema version, 0 for an empty file. Raises ``JournalError`` if the file is someone else's, or newer."""
+    """The schema version, 0 for an empty file. Raises ``JournalError`` if the file is another program's, or newer."""
     # Another process may make the journal meanwhile, and marks it as ours in the same commit: so that is read last.
     tables = opened.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     version = int(opened.execute("PRAGMA user_version").fetchone()[0])

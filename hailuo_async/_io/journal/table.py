@@ -263,7 +263,7 @@ class JobTable(JobClaims):
             else:
                 row = self._execute(_INSERT_TASK, identity=identity, model=model, task_id=task_id).fetchone()
                 claim = None if row is None else Claim(self._record(row), ours=True)
-                identity = f"task:{identity}"  # if somebody's key was just that
+                identity = f"task:{identity}"  # if just that is the key of a job
             if claim is not None:
                 return claim
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Self
 
 import aiohttp
 
-from hailuo_async._engine.arguments import SaveAs, StrPath, check_download, check_grace, check_parts, check_stream
+from hailuo_async._engine.arguments import Parts, SaveAs, StrPath, check_download, check_grace, check_stream
 from hailuo_async._engine.clock import running_loop
 from hailuo_async._engine.generation import Generation, Wait, video_of
 from hailuo_async._engine.loading import OpenJournal, import_engine, load_engine
@@ -135,8 +135,7 @@ class AsyncSession(ServiceCalls):
             on_unknown=on_unknown, journal_prompts=journal_prompts, keep_jobs=keep_jobs, max_kept_bytes=max_kept_bytes,
             allow_private_network=allow_private_network, webhook_url=webhook_url,
         )  # fmt: skip
-        check_parts(client_session, transport, rng)
-        self._client_session, self._transport, self._rng = client_session, transport, rng
+        self._parts = Parts(client_session, transport, rng)
         if transport is not None:
             import_engine()  # tests and simulations run on clocks that cannot wait for a thread
         self._session_state, self._hooks = SessionState(), Hooks()
@@ -158,11 +157,10 @@ class AsyncSession(ServiceCalls):
         state.phase = Phase.OPENING
         try:
             await load_engine()
-            from hailuo_async._engine.wiring import open_journal, start_engine
+            from hailuo_async._engine.wiring import start_engine
 
             engine = await start_engine(
-                *(self._settings, state, self._transport, self._client_session, self._rng, self._hooks, self._money),
-                self._open_journal or open_journal,
+                self._settings, state, self._parts, self._hooks, self._money, self._open_journal
             )
         except BaseException:
             state.end("the session could not be opened")

@@ -12,11 +12,12 @@ from random import Random
 from typing import TypeAlias
 
 import aiohttp
+import attrs
 
 from hailuo_async._engine.generation import Generation
 from hailuo_async._engine.spending_limit import SpendingLimit
 from hailuo_async._io.download.values import Limits
-from hailuo_async._io.transport import CLOSED
+from hailuo_async._io.transport import CLOSED, Transport
 from hailuo_async.errors import ConfigError
 from hailuo_async.jobs import FirstLastFrameToVideo, ImageToVideo, Job, check_key
 from hailuo_async.outcomes import Success, Video
@@ -90,15 +91,22 @@ def _check_video(given: object) -> None:
     raise TypeError(f"a Video is needed here, not {type(given).__name__}: {advice}")
 
 
-def check_parts(client_session: object, transport: object, rng: object) -> None:
-    """Raises ``ConfigError`` for parts that a session cannot be made with; ``None`` is left out."""
-    _check_client_session(client_session)
-    is_transport = all(callable(getattr(transport, name, None)) for name in ("send", "aclose"))
-    if not (is_transport or transport is None):
-        rule = "must have the methods send and aclose, as Transport"
-        raise ConfigError(field="transport", value=transport, rule=rule)
-    if not isinstance(rng, Random | None):
-        raise ConfigError(field="rng", value=rng, rule="must be a random.Random, or None")
+@attrs.frozen
+class Parts:
+    """What a session is given to work with; ``None`` where it makes its own. Raises ``ConfigError``."""
+
+    client_session: aiohttp.ClientSession | None = None
+    transport: Transport | None = None
+    rng: Random | None = None
+
+    def __attrs_post_init__(self) -> None:
+        _check_client_session(self.client_session)
+        is_transport = all(callable(getattr(self.transport, name, None)) for name in ("send", "aclose"))
+        if not (is_transport or self.transport is None):
+            rule = "must have the methods send and aclose, as Transport"
+            raise ConfigError(field="transport", value=self.transport, rule=rule)
+        if not isinstance(self.rng, Random | None):
+            raise ConfigError(field="rng", value=self.rng, rule="must be a random.Random, or None")
 
 
 def _check_client_session(session: object) -> None:

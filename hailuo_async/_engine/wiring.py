@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from random import Random
 from typing import TYPE_CHECKING
 
@@ -13,6 +13,7 @@ import anyio
 import anyio.to_thread
 
 from hailuo_async._engine.admission import Admission
+from hailuo_async._engine.arguments import Parts
 from hailuo_async._engine.calls import Calls
 from hailuo_async._engine.clock import wall_clock
 from hailuo_async._engine.dispatcher import Dispatcher
@@ -20,6 +21,7 @@ from hailuo_async._engine.engine import Engine
 from hailuo_async._engine.events import EventEmitter
 from hailuo_async._engine.gate import Gate
 from hailuo_async._engine.keeping import Keeper
+from hailuo_async._engine.loading import OpenJournal
 from hailuo_async._engine.notices import PassedNotices
 from hailuo_async._engine.poller import Poller
 from hailuo_async._engine.recording import Recorder
@@ -56,22 +58,20 @@ async def open_journal(location: JournalLocation, *, base_url: str | None, now: 
 async def start_engine(
     settings: Settings,
     state: SessionState,
-    transport: Transport | None,
-    client_session: aiohttp.ClientSession | None,
-    rng: Random | None,
+    parts: Parts,
     hooks: Hooks,
     money: Money,
-    open_journal: Callable[..., Awaitable[JournalWriter]] = open_journal,
+    opening: OpenJournal | None = None,
 ) -> Engine:
     """An engine that works, with all that it needs open; or nothing left behind, and what went wrong raised."""
     journal = carrier = None
     if settings.journal is not None:
-        journal = await open_journal(settings.journal, base_url=settings.base_url, now=wall_clock)
+        journal = await (opening or open_journal)(settings.journal, base_url=settings.base_url, now=wall_clock)
     try:
         if journal is not None:
             money.limit.begin_with(await journal.spending())
-        carrier = transport or await _open_http(settings, client_session)
-        rng = rng or Random()  # seeded here and not with the session: forked workers share no dice
+        carrier = parts.transport or await _open_http(settings, parts.client_session)
+        rng = parts.rng or Random()  # seeded here and not with the session: forked workers share no dice
         engine = _assemble(settings, state, carrier, journal, rng, EventEmitter(hooks), money)
         engine.team_monitor = _join(engine, journal, rng)
         if engine.team_monitor is not None:

@@ -8,7 +8,6 @@ import sqlite3
 import time
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import anyio
@@ -35,6 +34,7 @@ from hailuo_async import (
     TaskFailedError,
     WaitTimeoutError,
 )
+from hailuo_async._engine.arguments import Parts
 from hailuo_async._engine.journaling import JournalRecorder
 from hailuo_async._engine.session_state import Phase, SessionState
 from hailuo_async._engine.spending_limit import Money
@@ -592,14 +592,14 @@ async def test_a_session_that_cannot_join_its_team_opens_nothing_and_closes_its_
     line = Line()
     settings, money = make_settings("http://localhost", journal=path), Money()
     with pytest.raises(JournalError, match="away"):
-        await start_engine(settings, SessionState(), line, None, Random(0), Hooks(), money, Alone.open)
+        await start_engine(settings, SessionState(), Parts(transport=line), Hooks(), money, Alone.open)
     assert line.is_closed
 
 
 async def test_an_engine_that_is_cancelled_while_it_starts_closes_what_it_holds(path: Path) -> None:
     line = Line()
     settings, state = make_settings("http://localhost", journal=path), SessionState(phase=Phase.OPENING)
-    starting = asyncio.ensure_future(start_engine(settings, state, line, None, Random(1), Hooks(), Money()))
+    starting = asyncio.ensure_future(start_engine(settings, state, Parts(transport=line), Hooks(), Money()))
     await until(lambda: starting.done() or "hailuo-async engine" in map(asyncio.Task.get_name, asyncio.all_tasks()))
     starting.cancel()
     await asyncio.wait([starting])

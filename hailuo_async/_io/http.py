@@ -267,13 +267,14 @@ class Http:
             server_hostname=None if body is None else url.host,
             **self._manners,
         ) as response:
-            problem = _strange_encoding(response.headers)
-            content = await _read(response)
+            content, cut = await _read(response)
+            problem = cut or _strange_encoding(response.headers)
         if len(content) > MAX_ANSWER_BYTES:
             problem, content = f"an answer of more than {MAX_ANSWER_BYTES} bytes", b""
         read = functools.partial(decipher, response.status, response.headers, content, self._api_key)
         answer = read() if len(content) <= _LONG_ANSWER_BYTES else await anyio.to_thread.run_sync(read)
-        # A body that cannot be read may refuse by its status, but never accept. One that can is as it was asked for.
+        # A body that cannot be read may refuse by its status, but never accept. One that can is as it was asked for,
+        # and whole: an object that was cut is no JSON. So an acceptance counts though its connection ended badly.
         is_unread = answer.whole is None and answer.verdict is Verdict.UNKNOWN
         return attrs.evolve(answer, message=problem) if problem and is_unread else answer
 
@@ -374,8 +375,8 @@ def _strange_encoding(headers: Mapping[str, str]) -> str | None:
     return f"an answer in {shown(encoding)}, although it was asked for as it is: see whether a proxy does that"
 
 
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    """The body, or some more than an answer may have; nothing where it is cut and the status alone tells enough."""
+async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str | None]:
+    """The body, or some more than an answer may have; of one that was cut what came, and why that may be too little."""
     answer = bytearray()
     try:
         while not response.content.at_eof():
@@ -383,8 +384,6 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
             if len(answer) > MAX_ANSWER_BYTES:
                 response.close()
                 break
-    except (aiohttp.ClientError, OSError):
-        if response.ok:
-            raise
-        return b""
-    return bytes(answer)
+    except (aiohttp.ClientError, OSError) as error:
+        return bytes(answer), describe(error) if response.ok else None  # any other status alone tells enough
+    return bytes(answer), None

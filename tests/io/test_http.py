@@ -168,6 +168,27 @@ async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(
     assert len(server.seen) == 1
 
 
+def cut_after_the_json(head: str) -> Behaviour:
+    body = json.dumps(taken())
+
+    async def send_too_little(exchange: Exchange) -> None:
+        await exchange.read_body()
+        await exchange.send(f"HTTP/1.1 200 Told\r\n{head.format(len(body))}\r\n\r\n".encode())
+        await exchange.send((f"{len(body):x}\r\n{body}\r\n" if "chunked" in head else body).encode())
+        exchange.writer.close()
+
+    return send_too_little
+
+
+@over_both
+@pytest.mark.parametrize("head", ["Transfer-Encoding: chunked", "Content-Length: 1{}"])
+async def test_an_acceptance_that_came_whole_counts_though_its_connection_was_cut(
+    head: str, tls: ssl.SSLContext | None
+) -> None:
+    answer, _ = await answer_of(cut_after_the_json(head), tls=tls)
+    assert (answer.verdict, answer.task_id) == (Verdict.ACCEPTED, taken()["data"]["task_id"])
+
+
 async def test_a_cut_is_told_in_plain_words() -> None:
     answer, _ = await answer_of(end_after_the_body)
     assert answer.message == "the connection was cut"

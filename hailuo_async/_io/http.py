@@ -26,6 +26,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import os
 import socket
 from collections.abc import Awaitable, Generator, Iterator, Mapping, Sequence
@@ -59,6 +60,8 @@ if "server_hostname" not in ConnectionKey._fields:
 CONNECT_TIMEOUT_S = 15.0
 #: Seconds after the timeout in which an answer that came in time is still read.
 LAST_LOOK_S = 0.5
+#: Seconds to wait for the end of an answer whose JSON is there. If that never came, a task id would be thrown away.
+END_TIMEOUT_S = 0.5
 #: Threads that read images while they are sent. More threads than disks and cores gain nothing.
 READING_THREADS = 4
 #: The service's answers are a few hundred bytes. A larger one is not parsed: that would hold the GIL, and so the loop,
@@ -380,10 +383,18 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, str | None]:
     answer = bytearray()
     try:
         while not response.content.at_eof():
-            answer += await response.content.readany()
+            async with asyncio.timeout(END_TIMEOUT_S) if _is_whole(answer) else contextlib.nullcontext():
+                answer += await response.content.readany()
             if len(answer) > MAX_ANSWER_BYTES:
                 response.close()
                 break
     except (aiohttp.ClientError, OSError) as error:
         return bytes(answer), describe(error) if response.ok else None  # any other status alone tells enough
     return bytes(answer), None
+
+
+def _is_whole(answer: bytearray) -> bool:
+    """Whether the JSON of an answer is there to its end: more may never come, where its length is wrong."""
+    with contextlib.suppress(ValueError, RecursionError):
+        return len(answer) <= _LONG_ANSWER_BYTES and answer.rstrip().endswith(b"}") and bool(json.loads(answer))
+    return False

@@ -168,24 +168,28 @@ async def test_a_post_that_is_cut_is_in_doubt_and_is_sent_once(
     assert len(server.seen) == 1
 
 
-def cut_after_the_json(head: str) -> Behaviour:
+def without_an_end(head: str, *, cut: bool) -> Behaviour:
     body = json.dumps(taken())
 
     async def send_too_little(exchange: Exchange) -> None:
         await exchange.read_body()
         await exchange.send(f"HTTP/1.1 200 Told\r\n{head.format(len(body))}\r\n\r\n".encode())
         await exchange.send((f"{len(body):x}\r\n{body}\r\n" if "chunked" in head else body).encode())
-        exchange.writer.close()
+        if cut:
+            exchange.writer.close()
+        else:
+            await exchange.reader.read()
 
     return send_too_little
 
 
 @over_both
+@pytest.mark.parametrize("cut", [True, False])
 @pytest.mark.parametrize("head", ["Transfer-Encoding: chunked", "Content-Length: 1{}"])
-async def test_an_acceptance_that_came_whole_counts_though_its_connection_was_cut(
-    head: str, tls: ssl.SSLContext | None
+async def test_an_acceptance_that_came_whole_counts_though_its_connection_is_cut_or_stays_open(
+    head: str, cut: bool, tls: ssl.SSLContext | None
 ) -> None:
-    answer, _ = await answer_of(cut_after_the_json(head), tls=tls)
+    answer, _ = await answer_of(without_an_end(head, cut=cut), tls=tls)
     assert (answer.verdict, answer.task_id) == (Verdict.ACCEPTED, taken()["data"]["task_id"])
 
 

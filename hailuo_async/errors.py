@@ -269,12 +269,15 @@ class WaitTimeoutError(HailuoError, TimeoutError):
 
     timeout_s: float
     reason: str | None = None
-    """Why the last try to send it failed, if it was tried and never sent."""
+    """Why the last try to send it failed, if it was never sent, or the last query of its task."""
 
     def _message(self) -> str:
-        why = "" if self.reason is None else f": {self.reason}"
-        unsent = f"it was never sent{why}"
-        fate = unsent if self.task_id is None else "it goes on at the service: attach() waits for it again"
+        if self.task_id is None:
+            fate = "it was never sent" if self.reason is None else f"it was never sent: {self.reason}"
+        elif self.reason is None:
+            fate = "it goes on at the service: attach() waits for it again"
+        else:
+            fate = f"its last query failed: {self.reason}; attach() waits for it again"
         return f"no video within {self.timeout_s:g} s; {fate}"
 
 

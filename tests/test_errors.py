@@ -155,6 +155,13 @@ def test_a_deadline_says_whether_the_task_goes_on() -> None:
     )
 
 
+def test_a_deadline_says_why_the_last_query_failed() -> None:
+    error = WaitTimeoutError(timeout_s=9, task_id="task-1", reason="HTTP 502")
+    assert (
+        str(error) == "no video within 9 s; its last query failed: HTTP 502; attach() waits for it again (task task-1)"
+    )
+
+
 @pytest.mark.parametrize(
     ("kind", "parents"),
     [

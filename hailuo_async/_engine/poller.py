@@ -50,6 +50,8 @@ LEAST_SLEEP_S = 0.01
 NOT_FOUND_GRACE_S = 30.0
 #: Answers in a row that say nothing about the task, after which it is asked for by its documented path.
 MAX_UNREADABLE = 3
+#: Queries of a task that failed in a row, of which its user should know: two minutes, by the default intervals.
+MANY_FAILED = 10
 #: So long the service keeps a result: the deadline of a task without its own.
 RESULT_KEPT_S = contract.RESULT_LIFETIME.total_seconds()
 
@@ -74,6 +76,7 @@ class Poller:
     _added: Signal = attrs.field(factory=Signal, init=False)
     _in_flight: InFlight = attrs.field(init=False)
     _has_logged_word: bool = attrs.field(default=False, init=False)
+    _has_logged_failures: bool = attrs.field(default=False, init=False)
     _now: Callable[[], float] = attrs.field(factory=running_clock, init=False)
 
     @_in_flight.default
@@ -256,7 +259,7 @@ class Poller:
             self._has_logged_word = True  # once a session: a service that counts in this field would fill the log
             message = "the status %r is unknown; task %s is queried until it ends: please report this word"
             logger.warning(message, word, task.task_id)
-        task.failed_queries = 0
+        task.failed_queries, task.job.trouble = 0, None
         if status is not None:
             task.job.move(Event.SEE_PENDING if status is Status.PENDING else Event.SEE_PROCESSING)
         self._cadence.still_runs(task, now, is_pending=status is Status.PENDING)
@@ -268,6 +271,13 @@ class Poller:
         shortest, longest = self._settings.poll_interval
         delay = min(longest, shortest * 2 ** min(task.failed_queries, 16))
         task.failed_queries += 1
+        task.job.trouble = reason
+        if task.failed_queries == MANY_FAILED and not self._has_logged_failures:
+            self._has_logged_failures = True  # once a session: in an outage, each of its tasks would say the same
+            message = (
+                "the last %d queries of task %s failed: %s; it is queried all the same: see what the service answers"
+            )
+            logger.warning(message, MANY_FAILED, task.task_id, reason)
         logger.debug("task %s is queried again in %.1f s: %s", task.task_id, delay, reason)
         self._push(task, now + delay)
 

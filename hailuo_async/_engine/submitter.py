@@ -247,7 +247,7 @@ class Submitter:
                 await self._doubt(tracked, answer, posted_at)
 
     async def _accept(self, tracked: TrackedJob, answer: Answer) -> None:
-        tracked.task_id = answer.task_id
+        tracked.task_id, tracked.trouble = answer.task_id, None
         tracked.request = None  # never sent again: what it holds in memory, as the PNG of a PIL image, may go
         tracked.query_path = read_query_path(answer.data, self._origin)
         tracked.created_at = answer.rate_headers.date
@@ -257,7 +257,7 @@ class Submitter:
 
     async def _refuse(self, tracked: TrackedJob, answer: Answer) -> None:
         self._emitter.refused(tracked, answer)
-        tracked.unsent_reason = None  # a refusal is an answer
+        tracked.trouble = None  # a refusal is an answer
         if answer.refusal in (Refusal.REQUEST_RATE, Refusal.RUNNING_LIMIT):
             await self._wait_again(tracked)
         else:
@@ -265,7 +265,7 @@ class Submitter:
 
     async def _retry(self, tracked: TrackedJob, answer: Answer) -> None:
         self._emitter.refused(tracked, answer)
-        problem, tracked.unsent_reason = answer.problem, answer.message
+        problem, tracked.trouble = answer.problem, answer.message
         if isinstance(problem, HailuoError) and not (isinstance(problem, JournalError) and problem.is_outage):
             await self._give_up(tracked, problem)
         elif problem is None and tracked.timeout_s is None and self._unreachable_s(tracked) >= UNREACHABLE_FOR_S:

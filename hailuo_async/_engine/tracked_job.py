@@ -107,8 +107,10 @@ class TrackedJob:
     fault: HailuoError | None = None
     """Why it must not be paid for: the job ends with this instead of waiting for a slot."""
 
-    # --- Its POSTs ---
+    # --- Its requests ---
 
+    trouble: str | None = None
+    """Why its last request, a POST or a query, came to nothing; ``None`` if it did not."""
     waits_since: float | None = None
     """Since when it counts as waiting for a slot, in loop time; ``None`` while it is behind the first of its lane."""
     was_left: bool = False
@@ -129,8 +131,6 @@ class TrackedJob:
     """Whether it ended in that doubt: it was not sent again, or its last POST certainly was not accepted."""
     unsent_since: float = math.inf
     """Since when none of its POSTs has reached the service, in loop time."""
-    unsent_reason: str | None = None
-    """Why the last of these did not."""
     accepted_at: float = -math.inf
     """When the service accepted it, in loop time; minus infinity if that is not known."""
 
@@ -249,8 +249,7 @@ class TrackedJob:
 
     def out_of_time(self, timeout_s: float) -> WaitTimeoutError:
         """The error for a caller who has waited for ``timeout_s`` seconds."""
-        reason = self.unsent_reason if self.task_id is None else None
-        return WaitTimeoutError(timeout_s=timeout_s, task_id=self.task_id, reason=reason)
+        return WaitTimeoutError(timeout_s=timeout_s, task_id=self.task_id, reason=self.trouble)
 
     def _report(self, status: Status) -> None:
         self._changed.notify()

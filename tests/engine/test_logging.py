@@ -11,13 +11,14 @@ from itertools import pairwise
 import pytest
 
 from hailuo_async import AsyncSession, Generation, ImageToVideo
+from hailuo_async._engine.poller import MANY_FAILED
 from hailuo_async._rules.wire import Answer, Request, unknown, unsent
 from hailuo_async.emulator import FaultRates, Faults, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import InMemory
 
 from ..support.listening import line_that, told_of
-from ..support.service import CONCURRENT, KEY, Line, asked_about, finished, job, jobs, refusal, running, told
+from ..support.service import CONCURRENT, KEY, Line, asked_about, envelope, finished, job, jobs, refusal, running, told
 
 SECRETS = (KEY, "sig=", "Signature", "a secret wish")
 
@@ -141,6 +142,24 @@ def test_what_nobody_understands_asks_to_be_reported_or_looked_at(log: pytest.Lo
     assert lines(log, logging.WARNING) == [
         "headers with impossible values are ignored: x-ratelimit-remaining; check whether a proxy changes them",
         "the status 'levitating' is unknown; task task-1 is queried until it ends: please report this word",
+    ]
+
+
+def test_tasks_whose_queries_keep_failing_are_told_of_once(log: pytest.LogCaptureFixture) -> None:
+    async def fail(request: Request) -> Answer:
+        if len(line.queries) > 3 * MANY_FAILED:
+            return told(200, finished(asked_about(request)))
+        return told(200, envelope({"status": "success", "task_id": asked_about(request)}))
+
+    async def two(session: AsyncSession) -> None:
+        await asyncio.gather(*map(session.generate, jobs(2)))
+
+    line = Line(on_query=fail)
+    told_of(line, two)
+    assert lines(log, logging.WARNING) == [
+        "the last 10 queries of task task-1 failed: "
+        "success without a resource that has a URL @ $.data.result.resources; "
+        "it is queried all the same: see what the service answers"
     ]
 
 

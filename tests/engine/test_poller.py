@@ -304,6 +304,19 @@ def test_at_its_deadline_a_job_ends_with_its_task_id_and_goes_on_at_the_service(
     assert service.ledger.posts == 1
 
 
+def test_a_deadline_says_why_the_last_query_failed_unless_a_later_one_did_not() -> None:
+    async def main() -> list[str | None]:
+        async def fail_until_told(request: Request) -> Answer:
+            return told(200, running(asked_about(request))) if anyio.current_time() > 15 else unknown("cut off")
+
+        async with Line(on_query=fail_until_told).session() as session:
+            generation = await session.submit(job(), timeout=10)
+            errors = await asyncio.gather(generation, session.generate(job(), timeout=20), return_exceptions=True)
+        return [error.reason for error in errors if isinstance(error, WaitTimeoutError)]
+
+    assert run_virtual(main) == ["cut off", None]
+
+
 def test_a_sessions_timeout_is_every_jobs_unless_it_has_its_own() -> None:
     async def main() -> list[float]:
         async def ended_at(session: AsyncSession, **options: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import anyio
@@ -23,6 +24,7 @@ from hailuo_async._cli.batch.batch import Batch, BatchPlan
 from hailuo_async._cli.batch.bill import Bill
 from hailuo_async._cli.batch.progress import Screen
 from hailuo_async._cli.batch.results import JobResult, ResultLine
+from hailuo_async._cli.batch.run import run_batch
 from hailuo_async._cli.generate import SingleVideo
 from hailuo_async._cli.interrupts import interruptible
 from hailuo_async._cli.jobfile.joblist import Entry
@@ -232,6 +234,35 @@ def test_told_to_end_it_names_what_runs_and_has_it_when_it_is_run_again(service:
     again = run(*arguments, env=credentials(service))
     assert (again.exit_code, statuses(again.stdout)) == (0, dict.fromkeys("abc", "saved"))
     assert paid(service) == once("abc")
+
+
+@contextlib.asynccontextmanager
+async def interrupted() -> AsyncIterator[AsyncSession]:
+    raise KeyboardInterrupt
+    yield AsyncSession()
+
+
+@pytest.mark.slow
+def test_interrupted_before_it_has_begun_it_tells_what_an_earlier_run_has_saved_and_what_is_gone(
+    service: Emulator, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.service.generation_s = 0.2
+    entries = [Entry(key, lambda key: ImageToVideo("https://example.com/cat.jpg", key=key)) for key in "ab"]
+    names, journal = {key: tmp_path / f"{key}.mp4" for key in "ab"}, tmp_path / "batch.db"
+    plan = BatchPlan(
+        entries=lambda: entries,
+        total=2,
+        targets=names.__getitem__,
+        output=tmp_path,
+        journal=journal,
+        is_json=True,
+    )
+    session = AsyncSession(api_key=service.api_key, base_url=service.url, journal=journal)
+    assert run_batch(plan, session, is_agreed=True) == 0
+    names["b"].unlink()
+    assert statuses(capsys.readouterr().out) == {"a": "saved", "b": "saved"}
+    assert run_batch(plan, interrupted(), is_agreed=True) == 130
+    assert statuses(capsys.readouterr().out) == {"a": "there", "b": "not saved"}
 
 
 @pytest.mark.slow

@@ -136,7 +136,7 @@ def _spent(batch: Batch) -> Decimal:
 
 
 def _now(line: ResultLine, record: Record | None) -> ResultLine:
-    """``line``, or that the video is there by now: another batch of this journal has saved it."""
+    """``line``, or that the video is there by now: another run of this journal has saved it."""
     path = None if line.result is not JobResult.NOT_SAVED or record is None else saved_path(record)
     return line if path is None else attrs.evolve(line, result=JobResult.THERE, path=path, error=None)
 
@@ -147,5 +147,7 @@ def _left(entry: Entry, records: Mapping[str, Record], rest: JobResult) -> Resul
     if record is None or record.state in SENT_AGAIN:
         return ResultLine(key=entry.key, label=entry.label, result=rest)
     line = attrs.evolve(line_on_record(record), label=entry.label)
+    if line.result is JobResult.SAVED:  # by another run, so its file may be gone
+        return _now(attrs.evolve(line, result=JobResult.NOT_SAVED, path=None), record)
     is_in_doubt = record.state is JournalState.SENDING  # this session, which has ended, may have been its sender
     return attrs.evolve(line, result=JobResult.UNKNOWN) if is_in_doubt else line

@@ -243,7 +243,7 @@ class Service(Settings):
         visit.task_id = path.removeprefix(RESULTS).removesuffix(".mp4")
         self._signer.check(path, visit.request.query, visit.now)
         task = self._tasks.find(visit.task_id)
-        if task is None or task.status(visit.now) != "success":
+        if task is None:
             raise Refusal.of(404, f"there is no result at {path}")
         return Reply(200, film=task.film())
 

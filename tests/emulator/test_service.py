@@ -184,6 +184,14 @@ def test_other_programs_of_the_team_take_slots_while_it_runs() -> None:
     assert service.running == 2
 
 
+def test_a_balance_can_be_spent_to_the_last_cent() -> None:
+    """In floats, 0.972 less three times 0.324 is a little less than nothing."""
+    service = Service(balance=0.972)
+    for _ in range(3):
+        accepted(service)
+    assert service.balance == 0
+
+
 def test_an_accepted_second_of_video_is_paid_for_and_the_balance_runs_out() -> None:
     service = Service(balance=1.0, price_per_s=0.1)
     accepted(service, duration=6)

@@ -37,6 +37,16 @@ def test_a_query_of_a_finished_task_answers_its_film() -> None:
     }
 
 
+@pytest.mark.parametrize("render", [False, True])
+def test_a_picture_is_kept_only_where_a_film_is_made_of_it(render: bool) -> None:
+    service = Service(render=render)
+    task_id = service.handle(submit({"first_frame_image": data_url(png(400, 400))}), NOW).json()["data"]["task_id"]
+    task = service._tasks.find(task_id)
+    assert task is not None
+    assert task.submission.first is not None
+    assert (task.submission.first.data is not None) is render
+
+
 @pytest.mark.parametrize(
     ("model", "pictures", "resolution", "size"),
     [

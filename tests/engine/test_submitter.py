@@ -52,6 +52,7 @@ from hailuo_async._rules.wire import Answer, Part, Request, unknown, unsent
 from hailuo_async.emulator import Fault, FaultRates, Faults, Kind
 from hailuo_async.testing import run_virtual
 
+from ..support.edge import closed_port
 from ..support.service import (
     CONCURRENT,
     TOO_MANY,
@@ -430,17 +431,10 @@ def test_two_failures_with_a_service_that_answers_between_them_end_no_job() -> N
     assert run_virtual(main) == 2
 
 
-async def test_a_refused_port_is_waited_for_and_nothing_leaks(unused_port: int) -> None:
-    async with AsyncSession(api_key="k", base_url=f"http://127.0.0.1:{unused_port}") as session:
+async def test_a_refused_port_is_waited_for_and_nothing_leaks() -> None:
+    async with AsyncSession(api_key="k", base_url=f"http://127.0.0.1:{closed_port()}") as session:
         error = await error_of(session, timeout=0.3)
     assert (type(error), error.task_id) == (WaitTimeoutError, None)
-
-
-@pytest.fixture
-def unused_port() -> int:
-    from ..io.test_http import closed_port
-
-    return closed_port()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ async def main() -> None:
         except SubmissionUnknownError as error:
             print(f"perhaps paid for, sent at {error.sent_at}: {error.reason}")
         except HailuoError as error:
-            print(f"{error}; to go on with it: {error.task_id}")
+            print(error)  # with a task_id it goes on: await (await session.attach(error.task_id)) is its video
 
 
 asyncio.run(main())

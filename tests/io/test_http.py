@@ -8,7 +8,6 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Mapping
 
 import aiohttp
 import anyio
@@ -16,30 +15,16 @@ import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from hailuo_async._io.http import LAST_LOOK_S, MAX_ANSWER_BYTES, proxy_for
-from hailuo_async._rules.wire import Answer, Refusal, Request, Verdict, build_query
+from hailuo_async._rules.wire import Refusal, Request, Verdict, build_query
 from hailuo_async.errors import ConfigError, SessionClosedError
 
+from ..support.edge import POST, accept, answer_of, closed_port, saying
 from ..support.https import client_session, over_both
 from ..support.leaping import Leap
-from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server, response
-from ..support.service import CONCURRENT, KEY, SUBMIT_PATH, TOO_MANY, finished, job, line_to, request_for, settle, taken
+from ..support.rawserver import Behaviour, Exchange, raw_server, response
+from ..support.service import CONCURRENT, KEY, SUBMIT_PATH, TOO_MANY, line_to, settle, taken
 
-POST = request_for(job())
 GET = build_query("task-1")
-
-
-async def accept(exchange: Exchange) -> None:
-    """What a well-behaved service does."""
-    await exchange.read_body()
-    await exchange.reply(200, taken() if exchange.method == "POST" else finished())
-
-
-async def answer_of(
-    behaviour: Behaviour, request: Request = POST, timeout_s: float = 60.0, tls: ssl.SSLContext | None = None
-) -> tuple[Answer, RawServer]:
-    """What the edge makes of a server that behaves so, and what the server saw."""
-    async with raw_server(behaviour, tls) as server, line_to(server.url) as line:
-        return await line.send(request, timeout_s), server
 
 
 # --- What is sent ---------------------------------------------------------------------------------------------------
@@ -284,14 +269,6 @@ async def test_a_redirect_is_followed_by_nobody(status: int, request_: Request) 
 # --- Never begun: certainly unsent ------------------------------------------------------------------------------------
 
 
-def closed_port() -> int:
-    """A port of this machine that refuses connections."""
-    with socket.socket() as taken_for_a_moment:
-        taken_for_a_moment.bind(("127.0.0.1", 0))
-        port: int = taken_for_a_moment.getsockname()[1]
-        return port
-
-
 async def test_a_refused_connection_is_certainly_unsent() -> None:
     async with line_to(f"http://127.0.0.1:{closed_port()}") as line:
         answer = await line.send(POST, 60)
@@ -357,14 +334,6 @@ async def test_a_proxy_that_refuses_to_connect_is_certainly_unsent_and_sees_no_k
 
 
 # --- Answers ----------------------------------------------------------------------------------------------------------
-
-
-def saying(status: int, content: object, headers: Mapping[str, str] | None = None) -> Behaviour:
-    async def say(exchange: Exchange) -> None:
-        await exchange.read_body()
-        await exchange.reply(status, content, headers)
-
-    return say
 
 
 @pytest.mark.parametrize(

@@ -25,36 +25,25 @@ from anyio import CapacityLimiter
 from hailuo_async import FirstLastFrameToVideo, ImageError, ImageToVideo
 from hailuo_async._images.frame import inspect_image
 from hailuo_async._io.http import LAST_LOOK_S, _Body
-from hailuo_async._rules.wire import Answer, Part, Refusal, Request, Verdict, build_upload
+from hailuo_async._rules.wire import Part, Refusal, Request, Verdict, build_upload
 from hailuo_async.errors import SessionClosedError
 from hailuo_async.jobs import Job
 
+from ..support.edge import accept, answer_of
 from ..support.https import over_both
 from ..support.leaping import Leap
-from ..support.rawserver import Behaviour, Exchange, RawServer, raw_server
-from ..support.service import envelope, job, line_to, picture, refusal, request_for, settle, taken, until
+from ..support.rawserver import Exchange, raw_server
+from ..support.service import envelope, job, line_to, picture, refusal, request_for, settle, until
 
 PNG = picture()
 LARGE = picture(1000, 1000)
 JPEG = picture(400, 500, "JPEG")
 
 
-async def accept(exchange: Exchange) -> None:
-    await exchange.read_body()
-    await exchange.reply(200, taken())
-
-
-async def answer_of(
-    request: Request, behaviour: Behaviour, timeout_s: float = 60.0, tls: ssl.SSLContext | None = None
-) -> tuple[Answer, RawServer]:
-    async with raw_server(behaviour, tls) as server, line_to(server.url) as line:
-        return await line.send(request, timeout_s), server
-
-
 async def body_of(asked: Job) -> dict[str, Any]:
     """What a server reads of a job's POST, whose length must be what its head says."""
     request = await anyio.to_thread.run_sync(request_for, asked)
-    answer, server = await answer_of(request, accept)
+    answer, server = await answer_of(accept, request)
     (post,) = server.seen
     assert answer.verdict is Verdict.ACCEPTED
     assert len(post.body) == request.length == int(post.headers["content-length"])
@@ -121,7 +110,7 @@ async def test_an_upload_is_one_multipart_field_with_the_image_itself() -> None:
         await exchange.reply(200, envelope({"url": "https://files.example/1"}))
 
     frame = await anyio.to_thread.run_sync(inspect_image, "image", JPEG)
-    _, server = await answer_of(build_upload(frame, "b0undary"), keep)
+    _, server = await answer_of(keep, build_upload(frame, "b0undary"))
     (post,) = server.seen
     assert post.headers["content-type"] == "multipart/form-data; boundary=b0undary"
     assert post.body == (
@@ -158,7 +147,7 @@ async def test_a_file_that_changes_before_it_is_sent_is_never_accepted(
     path.write_bytes(LARGE)
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(path))
     change(path)
-    answer, server = await answer_of(request, accept)
+    answer, server = await answer_of(accept, request)
     assert answer.verdict is Verdict.UNSENT
     assert isinstance(answer.problem, ImageError)
     assert answer.problem.field == "first_frame_image"
@@ -246,7 +235,7 @@ async def test_a_413_that_comes_while_an_image_is_read_is_a_refusal() -> None:
             await exchange.reply(413, refusal(413, "body too large"))
             await exchange.reader.read()
 
-        answer, _ = await answer_of(slow.request(), refuse_early)
+        answer, _ = await answer_of(refuse_early, slow.request())
     assert (answer.verdict, answer.refusal) == (Verdict.REFUSED, Refusal.REJECTED)
     assert slow.closed == 1
 
@@ -259,7 +248,7 @@ async def test_a_refusal_that_comes_while_the_body_streams_is_heard(status: int,
         await exchange.reader.read()
 
     request = await anyio.to_thread.run_sync(request_for, ImageToVideo(LARGE))
-    answer, _ = await answer_of(request, refuse_early, tls=tls)
+    answer, _ = await answer_of(refuse_early, request, tls=tls)
     assert answer.verdict is Verdict.REFUSED
 
 
@@ -272,7 +261,7 @@ async def test_a_time_out_while_an_image_is_read_leaves_nothing_open(leap: Leap)
         await exchange.reader.read()
 
     async with slow_part() as slow:
-        answer, _ = await answer_of(slow.request(), say_nothing, timeout_s=60)
+        answer, _ = await answer_of(say_nothing, slow.request(), timeout_s=60)
     assert (answer.verdict, slow.closed) == (Verdict.UNKNOWN, 1)
 
 
@@ -331,7 +320,7 @@ async def test_once_its_permit_has_lapsed_no_more_of_a_job_leaves_and_it_was_cer
             await exchange.read_body()
             accepted.append(exchange)
 
-    answer, _ = await answer_of(request, accept_what_is_whole)
+    answer, _ = await answer_of(accept_what_is_whole, request)
     assert (answer.verdict, accepted) == (Verdict.UNSENT, [])
     assert "permission to send had lapsed" in answer.message
 
@@ -346,7 +335,7 @@ async def test_a_child_that_was_forked_in_the_middle_of_a_body_sends_no_more_of_
         return True
 
     with monkeypatch.context() as child:
-        answer, server = await answer_of(attrs.evolve(request, may_go_on=fork), accept)
+        answer, server = await answer_of(accept, attrs.evolve(request, may_go_on=fork))
     assert (answer.verdict, type(answer.problem)) == (Verdict.UNSENT, SessionClosedError)
     assert server.connections == 1
 

@@ -12,11 +12,9 @@ from hailuo_async import AsyncSession, ConfigError, SessionClosedError
 from hailuo_async._io.http import Http
 from hailuo_async._rules.wire import Answer, Verdict
 
+from ..support.edge import POST, accept, saying
 from ..support.rawserver import RawServer, raw_server
-from ..support.service import KEY, SUBMIT_PATH, job, line_to, request_for
-from .test_http import accept, saying
-
-POST = request_for(job())
+from ..support.service import KEY, SUBMIT_PATH, line_to
 
 
 async def over(make: Callable[[], aiohttp.ClientSession], use: Callable[[Http], Awaitable[Answer]]) -> RawServer:

@@ -14,12 +14,13 @@ import anyio.to_thread
 import pytest
 from PIL import Image
 
-from hailuo_async import AsyncSession, ImageToVideo, Success
-from hailuo_async._images.frame import inspect_image
-from hailuo_async._rules.wire import Request, Verdict, build_query, build_submit
-from hailuo_async.emulator import DEFAULT_API_KEY, Fault, Kind, Service
+from hailuo_async import ImageToVideo
+from hailuo_async._rules.wire import Request, Verdict, build_query
+from hailuo_async.emulator import Fault, Kind, Service
 from hailuo_async.testing import run_virtual
 from hailuo_async.testing.in_memory import DEFAULT_EPOCH, InMemory
+
+from ..support.service import request_for
 
 T = TypeVar("T")
 
@@ -28,8 +29,7 @@ TIMEOUT_S = 30.0
 
 
 def submit(image: str | Path | bytes = URL) -> Request:
-    job = ImageToVideo(image)
-    return build_submit(job, {field: inspect_image(field, source) for field, source in job.frames.items()})
+    return request_for(ImageToVideo(image))
 
 
 def timed(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T, float]:
@@ -133,18 +133,3 @@ async def test_an_image_that_has_gone_meanwhile_is_not_sent(tmp_path: Path) -> N
     answer = await InMemory(service).send(request, TIMEOUT_S)
     assert (answer.verdict, len(service.ledger.entries)) == (Verdict.UNSENT, 0)
     assert str(answer.problem) == answer.message
-
-
-@pytest.mark.slow
-def test_a_session_works_a_night_through_and_each_job_is_posted_once() -> None:
-    service = Service(origin="https://emulator.test", generation_s=90, max_running=3)
-
-    async def main() -> int:
-        session = AsyncSession(transport=InMemory(service), api_key=DEFAULT_API_KEY, base_url=service.origin)
-        async with session:
-            jobs = (ImageToVideo(f"https://example.com/{number}.jpg") for number in range(100))
-            return len([outcome async for outcome in session.stream(jobs) if isinstance(outcome, Success)])
-
-    assert run_virtual(main) == 100
-    posts = [entry for entry in service.ledger.entries if entry.kind is Kind.SUBMIT and entry.status == 200]
-    assert len(posts) == 100

@@ -21,7 +21,7 @@ import attrs
 from hailuo_async._io.journal.reader import Journal
 from hailuo_async._io.journal.records import JournalState, Record
 from hailuo_async.errors import JournalError
-from hailuo_async.hooks import Ended, JobEvent, SessionEvent, StatusSeen
+from hailuo_async.hooks import Ended, JobEvent, SessionEvent
 from hailuo_async.session import AsyncSession
 from hailuo_async.settings import JournalLocation
 from hailuo_async.web.line import Line
@@ -64,8 +64,6 @@ class Board:
     _spent: Decimal = attrs.field(factory=Decimal, init=False)
     _revision: int = attrs.field(default=0, init=False)
     _removed_at: int = attrs.field(default=0, init=False)
-    _seen: dict[str, str] = attrs.field(factory=dict, init=False)
-    """The last status that the service reported of each task of this session."""
     _said: dict[str, str] = attrs.field(factory=dict, init=False)
     """Why this session gave up a job that another may still send, with another key for instance."""
     _dirty: set[str] = attrs.field(factory=set, init=False)
@@ -80,9 +78,7 @@ class Board:
 
     def hear(self, event: SessionEvent) -> None:
         if isinstance(event, JobEvent) and event.key is not None:
-            if isinstance(event, StatusSeen):
-                self._seen[event.key] = str(event.status)
-            elif isinstance(event, Ended) and event.error is not None:
+            if isinstance(event, Ended) and event.error is not None:
                 self._said[event.key] = str(event.error)
             self.touch(event.key)
 
@@ -177,11 +173,10 @@ class Board:
             for id in self._jobs.keys() - there:
                 del self._jobs[id], self._changed_at[id]
                 self._removed_at = self._revision
-                self._seen.pop(id, None)
 
     def _describe(self, id: str, order: int, record: Record) -> dict[str, Any]:
         status = self._status(id, record)
-        is_moving = status in ("queued", "sending", "pending", "processing")
+        is_moving = status in ("queued", "sending", "processing")
         duration = record.facts.get("duration", 6)
         left = self.line.seconds_left(id, record.model, duration, self.session.stats()) if is_moving else None
         place = self.line.place(id) if is_moving else None
@@ -210,12 +205,8 @@ class Board:
     def _status(self, id: str, record: Record) -> str:
         if record.state is JournalState.INTENDED and not self.line.knows(id):
             return "unsent" if record.holder is None or id in self._said else "queued"
-        if record.state is JournalState.ACCEPTED:
-            return self._seen.get(id, "processing")
-        if id not in self._dirty:  # or what the hooks have reported is newer than the record
-            self._seen.pop(id, None)
-            if record.state is not JournalState.INTENDED:
-                self._said.pop(id, None)
+        if record.state not in (JournalState.INTENDED, JournalState.ACCEPTED) and id not in self._dirty:
+            self._said.pop(id, None)  # what the hooks have reported may be newer than a record that is to be read again
         return _STATUS[record.state]
 
     def _stats(self) -> dict[str, Any]:

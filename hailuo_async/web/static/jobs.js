@@ -4,7 +4,7 @@ import { pictureUrl, videoUrl } from "./api.js";
 
 const GROUPS = { all: "All", moving: "Under way", done: "Done", failed: "Failed", doubt: "In doubt" };
 const NAMES = {
-  queued: "In line", sending: "Sending", pending: "Accepted", processing: "Being made", success: "Done", failed: "Failed",
+  queued: "In line", sending: "Sending", processing: "Being made", success: "Done", failed: "Failed",
   refused: "Refused", unknown: "In doubt", unsent: "Not sent",
 };
 const GROUP_OF = { success: "done", failed: "failed", refused: "failed", unknown: "doubt", unsent: "failed" };

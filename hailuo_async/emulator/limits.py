@@ -49,7 +49,7 @@ class RequestWindow:
         headers = {}
         form = dice.choice(("none", "none", "seconds", "date"))
         if form == "seconds":
-            headers["Retry-After"] = str(max(1, math.ceil(self._resets_at - now)))
+            headers["Retry-After"] = str(math.ceil(self._resets_at - now))
         elif form == "date":
             headers["Retry-After"] = formatdate(self._resets_at, usegmt=True)
         return Refusal(429, f"Rate limit exceeded: {limit} requests per minute", headers)

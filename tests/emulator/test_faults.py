@@ -9,21 +9,12 @@ from typing import Any
 import attrs
 import pytest
 
-from hailuo_async.emulator import DEFAULT_API_KEY, Delivery, Fault, FaultRates, Faults, Kind, Reply, Request, Service
+from hailuo_async.emulator import Delivery, Fault, FaultRates, Faults, Kind, Reply, Request, Service
 from hailuo_async.emulator.faults import AFTER, BEFORE, DELIVERY, FAULTS_OF
 
-NOW = 1_800_000_000.0
-KEY = {"Authorization": f"Bearer {DEFAULT_API_KEY}"}
-SUBMIT = Request.to(
-    "POST",
-    "/api/v1/minimax/hailuo-2.3-i2v/async",
-    KEY | {"Content-Type": "application/json"},
-    json.dumps({"first_frame_image": "https://example.com/a.jpg"}).encode(),
-)
-WITHOUT_EFFECT = ["refuse", "rate_429", "error_500", "cut_before", "hang_before"]
-SPOILING = [
-    "error_500_after", "cut_after", "hang", "garbage", "truncated", "unknown_status", "missing_fields", "extra_fields",
-]  # fmt: skip
+from ..support.emulated import NOW, accepted, ask, job
+
+SUBMIT = job()
 
 
 def generous(**settings: Any) -> Service:
@@ -31,8 +22,7 @@ def generous(**settings: Any) -> Service:
 
 
 def query_of(service: Service) -> Request:
-    task_id = service.handle(SUBMIT, NOW).json()["data"]["task_id"]
-    return Request.to("GET", f"/api/v1/tasks/{task_id}", KEY)
+    return ask("GET", f"/api/v1/tasks/{accepted(service)}")
 
 
 def hit(kind: str, fault: str, service: Service, now: float = NOW) -> Reply:
@@ -45,20 +35,12 @@ def seen(reply: Reply) -> tuple[int, str, Delivery]:
     return reply.status, reply.json()["message"], reply.delivery
 
 
-@pytest.mark.parametrize("fault", WITHOUT_EFFECT)
-def test_a_fault_of_the_first_group_keeps_a_submit_from_being_accepted(fault: str) -> None:
-    service = generous()
+@pytest.mark.parametrize("fault", sorted(FAULTS_OF[Kind.SUBMIT]))
+def test_a_fault_keeps_a_submit_from_being_accepted_or_hides_that_it_was(fault: Fault) -> None:
+    service, times = generous(), int(fault in AFTER)
     hit("submit", fault, service)
-    assert (service.ledger.posts, service.ledger.submits_accepted, service.running) == (1, 0, 0)
-    assert service.ledger.faults == {(Kind.SUBMIT, Fault(fault)): 1}
-
-
-@pytest.mark.parametrize("fault", SPOILING)
-def test_a_fault_of_the_second_group_hides_a_submit_that_was_accepted(fault: str) -> None:
-    service = generous()
-    hit("submit", fault, service)
-    assert (service.ledger.posts, service.ledger.submits_accepted, service.running) == (1, 1, 1)
-    assert service.ledger.faults == {(Kind.SUBMIT, Fault(fault)): 1}
+    assert (service.ledger.posts, service.ledger.submits_accepted, service.running) == (1, times, times)
+    assert service.ledger.faults == {(Kind.SUBMIT, fault): 1}
 
 
 @pytest.mark.parametrize("kind", ["submit", "query"])
@@ -66,6 +48,8 @@ def test_a_fault_of_the_second_group_hides_a_submit_that_was_accepted(fault: str
     ("fault", "answer"),
     [
         ("refuse", (400, "Invalid parameters: refused on purpose", Delivery.WHOLE)),
+        ("refuse_405", (405, "Method not allowed: refused on purpose", Delivery.WHOLE)),
+        ("refuse_415", (415, "Unsupported media type: refused on purpose", Delivery.WHOLE)),
         ("rate_429", (429, "Rate limit exceeded: refused on purpose", Delivery.WHOLE)),
         ("error_500", (500, "Internal error: broken on purpose", Delivery.WHOLE)),
         ("error_500_after", (500, "Internal error: broken on purpose", Delivery.WHOLE)),

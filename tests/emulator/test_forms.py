@@ -63,13 +63,6 @@ def test_a_refusal_for_running_tasks_comes_in_each_wording_that_was_seen() -> No
     assert all("concurren" in message.lower() for message in messages)
 
 
-@pytest.mark.parametrize(("fault", "status"), [("refuse_405", 405), ("refuse_415", 415), ("running_429", 429)])
-def test_a_submit_may_be_refused_in_unusual_ways_and_nothing_is_accepted(fault: str, status: int) -> None:
-    service = Service()
-    service.next_fault("submit", fault)
-    assert (service.handle(job(), NOW).status, service.ledger.submits_accepted) == (status, 0)
-
-
 def test_every_answer_of_the_api_has_a_request_id_of_its_own() -> None:
     service = Service()
     ids = [service.handle(ask("GET", path), NOW).headers["X-Request-Id"] for path in ("/api/v1/models", "/api/v1/x")]

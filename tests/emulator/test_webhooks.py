@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from typing import Any
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from hailuo_async.emulator import Fault, FaultRates, Faults, Kind, Service, Webh
 from hailuo_async.emulator.faults import DELIVERY
 from hailuo_async.emulator.webhooks import is_loopback
 
-from ..support.emulated import NOW, START, ask, job, queried, refusal, submit
+from ..support.emulated import NOW, ask, job, queried, refusal, submit
 
 HOOK = "https://hooks.example/modellix?token=5ECRET"
 
@@ -24,14 +25,8 @@ def service_of(**settings: Any) -> Service:
 
 
 def accepted(service: Service, now: float = NOW, url: str = HOOK) -> str:
-    request = ask(
-        "POST",
-        "/api/v1/minimax/hailuo-2.3-i2v/async",
-        json.dumps({"first_frame_image": START}).encode(),
-        Content_Type="application/json",
-        X_Webhook_URL=url,
-    )
-    reply = service.handle(request, now)
+    asked = job()
+    reply = service.handle(attrs.evolve(asked, headers={**asked.headers, "X-Webhook-URL": url}), now)
     assert reply.status == 200, reply.body
     return str(reply.json()["data"]["task_id"])
 

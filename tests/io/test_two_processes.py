@@ -119,17 +119,6 @@ async def test_a_lease_that_is_renewed_is_not_taken_over(path: Path) -> None:
 
 
 @pytest.mark.slow
-async def test_three_runs_of_asyncio_make_three_posts_for_three_jobs(path: Path) -> None:
-    async with service(0.02) as emulator:
-        for number in range(1, 4):
-            options = {"base_url": emulator.url, "journal": str(path), "jobs": number}
-            async with running(**options) as child:
-                assert await child.ended() == 0
-        assert emulator.ledger.posts == 3
-    assert await count_in(path) == {JournalState.SUCCESS: 3}
-
-
-@pytest.mark.slow
 async def test_a_process_waits_for_another_ones_post(path: Path) -> None:
     answering = anyio.Event()
 

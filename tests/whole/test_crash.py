@@ -16,13 +16,13 @@ from random import Random
 import anyio
 import pytest
 
-from hailuo_async import AsyncSession, JournalState
-from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Fault, Kind
+from hailuo_async import JournalState
+from hailuo_async.emulator import Emulator
 
 from ..support.crash_children import Child, Stage, run, running, staged
 from ..support.crash_journal import count_in, locked, records_in, states_in, wait_for
 from ..support.rawserver import Exchange
-from ..support.service import job, picture, until
+from ..support.service import picture, until
 
 pytestmark = pytest.mark.anyio
 
@@ -258,22 +258,3 @@ async def test_an_interruption_waits_for_the_post_under_way_and_keeps_its_task_i
         record = (await records_in(path))["job-0"]
         assert record.state is JournalState.ACCEPTED
         assert [record.task_id] == stage.service.ledger.accepted["job 0"]
-
-
-# --- A service that loses what it accepted ----------------------------------------------------------------------------
-
-
-@pytest.mark.slow
-async def test_a_service_that_fails_every_third_submit_after_accepting_it_is_paid_once_a_job(path: Path) -> None:
-    async with Emulator(generation_s=0.02, requests_per_minute=None, max_running=None) as emulator:
-        session = AsyncSession(api_key=DEFAULT_API_KEY, base_url=emulator.url, journal=path, poll_interval=(0.01, 0.05))
-        seen = []
-        async with session:
-            for number in range(12):
-                if number % 3 == 2:
-                    emulator.next_fault(Kind.SUBMIT, Fault.ERROR_500_AFTER)
-                stream = session.stream([job(f"job {number}", key=f"job-{number}")])
-                seen.extend([outcome async for outcome in stream])
-        assert [len(tasks) for tasks in emulator.ledger.accepted.values()] == [1] * 12
-        assert emulator.ledger.posts == 12
-    assert await count_in(path) == {JournalState.SUCCESS: 8, JournalState.UNKNOWN: 4}

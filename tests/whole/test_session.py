@@ -198,7 +198,7 @@ async def test_it_may_be_closed_many_times_and_by_many_at_once() -> None:
     assert caught.value.task_id == "task-1"
 
 
-async def test_of_many_who_close_it_the_least_patient_has_his_way() -> None:
+async def test_if_it_is_closed_more_than_once_the_shortest_grace_counts() -> None:
     line = Line(on_post=no_answer)
     async with line.session() as session:
         generation = await session.submit(job())

@@ -82,6 +82,8 @@ class TeamState:
     ended: int = 0
     submits_from: float = 0.0
     """No POST may leave before: the journal is a copy that may have lost what some session knows."""
+    restored: str = ""
+    """Names the last time that a session found the journal restored: others may not see that by themselves."""
     as_of: float = 0.0
     """When it was last changed: later than now only if the team's clock was set back since."""
 
@@ -221,6 +223,7 @@ def dump_state(state: TeamState) -> str:
         "ends": state.ends,
         "ended": state.ended,
         "submits_from": state.submits_from,
+        "restored": state.restored,
         "as_of": state.as_of,
     }
     return json.dumps(content, separators=(",", ":"))
@@ -239,6 +242,7 @@ def load_state(text: str | None, rng: Random) -> TeamState:
         state.ends = [End(member, tuple(kind), *ages) for member, kind, *ages in content["ends"]]
         state.ended = content["ended"]
         state.submits_from, state.as_of = content["submits_from"], content["as_of"]
+        state.restored = content["restored"]
     except (AttributeError, KeyError, TypeError, ValueError):
         return TeamState.new(rng)
     return state

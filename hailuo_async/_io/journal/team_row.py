@@ -48,6 +48,10 @@ class TeamRow:
     """Which clock the team's times are of. A state with times of another one is worth nothing."""
     _read_at: float = attrs.field(default=0.0, init=False)
     """When it was last read, by the database's clock."""
+    _restored: str | None = attrs.field(default=None, init=False)
+    """``state.restored`` as it was read last."""
+    _found: tuple[str, float] = attrs.field(default=("", -math.inf), init=False)
+    """How this session named the last restore that it found, and until when it holds the team off."""
     _held_off: Version | None = attrs.field(default=None, init=False)
     """The step that wrote the copy for which the team last held off."""
     is_clock_set: bool = attrs.field(default=False, init=False)
@@ -78,16 +82,31 @@ class TeamRow:
         """Notes the row as it was read just now."""
         version = Version(row["version"], row["writer"], row["server"])
         is_older = not self._jobs.database.IS_LOCAL and version.number < self._last_number
-        self._jobs.database.connections += is_older  # restored from a dump, perhaps: all is as over a new connection
         if version != self._version or self._read_over.is_replaced:  # a copy may have it, and lack other commits
             self._version, self._text = version, row["state"] if row["clock"] == self.clock else ""
             self.state = load_state(self._text, self.rng)
-            if is_older or version.server not in ("", self._jobs.database.server):
-                self._hold_off(version, row["read_at"])
+            self._look_for_copy(version, row["read_at"], is_older=is_older)
         if not self._jobs.database.IS_LOCAL and self.state.as_of > row["read_at"] + CLOCK_SET_S:
             self._outlive_clock(row["read_at"])
         self._last_number, self._read_at = version.number, row["read_at"]
         self._read_over.update()
+
+    def _look_for_copy(self, version: Version, now: float, *, is_older: bool) -> None:
+        """Holds the team off if what was read is a copy. One that was restored counts as a new connection, too.
+
+        The first session that finds it restored names that in the state: others may read it only after so many steps
+        that it is not older any more. What it holds off stays so even if one that knows nothing is quicker.
+        """
+        is_named = self._restored not in (None, self.state.restored) and not self._read_over.is_replaced
+        self._jobs.database.connections += is_older or is_named
+        if is_older or version.server not in ("", self._jobs.database.server):
+            self._hold_off(version, now)
+        if is_older:
+            self._found = f"{self._jobs.holder} {next(self._numbers)}", self.state.submits_from
+        if self.state.submits_from <= self._found[1] and now < self._found[1] <= now + self._jobs.lease_s:
+            self.state.restored, self.state.submits_from = self._found
+            self._text, self._given = dump_state(self.state), None
+        self._restored = self.state.restored
 
     def is_before(self, row: Row) -> bool:
         """Whether ``row`` was read before the last step of this session."""
@@ -95,7 +114,8 @@ class TeamRow:
 
     def begin_again(self) -> None:
         """Begins with a new state. What is held off stays so."""
-        self.state = attrs.evolve(TeamState.new(self.rng), submits_from=self.state.submits_from)
+        new, held = TeamState.new(self.rng), self.state
+        self.state = attrs.evolve(new, submits_from=held.submits_from, restored=held.restored)
 
     def is_ahead(self, now: float) -> bool:
         """Whether a step of the time ``now`` is not to be made: the clock was set back since that was known."""

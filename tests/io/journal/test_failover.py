@@ -177,6 +177,55 @@ def test_a_journal_that_is_restored_from_a_dump_under_its_sessions_is_a_copy(
     a.close()
 
 
+def restored(postgres: Postgres, schema: str) -> None:
+    """Puts ``dump`` back in the place of the team's row, and forgets all jobs."""
+    postgres.run(
+        *(f"DELETE FROM {schema}.{table}" for table in ("team", "job")),
+        f"INSERT INTO {schema}.team SELECT * FROM {schema}.dump",
+    )
+
+
+def test_a_journal_that_one_session_has_found_restored_is_a_copy_to_those_that_read_it_later(
+    postgres: Postgres, schema: str
+) -> None:
+    """By then its steps have as high numbers as before."""
+    a, b = joined(postgres, schema, "a"), joined(postgres, schema, "b")
+    postgres.run(f"CREATE TABLE {schema}.dump AS SELECT * FROM {schema}.team")
+    assert asked(b, "cat", now(b)).permits == (Permit.GRANTED,)
+    did(b.jobs, lambda it: it.accepted("cat", "t1", 1.0))
+    for team in (a, b):
+        team.reread()
+    restored(postgres, schema)
+    for _ in range(3):
+        assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
+    opens_at = state_of(a).submits_from
+    for _ in range(3):  # once is enough: it does not go round
+        for team in (b, a):
+            with team.jobs.transaction():
+                renewal = team.renew()
+            renewal.outcome()
+    assert (record_of(b.jobs).task_id, state_of(a).submits_from, b.jobs.database.connections) == ("t1", opens_at, 2)
+    for team in (a, b):
+        team.close()
+
+
+def test_what_a_session_holds_off_stays_so_if_another_that_knows_nothing_of_it_is_quicker(
+    postgres: Postgres, schema: str
+) -> None:
+    a = joined(postgres, schema, "a")
+    postgres.run(f"CREATE TABLE {schema}.dump AS SELECT * FROM {schema}.team")
+    assert asked(a, "cat", now(a)).permits == (Permit.GRANTED,)
+    a.reread()
+    restored(postgres, schema)
+    c = joined(postgres, schema, "c")
+    a.reread()
+    assert asked(c, "cow", now(c)).permits == (Permit.GRANTED,)
+    assert asked(a, "dog", now(a)).permits == (Permit.LATER,)
+    assert asked(c, "hen", now(c)).permits == (Permit.LATER,)
+    for team in (a, c):
+        team.close()
+
+
 def test_the_refresh_that_finds_the_journal_restored_says_that_it_may_have_missed_changes(
     postgres: Postgres, schema: str
 ) -> None:

@@ -121,16 +121,11 @@ async def test_a_resume_follows_what_another_session_works_on(path: Path) -> Non
         await running_there.accepted()
         queued_there = await session.submit(job("b", key="b"))
         async with other.session(journal=path) as second:
-            found: dict[str | None, Outcome] = {}
-
-            async def resume() -> None:
-                found.update(await resumed(second))
-
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(resume)
-                await until(lambda: second._engine and len(second._engine.dispatcher.following) == 2)
-                line.on_query = None
-                await queued_there
+            resuming = asyncio.ensure_future(resumed(second))
+            await until(lambda: second._engine and len(second._engine.dispatcher.following) == 2)
+            line.on_query = None
+            await queued_there
+            found = await resuming
     assert all(isinstance(outcome, Success) for outcome in found.values())
     assert sorted(map(str, found)) == ["a", "b"]
     assert (other.posts, other.queries, len(line.posts)) == ([], [], 2)
@@ -144,15 +139,10 @@ async def test_a_resume_tells_what_another_session_left_unsent(path: Path) -> No
         async with session:
             await (await session.submit(job("a", key="a"))).accepted()
             await session.submit(job("b", key="b"))
-            found: dict[str | None, Outcome] = {}
-
-            async def resume() -> None:
-                found.update(await resumed(second))
-
-            async with anyio.create_task_group() as tasks:
-                tasks.start_soon(resume)
-                await until(lambda: second._engine and len(second._engine.dispatcher.following) == 2)
-                await session.aclose()
+            resuming = asyncio.ensure_future(resumed(second))
+            await until(lambda: second._engine and len(second._engine.dispatcher.following) == 2)
+            await session.aclose()
+            found = await resuming
     unsent = found["b"]
     assert isinstance(found["a"], Success)
     assert isinstance(unsent, Failure)

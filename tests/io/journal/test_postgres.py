@@ -14,7 +14,7 @@ import psycopg
 import pytest
 from anyio import to_thread
 
-from hailuo_async import AsyncSession, ImageToVideo, Journal, Outcome, OutcomeStream, Success
+from hailuo_async import AsyncSession, ImageToVideo, Journal, Success
 from hailuo_async._io.journal import commits, postgres_opening, writer
 from hailuo_async._io.journal import postgres as engine
 from hailuo_async._io.journal.table import JobTable
@@ -25,6 +25,7 @@ from hailuo_async.settings import Dsn
 
 from ...support.postgres import PASSWORD, QUOTED_PASSWORD, Postgres
 from ...support.relay import relayed
+from ...support.streams import collect
 from ...support.tables import LEASE_S, did, intent, opened_at, record_of, sent
 
 
@@ -428,10 +429,6 @@ async def test_a_connection_is_used_by_the_threads_of_its_journal_alone(
         make = functools.partial(AsyncSession, api_key=DEFAULT_API_KEY, base_url=emulator.url)
         async with make(journal=postgres.dsn(schema)) as one, make(journal=postgres.dsn(schema)) as other:
             both = [[ImageToVideo("https://e.example/a.jpg", f"{name} {n}") for n in range(6)] for name in "ab"]
-            ends = await asyncio.gather(*(ends_of(s.stream(jobs)) for s, jobs in zip((one, other), both, strict=True)))
+            ends = await asyncio.gather(*(collect(s.stream(jobs)) for s, jobs in zip((one, other), both, strict=True)))
     assert [type(end) for end in itertools.chain(*ends)] == [Success] * 12
     assert used_by == {"hailuo-journal"}
-
-
-async def ends_of(stream: OutcomeStream) -> list[Outcome]:
-    return [outcome async for outcome in stream]

@@ -19,6 +19,7 @@ import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
+from .support.https import CERTIFICATE, EXPIRED
 from .support.leaping import Leap, leaping
 from .support.leftovers import Watch, children, sockets, threads, watching_the_loop
 from .support.postgres import Postgres
@@ -45,6 +46,17 @@ def signals_as_at_a_terminal() -> None:
     for number in (signal.SIGHUP, signal.SIGTERM):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_authority_is_trusted() -> Iterator[None]:
+    """To read the certificates of all authorities takes each session and each process of a test 25 to 50 ms of CPU.
+
+    Here one certificate is trusted, which has expired.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", EXPIRED)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -83,7 +95,7 @@ def debug_mode_is_cheap() -> Iterator[None]:
 @pytest.fixture
 def trusted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Has this machine trust the certificate of the stand-ins that speak https."""
-    monkeypatch.setenv("SSL_CERT_FILE", str(Path(__file__).with_name("support") / "tls" / "certificate.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATE)
 
 
 @pytest.fixture

@@ -83,11 +83,12 @@ def lines_may_block(nothing_blocks_the_loop: BlockBuster) -> Iterator[None]:
 def debug_mode_is_cheap() -> Iterator[None]:
     """In debug mode asyncio keeps a stack for each callback, task and future.
 
-    Here that of a task and a future is cut short, as asyncio cuts that of a callback; and that asyncio does not look on
-    the disk each time whether the sources in a stack have changed saves a quarter of the time of all tests.
+    Here it has four frames, which say who made it: that saves a tenth of the CPU of coroutine tests. And that asyncio
+    does not look on the disk each time whether the sources in a stack have changed saves a quarter.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(traceback.extract_stack, "__defaults__", (None, asyncio.constants.DEBUG_STACK_DEPTH))
+        patch.setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 4)
+        patch.setattr(traceback.extract_stack, "__defaults__", (None, 4))
         patch.setattr(linecache, "checkcache", lambda filename=None: None)
         yield
 

@@ -18,7 +18,6 @@ import attrs
 import cattrs
 
 from hailuo_async import AsyncSession, Failure, ImageToVideo, Outcome, SubmissionUnknownError, Success
-from hailuo_async.emulator import DEFAULT_API_KEY
 
 
 @attrs.frozen(kw_only=True)
@@ -70,7 +69,6 @@ async def tell(session: AsyncSession, outcome: Outcome, options: Options) -> Non
 async def main(options: Options) -> None:
     """Runs the batch to its end."""
     session = AsyncSession(
-        api_key=DEFAULT_API_KEY,
         base_url=options.base_url,
         journal=options.journal,
         max_running=options.max_running,

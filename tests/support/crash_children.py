@@ -75,7 +75,7 @@ async def running(**options: Any) -> AsyncIterator[Child]:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MODELLIX_API_KEY": emulator.DEFAULT_API_KEY},
     )
     child = Child(process)
     listening = asyncio.create_task(child.listen())

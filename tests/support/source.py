@@ -29,7 +29,7 @@ class Module:
     def tree(self) -> ast.Module:
         return ast.parse(self.source)
 
-    @property
+    @functools.cached_property
     def imports(self) -> set[str]:
         """The full names of the modules that it imports anywhere, for types and inside functions too."""
         return {name for node in ast.walk(self.tree) for name in self._imported(node)}

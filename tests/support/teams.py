@@ -224,12 +224,13 @@ class Team(Night):
                 self._longest_stall_s = max(self._longest_stall_s, now - free_since)
 
     def _is_room_left(self) -> bool:
-        [(text,)] = self.server.select("SELECT state FROM team")
-        state, now = load_state(text, Random(0)), self.server.time()
-        is_free = state.slots.running < state.slots.limit and state.submit_opens_at(now) <= now
         engines = [host.session._engine for host in self.alive if _virtual(host.line).is_passable]
         waits = any(engine is not None and engine.submitter.waits_since is not None for engine in engines)
-        return is_free and waits and not self.server.is_down
+        if self.server.is_down or not waits:
+            return False
+        [(text,)] = self.server.select("SELECT state FROM team")
+        state, now = load_state(text, Random(0)), self.server.time()
+        return state.slots.running < state.slots.limit and state.submit_opens_at(now) <= now
 
     def findings(self) -> Findings:
         """What can be said now. Raises what a session raised."""

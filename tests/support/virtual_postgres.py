@@ -8,6 +8,7 @@ is below is SQLite in memory, which holds what is committed and, at a time, what
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import json
 import re
@@ -375,6 +376,7 @@ def _key_of(table: str, row: str = "") -> str:
     return " || ' ' || ".join(f"{row}{column}" for column in _IDENTIFIED_BY[table]) or "''"
 
 
+@functools.cache
 def _in_sqlite(sql: str) -> str:
     sql = re.sub(r"%\((\w+)\)s", r":\1", sql).replace("%%", "%")
     for said, here in _SAID_HERE.items():

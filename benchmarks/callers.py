@@ -219,7 +219,7 @@ class Callers:
         job = self.rng.choice(jobs)
         key = job.key or ""
         tasks = self.books.service.ledger.accepted.get(key, [])
-        known = [task for task in tasks if task not in self.books.given_up]
+        known = [task for task in tasks if task not in self.books.given_up and not self.is_young(task)]
         if key in doubts and known and self.rng.random() < 0.6:
             await session.resolve(key, task_id=known[-1])
         else:

@@ -36,6 +36,7 @@ from benchmarks.processes import run_processes
 from benchmarks.weather import PICTURES, calm_down, draw_account, draw_faults, draw_job, draw_service, draw_settings
 from hailuo_async._engine.loading import import_engine
 from hailuo_async._io.journal.records import LEASE_S
+from hailuo_async.emulator import DEFAULT_API_KEY
 
 #: Events of a life, and the seconds between two of them.
 EVENTS, PACES = 80, ((0.0, 0.0, 0.1, 1.0, 5.0, 20.0), (0.0, 0.01, 0.1), (0.1, 60.0))
@@ -284,7 +285,8 @@ class Life:
         """A last session ends what the others have left."""
         if not self.place.is_shared:
             return
-        heir = Member.make(Payer("heir"), self.network, self.place, self.rng, keep_jobs=True)
+        settings = {"api_key": DEFAULT_API_KEY, "keep_jobs": True}
+        heir = Member.make(Payer("heir"), self.network, self.place, self.rng, **settings)
         self.everyone.append(heir)
         heir.start()
         await anyio.sleep(2 * LEASE_S)

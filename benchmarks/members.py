@@ -18,7 +18,6 @@ from benchmarks.processes import Process
 from benchmarks.videos import downloads_over
 from hailuo_async import AsyncSession, HailuoError, Status
 from hailuo_async._io.journal.writer import JournalWriter
-from hailuo_async.emulator import DEFAULT_API_KEY
 from hailuo_async.hooks import Accepted, Ended, GateClosed, SessionEvent
 from hailuo_async.settings import JournalLocation
 
@@ -46,7 +45,6 @@ class Member:
         """A session that is not open yet."""
         session, line = (
             AsyncSession(
-                api_key=DEFAULT_API_KEY,
                 base_url="https://emulator.invalid",
                 transport=Wire(network, payer),
                 rng=Random(rng.random()),

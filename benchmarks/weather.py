@@ -116,6 +116,7 @@ def draw_settings(rng: Random, payer: Payer, *, has_journal: bool) -> dict[str, 
     payer.max_cost = rng.choice((None, None, None, Decimal("2.5"), Decimal(20)))
     payer.max_jobs = rng.choice((None, None, None, None, 5))
     return {
+        "api_key": rng.choice((*[DEFAULT_API_KEY] * 12, "a-revoked-key")),
         "max_jobs": payer.max_jobs,
         "max_running": rng.choice((None, None, 1, 3)),
         "max_cost": payer.max_cost,

@@ -26,8 +26,10 @@ A session that closes while its database is away waits for that to come back onl
 that it has noted, as the last of them is younger than some renewals of its leases.
 
 What stays lost: commits of a process that dies, too, or is not connected again within that lease; the images of kept
-jobs, as no session has them any more (such a job ends in an ``ImageError``, unpaid); and a doubt, if the copy has an
-earlier task of the job, as it lacks the owner's word on that: it looks as if he had said that the doubt led to it.
+jobs, as no session has them any more (such a job ends in an ``ImageError``, unpaid); and two kinds of doubt. If a copy
+has an earlier task of the job, it lacks the owner's word on that: it looks as if he had said that the doubt led to it.
+And if a job was forgotten, given again and left in doubt while a session was stopped that remembers its earlier task,
+that session asserts the task over the doubt when it is connected again, also without a failover.
 """
 
 from __future__ import annotations

@@ -46,7 +46,8 @@ QUERY_TIMEOUT_S = 30.0
 RECONSIDER_S = 0.5
 #: The poller does not sleep for less: many tasks that fall due one after the other then wake the loop once.
 LEAST_SLEEP_S = 0.01
-#: For so long after its acceptance the service may answer 404 about a task that is not lost.
+#: For so long after its acceptance, or when it was seen running, the service may answer 404 about a task: not all of
+#: its parts know as much. When an attached task was accepted may not be known, or be told by a clock that is wrong.
 NOT_FOUND_GRACE_S = 30.0
 #: Answers in a row that say nothing about the task, after which it is asked for by its documented path.
 MAX_UNREADABLE = 3
@@ -285,7 +286,8 @@ class Poller:
         if not answer.is_envelope:
             return False  # a proxy may have answered, not the service
         if answer.refusal is Refusal.NOT_FOUND:
-            return self._now() - task.job.accepted_at > NOT_FOUND_GRACE_S
+            was_seen = task.asked_at > task.watched_at
+            return self._now() - (task.asked_at if was_seen else task.job.accepted_at) > NOT_FOUND_GRACE_S
         return answer.refusal is Refusal.AUTHENTICATION
 
     # --- Ends ---

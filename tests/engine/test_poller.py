@@ -271,6 +271,23 @@ def test_a_404_ends_a_task_of_ours_only_after_a_grace() -> None:
     assert NOT_FOUND_GRACE_S < at < NOT_FOUND_GRACE_S + 5
 
 
+def test_a_404_ends_no_attached_task_that_was_just_seen_running() -> None:
+    """One part of the service may know it before the others, and when it was accepted is not known."""
+
+    async def lag(request: Request) -> Answer:
+        await anyio.sleep(0.1)
+        answers = (told(200, running()), told(404, NOT_FOUND), told(404, NOT_FOUND), told(200, finished()))
+        return answers[len(line.queries) - 1]
+
+    line = Line(on_query=lag)
+
+    async def main() -> Video:
+        async with line.session(poll_interval=(5, 5)) as session:
+            return await (await session.attach("task-1"))
+
+    assert run_virtual(main).task_id == "task-1"
+
+
 async def test_a_404_ends_an_attached_task_at_once() -> None:
     async def refuse(request: Request) -> Answer:
         return told(404, NOT_FOUND)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from hailuo_async.emulator import Kind
 
-from .test_server import I2V, START, emulated
+from ..support.emulated import I2V, START, served
 
 pytestmark = pytest.mark.anyio
 
@@ -51,7 +51,7 @@ async def submit_with(client: aiohttp.ClientSession, url: str) -> str:
 
 
 async def test_a_webhook_is_called_when_its_task_ends_and_again_until_it_is_taken() -> None:
-    async with receiving(503, 429) as receiver, emulated(generation_s=0.02, webhook_retry_s=0.01) as (_, client):
+    async with receiving(503, 429) as receiver, served(generation_s=0.02, webhook_retry_s=0.01) as (_, client):
         task_id = await submit_with(client, receiver.url)
         heard = [await receiver.heard.get() for _ in range(3)]
         assert [retry for retry, _ in heard] == ["0", "1", "2"]
@@ -59,7 +59,7 @@ async def test_a_webhook_is_called_when_its_task_ends_and_again_until_it_is_take
 
 
 async def test_an_early_webhook_is_called_before_its_submit_is_answered() -> None:
-    async with receiving() as receiver, emulated(generation_s=60.0) as (emulator, client):
+    async with receiving() as receiver, served(generation_s=60.0) as (emulator, client):
         emulator.next_fault("webhook", "early")
         task_id = await submit_with(client, receiver.url)
         _, data = receiver.heard.get_nowait()
@@ -71,7 +71,7 @@ async def test_a_webhook_on_another_machine_is_not_called_unless_that_is_allowed
 
     async def statuses(url: str, **settings: Any) -> list[int | None]:
         noted.clear()
-        async with emulated(webhook_retry_s=60.0, **settings) as (emulator, client):
+        async with served(webhook_retry_s=60.0, **settings) as (emulator, client):
             emulator.ledger.watcher = lambda entry: noted.set() if entry.kind is Kind.WEBHOOK else None
             await submit_with(client, url)
             await noted.wait()
@@ -88,7 +88,7 @@ async def test_a_receiver_that_is_not_there_is_a_network_fault() -> None:
     async with receiving() as receiver:
         url = receiver.url
     noted = asyncio.Event()
-    async with emulated(webhook_retry_s=60.0) as (emulator, client):
+    async with served(webhook_retry_s=60.0) as (emulator, client):
         emulator.ledger.watcher = lambda entry: noted.set() if entry.kind is Kind.WEBHOOK else None
         await submit_with(client, url)
         await noted.wait()

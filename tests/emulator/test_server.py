@@ -9,7 +9,6 @@ import io
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,9 @@ from hailuo_async.emulator import Emulator, FaultRates, Faults, Kind
 from hailuo_async.emulator.film_cache import FilmCache
 from hailuo_async.emulator.films import FilmOrder
 
+from ..support.emulated import I2V, START, served
+
 pytestmark = pytest.mark.anyio
-
-I2V = "/api/v1/minimax/hailuo-2.3-i2v/async"
-START = "https://example.com/start-frame.jpg"
-
-
-@asynccontextmanager
-async def emulated(**settings: Any) -> AsyncIterator[tuple[Emulator, aiohttp.ClientSession]]:
-    """A running emulator whose tasks end at once, and a client that has its key."""
-    async with Emulator(**{"generation_s": 0.0, **settings}) as emulator:
-        headers = {"Authorization": f"Bearer {emulator.api_key}"}
-        async with aiohttp.ClientSession(emulator.url, headers=headers) as client:
-            yield emulator, client
 
 
 async def post(client: aiohttp.ClientSession, **fields: object) -> tuple[int, Any]:
@@ -54,7 +43,7 @@ async def fetch(url: str, **headers: str) -> tuple[int, bytes, str | None]:
 
 
 async def test_a_job_goes_from_submit_to_film() -> None:
-    async with emulated(video_size=600_000) as (emulator, client):
+    async with served(video_size=600_000) as (emulator, client):
         status, accepted = await post(client, prompt="a cat")
         assert status == 200
         async with aiohttp.request("GET", accepted["data"]["get_result"]["url"]) as response:
@@ -69,7 +58,7 @@ async def test_a_job_goes_from_submit_to_film() -> None:
 
 
 async def test_every_answer_has_the_servers_own_date_and_limits() -> None:
-    emulated_later = emulated(clock=lambda: 1_800_000_000.0, clock_offset_s=600.0)
+    emulated_later = served(clock=lambda: 1_800_000_000.0, clock_offset_s=600.0)
     async with emulated_later as (_, client), client.get("/api/v1/models") as response:
         date = email.utils.parsedate_to_datetime(response.headers["Date"]).timestamp()
         assert (date, response.headers["X-RateLimit-Reset"]) == (1_800_000_600.0, "1800000660")
@@ -79,7 +68,7 @@ async def test_a_large_body_is_read_and_its_picture_arrives_byte_for_byte() -> N
     file = io.BytesIO()
     Image.effect_noise((900, 700), 100).save(file, "PNG")
     image = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         assert (await post(client, first_frame_image=image))[0] == 200
         (entry,) = emulator.ledger.entries
         assert entry.body_bytes > 256 * 1024
@@ -92,7 +81,7 @@ async def test_a_body_over_64_mib_is_refused() -> None:
         for _ in range(65):
             yield bytes(1024 * 1024)
 
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         async with client.post(I2V, data=body(), headers={"Content-Type": "application/json"}) as response:
             assert (response.status, (await response.json())["message"]) == (
                 413,
@@ -106,7 +95,7 @@ async def test_an_upload_goes_up_and_comes_back() -> None:
     Image.new("RGB", (400, 400)).save(file, "WEBP")
     form = aiohttp.FormData()
     form.add_field("file", file.getvalue(), filename="a/cat.webp", content_type="image/webp")
-    async with emulated() as (_, client):
+    async with served() as (_, client):
         async with client.post("/api/v1/media/files", data=form) as response:
             stored = (await response.json())["data"]
         assert (stored["filename"], stored["size"]) == ("a%2Fcat.webp", len(file.getvalue()))
@@ -123,14 +112,14 @@ async def test_a_third_upload_at_once_is_refused() -> None:
         async with client.post("/api/v1/media/files", data=form) as response:
             return response.status
 
-    async with emulated(upload_s=0.1) as (_, client):
+    async with served(upload_s=0.1) as (_, client):
         assert sorted(await asyncio.gather(*(upload(client) for _ in range(3)))) == [200, 200, 429]
         assert await upload(client) == 200
 
 
 @pytest.mark.parametrize(("fault", "accepted"), [("cut_before", 0), ("cut_after", 1)])
 async def test_a_cut_connection_brings_no_answer(fault: str, accepted: int) -> None:
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         emulator.next_fault("submit", fault)
         with pytest.raises(aiohttp.ServerDisconnectedError):
             await post(client)
@@ -139,7 +128,7 @@ async def test_a_cut_connection_brings_no_answer(fault: str, accepted: int) -> N
 
 
 async def test_a_truncated_answer_ends_short_of_its_length() -> None:
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         url = await film_url(client)
         emulator.next_fault("submit", "truncated")
         with pytest.raises(aiohttp.ClientPayloadError):
@@ -153,24 +142,25 @@ async def test_a_truncated_answer_ends_short_of_its_length() -> None:
         assert (await fetch(url))[1].startswith(start)
 
 
-async def test_a_hanging_request_is_let_go_when_the_server_closes() -> None:
+async def test_a_hanging_request_has_no_answer_until_the_server_closes() -> None:
     arrived = asyncio.Event()
 
     def clock() -> float:  # is read when the request has been received
         arrived.set()
         return 1_800_000_000.0
 
-    async with emulated(clock=clock, faults=Faults(query=FaultRates(hang_before=1))) as (emulator, client):
+    async with served(clock=clock, faults=Faults(query=FaultRates(hang_before=1))) as (emulator, client):
         hanging = asyncio.ensure_future(client.get("/api/v1/tasks/task-1"))
         await arrived.wait()
-        assert emulator.ledger.requests == {Kind.QUERY: 1}
+        assert (await post(client))[0] == 200
+        assert (hanging.done(), emulator.ledger.requests) == (False, {Kind.QUERY: 1, Kind.SUBMIT: 1})
         await emulator.__aexit__(None, None, None)
         with pytest.raises(aiohttp.ClientConnectionError):
             await hanging
 
 
 async def test_faults_can_be_switched_on_while_it_runs() -> None:
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         assert (await post(client))[0] == 200
         emulator.faults = Faults(submit=FaultRates(error_500=1))
         assert emulator.faults is emulator.service.faults
@@ -178,7 +168,7 @@ async def test_faults_can_be_switched_on_while_it_runs() -> None:
 
 
 async def test_the_ledger_knows_which_requests_shared_a_connection() -> None:
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         await post(client)
         await post(client)
         await fetch(emulator.url)
@@ -189,7 +179,7 @@ async def test_the_ledger_knows_which_requests_shared_a_connection() -> None:
 async def test_a_client_that_leaves_in_the_middle_of_its_body_is_not_noted_and_breaks_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    async with emulated() as (emulator, client):
+    async with served() as (emulator, client):
         host, _, port = emulator.url.removeprefix("http://").partition(":")
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(f"POST {I2V} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode())
@@ -240,7 +230,7 @@ def _has_ipv6() -> bool:
 
 @pytest.mark.slow
 async def test_rendered_films_are_made_once_and_removed_with_the_server() -> None:
-    async with emulated(render=True) as (emulator, client):
+    async with served(render=True) as (emulator, client):
         url = await film_url(client)
         bodies = await asyncio.gather(*(fetch(url) for _ in range(3)))
         assert len(set(bodies)) == 1

@@ -309,5 +309,7 @@ def test_the_ledger_tells_what_came_and_what_became_of_it() -> None:
 
 def test_a_submit_of_both_frames_is_told_whole_in_the_ledger() -> None:
     service = Service()
-    service.handle(submit({"first_frame_image": START, "last_frame_image": START + "?2"}, FL2V), NOW)
-    assert [(entry.first_frame, entry.last_frame) for entry in service.ledger.entries] == [(START, START + "?2")]
+    frames = {"first_frame_image": START, "last_frame_image": START + "?2"}
+    service.handle(submit({**frames, "fast_pretreatment": True}, FL2V), NOW)
+    (entry,) = service.ledger.entries
+    assert (entry.first_frame, entry.last_frame, entry.unknown_fields) == (START, START + "?2", ("fast_pretreatment",))

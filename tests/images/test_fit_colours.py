@@ -14,7 +14,9 @@ from PIL import Image, ImageCms
 from hailuo_async._images.fit import fit_file, fit_image
 from hailuo_async._images.frame import inspect_image
 
-from ..support.pictures import FIELD, LABEL, content, fitted, noise, opened, plain, png_chunk, written
+from ..support.pictures import FIELD, LABEL, content, fitted, mean, noise, opened, plain, png_chunk, written
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def keyed_png(depth: int, colour: int, pixels: tuple[int, int], key: bytes, side: int = 400) -> bytes:
@@ -66,6 +68,59 @@ def test_a_picture_of_pillows_keeps_it_without_being_fitted(data: bytes, left: o
         assert [alpha for _, alpha in alphas(sent)] == [0, 255]
     else:
         assert (found, sent.info["transparency"]) == (0x1234, 0x1234)
+
+
+# --- colours ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("source", "mode", "colour"),
+    [
+        (plain(200, 200, "1", 1), "L", [255]),
+        (plain(200, 200, "L", 77), "L", [77]),
+        (plain(200, 200, "LA", (77, 50)), "LA", [77, 50]),
+        (plain(200, 200, "RGBA", (9, 99, 200, 50)), "RGBA", [9, 99, 200, 50]),
+        (plain(200, 200, "RGB", (9, 99, 200)).quantize(), "RGB", [9, 99, 200]),
+        (plain(200, 200, "I;16", 0x8000), "L", [128]),
+    ],
+    ids=lambda value: value.mode if isinstance(value, Image.Image) else "",
+)
+def test_a_png_keeps_its_colours_and_its_alpha(source: Image.Image, mode: str, colour: list[int]) -> None:
+    image, changes = fitted(written(source))
+    assert (image.format, image.mode) == ("PNG", mode)
+    assert max(abs(a - b) for a, b in zip(mean(image), colour, strict=True)) <= 3
+    assert ("16 bits a channel reduced to 8" in changes) is (source.mode == "I;16")
+
+
+def test_a_colour_of_a_palette_that_is_transparent_becomes_alpha() -> None:
+    image, _ = fitted(written(plain(200, 200, "P"), transparency=b"\x00"))
+    assert (mean(image), image.info.get("transparency")) == ([0] * 4, None)
+
+
+def test_cmyk_with_a_profile_of_other_colours_becomes_rgb_without_it() -> None:
+    data = written(plain(200, 200, "CMYK", (255, 0, 0, 0)), "JPEG", icc_profile=PROFILE, quality=95)
+    image, changes = fitted(data)
+    assert (image.mode, image.info.get("icc_profile")) == ("RGB", None)
+    assert max(abs(a - b) for a, b in zip(mean(image), (0, 255, 255), strict=True)) <= 3
+    assert changes[0] == "colours converted from CMYK to RGB"
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP"])
+def test_a_profile_stays_and_all_other_metadata_goes(format_name: str) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    comment = {"comment": b"taken at home"} if format_name == "JPEG" else {}
+    data = written(plain(200, 200), format_name, icc_profile=PROFILE, exif=exif, **comment)
+    assert b"taken at home" in data
+    sent = content(inspect_image(FIELD, data, fit=True))
+    assert opened(sent).info["icc_profile"] == PROFILE
+    assert b"taken at home" not in sent
+
+
+def test_a_profile_that_is_larger_than_any_honest_one_goes() -> None:
+    image = plain(200, 200)
+    image.info["icc_profile"] = bytes(2**20 + 1)
+    assert opened(content(inspect_image(FIELD, image, fit=True))).info.get("icc_profile") is None
 
 
 # --- profiles ---------------------------------------------------------------------------------------------------------

@@ -1,13 +1,17 @@
-"""Talking to the emulator's core: requests as a client writes them, and what is read from the replies."""
+"""Talking to the emulator, in memory and on a socket: requests as a client writes them, and what is read of replies."""
 
 from __future__ import annotations
 
 import base64
 import json
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
-from hailuo_async.emulator import DEFAULT_API_KEY, Reply, Request, Service
+import aiohttp
+
+from hailuo_async.emulator import DEFAULT_API_KEY, Emulator, Reply, Request, Service
 
 NOW = 1_800_000_000.0
 START = "https://example.com/start-frame.jpg"
@@ -65,3 +69,12 @@ def png(width: int, height: int, size: int = 100) -> bytes:
 
 def data_url(data: bytes, kind: str = "image/png") -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+@asynccontextmanager
+async def served(**settings: Any) -> AsyncIterator[tuple[Emulator, aiohttp.ClientSession]]:
+    """A running emulator whose tasks end at once, and a client that has its key."""
+    async with Emulator(**{"generation_s": 0.0, **settings}) as emulator:
+        headers = {"Authorization": f"Bearer {emulator.api_key}"}
+        async with aiohttp.ClientSession(emulator.url, headers=headers) as client:
+            yield emulator, client

@@ -165,11 +165,12 @@ def test_a_refusal_for_requests_sometimes_says_when_to_come_back_in_both_forms()
 
 
 def test_a_submit_beyond_the_running_limit_is_refused_until_a_task_ends() -> None:
-    service = Service(max_running=1, generation_s=10, spread=0)
-    accepted(service)
+    service = Service(max_running=2, generation_s=10, spread=0)
+    for _ in range(2):
+        accepted(service)
     assert refusal(service.handle(job(), NOW + 9.999)) == (429, "Concurrent limit exceeded")
     accepted(service, NOW + 10)
-    assert (service.ledger.submits_accepted, service.ledger.most_running) == (2, 1)
+    assert (service.ledger.submits_accepted, service.ledger.most_running, service.running) == (3, 2, 1)
 
 
 def test_other_programs_of_the_team_take_slots_while_it_runs() -> None:

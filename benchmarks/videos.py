@@ -23,10 +23,17 @@ class _Content:
 
     body: bytes
     is_whole: bool
+    _error: BaseException | None = None
+
+    def set_exception(self, error: BaseException) -> None:
+        """Ends the reading with this error."""
+        self._error = error
 
     async def readany(self) -> bytes:
         """Half of what is left; nothing at the end."""
         await anyio.sleep(0.1)
+        if self._error is not None:
+            raise self._error
         if not self.body and not self.is_whole:
             raise aiohttp.ClientPayloadError("the connection was cut")
         middle = (len(self.body) + 1) // 2

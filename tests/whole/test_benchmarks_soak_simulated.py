@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from decimal import Decimal
@@ -13,9 +14,11 @@ import pytest
 from benchmarks import soak_simulated
 from benchmarks.__main__ import main
 from benchmarks.books import Books, Payer, Post
+from benchmarks.videos import _Content
 from benchmarks.weather import draw_service
 from hailuo_async import TaskFailedError, Video
 from hailuo_async.money import to_nanos
+from hailuo_async.testing import run_virtual
 
 from ..support.emulated import NOW, job
 
@@ -62,6 +65,16 @@ def test_a_seed_takes_the_same_course_each_time() -> None:
     lives = (life for seed in itertools.count(302) for life in soak_simulated._lives(first=seed, count=1))
     life = next(life for life in lives if life["counts"].get("saved"))
     assert [life] == list(soak_simulated._lives(first=life["seed"], count=1))
+
+
+def test_a_session_that_is_closed_ends_the_reading_of_a_video() -> None:
+    async def main() -> None:
+        content = _Content(b"video", is_whole=True)
+        asyncio.get_running_loop().call_later(0.05, content.set_exception, EOFError())
+        with pytest.raises(EOFError):
+            await content.readany()
+
+    run_virtual(main)
 
 
 def test_a_broken_life_says_how_to_live_it_again(

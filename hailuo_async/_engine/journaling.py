@@ -131,7 +131,7 @@ class JournalRecorder(Recorder):
             self._journal.note_nowait(self._journal.jobs.release, tracked.identity)
 
     async def accepted(self, tracked: TrackedJob, at: float) -> None:
-        await self._note(tracked, self._journal.jobs.accepted, tracked.task_id or "", at)
+        await self._note(tracked, self._journal.jobs.accepted, tracked.task_id or "", at, tracked.attempt_at)
 
     async def refused(self, tracked: TrackedJob, error: HailuoError) -> None:
         if tracked.is_kept and stops_everything(error):
@@ -154,10 +154,10 @@ class JournalRecorder(Recorder):
 
     async def failed(self, tracked: TrackedJob, error: HailuoError) -> None:
         if not isinstance(error, AuthenticationError):
-            await self._note(tracked, self._journal.jobs.failed, error)
+            await self._note(tracked, self._journal.jobs.failed, error, tracked.attempt_at)
 
     async def succeeded(self, tracked: TrackedJob, video: Video) -> None:
-        await self._note(tracked, self._journal.jobs.succeeded, video)
+        await self._note(tracked, self._journal.jobs.succeeded, video, tracked.attempt_at)
 
     async def _note(
         self, tracked: TrackedJob, verb: Callable[Concatenate[str, P], object], *facts: P.args, **more: P.kwargs

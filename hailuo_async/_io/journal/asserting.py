@@ -26,10 +26,8 @@ A session that closes while its database is away waits for that to come back onl
 that it has noted, as the last of them is younger than some renewals of its leases.
 
 What stays lost: commits of a process that dies, too, or is not connected again within that lease; the images of kept
-jobs, as no session has them any more (such a job ends in an ``ImageError``, unpaid); and two kinds of doubt. If a copy
-has an earlier task of the job, it lacks the owner's word on that: it looks as if he had said that the doubt led to it.
-And if a job was forgotten, given again and left in doubt while a session was stopped that remembers its earlier task,
-that session asserts the task over the doubt when it is connected again, also without a failover.
+jobs, as no session has them any more (such a job ends in an ``ImageError``, unpaid); and a doubt, if the copy has an
+earlier task of the job, as it lacks the owner's word on that: it looks as if he had said that the doubt led to it.
 """
 
 from __future__ import annotations
@@ -84,6 +82,11 @@ class _Known:
     def sent_at(self) -> float | None:
         """When the POST left that is on its way, or in doubt."""
         return self.sending[0] if self.sending is not None and self.sending[1] else None
+
+    @property
+    def attempt_at(self) -> float | None:
+        """When its last POST was to leave, as far as this session knows."""
+        return self.record.sent_at if self.sending is None else self.sending[0]
 
     @property
     def may_be_paid_for(self) -> bool:
@@ -190,18 +193,18 @@ class AssertingTable(JobTable):
             known.sending = None
         super().unsent(identity, sent_at)
 
-    def accepted(self, identity: str, task_id: str, at: float) -> None:
+    def accepted(self, identity: str, task_id: str, at: float, sent_at: float | None = None) -> None:
         if (known := self._noted(identity)) is not None:
             known.record = attrs.evolve(known.record, task_id=task_id, accepted_at=at)
-        super().accepted(identity, task_id, at)
+        super().accepted(identity, task_id, at, sent_at)
 
-    def succeeded(self, identity: str, video: Video) -> None:
+    def succeeded(self, identity: str, video: Video, sent_at: float | None = None) -> None:
         self._done_with(identity, functools.partial(super().release, identity))
-        super().succeeded(identity, video)
+        super().succeeded(identity, video, sent_at)
 
-    def failed(self, identity: str, error: HailuoError) -> None:
+    def failed(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         self._done_with(identity, functools.partial(super().release, identity))
-        super().failed(identity, error)
+        super().failed(identity, error, sent_at)
 
     def unknown(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         if (known := self._noted(identity)) is not None:
@@ -325,7 +328,8 @@ class AssertingTable(JobTable):
             self._change(identity, "cost_before = :cost", condition, cost=cost, paid_before=known.paid_before)
         if known.record.task_id is not None:
             if ours is None or ours["task_id"] != known.record.task_id:
-                super().accepted(identity, known.record.task_id, known.record.accepted_at or 0.0)
+                at, sent_at = known.record.accepted_at or 0.0, known.attempt_at
+                super().accepted(identity, known.record.task_id, at, sent_at)
             return True
         if ours is not None and ours["state"] == JournalState.SENDING:
             super().unsent(identity)  # that this POST was not accepted may be lost: no other would be permitted

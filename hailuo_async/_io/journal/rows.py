@@ -32,8 +32,6 @@ ENDED = f"ended_at = :now, {FREE}"
 #: ``JobRows.judging`` gives the parameters.
 LAPSED = "(lease_until <= :now OR lease_until > :now + :longest_s)"
 IS_OVER = f"({LAPSED} AND :now BETWEEN :judges_from AND :judges_until)"
-#: Whether a fact about a task belongs into the job's own row. It nearly always does: then one statement is enough.
-OF_THIS_TASK = "(task_id IS NULL OR task_id = :task_id)"
 #: Whether a row is as it was read: no other session has claimed or changed it.
 UNCHANGED = "state = :was_state AND COALESCE(holder, '') = :was_holder AND COALESCE(lease_until, 0) = :was_leased"
 #: A row that was just written, as ``database.SELECT`` has it. What is inserted or claimed has no result.

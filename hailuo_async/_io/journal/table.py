@@ -35,7 +35,6 @@ from hailuo_async._io.journal.rows import (
     FREE,
     HELD,
     NO_END,
-    OF_THIS_TASK,
     RETURNING,
     UNCHANGED,
     Changed,
@@ -67,6 +66,8 @@ _SUCCEED = f"""state = 'success', error = NULL, task_id = :task_id, video = :vid
 _WAIT_AGAIN = "state = 'intended', sent_at = NULL"
 #: Whether the job's last change is this attempt to send it, whose ``sent_at`` only its own session knows.
 _THIS_ATTEMPT = "(state = 'sending' AND holder = :us OR state = 'unknown' AND task_id IS NULL) AND sent_at = :sent_at"
+#: Whether a task belongs into its job's row: it is there, or the row has none and is of no other attempt.
+_OF_NO_OTHER_ATTEMPT = "(task_id = :task_id OR task_id IS NULL AND COALESCE(sent_at = :sent_at, TRUE))"
 #: The columns that belong to a row's task rather than to its job.
 _OF_THE_TASK = (
     *("state", "task_id", "accepted_at", "ended_at", "video", "error", "saved_to"),
@@ -170,13 +171,18 @@ class JobTable(JobClaims):
     def dropped(self, identity: str) -> None:
         """Notes that the row of a job was removed: its caller has taken it back, or there was no room for it."""
 
-    def accepted(self, identity: str, task_id: str, at: float) -> None:
-        """Notes that the service accepted the job: a fact, recorded no matter who holds the row."""
+    def accepted(self, identity: str, task_id: str, at: float, sent_at: float | None = None) -> None:
+        """Notes that the service accepted the job: a fact, recorded no matter who holds the row.
+
+        ``sent_at`` names the attempt: another one that is under way in the row, or in doubt, is not hidden behind it.
+        """
         changes = f"state = 'accepted', task_id = :task_id, accepted_at = :accepted_at, {NO_END}, {HELD}"
         still_open, given = "state NOT IN ('success', 'failed')", {"task_id": task_id, "accepted_at": at}
-        if not self._change(identity, changes, f"{OF_THIS_TASK} AND {still_open}", **given):
-            self._change(self._row_of_task(identity, task_id), changes, still_open, **given)
-        self.free_kept(identity)
+        condition, row = f"{_OF_NO_OTHER_ATTEMPT} AND {still_open}", identity
+        if not self._change(identity, changes, condition, sent_at=sent_at, **given):
+            row = self._row_of_task(identity, task_id, sent_at)
+            self._change(row, changes, still_open, **given)
+        self.free_kept(row)
 
     def refused(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         """Notes that the service certainly did not accept the job. ``sent_at`` as for ``unsent``."""
@@ -204,28 +210,28 @@ class JobTable(JobClaims):
         given = {"error": error_text(doubt), "sent_at": getattr(doubt, "sent_at", None)}
         self._end(identity, changes, "state IN ('intended', 'sending') AND holder = :us", **given)
 
-    def failed(self, identity: str, error: HailuoError) -> None:
+    def failed(self, identity: str, error: HailuoError, sent_at: float | None = None) -> None:
         """Notes that the task failed, or that the service no longer knows it. A video that was seen before stays."""
         changes, row = "state = 'failed', error = :error, cost = :cost", identity
         cost = to_nanos(error.cost) if isinstance(error, TaskFailedError) else None
         if error.task_id is not None:
-            changes, row = f"{changes}, task_id = :task_id", self._row_of_task(identity, error.task_id)
+            changes, row = f"{changes}, task_id = :task_id", self._row_of_task(identity, error.task_id, sent_at)
         self._end(row, changes, "state != 'success'", error=error_text(error), cost=cost, task_id=error.task_id)
-        self.free_kept(identity)
+        self.free_kept(row)
 
-    def succeeded(self, identity: str, video: Video) -> None:
+    def succeeded(self, identity: str, video: Video, sent_at: float | None = None) -> None:
         """Notes the finished video."""
         facts, urls = video_text(video)
         sql = "INSERT INTO place (urls) VALUES (:urls) RETURNING seq"
         seq = self.database.execute(sql, {"urls": urls.encode()}).fetchone()["seq"]
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
         given = {"task_id": video.task_id, "video": facts, "place": seq, "expiry": expiry}
-        given["cost"] = to_nanos(video.cost)
-        if not self._end(identity, _SUCCEED, f"{OF_THIS_TASK} AND place IS NULL", **given):
-            row = self._row_of_task(identity, video.task_id)
+        given["cost"], row = to_nanos(video.cost), identity
+        if not self._end(identity, _SUCCEED, f"{_OF_NO_OTHER_ATTEMPT} AND place IS NULL", sent_at=sent_at, **given):
+            row = self._row_of_task(identity, video.task_id, sent_at)
             self._wipe("job.identity = :value", row)
             self._end(row, _SUCCEED, **given)
-        self.free_kept(identity)
+        self.free_kept(row)
 
     def whole(self, task_id: str, size: int, sha256: str) -> None:
         """Notes the size and digest of the complete file, before it has its name: they identify the video's file."""
@@ -315,13 +321,14 @@ class JobTable(JobClaims):
 
     # Rows and tasks.
 
-    def _row_of_task(self, identity: str, task_id: str) -> str:
+    def _row_of_task(self, identity: str, task_id: str, sent_at: float | None) -> str:
         """The identity of the row that a fact about a task belongs to: the job's, unless that has another task.
 
-        Both tasks are paid for, so each row has the job's price.
+        Or it is of another attempt: it was sent again since. Both may be paid for, so each row has the job's price.
         """
         job = self.find(identity)
-        if job is not None and job.task_id in (None, task_id):
+        is_of_attempt = job is not None and (None in (sent_at, job.sent_at) or sent_at == job.sent_at)
+        if job is not None and (job.task_id == task_id or (job.task_id is None and is_of_attempt)):
             return identity
         row = self.find_task(task_id) or self.adopt(task_id, None if job is None else job.model).record
         if job is not None and row.price is None:

@@ -257,3 +257,31 @@ def test_a_damaged_row_is_told_once_by_its_name_and_stops_no_takeover(
     told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert ["job 'damaged' is damaged in it: restore it from a copy" in text for text in told] == [False, True]
     assert told[0].startswith("job 'sent' may have been accepted")
+
+
+@pytest.mark.parametrize("fact", ["accepted", "failed", "succeeded"])
+@pytest.mark.parametrize("word", [{"resubmit": True}, {"forget": True}])
+def test_what_is_heard_late_of_a_task_does_not_hide_the_doubt_about_a_later_post(
+    ours: JobTable, theirs: JobTable, clock: Clock, fact: str, word: dict[str, bool]
+) -> None:
+    """This process was stopped: its task was taken over and failed, and its job was sent again (life 400685)."""
+    error = TaskFailedError(task_id="t1", reason="sensitive")
+    did(ours, lambda it: it.intend(intent()))
+    did(ours, lambda it: it.sending("cat", 1.0))
+    did(ours, lambda it: it.accepted("cat", "t1", 2.0, 1.0))
+    for _ in range(2):
+        clock.time += 2 * LEASE_S
+        did(theirs, lambda it: it.renew())
+    did(theirs, lambda it: it.take_over())
+    did(theirs, lambda it: it.failed("cat", error))
+    did(theirs, lambda it: it.resolve("cat", task_id=None, **{"resubmit": False, "forget": False, **word}))
+    did(theirs, lambda it: it.intend(intent()))
+    did(theirs, lambda it: it.sending("cat", 3.0))
+    did(theirs, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut"), 3.0))
+    late = {
+        "accepted": lambda it: it.accepted("cat", "t1", 2.0, 1.0),
+        "failed": lambda it: it.failed("cat", error, 1.0),
+        "succeeded": lambda it: it.succeeded("cat", video("t1"), 1.0),
+    }
+    did(ours, late[fact])
+    assert (record_of(theirs).state, record_of(theirs).task_id) == (JournalState.UNKNOWN, None)

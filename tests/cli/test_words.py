@@ -334,6 +334,7 @@ def test_another_file_in_the_place_of_a_saved_video_is_not_counted_as_there(tmp_
 
 
 def test_a_job_that_did_not_end_here_is_told_as_it_is_on_record(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
     entry = Entry("a", lambda _: ImageToVideo("https://x.y/z.jpg"), label="cat #1")
     lost = attrs.evolve(record(JournalState.UNKNOWN), error=DOUBT)
     records = {

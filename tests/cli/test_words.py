@@ -342,7 +342,7 @@ def test_a_job_that_did_not_end_here_is_told_as_it_is_on_record(tmp_path: Path) 
         JobResult.UNKNOWN: record(JournalState.SENDING),
         JobResult.UNFINISHED: record(JournalState.ACCEPTED),
         JobResult.NOT_SAVED: record(JournalState.SUCCESS),
-        JobResult.SAVED: record(JournalState.SUCCESS, tmp_path / "a.mp4"),
+        JobResult.THERE: record(JournalState.SUCCESS, tmp_path / "a.mp4"),
     }
     told = {result: _left(entry, {"a": each}, JobResult.NOT_SENT) for result, each in records.items()}
     assert [line.result for line in told.values()] == list(records)

@@ -66,8 +66,9 @@ _SUCCEED = f"""state = 'success', error = NULL, task_id = :task_id, video = :vid
 _WAIT_AGAIN = "state = 'intended', sent_at = NULL"
 #: Whether the job's last change is this attempt to send it, whose ``sent_at`` only its own session knows.
 _THIS_ATTEMPT = "(state = 'sending' AND holder = :us OR state = 'unknown' AND task_id IS NULL) AND sent_at = :sent_at"
-#: Whether a task belongs into its job's row: it is there, or the row has none and is of no other attempt.
-_OF_NO_OTHER_ATTEMPT = "(task_id = :task_id OR task_id IS NULL AND COALESCE(sent_at = :sent_at, TRUE))"
+#: Whether a task belongs into its job's row: it is there, or the row has none and is of no later attempt. It may be of
+#: an earlier one: after a failover it may lack that this was refused.
+_OF_NO_LATER_ATTEMPT = "(task_id = :task_id OR task_id IS NULL AND COALESCE(sent_at <= :sent_at, TRUE))"
 #: The columns that belong to a row's task rather than to its job.
 _OF_THE_TASK = (
     *("state", "task_id", "accepted_at", "ended_at", "video", "error", "saved_to"),
@@ -174,11 +175,11 @@ class JobTable(JobClaims):
     def accepted(self, identity: str, task_id: str, at: float, sent_at: float | None = None) -> None:
         """Notes that the service accepted the job: a fact, recorded no matter who holds the row.
 
-        ``sent_at`` names the attempt: another one that is under way in the row, or in doubt, is not hidden behind it.
+        ``sent_at`` names the attempt: a later one that is under way in the row, or in doubt, is not hidden behind it.
         """
         changes = f"state = 'accepted', task_id = :task_id, accepted_at = :accepted_at, {NO_END}, {HELD}"
         still_open, given = "state NOT IN ('success', 'failed')", {"task_id": task_id, "accepted_at": at}
-        condition, row = f"{_OF_NO_OTHER_ATTEMPT} AND {still_open}", identity
+        condition, row = f"{_OF_NO_LATER_ATTEMPT} AND {still_open}", identity
         if not self._change(identity, changes, condition, sent_at=sent_at, **given):
             row = self._row_of_task(identity, task_id, sent_at)
             self._change(row, changes, still_open, **given)
@@ -227,7 +228,7 @@ class JobTable(JobClaims):
         expiry = None if video.expires_at is None else video.expires_at.timestamp()
         given = {"task_id": video.task_id, "video": facts, "place": seq, "expiry": expiry}
         given["cost"], row = to_nanos(video.cost), identity
-        if not self._end(identity, _SUCCEED, f"{_OF_NO_OTHER_ATTEMPT} AND place IS NULL", sent_at=sent_at, **given):
+        if not self._end(identity, _SUCCEED, f"{_OF_NO_LATER_ATTEMPT} AND place IS NULL", sent_at=sent_at, **given):
             row = self._row_of_task(identity, video.task_id, sent_at)
             self._wipe("job.identity = :value", row)
             self._end(row, _SUCCEED, **given)
@@ -324,11 +325,11 @@ class JobTable(JobClaims):
     def _row_of_task(self, identity: str, task_id: str, sent_at: float | None) -> str:
         """The identity of the row that a fact about a task belongs to: the job's, unless that has another task.
 
-        Or it is of another attempt: it was sent again since. Both may be paid for, so each row has the job's price.
+        Or it was sent again since ``sent_at``. Both may be paid for, so each row has the job's price.
         """
         job = self.find(identity)
-        is_of_attempt = job is not None and (None in (sent_at, job.sent_at) or sent_at == job.sent_at)
-        if job is not None and (job.task_id == task_id or (job.task_id is None and is_of_attempt)):
+        is_sent_since = job is not None and job.sent_at is not None and sent_at is not None and job.sent_at > sent_at
+        if job is not None and (job.task_id == task_id or (job.task_id is None and not is_sent_since)):
             return identity
         row = self.find_task(task_id) or self.adopt(task_id, None if job is None else job.model).record
         if job is not None and row.price is None:

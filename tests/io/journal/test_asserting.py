@@ -376,6 +376,36 @@ def test_a_post_that_was_refused_for_now_may_leave_later_although_a_failover_los
     assert did(ours, lambda it: bool(it.sending("cat", 1001.0)))
 
 
+@pytest.mark.parametrize("ends", [True, False])
+def test_a_task_is_its_jobs_though_a_failover_lost_that_the_post_before_was_refused(
+    ours: AssertingTable, primary: Primary, ends: bool
+) -> None:
+    sent(ours)
+    with primary.failover():
+        did(ours, lambda it: it.unsent("cat", 999.0))
+        did(ours, lambda it: it.sending("cat", 1000.0))
+        did(ours, lambda it: it.accepted("cat", "t1", 1001.0, 1000.0))
+        if ends:
+            did(ours, lambda it: it.succeeded("cat", video("t1"), 1000.0))
+    assert after_reconnecting(ours) == ("accepted", "t1", None if ends else "ours")
+
+
+def test_a_task_is_its_jobs_though_a_failover_lost_that_another_sessions_post_was_refused(
+    ours: AssertingTable, opened: Callable[[str], AssertingTable], primary: Primary
+) -> None:
+    """Else the other one would free the job, to be paid for again."""
+    theirs = opened("theirs")
+    sent(theirs)
+    with primary.failover():
+        did(theirs, lambda it: it.unsent("cat", 999.0))
+        did(theirs, lambda it: it.release("cat"))
+        taken_up(ours)
+        did(ours, lambda it: it.sending("cat", 1000.0))
+        did(ours, lambda it: it.accepted("cat", "t1", 1001.0, 1000.0))
+    reconnected(ours)
+    assert after_reconnecting(theirs) == ("accepted", "t1", "ours")
+
+
 def test_a_job_that_was_let_go_and_claimed_again_stays_claimed_after_a_cut(
     ours: AssertingTable, primary: Primary
 ) -> None:

@@ -194,7 +194,7 @@ class Poller:
             answer = await self._query(request, cuttable)
             task.is_asked = False
             self._gate.request_answered(answer, sent_at)
-            await self._learn(task, answer, is_alone=request.is_alone)
+            await self._learn(task, answer, sent_at, is_alone=request.is_alone)
         except Exception as error:
             task.is_asked = False
             logger.exception("a bug cut the reading of an answer short: please report this")
@@ -205,20 +205,20 @@ class Poller:
         if task.job.timeout_s is None and task.is_watched and self._now() >= _deleted_at(task):
             self.expire(task.job)
 
-    async def _learn(self, task: WatchedTask, answer: Answer, *, is_alone: bool) -> None:
+    async def _learn(self, task: WatchedTask, answer: Answer, sent_at: float, *, is_alone: bool) -> None:
         if not task.is_watched:
             return  # its deadline passed meanwhile
         match answer.verdict:
             case Verdict.ACCEPTED | Verdict.UNKNOWN:
                 report = read_report(answer, task.task_id, task.job.created_at, is_alone=is_alone)
                 await self._handle_report(task, report)
-            case Verdict.REFUSED if answer.refusal is Refusal.NOT_FOUND and self._is_final(task, answer):
+            case Verdict.REFUSED if answer.refusal is Refusal.NOT_FOUND and _is_final(task, answer, sent_at):
                 if task.path is None:
                     await self._fail(task, _final_error(answer, task.task_id))
                 else:  # the path that the service named may be wrong: the documented one decides
                     task.path = None
                     self._ask_again(task, answer.message)
-            case Verdict.REFUSED if self._is_final(task, answer):
+            case Verdict.REFUSED if _is_final(task, answer, sent_at):
                 await self._fail(task, _final_error(answer, task.task_id))
             case Verdict.UNSENT if isinstance(answer.problem, HailuoError):
                 self.unwatch_nowait(task)  # the request cannot be made, now or later; the task goes on
@@ -282,14 +282,6 @@ class Poller:
         logger.debug("task %s is queried again in %.1f s: %s", task.task_id, delay, reason)
         self._push(task, now + delay)
 
-    def _is_final(self, task: WatchedTask, answer: Answer) -> bool:
-        if not answer.is_envelope:
-            return False  # a proxy may have answered, not the service
-        if answer.refusal is Refusal.NOT_FOUND:
-            was_seen = task.asked_at > task.watched_at
-            return self._now() - (task.asked_at if was_seen else task.job.accepted_at) > NOT_FOUND_GRACE_S
-        return answer.refusal is Refusal.AUTHENTICATION
-
     # --- Ends ---
 
     async def _succeed(self, task: WatchedTask, video: Video) -> None:
@@ -319,6 +311,16 @@ class Poller:
 def _deleted_at(task: WatchedTask) -> float:
     """By when the service has deleted the result, in loop time."""
     return task.watched_at + RESULT_KEPT_S
+
+
+def _is_final(task: WatchedTask, answer: Answer, sent_at: float) -> bool:
+    """Whether the refusal of the query that left at ``sent_at`` ends the task. The answer may be read late."""
+    if not answer.is_envelope:
+        return False  # a proxy may have answered, not the service
+    if answer.refusal is Refusal.NOT_FOUND:
+        was_seen = task.asked_at > task.watched_at
+        return sent_at - (task.asked_at if was_seen else task.job.accepted_at) > NOT_FOUND_GRACE_S
+    return answer.refusal is Refusal.AUTHENTICATION
 
 
 def _final_error(answer: Answer, task_id: str) -> HailuoError:

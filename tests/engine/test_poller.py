@@ -288,6 +288,22 @@ def test_a_404_ends_no_attached_task_that_was_just_seen_running() -> None:
     assert run_virtual(main).task_id == "task-1"
 
 
+def test_a_404_that_is_read_late_ends_no_task_that_was_young_when_it_was_asked_about() -> None:
+    """Its process was stopped meanwhile."""
+
+    async def lie_unread(request: Request) -> Answer:
+        await anyio.sleep(NOT_FOUND_GRACE_S)
+        return told(404, NOT_FOUND) if len(line.queries) == 1 else told(200, finished())
+
+    line = Line(on_query=lie_unread)
+
+    async def main() -> Video:
+        async with line.session(poll_interval=(5, 5)) as session:
+            return await session.generate(job())
+
+    assert run_virtual(main).task_id == "task-1"
+
+
 async def test_a_404_ends_an_attached_task_at_once() -> None:
     async def refuse(request: Request) -> Answer:
         return told(404, NOT_FOUND)

@@ -107,6 +107,11 @@ class JobRows:
         """The job that led to that task."""
         return self._first("job.task_id = :value", task_id)
 
+    def number_of(self, identity: str) -> int | None:
+        """The number of a job's row: another one since it was entered again, unless it was the last one in SQLite."""
+        row = self.database.execute("SELECT seq FROM job WHERE identity = :value", {"value": identity}).fetchone()
+        return None if row is None else int(row["seq"])
+
     def renew_leases(self) -> None:
         """Renews every lease of this session, and wipes expired URLs at the first renewal and then now and then."""
         self._execute("UPDATE job SET lease_until = :now + :lease_s WHERE holder = :us")

@@ -91,6 +91,23 @@ def test_a_job_that_was_sent_again_since_the_lost_answer_is_not_sent_a_third_tim
     assert did(ours, resolution) == before
 
 
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_job_that_was_given_again_since_the_lost_answer_is_not_forgotten_once_more(
+    ours: JobTable, is_sent: bool
+) -> None:
+    in_doubt(ours)
+    did(ours, lambda it: it.intend(intent("dog")))
+    resolution = Word(forget=True).resolution()
+    did(ours, resolution)
+    did(ours, lambda it: it.intend(intent()))
+    if is_sent:
+        did(ours, lambda it: it.sending("cat", 2000.0))
+        did(ours, lambda it: it.unknown("cat", SubmissionUnknownError(reason="cut", key="cat")))
+    before = record_of(ours)
+    assert did(ours, resolution) is None
+    assert record_of(ours) == before
+
+
 def test_a_decision_that_may_not_be_made_is_an_error_at_the_first_try(ours: JobTable) -> None:
     sent(ours)
     with pytest.raises(JobError, match="only one that is unknown"):

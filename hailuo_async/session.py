@@ -270,8 +270,8 @@ class AsyncSession(ServiceCalls):
         the moment, leave it under ``contextlib.aclosing``. Raises ``TypeError`` for one job, or what holds no jobs.
         """
         own = check_stream(jobs, save_to, save_as, share_uploads, max_jobs, max_cost)
-        terms = self._wait(timeout).timeout_s, (self._money.limit, *own)
-        return self._running_engine().stream(jobs, *terms, save_to, save_as, share_uploads=share_uploads)
+        engine, limits = self._running_engine(), (self._money.limit, *own)
+        return engine.stream(jobs, self._wait(timeout).timeout_s, limits, save_to, save_as, share_uploads=share_uploads)
 
     async def attach(self, task_id: str, *, timeout: float | None = None) -> Generation:
         """A handle on a task that was submitted elsewhere, or earlier. It is not paid for again.

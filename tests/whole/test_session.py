@@ -81,6 +81,13 @@ async def test_not_entered_it_refuses_everything_and_sends_nothing() -> None:
     assert (line.posts, line.queries) == ([], [])
 
 
+@pytest.mark.parametrize("timeout", [None, 5.0])
+def test_a_stream_that_is_asked_for_where_no_loop_runs_says_that_the_session_is_not_open(timeout: float | None) -> None:
+    session = AsyncSession(api_key="key")
+    with pytest.raises(SessionClosedError, match="not open"):
+        session.stream(jobs(1), timeout=timeout)
+
+
 def test_a_traceback_with_local_variables_can_show_a_session_that_could_not_be_made() -> None:
     assert repr(AsyncSession.__new__(AsyncSession)) == "<AsyncSession, not made>"
 

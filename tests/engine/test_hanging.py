@@ -83,7 +83,7 @@ async def test_a_cancelled_generate_names_its_task_in_a_note_and_in_a_warning(ca
     line = Line(on_query=never)
     async with line.session() as session:
         generating = asyncio.ensure_future(session.generate(job()))
-        while not line.queries:  # noqa: ASYNC110 (what is waited for here tells nobody)
+        while not line.queries:  # noqa: ASYNC110 (there is no event to wait for)
             await asyncio.sleep(0.001)
         generating.cancel()
         with pytest.raises(asyncio.CancelledError) as caught:

@@ -225,5 +225,5 @@ async def settle() -> None:
 async def until(holds: Callable[[], object]) -> None:
     """Lets the loop work until ``holds()``. A test that waits in vain is stopped by its time limit."""
     with anyio.fail_after(60):
-        while not holds():  # noqa: ASYNC110 (what is waited for here tells nobody)
+        while not holds():  # noqa: ASYNC110 (there is no event to wait for)
             await anyio.sleep(0.001)

@@ -57,7 +57,7 @@ async def test_it_serves_until_a_signal_and_makes_what_it_was_given(
     page = page_over(tmp_path, emulator)
     job = ImageToVideo("https://example.com/cat.jpg", prompt="a cat")
     serving = asyncio.ensure_future(_serve(page, check_address("127.0.0.1", 0, None), {id_of(1): job}))
-    while not (url := capsys.readouterr().out.strip()):  # noqa: ASYNC110 (stdout tells nobody)
+    while not (url := capsys.readouterr().out.strip()):  # noqa: ASYNC110 (stdout has no event)
         await asyncio.sleep(0.005)
     async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
         assert (await client.get("/")).status_code == 200

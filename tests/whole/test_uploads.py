@@ -63,7 +63,7 @@ async def test_a_stream_that_is_left_takes_its_images_away_when_its_last_task_ha
         await anext(stream)
         await stream.aclose()
         with anyio.fail_after(60):
-            while await session.uploads():  # noqa: ASYNC110 (the service tells nobody)
+            while await session.uploads():  # noqa: ASYNC110 (the service has no event for it)
                 await anyio.sleep(0.02)
 
 

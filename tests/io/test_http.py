@@ -14,7 +14,7 @@ import anyio
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from hailuo_async._io.http import LAST_LOOK_S, MAX_ANSWER_BYTES, proxy_for
+from hailuo_async._io.http import END_TIMEOUT_S, LAST_LOOK_S, MAX_ANSWER_BYTES, proxy_for
 from hailuo_async._rules.wire import Refusal, Request, Verdict, build_query
 from hailuo_async.errors import ConfigError, SessionClosedError
 
@@ -175,6 +175,21 @@ async def test_an_acceptance_that_came_whole_counts_though_its_connection_is_cut
     head: str, cut: bool, tls: ssl.SSLContext | None
 ) -> None:
     answer, _ = await answer_of(without_an_end(head, cut=cut), tls=tls)
+    assert (answer.verdict, answer.task_id) == (Verdict.ACCEPTED, taken()["data"]["task_id"])
+
+
+async def test_an_answer_that_comes_slowly_is_read_to_its_end() -> None:
+    """Its first half ends as a whole answer does."""
+    whole = response(200, {"data": taken()["data"], **taken()})
+    half = whole.index(b"}") + 1
+
+    async def pause(exchange: Exchange) -> None:
+        await exchange.read_body()
+        await exchange.send(whole[:half])
+        await asyncio.sleep(2 * END_TIMEOUT_S)
+        await exchange.send(whole[half:])
+
+    answer, _ = await answer_of(pause)
     assert (answer.verdict, answer.task_id) == (Verdict.ACCEPTED, taken()["data"]["task_id"])
 
 
